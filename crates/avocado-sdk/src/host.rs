@@ -1,0 +1,261 @@
+//! The host backend: a child of our own in its own mount namespace.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use avocado_events::{Event, Sink};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::protocol::{Line, Request};
+use crate::tool::die_with_parent;
+use crate::{Mounts, ToolError};
+
+/// How often a waiting parent looks whether it was asked to stop.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Asks long work to stop. Clones share one state.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Not cancelled.
+    pub fn new() -> Self {
+        Cancel::default()
+    }
+
+    /// Asks everything that holds a clone to stop soon.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Cancel::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Work for the backend.
+#[derive(Debug)]
+pub struct Job<'a, J> {
+    /// The stage under which its events appear.
+    pub name: &'a str,
+    /// The environment of the job and of its tools: all of it.
+    pub environment: &'a BTreeMap<String, OsString>,
+    /// What to do, in the caller's own terms.
+    pub work: &'a J,
+}
+
+/// A job had no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SdkError {
+    /// The step's own process could not be started or talked to.
+    #[error("cannot run a step with {}", program.display())]
+    Start {
+        /// Our own program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The step ended without a word.
+    #[error("the step ended without a result ({status}){said}")]
+    Died {
+        /// How it ended.
+        status: String,
+        /// What it left on standard error.
+        said: String,
+    },
+    /// The step said why it failed.
+    #[error("{message}")]
+    Failed {
+        /// The outermost cause.
+        message: String,
+        /// The causes below it.
+        #[source]
+        source: Option<Box<Cause>>,
+    },
+    /// The result is not what the caller expects.
+    #[error("the step's result cannot be understood")]
+    Result(#[source] serde_json::Error),
+    /// The user asked to stop.
+    #[error("stopped")]
+    Cancelled,
+    /// A tool failed outside a job.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+}
+
+/// One cause in a chain that came from another process.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Cause {
+    message: String,
+    #[source]
+    source: Option<Box<Cause>>,
+}
+
+fn cause(mut messages: impl Iterator<Item = String>) -> Option<Box<Cause>> {
+    let message = messages.next()?;
+    Some(Box::new(Cause {
+        message,
+        source: cause(messages),
+    }))
+}
+
+/// Runs jobs as children of this process.
+#[derive(Debug)]
+pub struct HostSdk {
+    program: PathBuf,
+    mounts: Mounts,
+    processes: AtomicU64,
+}
+
+impl HostSdk {
+    /// A backend that re-executes `program` as `program step`.
+    pub fn new(program: PathBuf, mounts: Mounts) -> Self {
+        HostSdk {
+            program,
+            mounts,
+            processes: AtomicU64::new(0),
+        }
+    }
+
+    /// How many processes were started so far, tools included.
+    pub fn processes(&self) -> u64 {
+        self.processes.load(Ordering::Relaxed)
+    }
+
+    /// Runs a job to its end.
+    ///
+    /// # Errors
+    /// When the job fails, cannot be started, or `cancel` asks to stop; its process and its tools
+    /// are gone then.
+    pub fn run<J: Serialize, R: DeserializeOwned>(
+        &self,
+        job: &Job<'_, J>,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<R, SdkError> {
+        let start = |source| SdkError::Start {
+            program: self.program.clone(),
+            source,
+        };
+        let request = Request {
+            mounts: self.mounts.clone(),
+            job: serde_json::to_value(job.work).map_err(|e| start(e.into()))?,
+        };
+        let request = serde_json::to_vec(&request).map_err(|e| start(e.into()))?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg("step")
+            .env_clear()
+            .envs(job.environment)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        die_with_parent(&mut command);
+        let mut child = command.spawn().map_err(start)?;
+        self.processes.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.talk(&mut child, &request, job.name, cancel, sink);
+        if outcome.is_err() {
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(start)?;
+        let (line, said) = outcome?;
+        match line {
+            Some(Line::Result(value)) => serde_json::from_value(value).map_err(SdkError::Result),
+            Some(Line::Failure(failure)) => {
+                let mut causes = failure.causes.into_iter();
+                Err(SdkError::Failed {
+                    message: causes.next().unwrap_or_default(),
+                    source: cause(causes),
+                })
+            }
+            _ => Err(SdkError::Died {
+                status: status.to_string(),
+                said,
+            }),
+        }
+    }
+
+    /// Hands over the request and listens until the child closes its output.
+    fn talk(
+        &self,
+        child: &mut Child,
+        request: &[u8],
+        name: &str,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<(Option<Line>, String), SdkError> {
+        let lost = |source| SdkError::Start {
+            program: self.program.clone(),
+            source,
+        };
+        let missing = || lost(io::Error::other("the step has no streams"));
+        let mut stdin = child.stdin.take().ok_or_else(missing)?;
+        let stdout = child.stdout.take().ok_or_else(missing)?;
+        let mut stderr = child.stderr.take().ok_or_else(missing)?;
+        stdin.write_all(request).map_err(lost)?;
+        drop(stdin);
+        let (lines, received) = mpsc::channel();
+        // Detached on purpose: both end with the child's streams, and a tool that inherited one
+        // of them must not be able to hold up a cancelled run.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n') {
+                let Ok(line) = line else { return };
+                if lines.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let errors = thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).trim().to_owned()
+        });
+        let mut last = None;
+        loop {
+            let line = match received.recv_timeout(CANCEL_INTERVAL) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => {
+                    return Err(SdkError::Cancelled);
+                }
+                Err(RecvTimeoutError::Timeout) => continue,
+            };
+            match serde_json::from_slice(&line) {
+                Ok(Line::Event(mut event)) => {
+                    name.clone_into(&mut event.stage);
+                    sink.emit(event);
+                }
+                Ok(Line::Spawned) => {
+                    self.processes.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(end) => last = Some(end),
+                // A tool that got hold of our output: its words are output, nothing more.
+                Err(_) => sink.emit(Event::output(name, String::from_utf8_lossy(&line))),
+            }
+            if cancel.is_cancelled() {
+                return Err(SdkError::Cancelled);
+            }
+        }
+        let said = errors.join().unwrap_or_default();
+        let said = if said.is_empty() {
+            said
+        } else {
+            format!("\n    {said}")
+        };
+        Ok((last, said))
+    }
+}

@@ -1,0 +1,252 @@
+//! One tool, started inside a job.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+
+use avocado_events::{Event, Sink};
+
+/// How many of a tool's last lines an error keeps.
+const KEPT_LINES: usize = 30;
+
+/// A tool to run: an argument vector, never a shell line.
+#[derive(Debug)]
+pub struct Tool {
+    name: String,
+    command: Command,
+}
+
+/// A tool did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// It could not be started.
+    #[error("cannot start `{tool}`")]
+    Start {
+        /// The tool's name.
+        tool: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It said no.
+    #[error("`{tool}` failed ({status}){}", quote(output))]
+    Failed {
+        /// The tool's name.
+        tool: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last lines.
+        output: Vec<String>,
+    },
+    /// Its output could not be read.
+    #[error("lost contact with `{tool}`")]
+    Lost {
+        /// The tool's name.
+        tool: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn quote(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n    {line}")).collect()
+}
+
+impl Tool {
+    /// A tool by its name on PATH, or by its path.
+    pub fn new(name: impl AsRef<OsStr>) -> Self {
+        let name = name.as_ref();
+        let mut command = Command::new(name);
+        command.stdin(Stdio::null());
+        die_with_parent(&mut command);
+        Tool {
+            name: name.to_string_lossy().into_owned(),
+            command,
+        }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(mut self, args: I) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets one variable of the tool's environment.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// Sets the directory that the tool starts in.
+    #[must_use]
+    pub fn current_dir(mut self, dir: impl AsRef<std::path::Path>) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Runs the tool; its lines become output events.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end with 0; the error keeps its last lines.
+    pub fn run(self, sink: &dyn Sink) -> Result<(), ToolError> {
+        self.capture(sink, true).map(drop)
+    }
+
+    /// Runs the tool and returns its standard output; only its standard error becomes events.
+    ///
+    /// # Errors
+    /// As [`Tool::run`].
+    pub fn read(self, sink: &dyn Sink) -> Result<String, ToolError> {
+        self.capture(sink, false)
+    }
+
+    fn capture(mut self, sink: &dyn Sink, report_stdout: bool) -> Result<String, ToolError> {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        crate::worker::count_spawn();
+        let mut child = self.command.spawn().map_err(|source| ToolError::Start {
+            tool: self.name.clone(),
+            source,
+        })?;
+        let ended = collect(&mut child, sink, report_stdout);
+        let lost = |source| ToolError::Lost {
+            tool: self.name.clone(),
+            source,
+        };
+        let (stdout, last_lines) = match ended {
+            Ok(both) => both,
+            Err(source) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(lost(source));
+            }
+        };
+        let status = child.wait().map_err(lost)?;
+        if status.success() {
+            return Ok(stdout);
+        }
+        Err(ToolError::Failed {
+            tool: self.name,
+            status,
+            output: last_lines.into(),
+        })
+    }
+
+    /// The argument vector, for messages.
+    pub fn command_line(&self) -> Vec<OsString> {
+        std::iter::once(self.command.get_program())
+            .chain(self.command.get_args())
+            .map(OsStr::to_owned)
+            .collect()
+    }
+}
+
+/// Reads both streams to their end: standard output as a whole and the last lines of both.
+fn collect(
+    child: &mut Child,
+    sink: &dyn Sink,
+    report_stdout: bool,
+) -> io::Result<(String, VecDeque<String>)> {
+    let missing = || io::Error::other("the tool has no output streams");
+    let stdout = child.stdout.take().ok_or_else(missing)?;
+    let stderr = child.stderr.take().ok_or_else(missing)?;
+    thread::scope(|scope| {
+        let errors = scope.spawn(|| read_lines(stderr, |line| sink.emit(Event::output("", line))));
+        let mut text = String::new();
+        let mut last = read_lines(stdout, |line| {
+            if report_stdout {
+                sink.emit(Event::output("", line));
+            } else {
+                text.push_str(line);
+                text.push('\n');
+            }
+        })?;
+        let error_lines = errors
+            .join()
+            .map_err(|_| io::Error::other("a reader stopped"))??;
+        if !report_stdout {
+            last.clear();
+        }
+        last.extend(error_lines);
+        Ok((text, last))
+    })
+}
+
+fn read_lines(stream: impl Read, mut each: impl FnMut(&str)) -> io::Result<VecDeque<String>> {
+    let mut last = VecDeque::new();
+    let mut reader = BufReader::new(stream);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        if reader.read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(last);
+        }
+        let line = String::from_utf8_lossy(&bytes);
+        let line = line.trim_end();
+        if line.is_empty() {
+            continue;
+        }
+        each(line);
+        if last.len() == KEPT_LINES {
+            last.pop_front();
+        }
+        last.push_back(line.to_owned());
+    }
+}
+
+/// Without this a killed `avocado` would leave its package manager at work on a tree that the
+/// next run is about to remove.
+#[allow(unsafe_code)]
+pub(crate) fn die_with_parent(command: &mut Command) {
+    let set = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call and touches no memory of the parent.
+    unsafe { command.pre_exec(set) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use avocado_events::Silent;
+
+    #[test]
+    fn a_failure_keeps_what_the_tool_said() {
+        let error = Tool::new("ls")
+            .arg("/no/such/place")
+            .env("LC_ALL", "C")
+            .run(&Silent)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`ls` failed"), "{error}");
+        assert!(error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_tool_is_named() {
+        let error = Tool::new("no-such-tool-anywhere").run(&Silent).unwrap_err();
+        assert_eq!(error.to_string(), "cannot start `no-such-tool-anywhere`");
+    }
+
+    #[test]
+    fn output_is_read_or_reported() {
+        assert_eq!(Tool::new("echo").arg("hi").read(&Silent).unwrap(), "hi\n");
+        let seen = std::sync::Mutex::new(Vec::new());
+        let sink = |e: Event| seen.lock().unwrap().push(e.message);
+        Tool::new("echo").arg("hi").run(&sink).unwrap();
+        assert_eq!(*seen.lock().unwrap(), ["hi"]);
+    }
+}
