@@ -1,0 +1,250 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use avocado_manifest::{ManifestError, RuntimeId};
+
+use crate::ConfigError;
+
+/// What an operation on the device can end with. The variants are the errors of the varlink
+/// interfaces; [`Reason`] says what exactly went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No runtime has this id, and none has an id that begins with it.
+    #[error("there is no runtime `{}` on this device", id.escape_debug())]
+    RuntimeNotFound {
+        /// The id as asked for.
+        id: String,
+    },
+    /// Several runtimes have an id that begins like this.
+    #[error("`{id}` is the beginning of more than one runtime id: {}", candidates.join(", "))]
+    AmbiguousRuntimeId {
+        /// The id as asked for.
+        id: String,
+        /// The full ids.
+        candidates: Vec<String>,
+    },
+    /// The active runtime cannot be removed.
+    #[error("the active runtime cannot be removed: activate another one first")]
+    RemoveActiveRuntime,
+    /// The device has no root of trust to check a repository against.
+    #[error("this device has no trust anchor: {} cannot be read", path.display())]
+    NoTrustAnchor {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it cannot be read.
+        #[source]
+        source: io::Error,
+    },
+    /// A runtime could not be added.
+    #[error("the runtime was not added")]
+    Staging(#[source] Reason),
+    /// A runtime could not be activated.
+    #[error("runtime {id} was not activated; {}", match back_to {
+        Some(id) => format!("{id} is still the active one"),
+        None => "no runtime is active".to_owned(),
+    })]
+    Update {
+        /// The runtime that was to become active.
+        id: RuntimeId,
+        /// The runtime that is active now.
+        back_to: Option<RuntimeId>,
+        /// Why.
+        #[source]
+        source: Box<Reason>,
+    },
+    /// The extensions could not be merged.
+    #[error("the extensions were not merged{}", if *restored {
+        "; those merged before still are"
+    } else {
+        ", and those merged before could not be brought back"
+    })]
+    Merge {
+        /// Whether what was merged before is merged still.
+        restored: bool,
+        /// Why.
+        #[source]
+        source: Reason,
+    },
+    /// The extensions could not be unmerged.
+    #[error("the extensions were not unmerged")]
+    Unmerge(#[source] Reason),
+    /// The configuration cannot be used.
+    #[error("the configuration cannot be used")]
+    Configuration(#[from] ConfigError),
+    /// The store could not be read or changed.
+    #[error("the store of this device cannot be used")]
+    Store(#[source] Reason),
+}
+
+/// What exactly went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A file or directory could not be read or changed.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was to be done, for example `read`.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is larger than anything sensible.
+    #[error("{} is larger than {limit} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read, in bytes.
+        limit: u64,
+    },
+    /// A manifest cannot be used.
+    #[error("{} cannot be used", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// A manifest says two things that exclude each other, or something that cannot be done.
+    #[error("the manifest of runtime {id} {why}")]
+    Contradiction {
+        /// The runtime.
+        id: RuntimeId,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `active` does not lead to a runtime.
+    #[error("{} does not lead to a runtime: {why}", path.display())]
+    Active {
+        /// The symlink.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A repository cannot be used.
+    #[error("the repository {url} cannot be used")]
+    Repository {
+        /// The repository.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<avocado_tuf::Error>,
+    },
+    /// A repository does not offer something that is needed.
+    #[error("the repository {url} does not offer {what} ({target})")]
+    NotOffered {
+        /// The repository.
+        url: String,
+        /// What is missing, for people.
+        what: String,
+        /// The name of the target.
+        target: String,
+    },
+    /// What is to be downloaded does not fit.
+    #[error(
+        "{} has {available} bytes free, and {needed} are to be downloaded",
+        path.display()
+    )]
+    NoSpace {
+        /// The store.
+        path: PathBuf,
+        /// Bytes that are to be downloaded.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// An image is not in the pool.
+    #[error("{image} is not in the image pool ({})", path.display())]
+    ImageMissing {
+        /// The extension or part of the OS.
+        image: String,
+        /// The file that should be there.
+        path: PathBuf,
+    },
+    /// An image's bytes are not those that the manifest names.
+    #[error("the image of {image} is corrupt ({})", path.display())]
+    ImageWrong {
+        /// The extension or part of the OS.
+        image: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// An image is of no kind that can be mounted.
+    #[error("{} is neither squashfs nor erofs", path.display())]
+    ImageKind {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An image does not describe itself as the extension that it should be.
+    #[error("the image of {extension} has no usable extension-release file for it")]
+    NoRelease {
+        /// The extension, with its version.
+        extension: String,
+    },
+    /// systemd left an extension out.
+    #[error("{tool} did not merge {}{}", extensions.join(", "), if said.is_empty() {
+        String::new()
+    } else {
+        format!(": {said}")
+    })]
+    LeftOut {
+        /// The program.
+        tool: String,
+        /// Names and versions of what it left out.
+        extensions: Vec<String>,
+        /// What it printed.
+        said: String,
+    },
+    /// A program could not be started.
+    #[error("{program} cannot be started")]
+    NoTool {
+        /// The program.
+        program: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A program failed.
+    #[error("{command} failed ({status}){}", if said.is_empty() {
+        String::new()
+    } else {
+        format!(": {said}")
+    })]
+    Tool {
+        /// The program and its arguments.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// The last lines that it printed.
+        said: String,
+    },
+    /// The runtime belongs to another build of the operating system.
+    #[error(
+        "it needs the OS build {needed}, and this device runs {running}; \
+         this version cannot update the OS"
+    )]
+    OtherOs {
+        /// The build that the runtime was made for.
+        needed: String,
+        /// The build that runs.
+        running: String,
+    },
+    /// The merge failed; what was merged before is merged still, or not.
+    #[error("merging failed")]
+    Merge(#[source] Box<Error>),
+}
+
+impl Reason {
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Reason {
+        let path = path.to_owned();
+        move |source| Reason::File {
+            action,
+            path,
+            source,
+        }
+    }
+}

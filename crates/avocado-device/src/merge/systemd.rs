@@ -1,0 +1,208 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::release::Class;
+use crate::{Mutable, Paths, Reason, tool};
+
+/// One of systemd's two mergers, and the directory in which it looks for what to merge.
+#[derive(Debug)]
+pub(crate) struct Merger<'a> {
+    pub(crate) class: Class,
+    program: &'a Path,
+    links: &'a Path,
+    mutable: Mutable,
+}
+
+impl<'a> Merger<'a> {
+    pub(crate) fn new(class: Class, paths: &'a Paths, mutable: Mutable) -> Self {
+        let (program, links) = match class {
+            Class::Sysext => (&paths.tools.sysext, &paths.extensions),
+            Class::Confext => (&paths.tools.confext, &paths.confexts),
+        };
+        Merger {
+            class,
+            program,
+            links,
+            mutable,
+        }
+    }
+
+    /// Makes our links be exactly these, each to a directory below `mounts`. What others have put
+    /// there stays. Returns whether there were any of ours before.
+    pub(crate) fn link(&self, mounts: &Path, wanted: &[(&str, &Path)]) -> Result<bool, Reason> {
+        let mut had = false;
+        let entries = match fs::read_dir(self.links) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other.map_err(Reason::file("read", self.links))?),
+        };
+        for entry in entries.into_iter().flatten() {
+            let path = entry.map_err(Reason::file("read", self.links))?.path();
+            if !fs::read_link(&path).is_ok_and(|target| target.starts_with(mounts)) {
+                continue;
+            }
+            had = true;
+            let kept = wanted.iter().any(|(name, target)| {
+                path.file_name() == Some(name.as_ref())
+                    && fs::read_link(&path).is_ok_and(|t| t == *target)
+            });
+            if !kept {
+                fs::remove_file(&path).map_err(Reason::file("remove", &path))?;
+            }
+        }
+        for (name, target) in wanted {
+            fs::create_dir_all(self.links).map_err(Reason::file("create", self.links))?;
+            let path = self.links.join(name);
+            match symlink(target, &path) {
+                Err(e)
+                    if e.kind() == io::ErrorKind::AlreadyExists
+                        && fs::read_link(&path).is_ok_and(|t| t == *target) => {}
+                other => other.map_err(Reason::file("create", &path))?,
+            }
+        }
+        Ok(had)
+    }
+
+    /// Lets systemd merge what is linked now, in the place of what was merged before.
+    pub(crate) fn refresh(&self, warn: impl FnOnce(String)) -> Result<tool::Ended, Reason> {
+        let version = self.version()?;
+        let mut args = vec!["refresh".to_owned()];
+        // We reload the manager ourselves, once for both classes.
+        if version >= 255 {
+            args.push("--no-reload".to_owned());
+        }
+        if version >= 256 {
+            args.push(format!("--mutable={}", self.mutable));
+        } else if self.mutable != Mutable::No {
+            warn(format!(
+                "systemd {version} merges read-only: {} is not available before 256",
+                self.mutable
+            ));
+        }
+        tool::must(self.program, &args)
+    }
+
+    /// The names that are merged now. None are where the program does not exist.
+    pub(crate) fn merged(&self) -> Result<BTreeSet<String>, Reason> {
+        let ended = match tool::must(self.program, &["status", "--json=short", "--no-pager"]) {
+            Err(Reason::NoTool { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(BTreeSet::new());
+            }
+            other => other?,
+        };
+        names(&ended.said).ok_or_else(|| Reason::Tool {
+            command: format!("{} status", self.program.display()),
+            status: "its answer is not understood".to_owned(),
+            said: ended.said,
+        })
+    }
+
+    pub(crate) fn program(&self) -> String {
+        self.program.display().to_string()
+    }
+
+    fn version(&self) -> Result<u32, Reason> {
+        let ended = tool::must(self.program, &["--version"])?;
+        // `systemd 257 (257.9-1)`; what cannot be read counts as old, and gets no new options.
+        let number = ended.said.split_whitespace().nth(1).unwrap_or_default();
+        let digits = number.split(|c: char| !c.is_ascii_digit()).next();
+        Ok(digits.and_then(|d| d.parse().ok()).unwrap_or(0))
+    }
+}
+
+/// Reads `[{"hierarchy":"/usr","extensions":["a"],"since":1},{"hierarchy":"/opt","extensions":"none"}]`.
+fn names(json: &str) -> Option<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Hierarchy {
+        extensions: Extensions,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Extensions {
+        Some(Vec<String>),
+        /// `"none"`, or null.
+        None(serde::de::IgnoredAny),
+    }
+    // Warnings may come before the answer, which is the last line.
+    let line = json.lines().rfind(|l| l.starts_with('['))?;
+    let hierarchies: Vec<Hierarchy> = serde_json::from_str(line).ok()?;
+    let mut names = BTreeSet::new();
+    for hierarchy in hierarchies {
+        if let Extensions::Some(some) = hierarchy.extensions {
+            names.extend(some);
+        }
+    }
+    Some(names)
+}
+
+/// The manager of services, if it is running.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    program: PathBuf,
+}
+
+impl Manager {
+    pub(crate) fn running(paths: &Paths) -> Option<Self> {
+        paths.systemd.exists().then(|| Manager {
+            program: paths.tools.systemctl.clone(),
+        })
+    }
+
+    pub(crate) fn reload(&self) -> Result<(), Reason> {
+        tool::must(&self.program, &["daemon-reload"]).map(drop)
+    }
+
+    /// Asks for a job (`start`, `stop`, `restart`) and does not wait for it: what it waits for may
+    /// be ourselves.
+    pub(crate) fn ask(&self, job: &str, services: &[&str]) -> Result<(), Reason> {
+        if services.is_empty() {
+            return Ok(());
+        }
+        let args = [&["--no-block", job, "--"], services].concat();
+        tool::must(&self.program, &args).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answers_of_systemd_are_understood() {
+        let all = |json: &str| names(json).map(|n| n.into_iter().collect::<Vec<_>>().join(" "));
+        let json = r#"[{"hierarchy":"/opt","extensions":"none","since":null},{"hierarchy":"/usr","extensions":["00-b-1","01-a-1"],"since":1}]"#;
+        assert_eq!(all(json).unwrap(), "00-b-1 01-a-1");
+        assert_eq!(all(&format!("a warning\n{json}")).unwrap(), "00-b-1 01-a-1");
+        assert_eq!(
+            all(r#"[{"hierarchy":"/etc","extensions":null}]"#).unwrap(),
+            ""
+        );
+        assert_eq!(all("[]").unwrap(), "");
+        assert_eq!(all(""), None);
+        assert_eq!(all("[1]"), None);
+    }
+
+    #[test]
+    fn links_of_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paths = Paths::new(dir.path());
+        paths.extensions = dir.path().join("links");
+        let merger = Merger::new(Class::Sysext, &paths, Mutable::No);
+        let mounts = dir.path().join("mounts");
+        let (a, b) = (mounts.join("a"), mounts.join("b"));
+        assert!(!merger.link(&mounts, &[("01-a", &a), ("00-b", &b)]).unwrap());
+        symlink("/elsewhere", paths.extensions.join("foreign")).unwrap();
+        fs::create_dir(paths.extensions.join("directory")).unwrap();
+
+        assert!(merger.link(&mounts, &[("00-a", &a)]).unwrap());
+        let names = crate::store::files::names(&paths.extensions).unwrap();
+        assert_eq!(names, ["00-a", "directory", "foreign"]);
+        assert!(merger.link(&mounts, &[]).unwrap());
+        assert!(!merger.link(&mounts, &[]).unwrap());
+        assert!(merger.link(&mounts, &[("foreign", &a)]).is_err());
+    }
+}

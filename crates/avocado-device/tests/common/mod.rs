@@ -1,0 +1,121 @@
+//! What the behaviour tests share: a store in a private directory, and runtimes for it.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use avocado_device::{Config, Device, Paths};
+use avocado_events::{Event, Kind, Sink};
+use avocado_manifest::{Digest, Extension, ImageId, MANIFEST_VERSION, Manifest, RuntimeInfo};
+
+/// Keeps every event.
+#[derive(Default)]
+pub struct Events(Mutex<Vec<Event>>);
+
+impl Sink for Events {
+    fn emit(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Events {
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// The warnings since the last time, each with what it is about.
+    pub fn warnings(&self) -> Vec<String> {
+        let all = self.take().into_iter();
+        let warnings = all.filter(|e| e.kind == Kind::Warning);
+        warnings
+            .map(|e| format!("{}: {}", e.item, e.message))
+            .collect()
+    }
+}
+
+/// The paths of a device that has no systemd and nothing outside `dir`.
+pub fn private_paths(dir: &Path) -> Paths {
+    let mut paths = Paths::new(dir.join("base"));
+    paths.run = dir.join("run");
+    paths.extensions = dir.join("run-extensions");
+    paths.confexts = dir.join("run-confexts");
+    paths.systemd = dir.join("no-systemd");
+    paths.initrd_release = dir.join("no-initrd");
+    paths.os_release = vec![dir.join("os-release")];
+    paths
+}
+
+pub fn private_device(dir: &Path) -> Device {
+    Device::with_paths(Config::default(), private_paths(dir))
+}
+
+pub fn extension(name: &str, version: &str, bytes: &[u8]) -> Extension {
+    let digest = Digest::of(bytes);
+    Extension {
+        name: name.parse().unwrap(),
+        version: version.parse().unwrap(),
+        image_id: Some(ImageId::from_digest(digest)),
+        sha256: Some(digest),
+        image_type: None,
+        enabled: true,
+    }
+}
+
+pub fn runtime(version: &str, built_at: &str, extensions: Vec<Extension>) -> Manifest {
+    let mut manifest = Manifest {
+        manifest_version: MANIFEST_VERSION,
+        id: "none".parse().unwrap(),
+        built_at: built_at.to_owned(),
+        runtime: RuntimeInfo {
+            name: "dev".to_owned(),
+            version: version.to_owned(),
+        },
+        rootfs: None,
+        initramfs: None,
+        kernel: None,
+        extensions,
+        os_bundle: None,
+    };
+    manifest.id = manifest.content_id();
+    manifest
+}
+
+/// Puts an image where a provisioned device has it.
+pub fn put_image(base: &Path, bytes: &[u8]) -> PathBuf {
+    let images = base.join("images");
+    fs::create_dir_all(&images).unwrap();
+    let path = images.join(ImageId::from_digest(Digest::of(bytes)).file_name());
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Writes a manifest to a file outside of the store.
+pub fn manifest_file(dir: &Path, manifest: &Manifest) -> PathBuf {
+    let path = dir.join(format!("{}.json", manifest.id));
+    fs::write(&path, manifest.to_json()).unwrap();
+    path
+}
+
+/// All files, directories and links below `dir` with their content, to see that nothing changed.
+pub fn tree(dir: &Path) -> Vec<String> {
+    fn walk(dir: &Path, all: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let what = if meta.is_symlink() {
+                format!("-> {}", fs::read_link(&path).unwrap().display())
+            } else if meta.is_dir() {
+                walk(&path, all);
+                "/".to_owned()
+            } else {
+                Digest::of(&fs::read(&path).unwrap()).to_string()
+            };
+            all.push(format!("{} {what}", path.display()));
+        }
+    }
+    let mut all = Vec::new();
+    walk(dir, &mut all);
+    all.sort();
+    all
+}

@@ -1,0 +1,503 @@
+//! Merging with the real systemd, mount and image writers, as root in a mount namespace of its
+//! own. Where that is not possible, the test says so and passes.
+#![allow(missing_docs, clippy::print_stderr)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use avocado_device::{Config, Device, Error, Mutable, Paths, Reason};
+use avocado_events::{Silent, Status};
+use avocado_manifest::{Extension, Manifest};
+use common::*;
+
+const INSIDE: &str = "AVOCADO_TEST_INSIDE";
+
+fn exists(program: &str) -> bool {
+    let status = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok()
+}
+
+#[test]
+fn merging() {
+    let root = rustix::process::geteuid().is_root();
+    let missing = ["systemd-sysext", "mksquashfs", "mkfs.erofs", "unshare"]
+        .into_iter()
+        .find(|program| !exists(program));
+    if !root || missing.is_some() || !Path::new("/dev/loop-control").exists() {
+        eprintln!(
+            "skipped: needs root, loop devices, and {}",
+            missing.unwrap_or("nothing else")
+        );
+        return;
+    }
+    let status = Command::new("unshare")
+        .args(["--mount", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "inside", "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// The body of [`merging`], in its namespace.
+#[test]
+fn inside() {
+    if std::env::var_os(INSIDE).is_none() {
+        return;
+    }
+    let nothing = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("test", "/run", "tmpfs", nothing, None).unwrap();
+    let shared =
+        rustix::mount::MountPropagationFlags::SHARED | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", shared).unwrap();
+
+    let work = Work::new();
+    work.activates_and_goes_back();
+    work.refuses_what_is_bad();
+    work.leaks_nothing();
+    work.respects_scopes_and_switches();
+    work.hooks_run_in_order();
+    work.extends_etc();
+    work.writes_are_lost_or_refused();
+    work.unmerges();
+}
+
+struct Work {
+    dir: tempfile::TempDir,
+    device: Device,
+    events: Events,
+}
+
+/// An image under construction.
+#[derive(Default)]
+struct Source<'a> {
+    name: &'a str,
+    files: &'a [(&'a str, &'a str)],
+    release: &'a str,
+    /// Extends `/etc` and not `/usr`.
+    configures: bool,
+    erofs: bool,
+}
+
+impl Work {
+    fn new() -> Self {
+        // Not below /run, /usr, /opt or /etc, which get mounted over.
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        let config = Config {
+            sysext_mutable: Mutable::No,
+            confext_mutable: Mutable::No,
+            ..Config::default()
+        };
+        let mut paths = Paths::new(dir.path().join("base"));
+        paths.systemd = dir.path().join("no-manager");
+        Work {
+            device: Device::with_paths(config, paths),
+            dir,
+            events: Events::default(),
+        }
+    }
+
+    /// Builds an image into the pool.
+    fn image(&self, source: &Source<'_>) -> Extension {
+        let tree = self.dir.path().join("tree");
+        let _ = fs::remove_dir_all(&tree);
+        let class = if source.configures { "etc" } else { "usr/lib" };
+        let release = format!(
+            "{class}/extension-release.d/extension-release.{}",
+            source.name
+        );
+        let text = format!("{}\n", source.release);
+        for (path, text) in source
+            .files
+            .iter()
+            .chain(&[(release.as_str(), text.as_str())])
+        {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let image = self.dir.path().join("image");
+        let _ = fs::remove_file(&image);
+        let mut command = if source.erofs {
+            let mut command = Command::new("mkfs.erofs");
+            command.args(["-T0", "--all-root"]).arg(&image).arg(&tree);
+            command
+        } else {
+            let mut command = Command::new("mksquashfs");
+            command
+                .arg(&tree)
+                .arg(&image)
+                .args(["-noappend", "-all-root", "-quiet"]);
+            command
+        };
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let bytes = fs::read(&image).unwrap();
+        put_image(&self.device.paths().base, &bytes);
+        extension(source.name, "1.0", &bytes)
+    }
+
+    fn stage(&self, version: &str, extensions: Vec<Extension>) -> Manifest {
+        let manifest = runtime(version, "2026-01-01T00:00:00Z", extensions);
+        let file = manifest_file(self.dir.path(), &manifest);
+        self.device.add_from_manifest(&file, &Silent).unwrap();
+        manifest
+    }
+
+    fn activate(&self, manifest: &Manifest) {
+        let entry = self.device.activate(manifest.id.as_str(), &self.events);
+        assert!(entry.unwrap().active);
+        assert_eq!(self.events.warnings(), [""; 0]);
+    }
+
+    fn app(&self, content: &str) -> Extension {
+        let files = [
+            ("usr/share/avocado-test/app", content),
+            ("usr/share/avocado-test/who", "app"),
+        ];
+        self.image(&Source {
+            name: "app",
+            files: &files,
+            release: "ID=_any",
+            ..Source::default()
+        })
+    }
+
+    fn base(&self) -> Extension {
+        let files = [
+            ("usr/share/avocado-test/base", "base"),
+            ("usr/share/avocado-test/who", "base"),
+        ];
+        self.image(&Source {
+            name: "base",
+            files: &files,
+            release: "ID=_any",
+            erofs: true,
+            ..Source::default()
+        })
+    }
+
+    /// Which of our files the loop devices of this machine hold.
+    fn loops(&self) -> usize {
+        let devices = fs::read_dir("/sys/block").unwrap();
+        let backing = devices
+            .filter_map(|d| fs::read_to_string(d.unwrap().path().join("loop/backing_file")).ok());
+        let ours = self.dir.path().to_str().unwrap().to_owned();
+        backing.filter(|path| path.starts_with(&ours)).count()
+    }
+
+    fn merged_names(&self) -> Vec<String> {
+        let all = self.device.status().unwrap().extensions.into_iter();
+        all.filter(|e| e.merged)
+            .map(|e| e.name.to_string())
+            .collect()
+    }
+
+    fn activates_and_goes_back(&self) {
+        let one = self.stage("1", vec![self.app("one"), self.base()]);
+        let two = self.stage("2", vec![self.base(), self.app("two")]);
+        self.activate(&one);
+        assert_eq!(read("app"), "one");
+        assert_eq!(read("base"), "base");
+        assert_eq!(read("who"), "app", "the first of the manifest wins");
+        assert_eq!(self.merged_names(), ["app", "base"]);
+        let status = self.device.status().unwrap();
+        let app = &status.extensions[0];
+        assert!(app.sysext && !app.confext);
+        assert_eq!(app.origin.as_deref(), Some("Loop:app-1.0"));
+
+        // The same name and version with other bytes, and the other way round.
+        self.activate(&two);
+        assert_eq!(
+            (read("app").as_str(), read("who").as_str()),
+            ("two", "base")
+        );
+        self.activate(&one);
+        assert_eq!((read("app").as_str(), read("who").as_str()), ("one", "app"));
+
+        // Active already: nothing is done, unless it is not merged.
+        self.device.activate(one.id.as_str(), &self.events).unwrap();
+        let events = self.events.take();
+        assert!(
+            events.iter().any(|e| e.status == Some(Status::Skipped)),
+            "{events:?}"
+        );
+        let status = Command::new("systemd-sysext")
+            .arg("unmerge")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert_eq!(self.merged_names(), [""; 0]);
+        self.activate(&one);
+        assert_eq!(read("app"), "one");
+    }
+
+    /// One after the other, each with the set of before still merged afterwards.
+    fn refuses_what_is_bad(&self) {
+        let active = self.device.inspect(None).unwrap();
+        let fails = |manifest: &Manifest| -> Reason {
+            let error = self
+                .device
+                .activate(manifest.id.as_str(), &Silent)
+                .unwrap_err();
+            assert_eq!(self.device.inspect(None).unwrap(), active);
+            assert_eq!((read("app").as_str(), read("who").as_str()), ("one", "app"));
+            assert_eq!(self.merged_names(), ["app", "base"]);
+            assert_eq!(self.loops(), 2);
+            let Error::Update { source, .. } = error else {
+                panic!("{error:?}");
+            };
+            match *source {
+                Reason::Merge(error) => match *error {
+                    Error::Merge {
+                        restored: true,
+                        source,
+                    } => source,
+                    other => panic!("{other:?}"),
+                },
+                other => other,
+            }
+        };
+        // Another file under the name of a mounted one comes first, so that mounts are exchanged.
+        let app = || self.app("three");
+
+        let image = put_image(&self.device.paths().base, b"neither squashfs nor erofs");
+        let junk = extension("junk", "1", &fs::read(&image).unwrap());
+        assert!(matches!(
+            fails(&self.stage("junk", vec![app(), junk])),
+            Reason::ImageKind { .. }
+        ));
+
+        let mut half = fs::read(self.pool_path(&self.base())).unwrap();
+        half.truncate(half.len() / 2);
+        put_image(&self.device.paths().base, &half);
+        let half = extension("half", "1", &half);
+        let error = fails(&self.stage("half", vec![app(), half]));
+        assert!(
+            matches!(
+                error,
+                Reason::Tool { .. } | Reason::NoRelease { .. } | Reason::File { .. }
+            ),
+            "{error:?}"
+        );
+
+        let stranger = Extension {
+            name: "stranger".parse().unwrap(),
+            ..self.base()
+        };
+        assert!(matches!(
+            fails(&self.stage("stranger", vec![app(), stranger])),
+            Reason::NoRelease { .. }
+        ));
+
+        let foreign = self.image(&Source {
+            name: "foreign",
+            release: "ID=another-distribution\nVERSION_ID=1",
+            ..Source::default()
+        });
+        let error = fails(&self.stage("foreign", vec![app(), foreign]));
+        assert!(
+            matches!(&error, Reason::LeftOut { extensions, .. } if *extensions == ["foreign-1.0"]),
+            "{error:?}"
+        );
+
+        let rotten = app();
+        let manifest = self.stage("rotten", vec![rotten.clone()]);
+        fs::write(self.pool_path(&rotten), "rotten").unwrap();
+        assert!(matches!(fails(&manifest), Reason::ImageWrong { .. }));
+        fs::remove_file(self.pool_path(&rotten)).unwrap();
+        assert!(matches!(fails(&manifest), Reason::ImageMissing { .. }));
+    }
+
+    fn leaks_nothing(&self) {
+        let mounts = mount_count();
+        for _ in 0..20 {
+            self.device.refresh(&self.events).unwrap();
+        }
+        assert_eq!(self.events.warnings(), [""; 0]);
+        assert_eq!(self.loops(), 2);
+        assert_eq!(mount_count(), mounts);
+        assert_eq!(read("app"), "one");
+    }
+
+    fn respects_scopes_and_switches(&self) {
+        let initrd = self.image(&Source {
+            name: "initrd-only",
+            files: &[("usr/share/avocado-test/initrd", "x")],
+            release: "ID=_any\nSYSEXT_SCOPE=initrd",
+            ..Source::default()
+        });
+        let off = Extension {
+            enabled: false,
+            ..self.base()
+        };
+        self.activate(&self.stage("scoped", vec![initrd, off, self.app("four")]));
+        assert_eq!(read("app"), "four");
+        assert_eq!(self.merged_names(), ["app"]);
+        for absent in ["initrd", "base"] {
+            assert!(!path(absent).exists());
+        }
+        let again = self.device.merge(&self.events);
+        again.unwrap();
+        assert!(
+            self.events
+                .take()
+                .iter()
+                .any(|e| e.status == Some(Status::Skipped))
+        );
+    }
+
+    fn hooks_run_in_order(&self) {
+        let log = self.dir.path().join("log");
+        fs::create_dir(&log).unwrap();
+        let mark =
+            |name: &str| format!("cp -a /usr/share/avocado-test/app {}/{name}", log.display());
+        let make = |name: &str| format!("mkdir {}/{name}", log.display());
+        let release = |name: &str| {
+            format!(
+                "ID=_any\nAVOCADO_ON_MERGE=\"{}; {}\"\nAVOCADO_ON_MERGE=\"{}\"\n\
+                 AVOCADO_ON_UNMERGE=\"{}\"",
+                make("once"),
+                make(&format!("on-{name}")),
+                "false",
+                mark(&format!("gone-{name}")),
+            )
+        };
+        let b = self.image(&Source {
+            name: "b",
+            release: &release("b"),
+            ..Source::default()
+        });
+        let a = self.image(&Source {
+            name: "a",
+            release: &release("a"),
+            ..Source::default()
+        });
+        let app = self.app("five");
+        let both = self.stage("hooks", vec![b.clone(), a, app.clone()]);
+        self.device
+            .activate(both.id.as_str(), &self.events)
+            .unwrap();
+        let warnings = self.events.warnings();
+        assert_eq!(
+            warnings.len(),
+            1,
+            "`false` once, and no directory is made twice: {warnings:?}"
+        );
+        assert!(warnings[0].starts_with("false: "), "{warnings:?}");
+        for made in ["once", "on-a", "on-b"] {
+            fs::remove_dir(log.join(made)).unwrap();
+        }
+        // Only what goes away is told so, while it is still merged.
+        let one = self.stage("hooks, fewer", vec![b, self.app("six")]);
+        self.device.activate(one.id.as_str(), &self.events).unwrap();
+        assert_eq!(fs::read_to_string(log.join("gone-a")).unwrap(), "five");
+        assert!(!log.join("gone-b").exists());
+        assert!(log.join("on-b").exists() && !log.join("on-a").exists());
+    }
+
+    fn extends_etc(&self) {
+        let conf = self.image(&Source {
+            name: "conf",
+            files: &[("etc/avocado-test/conf", "conf")],
+            release: "ID=_any",
+            configures: true,
+            ..Source::default()
+        });
+        let manifest = self.stage("conf", vec![conf, self.app("seven")]);
+        let file = Path::new("/etc/avocado-test/conf");
+        if !exists("systemd-confext") {
+            // Half of a runtime is none.
+            let error = self
+                .device
+                .activate(manifest.id.as_str(), &Silent)
+                .unwrap_err();
+            let Error::Update { source, .. } = error else {
+                panic!("{error:?}");
+            };
+            let Reason::Merge(error) = *source else {
+                panic!("{source:?}");
+            };
+            assert!(
+                matches!(
+                    *error,
+                    Error::Merge {
+                        restored: true,
+                        source: Reason::NoTool { .. }
+                    }
+                ),
+                "{error:?}"
+            );
+            assert_eq!(read("app"), "six");
+            return;
+        }
+        self.events.take();
+        self.activate(&manifest);
+        assert_eq!(fs::read_to_string(file).unwrap(), "conf");
+        let status = self.device.status().unwrap();
+        let conf = &status.extensions[0];
+        assert!(conf.merged && conf.confext && !conf.sysext);
+        self.activate(&self.stage("no conf", vec![self.app("six")]));
+        assert!(!file.exists());
+    }
+
+    fn writes_are_lost_or_refused(&self) {
+        let written = path("written");
+        assert!(fs::write(&written, "").is_err(), "read-only, as configured");
+        let device = Device::with_paths(Config::default(), self.device.paths().clone());
+        device.refresh(&self.events).unwrap();
+        let warnings = self.events.warnings();
+        // Systemd learned it in 256; before, the warning says so and all is read-only.
+        let warned = warnings.iter().any(|w| w.contains("read-only"));
+        let writable = fs::write(&written, "").is_ok();
+        assert_ne!(writable, warned, "{warnings:?}");
+        device.refresh(&Silent).unwrap();
+        assert!(!written.exists());
+        self.device.refresh(&Silent).unwrap();
+        assert_eq!(read("app"), "six");
+    }
+
+    fn unmerges(&self) {
+        self.device.unmerge(&Silent).unwrap();
+        assert!(!path("app").exists());
+        assert_eq!(self.merged_names(), [""; 0]);
+        assert_eq!(self.loops(), 0);
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains("/run/avocado"), "{table}");
+        assert_eq!(fs::read_dir("/run/extensions").unwrap().count(), 0);
+        self.device.unmerge(&Silent).unwrap();
+        self.device.merge(&Silent).unwrap();
+        assert_eq!(read("app"), "six");
+        self.device.unmerge(&Silent).unwrap();
+        assert_eq!(self.loops(), 0);
+    }
+
+    fn pool_path(&self, extension: &Extension) -> PathBuf {
+        let file = extension.image_id.as_ref().unwrap().file_name();
+        self.device.paths().base.join("images").join(file)
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/usr/share/avocado-test").join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+fn mount_count() -> usize {
+    fs::read_to_string("/proc/self/mountinfo")
+        .unwrap()
+        .lines()
+        .count()
+}

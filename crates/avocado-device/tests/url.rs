@@ -1,0 +1,426 @@
+//! Adding from a repository that our writer published, over real HTTP.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use avocado_device::{AddRequest, Device, Error, Reason, RuntimeEntry};
+use avocado_events::{Silent, Status, Unit};
+use avocado_manifest::{Digest, Extension, ImageId, Manifest};
+use avocado_serve::{Fault, Options, Outcome, Rule, Server};
+use avocado_tuf::SigningKey;
+use avocado_tuf::writer::{Publication, Target, publish, root};
+use common::*;
+use jiff::{Span, Timestamp};
+
+/// A publisher with its server, and a device that trusts it.
+struct World {
+    dir: tempfile::TempDir,
+    key: SigningKey,
+    server: Server,
+    device: Device,
+    now: Timestamp,
+}
+
+const TOKEN: &str = "a secret";
+
+impl World {
+    fn new() -> Self {
+        World::start(|_| {})
+    }
+
+    fn start(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("repository")).unwrap();
+        let mut options = Options::new(dir.path().join("repository"));
+        options.token = Some(TOKEN.to_owned());
+        change(&mut options);
+        let server = Server::start(options);
+        let key = SigningKey::from_seed(&[7; 32]).unwrap();
+        let now = Timestamp::now();
+        let device = private_device(dir.path());
+        let metadata = device.paths().base.join("metadata");
+        fs::create_dir_all(&metadata).unwrap();
+        fs::write(metadata.join("root.json"), root(&key, now).unwrap()).unwrap();
+        World {
+            server: server.unwrap(),
+            key,
+            device,
+            now,
+            dir,
+        }
+    }
+
+    /// Publishes files under names that may lie about them.
+    fn publish_as(&self, files: &[(String, &[u8])]) {
+        let sources = self.dir.path().join("sources");
+        fs::create_dir_all(&sources).unwrap();
+        let paths: Vec<PathBuf> = files
+            .iter()
+            .map(|(_, bytes)| {
+                let path = sources.join(Digest::of(bytes).to_string());
+                let _ = fs::remove_file(&path);
+                fs::write(&path, bytes).unwrap();
+                path
+            })
+            .collect();
+        let targets: Vec<_> = files
+            .iter()
+            .zip(&paths)
+            .map(|((name, bytes), source)| Target {
+                name: name.clone(),
+                source,
+                digest: Digest::of(bytes),
+                length: bytes.len() as u64,
+            })
+            .collect();
+        publish(&Publication {
+            directory: &self.dir.path().join("repository"),
+            key: &self.key,
+            role: "runtime-dev",
+            targets: &targets,
+            now: self.now,
+        })
+        .unwrap();
+    }
+
+    fn publish(&self, manifest: &Manifest, images: &[&[u8]]) {
+        let mut files = vec![("manifest.json".to_owned(), manifest.to_json())];
+        for image in images {
+            files.push((raw(image), image.to_vec()));
+        }
+        let files: Vec<_> = files
+            .iter()
+            .map(|(n, b)| (n.clone(), b.as_slice()))
+            .collect();
+        self.publish_as(&files);
+    }
+
+    fn request(&self) -> AddRequest {
+        AddRequest {
+            url: self.server.url(),
+            auth_token: Some(TOKEN.to_owned()),
+            artifacts_url: None,
+            now: self.now,
+        }
+    }
+
+    fn add(&self) -> Result<RuntimeEntry, Error> {
+        self.device.add_from_url(&self.request(), &Silent)
+    }
+
+    fn refused(&self) -> Reason {
+        let before = self.visible();
+        let error = self.add().unwrap_err();
+        assert_eq!(self.visible(), before, "{error}");
+        match error {
+            Error::Staging(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What of the store runtimes are made of.
+    fn visible(&self) -> Vec<String> {
+        let base = self.base();
+        let mut all = Vec::new();
+        for part in ["runtimes", "images"] {
+            if base.join(part).exists() {
+                all.extend(tree(&base.join(part)));
+            }
+        }
+        all
+    }
+
+    fn base(&self) -> &Path {
+        &self.device.paths().base
+    }
+
+    fn requests_for(&self, file: &str) -> usize {
+        let all = self.server.requests();
+        all.iter().filter(|r| r.path.ends_with(file)).count()
+    }
+}
+
+fn raw(bytes: &[u8]) -> String {
+    ImageId::from_digest(Digest::of(bytes)).file_name()
+}
+
+fn one(extensions: Vec<Extension>) -> Manifest {
+    runtime("1", "2026-01-01T00:00:00Z", extensions)
+}
+
+#[test]
+fn a_published_runtime_is_staged_and_only_once() {
+    let world = World::new();
+    let shared = vec![1; 300_000];
+    let first = one(vec![
+        extension("app", "1", b"one"),
+        extension("base", "1", &shared),
+    ]);
+    world.publish(&first, &[b"one", &shared]);
+    let events = Events::default();
+    let entry = world
+        .device
+        .add_from_url(&world.request(), &events)
+        .unwrap();
+    assert_eq!((&entry.manifest, entry.active), (&first, false));
+    let events = events.take();
+    let mut bytes = events
+        .iter()
+        .filter(|e| e.unit == Unit::Bytes && e.item == raw(&shared));
+    assert_eq!(bytes.next_back().unwrap().done, Some(300_000));
+    assert_eq!(events.last().unwrap().status, Some(Status::Success));
+    assert_eq!(world.device.list().unwrap(), std::slice::from_ref(&entry));
+    assert!(!world.base().join(".update-staging").exists());
+    let kept = world
+        .base()
+        .join("runtimes")
+        .join(&first.id)
+        .join("manifest.json");
+    assert_eq!(fs::read(kept).unwrap(), first.to_json());
+
+    let before = world.visible();
+    assert_eq!(world.add().unwrap(), entry);
+    assert_eq!(world.visible(), before);
+
+    // The next one brings what is new, and nothing else.
+    let second = runtime(
+        "2",
+        "2026-01-02T00:00:00Z",
+        vec![
+            extension("app", "2", b"two"),
+            extension("base", "1", &shared),
+        ],
+    );
+    world.publish(&second, &[b"two", &shared]);
+    world.add().unwrap();
+    let staged: Vec<_> = world
+        .device
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|e| e.manifest)
+        .collect();
+    assert_eq!(staged, [second, first]);
+    assert_eq!(world.requests_for(&raw(&shared)), 1);
+    assert_eq!(world.requests_for(&raw(b"one")), 1);
+    assert_eq!(world.requests_for(&raw(b"two")), 1);
+}
+
+#[test]
+fn images_may_come_from_elsewhere() {
+    let world = World::new();
+    let manifest = one(vec![extension("app", "1", b"image")]);
+    world.publish(&manifest, &[b"image"]);
+    let artifacts = world.dir.path().join("artifacts");
+    fs::create_dir(&artifacts).unwrap();
+    let targets = world.dir.path().join("repository/targets");
+    for entry in fs::read_dir(targets).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "raw") {
+            fs::rename(&path, artifacts.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let other = Server::start(Options::new(&artifacts)).unwrap();
+    assert!(matches!(world.refused(), Reason::Repository { .. }));
+    let request = AddRequest {
+        artifacts_url: Some(other.url()),
+        ..world.request()
+    };
+    world.device.add_from_url(&request, &Silent).unwrap();
+    assert_eq!(other.requests().len(), 1);
+}
+
+#[test]
+fn an_interrupted_download_goes_on_where_it_ended() {
+    let world = World::start(|options| {
+        let faults = options.faults.clone();
+        options.on_request = Some(Arc::new(move |request| {
+            if request.outcome == Outcome::Broken {
+                faults.add(Rule::new(Fault::Status(404), "*.raw"));
+            }
+        }));
+    });
+    let image: Vec<u8> = (0..2_000_000_u32).map(|n| (n % 251) as u8).collect();
+    world.publish(&one(vec![extension("app", "1", &image)]), &[&image]);
+    // The connection breaks, and from then on the image is gone.
+    world
+        .server
+        .faults()
+        .add(Rule::new(Fault::Cut(100_000), "*.raw"));
+    assert!(matches!(world.refused(), Reason::Repository { .. }));
+    let partial = world.base().join(".update-staging").join(raw(&image));
+    let there = fs::metadata(&partial).unwrap().len();
+    assert!((100_000..2_000_000).contains(&there), "{there}");
+    // Something else that was left there is not kept.
+    fs::write(world.base().join(".update-staging/old.raw"), "old").unwrap();
+
+    world.server.faults().clear();
+    let sent = |world: &World| -> u64 { world.server.requests().iter().map(|r| r.sent).sum() };
+    let before = sent(&world);
+    world.add().unwrap();
+    let fetched = sent(&world) - before;
+    assert!(
+        fetched < image.len() as u64 - there + 50_000,
+        "{fetched} after {there}"
+    );
+    assert!(!world.base().join(".update-staging").exists());
+}
+
+#[test]
+fn a_corrupt_image_in_the_pool_is_fetched_again() {
+    let world = World::new();
+    let manifest = one(vec![extension("app", "1", b"image")]);
+    world.publish(&manifest, &[b"image"]);
+    let path = put_image(world.base(), b"image");
+    fs::write(&path, "imagE").unwrap();
+    world.add().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"image");
+    // Also when the runtime is there already.
+    fs::write(&path, "").unwrap();
+    world.add().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"image");
+}
+
+#[test]
+fn what_the_repository_offers_must_fit_together() {
+    let world = World::new();
+    let app = || extension("app", "1", b"image");
+    let json = |manifest: &Manifest| manifest.to_json();
+
+    world.publish_as(&[(raw(b"image"), b"image")]);
+    assert!(
+        matches!(world.refused(), Reason::NotOffered { .. }),
+        "no manifest"
+    );
+
+    world.publish(&one(vec![app()]), &[]);
+    assert!(
+        matches!(world.refused(), Reason::NotOffered { .. }),
+        "no image"
+    );
+
+    // An image under the name of another one, and one whose digest is not the manifest's.
+    let manifest = json(&one(vec![app()]));
+    world.publish_as(&[
+        ("manifest.json".to_owned(), &manifest),
+        (raw(b"image"), b"imagE"),
+    ]);
+    assert!(
+        matches!(world.refused(), Reason::Contradiction { .. }),
+        "the id"
+    );
+    let mut lying = app();
+    lying.sha256 = Some(Digest::of(b"other"));
+    world.publish(&one(vec![lying]), &[b"image"]);
+    assert!(
+        matches!(world.refused(), Reason::Contradiction { .. }),
+        "the digest"
+    );
+
+    // A manifest that an unsigned file in the staging directory would be preferred to.
+    let staging = world.base().join(".update-staging");
+    fs::create_dir_all(&staging).unwrap();
+    fs::write(staging.join("manifest.json"), json(&one(Vec::new()))).unwrap();
+    world.publish_as(&[("manifest.json".to_owned(), b"{}")]);
+    assert!(matches!(world.refused(), Reason::Manifest { .. }));
+    let hostile = String::from_utf8(json(&one(vec![app()]))).unwrap();
+    for to in ["../../../evil", "/etc/evil", ".hidden"] {
+        let id = one(vec![app()]).id;
+        let hostile = hostile.replace(id.as_str(), to);
+        world.publish_as(&[("manifest.json".to_owned(), hostile.as_bytes())]);
+        assert!(matches!(world.refused(), Reason::Manifest { .. }), "{to}");
+    }
+    let huge = vec![b' '; 5 << 20];
+    world.publish_as(&[("manifest.json".to_owned(), &huge)]);
+    assert!(matches!(world.refused(), Reason::TooLarge { .. }));
+
+    let good = one(vec![app()]);
+    world.publish(&good, &[b"image"]);
+    assert_eq!(world.add().unwrap().manifest, good);
+    let tree = tree(world.dir.path());
+    assert!(!tree.iter().any(|line| line.contains("evil")));
+}
+
+#[test]
+fn only_what_the_trust_anchor_vouches_for_is_taken() {
+    let world = World::new();
+    let manifest = one(vec![extension("app", "1", b"image")]);
+    world.publish(&manifest, &[b"image"]);
+
+    let wrong_token = AddRequest {
+        auth_token: Some("another".to_owned()),
+        ..world.request()
+    };
+    let error = world
+        .device
+        .add_from_url(&wrong_token, &Silent)
+        .unwrap_err();
+    assert!(matches!(error, Error::Staging(Reason::Repository { .. })));
+    assert!(!format!("{wrong_token:?}").contains("another"));
+
+    let late = AddRequest {
+        now: world
+            .now
+            .checked_add(Span::new().hours(24 * 365 * 30))
+            .unwrap(),
+        ..world.request()
+    };
+    let error = world.device.add_from_url(&late, &Silent).unwrap_err();
+    assert!(
+        matches!(error, Error::Staging(Reason::Repository { .. })),
+        "expired"
+    );
+
+    world
+        .server
+        .faults()
+        .add(Rule::new(Fault::Corrupt(2), "*.raw"));
+    assert!(matches!(world.refused(), Reason::Repository { .. }));
+    world.server.faults().clear();
+
+    let anchor = world.base().join("metadata/root.json");
+    let stranger = SigningKey::from_seed(&[8; 32]).unwrap();
+    let good = fs::read(&anchor).unwrap();
+    fs::write(&anchor, root(&stranger, world.now).unwrap()).unwrap();
+    assert!(matches!(world.refused(), Reason::Repository { .. }));
+    fs::remove_file(&anchor).unwrap();
+    assert!(matches!(world.add(), Err(Error::NoTrustAnchor { .. })));
+    fs::write(&anchor, good).unwrap();
+    world.add().unwrap();
+}
+
+#[test]
+fn each_repository_has_its_own_history() {
+    // The same key publishes in two places, and one of them is far ahead.
+    let world = World::new();
+    for version in ["1", "2", "3"] {
+        world.publish(&runtime(version, "2026-01-01T00:00:00Z", Vec::new()), &[]);
+    }
+    world.add().unwrap();
+    let desk = World::new();
+    let manifest = runtime("desk", "2026-01-01T00:00:00Z", Vec::new());
+    desk.publish(&manifest, &[]);
+    let request = desk.request();
+    let entry = world.device.add_from_url(&request, &Silent).unwrap();
+    assert_eq!(entry.manifest, manifest);
+
+    // Going back in one place is noticed: the very first publication is put there again.
+    let other = World::new();
+    other.publish(&runtime("1", "2026-01-01T00:00:00Z", Vec::new()), &[]);
+    let (from, to) = (
+        other.dir.path().join("repository"),
+        world.dir.path().join("repository"),
+    );
+    fs::rename(&to, world.dir.path().join("newer")).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(&from)
+        .arg(&to)
+        .status();
+    assert!(copied.unwrap().success());
+    assert!(matches!(world.refused(), Reason::Repository { .. }));
+}

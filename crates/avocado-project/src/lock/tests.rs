@@ -1,0 +1,413 @@
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn packages(list: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let list = list.iter();
+    list.map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+        .collect()
+}
+
+/// A directory with a lock file of that text.
+fn directory(text: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("avocado.lock"), text).unwrap();
+    dir
+}
+
+fn error(text: &str) -> Error {
+    let dir = directory(text);
+    LockFile::load(dir.path()).unwrap_err()
+}
+
+/// What is written after a document was read.
+fn rewritten(document: &Value) -> Value {
+    let dir = directory(&document.to_string());
+    let mut lock = LockFile::load(dir.path()).unwrap();
+    lock.save().unwrap();
+    let bytes = fs::read(lock.path()).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_file_as_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lock = LockFile::load(dir.path()).unwrap();
+    lock.distro_release = Some("2024".to_owned());
+    let target = lock.target_mut(&name("qemux86-64"));
+    target.set_packages(
+        &Sysroot::Sdk("x86_64".to_owned()),
+        packages(&[("gcc", "13-r0.x86_64")]),
+    );
+    target.set_packages(
+        &Sysroot::Rootfs,
+        packages(&[("b", "2-r0.x"), ("a", "1-r0.x")]),
+    );
+    target.set_packages(&Sysroot::Initramfs, packages(&[("i", "1-r0.x")]));
+    target.set_packages(
+        &Sysroot::rootfs(&name("small")),
+        packages(&[("s", "1-r0.x")]),
+    );
+    target.set_packages(
+        &Sysroot::initramfs(&name("default")),
+        packages(&[("j", "1-r0.x")]),
+    );
+    target.set_packages(
+        &Sysroot::Extension(name("app")),
+        packages(&[("app", "1-r0.x")]),
+    );
+    target.set_packages(&Sysroot::Extension(name("none")), packages(&[]));
+    target.set_packages(&Sysroot::Runtime(name("dev")), packages(&[("r", "1-r0.x")]));
+    target.set_kernel_version(&Sysroot::Rootfs, Some("6.6.1".to_owned()));
+    target.set_kernel_version(&Sysroot::Runtime(name("dev")), Some("6.6.1".to_owned()));
+    target.set_snapshot(Some(Snapshot {
+        release: "2024".to_owned(),
+        channel: "edge".to_owned(),
+        snapshot: "20260101".to_owned(),
+        repo_url: None,
+        created: Some("2026-01-01T00:00:00Z".to_owned()),
+    }));
+    assert!(lock.save().unwrap());
+    insta::assert_snapshot!(fs::read_to_string(lock.path()).unwrap(), @r#"
+    {
+      "distro_release": "2024",
+      "targets": {
+        "qemux86-64": {
+          "extensions": {
+            "app": {
+              "packages": {
+                "app": "1-r0.x"
+              }
+            }
+          },
+          "initramfs": {
+            "j": "1-r0.x"
+          },
+          "kernel-versions": {
+            "rootfs": "6.6.1",
+            "runtimes/dev": "6.6.1"
+          },
+          "repo-snapshot": {
+            "channel": "edge",
+            "created": "2026-01-01T00:00:00Z",
+            "release": "2024",
+            "snapshot": "20260101"
+          },
+          "rootfs": {
+            "a": "1-r0.x",
+            "b": "2-r0.x"
+          },
+          "rootfs-named": {
+            "small": {
+              "s": "1-r0.x"
+            }
+          },
+          "runtimes": {
+            "dev": {
+              "packages": {
+                "r": "1-r0.x"
+              }
+            }
+          },
+          "sdk": {
+            "x86_64": {
+              "gcc": "13-r0.x86_64"
+            }
+          }
+        }
+      },
+      "version": 7
+    }
+    "#);
+    assert!(fs::read_to_string(lock.path()).unwrap().ends_with("}\n"));
+    assert_eq!(entries(dir.path()), ["avocado.lock"]);
+
+    let again = LockFile::load(dir.path()).unwrap();
+    let target = again.target(&name("qemux86-64")).unwrap();
+    assert_eq!(Some(target), lock.target(&name("qemux86-64")));
+    assert_eq!(target.packages(&Sysroot::Rootfs).unwrap()["a"], "1-r0.x");
+    assert_eq!(target.packages(&Sysroot::Extension(name("none"))), None);
+    assert_eq!(target.packages(&Sysroot::NamedInitramfs(name("x"))), None);
+    assert_eq!(target.kernel_version(&Sysroot::Rootfs), Some("6.6.1"));
+    assert_eq!(target.snapshot().unwrap().snapshot, "20260101");
+    assert_eq!(again.target(&name("other")), None);
+}
+
+#[test]
+fn an_equal_file_is_not_touched_and_nothing_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lock = LockFile::load(dir.path()).unwrap();
+    assert!(!lock.save().unwrap());
+    assert_eq!(entries(dir.path()), [""; 0]);
+
+    lock.target_mut(&name("t"))
+        .set_packages(&Sysroot::Rootfs, packages(&[("a", "1")]));
+    assert!(lock.save().unwrap());
+    let before = fs::metadata(lock.path()).unwrap();
+    assert!(!lock.save().unwrap());
+    assert!(!LockFile::load(dir.path()).unwrap().save().unwrap());
+    let after = fs::metadata(lock.path()).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(
+        (before.ino(), before.ctime_nsec()),
+        (after.ino(), after.ctime_nsec())
+    );
+}
+
+#[test]
+fn a_link_stays_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("shared")).unwrap();
+    fs::write(
+        dir.path().join("shared/lock"),
+        r#"{"version": 7, "targets": {}}"#,
+    )
+    .unwrap();
+    let link = dir.path().join("avocado.lock");
+    std::os::unix::fs::symlink("shared/lock", &link).unwrap();
+    let mut lock = LockFile::load(dir.path()).unwrap();
+    lock.target_mut(&name("t"))
+        .set_packages(&Sysroot::Rootfs, packages(&[("a", "1")]));
+    assert!(lock.save().unwrap());
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(
+        fs::read_to_string(dir.path().join("shared/lock"))
+            .unwrap()
+            .contains("\"a\": \"1\"")
+    );
+}
+
+#[test]
+fn the_legacy_file_is_read_and_goes_with_the_next_save() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = dir.path().join(".avocado/lock.json");
+    fs::create_dir(dir.path().join(".avocado")).unwrap();
+    fs::write(
+        &old,
+        r#"{"version": 6, "targets": {"t": {"rootfs": {"a": "1"}}}}"#,
+    )
+    .unwrap();
+    let mut lock = LockFile::load(dir.path()).unwrap();
+    assert_eq!(
+        lock.target(&name("t"))
+            .unwrap()
+            .packages(&Sysroot::Rootfs)
+            .unwrap()["a"],
+        "1"
+    );
+    // A version 6 file follows the head of the channel.
+    assert_eq!(lock.target(&name("t")).unwrap().snapshot(), None);
+    assert!(old.exists());
+    assert!(lock.save().unwrap());
+    assert!(!old.exists());
+    let again = LockFile::load(dir.path()).unwrap();
+    assert_eq!(again.target(&name("t")), lock.target(&name("t")));
+
+    // Beside a new file it is a leftover.
+    fs::write(&old, "garbage").unwrap();
+    let mut lock = LockFile::load(dir.path()).unwrap();
+    assert!(!lock.save().unwrap());
+    assert!(!old.exists());
+}
+
+#[test]
+fn clearing_a_target_keeps_its_boot_and_the_other_targets() {
+    let document = json!({"version": 7, "targets": {
+        "t": {"rootfs": {"a": "1"}, "boot": {"active-runtime": "dev"}, "kernels": {"6.6": {"k": "1"}},
+              "kernel-versions": {"rootfs": "6.6"}, "extensions": {"e": {"packages": {"b": "1"}}},
+              "repo-snapshot": {"release": "r", "channel": "c", "snapshot": "s"}},
+        "u": {"rootfs": {"a": "1"}}}});
+    let dir = directory(&document.to_string());
+    let mut lock = LockFile::load(dir.path()).unwrap();
+    lock.clear_target(&name("t"));
+    lock.clear_target(&name("absent"));
+    lock.save().unwrap();
+    let bytes = fs::read(lock.path()).unwrap();
+    let expected = json!({"version": 7, "targets": {
+        "t": {"boot": {"active-runtime": "dev"}}, "u": {"rootfs": {"a": "1"}}}});
+    assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), expected);
+    lock.clear_target(&name("u"));
+    assert_eq!(lock.target(&name("u")), None);
+}
+
+#[test]
+fn what_is_not_known_is_kept_and_sorted() {
+    let document = json!({"version": 7, "later": {"z": [{"b": 1, "a": 2}], "a": 1}, "targets": {"t": {
+        "later": true,
+        "target-sysroot": {"c": "1"},
+        "kernels": {"6.6": {"k": "1"}},
+        "extensions": {"e": {"source": {"type": "package", "version": "*"}, "packages": {}}},
+        "runtimes": {"r": {"packages": {"p": "1"}, "extensions": {"e": {}}, "later": 1}}}}});
+    assert_eq!(rewritten(&document), document);
+    let dir = directory(&document.to_string());
+    let mut lock = LockFile::load(dir.path()).unwrap();
+    lock.save().unwrap();
+    let text = fs::read_to_string(lock.path()).unwrap();
+    assert!(text.find("\"a\": 2") < text.find("\"b\": 1"), "{text}");
+}
+
+#[test]
+fn migrations() {
+    let current = |target: Value| json!({"version": 7, "targets": {"t": target}});
+    for (old, expected) in [
+        (
+            json!({"version": 1, "targets": {"t": {
+                "sdk": {"gcc": "1"}, "sdk/x86_64": {"gcc": "1"},
+                "rootfs": {"a": "1"}, "target-sysroot": {"s": "1"},
+                "extensions/app": {"b": "1"}, "runtimes/dev": {"c": "1"}}}}),
+            current(json!({"rootfs": {"a": "1"}, "target-sysroot": {"s": "1"},
+                "extensions": {"app": {"packages": {"b": "1"}}},
+                "runtimes": {"dev": {"packages": {"c": "1"}}}})),
+        ),
+        (
+            json!({"version": 2, "targets": {"t": {
+                "sdk": {"x86_64": {"gcc": "1"}},
+                "extensions": {"app": {"b": "1"}},
+                "fetched-extensions": {"bsp": {"avocado-bsp": "2"}, "app": {"app": "3"}},
+                "runtimes": {"dev": {"c": "1"}}}}}),
+            current(json!({"sdk": {"x86_64": {"gcc": "1"}},
+                "extensions": {
+                    "app": {"packages": {"b": "1"},
+                            "source": {"type": "package", "package": "app", "version": "3"}},
+                    "bsp": {"packages": {},
+                            "source": {"type": "package", "package": "avocado-bsp", "version": "2"}}},
+                "runtimes": {"dev": {"packages": {"c": "1"}}}})),
+        ),
+        (
+            json!({"version": 3, "distro_release": "2024", "targets": {"t": {
+                "extensions": {"app": {"packages": {"b": "1"}}}, "runtimes": {"dev": {"c": "1"}}}}}),
+            json!({"version": 7, "distro_release": "2024", "targets": {"t": {
+                "extensions": {"app": {"packages": {"b": "1"}}},
+                "runtimes": {"dev": {"packages": {"c": "1"}}}}}}),
+        ),
+        (
+            json!({"version": 4, "targets": {"t": {"kernel-versions": {"rootfs": "6.6"}}}}),
+            current(json!({"kernel-versions": {"rootfs": "6.6"}})),
+        ),
+        (
+            json!({"version": 5, "targets": {"t": {"runtimes": {"dev": {"c": "1"}}}}}),
+            current(json!({"runtimes": {"dev": {"packages": {"c": "1"}}}})),
+        ),
+        (
+            json!({"version": 6, "targets": {"t": {
+                "runtimes": {"dev": {"packages": {"c": "1"}, "extensions": {"app": {}}}}}}}),
+            current(
+                json!({"runtimes": {"dev": {"packages": {"c": "1"}, "extensions": {"app": {}}}}}),
+            ),
+        ),
+    ] {
+        assert_eq!(rewritten(&old), expected, "{old}");
+        // What was migrated stays.
+        assert_eq!(rewritten(&expected), expected);
+    }
+}
+
+#[test]
+fn damage_is_named() {
+    for (text, expected) in [
+        (
+            "{\n \"version\": 7,\n oops\n}",
+            "avocado.lock:3:2: the lock file is damaged: it is not JSON",
+        ),
+        (
+            "",
+            "avocado.lock:1:0: the lock file is damaged: it is not JSON",
+        ),
+        ("[]", "`the document` is not an object"),
+        ("{}", "`version` is not a version number"),
+        ("{\"version\": \"7\"}", "`version` is not a version number"),
+        ("{\"version\": 0}", "`version` is not a version number"),
+        (
+            "{\"version\": 8}",
+            "has lock version 8, and this program knows versions up to 7; use a newer avocado",
+        ),
+        (
+            "{\"version\": 7, \"targets\": []}",
+            "`targets` is not an object",
+        ),
+        (
+            "{\"version\": 7, \"targets\": {\"t\": {\"rootfs\": {\"a\": 1}}}}",
+            "`targets.t.rootfs.a` is not text",
+        ),
+        (
+            "{\"version\": 6, \"targets\": {\"t\": {\"runtimes\": {\"r\": {\"packages\": []}}}}}",
+            "`targets.t.runtimes.r.packages` is not an object",
+        ),
+        (
+            "{\"version\": 7, \"targets\": {\"t\": {\"repo-snapshot\": {\"release\": \"r\"}}}}",
+            "`targets.t.repo-snapshot.channel` is not there",
+        ),
+    ] {
+        let said = error(text).to_string();
+        assert!(said.contains(expected), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let gone = dir.path().join("gone");
+    let mut lock = LockFile::load(&gone).unwrap();
+    lock.target_mut(&name("t"))
+        .set_packages(&Sysroot::Rootfs, packages(&[("a", "1")]));
+    let error = lock.save().unwrap_err();
+    assert!(matches!(&error, Error::LockWrite { path, .. } if path.ends_with("gone/avocado.lock")));
+}
+
+fn any_packages() -> impl Strategy<Value = BTreeMap<String, String>> {
+    prop::collection::btree_map("[a-z\\PC]{1,6}", "[0-9.\"\\\\-]{0,6}", 1..4)
+}
+
+fn any_sysroot() -> impl Strategy<Value = Sysroot> {
+    let name = || "[a-z]{1,3}".prop_map(|text| text.parse::<Name>().unwrap());
+    prop_oneof![
+        "[a-z0-9_]{1,8}".prop_map(Sysroot::Sdk),
+        Just(Sysroot::Rootfs),
+        Just(Sysroot::Initramfs),
+        name().prop_map(Sysroot::NamedRootfs),
+        name().prop_map(Sysroot::NamedInitramfs),
+        name().prop_map(Sysroot::Extension),
+        name().prop_map(Sysroot::Runtime),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_saved_is_what_is_loaded(
+        locked in prop::collection::btree_map(any_sysroot(), any_packages(), 1..8),
+        kernel in prop::option::of("[0-9.]{1,5}"),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lock = LockFile::load(dir.path()).unwrap();
+        let target = lock.target_mut(&name("t"));
+        for (sysroot, packages) in &locked {
+            target.set_packages(sysroot, packages.clone());
+            target.set_kernel_version(sysroot, kernel.clone());
+        }
+        lock.save().unwrap();
+        let again = LockFile::load(dir.path()).unwrap();
+        let target = again.target(&name("t")).unwrap();
+        prop_assert_eq!(Some(target), lock.target(&name("t")));
+        for (sysroot, packages) in &locked {
+            prop_assert_eq!(target.packages(sysroot), Some(packages));
+            prop_assert_eq!(target.kernel_version(sysroot), kernel.as_deref());
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Single values: formats, versions, words.
+
+use crate::diagnostic::quoted;
+use crate::model::Filesystem;
+use crate::raw::{RawImageType, Text};
+use crate::suggest;
+
+use super::Resolver;
+
+/// Every format with its name in avocado.yaml.
+const FILESYSTEMS: [(&str, Filesystem); 8] = [
+    ("squashfs", Filesystem::Squashfs),
+    ("erofs", Filesystem::Erofs),
+    ("erofs-lz4", Filesystem::ErofsLz4),
+    ("erofs-zst", Filesystem::ErofsZst),
+    ("cpio", Filesystem::Cpio),
+    ("cpio.zst", Filesystem::CpioZst),
+    ("cpio.lz4", Filesystem::CpioLz4),
+    ("cpio.gz", Filesystem::CpioGz),
+];
+
+/// The formats of a read-only file system.
+pub(super) const MOUNTED: &[Filesystem] = &[
+    Filesystem::Squashfs,
+    Filesystem::Erofs,
+    Filesystem::ErofsLz4,
+    Filesystem::ErofsZst,
+];
+
+/// The formats of an initramfs.
+pub(super) const UNPACKED: &[Filesystem] = &[
+    Filesystem::Cpio,
+    Filesystem::CpioZst,
+    Filesystem::CpioLz4,
+    Filesystem::CpioGz,
+];
+
+impl Resolver<'_, '_> {
+    /// One of the `allowed` formats.
+    pub(super) fn filesystem(
+        &mut self,
+        text: Option<&Text>,
+        allowed: &[Filesystem],
+        default: Filesystem,
+    ) -> Filesystem {
+        let Some(text) = text else {
+            return default;
+        };
+        let allowed = || FILESYSTEMS.iter().filter(|(_, f)| allowed.contains(f));
+        if let Some((_, found)) = allowed().find(|(name, _)| *name == text.value) {
+            return *found;
+        }
+        let message = format!(
+            "{} is not a file system that can be used here",
+            quoted(text)
+        );
+        self.report
+            .error(text.span, message)
+            .hint(suggest::hint(text, allowed().map(|(name, _)| *name)));
+        default
+    }
+
+    /// Refuses container formats of images that are not plain.
+    pub(super) fn image_type(&mut self, image: Option<&RawImageType>, short: Option<&Text>) {
+        let long = image.and_then(|image| image.r#type.as_ref());
+        for text in [long, short].into_iter().flatten() {
+            match text.as_str() {
+                "raw" => {}
+                "kab" => self.unsupported(text.span, "the image type `kab`"),
+                other => {
+                    let message = format!("{} is not an image type", quoted(other));
+                    self.report
+                        .error(text.span, message)
+                        .hint(suggest::hint(other, ["raw", "kab"]));
+                }
+            }
+        }
+    }
+
+    /// Commands and the like: one line of text each.
+    pub(super) fn lines(&mut self, texts: Option<Vec<Text>>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for text in texts.unwrap_or_default() {
+            if text.trim().is_empty() {
+                self.report.error(text.span, "this is empty");
+            } else if text.chars().any(char::is_control) {
+                let message = format!("{} must be one line of text", quoted(&text));
+                self.report.error(text.span, message);
+            } else {
+                lines.push(text.value);
+            }
+        }
+        lines
+    }
+
+    /// Names of units, modules and scopes: words that need no quoting anywhere.
+    pub(super) fn words(&mut self, texts: Option<Vec<Text>>, what: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for text in texts.unwrap_or_default() {
+            let usable = |c: char| c.is_ascii_alphanumeric() || "@._-:\\+".contains(c);
+            if text.is_empty() || text.starts_with('-') || !text.chars().all(usable) {
+                let message = format!("{} is not the name of a {what}", quoted(&text));
+                self.report.error(text.span, message);
+            } else {
+                words.push(text.value);
+            }
+        }
+        words
+    }
+}
+
+/// Three or more numbers with dots, then `-pre` and `+build` where there are any.
+pub(super) fn is_version(text: &str) -> bool {
+    let word = |text: &str| {
+        let usable = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+        !text.is_empty() && text.chars().all(usable)
+    };
+    let (text, build) = text
+        .split_once('+')
+        .map_or((text, None), |(t, b)| (t, Some(b)));
+    let (numbers, pre) = text
+        .split_once('-')
+        .map_or((text, None), |(n, p)| (n, Some(p)));
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    numbers.split('.').count() >= 3
+        && numbers.split('.').all(number)
+        && pre.is_none_or(word)
+        && build.is_none_or(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_version;
+
+    #[test]
+    fn versions_of_extensions() {
+        for good in [
+            "0.1.0",
+            "1.2.3.4",
+            "1.2.3-rc.1",
+            "1.2.3+b-5",
+            "1.2.3-a-b+c",
+            "2024.01.02",
+        ] {
+            assert!(is_version(good), "{good}");
+        }
+        for bad in [
+            "",
+            "1",
+            "1.2",
+            "1.2.",
+            "1..3",
+            "v1.2.3",
+            "1.2.x",
+            "1.2.3-",
+            "1.2.3+",
+            "1.2.3+a+b",
+            "1.2.3 ",
+            "*",
+            "１.2.3",
+            "-1.2.3",
+            "1.2.3-a_b",
+        ] {
+            assert!(!is_version(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,399 @@
+use std::collections::{HashMap, HashSet};
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Place, StrInput, Tag};
+
+use super::{Entry, Key, Node, Scalar, Span, Style, Value};
+use crate::diagnostic::{Report, quoted};
+
+/// The largest file that is read, in bytes.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
+
+/// The deepest nesting; everything later may recurse over the tree.
+const MAX_DEPTH: usize = 64;
+
+/// The largest tree, in units of [`weight`], after the expansion of aliases.
+const MAX_WEIGHT: usize = 500_000;
+
+/// Reads one YAML document. What is wrong is added to the report, and `None` returned.
+pub(crate) fn parse(report: &mut Report<'_>) -> Option<Node> {
+    match Builder::new(report.text()).run() {
+        Ok(node) => Some(node),
+        Err(fault) => {
+            let diagnostic = report.error(fault.span, fault.message);
+            if let Some(hint) = fault.hint {
+                diagnostic.hint(hint);
+            }
+            None
+        }
+    }
+}
+
+struct Fault {
+    span: Span,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Fault {
+    fn new(span: Span, message: impl Into<String>) -> Self {
+        Fault {
+            span,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A collection that is not complete yet.
+enum Open {
+    Sequence(Vec<Node>),
+    Mapping(OpenMapping),
+}
+
+#[derive(Default)]
+struct OpenMapping {
+    entries: Vec<Entry>,
+    seen: HashMap<String, Span>,
+    /// The key whose value comes next.
+    key: Option<Key>,
+    /// The mappings of `<<`.
+    merged: Vec<Entry>,
+}
+
+struct Frame {
+    open: Open,
+    span: Span,
+    anchor: usize,
+}
+
+struct Builder<'t> {
+    text: &'t str,
+    /// Byte offset of each character, where that is not the same number.
+    offsets: Option<Vec<usize>>,
+    stack: Vec<Frame>,
+    anchors: HashMap<usize, Node>,
+    weight: usize,
+    root: Option<Node>,
+}
+
+impl<'t> Builder<'t> {
+    fn new(text: &'t str) -> Self {
+        let offsets = (!text.is_ascii()).then(|| {
+            let ends = std::iter::once(text.len());
+            text.char_indices().map(|(at, _)| at).chain(ends).collect()
+        });
+        Builder {
+            text,
+            offsets,
+            stack: Vec::new(),
+            anchors: HashMap::new(),
+            weight: 0,
+            root: None,
+        }
+    }
+
+    fn run(mut self) -> Result<Node, Fault> {
+        let mut parser: Parser<'t, StrInput<'t>> = Parser::new_from_str(self.text);
+        let mut documents = 0;
+        while let Some(next) = parser.next_event() {
+            let (event, place) = next.map_err(|e| self.syntax(*e.marker(), e.info()))?;
+            let span = self.span(place);
+            match event {
+                Event::DocumentStart(_) => {
+                    documents += 1;
+                    if documents > 1 {
+                        return Err(Fault::new(span, "a second YAML document starts here")
+                            .hint("avocado.yaml holds one document; remove the `---`"));
+                    }
+                }
+                Event::Alias(id) => self.alias(id, span)?,
+                Event::Scalar(text, style, anchor, tag) => {
+                    let style = match style {
+                        ScalarStyle::Plain => Style::Plain,
+                        _ => Style::Quoted,
+                    };
+                    let style = tagged(tag.as_deref(), span)?.unwrap_or(style);
+                    let text = text.into_owned();
+                    let value = Value::Scalar(Scalar { text, style });
+                    self.complete(Node { value, span }, anchor)?;
+                }
+                Event::SequenceStart(anchor, tag) => {
+                    tagged(tag.as_deref(), span)?;
+                    self.open(Open::Sequence(Vec::new()), span, anchor)?;
+                }
+                Event::MappingStart(anchor, tag) => {
+                    tagged(tag.as_deref(), span)?;
+                    self.open(Open::Mapping(OpenMapping::default()), span, anchor)?;
+                }
+                Event::SequenceEnd | Event::MappingEnd => self.close(span)?,
+                Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+            }
+        }
+        // An empty file is null.
+        Ok(self.root.unwrap_or(Node {
+            value: Value::Scalar(Scalar {
+                text: String::new(),
+                style: Style::Plain,
+            }),
+            span: Span {
+                line: 1,
+                column: 1,
+                start: 0,
+                end: 0,
+            },
+        }))
+    }
+
+    fn open(&mut self, open: Open, span: Span, anchor: usize) -> Result<(), Fault> {
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(too_deep(span));
+        }
+        if self.expects_key() {
+            let template = self
+                .text
+                .get(..span.start)
+                .is_some_and(|before| before.ends_with('{'));
+            let fault = Fault::new(span, "a key must be text, not a map or a list");
+            return Err(if template {
+                fault.hint("put quotes around a value that holds a template: \"{{ … }}\"")
+            } else {
+                fault
+            });
+        }
+        self.stack.push(Frame { open, span, anchor });
+        Ok(())
+    }
+
+    fn close(&mut self, end: Span) -> Result<(), Fault> {
+        let Some(frame) = self.stack.pop() else {
+            return Err(Fault::new(end, "this ends something that did not start"));
+        };
+        let value = match frame.open {
+            Open::Sequence(items) => Value::Sequence(items),
+            Open::Mapping(map) => Value::Mapping(map.finish()),
+        };
+        let mut span = frame.span;
+        span.end = end.end.max(span.start);
+        self.complete(Node { value, span }, frame.anchor)
+    }
+
+    fn alias(&mut self, id: usize, span: Span) -> Result<(), Fault> {
+        let Some(node) = self.anchors.get(&id) else {
+            return Err(Fault::new(
+                span,
+                "this alias refers to something that it is a part of",
+            ));
+        };
+        if self.stack.len() + height(node) > MAX_DEPTH {
+            return Err(too_deep(span));
+        }
+        // Weighed before it is copied: aliases of aliases grow exponentially.
+        if self.weight + weight(node) > MAX_WEIGHT {
+            return Err(too_large(span));
+        }
+        let node = node.clone();
+        self.add(&node, span)?;
+        self.place(node, span)
+    }
+
+    /// A node is complete: remembers it under its anchor and puts it where it belongs.
+    fn complete(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+        let span = node.span;
+        // The parts of a collection were counted when they were complete.
+        self.weight += own_weight(&node);
+        if self.weight > MAX_WEIGHT {
+            return Err(too_large(span));
+        }
+        if anchor != 0 {
+            self.add(&node, span)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.place(node, span)
+    }
+
+    fn add(&mut self, copy: &Node, span: Span) -> Result<(), Fault> {
+        self.weight += weight(copy);
+        if self.weight > MAX_WEIGHT {
+            return Err(too_large(span));
+        }
+        Ok(())
+    }
+
+    /// `at` is where it stands, for an alias not where it was written.
+    fn place(&mut self, node: Node, at: Span) -> Result<(), Fault> {
+        let Some(frame) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut frame.open {
+            Open::Sequence(items) => {
+                items.push(node);
+                Ok(())
+            }
+            Open::Mapping(map) => match map.key.take() {
+                Some(key) => map.value(key, node, at),
+                None => map.key(node, at),
+            },
+        }
+    }
+
+    fn expects_key(&self) -> bool {
+        matches!(
+            self.stack.last(),
+            Some(Frame { open: Open::Mapping(map), .. }) if map.key.is_none()
+        )
+    }
+
+    fn syntax(&self, marker: Marker, info: &str) -> Fault {
+        let span = self.span(Place::empty(marker));
+        let fault = Fault::new(span, format!("this is not valid YAML: {info}"));
+        let line = self.text.get(..span.start).unwrap_or_default();
+        let line = line.rsplit('\n').next().unwrap_or_default();
+        if line.starts_with('\t')
+            || self
+                .text
+                .get(span.start..)
+                .is_some_and(|t| t.starts_with('\t'))
+        {
+            fault.hint("indent with spaces; YAML does not allow tabs there")
+        } else if line.contains("{{") {
+            fault.hint("put quotes around a value that holds a template: \"{{ … }}\"")
+        } else {
+            fault
+        }
+    }
+
+    fn span(&self, place: Place) -> Span {
+        let byte = |index: usize| match &self.offsets {
+            Some(offsets) => offsets.get(index).copied().unwrap_or(self.text.len()),
+            None => index.min(self.text.len()),
+        };
+        let (start, end) = (byte(place.start.index()), byte(place.end.index()));
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Span {
+            line: number(place.start.line()),
+            column: number(place.start.col()).saturating_add(1),
+            start,
+            end: end.max(start),
+        }
+    }
+}
+
+impl OpenMapping {
+    fn key(&mut self, node: Node, at: Span) -> Result<(), Fault> {
+        let Value::Scalar(scalar) = node.value else {
+            return Err(Fault::new(at, "a key must be text, not a map or a list"));
+        };
+        if scalar.text.is_empty() {
+            return Err(Fault::new(at, "a key is empty"));
+        }
+        let merge = scalar.style == Style::Plain && scalar.text == "<<";
+        if !merge && let Some(first) = self.seen.insert(scalar.text.clone(), at) {
+            let text = quoted(&scalar.text);
+            let line = first.line;
+            return Err(Fault::new(
+                at,
+                format!("{text} is given twice; first on line {line}"),
+            ));
+        }
+        self.key = Some(Key {
+            text: scalar.text,
+            span: at,
+        });
+        Ok(())
+    }
+
+    fn value(&mut self, key: Key, node: Node, at: Span) -> Result<(), Fault> {
+        // A key `<<` that is text (quoted) was entered in `seen`; the merge key was not.
+        if key.text != "<<" || self.seen.contains_key("<<") {
+            self.entries.push(Entry { key, value: node });
+            return Ok(());
+        }
+        let sources = match node.value {
+            Value::Sequence(items) => items,
+            value => vec![Node { value, ..node }],
+        };
+        for source in sources {
+            match source.value {
+                Value::Mapping(entries) => self.merged.extend(entries),
+                _ => return Err(Fault::new(at, "`<<` takes a map or a list of maps")),
+            }
+        }
+        Ok(())
+    }
+
+    /// What was written comes before what `<<` adds; of two merged ones the first wins.
+    fn finish(self) -> Vec<Entry> {
+        let mut entries = self.entries;
+        let mut seen: HashSet<String> = self.seen.into_keys().collect();
+        for entry in self.merged {
+            if seen.insert(entry.key.text.clone()) {
+                entries.push(entry);
+            }
+        }
+        entries
+    }
+}
+
+/// The style that a tag asks for. Tags that could change the meaning are refused.
+fn tagged(tag: Option<&Tag>, span: Span) -> Result<Option<Style>, Fault> {
+    match tag {
+        Some(tag) if tag.is_yaml_core_schema() => {
+            Ok((tag.suffix == "str").then_some(Style::Quoted))
+        }
+        // The bare `!` says "not plain".
+        Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(Some(Style::Quoted)),
+        Some(tag) => {
+            let tag = quoted(&tag.to_string());
+            Err(Fault::new(span, format!("the tag {tag} is not supported")))
+        }
+        None => Ok(None),
+    }
+}
+
+fn too_deep(span: Span) -> Fault {
+    Fault::new(
+        span,
+        format!("this is nested more than {MAX_DEPTH} levels deep"),
+    )
+}
+
+fn too_large(span: Span) -> Fault {
+    Fault::new(span, "the document is too large here")
+        .hint("it has too many values, or aliases that multiply")
+}
+
+fn own_weight(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::Scalar(scalar) => scalar.text.len() / 32,
+        Value::Sequence(_) => 0,
+        Value::Mapping(entries) => entries.iter().map(|e| 1 + e.key.text.len() / 32).sum(),
+    }
+}
+
+/// One for each value and key, and one for each 32 bytes of text.
+fn weight(node: &Node) -> usize {
+    let parts: usize = match &node.value {
+        Value::Scalar(_) => 0,
+        Value::Sequence(items) => items.iter().map(weight).sum(),
+        Value::Mapping(entries) => entries.iter().map(|e| weight(&e.value)).sum(),
+    };
+    own_weight(node) + parts
+}
+
+fn height(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar(_) => 0,
+        Value::Sequence(items) => 1 + items.iter().map(height).max().unwrap_or(0),
+        Value::Mapping(entries) => 1 + entries.iter().map(|e| height(&e.value)).max().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::outlet::Outlet;
+use super::peer::Peer;
+use crate::wire::{self, Mode, Parameters};
+
+/// A reply was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The client is gone.
+    #[error("the client has closed the connection")]
+    Disconnected,
+    /// The client does not read. The reply is dropped; a later one may be taken again.
+    #[error("the client does not read its replies")]
+    Busy,
+    /// The parameters have no JSON form.
+    #[error("the reply cannot be written as JSON")]
+    Json(#[source] serde_json::Error),
+}
+
+/// A call to be answered.
+#[must_use = "a call without an answer closes its connection"]
+pub struct Call {
+    call: wire::Call,
+    peer: Option<Peer>,
+    outlet: Arc<Outlet>,
+    max_pending_output: usize,
+    answered: bool,
+}
+
+impl Call {
+    pub(super) fn new(
+        call: wire::Call,
+        peer: Option<Peer>,
+        outlet: Arc<Outlet>,
+        max_pending_output: usize,
+    ) -> Self {
+        Call {
+            answered: call.mode == Mode::Oneway,
+            call,
+            peer,
+            outlet,
+            max_pending_output,
+        }
+    }
+
+    /// The interface that declares the method.
+    pub fn interface(&self) -> &str {
+        self.call.name().map_or("", |(interface, _)| interface)
+    }
+
+    /// The method, without its interface.
+    pub fn method(&self) -> &str {
+        self.call.name().map_or("", |(_, method)| method)
+    }
+
+    /// The interface and the method, as the client wrote it.
+    pub fn full_name(&self) -> &str {
+        &self.call.method
+    }
+
+    /// Whether the client asked for more than one reply.
+    pub fn wants_more(&self) -> bool {
+        self.call.mode == Mode::More
+    }
+
+    /// Whether the client wants no answer at all.
+    pub fn is_oneway(&self) -> bool {
+        self.call.mode == Mode::Oneway
+    }
+
+    /// Who calls, where the kernel tells.
+    pub fn peer(&self) -> Option<Peer> {
+        self.peer
+    }
+
+    /// The parameters as they came. They fit the declaration of the method.
+    pub fn raw_parameters(&self) -> &Parameters {
+        &self.call.parameters
+    }
+
+    /// The parameters as a type.
+    ///
+    /// # Errors
+    /// When `T` is not what the definition declares.
+    pub fn parameters<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_value(serde_json::Value::Object(self.call.parameters.clone()))
+    }
+
+    /// Sends a reply that others follow. Does nothing where the client did not ask for that.
+    ///
+    /// # Errors
+    /// When the client is gone, or reads too slowly. The work may go on all the same.
+    pub fn reply_continues(&self, parameters: &impl Serialize) -> Result<(), ReplyError> {
+        if !self.wants_more() {
+            return Ok(());
+        }
+        let message = wire::reply_bytes(parameters, true).map_err(ReplyError::Json)?;
+        self.outlet.send(&message, Some(self.max_pending_output))
+    }
+
+    /// Sends the last or only reply.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn reply(self, parameters: &impl Serialize) -> Result<(), ReplyError> {
+        let message = wire::reply_bytes(parameters, false).map_err(ReplyError::Json)?;
+        self.finish(&message)
+    }
+
+    /// Ends the call with an error. `name` includes the interface.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn reply_error(self, name: &str, parameters: &impl Serialize) -> Result<(), ReplyError> {
+        let message = wire::error_bytes(name, parameters).map_err(ReplyError::Json)?;
+        self.finish(&message)
+    }
+
+    /// Ends the call with `org.varlink.service.InvalidParameter`.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn invalid_parameter(self, parameter: &str) -> Result<(), ReplyError> {
+        self.service_error("InvalidParameter", "parameter", parameter)
+    }
+
+    /// Ends the call with `org.varlink.service.InterfaceNotFound`.
+    pub(super) fn interface_not_found(self, interface: &str) -> Result<(), ReplyError> {
+        self.service_error("InterfaceNotFound", "interface", interface)
+    }
+
+    /// Ends the call with `org.varlink.service.MethodNotFound`.
+    pub(super) fn method_not_found(self) -> Result<(), ReplyError> {
+        let method = self.call.method.clone();
+        self.service_error("MethodNotFound", "method", &method)
+    }
+
+    /// Ends the call with `org.varlink.service.MethodNotImplemented`.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn method_not_implemented(self) -> Result<(), ReplyError> {
+        let method = self.call.method.clone();
+        self.service_error("MethodNotImplemented", "method", &method)
+    }
+
+    /// Ends the call with `org.varlink.service.ExpectedMore`.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn expected_more(self) -> Result<(), ReplyError> {
+        self.reply_error("org.varlink.service.ExpectedMore", &Parameters::new())
+    }
+
+    fn service_error(self, error: &str, field: &str, value: &str) -> Result<(), ReplyError> {
+        let mut parameters = Parameters::new();
+        parameters.insert(field.into(), value.into());
+        self.reply_error(&format!("org.varlink.service.{error}"), &parameters)
+    }
+
+    fn finish(mut self, message: &[u8]) -> Result<(), ReplyError> {
+        self.answered = true;
+        if self.is_oneway() {
+            return Ok(());
+        }
+        self.outlet.send(message, None)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.outlet.leave_unanswered();
+        }
+    }
+}

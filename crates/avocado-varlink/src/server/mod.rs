@@ -1,0 +1,181 @@
+//! A service for many clients.
+//!
+//! One thread owns every connection and waits for all of them at once, so an idle client costs a
+//! few hundred bytes. A call runs on a thread of its own, of which there are at most
+//! [`Options::max_running`]; further calls wait. No thread ever waits for a client to read: what
+//! the socket does not take is kept, up to [`Options::max_pending_output`] per connection, and a
+//! connection whose last reply has not left yet is not asked for its next call.
+
+mod call;
+mod catalog;
+mod connection;
+mod listener;
+mod outlet;
+mod peer;
+mod reactor;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use call::{Call, ReplyError};
+pub use listener::{ListenError, Listener};
+pub use peer::Peer;
+
+use crate::idl::{IdlError, Interface};
+
+/// The definition of `org.varlink.service`, which every server implements.
+pub const SERVICE_IDL: &str = include_str!("../../varlink/org.varlink.service.varlink");
+
+/// What a server serves.
+pub trait Service: Send + Sync + 'static {
+    /// The interfaces, without `org.varlink.service`.
+    fn interfaces(&self) -> &[Interface];
+
+    /// Runs one call. The method exists and its parameters fit their declaration. A call that is
+    /// dropped without an answer closes its connection.
+    fn call(&self, call: Call);
+
+    /// Whether calls of this method run one after another, over all connections. Those that wait
+    /// for their turn occupy no thread.
+    fn exclusive(&self, _interface: &str, _method: &str) -> bool {
+        false
+    }
+}
+
+/// What `org.varlink.service.GetInfo` tells.
+#[derive(Debug, Clone)]
+pub struct Info {
+    /// Who makes the service.
+    pub vendor: String,
+    /// The program.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+    /// Where to read more.
+    pub url: String,
+}
+
+/// The bounds of a server.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The longest call, in bytes. A longer one closes its connection.
+    pub max_message: usize,
+    /// Connections beyond this number are closed at once.
+    pub max_connections: usize,
+    /// Calls that run at the same time.
+    pub max_running: usize,
+    /// Bytes of unread replies per connection after which [`Call::reply_continues`] refuses more.
+    pub max_pending_output: usize,
+    /// Without any connection for this long, [`Server::run`] returns. `None`: never.
+    pub exit_on_idle: Option<Duration>,
+    /// How long running calls may take after a request to stop.
+    pub stop_grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            max_message: 64 * 1024,
+            max_connections: 4096,
+            max_running: 16,
+            max_pending_output: 256 * 1024,
+            exit_on_idle: None,
+            stop_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why [`Server::run`] came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Nobody was connected for [`Options::exit_on_idle`].
+    Idle,
+    /// It was asked to.
+    Stopped,
+    /// There is no listener, and the last connection was closed.
+    NoClients,
+}
+
+/// The server cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A definition of the service's own interfaces is wrong.
+    #[error("an interface definition is not valid")]
+    Idl(#[from] IdlError),
+    /// The kernel refused something that a server cannot do without.
+    #[error("cannot {what}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A server that is being prepared.
+pub struct Server {
+    reactor: reactor::Reactor,
+}
+
+impl Server {
+    /// A server without a listener.
+    ///
+    /// # Errors
+    /// When the kernel gives no event queue.
+    pub fn new(
+        service: Arc<dyn Service>,
+        info: Info,
+        options: Options,
+    ) -> Result<Self, ServerError> {
+        let reactor = reactor::Reactor::new(service, info, options)?;
+        Ok(Server { reactor })
+    }
+
+    /// Serves the clients that connect to `listener`.
+    ///
+    /// # Errors
+    /// When the kernel does not take the socket.
+    pub fn listen(&mut self, listener: Listener) -> Result<(), ServerError> {
+        self.reactor.listen(listener)
+    }
+
+    /// Serves the client at the other end of a connected socket.
+    ///
+    /// # Errors
+    /// When the kernel does not take the socket.
+    pub fn adopt(&mut self, connection: OwnedFd) -> Result<(), ServerError> {
+        self.reactor.adopt(connection)
+    }
+
+    /// Stops as soon as `stop` becomes readable: no further calls, and those that run get
+    /// [`Options::stop_grace`]. Readable once more: without grace.
+    ///
+    /// # Errors
+    /// When the kernel does not take the descriptor.
+    pub fn stop_on(&mut self, stop: OwnedFd) -> Result<(), ServerError> {
+        self.reactor.stop_on(stop)
+    }
+
+    /// Serves.
+    ///
+    /// # Errors
+    /// When the kernel's event queue fails.
+    pub fn run(self) -> Result<Ended, ServerError> {
+        self.reactor.run()
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(rustix::io::Errno) -> ServerError {
+    move |errno| ServerError::System {
+        what,
+        source: errno.into(),
+    }
+}
+
+fn set_nonblocking(fd: impl AsFd) -> rustix::io::Result<()> {
+    rustix::io::ioctl_fionbio(fd, true)
+}

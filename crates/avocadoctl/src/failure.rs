@@ -1,0 +1,199 @@
+//! What the user gets to read when something fails.
+
+use avocado_device::Error;
+use avocado_varlink::client::ClientError;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The interface whose errors the commands for runtimes end with, through either door.
+const RUNTIMES: &str = "org.avocado.Runtimes.";
+
+/// A command has failed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Failure {
+    /// What kind of failure, for programs: the name of a varlink error, or a word of ours.
+    pub(crate) kind: String,
+    /// What failed, on what, and why.
+    pub(crate) message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+    /// The parameters of the varlink error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parameters: Option<Box<Map<String, Value>>>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
+        Failure {
+            kind: kind.to_owned(),
+            message: message.into(),
+            hint: None,
+            parameters: None,
+        }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Failure {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// The failure that a declared error stands for.
+    pub(crate) fn declared(name: &str, parameters: Map<String, Value>) -> Self {
+        let text = |key: &str| {
+            parameters
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let id = printable(text("id"));
+        let candidates = parameters.get("candidates").and_then(Value::as_array);
+        let candidates = candidates.into_iter().flatten().filter_map(Value::as_str);
+        let (message, hint) = match name {
+            "RuntimeNotFound" => (
+                format!("there is no runtime `{id}` on this device"),
+                Some("`avocadoctl runtime list` shows what there is".to_owned()),
+            ),
+            "AmbiguousRuntimeId" => {
+                let list: String = candidates
+                    .map(|c| format!("\n  {}", printable(c)))
+                    .collect();
+                (
+                    format!("`{id}` is the beginning of more than one runtime id"),
+                    Some(format!("give more of one of these:{list}")),
+                )
+            }
+            "RemoveActiveRuntime" => (
+                "the active runtime cannot be removed".to_owned(),
+                Some("activate another one first: `avocadoctl runtime activate ID`".to_owned()),
+            ),
+            _ => (text("reason").to_owned(), None),
+        };
+        Failure {
+            kind: name.to_owned(),
+            message,
+            hint,
+            parameters: (!parameters.is_empty()).then(|| Box::new(parameters)),
+        }
+    }
+}
+
+/// A failure of a call through the socket.
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Service { name, parameters } => match name.strip_prefix(RUNTIMES) {
+                Some(name) => Failure::declared(name, parameters),
+                None => {
+                    let error = ClientError::Service {
+                        name: name.clone(),
+                        parameters: parameters.clone(),
+                    };
+                    let message = format!("the service refused the call: {error}");
+                    Failure {
+                        parameters: Some(Box::new(parameters)),
+                        ..Failure::new(&name, message)
+                            .hint("the service may be of another version: restart it")
+                    }
+                }
+            },
+            error => {
+                let failure = Failure::new("Connection", chain(&error));
+                match &error {
+                    ClientError::Connect { source, .. }
+                        if source.kind() == std::io::ErrorKind::PermissionDenied =>
+                    {
+                        failure.hint("run it as root, or as a member of the group `avocado`")
+                    }
+                    ClientError::Connect { .. } => {
+                        failure.hint("`systemctl start avocadoctl.socket` starts the service")
+                    }
+                    _ => failure,
+                }
+            }
+        }
+    }
+}
+
+/// An error of org.avocado.Runtimes: its name without the interface, and its parameters.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Declared {
+    pub(crate) name: &'static str,
+    pub(crate) parameters: Map<String, Value>,
+}
+
+impl Declared {
+    /// The error that the interface declares for `error`. What it has no name for is a failed
+    /// activation or a failed staging, by what was attempted.
+    pub(crate) fn of(error: &Error, activating: bool) -> Self {
+        let mut parameters = Map::new();
+        let name = match error {
+            Error::RuntimeNotFound { id } => {
+                parameters.insert("id".into(), id.as_str().into());
+                "RuntimeNotFound"
+            }
+            Error::AmbiguousRuntimeId { id, candidates } => {
+                parameters.insert("id".into(), id.as_str().into());
+                parameters.insert("candidates".into(), candidates.clone().into());
+                "AmbiguousRuntimeId"
+            }
+            Error::RemoveActiveRuntime => "RemoveActiveRuntime",
+            error => {
+                parameters.insert("reason".into(), chain(error).into());
+                match error {
+                    Error::Update { .. } | Error::Merge { .. } | Error::Unmerge(_) => {
+                        "UpdateFailed"
+                    }
+                    _ if activating => "UpdateFailed",
+                    _ => "StagingFailed",
+                }
+            }
+        };
+        Declared { name, parameters }
+    }
+
+    /// The full name.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{RUNTIMES}{}", self.name)
+    }
+}
+
+impl From<Declared> for Failure {
+    fn from(declared: Declared) -> Self {
+        Failure::declared(declared.name, declared.parameters)
+    }
+}
+
+/// A failure of a command that has no varlink method yet.
+pub(crate) fn of_merging(error: &Error) -> Failure {
+    let kind = match error {
+        Error::Merge { .. } => "MergeFailed",
+        Error::Unmerge(_) => "UnmergeFailed",
+        Error::Configuration(_) => "ConfigurationError",
+        _ => "StoreFailed",
+    };
+    Failure::new(kind, chain(error))
+}
+
+/// An error with everything that caused it, in one line per line that they have.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(cause.to_string().trim_end());
+        next = cause.source();
+    }
+    text
+}
+
+/// A text from elsewhere, without what a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}

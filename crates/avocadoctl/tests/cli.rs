@@ -1,0 +1,285 @@
+//! What a user gets to see, through either door.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::process::Stdio;
+
+use avocado_manifest::{Digest, ImageId, OsBundle};
+use common::*;
+use insta::assert_snapshot;
+
+/// A device with three runtimes, the middle one active.
+fn device() -> Device {
+    let device = Device::new();
+    let app = extension("app", "1.0.0", b"an image");
+    let tools = extension(
+        "avocado-ext-dev",
+        "2024.1.0-rc.1+build.17",
+        b"another image",
+    );
+    let mut oldest = runtime("dev", "0.1.0", "2026-01-02T03:04:05Z", vec![app.clone()]);
+    oldest.extensions[0].image_id = None;
+    oldest.extensions[0].sha256 = None;
+    oldest.manifest_version = 1;
+    let mut active = runtime("dev", "0.2.0", "2026-02-03T04:05:06Z", vec![app, tools]);
+    active.os_bundle = Some(OsBundle {
+        image_id: ImageId::from_digest(Digest::of(b"an OS")),
+        sha256: None,
+        os_build_id: Some("os-20260203".to_owned()),
+        initramfs_build_id: Some("initramfs-7".to_owned()),
+    });
+    let newest = runtime(
+        "a-runtime-with-a-remarkably-long-name-that-nobody-would-type",
+        "2026.3.4-nightly.20260304+g0123456789abcdef0123456789",
+        "2026-03-04T05:06:07Z",
+        Vec::new(),
+    );
+    device.put_runtime(&named("0b7c1f60-5a4e-4d0c-9f5e-2f1f6f0c9a11", oldest));
+    let active = named(&format!("0b7c{}", "3".repeat(60)), active);
+    device.put_runtime(&active);
+    device.make_active(active.id.as_str());
+    device.put_runtime(&named(&"e".repeat(64), newest));
+    device
+}
+
+/// Through the own door and through the service's: the same words.
+fn both(device: &Device, args: &[&str]) -> String {
+    let here = device.show(args);
+    let service = device.serve();
+    assert_eq!(device.show(args), here, "the service answers as we do");
+    let (code, _) = service.stop();
+    assert_eq!(code, Some(0));
+    here
+}
+
+#[test]
+fn help() {
+    let device = Device::new();
+    assert_snapshot!("overview", device.show(&[]));
+    assert_snapshot!("help", device.show(&["--help"]));
+    assert_snapshot!("help_runtime", device.show(&["runtime", "--help"]));
+    assert_snapshot!("help_runtime_add", device.show(&["runtime", "add", "-h"]));
+    assert_snapshot!("help_serve", device.show(&["serve", "-h"]));
+    assert_eq!(
+        device.show(&["--version"]),
+        "$ avocadoctl --version\navocadoctl 0.41.0\n--- stderr\n--- exit code 0\n"
+    );
+}
+
+#[test]
+fn lists() {
+    let device = device();
+    assert_snapshot!("list", both(&device, &["runtime", "list"]));
+    assert_snapshot!(
+        "list_json",
+        both(&device, &["runtime", "list", "-o", "json"])
+    );
+    let empty = Device::new();
+    assert_snapshot!("list_empty", both(&empty, &["runtime", "list"]));
+    assert_eq!(empty.json(&["runtime", "list"]), serde_json::json!([]));
+    assert!(!empty.base().exists(), "reading makes nothing");
+}
+
+#[test]
+fn inspects() {
+    let device = device();
+    assert_snapshot!("inspect_active", both(&device, &["runtime", "inspect"]));
+    assert_snapshot!(
+        "inspect_json",
+        both(&device, &["--output=json", "runtime", "inspect"])
+    );
+    assert_snapshot!(
+        "inspect_old",
+        both(&device, &["runtime", "inspect", "0b7c1"])
+    );
+    assert_snapshot!("inspect_bare", both(&device, &["runtime", "inspect", "e"]));
+}
+
+#[test]
+fn everything_fits_80_columns() {
+    let device = device();
+    for args in [
+        &["runtime", "list"][..],
+        &["runtime", "inspect"],
+        &["status"],
+        &["ext", "list"],
+        &["--help"],
+        &["runtime", "--help"],
+        &["serve", "--help"],
+    ] {
+        let output = device.run(args);
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            assert!(line.chars().count() <= 80, "{args:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn statuses() {
+    let device = device();
+    assert_snapshot!("status", device.show(&["status"]));
+    assert_snapshot!("status_json", device.show(&["status", "-o", "json"]));
+    assert_snapshot!("ext_list", device.show(&["ext", "list"]));
+    assert_eq!(
+        device.show(&["ext", "status"]).split_once('\n').unwrap().1,
+        device.show(&["ext", "list"]).split_once('\n').unwrap().1
+    );
+    assert_snapshot!("status_none", Device::new().show(&["status"]));
+}
+
+#[test]
+fn errors() {
+    let device = device();
+    let missing = runtime(
+        "dev",
+        "9",
+        "2026-01-01T00:00:00Z",
+        vec![extension("gone", "1", b"gone")],
+    );
+    device.manifest_file("missing.json", &missing);
+    fs::write(device.path("bad.json"), "{\"manifest_version\": 7}").unwrap();
+    let runtime = |args: &[&str]| both(&device, &[&["runtime"], args].concat());
+    for (name, args) in [
+        ("not_found", &["inspect", "ffff"][..]),
+        ("empty_id", &["activate", ""]),
+        ("ambiguous", &["activate", "0b7c"]),
+        ("remove_active", &["remove", "0b7c3"]),
+        ("missing_image", &["add", "--manifest", "missing.json"]),
+        ("bad_manifest", &["add", "--manifest", "bad.json"]),
+        ("no_manifest", &["add", "--manifest", "nothing.json"]),
+        ("no_anchor", &["add", "--url", "http://127.0.0.1:1/"]),
+        ("activate_missing_image", &["activate", "0b7c1"]),
+        ("hostile", &["inspect", "\u{1b}[2J../../etc"]),
+    ] {
+        assert_snapshot!(format!("error_{name}"), runtime(args));
+        let json = runtime(&[args, &["-o", "json"]].concat());
+        assert_snapshot!(format!("error_{name}_json"), json);
+    }
+    let none = Device::new();
+    assert_snapshot!("error_none_active", both(&none, &["runtime", "inspect"]));
+}
+
+#[test]
+fn a_broken_active_is_an_error_of_status_and_refresh_and_not_of_list() {
+    let device = Device::new();
+    device.put_runtime(&runtime("dev", "1", "2026-01-01T00:00:00Z", Vec::new()));
+    device.make_active("gone");
+    assert_snapshot!("dangling_status", device.show(&["status"]));
+    assert_snapshot!("dangling_refresh", device.show(&["refresh", "-o", "json"]));
+    assert_snapshot!("dangling_inspect", both(&device, &["runtime", "inspect"]));
+    assert_eq!(device.run(&["runtime", "list"]).status.code(), Some(0));
+}
+
+#[test]
+fn wrong_usage() {
+    let device = Device::new();
+    assert_snapshot!("usage", device.show(&["runtime", "add"]));
+    assert_snapshot!(
+        "usage_both",
+        device.show(&["runtime", "add", "--url", "x", "--manifest", "y"])
+    );
+    assert_snapshot!("usage_typo", device.show(&["runtme"]));
+    for args in [
+        &["-o", "json", "runtime", "add"][..],
+        &["--output", "json", "runtme"],
+        &["runtime", "list", "--output=json", "--unknown"],
+        &["runtime", "list", "-ojson", "extra"],
+    ] {
+        let output = device.run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(error["error"]["kind"], "Usage");
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn configuration() {
+    let device = Device::new();
+    device.configure("[avocado.ext]\nmutable = \"perhaps\"\n");
+    assert_snapshot!("error_configuration", device.show(&["status"]));
+    fs::remove_file(device.path("conf")).unwrap();
+    assert_snapshot!(
+        "error_no_configuration",
+        device.show(&["status", "-o", "json"])
+    );
+}
+
+#[test]
+fn doors() {
+    let device = device();
+    let socket = format!("unix:{}", device.path("sock").display());
+
+    // The service was asked for: no other door will do.
+    assert_snapshot!(
+        "error_no_service",
+        device.show(&["--socket", &socket, "runtime", "list"])
+    );
+    assert_snapshot!(
+        "error_address",
+        device.show(&["--socket", "tcp:x", "runtime", "list"])
+    );
+
+    // A socket that a dead service left behind is as good as none.
+    drop(std::os::unix::net::UnixListener::bind(device.path("sock")).unwrap());
+    assert_eq!(device.run(&["runtime", "list"]).status.code(), Some(0));
+
+    // A named store is that store, whatever the service serves.
+    let service = device.serve();
+    let other = Device::new();
+    other.put_runtime(&runtime("other", "1", "2026-01-01T00:00:00Z", Vec::new()));
+    let list = |args: &[&str]| {
+        let mut command = device.command(&[args, &["runtime", "list", "-o", "json"]].concat());
+        let output = command
+            .env("AVOCADO_BASE_DIR", other.base())
+            .output()
+            .unwrap();
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        list.as_array().unwrap().len()
+    };
+    assert_eq!(list(&[]), 1);
+    assert_eq!(list(&["--socket", &socket]), 3);
+
+    // Something that is no service.
+    drop(service);
+    fs::remove_file(device.path("sock")).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(device.path("sock")).unwrap();
+    let thread = std::thread::spawn(move || drop(listener.accept()));
+    assert_snapshot!("error_hung_up", device.show(&["runtime", "list"]));
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let device = device();
+    for args in [
+        &["runtime", "list"][..],
+        &["status", "-o", "json"],
+        &["--help"],
+    ] {
+        let mut child = device
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+    }
+    // A full disk is one.
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = device
+        .command(&["runtime", "list"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: cannot write to stdout"));
+}
