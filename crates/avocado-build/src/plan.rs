@@ -1,0 +1,384 @@
+//! From a project and a goal to the graph of steps.
+
+use std::collections::BTreeMap;
+
+use avocado_manifest::Name;
+use avocado_project::{OsImage, Project, Runtime};
+
+use crate::graph::{Graph, TaskId};
+use crate::keys::RuntimeKey;
+use crate::steps::Context;
+use crate::steps::extension_build::ExtensionBuildTask;
+use crate::steps::extension_image::ExtensionImageTask;
+use crate::steps::initramfs_image::InitramfsImageTask;
+use crate::steps::install::{InstallTask, Tree};
+use crate::steps::repository::RepositoryTask;
+use crate::steps::rootfs_image::RootfsImageTask;
+use crate::steps::runtime_build::RuntimeBuildTask;
+use crate::{Error, Goal};
+
+/// What a goal is about, by name: checked before anything else happens.
+pub(crate) struct Scope<'a> {
+    pub(crate) runtimes: Vec<&'a Runtime>,
+    /// In the order of the project.
+    pub(crate) extensions: Vec<Name>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn new(project: &'a Project, goal: &Goal) -> Result<Self, Error> {
+        let all: Vec<&Runtime> = project.runtimes.iter().collect();
+        let runtimes = match goal {
+            Goal::Build {
+                runtime: Some(name),
+            } => vec![project.runtime(name).ok_or_else(|| Error::Unknown {
+                kind: "runtime",
+                name: name.to_string(),
+                available: all.iter().map(|r| r.name.to_string()).collect(),
+            })?],
+            Goal::ExtBuild(_) | Goal::ExtImage(_) => Vec::new(),
+            _ => all.clone(),
+        };
+        let extensions = match goal {
+            Goal::ExtBuild(Some(name)) | Goal::ExtImage(Some(name)) => {
+                project.extension(name).ok_or_else(|| Error::Unknown {
+                    kind: "extension",
+                    name: name.to_string(),
+                    available: project
+                        .extensions
+                        .iter()
+                        .map(|e| e.name.to_string())
+                        .collect(),
+                })?;
+                vec![name.clone()]
+            }
+            Goal::RootfsImage | Goal::InitramfsImage => Vec::new(),
+            _ => {
+                // Without any runtime every extension counts as wanted.
+                let scope = if runtimes.is_empty() { &all } else { &runtimes };
+                let wanted = |name: &Name| {
+                    scope.is_empty()
+                        || scope
+                            .iter()
+                            .any(|r| r.extensions.iter().any(|e| e.name == *name))
+                };
+                let names = project.extensions.iter().map(|e| e.name.clone());
+                names.filter(wanted).collect()
+            }
+        };
+        Ok(Scope {
+            runtimes,
+            extensions,
+        })
+    }
+}
+
+/// Which of an extension's steps and of a runtime's steps are in the graph.
+#[derive(Debug, Default)]
+pub(crate) struct Placed {
+    pub(crate) images: BTreeMap<Name, TaskId>,
+    pub(crate) rootfs_images: BTreeMap<Name, TaskId>,
+    pub(crate) initramfs_images: BTreeMap<Name, TaskId>,
+    pub(crate) runtimes: BTreeMap<Name, TaskId>,
+}
+
+/// Builds the graph of a goal.
+pub(crate) struct Planner<'a> {
+    context: &'a Context<'a>,
+    graph: Graph<'a>,
+    placed: Placed,
+    sdk: TaskId,
+    /// Installs that several steps may need, by kind and name.
+    installs: BTreeMap<(&'static str, Name), TaskId>,
+    builds: BTreeMap<Name, TaskId>,
+}
+
+impl<'a> Planner<'a> {
+    pub(crate) fn plan(
+        context: &'a Context<'a>,
+        goal: &Goal,
+        scope: &Scope<'a>,
+        keys: &'a BTreeMap<Name, RuntimeKey>,
+    ) -> Result<(Graph<'a>, Placed), Error> {
+        let mut graph = Graph::default();
+        let sdk = graph.add(
+            InstallTask {
+                context,
+                tree: Tree::Sdk,
+                packages: context.project.sdk.packages.clone(),
+                base: None,
+            },
+            &[],
+        );
+        let mut planner = Planner {
+            context,
+            graph,
+            placed: Placed::default(),
+            sdk,
+            installs: BTreeMap::new(),
+            builds: BTreeMap::new(),
+        };
+        planner.goal(goal, scope, keys)?;
+        Ok((planner.graph, planner.placed))
+    }
+
+    fn goal(
+        &mut self,
+        goal: &Goal,
+        scope: &Scope<'a>,
+        keys: &'a BTreeMap<Name, RuntimeKey>,
+    ) -> Result<(), Error> {
+        for runtime in &scope.runtimes {
+            if !matches!(goal, Goal::InitramfsImage) {
+                self.rootfs_install(&runtime.rootfs)?;
+            }
+            if !matches!(goal, Goal::RootfsImage) {
+                self.initramfs_install(&runtime.initramfs)?;
+            }
+        }
+        for name in &scope.extensions {
+            match goal {
+                Goal::Install => {
+                    self.extension_install(name)?;
+                }
+                Goal::ExtBuild(_) => {
+                    self.extension_build(name)?;
+                }
+                _ => {
+                    self.extension_image(name)?;
+                }
+            }
+        }
+        for runtime in &scope.runtimes {
+            match goal {
+                Goal::Install => {
+                    self.runtime_install(runtime)?;
+                }
+                Goal::RootfsImage => {
+                    self.rootfs_image(runtime)?;
+                }
+                Goal::InitramfsImage => {
+                    self.initramfs_image(runtime)?;
+                }
+                _ => {
+                    if let Some(key) = keys.get(&runtime.name) {
+                        self.runtime(runtime, key)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an install once; later steps find it again.
+    fn install(&mut self, kind: &'static str, name: &Name, task: InstallTask<'a>) -> TaskId {
+        let mut needs = vec![self.sdk];
+        needs.extend(task.base.as_ref().map(|(_, id)| *id));
+        let key = (kind, name.clone());
+        *self
+            .installs
+            .entry(key)
+            .or_insert_with(|| self.graph.add(task, &needs))
+    }
+
+    fn os(&self, kind: &'static str, name: &Name) -> Result<&'a OsImage, Error> {
+        let project = self.context.project;
+        let list = if kind == "rootfs" {
+            &project.rootfs
+        } else {
+            &project.initramfs
+        };
+        let found = list.iter().find(|(n, _)| n == name).map(|(_, os)| os);
+        found.ok_or_else(|| Error::Unknown {
+            kind,
+            name: name.to_string(),
+            available: list.iter().map(|(n, _)| n.to_string()).collect(),
+        })
+    }
+
+    fn rootfs_install(&mut self, name: &Name) -> Result<TaskId, Error> {
+        let task = InstallTask {
+            context: self.context,
+            tree: Tree::Rootfs(name.clone()),
+            packages: self.os("rootfs", name)?.packages.clone(),
+            base: None,
+        };
+        Ok(self.install("rootfs", name, task))
+    }
+
+    fn initramfs_install(&mut self, name: &Name) -> Result<TaskId, Error> {
+        let task = InstallTask {
+            context: self.context,
+            tree: Tree::Initramfs(name.clone()),
+            packages: self.os("initramfs", name)?.packages.clone(),
+            base: None,
+        };
+        Ok(self.install("initramfs", name, task))
+    }
+
+    /// The rootfs that extensions are made for: that of the first runtime that has the
+    /// extension, else of the first runtime, else the project's first.
+    fn base(&mut self, extension: &Name) -> Result<Option<(Name, TaskId)>, Error> {
+        let project = self.context.project;
+        let has = |r: &&Runtime| r.extensions.iter().any(|e| e.name == *extension);
+        let runtime = project
+            .runtimes
+            .iter()
+            .find(has)
+            .or(project.runtimes.first());
+        let first = project.rootfs.first().map(|(name, _)| name);
+        match runtime.map(|r| &r.rootfs).or(first) {
+            Some(name) => Ok(Some((name.clone(), self.rootfs_install(name)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn extension_install(&mut self, name: &Name) -> Result<Option<TaskId>, Error> {
+        let Some(extension) = self.context.project.extension(name) else {
+            return Ok(None);
+        };
+        if extension.packages.is_empty() {
+            return Ok(None);
+        }
+        let task = InstallTask {
+            context: self.context,
+            tree: Tree::Extension(name.clone()),
+            packages: extension.packages.clone(),
+            base: self.base(name)?,
+        };
+        Ok(Some(self.install("extension", name, task)))
+    }
+
+    fn extension_build(&mut self, name: &Name) -> Result<TaskId, Error> {
+        if let Some(id) = self.builds.get(name) {
+            return Ok(*id);
+        }
+        let extension =
+            self.context.project.extension(name).ok_or_else(|| {
+                Error::Invalid(format!("extension `{name}` is not in the project"))
+            })?;
+        let install = self.extension_install(name)?;
+        let base = if extension.enable_services.is_empty() {
+            None
+        } else {
+            self.base(name)?
+        };
+        let needs: Vec<TaskId> = install
+            .into_iter()
+            .chain(base.as_ref().map(|b| b.1))
+            .collect();
+        let task = ExtensionBuildTask {
+            context: self.context,
+            extension,
+            install,
+            base,
+        };
+        let id = self.graph.add(task, &needs);
+        self.builds.insert(name.clone(), id);
+        Ok(id)
+    }
+
+    fn extension_image(&mut self, name: &Name) -> Result<TaskId, Error> {
+        if let Some(id) = self.placed.images.get(name) {
+            return Ok(*id);
+        }
+        let build = self.extension_build(name)?;
+        let extension =
+            self.context.project.extension(name).ok_or_else(|| {
+                Error::Invalid(format!("extension `{name}` is not in the project"))
+            })?;
+        let task = ExtensionImageTask {
+            context: self.context,
+            extension,
+            build,
+        };
+        let id = self.graph.add(task, &[build]);
+        self.placed.images.insert(name.clone(), id);
+        Ok(id)
+    }
+
+    fn runtime_install(&mut self, runtime: &'a Runtime) -> Result<Option<TaskId>, Error> {
+        if runtime.packages.is_empty() {
+            return Ok(None);
+        }
+        let base = (
+            runtime.rootfs.clone(),
+            self.rootfs_install(&runtime.rootfs)?,
+        );
+        let task = InstallTask {
+            context: self.context,
+            tree: Tree::Runtime(runtime.name.clone()),
+            packages: runtime.packages.clone(),
+            base: Some(base),
+        };
+        Ok(Some(self.install("runtime", &runtime.name, task)))
+    }
+
+    fn rootfs_image(&mut self, runtime: &'a Runtime) -> Result<TaskId, Error> {
+        let install = self.rootfs_install(&runtime.rootfs)?;
+        let task = RootfsImageTask {
+            context: self.context,
+            runtime,
+            os: self.os("rootfs", &runtime.rootfs)?,
+            install,
+        };
+        let id = self.graph.add(task, &[install]);
+        self.placed.rootfs_images.insert(runtime.name.clone(), id);
+        Ok(id)
+    }
+
+    fn initramfs_image(&mut self, runtime: &'a Runtime) -> Result<TaskId, Error> {
+        let install = self.initramfs_install(&runtime.initramfs)?;
+        let task = InitramfsImageTask {
+            context: self.context,
+            runtime,
+            os: self.os("initramfs", &runtime.initramfs)?,
+            install,
+        };
+        let id = self.graph.add(task, &[install]);
+        self.placed
+            .initramfs_images
+            .insert(runtime.name.clone(), id);
+        Ok(id)
+    }
+
+    fn runtime(&mut self, runtime: &'a Runtime, key: &'a RuntimeKey) -> Result<(), Error> {
+        let rootfs_install = self.rootfs_install(&runtime.rootfs)?;
+        let rootfs = self.rootfs_image(runtime)?;
+        let initramfs = self.initramfs_image(runtime)?;
+        let packages = self.runtime_install(runtime)?;
+        let mut images = Vec::new();
+        for member in &runtime.extensions {
+            images.push(self.extension_image(&member.name)?);
+        }
+        let mut needs = vec![rootfs_install, rootfs, initramfs];
+        needs.extend(packages);
+        needs.extend(&images);
+        let build = self.graph.add(
+            RuntimeBuildTask {
+                context: self.context,
+                runtime,
+                key,
+                images: images.clone(),
+                rootfs,
+                rootfs_install,
+                initramfs,
+                packages,
+            },
+            &needs,
+        );
+        self.placed.runtimes.insert(runtime.name.clone(), build);
+        let mut needs = images.clone();
+        needs.push(build);
+        self.graph.add(
+            RepositoryTask {
+                context: self.context,
+                runtime,
+                key,
+                build,
+                images,
+            },
+            &needs,
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! Stamps: what a step consumed and what came of it, so that it need not run again.
+//!
+//! A stamp is valid when it was written by the same version of the format, for the same inputs,
+//! and the files that it names are still there in their size. It is written last, after the
+//! results are in place, so an interrupted step has none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use avocado_manifest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, tree};
+
+/// The published version of the stamp format.
+const STAMP_VERSION: u32 = 2;
+
+/// Where a stamp is kept: `<component>[/<name>]/<command>.stamp` below the stamp directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) component: &'static str,
+    pub(crate) name: Option<String>,
+    pub(crate) command: &'static str,
+}
+
+impl Slot {
+    fn path(&self, stamps: &Path) -> PathBuf {
+        // The published directory of an extension's stamps is shorter than its component.
+        let directory = match self.component {
+            "extension" => "ext",
+            other => other,
+        };
+        let mut path = stamps.join(directory);
+        if let Some(name) = &self.name {
+            path.push(name);
+        }
+        path.join(format!("{}.stamp", self.command))
+    }
+}
+
+/// What a step left behind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Digest of what the next steps consume: equal means that they need not run.
+    pub(crate) digest: Digest,
+    /// What else the next steps and the report need to know.
+    #[serde(default)]
+    pub(crate) detail: serde_json::Value,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Stamp {
+    version: u32,
+    command: String,
+    component: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    component_name: Option<String>,
+    target: String,
+    timestamp: String,
+    success: bool,
+    inputs: Inputs,
+    outputs: Outputs,
+    cli_version: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Inputs {
+    config_hash: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Outputs {
+    #[serde(flatten)]
+    outcome: Outcome,
+    files: Vec<(PathBuf, u64)>,
+}
+
+/// The stamps of one target.
+#[derive(Debug)]
+pub(crate) struct Stamps<'a> {
+    pub(crate) directory: PathBuf,
+    /// Paths in stamps are relative to this, so that a copy of the project keeps them.
+    pub(crate) prefix: PathBuf,
+    pub(crate) target: &'a str,
+    pub(crate) cli_version: &'a str,
+    pub(crate) now: jiff::Timestamp,
+    /// False: neither read nor write.
+    pub(crate) enabled: bool,
+}
+
+/// The hash of everything that a step consumes.
+pub(crate) fn hash(inputs: &serde_json::Value) -> String {
+    format!("sha256:{}", Digest::of(inputs.to_string().as_bytes()))
+}
+
+impl Stamps<'_> {
+    /// The outcome of the last run, if it is still good for `inputs`; otherwise the reason why
+    /// the step has to run.
+    pub(crate) fn read(&self, slot: &Slot, inputs: &str) -> Result<Outcome, String> {
+        if !self.enabled {
+            return Err("stamps are off".into());
+        }
+        let Ok(text) = fs::read(slot.path(&self.directory)) else {
+            return Err("first run".into());
+        };
+        let Ok(stamp) = serde_json::from_slice::<Stamp>(&text) else {
+            return Err("its stamp is not readable".into());
+        };
+        if stamp.version != STAMP_VERSION || !stamp.success {
+            return Err("its stamp is of another version".into());
+        }
+        if stamp.inputs.config_hash != inputs {
+            return Err("its inputs changed".into());
+        }
+        for (path, size) in &stamp.outputs.files {
+            let same = fs::symlink_metadata(self.prefix.join(path))
+                .is_ok_and(|m| m.is_dir() || m.len() == *size);
+            if !same {
+                return Err(format!("{} is missing or changed", path.display()));
+            }
+        }
+        Ok(stamp.outputs.outcome)
+    }
+
+    /// Records a successful run whose results are `files`.
+    pub(crate) fn write(
+        &self,
+        slot: &Slot,
+        inputs: String,
+        outcome: &Outcome,
+        files: &[PathBuf],
+    ) -> Result<(), Error> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let size = |path: &PathBuf| {
+            let length =
+                fs::symlink_metadata(path).map_or(0, |m| if m.is_dir() { 0 } else { m.len() });
+            let relative = path.strip_prefix(&self.prefix).unwrap_or(path).to_owned();
+            (relative, length)
+        };
+        let stamp = Stamp {
+            version: STAMP_VERSION,
+            command: slot.command.into(),
+            component: slot.component.into(),
+            component_name: slot.name.clone(),
+            target: self.target.into(),
+            timestamp: self.now.to_string(),
+            success: true,
+            inputs: Inputs {
+                config_hash: inputs,
+            },
+            outputs: Outputs {
+                outcome: outcome.clone(),
+                files: files.iter().map(size).collect(),
+            },
+            cli_version: self.cli_version.into(),
+        };
+        let mut text = serde_json::to_vec_pretty(&stamp).unwrap_or_default();
+        text.push(b'\n');
+        tree::write(&slot.path(&self.directory), text)
+    }
+
+    /// Forgets a run, before its results are touched.
+    pub(crate) fn forget(&self, slot: &Slot) -> Result<(), Error> {
+        tree::clear(&slot.path(&self.directory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn stamps(directory: &Path) -> Stamps<'_> {
+        Stamps {
+            directory: directory.join(".stamps"),
+            prefix: directory.to_owned(),
+            target: "t",
+            cli_version: "1",
+            now: jiff::Timestamp::UNIX_EPOCH,
+            enabled: true,
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_good_for_its_inputs_and_files_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamps = stamps(dir.path());
+        let slot = Slot {
+            component: "extension",
+            name: Some("app".into()),
+            command: "image",
+        };
+        let inputs = hash(&json!({"a": 1}));
+        let outcome = Outcome {
+            digest: Digest::of(b"x"),
+            detail: json!({"n": 1}),
+        };
+        let file = dir.path().join("app.raw");
+        fs::write(&file, "12345").unwrap();
+
+        assert_eq!(stamps.read(&slot, &inputs).unwrap_err(), "first run");
+        stamps
+            .write(&slot, inputs.clone(), &outcome, std::slice::from_ref(&file))
+            .unwrap();
+        assert!(dir.path().join(".stamps/ext/app/image.stamp").is_file());
+        let read = stamps.read(&slot, &inputs).unwrap();
+        assert_eq!(
+            (read.digest, read.detail),
+            (outcome.digest, outcome.detail.clone())
+        );
+        let other = hash(&json!({"a": 2}));
+        assert_eq!(
+            stamps.read(&slot, &other).unwrap_err(),
+            "its inputs changed"
+        );
+        fs::write(&file, "1234").unwrap();
+        assert!(stamps.read(&slot, &inputs).unwrap_err().contains("app.raw"));
+        fs::write(&file, "12345").unwrap();
+        assert!(stamps.read(&slot, &inputs).is_ok());
+        fs::write(dir.path().join(".stamps/ext/app/image.stamp"), "{").unwrap();
+        assert!(stamps.read(&slot, &inputs).is_err());
+        stamps.forget(&slot).unwrap();
+        assert_eq!(stamps.read(&slot, &inputs).unwrap_err(), "first run");
+    }
+}

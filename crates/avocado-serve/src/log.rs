@@ -1,0 +1,148 @@
+//! What was asked for and how far its answer got.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::OnRequest;
+
+/// How many requests are remembered; older ones are forgotten.
+const REMEMBERED: usize = 10_000;
+
+/// How the answer to a [`Request`] stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// On its way.
+    Sending,
+    /// Held back by [`Fault::Stall`](crate::Fault::Stall).
+    Stalled,
+    /// Handed completely to the connection.
+    Complete,
+    /// Ended early: the client went away, a fault cut it, or the file could not be read.
+    Broken,
+}
+
+/// One request, and how far its answer got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Counts up from 0 over the server's life.
+    pub number: u64,
+    /// Who asks.
+    pub client: SocketAddr,
+    /// `GET`, `HEAD`, …
+    pub method: String,
+    /// The decoded path, without the query.
+    pub path: String,
+    /// The `Range` header.
+    pub range: Option<String>,
+    /// Whether the request carried an `Authorization` header (right or wrong).
+    pub authorization: bool,
+    /// The status of the answer.
+    pub status: u16,
+    /// Bytes of the body that were handed to the connection.
+    pub sent: u64,
+    /// Bytes that the body of the answer has.
+    pub total: u64,
+    /// How the answer stands.
+    pub outcome: Outcome,
+}
+
+/// The newest requests, in the order in which they were answered.
+#[derive(Clone, Default)]
+pub(crate) struct Log {
+    shared: Arc<Shared>,
+    on_request: Option<OnRequest>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requests: VecDeque<Request>,
+    next: u64,
+}
+
+impl Log {
+    pub(crate) fn new(on_request: Option<OnRequest>) -> Self {
+        Log {
+            shared: Arc::default(),
+            on_request,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked under the lock left a valid list: every change is a single assignment.
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds `request`, whose number is replaced by the next one, which is returned.
+    pub(crate) fn add(&self, mut request: Request) -> u64 {
+        let mut state = self.state();
+        let number = state.next;
+        request.number = number;
+        state.next += 1;
+        if state.requests.len() == REMEMBERED {
+            state.requests.pop_front();
+        }
+        state.requests.push_back(request.clone());
+        drop(state);
+        self.tell(&request);
+        number
+    }
+
+    /// Changes the request `number`, unless it was forgotten.
+    pub(crate) fn update(&self, number: u64, change: impl FnOnce(&mut Request)) {
+        let mut state = self.state();
+        let Some(request) = state
+            .requests
+            .iter_mut()
+            .rev()
+            .find(|request| request.number == number)
+        else {
+            return;
+        };
+        change(request);
+        let request = request.clone();
+        drop(state);
+        self.tell(&request);
+    }
+
+    fn tell(&self, request: &Request) {
+        self.shared.changed.notify_all();
+        if let Some(on_request) = &self.on_request {
+            on_request(request);
+        }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.state().requests.iter().cloned().collect()
+    }
+
+    pub(crate) fn wait(&self, limit: Duration, mut until: impl FnMut(&[Request]) -> bool) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut state = self.state();
+        loop {
+            if until(state.requests.make_contiguous()) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::{Client, Current, Error};
+use crate::digests::Digests;
+use crate::metadata::{Authority, DelegatedRole, Keys, Targets};
+use crate::names::is_target_path;
+
+/// What trusted metadata says about a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetInfo {
+    /// Its name: a relative path of plain segments.
+    pub name: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its digests.
+    pub digests: Digests,
+}
+
+impl TargetInfo {
+    /// Whether the file at `path` has the length and the digests of the target. Reads all of it.
+    pub fn describes(&self, path: &Path) -> io::Result<bool> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() != self.length {
+            return Ok(false);
+        }
+        let (matches, length) = self.digests.match_reader(file)?;
+        Ok(matches && length == self.length)
+    }
+}
+
+/// A role that is still to be visited, with the keys of the role that delegates to it.
+struct Pending {
+    role: DelegatedRole,
+    keys: Rc<Keys>,
+}
+
+impl Client {
+    /// What trusted metadata says about the target `name`; none where no role that may speak of
+    /// it lists it. Refreshes first if that has not been done.
+    pub fn target(&mut self, name: &str) -> Result<Option<TargetInfo>, Error> {
+        if !is_target_path(name) {
+            return Err(Error::TargetName(name.chars().take(200).collect()));
+        }
+        let current = match self.current.take() {
+            Some(current) => current,
+            None => self.update()?,
+        };
+        let found = self.search(name, &current);
+        self.current = Some(current);
+        found
+    }
+
+    /// Visits the roles that may speak of `name` depth-first, in the order in which they are
+    /// delegated to; a terminating delegation drops everything that would come after it.
+    fn search(&self, name: &str, current: &Current) -> Result<Option<TargetInfo>, Error> {
+        let mut pending = Vec::new();
+        let mut visited = BTreeSet::new();
+        if let Some(found) = visit(&current.targets, name, &mut pending) {
+            return Ok(Some(found));
+        }
+        while let Some(Pending { role, keys }) = pending.pop() {
+            if !visited.insert(role.name.clone()) {
+                continue;
+            }
+            if visited.len() > self.options.limits.delegations {
+                return Err(Error::TooManyRoles {
+                    target: name.to_owned(),
+                    visited: visited.len() - 1,
+                });
+            }
+            let authority = Authority {
+                keys: &keys,
+                role: &role.keys,
+            };
+            let targets = self.role(&role.name, &current.snapshot, &authority)?;
+            if let Some(found) = visit(&targets, name, &mut pending) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The target, if these targets list it; otherwise adds the roles to ask next to `pending`.
+fn visit(targets: &Targets, name: &str, pending: &mut Vec<Pending>) -> Option<TargetInfo> {
+    if let Some(file) = targets.targets.get(name) {
+        return Some(TargetInfo {
+            name: name.to_owned(),
+            length: file.length,
+            digests: file.hashes.clone(),
+        });
+    }
+    let delegations = targets.delegations.as_ref()?;
+    let keys = Rc::new(delegations.keys.clone());
+    let mut children = Vec::new();
+    for role in delegations.roles.iter().filter(|role| role.covers(name)) {
+        children.push(Pending {
+            role: role.clone(),
+            keys: Rc::clone(&keys),
+        });
+        if role.terminating {
+            pending.clear();
+            break;
+        }
+    }
+    pending.extend(children.into_iter().rev());
+    None
+}

@@ -1,0 +1,338 @@
+//! The directory that keeps signing keys: `keys.json` names them, `<keyid>.key` holds a seed and
+//! `<keyid>.pub` the public key, both in base64.
+//!
+//! Here a key id is the SHA-256 of the raw public key; TUF metadata uses another one,
+//! [`SigningKey::id`].
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use avocado_manifest::{Digest, Name, NameError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::files::{self, At, PathError};
+use crate::keys::{KeyError, SigningKey};
+
+const INDEX: &str = "keys.json";
+const ALGORITHM: &str = "ed25519";
+
+/// What went wrong with a key in the registry.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// A file could not be read or written.
+    #[error("cannot use the signing key registry")]
+    Io(#[from] PathError),
+    /// `keys.json` is not what it should be.
+    #[error("{} is no key registry", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where it stops making sense.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A new key cannot have this name.
+    #[error("a signing key cannot have this name")]
+    Name(#[from] NameError),
+    /// The name is taken.
+    #[error("there is already a signing key `{0}`")]
+    Exists(String),
+    /// No key has this name or id.
+    #[error("there is no signing key `{0}`")]
+    Unknown(String),
+    /// The key is kept where this program cannot sign with it.
+    #[error("the signing key `{name}` is kept at {uri}, which cannot sign TUF metadata")]
+    Unsupported {
+        /// The key's name.
+        name: String,
+        /// Where it is kept.
+        uri: String,
+    },
+    /// The key file does not hold the key that the registry lists.
+    #[error("{} does not hold the key that the registry lists", .0.display())]
+    WrongKey(PathBuf),
+    /// No key could be made.
+    #[error("cannot make a signing key")]
+    Key(#[from] KeyError),
+}
+
+/// A key that the registry lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The key's name.
+    #[serde(skip)]
+    pub name: String,
+    /// The SHA-256 of the raw public key, in hexadecimal digits.
+    #[serde(rename = "keyid")]
+    pub key_id: String,
+    /// The algorithm; `ed25519` for every key that is made here.
+    pub algorithm: String,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+    /// Where it is kept: `file://<directory>/<keyid>`, or a token.
+    pub uri: String,
+    /// What other programs noted about it.
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Index {
+    #[serde(default)]
+    keys: BTreeMap<String, Entry>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+/// A registry of signing keys in one directory.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    directory: PathBuf,
+}
+
+impl Keyring {
+    /// The registry in `directory`, an absolute path. Nothing is created before a key is.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Keyring {
+            directory: directory.into(),
+        }
+    }
+
+    /// Where the keys are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes a key. The registry never overwrites one.
+    pub fn create(&self, name: &str, now: jiff::Timestamp) -> Result<Entry, KeyringError> {
+        let name: Name = name.parse()?;
+        files::create_directory(&self.directory, 0o700).at(&self.directory)?;
+        let _lock = files::lock(&self.directory).at(&self.directory)?;
+        let mut index = self.read()?;
+        if index.keys.contains_key(name.as_str()) {
+            return Err(KeyringError::Exists(name.into()));
+        }
+
+        let seed = SigningKey::random_seed()?;
+        let key = SigningKey::from_seed(&seed)?;
+        let public = key.public().as_bytes();
+        let key_id = Digest::of(public).to_string();
+        // The key before its entry: an interruption leaves a stray file, never an entry without
+        // its key.
+        self.write(&format!("{key_id}.key"), &STANDARD.encode(seed), 0o600)?;
+        self.write(&format!("{key_id}.pub"), &STANDARD.encode(public), 0o644)?;
+        let entry = Entry {
+            name: name.to_string(),
+            uri: format!("file://{}", self.directory.join(&key_id).display()),
+            key_id,
+            algorithm: ALGORITHM.to_owned(),
+            created_at: seconds(now).to_string(),
+            other: Map::new(),
+        };
+        index.keys.insert(name.into(), entry.clone());
+        self.store(&index)?;
+        Ok(entry)
+    }
+
+    /// All keys, by name.
+    pub fn list(&self) -> Result<Vec<Entry>, KeyringError> {
+        Ok(self.read()?.keys.into_values().collect())
+    }
+
+    /// The key with this name or, where no name is so, with this id.
+    pub fn find(&self, name_or_id: &str) -> Result<Option<Entry>, KeyringError> {
+        let mut keys = self.read()?.keys;
+        if let Some(entry) = keys.remove(name_or_id) {
+            return Ok(Some(entry));
+        }
+        Ok(keys.into_values().find(|entry| entry.key_id == name_or_id))
+    }
+
+    /// Reads the private key of an entry and checks that it is the one listed.
+    pub fn load(&self, entry: &Entry) -> Result<SigningKey, KeyringError> {
+        let unsupported = || KeyringError::Unsupported {
+            name: entry.name.clone(),
+            uri: entry.uri.clone(),
+        };
+        let stem = entry.uri.strip_prefix("file://").ok_or_else(unsupported)?;
+        if entry.algorithm != ALGORITHM {
+            return Err(unsupported());
+        }
+        let path = PathBuf::from(format!("{stem}.key"));
+        let text = fs::read_to_string(&path).at(&path)?;
+        let seed: [u8; 32] = STANDARD
+            .decode(text.trim())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| KeyringError::WrongKey(path.clone()))?;
+        let key = SigningKey::from_seed(&seed)?;
+        if Digest::of(key.public().as_bytes()).to_string() != entry.key_id {
+            return Err(KeyringError::WrongKey(path));
+        }
+        Ok(key)
+    }
+
+    /// Forgets a key, by name or id, and deletes its files where they are in this registry.
+    pub fn remove(&self, name_or_id: &str) -> Result<Entry, KeyringError> {
+        let unknown = || KeyringError::Unknown(name_or_id.to_owned());
+        let _lock = match files::lock(&self.directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(unknown()),
+            lock => lock.at(&self.directory)?,
+        };
+        let mut index = self.read()?;
+        let entry = self.find(name_or_id)?.ok_or_else(unknown)?;
+        index.keys.remove(&entry.name);
+        self.store(&index)?;
+        let stem = self.directory.join(&entry.key_id);
+        let here = entry.uri == format!("file://{}", stem.display());
+        // Two names may share one key.
+        let shared = index.keys.values().any(|e| e.key_id == entry.key_id);
+        if here && !shared {
+            for suffix in ["key", "pub"] {
+                let path = stem.with_extension(suffix);
+                files::remove_if_there(&path).at(&path)?;
+            }
+        }
+        Ok(entry)
+    }
+
+    fn read(&self) -> Result<Index, KeyringError> {
+        let path = self.directory.join(INDEX);
+        let Some(bytes) = files::read_if_there(&path).at(&path)? else {
+            return Ok(Index::default());
+        };
+        let mut index: Index = serde_json::from_slice(&bytes)
+            .map_err(|source| KeyringError::Malformed { path, source })?;
+        for (name, entry) in &mut index.keys {
+            entry.name.clone_from(name);
+        }
+        Ok(index)
+    }
+
+    fn store(&self, index: &Index) -> Result<(), KeyringError> {
+        let path = self.directory.join(INDEX);
+        let mut text = serde_json::to_string_pretty(index)
+            .map_err(|source| KeyringError::Malformed { path, source })?;
+        text.push('\n');
+        self.write(INDEX, &text, 0o600)?;
+        files::sync_directory(&self.directory).at(&self.directory)?;
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) -> Result<(), PathError> {
+        files::write(&self.directory, name, text.as_bytes(), mode).at(&self.directory.join(name))
+    }
+}
+
+/// `at` without its fraction of a second.
+pub(crate) fn seconds(at: jiff::Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn now() -> jiff::Timestamp {
+        "2025-01-02T03:04:05.678Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_key_lives_from_create_to_remove() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("avocado/signing-keys");
+        let ring = Keyring::new(&home);
+        assert_eq!(ring.list().unwrap(), []);
+        assert_eq!(ring.find("dev").unwrap(), None);
+
+        let entry = ring.create("dev", now()).unwrap();
+        assert_eq!(entry.created_at, "2025-01-02T03:04:05Z");
+        assert_eq!(
+            entry.uri,
+            format!("file://{}/{}", home.display(), entry.key_id)
+        );
+        assert_eq!(ring.list().unwrap(), std::slice::from_ref(&entry));
+        assert_eq!(ring.find("dev").unwrap(), Some(entry.clone()));
+        assert_eq!(ring.find(&entry.key_id).unwrap(), Some(entry.clone()));
+
+        let key = ring.load(&entry).unwrap();
+        assert!(key.public().verify(b"m", &key.sign(b"m")));
+        let mode = |p: PathBuf| fs::metadata(p).unwrap().mode() & 0o777;
+        assert_eq!(mode(home.clone()), 0o700);
+        assert_eq!(mode(home.join(format!("{}.key", entry.key_id))), 0o600);
+
+        assert_eq!(ring.remove(&entry.key_id).unwrap(), entry);
+        assert_eq!(ring.list().unwrap(), []);
+        assert_eq!(fs::read_dir(&home).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_key_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = Keyring::new(dir.path());
+        let first = ring.create("dev", now()).unwrap();
+        assert!(matches!(
+            ring.create("dev", now()),
+            Err(KeyringError::Exists(_))
+        ));
+        assert_eq!(ring.list().unwrap(), [first]);
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = Keyring::new(dir.path());
+        for name in ["", "../x", "a/b", "-a"] {
+            assert!(matches!(
+                ring.create(name, now()),
+                Err(KeyringError::Name(_))
+            ));
+        }
+        assert!(matches!(ring.remove("dev"), Err(KeyringError::Unknown(_))));
+        let missing = Keyring::new(dir.path().join("none"));
+        assert!(matches!(
+            missing.remove("dev"),
+            Err(KeyringError::Unknown(_))
+        ));
+
+        let entry = ring.create("dev", now()).unwrap();
+        let token = Entry {
+            uri: "pkcs11:object=x".into(),
+            ..entry.clone()
+        };
+        assert!(matches!(
+            ring.load(&token),
+            Err(KeyringError::Unsupported { .. })
+        ));
+        let other = ring.create("other", now()).unwrap();
+        let swapped = Entry {
+            uri: other.uri,
+            ..entry
+        };
+        assert!(matches!(
+            ring.load(&swapped),
+            Err(KeyringError::WrongKey(_))
+        ));
+        fs::write(dir.path().join(INDEX), "{").unwrap();
+        assert!(matches!(ring.list(), Err(KeyringError::Malformed { .. })));
+    }
+
+    #[test]
+    fn what_others_wrote_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = Keyring::new(dir.path());
+        let text = r#"{"version":3,"keys":{"hsm":{"keyid":"aa","algorithm":"ecdsa","created_at":"x","uri":"pkcs11:x","slot":7}}}"#;
+        fs::write(dir.path().join(INDEX), text).unwrap();
+        ring.create("dev", now()).unwrap();
+        let kept: Value =
+            serde_json::from_slice(&fs::read(dir.path().join(INDEX)).unwrap()).unwrap();
+        assert_eq!(kept["version"], 3);
+        assert_eq!(kept["keys"]["hsm"]["slot"], 7);
+    }
+}

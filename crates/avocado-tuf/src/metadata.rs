@@ -1,0 +1,391 @@
+//! The four kinds of TUF metadata, typed, and the check of their signatures.
+//!
+//! A signature covers the canonical form of the `signed` value *as received*, fields that are
+//! unknown here included; the typed view is made from the same value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::canonical::canonical;
+use crate::digests::{Digests, unhex};
+use crate::keys::PublicKey;
+
+/// Names that no delegated role can have.
+const TOP_LEVEL: [&str; 4] = ["root", "timestamp", "snapshot", "targets"];
+
+/// Why bytes are not the metadata that they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// Not JSON, or not of the expected shape.
+    #[error("it is not well-formed")]
+    Json(#[from] serde_json::Error),
+    /// The `_type` is of another role.
+    #[error("it says that it is `{0}`")]
+    Type(String),
+    /// Another major version of the specification.
+    #[error("it follows version `{0}` of the specification, and only 1 is known")]
+    Specification(String),
+    /// Too few good signatures by distinct keys of the role.
+    #[error("it has {valid} of {threshold} needed signatures")]
+    Signatures {
+        /// How many count.
+        valid: usize,
+        /// How many are needed.
+        threshold: u64,
+    },
+    /// More than one signature is listed under the same key id, which the specification forbids
+    /// even where enough others are good.
+    #[error("it lists more than one signature of key `{0}`")]
+    Repeated(String),
+    /// A number in it has no canonical form.
+    #[error("it holds a number that cannot be signed")]
+    Number,
+}
+
+/// A kind of metadata.
+pub(crate) trait Kind: for<'de> Deserialize<'de> {
+    /// The value of `_type`.
+    const TYPE: &'static str;
+    fn version(&self) -> u64;
+    fn expires(&self) -> jiff::Timestamp;
+}
+
+/// Which keys speak for a role, and how many of them have to.
+pub(crate) struct Authority<'a> {
+    pub(crate) keys: &'a Keys,
+    pub(crate) role: &'a RoleKeys,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    signatures: Vec<Signature>,
+    signed: Value,
+}
+
+#[derive(Deserialize)]
+struct Signature {
+    keyid: String,
+    sig: String,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "_type")]
+    kind: String,
+    spec_version: String,
+}
+
+/// Metadata whose signatures have not been looked at yet.
+pub(crate) struct Unverified {
+    envelope: Envelope,
+}
+
+impl Unverified {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
+        let envelope: Envelope = serde_json::from_slice(bytes)?;
+        let mut seen = BTreeSet::new();
+        for signature in &envelope.signatures {
+            if !seen.insert(&signature.keyid) {
+                return Err(MetadataError::Repeated(signature.keyid.clone()));
+            }
+        }
+        Ok(Unverified { envelope })
+    }
+
+    /// The content, once enough keys of every authority have signed it.
+    pub(crate) fn verify<T: Kind>(self, authorities: &[Authority<'_>]) -> Result<T, MetadataError> {
+        let message = canonical(&self.envelope.signed).map_err(|_| MetadataError::Number)?;
+        for authority in authorities {
+            self.check(&message, authority)?;
+        }
+        self.content()
+    }
+
+    /// The content of a root, which also speaks for itself.
+    pub(crate) fn verify_root(self, trusted: Option<&Root>) -> Result<Root, MetadataError> {
+        let root: Root = self.content()?;
+        let own = root.authority(&root.roles.root);
+        match trusted {
+            Some(trusted) => self.verify::<Root>(&[trusted.authority(&trusted.roles.root), own])?,
+            None => self.verify::<Root>(&[own])?,
+        };
+        Ok(root)
+    }
+
+    fn content<T: Kind>(&self) -> Result<T, MetadataError> {
+        let header = Header::deserialize(&self.envelope.signed)?;
+        if header.kind != T::TYPE {
+            return Err(MetadataError::Type(header.kind));
+        }
+        let parts: Vec<&str> = header.spec_version.split('.').collect();
+        let numbers = parts.iter().all(|part| part.parse::<u32>().is_ok());
+        if !numbers || !(2..=3).contains(&parts.len()) || parts.first() != Some(&"1") {
+            return Err(MetadataError::Specification(header.spec_version));
+        }
+        Ok(T::deserialize(&self.envelope.signed)?)
+    }
+
+    fn check(&self, message: &[u8], authority: &Authority<'_>) -> Result<(), MetadataError> {
+        // Distinct keys, not ids: one key may be listed under several ids.
+        let mut valid = BTreeSet::new();
+        for Signature { keyid, sig } in &self.envelope.signatures {
+            let key = authority.keys.0.get(keyid);
+            let key = key.filter(|_| authority.role.keyids.contains(keyid));
+            if let (Some(key), Some(sig)) = (key, unhex(sig))
+                && !valid.contains(key)
+                && key.verify(message, &sig)
+            {
+                valid.insert(key);
+            }
+        }
+        let threshold = authority.role.threshold.get();
+        if (valid.len() as u64) < threshold {
+            return Err(MetadataError::Signatures {
+                valid: valid.len(),
+                threshold,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Keys by id; those of unknown kinds are left out, so that they cannot count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Keys(pub(crate) BTreeMap<String, PublicKey>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = BTreeMap::<String, Value>::deserialize(deserializer)?;
+        let keys = values
+            .into_iter()
+            .filter_map(|(id, value)| Some((id, PublicKey::from_tuf(&value)?)));
+        Ok(Keys(keys.collect()))
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RoleKeys {
+    pub(crate) keyids: BTreeSet<String>,
+    pub(crate) threshold: NonZeroU64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Root {
+    pub(crate) version: NonZeroU64,
+    #[serde(deserialize_with = "utc")]
+    pub(crate) expires: jiff::Timestamp,
+    #[serde(default)]
+    pub(crate) consistent_snapshot: bool,
+    pub(crate) keys: Keys,
+    pub(crate) roles: RootRoles,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RootRoles {
+    pub(crate) root: RoleKeys,
+    pub(crate) timestamp: RoleKeys,
+    pub(crate) snapshot: RoleKeys,
+    pub(crate) targets: RoleKeys,
+}
+
+impl Root {
+    pub(crate) fn authority<'a>(&'a self, role: &'a RoleKeys) -> Authority<'a> {
+        Authority {
+            keys: &self.keys,
+            role,
+        }
+    }
+}
+
+/// What one metadata file says about another.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct MetaFile {
+    pub(crate) version: NonZeroU64,
+    pub(crate) length: Option<u64>,
+    pub(crate) hashes: Option<Digests>,
+}
+
+impl MetaFile {
+    /// Whether `bytes` have the stated length and digests, as far as they are stated.
+    pub(crate) fn describes(&self, bytes: &[u8]) -> bool {
+        self.length.is_none_or(|n| n == bytes.len() as u64)
+            && self.hashes.as_ref().is_none_or(|h| h.match_bytes(bytes))
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Timestamp {
+    pub(crate) version: NonZeroU64,
+    #[serde(deserialize_with = "utc")]
+    pub(crate) expires: jiff::Timestamp,
+    meta: TimestampMeta,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct TimestampMeta {
+    #[serde(rename = "snapshot.json")]
+    snapshot: MetaFile,
+}
+
+impl Timestamp {
+    pub(crate) fn snapshot(&self) -> &MetaFile {
+        &self.meta.snapshot
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) version: NonZeroU64,
+    #[serde(deserialize_with = "utc")]
+    pub(crate) expires: jiff::Timestamp,
+    pub(crate) meta: BTreeMap<String, MetaFile>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Targets {
+    pub(crate) version: NonZeroU64,
+    #[serde(deserialize_with = "utc")]
+    pub(crate) expires: jiff::Timestamp,
+    pub(crate) targets: BTreeMap<String, TargetFile>,
+    #[serde(default)]
+    pub(crate) delegations: Option<Delegations>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct TargetFile {
+    pub(crate) length: u64,
+    pub(crate) hashes: Digests,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "RawDelegations")]
+pub(crate) struct Delegations {
+    pub(crate) keys: Keys,
+    pub(crate) roles: Vec<DelegatedRole>,
+}
+
+#[derive(Deserialize)]
+struct RawDelegations {
+    keys: Keys,
+    #[serde(default)]
+    roles: Vec<DelegatedRole>,
+}
+
+impl TryFrom<RawDelegations> for Delegations {
+    type Error = String;
+
+    fn try_from(RawDelegations { keys, roles }: RawDelegations) -> Result<Self, String> {
+        let mut seen = BTreeSet::new();
+        for role in &roles {
+            if role.name.is_empty() || TOP_LEVEL.contains(&role.name.as_str()) {
+                return Err(format!(
+                    "nothing can be delegated to a role `{}`",
+                    role.name
+                ));
+            }
+            if !seen.insert(&role.name) {
+                return Err(format!("the role `{}` is delegated to twice", role.name));
+            }
+        }
+        Ok(Delegations { keys, roles })
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "RawDelegatedRole")]
+pub(crate) struct DelegatedRole {
+    pub(crate) name: String,
+    pub(crate) keys: RoleKeys,
+    pub(crate) terminating: bool,
+    pub(crate) scope: Scope,
+}
+
+/// What a delegated role may speak about.
+#[derive(Debug, Clone)]
+pub(crate) enum Scope {
+    Paths(Vec<String>),
+    HashPrefixes(Vec<String>),
+}
+
+#[derive(Deserialize)]
+struct RawDelegatedRole {
+    name: String,
+    #[serde(flatten)]
+    keys: RoleKeys,
+    #[serde(default)]
+    terminating: bool,
+    paths: Option<Vec<String>>,
+    path_hash_prefixes: Option<Vec<String>>,
+}
+
+impl TryFrom<RawDelegatedRole> for DelegatedRole {
+    type Error = String;
+
+    fn try_from(raw: RawDelegatedRole) -> Result<Self, String> {
+        let scope = match (raw.paths, raw.path_hash_prefixes) {
+            (Some(paths), None) => Scope::Paths(paths),
+            (None, Some(prefixes)) => Scope::HashPrefixes(prefixes),
+            _ => {
+                return Err(format!(
+                    "the role `{}` needs either `paths` or `path_hash_prefixes`",
+                    raw.name
+                ));
+            }
+        };
+        Ok(DelegatedRole {
+            name: raw.name,
+            keys: raw.keys,
+            terminating: raw.terminating,
+            scope,
+        })
+    }
+}
+
+#[cfg(test)]
+impl DelegatedRole {
+    pub(crate) fn for_test(name: &str) -> Self {
+        DelegatedRole {
+            name: name.to_owned(),
+            keys: RoleKeys {
+                keyids: BTreeSet::new(),
+                threshold: NonZeroU64::MIN,
+            },
+            terminating: false,
+            scope: Scope::Paths(Vec::new()),
+        }
+    }
+}
+
+macro_rules! kind {
+    ($type:ident, $name:literal) => {
+        impl Kind for $type {
+            const TYPE: &'static str = $name;
+
+            fn version(&self) -> u64 {
+                self.version.get()
+            }
+
+            fn expires(&self) -> jiff::Timestamp {
+                self.expires
+            }
+        }
+    };
+}
+
+kind!(Root, "root");
+kind!(Timestamp, "timestamp");
+kind!(Snapshot, "snapshot");
+kind!(Targets, "targets");
+
+/// An RFC 3339 time in UTC, written with `Z`.
+fn utc<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {
+    use serde::de::Error;
+    let text = String::deserialize(deserializer)?;
+    if !text.ends_with('Z') {
+        return Err(D::Error::custom(format!("`{text}` is not a time in UTC")));
+    }
+    text.parse().map_err(D::Error::custom)
+}

@@ -1,0 +1,139 @@
+//! Going back in time, and staying there.
+
+use std::fs;
+
+use avocado_tuf::Error;
+use serde_json::json;
+
+use super::{Attack, TOP, attack, upward};
+use crate::support::PAST;
+
+pub(super) fn attacks() -> Vec<Attack> {
+    vec![
+        // Expiry.
+        attack(
+            "expired root",
+            |f| {
+                f.bump("root");
+                f.role("root")["expires"] = json!(PAST);
+                f.publish(&["root"]);
+            },
+            |e| matches!(e, Error::Expired { role, .. } if role == "root"),
+            &["root"],
+        ),
+        attack(
+            "expired timestamp",
+            |f| {
+                f.role("timestamp")["expires"] = json!(PAST);
+                upward(f, "timestamp");
+            },
+            |e| matches!(e, Error::Expired { role, .. } if role == "timestamp"),
+            &[],
+        ),
+        attack(
+            "expired snapshot",
+            |f| {
+                f.role("snapshot")["expires"] = json!(PAST);
+                upward(f, "snapshot");
+            },
+            |e| matches!(e, Error::Expired { role, .. } if role == "snapshot"),
+            &["timestamp"],
+        ),
+        attack(
+            "expired targets",
+            |f| {
+                f.role("targets")["expires"] = json!(PAST);
+                upward(f, "targets");
+            },
+            |e| matches!(e, Error::Expired { role, .. } if role == "targets"),
+            &["timestamp", "snapshot"],
+        ),
+        attack(
+            "expired delegated role",
+            |f| {
+                f.role("app")["expires"] = json!(PAST);
+                upward(f, "app");
+            },
+            |e| matches!(e, Error::Expired { role, .. } if role == "app"),
+            TOP,
+        ),
+        // Rollback.
+        attack(
+            "older timestamp",
+            |f| {
+                f.role("timestamp")["version"] = json!(1);
+                f.publish(&["timestamp"]);
+            },
+            |e| matches!(e, Error::Rollback { role, trusted: 2, offered: 1 } if role == "timestamp"),
+            &[],
+        ),
+        attack(
+            "older snapshot",
+            |f| {
+                f.role("snapshot")["version"] = json!(1);
+                f.publish(&["snapshot"]);
+                upward(f, "timestamp");
+            },
+            |e| matches!(e, Error::Rollback { role, trusted: 2, offered: 1 } if role == "snapshot"),
+            &[],
+        ),
+        attack(
+            "older targets",
+            |f| {
+                f.role("targets")["version"] = json!(1);
+                f.publish(&["targets"]);
+                upward(f, "snapshot");
+            },
+            |e| matches!(e, Error::Rollback { role, .. } if role == "targets"),
+            &["timestamp"],
+        ),
+        attack(
+            "older delegated role",
+            |f| {
+                f.role("app")["version"] = json!(1);
+                f.publish(&["app"]);
+                upward(f, "snapshot");
+            },
+            |e| matches!(e, Error::Rollback { role, .. } if role == "app"),
+            &["timestamp"],
+        ),
+        attack(
+            "vanished role",
+            |f| {
+                f.role("snapshot")["meta"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("app.json");
+                upward(f, "snapshot");
+            },
+            |e| matches!(e, Error::Vanished { file } if file == "app.json"),
+            &["timestamp"],
+        ),
+        attack(
+            "skipped root version",
+            |f| {
+                f.role("root")["version"] = json!(3);
+                let bytes = f.bytes("root");
+                fs::write(f.path("metadata/2.root.json"), bytes).unwrap();
+            },
+            |e| matches!(e, Error::Version { role, expected: 2, found: 3 } if role == "root"),
+            &[],
+        ),
+        attack(
+            "snapshot of another version than announced",
+            |f| {
+                upward(f, "snapshot");
+                let meta = &mut f.role("timestamp")["meta"]["snapshot.json"];
+                *meta = json!({"version": 4});
+                fs::copy(
+                    f.path("metadata/3.snapshot.json"),
+                    f.path("metadata/4.snapshot.json"),
+                )
+                .unwrap();
+                upward(f, "timestamp");
+            },
+            |e| matches!(e, Error::Version { role, expected: 4, found: 3 } if role == "snapshot"),
+            &["timestamp"],
+        ),
+    ]
+}

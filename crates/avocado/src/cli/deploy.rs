@@ -1,0 +1,24 @@
+use clap::Args;
+
+use super::RuntimeSelection;
+use crate::commands::deploy::Address;
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeSelection,
+
+    /// The device: a host name or an address; root and port 22 unless told
+    #[arg(short, long, value_name = "[USER@]HOST[:PORT]")]
+    pub(crate) device: Address,
+
+    /// Additional argument to pass to ssh (repeatable)
+    #[arg(long = "ssh-arg", value_name = "SSH_ARG", allow_hyphen_values = true)]
+    pub(crate) ssh_args: Vec<String>,
+
+    // Peers pass these to every command; a deployment runs no tools, so they change nothing.
+    #[arg(long = "container-arg", allow_hyphen_values = true, hide = true)]
+    _container_args: Vec<String>,
+    #[arg(long = "dnf-arg", allow_hyphen_values = true, hide = true)]
+    _dnf_args: Vec<String>,
+}

@@ -1,0 +1,193 @@
+//! `avocado clean`: removes what builds left behind, and nothing else.
+
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use avocado_events::{Event, Sink};
+use avocado_project::{LockFile, Project};
+use serde_json::json;
+
+use super::{Session, project};
+use crate::cli::CleanArgs;
+use crate::failure::{Context, Failure, Result};
+use crate::output::{Start, Summary};
+
+/// What a state directory is called while it is removed. An interrupted removal leaves one, never
+/// half a state that the next build would believe.
+const DOOMED: &str = "state.removing";
+
+pub(super) fn run(session: &Session, args: &CleanArgs) -> Result<()> {
+    let dir = args.dir.clone().unwrap_or_default();
+    let config = project::config_path(session, &dir);
+    session.output.start(&Start {
+        action: "clean",
+        target: None,
+        runtime: None,
+    });
+    let mut removed = Vec::new();
+    if args.stamps || args.unlock {
+        let project = project::load_from(session, &config)?;
+        let layout = project::layout(&project);
+        let _busy = hold(&project.state_dir())?;
+        if args.stamps {
+            removed.extend(remove(&dot_avocado(&project.src_dir)?, layout.stamps())?);
+        }
+        if args.unlock && unlock(&project)? {
+            let done = format!("cleared the pins of target {}", project.target);
+            session.output.emit(Event::info(done));
+        }
+    }
+    if !args.stamps && !args.skip_volumes {
+        let src_dir = src_dir(session, args, &config)?;
+        removed.extend(remove_state(&src_dir)?);
+    }
+    for path in &removed {
+        session
+            .output
+            .emit(Event::info(format!("removed {}", path.display())));
+    }
+    let mut summary = Summary::default();
+    summary.fields.insert("removed".into(), json!(removed));
+    if removed.is_empty() && !args.unlock {
+        summary.closing = "Nothing to remove".to_owned();
+    }
+    session.output.complete(summary)
+}
+
+/// Forgets what the lock file pins for the project's target. Says whether there was anything.
+fn unlock(project: &Project) -> Result<bool> {
+    let mut lock = LockFile::load(&project.src_dir).map_err(|e| Failure::from_project(&e))?;
+    lock.clear_target(&project.target);
+    lock.save().map_err(|e| Failure::from_project(&e))
+}
+
+/// Where the state is. A project that cannot be read can still be cleaned, as long as nobody
+/// asked for it by its file.
+fn src_dir(session: &Session, args: &CleanArgs, config: &Path) -> Result<PathBuf> {
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => session.environment.current_dir()?,
+    };
+    if session.global.config.is_none() && !config.exists() {
+        return Ok(dir);
+    }
+    match project::load_from(session, config) {
+        Ok(project) => Ok(project.src_dir),
+        Err(failure) if session.global.config.is_some() => Err(failure),
+        Err(failure) => {
+            session.output.emit(Event::warning(format!(
+                "{}\ncleaning {} all the same",
+                failure.message,
+                dir.join(".avocado").display()
+            )));
+            Ok(dir)
+        }
+    }
+}
+
+/// `<src_dir>/.avocado`, which must be a directory of its own: through a link the removal would
+/// leave the project.
+fn dot_avocado(src_dir: &Path) -> Result<PathBuf> {
+    let dir = src_dir.join(".avocado");
+    match fs::symlink_metadata(&dir) {
+        Ok(found) if found.is_symlink() => Err(Failure::new(format!(
+            "{} is a link; nothing was removed",
+            dir.display()
+        ))
+        .hint("remove the link, or clean the directory that it points to")),
+        Ok(_) => Ok(dir),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(dir),
+        Err(e) => Err(Failure::new(format!("cannot look at {}", dir.display())).because(&e)),
+    }
+}
+
+fn remove_state(src_dir: &Path) -> Result<Vec<PathBuf>> {
+    let dot = dot_avocado(src_dir)?;
+    let (state, doomed) = (dot.join("state"), dot.join(DOOMED));
+    remove(&dot, doomed.clone())?;
+    let _busy = hold(&state)?;
+    match fs::rename(&state, &doomed) {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => {
+            return Err(Failure::new(format!("cannot remove {}", state.display())).because(&e));
+        }
+    }
+    remove(&dot, doomed)?;
+    Ok(vec![state])
+}
+
+/// The locks of all targets of a state directory: nothing is taken away under a running build.
+fn hold(state: &Path) -> Result<Vec<File>> {
+    let Ok(targets) = fs::read_dir(state) else {
+        return Ok(Vec::new());
+    };
+    let mut held = Vec::new();
+    for target in targets.flatten() {
+        let Ok(file) = File::open(target.path().join(".lock")) else {
+            continue;
+        };
+        match file.try_lock() {
+            Ok(()) => held.push(file),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::new(format!(
+                    "{} is in use by another avocado",
+                    target.path().display()
+                ))
+                .hint("wait for it to end, or stop it"));
+            }
+            // A file system without locks cannot tell.
+            Err(TryLockError::Error(_)) => {}
+        }
+    }
+    Ok(held)
+}
+
+/// Removes a path below `dot`, whatever it is, without following links. Says what was removed.
+fn remove(dot: &Path, path: PathBuf) -> Result<Option<PathBuf>> {
+    // Each directory on the way must be a real one.
+    let mut parent = path.parent();
+    while let Some(dir) = parent.filter(|dir| *dir != dot) {
+        if !dir.starts_with(dot) || fs::symlink_metadata(dir).is_ok_and(|m| m.is_symlink()) {
+            return Err(Failure::new(format!(
+                "{} leads out of {}; nothing was removed",
+                dir.display(),
+                dot.display()
+            )));
+        }
+        parent = dir.parent();
+    }
+    let removed = match fs::symlink_metadata(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => Err(e),
+        Ok(found) if found.is_dir() => remove_tree(&path),
+        Ok(_) => fs::remove_file(&path),
+    };
+    removed.context(|| format!("cannot remove {}", path.display()))?;
+    Ok(Some(path))
+}
+
+/// Packages bring directories that even their owner may not write to: they are opened up once.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn open_up(dir: &Path) -> io::Result<()> {
+    fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        // The type of the entry itself: a link is none to walk into.
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! How a device reaches this machine.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+use super::address::Host;
+use crate::environment::Port;
+use crate::failure::{Failure, Result};
+
+/// The host that a device is told to fetch from, and the address to listen on for it.
+pub(super) struct Route {
+    pub(super) advertised: Host,
+    pub(super) listen: IpAddr,
+}
+
+impl Route {
+    /// With the name that the user wants, or the local end of the route to the device.
+    pub(super) fn to(device: &Host, wanted: Option<&str>) -> Result<Self> {
+        let advertised: Host = match wanted {
+            Some(text) => text.parse().map_err(|e| {
+                Failure::usage(format!(
+                    "AVOCADO_DEPLOY_REPO_HOST is `{}`",
+                    text.escape_debug()
+                ))
+                .because(&e)
+            })?,
+            None => {
+                let ip = local_address(device)?;
+                // An address of this machine is a host by construction.
+                ip.to_string()
+                    .parse()
+                    .map_err(|e| Failure::from_error(&e))?
+            }
+        };
+        let listen = match advertised.is_ipv6() {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        Ok(Route { advertised, listen })
+    }
+
+    /// Where to listen.
+    pub(super) fn socket(&self, port: Port) -> SocketAddr {
+        let (Port::Default(port) | Port::Fixed(port)) = port;
+        SocketAddr::new(self.listen, port)
+    }
+
+    /// What the device is told.
+    pub(super) fn url(&self, port: u16) -> String {
+        format!("http://{}:{port}", self.advertised.in_url())
+    }
+}
+
+/// The address that packets to the device would come from. Connecting a datagram socket asks the
+/// kernel for the route and sends nothing.
+fn local_address(device: &Host) -> Result<IpAddr> {
+    let unreachable = |error: &std::io::Error| {
+        Failure::new(format!("cannot find a route to {device}"))
+            .because(error)
+            .hint("set AVOCADO_DEPLOY_REPO_HOST to the address at which the device reaches this machine")
+    };
+    // The port plays no part in a route.
+    let addresses = (device.as_str(), 9)
+        .to_socket_addrs()
+        .map_err(|e| unreachable(&e))?;
+    let mut last = std::io::Error::other("the name has no address");
+    for address in addresses {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let local = UdpSocket::bind((any, 0)).and_then(|socket| {
+            socket.connect(address)?;
+            socket.local_addr()
+        });
+        match local {
+            Ok(local) => return Ok(local.ip()),
+            Err(error) => last = error,
+        }
+    }
+    Err(unreachable(&last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(device: &str, wanted: Option<&str>) -> Result<Route> {
+        Route::to(&device.parse().unwrap(), wanted)
+    }
+
+    #[test]
+    fn the_local_end_of_the_route_is_advertised() {
+        let route = route("127.0.0.1", None).unwrap();
+        assert_eq!(route.url(8585), "http://127.0.0.1:8585");
+        assert_eq!(route.socket(Port::Default(1)), "0.0.0.0:1".parse().unwrap());
+    }
+
+    #[test]
+    fn the_wanted_name_wins_and_is_checked() {
+        assert_eq!(
+            route("127.0.0.1", Some("build.lan")).unwrap().url(1),
+            "http://build.lan:1"
+        );
+        let v6 = route("127.0.0.1", Some("fd00::1")).unwrap();
+        assert_eq!(v6.url(1), "http://[fd00::1]:1");
+        assert_eq!(v6.socket(Port::Fixed(2)), "[::]:2".parse().unwrap());
+        for bad in ["a;reboot", "http://x", "a b", "-x"] {
+            assert!(route("127.0.0.1", Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_route_is_an_error_with_a_way_out() {
+        let failure = route("no-such-host.invalid", None).err().unwrap();
+        assert!(failure.hint.unwrap().contains("AVOCADO_DEPLOY_REPO_HOST"));
+    }
+}

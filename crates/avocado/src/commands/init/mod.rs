@@ -1,0 +1,194 @@
+//! `avocado init`: a project that builds as it is.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use avocado_events::{Event, Sink};
+use avocado_manifest::Name;
+use serde_json::json;
+
+use super::Session;
+use crate::cli::InitArgs;
+use crate::failure::{Context, Failure, Result};
+use crate::output::{Start, Summary};
+
+/// What the repository of a project must not carry.
+const IGNORED: &str = ".avocado/";
+
+/// A file of the new project.
+struct Scaffold {
+    path: PathBuf,
+    text: String,
+    mode: u32,
+}
+
+pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
+    let target = match &session.global.target {
+        Some(target) => target.as_str(),
+        None if cfg!(target_arch = "aarch64") => "qemuarm64",
+        None => "qemux86-64",
+    };
+    session.output.start(&Start {
+        action: "init",
+        target: Some(target),
+        runtime: None,
+    });
+    let files = scaffold(target, &args.name);
+    let dir = args.dir.as_path();
+    // Everything is looked at before anything is written.
+    let taken = ["avocado.yaml", "avocado.yml"].map(|name| dir.join(name));
+    for path in &taken {
+        if exists(path)? {
+            return Err(Failure::new(format!("{} is already there", path.display()))
+                .hint("`avocado init` starts new projects; choose another directory"));
+        }
+    }
+    for file in &files {
+        check_free(&dir.join(&file.path), file)?;
+    }
+    let wrote = |path: &Path| {
+        session
+            .output
+            .emit(Event::info(format!("wrote {}", path.display())));
+    };
+    fs::create_dir_all(dir).context(|| format!("cannot create {}", dir.display()))?;
+    let gitignore = dir.join(".gitignore");
+    if ignore_state(&gitignore)? {
+        wrote(&gitignore);
+    }
+    for file in &files {
+        write(dir, file)?;
+        wrote(&dir.join(&file.path));
+    }
+
+    let names: Vec<&Path> = files.iter().map(|file| file.path.as_path()).collect();
+    let mut summary = Summary::default();
+    summary.fields.insert("path".into(), json!(dir));
+    summary.fields.insert("files".into(), json!(names));
+    summary.closing = next_steps(dir);
+    session.output.complete(summary)
+}
+
+/// The files, the configuration last: a run that was interrupted can be repeated.
+fn scaffold(target: &str, name: &Name) -> [Scaffold; 3] {
+    let named = |template: &str| template.replace("@NAME@", name.as_str());
+    let config = include_str!("template/avocado.yaml")
+        .replace("@TARGET@", &yaml_word(target))
+        .replace("@NAME@:", &format!("{}:", yaml_word(name.as_str())))
+        .replace("- @NAME@", &format!("- {}", yaml_word(name.as_str())));
+    let file = |path: String, text, mode| Scaffold {
+        path: path.into(),
+        text,
+        mode,
+    };
+    [
+        file(
+            format!("overlay/usr/bin/{name}"),
+            named(include_str!("template/app")),
+            0o755,
+        ),
+        file(
+            format!("overlay/etc/{name}.conf"),
+            named(include_str!("template/app.conf")),
+            0o644,
+        ),
+        file("avocado.yaml".into(), named(&config), 0o644),
+    ]
+}
+
+/// A name in YAML: quoted where it would otherwise be read as a number, a truth value or nothing.
+fn yaml_word(name: &str) -> String {
+    let word = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let constants = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
+    match word && !constants.contains(&name.to_ascii_lowercase().as_str()) {
+        true => name.to_owned(),
+        false => format!("\"{name}\""),
+    }
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Failure::new(format!("cannot look at {}", path.display())).because(&e)),
+    }
+}
+
+/// A file that is there already must be the one that would be written.
+fn check_free(path: &Path, file: &Scaffold) -> Result<()> {
+    if !exists(path)? || fs::read(path).is_ok_and(|there| there == file.text.as_bytes()) {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{} is already there, with other content",
+        path.display()
+    ))
+    .hint("`avocado init` overwrites nothing; move the file away or choose another directory"))
+}
+
+fn write(dir: &Path, file: &Scaffold) -> Result<()> {
+    let path = dir.join(&file.path);
+    let write = || -> std::io::Result<()> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(file.mode)
+            .open(&path);
+        match opened {
+            Ok(mut opened) => opened.write_all(file.text.as_bytes()),
+            // Checked before: it is the same.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e),
+        }
+    };
+    write().context(|| format!("cannot write {}", path.display()))
+}
+
+/// Adds the state directory to .gitignore unless it is there. Says whether it was added.
+fn ignore_state(path: &Path) -> Result<bool> {
+    let there = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(Failure::new(format!("cannot read {}", path.display())).because(&e)),
+    };
+    let same = |line: &str| line.trim().trim_matches('/') == IGNORED.trim_matches('/');
+    if there.lines().any(same) {
+        return Ok(false);
+    }
+    let line_break = if there.is_empty() || there.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    let append = |mut file: File| writeln!(file, "{line_break}{IGNORED}");
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .and_then(append)
+        .context(|| format!("cannot write {}", path.display()))?;
+    Ok(true)
+}
+
+fn next_steps(dir: &Path) -> String {
+    let enter = match dir == Path::new(".") {
+        true => String::new(),
+        false => format!("  cd {}\n", shell_word(dir)),
+    };
+    format!("\nNext:\n{enter}  avocado install\n  avocado build\n  avocado deploy -d <device>\n")
+}
+
+/// The path as a person would have to type it.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let safe = |c: char| c.is_ascii_alphanumeric() || "/._-+~".contains(c);
+    match text.chars().all(safe) && !text.starts_with(['-', '~']) {
+        true => text,
+        false => super::quote(&text),
+    }
+}

@@ -1,0 +1,85 @@
+//! Reading the project, as every command that needs one does.
+
+use std::path::{Path, PathBuf};
+
+use avocado_build::Layout;
+use avocado_events::{Event, Sink};
+use avocado_manifest::Name;
+use avocado_project::{LoadOptions, Project, Runtime};
+
+use super::Session;
+use crate::failure::{Failure, Result};
+
+/// Reads avocado.yaml for the target and says what is odd about it.
+pub(super) fn load(session: &Session) -> Result<Project> {
+    load_from(session, &config_path(session, Path::new("")))
+}
+
+pub(super) fn load_from(session: &Session, config: &Path) -> Result<Project> {
+    let loaded = avocado_project::load(&LoadOptions {
+        config,
+        target: session.global.target.as_ref().map(Name::as_str),
+        env: &|name| session.environment.variable(name),
+        cli_version: env!("CARGO_PKG_VERSION"),
+    })
+    .map_err(|e| Failure::from_project(&e))?;
+    for warning in loaded.warnings {
+        let hint = warning.hint.as_ref().map(|hint| format!("\nhint: {hint}"));
+        let message = format!("{warning}{}", hint.unwrap_or_default());
+        session.output.emit(Event::warning(message));
+    }
+    Ok(loaded.project)
+}
+
+/// The configuration that was asked for, or the one in `dir`, under either of its names.
+pub(super) fn config_path(session: &Session, dir: &Path) -> PathBuf {
+    if let Some(config) = &session.global.config {
+        return config.clone();
+    }
+    let usual = dir.join("avocado.yaml");
+    let short = dir.join("avocado.yml");
+    if !usual.exists() && short.exists() {
+        short
+    } else {
+        usual
+    }
+}
+
+/// Where the results of the project's target are.
+pub(super) fn layout(project: &Project) -> Layout {
+    Layout::new(&project.state_dir(), &project.target)
+}
+
+/// The one runtime that a command works on: named, from the environment, or the only one.
+pub(super) fn runtime<'p>(
+    session: &Session,
+    project: &'p Project,
+    named: Option<&Name>,
+) -> Result<&'p Runtime> {
+    let named = match named {
+        Some(name) => Some(name.clone()),
+        None => session.environment.runtime()?,
+    };
+    let known = || {
+        let names: Vec<&str> = project.runtimes.iter().map(|r| r.name.as_str()).collect();
+        names.join(", ")
+    };
+    match (named, project.runtimes.as_slice()) {
+        (_, []) => Err(Failure::new(format!(
+            "the project has no runtime for target {}",
+            project.target
+        ))),
+        (Some(name), _) => project.runtime(&name).ok_or_else(|| {
+            Failure::new(format!(
+                "the project has no runtime `{name}` for target {}",
+                project.target
+            ))
+            .hint(format!("it has {}", known()))
+        }),
+        (None, [only]) => Ok(only),
+        (None, _) => Err(
+            Failure::usage("the project has several runtimes; name one of them")
+                .hint(format!("it has {}", known())),
+        ),
+    }
+}

@@ -1,0 +1,124 @@
+//! Everything that the program says. Three forms of the same event stream: live lines on a
+//! terminal, plain lines elsewhere, NDJSON for programs. stdout is data, stderr is talk.
+
+mod json;
+mod ledger;
+mod live;
+mod plain;
+mod style;
+pub(crate) mod text;
+mod voice;
+
+use std::io::{ErrorKind, Write};
+
+use avocado_events::{Event, Sink};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::cli::{Global, OutputFormat};
+use crate::environment::Environment;
+use crate::failure::{Context, Failure, Result};
+
+/// The beginning of long work.
+#[derive(Debug, Serialize)]
+pub(crate) struct Start<'a> {
+    /// What is done: `build`, `deploy`.
+    pub(crate) action: &'a str,
+    /// For which target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<&'a str>,
+    /// For which runtime, where one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) runtime: Option<&'a str>,
+}
+
+/// The good end of long work.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    /// What a program wants to know: the fields of `complete`.
+    pub(crate) fields: Map<String, Value>,
+    /// What a person wants to keep: complete lines for stdout.
+    pub(crate) data: String,
+    /// What a person wants to hear: complete lines for stderr.
+    pub(crate) closing: String,
+}
+
+/// One form of saying things.
+trait Renderer: Send + Sync {
+    fn start(&self, start: &Start<'_>);
+    fn event(&self, event: Event);
+    fn stopping(&self);
+    fn complete(&self, summary: Summary) -> Result<()>;
+    fn fail(&self, failure: &Failure);
+}
+
+/// Where a command says everything.
+pub(crate) struct Output {
+    renderer: Box<dyn Renderer>,
+    json: bool,
+}
+
+impl Output {
+    /// The form that fits the options and the surroundings.
+    pub(crate) fn new(global: &Global, environment: &Environment) -> Self {
+        let json = global.output == OutputFormat::Json;
+        let color = environment.color();
+        let renderer: Box<dyn Renderer> = if json {
+            Box::new(json::Json)
+        } else if environment.live() && !global.no_tui {
+            Box::new(live::Live::new(global.verbose, color))
+        } else {
+            Box::new(plain::Plain::new(global.verbose, color))
+        };
+        Output { renderer, json }
+    }
+
+    pub(crate) fn start(&self, start: &Start<'_>) {
+        self.renderer.start(start);
+    }
+
+    /// The user asked to stop; the work is about to end.
+    pub(crate) fn stopping(&self) {
+        self.renderer.stopping();
+    }
+
+    pub(crate) fn complete(&self, summary: Summary) -> Result<()> {
+        self.renderer.complete(summary)
+    }
+
+    pub(crate) fn fail(&self, failure: &Failure) {
+        self.renderer.fail(failure);
+    }
+
+    /// Answers a query: one JSON document, or text for a person.
+    pub(crate) fn answer(
+        &self,
+        document: &impl Serialize,
+        human: impl FnOnce() -> String,
+    ) -> Result<()> {
+        if !self.json {
+            return write_data(human().as_bytes());
+        }
+        let mut text = serde_json::to_vec_pretty(document)
+            .context(|| "cannot write the answer as JSON".into())?;
+        text.push(b'\n');
+        write_data(&text)
+    }
+}
+
+impl Sink for Output {
+    fn emit(&self, event: Event) {
+        self.renderer.event(event);
+    }
+}
+
+/// Writes to stdout. A reader that has seen enough and went away is no failure.
+pub(crate) fn write_data(data: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(data).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new("cannot write to standard output").because(&e))
+        }
+        _ => Ok(()),
+    }
+}

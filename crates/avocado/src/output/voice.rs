@@ -1,0 +1,150 @@
+//! The sentences that both human forms share.
+
+use std::io::Write;
+use std::time::Duration;
+
+use avocado_events::{Event, Kind};
+use avocado_project::Diagnostic;
+
+use super::style::Style;
+use super::text;
+use crate::failure::Failure;
+
+/// What is said at the first Ctrl-C.
+pub(super) const STOPPING: &str = "stopping (Ctrl-C again leaves at once)";
+
+/// How a person is spoken to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Voice {
+    pub(super) style: Style,
+    pub(super) verbose: bool,
+}
+
+impl Voice {
+    pub(super) fn new(verbose: bool, color: bool) -> Self {
+        Voice {
+            style: Style { color },
+            verbose,
+        }
+    }
+
+    /// An information or a warning; it may name the step or the place that it comes from.
+    pub(super) fn said(self, event: &Event) -> String {
+        let message = paragraph(&event.message, "  ");
+        let message = match event.stage.as_str() {
+            "" => message,
+            stage => format!("{}: {message}", self.style.strong(stage)),
+        };
+        match event.kind {
+            Kind::Warning => format!("{} {message}", self.style.warning("warning:")),
+            _ => message,
+        }
+    }
+
+    pub(super) fn tool_line(self, stage: &str, line: &str) -> String {
+        self.style
+            .faint(&format!("{stage} | {}", text::plain(line)))
+    }
+
+    pub(super) fn skipped(self, event: &Event) -> String {
+        let line = match event.message.as_str() {
+            "" => format!("{}: up to date", event.stage),
+            why => format!("{}: skipped: {}", event.stage, text::plain(why)),
+        };
+        self.style.faint(&line)
+    }
+
+    pub(super) fn finished(self, stage: &str, message: &str, time: Duration) -> String {
+        let time = self.style.faint(&format!("({})", text::duration(time)));
+        match message {
+            "" => format!("{stage}: {} {time}", self.style.good("done")),
+            what => format!(
+                "{stage}: {} {time}: {}",
+                self.style.good("done"),
+                text::plain(what)
+            ),
+        }
+    }
+
+    /// A failed step and what its tools had printed, unless the reader has seen it already.
+    pub(super) fn failed(self, stage: &str, time: Duration, log: &[String]) -> Vec<String> {
+        let time = self.style.faint(&format!("({})", text::duration(time)));
+        let head = format!("{stage}: {} {time}", self.style.error("failed"));
+        let log = if self.verbose { &[] } else { log };
+        let log = log
+            .iter()
+            .map(|line| format!("  {} {line}", self.style.faint("|")));
+        std::iter::once(head).chain(log).collect()
+    }
+
+    /// A finding in avocado.yaml with its line.
+    fn diagnostic(self, diagnostic: &Diagnostic) -> String {
+        let text = diagnostic.render();
+        match text.split_once(':') {
+            Some(("error", rest)) => self.style.error("error:") + rest,
+            Some(("warning", rest)) => self.style.warning("warning:") + rest,
+            _ => text,
+        }
+    }
+
+    pub(super) fn failure(self, failure: &Failure) -> String {
+        if !failure.diagnostics.is_empty() {
+            let blocks: Vec<String> = failure
+                .diagnostics
+                .iter()
+                .map(|d| self.diagnostic(d))
+                .collect();
+            return blocks.join("\n");
+        }
+        let mut lines = vec![format!(
+            "{} {}",
+            self.style.error("error:"),
+            paragraph(&failure.message, "  ")
+        )];
+        for cause in &failure.causes {
+            lines.push(format!("  caused by: {}", paragraph(cause, "    ")));
+        }
+        if let Some(hint) = &failure.hint {
+            lines.push(format!(
+                "{} {}",
+                self.style.strong("hint:"),
+                paragraph(hint, "  ")
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+/// Text of several lines, safe for a terminal; the lines after the first are indented.
+fn paragraph(text: &str, indent: &str) -> String {
+    let lines: Vec<String> = text.trim_end().lines().map(text::plain).collect();
+    lines.join(&format!("\n{indent}"))
+}
+
+/// Says a line on stderr. There is nobody to tell where that fails.
+pub(super) fn say(line: &str) {
+    _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_reads_well() {
+        let mut failure = Failure::new("cannot install `nope`").hint("see\nthere");
+        failure.causes = vec![
+            "dnf failed:\nNo match\u{1b}[31m".into(),
+            "exit code 1".into(),
+        ];
+        let voice = Voice::new(false, false);
+        insta::assert_snapshot!(voice.failure(&failure), @r"
+        error: cannot install `nope`
+          caused by: dnf failed:
+            No match
+          caused by: exit code 1
+        hint: see
+          there
+        ");
+    }
+}

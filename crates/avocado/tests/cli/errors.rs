@@ -1,0 +1,135 @@
+use serde_json::Value;
+
+use crate::Place;
+
+/// What a person reads and what a program reads of the same failure.
+fn both(place: &Place, args: &[&str], code: i32) -> String {
+    let human = place.run(args).failed(code);
+    assert_eq!(human.stdout, "", "a failure is no data");
+    let json: Vec<&str> = args.iter().copied().chain(["--output", "json"]).collect();
+    let json = place.run(&json).failed(code);
+    assert_eq!(json.stderr, "");
+    let documents = json.documents();
+    let last = documents.last().unwrap();
+    assert_eq!(last["event"], "error");
+    format!(
+        "{}---\n{}\n",
+        human.stderr,
+        serde_json::to_string_pretty(last).unwrap()
+    )
+}
+
+#[test]
+fn no_project() {
+    insta::assert_snapshot!("no-project", both(&Place::new(), &["build"], 1));
+}
+
+#[test]
+fn a_project_with_an_undefined_extension() {
+    let place = Place::new();
+    place.write(
+        "avocado.yaml",
+        "default_target: qemux86-64\nruntimes:\n  dev:\n    extensions: [ap]\nextensions:\n  app:\n    version: 1.0.0\n",
+    );
+    insta::assert_snapshot!("undefined-extension", both(&place, &["build"], 1));
+}
+
+#[test]
+fn an_unknown_key_only_warns() {
+    let place = Place::new();
+    place.write(
+        "avocado.yml",
+        "default_target: qemux86-64\nextentions:\n  app:\n    version: 1.0.0\n",
+    );
+    let ended = place.run(&["ext", "list"]).ok();
+    insta::assert_snapshot!("unknown-key", ended.stderr);
+}
+
+#[test]
+fn what_is_not_in_this_version() {
+    let place = Place::new();
+    for (args, message) in [
+        (
+            &["install", "--runs-on", "me@host"][..],
+            "--runs-on is not supported yet",
+        ),
+        (
+            &["ext", "image", "--nfs-port", "12050"],
+            "--nfs-port is not supported yet",
+        ),
+        (
+            &["--sdk-arch", "aarch64", "build"],
+            "--sdk-arch is not supported yet",
+        ),
+        (
+            &["build", "--sdk", "container"],
+            "the container backend is not available in this version",
+        ),
+    ] {
+        let shown = place.run(args).failed(2).stderr;
+        assert!(
+            shown.starts_with(&format!("error: {message}\nhint: ")),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_device_that_no_shell_or_ssh_could_misread() {
+    let place = Place::new();
+    for device in ["-oProxyCommand=reboot", "a;b", "root@$(x)", "host:0", ""] {
+        place
+            .run(&["deploy", &format!("--device={device}")])
+            .failed(2);
+    }
+}
+
+#[test]
+fn a_runtime_that_is_not_built_is_not_deployed() {
+    let place = Place::new();
+    place.run(&["init", "--target", "qemux86-64"]).ok();
+    insta::assert_snapshot!(
+        "deploy-not-built",
+        both(&place, &["deploy", "-d", "192.0.2.1"], 1)
+    );
+    insta::assert_snapshot!(
+        "deploy-unknown-runtime",
+        both(&place, &["deploy", "nope", "-d", "192.0.2.1"], 1)
+    );
+}
+
+#[test]
+fn an_unusable_setting_is_named() {
+    let place = Place::new();
+    place.run(&["init", "--target", "qemux86-64"]).ok();
+    let mut command = place.command();
+    command.env("AVOCADO_PARALLEL_TASKS", "many").arg("build");
+    let shown = place.end(&mut command).failed(2).stderr;
+    assert_eq!(
+        shown,
+        "error: AVOCADO_PARALLEL_TASKS is `many`, not a number from 1 to 256\n"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let place = Place::new();
+    place.run(&["signing-keys", "create"]).ok();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_avocado"))
+        .args(["completion", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn ext_list_is_one_document() {
+    let place = Place::new();
+    place.run(&["init", "--target", "qemux86-64"]).ok();
+    insta::assert_snapshot!("ext-list", place.run(&["ext", "list"]).ok().stdout);
+    let json = place.run(&["ext", "list", "--output", "json"]).ok().stdout;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    insta::assert_json_snapshot!("ext-list-json", json);
+}

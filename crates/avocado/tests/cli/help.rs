@@ -1,0 +1,75 @@
+use crate::Place;
+
+#[test]
+fn every_help() {
+    let place = Place::new();
+    for command in [
+        "",
+        "init",
+        "install",
+        "build",
+        "update",
+        "ext",
+        "ext image",
+        "ext build",
+        "ext list",
+        "runtime",
+        "runtime build",
+        "rootfs",
+        "rootfs image",
+        "initramfs image",
+        "signing-keys",
+        "signing-keys create",
+        "signing-keys list",
+        "signing-keys remove",
+        "deploy",
+        "clean",
+        "completion",
+    ] {
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let shown = place.run(&args).ok();
+        assert_eq!(shown.stderr, "");
+        let name = format!("help {command}").trim().replace(' ', "-");
+        insta::assert_snapshot!(name, shown.stdout);
+    }
+}
+
+#[test]
+fn ext_image_has_every_published_option() {
+    let help = Place::new().run(&["ext", "image", "--help"]).ok().stdout;
+    for option in [
+        "Usage: avocado ext image [OPTIONS] [NAME]",
+        "-C, --config <CONFIG>",
+        "[default: avocado.yaml]",
+        "-v, --verbose",
+        "-e, --extension <EXTENSION>",
+        "-t, --target <TARGET>",
+        "--out <OUT_DIR>",
+        "--container-arg <CONTAINER_ARGS>",
+        "--dnf-arg <DNF_ARGS>",
+        "--runs-on <USER@HOST>",
+        "--nfs-port <NFS_PORT>",
+        "--sdk-arch <ARCH>",
+        "-h, --help",
+    ] {
+        assert!(help.contains(option), "{option} is missing in\n{help}");
+    }
+}
+
+#[test]
+fn the_version_is_what_peers_parse() {
+    assert_eq!(
+        Place::new().run(&["--version"]).ok().stdout,
+        "avocado 0.41.0\n"
+    );
+}
+
+#[test]
+fn completion_is_data() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let shown = place.run(&["completion", shell]).ok();
+        assert!(shown.stdout.contains("signing-keys"), "{shell}");
+        assert_eq!(shown.stderr, "");
+    }
+}

@@ -1,0 +1,55 @@
+//! Boots a device from a build's results and keeps it until Ctrl-C.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks to its user"
+)]
+
+use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use avocado_testbed::device::{Device, DeviceOptions};
+use avocado_testbed::keys::Keys;
+use clap::Parser;
+
+/// Boots a device and keeps it until it is interrupted. It changes neither the image nor the tree.
+#[derive(Parser)]
+struct Arguments {
+    /// The image of the root file system
+    rootfs: PathBuf,
+    /// The tree that /var starts as
+    var: PathBuf,
+    /// Where the device keeps its things, and the key that opens it
+    #[arg(long, default_value = "/tmp/avocado-device")]
+    workdir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let Err(error) = run(Arguments::parse());
+    eprint!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
+}
+
+fn run(arguments: Arguments) -> Result<std::convert::Infallible, Box<dyn Error>> {
+    let keys = Keys::create(&arguments.workdir)?;
+    let options = DeviceOptions::new(arguments.rootfs, arguments.var, arguments.workdir, keys);
+    let device = Device::boot(options)?;
+    println!(
+        "ssh {} root@{}",
+        device.ssh_options().join(" "),
+        device.address()
+    );
+    std::io::stdout().flush()?;
+    loop {
+        // A signal ends the process, and its cleaning up the device.
+        std::thread::park();
+    }
+}

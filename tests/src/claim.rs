@@ -1,0 +1,198 @@
+//! What a device takes from the host, under one name, and giving it all back.
+//!
+//! A claim is a directory below `/run/avocado-testbed` with a locked file in it. The name (`avo`,
+//! the process, a number) is that of the network namespace, the cable, the control group and the
+//! work directory as well, so everything can be given back by anybody who knows the name: the
+//! owner, or, when the lock shows that the owner is dead, the next one who comes.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::cleanup::{self, Guard};
+use crate::error::file;
+use crate::network::Network;
+use crate::{Error, cgroup, host, loops, network};
+
+const CLAIMS: &str = "/run/avocado-testbed";
+
+/// A name that is ours, and everything that goes by it. Dropping it gives everything back.
+#[derive(Debug)]
+pub struct Claim {
+    name: String,
+    work: PathBuf,
+    network: Network,
+    // In this order: everything is given back while the lock still says that it is ours.
+    _guard: Guard,
+    _lock: File,
+}
+
+impl Claim {
+    /// Takes a name, with a work directory of that name below `workdir`, and a network.
+    ///
+    /// # Errors
+    /// The directories or the network cannot be made.
+    pub fn take(workdir: &Path) -> Result<Self, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("avo{}-{number}", std::process::id());
+
+        // Before the turn, so that it is still there when the turn is over, however this ends.
+        let guard = Guard::new({
+            let name = name.clone();
+            move || {
+                let _turn = turn();
+                give_back(&name);
+            }
+        })?;
+        let _turn = turn()?;
+        cleanup::check()?;
+        let claim = Path::new(CLAIMS).join(&name);
+        // A dead process that had our number: its things are still there.
+        give_back(&name);
+        fs::create_dir(&claim).map_err(file("make", &claim))?;
+        let lock = claim.join("lock");
+        let lock = File::create(&lock).map_err(file("make", &lock))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(file("lock", &claim))?;
+
+        let numbers: Vec<_> = loops::existing().iter().map(u32::to_string).collect();
+        let numbers_file = claim.join("loops");
+        fs::write(&numbers_file, numbers.join(" ")).map_err(file("write", &numbers_file))?;
+        fs::create_dir_all(workdir).map_err(file("make", workdir))?;
+        let work = fs::canonicalize(workdir)
+            .map_err(file("find", workdir))?
+            .join(&name);
+        symlink(&work, claim.join("work")).map_err(file("make", &claim))?;
+        fs::create_dir(&work).map_err(file("make", &work))?;
+        let network = Network::create(&name)?;
+        Ok(Claim {
+            name,
+            work,
+            network,
+            _guard: guard,
+            _lock: lock,
+        })
+    }
+
+    /// The right to make more things that go by this name, until it is dropped. They are given
+    /// back even when a signal arrives right now.
+    pub(crate) fn turn(&self) -> Result<File, Error> {
+        let turn = turn()?;
+        cleanup::check()?;
+        Ok(turn)
+    }
+
+    /// The name of the network namespace, the control group and the work directory.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The work directory, which nobody else uses.
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+}
+
+/// Gives back what dead processes left. Returns their claims' names.
+///
+/// # Errors
+/// The directory of the claims cannot be used.
+pub fn reap() -> Result<Vec<String>, Error> {
+    let _turn = turn()?;
+    let mut reaped = Vec::new();
+    for name in names() {
+        if !alive(&name) {
+            give_back(&name);
+            reaped.push(name);
+        }
+    }
+    Ok(reaped)
+}
+
+fn names() -> Vec<String> {
+    fs::read_dir(CLAIMS)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with("avo"))
+        .collect()
+}
+
+fn alive(name: &str) -> bool {
+    let lock = File::open(Path::new(CLAIMS).join(name).join("lock"));
+    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+/// The right to make, give back and look at claims, until it is dropped.
+fn turn() -> Result<File, Error> {
+    fs::create_dir_all(CLAIMS).map_err(file("make", CLAIMS))?;
+    let path = Path::new(CLAIMS).join("turn");
+    let turn = File::create(&path).map_err(file("make", &path))?;
+    loop {
+        match flock(&turn, FlockOperation::LockExclusive) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result.map(|()| turn).map_err(file("lock", &path)),
+        }
+    }
+}
+
+/// Gives back everything that goes by `name`. It goes on after failures: whatever cannot be given
+/// back now can be at the next try, because the claim itself goes last.
+fn give_back(name: &str) {
+    let claim = Path::new(CLAIMS).join(name);
+    let work = fs::read_link(claim.join("work")).ok();
+    cgroup::kill(name);
+    cgroup::remove(name);
+    if let Some(work) = &work {
+        unmount_below(work);
+    }
+    network::remove(name);
+    let _ = fs::remove_dir(Path::new("/run/systemd/nspawn/propagate").join(name));
+    if names().iter().all(|other| other == name || !alive(other)) {
+        // The last one turns off the light; others may need what looks like too much.
+        network::tidy();
+        if let Ok(numbers) = fs::read_to_string(claim.join("loops")) {
+            let numbers: BTreeSet<u32> = numbers
+                .split(' ')
+                .filter_map(|number| number.parse().ok())
+                .collect();
+            let _ = loops::restore(&numbers);
+        }
+    }
+    if work.as_ref().is_none_or(|work| removed(work)) {
+        let _ = fs::remove_dir_all(&claim);
+    }
+}
+
+/// Removes the directory `work`, unless something is still mounted in it.
+fn removed(work: &Path) -> bool {
+    if host::mounts_below(work).is_empty() {
+        match fs::remove_dir_all(work) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    } else {
+        false
+    }
+}
+
+fn unmount_below(work: &Path) {
+    // The newest is the last one.
+    for mount in host::mounts_below(work).iter().rev() {
+        if unmount(mount, UnmountFlags::NOFOLLOW).is_err() {
+            let _ = unmount(mount, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The harness of the system tests, and of everything else that wants the real thing: the built
+//! programs, the sample feed over HTTP, and a device with systemd as its PID 1.
+//!
+//! Whatever is started here ends with its owner: on drop, on Ctrl-C ([`cleanup`]), and after a
+//! SIGKILL at the next start ([`claim::reap`]).
+//!
+//! ```no_run
+//! use avocado_testbed::device::{Device, DeviceOptions};
+//! use avocado_testbed::keys::Keys;
+//!
+//! let keys = Keys::create("work".as_ref())?;
+//! let options = DeviceOptions::new("rootfs.erofs", "var", "work", keys);
+//! let device = Device::boot(options)?;
+//! device.ssh(&["systemd-sysext", "status"])?;
+//! # Ok::<(), avocado_testbed::Error>(())
+//! ```
+
+mod cgroup;
+pub mod claim;
+pub mod cleanup;
+pub mod device;
+mod error;
+pub mod feed;
+pub mod host;
+pub mod keys;
+mod loops;
+pub mod network;
+pub mod project;
+pub mod tools;
+mod wait;
+
+pub use error::Error;

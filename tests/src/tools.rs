@@ -1,0 +1,436 @@
+//! Programs: finding them, running them, and saying well what went wrong.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::Error;
+use crate::cleanup::Guard;
+
+/// How long a program may take unless [`Call::limit`] says otherwise.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// One run of a program: its argument vector, and what goes with it. Its process group ends with
+/// it.
+#[derive(Debug)]
+pub struct Call {
+    command: Command,
+    input: Vec<u8>,
+    limit: Duration,
+    guarded: bool,
+}
+
+impl Call {
+    /// A run of `program`, found on `PATH` or in `/usr/sbin`, with no input and a minute of time.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        let program = program.as_ref();
+        let path = find(program).unwrap_or_else(|| program.into());
+        Call {
+            command: Command::new(path),
+            input: Vec::new(),
+            limit: LIMIT,
+            guarded: true,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Forgets the environment of this process, and what was set before.
+    #[must_use]
+    pub fn clear_env(mut self) -> Self {
+        self.command.env_clear();
+        self
+    }
+
+    /// Runs it in `directory`.
+    #[must_use]
+    pub fn directory(mut self, directory: impl AsRef<Path>) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// Gives it `input` on stdin.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Kills it after `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Lets it run also while this process ends: it is part of the cleaning up.
+    pub(crate) fn last(mut self) -> Self {
+        self.guarded = false;
+        self
+    }
+
+    fn text(&self) -> String {
+        std::iter::once(self.command.get_program())
+            .chain(self.command.get_args())
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Runs it, however it ends.
+    ///
+    /// # Errors
+    /// It could not be started, or took too long.
+    pub fn run(mut self) -> Result<Output, Error> {
+        let started = Instant::now();
+        let text = self.text();
+        let start = |source| Error::Start {
+            command: text.clone(),
+            source,
+        };
+        let mut child = self
+            .command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(start)?;
+        let group = Pid::from_child(&child);
+        let kill = move || {
+            let _ = kill_process_group(group, Signal::KILL);
+        };
+        let guard = if self.guarded {
+            match Guard::new(kill) {
+                Ok(guard) => Some(guard),
+                Err(error) => {
+                    let _ = child.wait();
+                    return Err(error);
+                }
+            }
+        } else {
+            None
+        };
+        let (input, limit) = (self.input, self.limit);
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take();
+        let stderr = child.stderr.take();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // A program that does not read its input says so by its result.
+                stdin.map(|mut pipe| pipe.write_all(&input))
+            });
+            let stdout = scope.spawn(move || read(stdout));
+            let stderr = scope.spawn(move || read(stderr));
+            let ended = ends_within(&child, limit);
+            // Until it is waited for, its number cannot belong to anybody else. Whatever it left
+            // behind would keep the pipes open.
+            drop(guard);
+            kill();
+            let status = child.wait().map_err(start)?;
+            if !ended {
+                return Err(Error::Endless {
+                    command: text.clone(),
+                    limit,
+                });
+            }
+            Ok(Output {
+                status,
+                stdout: stdout.join().unwrap_or_default(),
+                stderr: stderr.join().unwrap_or_default(),
+                elapsed: started.elapsed(),
+            })
+        })
+    }
+
+    /// Runs it, and takes every end but a good one for an error.
+    ///
+    /// # Errors
+    /// It could not be started, took too long, or failed.
+    pub fn ok(self) -> Result<Output, Error> {
+        let command = self.text();
+        let output = self.run()?;
+        if output.status.success() {
+            Ok(output)
+        } else {
+            Err(Error::Failed {
+                command,
+                output: Box::new(output),
+            })
+        }
+    }
+}
+
+fn read(pipe: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        // What arrived before a failure is the best there is.
+        let _ = pipe.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Waits for the end of `child`; says whether it came within `limit`.
+pub(crate) fn ends_within(child: &Child, limit: Duration) -> bool {
+    let Ok(process) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else {
+        // Not even there any more.
+        return true;
+    };
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return false,
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
+/// How a program ended and what it said.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All of its stdout.
+    pub stdout: String,
+    /// All of its stderr.
+    pub stderr: String,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !text.trim().is_empty() {
+                write!(f, "\n--- {name}\n{}", text.trim_end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where `program` is, on `PATH` or among the system's programs.
+pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
+    let program = Path::new(program.as_ref());
+    if program.components().count() > 1 {
+        return program.exists().then(|| program.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
+}
+
+/// The root of the work tree that this harness was built from.
+pub fn source_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Where things are kept that cost much to make: `AVOCADO_CACHE_DIR`, or `avocado` in the user's
+/// cache directory.
+pub fn cache_dir() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    if let Some(path) = variable("AVOCADO_CACHE_DIR") {
+        return path.into();
+    }
+    let user = variable("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(variable("HOME").unwrap_or_else(|| "/root".into())).join(".cache"),
+        PathBuf::from,
+    );
+    user.join("avocado")
+}
+
+/// The built program `name` (`avocado`, `avocado-serve`, …): in `AVOCADO_BIN_DIR` when that is
+/// set, else where cargo put it together with the program that runs now.
+///
+/// # Errors
+/// It is not there.
+pub fn binary(name: &str) -> Result<PathBuf, Error> {
+    let missing = |hint: String| Error::NotBuilt {
+        name: name.to_owned(),
+        hint,
+    };
+    if let Some(directory) = std::env::var_os("AVOCADO_BIN_DIR") {
+        let path = Path::new(&directory).join(name);
+        let absent = || missing(format!("{} is not there", path.display()));
+        return path.is_file().then(|| path.clone()).ok_or_else(absent);
+    }
+    let profile = profile_dir().ok_or_else(|| missing("cargo's directory is unknown".into()))?;
+    let path = profile.join(name);
+    let absent = || missing(format!("cargo build -p {name}"));
+    path.is_file().then(|| path.clone()).ok_or_else(absent)
+}
+
+/// The static build of the program `name`, as it goes on a device: in `AVOCADO_STATIC_BIN_DIR`
+/// when that is set, else the newest one of cargo's profiles for the musl target.
+///
+/// # Errors
+/// It is not there.
+pub fn static_binary(name: &str) -> Result<PathBuf, Error> {
+    const TARGET: &str = "x86_64-unknown-linux-musl";
+    let found = match std::env::var_os("AVOCADO_STATIC_BIN_DIR") {
+        Some(directory) => vec![PathBuf::from(directory).join(name)],
+        None => profile_dir()
+            .and_then(|profile| {
+                let directory = profile.parent()?;
+                // Whoever asks may be a static build itself.
+                let same = directory.file_name() == Some(OsStr::new(TARGET));
+                Some(if same {
+                    directory.into()
+                } else {
+                    directory.join(TARGET)
+                })
+            })
+            .and_then(|target| std::fs::read_dir(target).ok())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|profile| profile.path().join(name))
+            .collect(),
+    };
+    let built = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
+    found
+        .into_iter()
+        .filter(|path| path.is_file())
+        .max_by_key(built)
+        .ok_or_else(|| Error::NotBuilt {
+            name: name.to_owned(),
+            hint: format!("cargo build -p {name} --target {TARGET}"),
+        })
+}
+
+/// `target/debug` or the like: this program is in it, or in `deps` or `examples` below.
+fn profile_dir() -> Option<PathBuf> {
+    let here = std::env::current_exe().ok()?;
+    let directory = here.parent()?;
+    match directory.file_name()?.to_str() {
+        Some("deps" | "examples") => directory.parent().map(Path::to_owned),
+        _ => Some(directory.to_owned()),
+    }
+}
+
+/// What a test needs from the machine that it runs on.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Need {
+    /// To be root.
+    Root,
+    /// A program on the path.
+    Tool(&'static str),
+    /// A built program of this project.
+    Binary(&'static str),
+    /// A built static program of this project.
+    StaticBinary(&'static str),
+    /// A file.
+    File(PathBuf),
+}
+
+impl Need {
+    fn missing(&self) -> Option<String> {
+        match self {
+            Need::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".into()),
+            Need::Tool(name) => find(name)
+                .is_none()
+                .then(|| format!("{name} is not installed (scripts/setup does it)")),
+            Need::Binary(name) => binary(name).err().map(|error| error.to_string()),
+            Need::StaticBinary(name) => static_binary(name).err().map(|error| error.to_string()),
+            Need::File(path) => (!path.exists()).then(|| format!("no {}", path.display())),
+        }
+    }
+}
+
+/// Whether the test `name` cannot run here; then it says so as `SKIP name: why` on stdout.
+#[must_use]
+pub fn skip(name: &str, needs: &[Need]) -> bool {
+    let Some(why) = needs.iter().find_map(Need::missing) else {
+        return false;
+    };
+    skipped(name, &why);
+    true
+}
+
+/// Says that the test `name` does not run, and why.
+pub fn skipped(name: &str, why: &str) {
+    // Past the test runner, which keeps the output of a passing test to itself.
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "SKIP {name}: {why}").and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_everything() {
+        let call = Call::new("ls").args(["/nonexistent-1", "/proc/self/status"]);
+        let text = call.ok().unwrap_err().to_string();
+        for part in [
+            "ls /nonexistent-1 /proc/self/status",
+            "exit status: 2",
+            "--- stdout\n/proc/self/status",
+            "--- stderr\n",
+            "/nonexistent-1",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(matches!(
+            Call::new("no-such-program").run(),
+            Err(Error::Start { .. })
+        ));
+    }
+
+    #[test]
+    fn input_and_output_larger_than_a_pipe() {
+        let input = "x".repeat(1 << 20);
+        let output = Call::new("cat").input(input.clone()).ok().unwrap();
+        assert!(output.stdout == input);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_killed() {
+        let call = Call::new("sleep").arg("1000");
+        let error = call.limit(Duration::from_millis(10)).run().unwrap_err();
+        assert!(matches!(error, Error::Endless { .. }), "{error}");
+    }
+
+    #[test]
+    fn needs() {
+        assert!(Need::Tool("ls").missing().is_none());
+        assert!(Need::Tool("no-such-tool").missing().is_some());
+        assert!(Need::Binary("no-such-program").missing().is_some());
+        assert!(Need::File("/proc/self/exe".into()).missing().is_none());
+    }
+}

@@ -1,0 +1,353 @@
+//! A build with the real tools: what it makes, what it leaves alone, and that it makes the same
+//! bytes everywhere.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use avocado_testbed::project::{Artifact, Project};
+use avocado_testbed::tools::Call;
+use common::{Sandbox, cannot_build};
+
+fn of<'a>(artifacts: &'a [Artifact], kind: &str) -> Vec<&'a Artifact> {
+    artifacts.iter().filter(|a| a.kind == kind).collect()
+}
+
+#[test]
+fn a_build_makes_everything() {
+    if cannot_build("a_build_makes_everything") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    let artifacts = project.events(&["build"]).unwrap().artifacts();
+    for kind in [
+        "extension",
+        "rootfs",
+        "initramfs",
+        "var",
+        "manifest",
+        "repository",
+    ] {
+        let found = of(&artifacts, kind);
+        assert!(!found.is_empty(), "no {kind}");
+        assert!(
+            found.iter().all(|a| a.path.exists() && a.size > 0),
+            "{found:?}"
+        );
+    }
+    // A second opinion on the image formats.
+    for (kind, name, format) in [
+        ("extension", "hello-1.0.0", "Squashfs filesystem"),
+        ("extension", "hello-config-1.0.0", "EROFS filesystem"),
+        ("rootfs", "dev", "EROFS filesystem"),
+        ("initramfs", "dev", "Zstandard compressed data"),
+        ("var", "dev", "BTRFS Filesystem"),
+    ] {
+        let artifact = of(&artifacts, kind)
+            .into_iter()
+            .find(|a| a.name == name)
+            .unwrap();
+        let said = Call::new("file")
+            .arg("-b")
+            .arg(&artifact.path)
+            .ok()
+            .unwrap();
+        assert!(said.stdout.starts_with(format), "{name}: {}", said.stdout);
+    }
+
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(&of(&artifacts, "manifest")[0].path).unwrap()).unwrap();
+    let id = manifest["id"].as_str().unwrap();
+    assert_eq!(id.len(), 64);
+    assert_eq!(manifest["manifest_version"], 2);
+    let names: Vec<_> = manifest["extensions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| &e["name"])
+        .collect();
+    assert_eq!(names, ["hello", "hello-config"]);
+
+    let store = project.state().join("runtimes/dev/var-staging/lib/avocado");
+    let active = fs::read_link(store.join("active")).unwrap();
+    assert_eq!(active.to_str(), Some(format!("runtimes/{id}").as_str()));
+    assert!(store.join(&active).join("manifest.json").is_file());
+    for extension in manifest["extensions"].as_array().unwrap() {
+        let image = format!("images/{}.raw", extension["image_id"].as_str().unwrap());
+        assert!(store.join(image).is_file());
+    }
+    let repository = &of(&artifacts, "repository")[0].path;
+    let anchor = fs::read(store.join("metadata/root.json")).unwrap();
+    assert_eq!(
+        anchor,
+        fs::read(repository.join("metadata/root.json")).unwrap()
+    );
+    assert_eq!(
+        anchor,
+        fs::read(repository.join("metadata/1.root.json")).unwrap()
+    );
+}
+
+#[test]
+fn the_var_image_holds_the_var_tree() {
+    if cannot_build("the_var_image_holds_the_var_tree") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let runtime = sandbox.project.state().join("runtimes/dev");
+    let image = runtime.join("avocado-image-var-qemux86-64.btrfs");
+    let point = sandbox.directory.path().join("mnt");
+    fs::create_dir(&point).unwrap();
+    Call::new("mount")
+        .args(["-o", "loop,ro"])
+        .arg(&image)
+        .arg(&point)
+        .ok()
+        .unwrap();
+    let compared = Call::new("diff")
+        .args(["-r", "--no-dereference"])
+        .arg(&point)
+        .arg(runtime.join("var-staging"))
+        .run();
+    let subvolumes = Call::new("btrfs")
+        .args(["subvolume", "list"])
+        .arg(&point)
+        .run();
+    Call::new("umount").arg(&point).ok().unwrap();
+    let compared = compared.unwrap();
+    assert!(compared.status.success(), "{compared}");
+    assert!(subvolumes.unwrap().stdout.contains("path lib/avocado"));
+}
+
+/// No tool can be found and no feed reached: only a build that starts nothing gets through this.
+fn without_anything(project: &Project) -> Project {
+    let project = project.clone().with_env("PATH", "/nonexistent");
+    project.with_env("AVOCADO_REPO_URL", "http://127.0.0.1:9")
+}
+
+#[test]
+fn nothing_to_do_starts_no_process() {
+    if cannot_build("nothing_to_do_starts_no_process") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    // The identity of the image writers is part of their steps' inputs, so PATH stays.
+    let project = sandbox
+        .project
+        .clone()
+        .with_env("AVOCADO_REPO_URL", "http://127.0.0.1:9");
+    let traced = sandbox.directory.path().join("strace");
+    let events = project.events(&["build"]).unwrap();
+    assert_eq!(events.complete()["processes"], 0);
+    assert_eq!(events.complete()["ran"], 0);
+    assert_eq!(events.steps("success"), Vec::<String>::new());
+    assert_eq!(events.steps("running"), Vec::<String>::new());
+    assert!(events.steps("skipped").len() > 10);
+    let before = project.read("avocado.lock").unwrap();
+    // What counts is not only what the program says of itself.
+    let output = Call::new("strace")
+        .args(["-f", "-qq", "-e", "trace=execve,execveat", "-o"])
+        .arg(&traced)
+        .arg(avocado_testbed::tools::static_binary("avocado").unwrap())
+        .arg("build")
+        .directory(project.directory())
+        .env("AVOCADO_REPO_URL", "http://127.0.0.1:9")
+        .env(
+            "AVOCADO_SIGNING_KEYS_DIR",
+            sandbox.directory.path().join("keys"),
+        )
+        .ok()
+        .unwrap();
+    let calls = fs::read_to_string(&traced).unwrap();
+    assert_eq!(calls.lines().count(), 1, "{calls}\n{output}");
+    assert_eq!(project.read("avocado.lock").unwrap(), before);
+
+    let failed = without_anything(&project).avocado(&["install"]).ok();
+    assert!(
+        failed.is_ok(),
+        "an install with nothing to do needs no tool: {failed:?}"
+    );
+}
+
+#[test]
+fn an_overlay_file_rebuilds_what_depends_on_it() {
+    if cannot_build("an_overlay_file_rebuilds_what_depends_on_it") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    let before = project.events(&["build"]).unwrap().artifacts();
+    project
+        .write(
+            "overlay/hello-config/etc/hello/greeting",
+            "Something else.\n",
+        )
+        .unwrap();
+    let events = project.events(&["build"]).unwrap();
+    assert_eq!(
+        events.steps("success"),
+        [
+            "ext build hello-config",
+            "ext image hello-config",
+            "runtime build dev",
+            "runtime repository dev"
+        ]
+    );
+    let after = events.artifacts();
+    let changed: Vec<&str> = before
+        .iter()
+        .zip(&after)
+        .filter(|(old, new)| old.sha256 != new.sha256)
+        .map(|(_, new)| new.kind.as_str())
+        .collect();
+    assert_eq!(changed, ["extension", "var", "manifest", "repository"]);
+
+    // And back: the same content gives the same bytes again.
+    let original = avocado_testbed::tools::source_root().join("examples/hello");
+    let greeting = "overlay/hello-config/etc/hello/greeting";
+    project
+        .write(
+            greeting,
+            &fs::read_to_string(original.join(greeting)).unwrap(),
+        )
+        .unwrap();
+    let again = project.events(&["build"]).unwrap().artifacts();
+    assert_eq!(of(&again, "manifest"), of(&before, "manifest"));
+    assert_eq!(of(&again, "extension"), of(&before, "extension"));
+}
+
+#[test]
+fn var_files_make_a_new_image_without_an_install() {
+    if cannot_build("var_files_make_a_new_image_without_an_install") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    let yaml = project.read("avocado.yaml").unwrap();
+    let changed = yaml.replacen(
+        "    overlay: overlay/hello-config",
+        "    overlay: overlay/hello-config\n    var_files: [etc/hello/**]",
+        1,
+    );
+    assert_ne!(yaml, changed);
+    project.write("avocado.yaml", &changed).unwrap();
+    let events = project.events(&["build"]).unwrap();
+    assert_eq!(
+        events.steps("success"),
+        [
+            "ext image hello-config",
+            "runtime build dev",
+            "runtime repository dev"
+        ]
+    );
+    let var = project.state().join("runtimes/dev/var-staging");
+    assert!(var.join("etc/hello/greeting").is_file());
+    let image = &events.artifacts()[1].path;
+    let listing = Call::new("dump.erofs")
+        .args(["--ls", "--path=/etc"])
+        .arg(image)
+        .ok()
+        .unwrap();
+    assert!(!listing.stdout.contains(" hello\n"), "{}", listing.stdout);
+}
+
+#[test]
+fn an_image_goes_where_the_user_says() {
+    if cannot_build("an_image_goes_where_the_user_says") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    project
+        .avocado(&["ext", "image", "hello", "--out", "dist/here"])
+        .ok()
+        .unwrap();
+    let copied = fs::read(project.directory().join("dist/here/hello-1.0.0.raw")).unwrap();
+    let made = fs::read(project.state().join("output/extensions/hello-1.0.0.raw")).unwrap();
+    assert!(copied == made);
+}
+
+/// Runs `avocado build` as somebody else would, elsewhere.
+fn build_as(project: &Project, umask: &str, locale: &str, zone: &str) -> Vec<Artifact> {
+    let environment = project
+        .clone()
+        .with_env("LC_ALL", locale)
+        .with_env("TZ", zone);
+    let (program, rest) = {
+        let command = environment.command(&["build"]);
+        let words: Vec<_> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(ToOwned::to_owned)
+            .collect();
+        (words[0].clone(), words[1..].to_vec())
+    };
+    let mut shell = environment.command(&[]);
+    let mut command = std::process::Command::new("bash");
+    for (key, value) in shell.get_envs() {
+        if let Some(value) = value {
+            command.env(key, value);
+        }
+    }
+    shell.env_clear();
+    let status = command
+        .arg("-c")
+        .arg("umask \"$1\"; shift; exec \"$@\"")
+        .arg("bash")
+        .arg(umask)
+        .arg(program)
+        .args(rest)
+        .current_dir(project.directory())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    project.events(&["build"]).unwrap().artifacts()
+}
+
+/// Gives all files of a clone the modes that they would have under another umask.
+fn as_cloned_under(umask: u32, project: &Project) {
+    for entry in walkdir::WalkDir::new(project.directory()) {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        if metadata.is_symlink() {
+            continue;
+        }
+        let executable = metadata.is_dir() || metadata.permissions().mode() & 0o100 != 0;
+        let full = if executable { 0o777 } else { 0o666 };
+        let mode = fs::Permissions::from_mode(full & !umask);
+        fs::set_permissions(entry.path(), mode).unwrap();
+    }
+}
+
+#[test]
+fn two_clones_give_the_same_bytes() {
+    if cannot_build("two_clones_give_the_same_bytes") {
+        return;
+    }
+    let (one, two) = (Sandbox::fresh(), Sandbox::fresh());
+    as_cloned_under(0o022, &one.project);
+    as_cloned_under(0o077, &two.project);
+    let first = build_as(&one.project, "022", "C", "UTC");
+    let second = build_as(&two.project, "077", "de_DE.UTF-8", "Pacific/Auckland");
+    for kind in ["extension", "rootfs", "initramfs", "manifest"] {
+        let (a, b) = (of(&first, kind), of(&second, kind));
+        assert_eq!(a.len(), b.len());
+        assert!(!a.is_empty());
+        for (a, b) in a.iter().zip(&b) {
+            assert_ne!(a.path, b.path);
+            assert_eq!((&a.name, &a.sha256), (&b.name, &b.sha256), "{kind}");
+            assert!(
+                fs::read(&a.path).unwrap() == fs::read(&b.path).unwrap(),
+                "{kind} {}",
+                a.name
+            );
+        }
+    }
+    assert_eq!(
+        one.project.read("avocado.lock").unwrap(),
+        two.project.read("avocado.lock").unwrap()
+    );
+}

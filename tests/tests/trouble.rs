@@ -1,0 +1,376 @@
+//! What goes wrong in a user's day: a bad file, a bad network, no space, an interruption. Each
+//! gives an error that says where, loses nothing, and a rerun gets there.
+
+mod common;
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use avocado_serve::{Fault, Options, Rule, Server, Tls};
+use avocado_testbed::project::Project;
+use avocado_testbed::tools::{Call, Output};
+use common::{Sandbox, cannot_build, feed};
+use rustix::process::{Pid, Signal};
+
+/// The digests of what has to be equal everywhere.
+fn digests(project: &Project) -> Vec<(String, String)> {
+    let events = project.events(&["build"]).unwrap();
+    let kinds = ["extension", "rootfs", "initramfs", "manifest"];
+    let artifacts = events.artifacts().into_iter();
+    let wanted = artifacts.filter(|a| kinds.contains(&a.kind.as_str()));
+    wanted.map(|a| (a.name, a.sha256)).collect()
+}
+
+/// Runs a build that has to fail, and returns what it said.
+fn fails(project: &Project, arguments: &[&str]) -> String {
+    let output: Output = project.avocado(arguments).run().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output}");
+    assert!(!output.stderr.contains("panicked"), "{output}");
+    assert!(!output.stderr.contains("RUST_BACKTRACE"), "{output}");
+    output.stderr
+}
+
+fn line_of(text: &str, part: &str) -> usize {
+    text.lines().position(|line| line.contains(part)).unwrap() + 1
+}
+
+#[test]
+fn a_bad_file_is_pointed_at() {
+    if cannot_build("a_bad_file_is_pointed_at") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    let good = project.read("avocado.yaml").unwrap();
+    // What is changed, into what, and what the error has to say beside the line.
+    for (from, to, said) in [
+        (
+            "[hello, hello-config]",
+            "[hello, helo-config]",
+            "helo-config",
+        ),
+        ("version: 1.0.0", "version: [1]", "version"),
+        (
+            "filesystem: erofs-lz4",
+            "filesystem: erofs-lz5",
+            "erofs-lz5",
+        ),
+        ("types: [sysext]", "types: [sysex]", "sysex"),
+        (
+            "avocado-sdk-toolchain: \"*\"",
+            "avocado-sdk-toolchain: \"{{ config.distro\"",
+            "{{",
+        ),
+        (
+            "{{ config.distro.release }}",
+            "{{ config.distro.relase }}",
+            "relase",
+        ),
+        (
+            "overlay: overlay/hello-config",
+            "overlay: overlay/gone",
+            "overlay/gone",
+        ),
+        (
+            "cli_requirement: \">=0.41.0\"",
+            "cli_requirement: \">=99.0.0\"",
+            "99.0.0",
+        ),
+        (
+            "source_date_epoch: 1767225600",
+            "source_date_epoch: soon",
+            "soon",
+        ),
+        ("permissions: dev", "permissions: prod", "prod"),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(bad, good, "{from}");
+        project.write("avocado.yaml", &bad).unwrap();
+        let error = fails(project, &["build"]);
+        let place = format!("avocado.yaml:{}:", line_of(&bad, to));
+        assert!(error.contains(&place), "{to}: no {place} in {error}");
+        assert!(error.contains(said), "{to}: no {said} in {error}");
+        assert!(!project.state().exists(), "{to}: something was started");
+    }
+    project.write("avocado.yaml", "a: [1\nb: }").unwrap();
+    assert!(fails(project, &["build"]).contains("avocado.yaml:"));
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_with_a_suggestion() {
+    if cannot_build("an_unknown_key_is_a_warning_with_a_suggestion") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    let yaml = project.read("avocado.yaml").unwrap();
+    let typo = yaml.replacen(
+        "    enable_services:",
+        "    enable_servces: []\n    enable_services:",
+        1,
+    );
+    project.write("avocado.yaml", &typo).unwrap();
+    let output = project.avocado(&["build"]).ok().unwrap();
+    let place = format!("avocado.yaml:{}:", line_of(&typo, "enable_servces"));
+    for part in [
+        "warning",
+        place.as_str(),
+        "enable_servces",
+        "enable_services",
+    ] {
+        assert!(
+            output.stderr.contains(part),
+            "no {part} in {}",
+            output.stderr
+        );
+    }
+}
+
+#[test]
+fn an_unknown_package_keeps_dnfs_answer() {
+    if cannot_build("an_unknown_package_keeps_dnfs_answer") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    let yaml = project.read("avocado.yaml").unwrap();
+    project
+        .write(
+            "avocado.yaml",
+            &yaml.replace("hello-tools: \"*\"", "hello-toolz: \"*\""),
+        )
+        .unwrap();
+    let error = fails(project, &["build"]);
+    for part in [
+        "ext install hello",
+        "Unable to find a match: hello-toolz",
+        "hint:",
+    ] {
+        assert!(error.contains(part), "no {part} in {error}");
+    }
+    project.write("avocado.yaml", &yaml).unwrap();
+    project.avocado(&["build"]).ok().unwrap();
+}
+
+#[test]
+fn an_unreachable_feed_is_named() {
+    if cannot_build("an_unreachable_feed_is_named") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let away = sandbox
+        .project
+        .clone()
+        .with_env("AVOCADO_REPO_URL", "http://127.0.0.1:9");
+    let error = fails(&away, &["install"]);
+    assert!(error.contains("http://127.0.0.1:9"), "{error}");
+    assert!(error.contains("hint:"), "{error}");
+    sandbox.project.avocado(&["install"]).ok().unwrap();
+}
+
+/// A feed of one's own to spoil, from the same files.
+fn spoiled(path: &str, fault: &Fault) -> Server {
+    let options = Options::new(feed().directory());
+    options.faults.add(Rule::new(fault.clone(), path));
+    Server::start(options).unwrap()
+}
+
+#[test]
+fn a_bad_network_is_survived() {
+    if cannot_build("a_bad_network_is_survived") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let wanted = digests(&Sandbox::built().project);
+    // dnf tries a few times by itself; these go on for longer than that.
+    for (what, fault) in [
+        ("*.rpm", Fault::Status(404)),
+        ("*.rpm", Fault::Cut(1000)),
+        ("repomd.xml", Fault::Status(500)),
+        ("*primary.xml*", Fault::Corrupt(20)),
+    ] {
+        let server = spoiled(what, &fault);
+        let project = sandbox
+            .project
+            .clone()
+            .with_env("AVOCADO_REPO_URL", server.url());
+        let error = fails(&project, &["install"]);
+        assert!(
+            error.contains(&server.url()) || error.contains("rpm"),
+            "{fault:?}: {error}"
+        );
+    }
+    assert_eq!(digests(&sandbox.project), wanted);
+}
+
+#[test]
+fn a_collected_snapshot_says_what_to_do() {
+    if cannot_build("a_collected_snapshot_says_what_to_do") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    let lock = project.read("avocado.lock").unwrap();
+    project
+        .write(
+            "avocado.lock",
+            &lock.replace("20260101T000000Z", "20250101T000000Z"),
+        )
+        .unwrap();
+    let error = fails(project, &["install"]);
+    assert!(
+        error.contains("20250101T000000Z") && error.contains("avocado update"),
+        "{error}"
+    );
+    project.avocado(&["update"]).ok().unwrap();
+    project.avocado(&["install"]).ok().unwrap();
+    let lock = project.read("avocado.lock").unwrap();
+    assert!(
+        lock.contains("20260201T000000Z") && lock.contains("1.1.0"),
+        "{lock}"
+    );
+}
+
+#[test]
+fn a_private_feed_with_a_ca_of_its_own() {
+    if cannot_build("a_private_feed_with_a_ca_of_its_own") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let certificate = signed.cert.pem();
+    let ca = sandbox.directory.path().join("ca.pem");
+    fs::write(&ca, &certificate).unwrap();
+    let mut options = Options::new(feed().directory());
+    options.tls = Some(Tls {
+        cert_pem: certificate.into(),
+        key_pem: signed.signing_key.serialize_pem().into(),
+    });
+    let server = Server::start(options).unwrap();
+    let project = sandbox
+        .project
+        .clone()
+        .with_env("AVOCADO_REPO_URL", server.url());
+    let error = fails(&project, &["install"]);
+    assert!(error.contains(&server.url()), "{error}");
+    project
+        .clone()
+        .with_env("AVOCADO_REPO_CA", &ca)
+        .avocado(&["install"])
+        .ok()
+        .unwrap();
+    project.avocado(&["clean"]).ok().unwrap();
+    project
+        .with_env("AVOCADO_REPO_INSECURE", "1")
+        .avocado(&["install"])
+        .ok()
+        .unwrap();
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    if cannot_build("a_full_disk_loses_nothing") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    let wanted = digests(&Sandbox::built().project);
+    let state = project.directory().join(".avocado");
+    fs::create_dir(&state).unwrap();
+    let mount = |options: &str| {
+        Call::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&state)
+            .ok()
+            .unwrap();
+    };
+    mount("size=60m");
+    let error = fails(project, &["build"]);
+    Call::new("mount")
+        .args(["-o", "remount,size=4g"])
+        .arg(&state)
+        .ok()
+        .unwrap();
+    let after = project.avocado(&["build"]).run();
+    let same = after
+        .as_ref()
+        .is_ok_and(|o| o.status.success())
+        .then(|| digests(project));
+    Call::new("umount").arg(&state).ok().unwrap();
+    assert!(error.to_lowercase().contains("space"), "{error}");
+    assert_eq!(same, Some(wanted), "{after:?}");
+}
+
+/// Everything that runs below a directory of ours.
+fn processes_of(project: &Project) -> Vec<String> {
+    let place = project.directory().to_string_lossy().into_owned();
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| fs::read_dir(entry.path().join("ns")).is_ok())
+        .filter_map(|entry| {
+            let mounts = fs::read_to_string(entry.path().join("mountinfo")).ok()?;
+            let command = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            let is_ours = mounts.contains(&place) && mounts.contains("/opt/_avocado");
+            is_ours.then_some(command)
+        })
+        .collect()
+}
+
+fn nothing_left(project: &Project) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !processes_of(project).is_empty() {
+        assert!(
+            Instant::now() < deadline,
+            "still at work: {:?}",
+            processes_of(project)
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_interruption_at_any_moment_is_survived() {
+    if cannot_build("an_interruption_at_any_moment_is_survived") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    let wanted = digests(&Sandbox::built().project);
+    // Each interruption comes later than the one before, so that in the end every step was hit;
+    // the last of them may find nothing left to interrupt.
+    let mut pause = Duration::from_millis(20);
+    let mut interrupted = 0;
+    for round in 0..14 {
+        let mut command = project.command(&["build"]);
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(pause);
+        let pid = Pid::from_child(&child);
+        let signal = if round % 2 == 0 {
+            Signal::KILL
+        } else {
+            Signal::INT
+        };
+        // The whole group, as a terminal does; a kill is for the one process only.
+        if signal == Signal::INT {
+            let _ = rustix::process::kill_process_group(pid, signal);
+        } else {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+        let status = child.wait().unwrap();
+        interrupted += u32::from(!status.success());
+        if signal == Signal::INT && !status.success() {
+            assert_eq!(status.code(), Some(130), "{status}");
+        }
+        nothing_left(project);
+        pause = pause * 3 / 2;
+    }
+    assert!(interrupted >= 5, "only {interrupted} runs were interrupted");
+    assert_eq!(digests(project), wanted);
+}
