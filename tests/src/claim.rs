@@ -61,9 +61,7 @@ impl Claim {
         let lock = File::create(&lock).map_err(file("make", &lock))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(file("lock", &claim))?;
 
-        let numbers: Vec<_> = loops::existing().iter().map(u32::to_string).collect();
-        let numbers_file = claim.join("loops");
-        fs::write(&numbers_file, numbers.join(" ")).map_err(file("write", &numbers_file))?;
+        remember_loops()?;
         fs::create_dir_all(workdir).map_err(file("make", workdir))?;
         let work = fs::canonicalize(workdir)
             .map_err(file("find", workdir))?
@@ -163,16 +161,34 @@ fn give_back(name: &str) {
     if names().iter().all(|other| other == name || !alive(other)) {
         // The last one turns off the light; others may need what looks like too much.
         network::tidy();
-        if let Ok(numbers) = fs::read_to_string(claim.join("loops")) {
-            let numbers: BTreeSet<u32> = numbers
-                .split(' ')
-                .filter_map(|number| number.parse().ok())
-                .collect();
-            let _ = loops::restore(&numbers);
-        }
+        restore_loops();
     }
     if work.as_ref().is_none_or(|work| removed(work)) {
         let _ = fs::remove_dir_all(&claim);
+    }
+}
+
+/// Notes which loop devices there are, unless somebody did who came first and is still here.
+fn remember_loops() -> Result<(), Error> {
+    let path = Path::new(CLAIMS).join("loops");
+    if path.exists() {
+        return Ok(());
+    }
+    let numbers: Vec<_> = loops::existing().iter().map(u32::to_string).collect();
+    fs::write(&path, numbers.join(" ")).map_err(file("write", &path))
+}
+
+/// Makes the loop devices those that were noted.
+fn restore_loops() {
+    let path = Path::new(CLAIMS).join("loops");
+    if let Ok(numbers) = fs::read_to_string(&path) {
+        let numbers: BTreeSet<u32> = numbers
+            .split(' ')
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        if loops::restore(&numbers).is_ok() {
+            let _ = fs::remove_file(&path);
+        }
     }
 }
 

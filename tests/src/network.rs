@@ -10,7 +10,7 @@ use crate::tools::Call;
 
 const NAMESPACES: &str = "/run/netns";
 
-/// The network of one device. [`remove`] ends it; [`claim`](crate::claim) does so by itself.
+/// The network of one device. It ends with the [`Claim`](crate::claim::Claim) that it belongs to.
 #[derive(Debug, Clone)]
 pub struct Network {
     name: String,

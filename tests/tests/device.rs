@@ -46,20 +46,32 @@ fn built() -> Option<Built> {
     })
 }
 
-/// Compares with `before` until nothing is left: the kernel takes its time over some ends.
+/// Compares with `before` until nothing is left: the kernel takes its time over some ends, and
+/// devices of other processes, which cannot be told apart everywhere, have to end first.
 fn assert_as_before(before: &State, what: &str) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let begin = Instant::now();
     loop {
-        let left = State::now().left_since(before);
-        if !left.is_empty() {
-            eprintln!("{what} {left:?}");
-        }
+        let now = State::now();
+        let left = now.left_since(before);
         if left.is_empty() {
             return;
         }
-        assert!(Instant::now() < deadline, "{what}: {left:#?}");
+        let limit = if somebody_else(&now) { 300 } else { 30 };
+        assert!(begin.elapsed().as_secs() < limit, "{what}: {left:#?}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether another process has a device: the claims have its number in their names.
+fn somebody_else(now: &State) -> bool {
+    now.claims.iter().any(|claim| {
+        let name = claim.file_name().and_then(|name| name.to_str());
+        let process = name
+            .and_then(|name| name.strip_prefix("avo"))
+            .and_then(|name| name.split('-').next())
+            .unwrap_or_default();
+        process != std::process::id().to_string() && Path::new("/proc").join(process).exists()
+    })
 }
 
 #[test]
@@ -114,7 +126,7 @@ fn lives(options: &DeviceOptions) {
     assert_eq!(peer.split(' ').next(), Some(host.as_str()));
 
     // The root is read-only, /var is not, and the artifact does not change.
-    assert!(device.exec(&["touch", "/usr/x"]).is_err());
+    assert!(device.exec(&["touch", "/x"]).is_err());
     device.exec(&["touch", "/var/written"]).unwrap();
     assert!(device.var().join("written").exists());
     assert!(!options.var.join("written").exists());
@@ -259,7 +271,7 @@ fn owner_is_interrupted(options: &DeviceOptions, before: &State) {
         assert_as_before(before, "after a signal to the owner");
     }
     // At any moment of the start, too.
-    for delay in [1, 30, 100, 200, 400, 800] {
+    for delay in [1, 100, 400] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_avocado-testbed-device"))
             .args([&options.rootfs_image, &options.var])
             .arg("--workdir")

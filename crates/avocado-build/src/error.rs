@@ -139,6 +139,10 @@ fn hint_from_chain(error: &Error) -> Option<String> {
             "free some space and run it again; finished steps are kept",
         ),
         (
+            "Failed writing received data to disk",
+            "free some space and run it again; finished steps are kept",
+        ),
+        (
             "nable to find a match",
             "check the package's name, or run `avocado update` if the feed no longer has the locked version",
         ),

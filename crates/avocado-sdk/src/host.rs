@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -104,6 +105,13 @@ pub struct Cause {
     source: Option<Box<Cause>>,
 }
 
+fn is_request_to_stop(signal: i32) -> bool {
+    use rustix::process::Signal;
+    [Signal::INT, Signal::TERM, Signal::HUP]
+        .iter()
+        .any(|s| s.as_raw() == signal)
+}
+
 fn cause(mut messages: impl Iterator<Item = String>) -> Option<Box<Cause>> {
     let message = messages.next()?;
     Some(Box::new(Cause {
@@ -181,6 +189,11 @@ impl HostSdk {
                     message: causes.next().unwrap_or_default(),
                     source: cause(causes),
                 })
+            }
+            // Ctrl-C reaches the whole process group, and the step may be gone before this
+            // process has looked at its own signal.
+            _ if matches!(status.signal(), Some(signal) if is_request_to_stop(signal)) => {
+                Err(SdkError::Cancelled)
             }
             _ => Err(SdkError::Died {
                 status: status.to_string(),

@@ -32,13 +32,13 @@ pub enum ToolError {
         source: io::Error,
     },
     /// It said no.
-    #[error("`{tool}` failed ({status}){}", quote(output))]
+    #[error("`{tool}` failed ({status}){}", quote(telling(output)))]
     Failed {
         /// The tool's name.
         tool: String,
         /// How it ended.
         status: ExitStatus,
-        /// Its last lines.
+        /// Its last lines; the message has those of them that tell why.
         output: Vec<String>,
     },
     /// Its output could not be read.
@@ -50,6 +50,17 @@ pub enum ToolError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What a tool said last: from its last line about an error on, or a few lines. All of it was
+/// reported while the tool ran.
+fn telling(lines: &[String]) -> &[String] {
+    let error = lines.iter().rposition(|line| {
+        let line = line.to_ascii_lowercase();
+        line.starts_with("error") || line.contains("error:")
+    });
+    let start = error.unwrap_or(lines.len().saturating_sub(3));
+    lines.get(start..).unwrap_or_default()
 }
 
 fn quote(lines: &[String]) -> String {
@@ -233,6 +244,20 @@ mod tests {
             .to_string();
         assert!(error.contains("`ls` failed"), "{error}");
         assert!(error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn an_error_has_the_lines_that_tell_why() {
+        let lines = |text: &str| text.lines().map(ToOwned::to_owned).collect::<Vec<_>>();
+        for (said, kept) in [
+            ("a\nb\nError: x\n  y", "Error: x\n  y"),
+            ("Error: 1\nError: 2", "Error: 2"),
+            ("1\n2\n3\n4", "2\n3\n4"),
+            ("mkfs: error: full\nmore", "mkfs: error: full\nmore"),
+            ("", ""),
+        ] {
+            assert_eq!(telling(&lines(said)), lines(kept), "{said}");
+        }
     }
 
     #[test]

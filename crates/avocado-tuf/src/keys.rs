@@ -208,6 +208,33 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn ecdsa_and_rsa_as_the_reference_implementation_signs() {
+        // Made with python-securesystemslib over the bytes `message`.
+        let vectors: Vec<Value> = serde_json::from_str(include_str!("keys.vectors.json")).unwrap();
+        let keys: Vec<_> = vectors
+            .iter()
+            .map(|v| PublicKey::from_tuf(&v["key"]).unwrap())
+            .collect();
+        let algorithms: Vec<_> = keys.iter().map(|key| key.algorithm).collect();
+        assert_eq!(algorithms, [Algorithm::EcdsaP256, Algorithm::RsaPssSha256]);
+        for (vector, key) in vectors.iter().zip(&keys) {
+            let mut signature = unhex(vector["sig"].as_str().unwrap()).unwrap();
+            assert!(key.verify(b"message", &signature));
+            assert!(!key.verify(b"massage", &signature));
+            *signature.last_mut().unwrap() ^= 1;
+            assert!(!key.verify(b"message", &signature));
+            // A key of one kind under the name of another.
+            let mut other = vector["key"].clone();
+            other["keytype"] = json!(if other["keytype"] == "rsa" {
+                "ecdsa"
+            } else {
+                "rsa"
+            });
+            assert_eq!(PublicKey::from_tuf(&other), None);
+        }
+    }
+
+    #[test]
     fn what_is_no_usable_key() {
         for value in [
             json!(null),

@@ -5,7 +5,7 @@ use std::fs;
 use avocado_tuf::Error;
 use serde_json::json;
 
-use crate::support::{Device, Forge, now};
+use crate::support::{Device, Forge, LATER, now};
 
 /// Makes the repository what an older publisher would write: version 1 throughout, no consistent
 /// snapshot, one role per runtime id in the directory `delegations`.
@@ -137,4 +137,16 @@ fn the_older_layout_is_signed_dated_and_measured_like_any_other() {
         tamper(&mut forge);
         assert!(device.fetch("manifest.json").is_err(), "{name}");
     }
+}
+
+#[test]
+fn a_repository_with_consistent_snapshots_is_never_of_the_older_layout() {
+    let mut forge = Forge::new();
+    publish_legacy(&mut forge, "one", b"first", LATER);
+    let device = Device {
+        relax_legacy: true,
+        ..forge.device()
+    };
+    let error = device.fetch("manifest.json").unwrap_err();
+    assert!(matches!(error, Error::NotInSnapshot { role } if role == "runtime-one"));
 }
