@@ -50,6 +50,7 @@ impl Feed {
             .arg("--cache")
             .arg(cache)
             .limit(BUILD)
+            .show()
             .ok()?;
         Ok(())
     }

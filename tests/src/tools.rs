@@ -25,6 +25,7 @@ pub struct Call {
     input: Vec<u8>,
     limit: Duration,
     guarded: bool,
+    shown: bool,
 }
 
 impl Call {
@@ -37,6 +38,7 @@ impl Call {
             input: Vec::new(),
             limit: LIMIT,
             guarded: true,
+            shown: false,
         }
     }
 
@@ -89,6 +91,13 @@ impl Call {
         self
     }
 
+    /// Lets its stdout go to that of this process instead of catching it: somebody waits for it.
+    #[must_use]
+    pub fn show(mut self) -> Self {
+        self.shown = true;
+        self
+    }
+
     /// Lets it run also while this process ends: it is part of the cleaning up.
     pub(crate) fn last(mut self) -> Self {
         self.guarded = false;
@@ -117,7 +126,11 @@ impl Call {
         let mut child = self
             .command
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(if self.shown {
+                Stdio::inherit()
+            } else {
+                Stdio::piped()
+            })
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()

@@ -171,9 +171,9 @@ fn an_unreachable_feed_is_named() {
 }
 
 /// A feed of one's own to spoil, from the same files.
-fn spoiled(path: &str, fault: &Fault) -> Server {
+fn spoiled(path: &str, fault: Fault) -> Server {
     let options = Options::new(feed().directory());
-    options.faults.add(Rule::new(fault.clone(), path));
+    options.faults.add(Rule::new(fault, path));
     Server::start(options).unwrap()
 }
 
@@ -191,16 +191,13 @@ fn a_bad_network_is_survived() {
         ("repomd.xml", Fault::Status(500)),
         ("*primary.xml*", Fault::Corrupt(20)),
     ] {
-        let server = spoiled(what, &fault);
+        let server = spoiled(what, fault);
         let project = sandbox
             .project
             .clone()
             .with_env("AVOCADO_REPO_URL", server.url());
         let error = fails(&project, &["install"]);
-        assert!(
-            error.contains(&server.url()) || error.contains("rpm"),
-            "{fault:?}: {error}"
-        );
+        assert!(error.contains(&server.url()), "{fault:?}: {error}");
     }
     assert_eq!(digests(&sandbox.project), wanted);
 }

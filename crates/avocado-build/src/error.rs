@@ -43,6 +43,15 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Packages could not be installed.
+    #[error("cannot install from {feed}")]
+    Install {
+        /// The part of the feed that was asked.
+        feed: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// The pinned snapshot is no longer in the feed.
     #[error("snapshot {snapshot} of {release}/{channel} is no longer in the feed ({url})")]
     SnapshotGone {
@@ -122,7 +131,7 @@ impl Error {
     pub fn is_cancelled(&self) -> bool {
         match self {
             Error::Cancelled | Error::Sdk(avocado_sdk::SdkError::Cancelled) => true,
-            Error::Step { source, .. } => source.is_cancelled(),
+            Error::Step { source, .. } | Error::Install { source, .. } => source.is_cancelled(),
             _ => false,
         }
     }

@@ -2,12 +2,15 @@
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use avocado_testbed::feed::Feed;
 use avocado_testbed::project::Project;
 use avocado_testbed::tools::{Call, Need, cache_dir, skip, source_root, static_binary};
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 /// Whether the machine cannot run a build; says so.
@@ -56,30 +59,45 @@ impl Sandbox {
 
     /// The example, as it is in a fresh clone.
     pub(crate) fn fresh() -> Self {
-        Sandbox::new(|place| {
-            let example = source_root().join("examples/hello");
-            cp(&example, place);
-            let state = place.join(".avocado");
-            if state.exists() {
-                std::fs::remove_dir_all(state).unwrap();
-            }
-        })
+        Sandbox::new(copy_example)
     }
 
     /// The example with everything built, and its signing keys.
     pub(crate) fn built() -> Self {
-        static BUILT: OnceLock<Sandbox> = OnceLock::new();
-        let built = BUILT.get_or_init(|| {
-            let sandbox = Sandbox::fresh();
-            sandbox.project.avocado(&["build"]).ok().unwrap();
-            sandbox
-        });
-        let sandbox = Sandbox::new(|place| cp(built.project.directory(), place));
-        cp(
-            &built.directory.path().join("keys"),
-            &sandbox.directory.path().join("keys"),
-        );
+        static BUILT: OnceLock<PathBuf> = OnceLock::new();
+        let built = BUILT.get_or_init(build_once);
+        let sandbox = Sandbox::new(|place| cp(&built.join("hello"), place));
+        cp(&built.join("keys"), &sandbox.directory.path().join("keys"));
         sandbox
+    }
+}
+
+/// Builds the example in cargo's directory for test data, where the next test program finds it
+/// again: for as long as program and feed are the same, it has nothing to do.
+fn build_once() -> PathBuf {
+    let program = static_binary("avocado").unwrap().metadata().unwrap();
+    let id = fs::read_to_string(feed().directory().join("feed-id")).unwrap();
+    let key = format!("{} {} {}", id.trim(), program.len(), program.mtime());
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("built");
+    fs::create_dir_all(&place).unwrap();
+    let lock = File::create(place.join("lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let (known, hello) = (place.join("key"), place.join("hello"));
+    if fs::read_to_string(&known).ok().as_ref() != Some(&key) {
+        let _ = fs::remove_dir_all(&hello);
+        copy_example(&hello);
+        fs::write(&known, key).unwrap();
+    }
+    let project = Project::new(&hello, &feed().url(), &place.join("keys")).unwrap();
+    project.avocado(&["build"]).ok().unwrap();
+    place
+}
+
+fn copy_example(place: &Path) {
+    cp(&source_root().join("examples/hello"), place);
+    let state = place.join(".avocado");
+    if state.exists() {
+        fs::remove_dir_all(state).unwrap();
     }
 }
 

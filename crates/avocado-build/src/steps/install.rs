@@ -167,7 +167,13 @@ impl Task for InstallTask<'_> {
             .access(&context.lock, &context.options.dnf_args, sink)?;
         let request = self.request();
         let step = Step::Install(request);
-        let installed: Installed = context.step(&self.name(), step, Some(access), sink)?;
+        let feed = format!("{}/{}", access.url, access.releasever);
+        let installed: Installed = context
+            .step(&self.name(), step, Some(access), sink)
+            .map_err(|source| Error::Install {
+                feed,
+                source: Box::new(source),
+            })?;
         let mut lock = context.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let locked = lock.target_mut(&context.project.target);
         let sysroot = self.tree.sysroot();
@@ -384,12 +390,11 @@ impl Install {
 
 /// The kernel that a rootfs brought by itself.
 fn kernel_of(packages: &Packages) -> Option<String> {
-    let versions = packages
+    let mut versions = packages
         .keys()
         .filter_map(|p| p.strip_prefix("kernel-image-"));
     versions
-        .filter(|v| v.starts_with(|c: char| c.is_ascii_digit()))
-        .next_back()
+        .rfind(|v| v.starts_with(|c: char| c.is_ascii_digit()))
         .map(ToOwned::to_owned)
 }
 
