@@ -39,7 +39,8 @@ pub(crate) struct Package {
 /// dnf for one tree.
 pub(crate) struct Dnf<'a> {
     root: &'a Path,
-    home: tempfile::TempDir,
+    /// Beside the tree: configuration, and what rpm and dnf take for the user's home.
+    home: PathBuf,
     options: Vec<OsString>,
     /// Where the shared cache is mounted.
     cache: PathBuf,
@@ -54,11 +55,9 @@ impl<'a> Dnf<'a> {
         root: &'a Path,
         weak_dependencies: bool,
     ) -> Result<Self, Error> {
-        let home = tempfile::Builder::new()
-            .prefix("avocado-dnf-")
-            .tempdir()
-            .at("create", Path::new("a temporary directory"))?;
-        let at = |name: &str| home.path().join(name);
+        let home = root.with_extension("dnf");
+        crate::tree::fresh(&home)?;
+        let at = |name: &str| home.join(name);
         // Debian's rpm would keep its database in $HOME.
         write(&at(".rpmmacros"), "%_dbpath /var/lib/rpm\n")?;
         write(
@@ -122,7 +121,7 @@ impl<'a> Dnf<'a> {
     }
 
     fn tool(&self, name: &str) -> Tool {
-        Tool::new(name).env("HOME", self.home.path())
+        Tool::new(name).env("HOME", &self.home)
     }
 
     fn dnf(&self, command: &str) -> Tool {
@@ -132,8 +131,9 @@ impl<'a> Dnf<'a> {
     /// Removes what dnf leaves in a tree beside the packages. Their database stays: it says what
     /// is installed.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        let root = self.root;
+        let (root, home) = (self.root, self.home.clone());
         drop(self);
+        crate::tree::clear(&home)?;
         for path in ["var/cache/dnf", "var/lib/dnf", "etc/dnf/modules.d"] {
             crate::tree::clear(&root.join(path))?;
         }

@@ -1,6 +1,6 @@
 //! Stamps: what a step consumed and what came of it, so that it need not run again.
 //!
-//! A stamp is valid when it was written by the same version of the format, for the same inputs,
+//! A stamp is valid when it was written by the same version of the program, for the same inputs,
 //! and the files that it names are still there in their size. It is written last, after the
 //! results are in place, so an interrupted step has none.
 
@@ -106,8 +106,10 @@ impl Stamps<'_> {
         let Ok(stamp) = serde_json::from_slice::<Stamp>(&text) else {
             return Err("its stamp is not readable".into());
         };
-        if stamp.version != STAMP_VERSION || !stamp.success {
-            return Err("its stamp is of another version".into());
+        // Another version of the program may write other bytes from the same inputs.
+        let same_version = stamp.version == STAMP_VERSION && stamp.cli_version == self.cli_version;
+        if !same_version || !stamp.success {
+            return Err("it was made by another version".into());
         }
         if stamp.inputs.config_hash != inputs {
             return Err("its inputs changed".into());
@@ -221,6 +223,10 @@ mod tests {
         assert!(stamps.read(&slot, &inputs).is_ok());
         fs::write(dir.path().join(".stamps/ext/app/image.stamp"), "{").unwrap();
         assert!(stamps.read(&slot, &inputs).is_err());
+        stamps.write(&slot, inputs.clone(), &outcome, &[]).unwrap();
+        let newer = Stamps { cli_version: "2", ..stamps };
+        assert!(newer.read(&slot, &inputs).unwrap_err().contains("another version"));
+        let stamps = newer;
         stamps.forget(&slot).unwrap();
         assert_eq!(stamps.read(&slot, &inputs).unwrap_err(), "first run");
     }

@@ -113,7 +113,6 @@ impl Task for ExtensionBuildTask<'_> {
             "build": self.request()?,
             "packages": install,
             "base": base,
-            "avocado": self.context.options.cli_version,
         }))
     }
 

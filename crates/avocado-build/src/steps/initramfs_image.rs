@@ -57,7 +57,6 @@ impl Task for InitramfsImageTask<'_> {
             "image": self.request(done)?,
             "packages": done.get(self.install)?.digest,
             "writer": self.context.tool(image::writer(self.os.filesystem)),
-            "avocado": self.context.options.cli_version,
         }))
     }
 

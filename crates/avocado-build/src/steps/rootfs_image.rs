@@ -177,7 +177,7 @@ impl Task for RootfsImageTask<'_> {
             "image": self.request(done)?,
             "packages": done.get(self.install)?.digest,
             "writer": self.context.tool(image::writer(self.os.filesystem)),
-            "avocado": self.context.options.cli_version,
+            "tools": [self.context.tool("systemctl"), self.context.tool("ldconfig")],
         }))
     }
 

@@ -132,7 +132,9 @@ impl Task for RuntimeBuildTask<'_> {
     fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
         Ok(serde_json::json!({
             "runtime": self.request(done)?,
-            "avocado": self.context.options.cli_version,
+            // For the kernel, of which the request has the version only.
+            "rootfs_packages": done.get(self.rootfs_install)?.digest,
+            "writer": self.context.tool("mkfs.btrfs"),
         }))
     }
 
