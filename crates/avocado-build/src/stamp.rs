@@ -224,8 +224,16 @@ mod tests {
         fs::write(dir.path().join(".stamps/ext/app/image.stamp"), "{").unwrap();
         assert!(stamps.read(&slot, &inputs).is_err());
         stamps.write(&slot, inputs.clone(), &outcome, &[]).unwrap();
-        let newer = Stamps { cli_version: "2", ..stamps };
-        assert!(newer.read(&slot, &inputs).unwrap_err().contains("another version"));
+        let newer = Stamps {
+            cli_version: "2",
+            ..stamps
+        };
+        assert!(
+            newer
+                .read(&slot, &inputs)
+                .unwrap_err()
+                .contains("another version")
+        );
         let stamps = newer;
         stamps.forget(&slot).unwrap();
         assert_eq!(stamps.read(&slot, &inputs).unwrap_err(), "first run");

@@ -147,3 +147,90 @@ impl<W: Write> Write for Lz4Legacy<W> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Layout;
+    use crate::tree::Modes;
+    use avocado_events::Silent;
+    use std::io::{Cursor, Read};
+
+    /// The archive in `image`, unpacked by other code than that which packed it.
+    fn unpacked(filesystem: Filesystem, image: &Path) -> Vec<u8> {
+        let bytes = fs::read(image).unwrap();
+        match filesystem {
+            Filesystem::CpioZst => zstd::decode_all(&bytes[..]).unwrap(),
+            Filesystem::CpioGz => {
+                let mut text = Vec::new();
+                let mut from = flate2::read::GzDecoder::new(&bytes[..]);
+                from.read_to_end(&mut text).unwrap();
+                text
+            }
+            Filesystem::CpioLz4 => {
+                assert_eq!(bytes[..4], LZ4_LEGACY_MAGIC.to_le_bytes());
+                let (mut text, mut rest) = (Vec::new(), &bytes[4..]);
+                while let Some((size, tail)) = rest.split_first_chunk::<4>() {
+                    let (block, tail) = tail.split_at(u32::from_le_bytes(*size) as usize);
+                    text.extend(lz4_flex::block::decompress(block, LZ4_LEGACY_BLOCK).unwrap());
+                    rest = tail;
+                }
+                text
+            }
+            _ => bytes,
+        }
+    }
+
+    #[test]
+    fn every_format_holds_the_same_sorted_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        fs::create_dir_all(root.join("b/empty")).unwrap();
+        fs::write(root.join("b/file"), "content").unwrap();
+        // More than one block of the legacy frame.
+        fs::write(root.join("big"), vec![b'x'; LZ4_LEGACY_BLOCK + 5]).unwrap();
+        fs::write(root.join("left-out"), "secret").unwrap();
+        std::os::unix::fs::symlink("b/file", root.join("a")).unwrap();
+        let bench = Bench {
+            target: "t".parse().unwrap(),
+            layout: Layout::new(dir.path(), &"t".parse().unwrap()),
+            epoch: 1_234_567,
+            modes: Modes::Keep,
+            sink: &Silent,
+        };
+        for filesystem in [
+            Filesystem::Cpio,
+            Filesystem::CpioZst,
+            Filesystem::CpioLz4,
+            Filesystem::CpioGz,
+        ] {
+            let image = dir.path().join("image");
+            write(&bench, filesystem, &root, &image, &["left-out".into()]).unwrap();
+            let mut from = Cursor::new(unpacked(filesystem, &image));
+            let mut names = Vec::new();
+            loop {
+                let mut reader = newc::Reader::new(&mut from).unwrap();
+                let entry = reader.entry();
+                if entry.is_trailer() {
+                    break;
+                }
+                assert_eq!((entry.uid(), entry.gid(), entry.mtime()), (0, 0, 1_234_567));
+                names.push(entry.name().to_owned());
+                let mut content = String::new();
+                if names
+                    .last()
+                    .is_some_and(|name| name == "b/file" || name == "a")
+                {
+                    reader.read_to_string(&mut content).unwrap();
+                    assert!(["content", "b/file"].contains(&content.as_str()));
+                }
+                reader.finish().unwrap();
+            }
+            assert_eq!(
+                names,
+                [".", "a", "b", "b/empty", "b/file", "big"],
+                "{filesystem:?}"
+            );
+        }
+    }
+}
