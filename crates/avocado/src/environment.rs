@@ -60,8 +60,13 @@ impl Environment {
 
     /// Where tools are looked for.
     pub(crate) fn search_path(&self) -> OsString {
-        let default = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        self.os("PATH").unwrap_or(OsStr::new(default)).to_owned()
+        let mut path = self
+            .os("PATH")
+            .unwrap_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"))
+            .to_owned();
+        // Where file systems are made; not on the PATH of those who are not root.
+        path.push(":/usr/sbin:/sbin");
+        path
     }
 
     /// The variables by which tools find their way through a proxy.

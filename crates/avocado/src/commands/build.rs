@@ -138,6 +138,7 @@ impl<'a> Work<'a> {
         let cancel = cancellable(session)?;
         let report = avocado_build::run(&self.options, &goal, &cancel, &*session.output)
             .map_err(|e| failure(&e))?;
+        let here = session.environment.current_dir()?;
         let copied = match self.out_dir {
             Some(dir) => copy_artifacts(&report.artifacts, dir)?,
             None => Vec::new(),
@@ -149,7 +150,7 @@ impl<'a> Work<'a> {
         }
         session
             .output
-            .complete(summary(&report, &copied, began.elapsed()))
+            .complete(summary(&report, &copied, began.elapsed(), &here))
     }
 }
 
@@ -254,7 +255,8 @@ fn copy_artifacts(artifacts: &[Artifact], dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(copied)
 }
 
-fn summary(report: &Report, copied: &[PathBuf], time: Duration) -> Summary {
+/// Paths below `here` are shown from there: shorter, and as good for the next command.
+fn summary(report: &Report, copied: &[PathBuf], time: Duration, here: &Path) -> Summary {
     let artifact = |a: &Artifact| {
         json!({
             "kind": a.kind,
@@ -286,7 +288,11 @@ fn summary(report: &Report, copied: &[PathBuf], time: Duration) -> Summary {
                 a.name.clone(),
                 text::bytes(a.size),
                 digest,
-                a.path.display().to_string(),
+                a.path
+                    .strip_prefix(here)
+                    .unwrap_or(&a.path)
+                    .display()
+                    .to_string(),
             ]
         };
         let rows: Vec<Vec<String>> = report.artifacts.iter().map(row).collect();

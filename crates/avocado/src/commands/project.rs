@@ -50,7 +50,8 @@ pub(super) fn layout(project: &Project) -> Layout {
     Layout::new(&project.state_dir(), &project.target)
 }
 
-/// The one runtime that a command works on: named, from the environment, or the only one.
+/// The one runtime that a command works on: named, from the environment, the project's default, or
+/// the only one.
 pub(super) fn runtime<'p>(
     session: &Session,
     project: &'p Project,
@@ -58,7 +59,10 @@ pub(super) fn runtime<'p>(
 ) -> Result<&'p Runtime> {
     let named = match named {
         Some(name) => Some(name.clone()),
-        None => session.environment.runtime()?,
+        None => match session.environment.runtime()? {
+            Some(name) => Some(name),
+            None => project.default_runtime.clone(),
+        },
     };
     let known = || {
         let names: Vec<&str> = project.runtimes.iter().map(|r| r.name.as_str()).collect();
