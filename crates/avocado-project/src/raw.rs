@@ -16,6 +16,19 @@ pub(crate) type Text = Spanned<String>;
 
 /// A list of text.
 pub(crate) type Texts = Vec<Text>;
+/// A text, or a list of them.
+pub(crate) type OneOrMore = Spanned<TextOr<Texts>>;
+
+/// The list, whichever way it was written.
+pub(crate) fn listed(texts: OneOrMore) -> Texts {
+    match texts.value {
+        TextOr::Text(value) => vec![Spanned {
+            value,
+            span: texts.span,
+        }],
+        TextOr::Other(list) => list,
+    }
+}
 
 /// Package name → version or more.
 pub(crate) type RawPackages = Entries<Option<Spanned<TextOr<RawPackage>>>>;
@@ -224,8 +237,8 @@ pub(crate) struct RawExtension {
     pub(crate) docker_images: Accepted,
     pub(crate) enable_services: Option<Texts>,
     pub(crate) modprobe: Option<Texts>,
-    pub(crate) on_merge: Option<Texts>,
-    pub(crate) on_unmerge: Option<Texts>,
+    pub(crate) on_merge: Option<OneOrMore>,
+    pub(crate) on_unmerge: Option<OneOrMore>,
     pub(crate) reload_service_manager: Option<bool>,
     pub(crate) scopes: Option<Texts>,
     pub(crate) sysext_scopes: Option<Texts>,

@@ -83,7 +83,7 @@ extensions:
     packages: {app: , lib: {version: 1.0}}
     overlay: {dir: ./overlay/, mode: opaque}
     on_merge: [systemctl restart app]
-    on_unmerge: ["echo 'bye'"]
+    on_unmerge: "echo 'bye'"
     modprobe: [loop]
     reload_service_manager: true
     scopes: [system, initrd]

@@ -3,7 +3,7 @@ use avocado_manifest::Name;
 use crate::decode::{Decoded, Spanned, TextOr, decode};
 use crate::diagnostic::quoted;
 use crate::model::{Extension, Filesystem};
-use crate::raw::{RawExtension, RawVersionFile, Text};
+use crate::raw::{RawExtension, RawVersionFile, Text, listed};
 use crate::suggest;
 
 use super::values::{MOUNTED, is_version};
@@ -92,8 +92,8 @@ impl Resolver<'_, '_> {
             var_files: self.var_patterns(raw.var_files),
             enable_services: self.words(raw.enable_services, "service"),
             modprobe: self.words(raw.modprobe, "kernel module"),
-            on_merge: self.lines(raw.on_merge),
-            on_unmerge: self.lines(raw.on_unmerge),
+            on_merge: self.lines(raw.on_merge.map(listed)),
+            on_unmerge: self.lines(raw.on_unmerge.map(listed)),
             reload_service_manager: raw.reload_service_manager.unwrap_or(false),
             sysext_scopes: own_scopes(self, raw.sysext_scopes),
             confext_scopes: own_scopes(self, raw.confext_scopes),
