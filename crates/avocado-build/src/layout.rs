@@ -92,18 +92,10 @@ impl Layout {
         self.prefix.join("runtimes").join(name)
     }
 
-    /// The rootfs image of a runtime.
-    pub(crate) fn rootfs_image(&self, runtime: &Name, extension: &str) -> PathBuf {
+    /// The `rootfs` or `initramfs` image of a runtime.
+    pub(crate) fn os_image(&self, part: &str, runtime: &Name, extension: &str) -> PathBuf {
         self.runtime(runtime)
-            .join(format!("avocado-image-rootfs-{}.{extension}", self.target))
-    }
-
-    /// The initramfs image of a runtime.
-    pub(crate) fn initramfs_image(&self, runtime: &Name, extension: &str) -> PathBuf {
-        self.runtime(runtime).join(format!(
-            "avocado-image-initramfs-{}.{extension}",
-            self.target
-        ))
+            .join(format!("avocado-image-{part}-{}.{extension}", self.target))
     }
 
     /// The content of the var partition of a runtime.

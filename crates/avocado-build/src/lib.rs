@@ -43,7 +43,7 @@ use graph::Finished;
 use plan::{Placed, Planner, Scope};
 use stamp::Stamps;
 use steps::extension_image::Imaged;
-use steps::rootfs_image::OsImaged;
+use steps::os_image::OsImaged;
 use steps::runtime_build::Assembled;
 use steps::{Context, detail};
 
@@ -273,12 +273,16 @@ fn artifacts(
         };
         if let Some(id) = placed.rootfs_images.get(name) {
             let OsImaged { image, .. } = detail(finished.outcome(*id)?)?;
-            let path = layout.rootfs_image(name, format(&project.rootfs, &runtime.rootfs));
+            let path = layout.os_image("rootfs", name, format(&project.rootfs, &runtime.rootfs));
             add("rootfs", name.to_string(), path, image.size, image.sha256);
         }
         if let Some(id) = placed.initramfs_images.get(name) {
             let OsImaged { image, .. } = detail(finished.outcome(*id)?)?;
-            let path = layout.initramfs_image(name, format(&project.initramfs, &runtime.initramfs));
+            let path = layout.os_image(
+                "initramfs",
+                name,
+                format(&project.initramfs, &runtime.initramfs),
+            );
             add(
                 "initramfs",
                 name.to_string(),

@@ -10,10 +10,9 @@ use crate::keys::RuntimeKey;
 use crate::steps::Context;
 use crate::steps::extension_build::ExtensionBuildTask;
 use crate::steps::extension_image::ExtensionImageTask;
-use crate::steps::initramfs_image::InitramfsImageTask;
 use crate::steps::install::{InstallTask, Tree};
+use crate::steps::os_image::{OsImageTask, Part};
 use crate::steps::repository::RepositoryTask;
-use crate::steps::rootfs_image::RootfsImageTask;
 use crate::steps::runtime_build::RuntimeBuildTask;
 use crate::{Error, Goal};
 
@@ -129,10 +128,10 @@ impl<'a> Planner<'a> {
     ) -> Result<(), Error> {
         for runtime in &scope.runtimes {
             if !matches!(goal, Goal::InitramfsImage) {
-                self.rootfs_install(&runtime.rootfs)?;
+                self.os_install(Part::Rootfs, &runtime.rootfs)?;
             }
             if !matches!(goal, Goal::RootfsImage) {
-                self.initramfs_install(&runtime.initramfs)?;
+                self.os_install(Part::Initramfs, &runtime.initramfs)?;
             }
         }
         for name in &scope.extensions {
@@ -154,10 +153,10 @@ impl<'a> Planner<'a> {
                     self.runtime_install(runtime)?;
                 }
                 Goal::RootfsImage => {
-                    self.rootfs_image(runtime)?;
+                    self.os_image(Part::Rootfs, runtime)?;
                 }
                 Goal::InitramfsImage => {
-                    self.initramfs_image(runtime)?;
+                    self.os_image(Part::Initramfs, runtime)?;
                 }
                 _ => {
                     if let Some(key) = keys.get(&runtime.name) {
@@ -180,39 +179,31 @@ impl<'a> Planner<'a> {
             .or_insert_with(|| self.graph.add(task, &needs))
     }
 
-    fn os(&self, kind: &'static str, name: &Name) -> Result<&'a OsImage, Error> {
+    fn os(&self, part: Part, name: &Name) -> Result<&'a OsImage, Error> {
         let project = self.context.project;
-        let list = if kind == "rootfs" {
-            &project.rootfs
-        } else {
-            &project.initramfs
+        let list = match part {
+            Part::Rootfs => &project.rootfs,
+            Part::Initramfs => &project.initramfs,
         };
         let found = list.iter().find(|(n, _)| n == name).map(|(_, os)| os);
         found.ok_or_else(|| Error::Unknown {
-            kind,
+            kind: part.as_str(),
             name: name.to_string(),
             available: list.iter().map(|(n, _)| n.to_string()).collect(),
         })
     }
 
-    fn rootfs_install(&mut self, name: &Name) -> Result<TaskId, Error> {
+    fn os_install(&mut self, part: Part, name: &Name) -> Result<TaskId, Error> {
         let task = InstallTask {
             context: self.context,
-            tree: Tree::Rootfs(name.clone()),
-            packages: self.os("rootfs", name)?.packages.clone(),
+            tree: match part {
+                Part::Rootfs => Tree::Rootfs(name.clone()),
+                Part::Initramfs => Tree::Initramfs(name.clone()),
+            },
+            packages: self.os(part, name)?.packages.clone(),
             base: None,
         };
-        Ok(self.install("rootfs", name, task))
-    }
-
-    fn initramfs_install(&mut self, name: &Name) -> Result<TaskId, Error> {
-        let task = InstallTask {
-            context: self.context,
-            tree: Tree::Initramfs(name.clone()),
-            packages: self.os("initramfs", name)?.packages.clone(),
-            base: None,
-        };
-        Ok(self.install("initramfs", name, task))
+        Ok(self.install(part.as_str(), name, task))
     }
 
     /// The rootfs that extensions are made for: that of the first runtime that has the
@@ -227,7 +218,7 @@ impl<'a> Planner<'a> {
             .or(project.runtimes.first());
         let first = project.rootfs.first().map(|(name, _)| name);
         match runtime.map(|r| &r.rootfs).or(first) {
-            Some(name) => Ok(Some((name.clone(), self.rootfs_install(name)?))),
+            Some(name) => Ok(Some((name.clone(), self.os_install(Part::Rootfs, name)?))),
             None => Ok(None),
         }
     }
@@ -302,7 +293,7 @@ impl<'a> Planner<'a> {
         }
         let base = (
             runtime.rootfs.clone(),
-            self.rootfs_install(&runtime.rootfs)?,
+            self.os_install(Part::Rootfs, &runtime.rootfs)?,
         );
         let task = InstallTask {
             context: self.context,
@@ -313,38 +304,33 @@ impl<'a> Planner<'a> {
         Ok(Some(self.install("runtime", &runtime.name, task)))
     }
 
-    fn rootfs_image(&mut self, runtime: &'a Runtime) -> Result<TaskId, Error> {
-        let install = self.rootfs_install(&runtime.rootfs)?;
-        let task = RootfsImageTask {
+    fn os_image(&mut self, part: Part, runtime: &'a Runtime) -> Result<TaskId, Error> {
+        let name = match part {
+            Part::Rootfs => &runtime.rootfs,
+            Part::Initramfs => &runtime.initramfs,
+        };
+        let install = self.os_install(part, name)?;
+        let task = OsImageTask {
             context: self.context,
+            part,
+            name,
+            os: self.os(part, name)?,
             runtime,
-            os: self.os("rootfs", &runtime.rootfs)?,
             install,
         };
         let id = self.graph.add(task, &[install]);
-        self.placed.rootfs_images.insert(runtime.name.clone(), id);
-        Ok(id)
-    }
-
-    fn initramfs_image(&mut self, runtime: &'a Runtime) -> Result<TaskId, Error> {
-        let install = self.initramfs_install(&runtime.initramfs)?;
-        let task = InitramfsImageTask {
-            context: self.context,
-            runtime,
-            os: self.os("initramfs", &runtime.initramfs)?,
-            install,
+        let images = match part {
+            Part::Rootfs => &mut self.placed.rootfs_images,
+            Part::Initramfs => &mut self.placed.initramfs_images,
         };
-        let id = self.graph.add(task, &[install]);
-        self.placed
-            .initramfs_images
-            .insert(runtime.name.clone(), id);
+        images.insert(runtime.name.clone(), id);
         Ok(id)
     }
 
     fn runtime(&mut self, runtime: &'a Runtime, key: &'a RuntimeKey) -> Result<(), Error> {
-        let rootfs_install = self.rootfs_install(&runtime.rootfs)?;
-        let rootfs = self.rootfs_image(runtime)?;
-        let initramfs = self.initramfs_image(runtime)?;
+        let rootfs_install = self.os_install(Part::Rootfs, &runtime.rootfs)?;
+        let rootfs = self.os_image(Part::Rootfs, runtime)?;
+        let initramfs = self.os_image(Part::Initramfs, runtime)?;
         let packages = self.runtime_install(runtime)?;
         let mut images = Vec::new();
         for member in &runtime.extensions {

@@ -5,10 +5,9 @@
 pub(crate) mod extension_build;
 pub(crate) mod extension_image;
 pub(crate) mod hook;
-pub(crate) mod initramfs_image;
 pub(crate) mod install;
+pub(crate) mod os_image;
 pub(crate) mod repository;
-pub(crate) mod rootfs_image;
 pub(crate) mod runtime_build;
 
 use std::collections::BTreeMap;
@@ -61,8 +60,7 @@ pub(crate) enum Step {
     Install(install::Install),
     ExtensionBuild(extension_build::ExtensionBuild),
     ExtensionImage(extension_image::ExtensionImage),
-    RootfsImage(rootfs_image::RootfsImage),
-    InitramfsImage(initramfs_image::InitramfsImage),
+    OsImage(os_image::OsImageStep),
     RuntimeBuild(runtime_build::RuntimeBuild),
 }
 
@@ -161,8 +159,7 @@ pub(crate) fn work(work: Work, sink: &dyn Sink) -> Result<serde_json::Value, Err
         }
         Step::ExtensionBuild(step) => serde_json::to_value(step.work(&bench)?),
         Step::ExtensionImage(step) => serde_json::to_value(step.work(&bench)?),
-        Step::RootfsImage(step) => serde_json::to_value(step.work(&bench)?),
-        Step::InitramfsImage(step) => serde_json::to_value(step.work(&bench)?),
+        Step::OsImage(step) => serde_json::to_value(step.work(&bench)?),
         Step::RuntimeBuild(step) => serde_json::to_value(step.work(&bench)?),
     };
     value.map_err(|e| Error::Invalid(format!("the step's result has no JSON form: {e}")))

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::extension_image::{Imaged, var_destination};
 use super::hook::Hook;
 use super::install::InstallDetail;
-use super::rootfs_image::OsImaged;
+use super::os_image::OsImaged;
 use super::{Bench, Context, Made, Step, detail};
 use crate::error::At as _;
 use crate::graph::{Done, Task, TaskId};
