@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use avocado_events::Sink;
+use avocado_events::{Event, Sink};
 use avocado_sdk::Tool;
 
 use crate::Error;
@@ -157,7 +157,13 @@ impl<'a> Dnf<'a> {
         if specs.is_empty() {
             return Ok(());
         }
-        Ok(self.dnf("install").args(specs).run(sink)?)
+        let counted = |event: Event| {
+            if let Some((package, done, total)) = transaction_step(&event.message) {
+                sink.emit(Event::items("", package, done, Some(total)));
+            }
+            sink.emit(event);
+        };
+        Ok(self.dnf("install").args(specs).run(&counted)?)
     }
 
     /// Everything that is installed in the tree, by name.
@@ -226,6 +232,20 @@ impl Drop for Dnf<'_> {
     }
 }
 
+/// What a line of dnf's like `  Installing : hello-1.0.0-r0.x86_64   2/3` counts.
+fn transaction_step(line: &str) -> Option<(&str, u64, u64)> {
+    let mut words = line
+        .trim_start()
+        .strip_prefix("Installing")?
+        .split_whitespace();
+    let (package, count) = match (words.next()?, words.next()?, words.next()) {
+        (":", package, Some(count)) => (package, count),
+        _ => return None,
+    };
+    let (done, total) = count.split_once('/')?;
+    Some((package, done.parse().ok()?, total.parse().ok()?))
+}
+
 /// rpm's order of versions: runs of digits as numbers, runs of letters as text, `~` before the
 /// end and everything else between.
 fn compare_versions(a: &str, b: &str) -> Ordering {
@@ -281,6 +301,21 @@ fn segments(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_steps_of_a_transaction_are_counted() {
+        let line = "  Installing       : hello-1.0.0-r0.core2_64                    2/3 ";
+        let step = transaction_step(line);
+        assert_eq!(step, Some(("hello-1.0.0-r0.core2_64", 2, 3)));
+        for other in [
+            "Installing:",
+            " Installing dependencies:",
+            " hello  1.0.0  3/4",
+            "",
+        ] {
+            assert_eq!(transaction_step(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn versions_are_ordered_as_rpm_does() {
