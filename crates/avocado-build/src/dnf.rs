@@ -42,7 +42,9 @@ pub(crate) struct Dnf<'a> {
     /// Beside the tree: configuration, and what rpm and dnf take for the user's home.
     home: PathBuf,
     options: Vec<OsString>,
-    /// Where the shared cache is mounted.
+    /// The cache that all trees share.
+    shared: PathBuf,
+    /// Where it is mounted.
     cache: PathBuf,
 }
 
@@ -55,7 +57,7 @@ impl<'a> Dnf<'a> {
         root: &'a Path,
         weak_dependencies: bool,
     ) -> Result<Self, Error> {
-        let home = root.with_extension("dnf");
+        let home = crate::tree::hidden(root, ".dnf");
         crate::tree::fresh(&home)?;
         let at = |name: &str| home.join(name);
         // Debian's rpm would keep its database in $HOME.
@@ -116,8 +118,26 @@ impl<'a> Dnf<'a> {
             root,
             home,
             options,
+            shared,
             cache,
         })
+    }
+
+    /// Waits until no other step uses the shared cache. dnf has locks of its own for that, but
+    /// they hold process numbers, which mean nothing to a step in another process namespace, or
+    /// after its dnf was killed.
+    fn turn(&self) -> Result<fs::File, Error> {
+        let path = crate::tree::hidden(&self.shared, ".lock");
+        let file = fs::File::create(&path).at("create", &path)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(std::io::Error::from)
+            .at("lock", &path)?;
+        for entry in fs::read_dir(&self.shared).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().ends_with("_lock.pid") {
+                crate::tree::clear(&entry.path())?;
+            }
+        }
+        Ok(file)
     }
 
     fn tool(&self, name: &str) -> Tool {
@@ -163,6 +183,7 @@ impl<'a> Dnf<'a> {
             }
             sink.emit(event);
         };
+        let _turn = self.turn()?;
         Ok(self.dnf("install").args(specs).run(&counted)?)
     }
 
@@ -194,6 +215,7 @@ impl<'a> Dnf<'a> {
 
     /// The newest kernel that the feed has, by the virtual `avocado-kernel-<version>`.
     pub(crate) fn newest_kernel(&self, sink: &dyn Sink) -> Result<Option<String>, Error> {
+        let _turn = self.turn()?;
         let text = self
             .dnf("repoquery")
             .args([

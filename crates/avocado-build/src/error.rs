@@ -90,6 +90,12 @@ pub enum Error {
     /// The repository could not be written.
     #[error(transparent)]
     Repository(#[from] avocado_tuf::writer::WriteError),
+    /// A result is not what the step that made it left behind.
+    #[error("{} is not what was built", path.display())]
+    Changed {
+        /// The file or directory.
+        path: PathBuf,
+    },
     /// Something in the project or in its packages makes a step impossible.
     #[error("{0}")]
     Invalid(String),
@@ -166,6 +172,19 @@ fn hint_from_chain(error: &Error) -> Option<String> {
         (
             "Failed to download metadata",
             "check the network and `distro.repo.url` (or AVOCADO_REPO_URL), then run it again",
+        ),
+        (
+            "Cannot find a valid compressor",
+            "this mkfs.erofs cannot do that compression: zstd needs erofs-utils 1.8; `erofs-lz4` works with older ones",
+        ),
+        ("is not what was built", "remove it and run the build again"),
+        (
+            "make a namespace for the step",
+            "run it as root, or let users make namespaces (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
+        ),
+        (
+            "cannot start `/opt/src",
+            "is the interpreter in the first line of the script installed?",
         ),
         (
             "cannot start `",

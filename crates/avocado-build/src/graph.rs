@@ -9,8 +9,8 @@ use std::thread;
 use avocado_events::{Event, Sink, Status};
 use avocado_sdk::Cancel;
 
-use crate::Error;
 use crate::stamp::{Outcome, Slot, Stamps, hash};
+use crate::{Error, tree};
 
 /// The place of a task in its [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,8 +24,13 @@ pub(crate) trait Task: Send + Sync {
     fn slot(&self) -> Slot;
     /// Everything that it consumes and nothing else, as far as it is known by now.
     fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error>;
-    /// The files and directories that it makes.
-    fn outputs(&self) -> Vec<PathBuf>;
+    /// The files and directories that it made.
+    fn outputs(&self, outcome: &Outcome) -> Vec<PathBuf>;
+    /// What to remember as its inputs: those from before the run, so that what a user edits
+    /// meanwhile counts as a change. Only what the step itself fills in is taken from after it.
+    fn settled(&self, before: serde_json::Value) -> serde_json::Value {
+        before
+    }
     /// Does the work.
     fn run(&self, done: &Done<'_>, sink: &dyn Sink) -> Result<Outcome, Error>;
 }
@@ -222,7 +227,8 @@ fn one(
     sink: &dyn Sink,
 ) -> Result<(Outcome, bool), Error> {
     let (name, slot) = (task.name(), task.slot());
-    let reason = match stamps.read(&slot, &hash(&task.inputs(done)?)) {
+    let inputs = task.inputs(done)?;
+    let reason = match stamps.read(&slot, &hash(&inputs)) {
         Ok(outcome) => {
             sink.emit(Event::step(name, Status::Skipped, "up to date"));
             return Ok((outcome, false));
@@ -230,11 +236,14 @@ fn one(
         Err(reason) => reason,
     };
     sink.emit(Event::step(name.clone(), Status::Running, reason));
-    stamps.forget(&slot)?;
+    let before = stamps.forget(&slot)?;
     let outcome = task.run(done, sink)?;
-    // Asked again on purpose: a step may fill in what the project left open, the lock above all.
-    let inputs = hash(&task.inputs(done)?);
-    stamps.write(&slot, inputs, &outcome, &task.outputs())?;
+    let outputs = task.outputs(&outcome);
+    // The image of an earlier version, say: nobody would look after it any more.
+    for stale in before.iter().filter(|path| !outputs.contains(path)) {
+        tree::clear(stale)?;
+    }
+    stamps.write(&slot, hash(&task.settled(inputs)), &outcome, &outputs)?;
     sink.emit(Event::step(name, Status::Success, ""));
     Ok((outcome, true))
 }

@@ -42,7 +42,10 @@ pub fn signing_key(
     runtime: &Runtime,
     sink: &dyn Sink,
 ) -> Result<SigningKey, Error> {
-    let registry = Keyring::new(&options.keyring);
+    let directory = options.keyring.as_ref().ok_or_else(|| {
+        Error::Invalid("no place for signing keys: set HOME or AVOCADO_SIGNING_KEYS_DIR".into())
+    })?;
+    let registry = Keyring::new(directory);
     let Some(wanted) = &runtime.signing_key else {
         let entry = match registry.find(DEVELOPMENT_KEY)? {
             Some(entry) => entry,
@@ -63,7 +66,7 @@ pub fn signing_key(
     let entry = registry.find(name)?.ok_or_else(|| Error::NoKey {
         runtime: runtime.name.to_string(),
         key: name.clone(),
-        registry: options.keyring.clone(),
+        registry: directory.clone(),
     })?;
     Ok(registry.load(&entry)?)
 }

@@ -8,6 +8,7 @@ use avocado_manifest::Name;
 /// inside a step: the same layout from two places.
 #[derive(Debug, Clone)]
 pub struct Layout {
+    state: PathBuf,
     prefix: PathBuf,
     target: Name,
 }
@@ -16,6 +17,7 @@ impl Layout {
     /// The layout of `target` below the state directory.
     pub fn new(state: &Path, target: &Name) -> Self {
         Layout {
+            state: state.to_owned(),
             prefix: state.join(target),
             target: target.clone(),
         }
@@ -41,9 +43,10 @@ impl Layout {
         self.prefix.join(".work/dnf-cache")
     }
 
-    /// One lock for everything that changes this target's state.
-    pub(crate) fn lock(&self) -> PathBuf {
-        self.prefix.join(".lock")
+    /// One lock for everything that changes the project's state or its lock file, whatever the
+    /// target.
+    pub fn lock(&self) -> PathBuf {
+        self.state.join(".lock")
     }
 
     /// `AVOCADO_SDK_PREFIX`.

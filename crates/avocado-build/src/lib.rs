@@ -67,8 +67,8 @@ pub struct Options {
     pub stamps: bool,
     /// Further arguments for dnf.
     pub dnf_args: Vec<String>,
-    /// The directory with the signing keys.
-    pub keyring: PathBuf,
+    /// The directory with the signing keys; needed only by what signs.
+    pub keyring: Option<PathBuf>,
     /// The time of this run: for stamps and for the expiry of metadata, never for an image.
     pub now: jiff::Timestamp,
     /// The version of the program.
@@ -216,15 +216,21 @@ pub fn step_main() -> ExitCode {
 }
 
 /// Waits until no other run works on the same state, and keeps others out until dropped.
-fn exclusive(layout: &Layout, cancel: &Cancel, sink: &dyn Sink) -> Result<fs::File, Error> {
+fn exclusive(layout: &Layout, cancel: &Cancel, sink: &dyn Sink) -> Result<Option<fs::File>, Error> {
     use rustix::fs::{FlockOperation, flock};
     let path = layout.lock();
-    fs::create_dir_all(layout.prefix()).at("create", layout.prefix())?;
-    let file = fs::File::create(&path).at("create", &path)?;
     let mut told = false;
     loop {
+        let created = fs::create_dir_all(layout.prefix()).and_then(|()| fs::File::create(&path));
+        let file = match created {
+            // Nothing can be changed, so nobody has to be kept out.
+            Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => return Ok(None),
+            created => created.at("create", &path)?,
+        };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
+            // `avocado clean` may have removed the file between the opening and the locking.
+            Ok(()) if same_file(&file, &path) => return Ok(Some(file)),
+            Ok(()) => continue,
             Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
             Err(e) => return Err(std::io::Error::from(e)).at("lock", &path),
         }
@@ -238,6 +244,13 @@ fn exclusive(layout: &Layout, cancel: &Cancel, sink: &dyn Sink) -> Result<fs::Fi
             told = true;
         }
         std::thread::sleep(WAIT_INTERVAL);
+    }
+}
+
+fn same_file(file: &fs::File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
     }
 }
 

@@ -73,10 +73,13 @@ pub(crate) fn apply(root: &Path, permissions: &Permissions) -> Result<(), Error>
     let mut passwd = Table::read(&path("passwd"))?;
     let mut shadow = Table::read(&path("shadow"))?;
     let mut group = Table::read(&path("group"))?;
-    for g in &permissions.groups {
+    // Those with a number of their own first: nobody else may be given it.
+    let (fixed, free): (Vec<_>, Vec<_>) = permissions.groups.iter().partition(|g| g.gid.is_some());
+    for g in fixed.into_iter().chain(free) {
         put_group(&mut group, g);
     }
-    for user in &permissions.users {
+    let (fixed, free): (Vec<_>, Vec<_>) = permissions.users.iter().partition(|u| u.uid.is_some());
+    for user in fixed.into_iter().chain(free) {
         put_user(&mut passwd, &mut shadow, &mut group, user);
     }
     passwd.write(&path("passwd"), 0o644)?;

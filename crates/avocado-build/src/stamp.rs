@@ -1,7 +1,7 @@
 //! Stamps: what a step consumed and what came of it, so that it need not run again.
 //!
 //! A stamp is valid when it was written by the same version of the program, for the same inputs,
-//! and the files that it names are still there in their size. It is written last, after the
+//! and the files that it names are still there with their size and time. It is written last, after the
 //! results are in place, so an interrupted step has none.
 
 use std::fs;
@@ -72,14 +72,45 @@ struct Inputs {
 struct Outputs {
     #[serde(flatten)]
     outcome: Outcome,
-    files: Vec<(PathBuf, u64)>,
+    files: Vec<Made>,
+}
+
+/// A file or directory that a step made.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    /// Relative to the prefix, so that a copy of the project keeps its stamps.
+    path: PathBuf,
+    /// In bytes; 0 for a directory.
+    size: u64,
+    /// Seconds and nanoseconds of the last change; 0 for a directory.
+    changed: (i64, i64),
+}
+
+impl Made {
+    fn look(prefix: &Path, path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = fs::symlink_metadata(prefix.join(path)).ok()?;
+        let (size, changed) = if metadata.is_dir() {
+            (0, (0, 0))
+        } else {
+            (metadata.len(), (metadata.mtime(), metadata.mtime_nsec()))
+        };
+        Some(Made {
+            path: path.to_owned(),
+            size,
+            changed,
+        })
+    }
+}
+
+fn is_name(part: std::path::Component<'_>) -> bool {
+    matches!(part, std::path::Component::Normal(_))
 }
 
 /// The stamps of one target.
 #[derive(Debug)]
 pub(crate) struct Stamps<'a> {
     pub(crate) directory: PathBuf,
-    /// Paths in stamps are relative to this, so that a copy of the project keeps them.
     pub(crate) prefix: PathBuf,
     pub(crate) target: &'a str,
     pub(crate) cli_version: &'a str,
@@ -98,7 +129,7 @@ impl Stamps<'_> {
     /// the step has to run.
     pub(crate) fn read(&self, slot: &Slot, inputs: &str) -> Result<Outcome, String> {
         if !self.enabled {
-            return Err("stamps are off".into());
+            return Err(String::new());
         }
         let Ok(text) = fs::read(slot.path(&self.directory)) else {
             return Err("first run".into());
@@ -114,11 +145,10 @@ impl Stamps<'_> {
         if stamp.inputs.config_hash != inputs {
             return Err("its inputs changed".into());
         }
-        for (path, size) in &stamp.outputs.files {
-            let same = fs::symlink_metadata(self.prefix.join(path))
-                .is_ok_and(|m| m.is_dir() || m.len() == *size);
-            if !same {
-                return Err(format!("{} is missing or changed", path.display()));
+        for made in &stamp.outputs.files {
+            let now = Made::look(&self.prefix, &made.path);
+            if now.is_none_or(|n| (n.size, n.changed) != (made.size, made.changed)) {
+                return Err(format!("{} is missing or changed", made.path.display()));
             }
         }
         Ok(stamp.outputs.outcome)
@@ -135,12 +165,8 @@ impl Stamps<'_> {
         if !self.enabled {
             return Ok(());
         }
-        let size = |path: &PathBuf| {
-            let length =
-                fs::symlink_metadata(path).map_or(0, |m| if m.is_dir() { 0 } else { m.len() });
-            let relative = path.strip_prefix(&self.prefix).unwrap_or(path).to_owned();
-            (relative, length)
-        };
+        let relative = |path: &PathBuf| path.strip_prefix(&self.prefix).unwrap_or(path).to_owned();
+        let made = |path: &PathBuf| Made::look(&self.prefix, &relative(path));
         let stamp = Stamp {
             version: STAMP_VERSION,
             command: slot.command.into(),
@@ -154,7 +180,7 @@ impl Stamps<'_> {
             },
             outputs: Outputs {
                 outcome: outcome.clone(),
-                files: files.iter().map(size).collect(),
+                files: files.iter().filter_map(made).collect(),
             },
             cli_version: self.cli_version.into(),
         };
@@ -163,9 +189,16 @@ impl Stamps<'_> {
         tree::write(&slot.path(&self.directory), text)
     }
 
-    /// Forgets a run, before its results are touched.
-    pub(crate) fn forget(&self, slot: &Slot) -> Result<(), Error> {
-        tree::clear(&slot.path(&self.directory))
+    /// Forgets a run, before its results are touched. Returns the files that it made.
+    pub(crate) fn forget(&self, slot: &Slot) -> Result<Vec<PathBuf>, Error> {
+        let path = slot.path(&self.directory);
+        let stamp = fs::read(&path).ok();
+        let stamp = stamp.and_then(|text| serde_json::from_slice::<Stamp>(&text).ok());
+        tree::clear(&path)?;
+        let files = stamp.into_iter().flat_map(|stamp| stamp.outputs.files);
+        // A stamp is only a file: what it says is no reason to remove anything elsewhere.
+        let inside = files.filter(|file| file.path.components().all(is_name));
+        Ok(inside.map(|file| self.prefix.join(file.path)).collect())
     }
 }
 

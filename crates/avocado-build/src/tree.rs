@@ -35,7 +35,7 @@ impl Modes {
                 let meant = [0o070, 0o007]
                     .into_iter()
                     .filter(|class| witness & class & 0o444 != 0 && mode & class & 0o444 == 0);
-                meant.fold(full, |mode, class| mode & !class)
+                meant.fold(full, |full, class| full & !class | mode & class & 0o111)
             }
         }
     }
@@ -44,6 +44,8 @@ impl Modes {
 /// Copies the tree `from` into `to`, which may exist: directories merge, everything else is
 /// replaced. Hard links within the tree stay hard links.
 pub(crate) fn copy(from: &Path, to: &Path, modes: Modes) -> Result<(), Error> {
+    // The tree itself may be named by a link; links in it stay links.
+    let from = &fs::canonicalize(from).at("find", from)?;
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut directories = Vec::new();
     for entry in WalkDir::new(from).sort_by_file_name() {
@@ -119,6 +121,22 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the mode of", path)
 }
 
+/// Makes the directories above `relative` in `to`, those that are not there with the modes that
+/// they have in `from`.
+pub(crate) fn make_parents(from: &Path, to: &Path, relative: &Path) -> Result<(), Error> {
+    let parents: Vec<&Path> = relative.ancestors().skip(1).collect();
+    for parent in parents.into_iter().rev() {
+        let place = to.join(parent);
+        if !place.exists() {
+            let source = from.join(parent);
+            let mode = fs::metadata(&source).at("look at", &source)?.mode();
+            fs::create_dir_all(&place).at("create", &place)?;
+            set_mode(&place, mode & 0o7777)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes whatever is at `path`; nothing there is fine.
 pub(crate) fn clear(path: &Path) -> Result<(), Error> {
     let result = match fs::symlink_metadata(path) {
@@ -138,17 +156,21 @@ pub(crate) fn fresh(path: &Path) -> Result<(), Error> {
 
 /// The name under which a result is made before it takes its place.
 pub(crate) fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    PathBuf::from(name)
+    hidden(path, ".new")
+}
+
+/// A name beside `path` that nothing of a project can have: those never start with a dot.
+pub(crate) fn hidden(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(suffix);
+    path.with_file_name(name)
 }
 
 /// Puts the finished directory or file `new` in the place of `path`. An interruption leaves the
 /// old, the new or nothing there, never a part.
 pub(crate) fn replace(new: &Path, path: &Path) -> Result<(), Error> {
-    let mut old = path.as_os_str().to_owned();
-    old.push(".old");
-    let old = PathBuf::from(old);
+    let old = hidden(path, ".old");
     clear(&old)?;
     match fs::rename(path, &old) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("move", path),
@@ -171,6 +193,7 @@ pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
 /// Digest of names, kinds, modes and contents of everything below `path`, which may be a file.
 /// Time stamps and owners are left out: no image of ours holds them.
 pub(crate) fn digest(path: &Path, modes: Modes) -> Result<Digest, Error> {
+    let path = &fs::canonicalize(path).at("find", path)?;
     let mut hasher = Hasher::default();
     for entry in WalkDir::new(path).sort_by_file_name() {
         let entry = entry.map_err(io::Error::from).at("read", path)?;
@@ -254,6 +277,8 @@ mod tests {
         assert_eq!(mode(Modes::Checkout(0o644), 0o640), 0o640);
         assert_eq!(mode(Modes::Checkout(0o644), 0o440), 0o440);
         assert_eq!(mode(Modes::Checkout(0o644), 0o4755), 0o4755);
+        assert_eq!(mode(Modes::Checkout(0o644), 0o4711), 0o4711);
+        assert_eq!(mode(Modes::Checkout(0o644), 0o2750), 0o2750);
     }
 
     #[test]

@@ -129,7 +129,8 @@ pub enum OverlayMode {
     /// Files are added to the tree; directories are merged.
     #[default]
     Merge,
-    /// Each top-level entry of the overlay replaces the tree's entry of that name.
+    /// Published as another way of copying the same files, without their modes. Modes come from
+    /// what a checkout can hold in either case, so the result is that of `Merge`.
     Opaque,
 }
 

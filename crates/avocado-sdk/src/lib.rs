@@ -17,7 +17,7 @@ mod tool;
 pub mod worker;
 
 pub use host::{Cancel, HostSdk, Job, SdkError};
-pub use namespace::Mounts;
+pub use namespace::{Mounts, may_mount};
 pub use tool::{Tool, ToolError};
 
 /// Where the state directory is inside a job.

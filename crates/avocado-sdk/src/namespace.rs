@@ -41,12 +41,13 @@ fn context<T, E: Into<io::Error>>(
     })
 }
 
-/// Moves this process, which must have one thread, into a mount namespace in which the published
-/// paths hold the given directories. Nothing is created or mounted on the host itself.
-pub(crate) fn enter(mounts: &Mounts) -> Result<(), NamespaceError> {
+/// Lets the next child of this process, which must have one thread, be the first in a process
+/// namespace of its own, with its own mounts. When that child ends, so does everything that it
+/// started, whatever that tried.
+pub(crate) fn separate() -> Result<(), NamespaceError> {
     let uid = rustix::process::getuid();
     let gid = rustix::process::getgid();
-    let mut flags = UnshareFlags::NEWNS;
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     if !uid.is_root() {
         flags |= UnshareFlags::NEWUSER;
     }
@@ -58,11 +59,26 @@ pub(crate) fn enter(mounts: &Mounts) -> Result<(), NamespaceError> {
         map("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
         map("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))?;
     }
+    Ok(())
+}
+
+/// Whether this process may mount block devices: in a user namespace of its own nobody may.
+pub fn may_mount() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Puts the given directories at the published paths. Nothing is created or mounted on the host
+/// itself.
+pub(crate) fn enter(mounts: &Mounts) -> Result<(), NamespaceError> {
     // Without this the mounts below would appear on the host too.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     context(mount_change("/", private), || {
         "keep the step's mounts private".into()
     })?;
+    // The processes of this namespace, by their numbers here. Where a container forbids it, the
+    // outer ones stay in view, and tools find themselves all the same.
+    let _ = mount("proc", "/proc", "proc", MountFlags::empty(), None);
     make_mount_points()?;
     for (from, to) in [(&mounts.state, STATE_MOUNT), (&mounts.source, SOURCE_MOUNT)] {
         context(mount_bind(from, to), || {

@@ -132,19 +132,10 @@ impl Tool {
             source,
         })?;
         let ended = collect(&mut child, sink, report_stdout);
-        let lost = |source| ToolError::Lost {
+        let (status, stdout, last_lines) = ended.map_err(|source| ToolError::Lost {
             tool: self.name.clone(),
             source,
-        };
-        let (stdout, last_lines) = match ended {
-            Ok(both) => both,
-            Err(source) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(lost(source));
-            }
-        };
-        let status = child.wait().map_err(lost)?;
+        })?;
         if status.success() {
             return Ok(stdout);
         }
@@ -164,34 +155,41 @@ impl Tool {
     }
 }
 
-/// Reads both streams to their end: standard output as a whole and the last lines of both.
+/// Waits for the tool and reads both of its streams: standard output as a whole and the last lines
+/// of both.
 fn collect(
     child: &mut Child,
     sink: &dyn Sink,
     report_stdout: bool,
-) -> io::Result<(String, VecDeque<String>)> {
+) -> io::Result<(ExitStatus, String, VecDeque<String>)> {
     let missing = || io::Error::other("the tool has no output streams");
     let stdout = child.stdout.take().ok_or_else(missing)?;
     let stderr = child.stderr.take().ok_or_else(missing)?;
     thread::scope(|scope| {
         let errors = scope.spawn(|| read_lines(stderr, |line| sink.emit(Event::output("", line))));
-        let mut text = String::new();
-        let mut last = read_lines(stdout, |line| {
-            if report_stdout {
-                sink.emit(Event::output("", line));
-            } else {
-                text.push_str(line);
-                text.push('\n');
-            }
-        })?;
-        let error_lines = errors
-            .join()
-            .map_err(|_| io::Error::other("a reader stopped"))??;
+        let output = scope.spawn(|| {
+            let mut text = String::new();
+            let last = read_lines(stdout, |line| {
+                if report_stdout {
+                    sink.emit(Event::output("", line));
+                } else {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            });
+            last.map(|last| (text, last))
+        });
+        let status = child.wait();
+        // Before the streams are waited for: they end when the last holder does.
+        crate::worker::end_leftovers();
+        let stopped = |_| io::Error::other("a reader stopped");
+        let (text, mut last) = output.join().map_err(stopped)??;
+        let error_lines = errors.join().map_err(stopped)??;
         if !report_stdout {
             last.clear();
         }
         last.extend(error_lines);
-        Ok((text, last))
+        Ok((status?, text, last))
     })
 }
 

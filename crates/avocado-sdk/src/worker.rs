@@ -1,7 +1,7 @@
 //! The child's side: what runs when our program is started as `avocado step`.
 
 use std::io::{self, Read, Write};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 
 use avocado_events::{Event, Sink};
@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::namespace;
 use crate::protocol::{Failure, Line, Request};
+use crate::tool::die_with_parent;
 
 /// Writes lines to the parent. The parent alone decides what a user sees of them.
 struct Parent;
@@ -42,24 +43,81 @@ pub(crate) fn count_spawn() {
 
 static WORKER: std::sync::OnceLock<()> = std::sync::OnceLock::new();
 
-/// Reads the job from standard input, enters its mounts, runs it and reports the result. To be
-/// called first thing in `avocado step`, while the process has one thread.
+/// The whole life of `avocado step`: reads the job from standard input, runs it behind the
+/// published mounts and reports the result. To be called first thing, while the process has one
+/// thread.
+///
+/// There are two such processes for each job. The outer one makes the namespaces and waits; the
+/// inner one is the first process in them and does the work, so that its end ends everything it
+/// started: a tool's children and a hook's daemons too.
 pub fn main<J, R, E>(run: impl FnOnce(J, &dyn Sink) -> Result<R, E>) -> ExitCode
 where
     J: DeserializeOwned,
     R: Serialize,
     E: std::error::Error + 'static,
 {
-    let _ = WORKER.set(());
     // The parent's death must not leave work behind; see `tool::die_with_parent`.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let (line, code) = match work(run) {
-        Ok(value) => (Line::Result(value), ExitCode::SUCCESS),
-        Err(causes) => (Line::Failure(Failure { causes }), ExitCode::FAILURE),
+    let result = if is_inner() {
+        let _ = WORKER.set(());
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        work(run).map(|value| say(&Line::Result(value)))
+    } else {
+        match wait_for_inner() {
+            Ok(code) => return code,
+            Err(causes) => Err(causes),
+        }
     };
-    say(&line);
-    code
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(causes) => {
+            say(&Line::Failure(Failure { causes }));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_inner() -> bool {
+    rustix::process::getpid().is_init()
+}
+
+/// Starts this program again as the first process of new namespaces.
+fn wait_for_inner() -> Result<ExitCode, Vec<String>> {
+    namespace::separate().map_err(|e| chain(&e))?;
+    let program = std::env::current_exe().map_err(|e| chain(&e))?;
+    let mut inner = Command::new(program);
+    inner.arg("step");
+    die_with_parent(&mut inner);
+    let status = inner.status().map_err(|e| chain(&e))?;
+    match status.code() {
+        Some(0) => Ok(ExitCode::SUCCESS),
+        Some(_) => Ok(ExitCode::FAILURE),
+        None => Err(vec![format!("the step was ended by a signal ({status})")]),
+    }
+}
+
+/// Ends whatever a tool left running: nothing of a step may outlive it, and a daemon that holds
+/// the tool's output open would keep everybody waiting.
+pub(crate) fn end_leftovers() {
+    if WORKER.get().is_none() {
+        return;
+    }
+    // Numbers from a `/proc` of another namespace would be those of others.
+    if !proc_is_ours() {
+        return;
+    }
+    let own = rustix::process::getpid();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for pid in numbers.filter_map(rustix::process::Pid::from_raw) {
+        if pid != own {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn proc_is_ours() -> bool {
+    std::fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == "1")
 }
 
 fn work<J, R, E>(

@@ -17,15 +17,30 @@ const SUBVOLUME: &str = "lib/avocado";
 /// Writes the tree `root` to `image`.
 pub(crate) fn write(bench: &Bench<'_>, root: &Path, image: &Path) -> Result<(), Error> {
     tree::clear(image)?;
-    let help = Tool::new("mkfs.btrfs").arg("--help").read(bench.sink)?;
-    if help.contains("--subvol") {
+    let version = Tool::new("mkfs.btrfs").arg("--version").read(bench.sink)?;
+    if makes_subvolumes(&version) {
         let tool = Tool::new("mkfs.btrfs")
             .args(["--quiet", "--force", "--rootdir"])
             .arg(root);
         let tool = tool.args(["--subvol", &format!("rw:{SUBVOLUME}")]);
         return Ok(tool.arg(image).run(bench.sink)?);
     }
+    if !avocado_sdk::may_mount() {
+        return Err(Error::Invalid(
+            "only root can make the var image with btrfs-progs before 6.12".into(),
+        ));
+    }
     write_mounted(bench, root, image)
+}
+
+/// Since 6.12 mkfs.btrfs makes subvolumes from directories.
+fn makes_subvolumes(version: &str) -> bool {
+    let number = version.split_once("-progs v").map_or("", |(_, rest)| rest);
+    let mut parts = number
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let mut next = || parts.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= (6, 12)
 }
 
 /// For btrfs-progs before 6.12, which cannot make subvolumes from a directory. The mount is in
@@ -38,7 +53,8 @@ fn write_mounted(bench: &Bench<'_>, root: &Path, image: &Path) -> Result<(), Err
         .args(["--quiet", "--force"])
         .arg(image)
         .run(bench.sink)?;
-    let point = bench.layout.work("var-mount");
+    // Beside the image, so that two runtimes never share one.
+    let point = image.with_extension("mount");
     tree::fresh(&point)?;
     Tool::new("mount")
         .args(["-t", "btrfs", "-o", "loop,nodev,nosuid"])
@@ -48,7 +64,8 @@ fn write_mounted(bench: &Bench<'_>, root: &Path, image: &Path) -> Result<(), Err
     let filled = fill(bench, root, &point);
     let unmounted = Tool::new("umount").arg(&point).run(bench.sink);
     filled?;
-    Ok(unmounted?)
+    unmounted?;
+    tree::clear(&point)
 }
 
 fn fill(bench: &Bench<'_>, root: &Path, point: &Path) -> Result<(), Error> {
@@ -72,4 +89,21 @@ fn size_for(root: &Path) -> Result<u64, Error> {
     }
     const MIB: u64 = 1 << 20;
     Ok((content + content / 4 + 256 * MIB).next_multiple_of(MIB))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn versions_with_subvolumes_are_known() {
+        for (version, expected) in [
+            ("mkfs.btrfs, part of btrfs-progs v6.2", false),
+            ("mkfs.btrfs, part of btrfs-progs v6.11.1\n", false),
+            ("mkfs.btrfs, part of btrfs-progs v6.12", true),
+            ("mkfs.btrfs, part of btrfs-progs v6.14-1\n", true),
+            ("mkfs.btrfs, part of btrfs-progs v7.0", true),
+            ("", false),
+        ] {
+            assert_eq!(super::makes_subvolumes(version), expected, "{version}");
+        }
+    }
 }

@@ -116,7 +116,7 @@ impl Task for ExtensionBuildTask<'_> {
         }))
     }
 
-    fn outputs(&self) -> Vec<PathBuf> {
+    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
         vec![self.context.layout.extension(&self.extension.name)]
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct ExtensionImage {
     filesystem: Filesystem,
     var_files: Vec<String>,
     source_date_epoch: u64,
+    /// The digest of what `ext build` made.
+    sysroot: Digest,
 }
 
 /// What an image step made.
@@ -41,14 +43,15 @@ pub(crate) struct ExtensionImageTask<'a> {
 }
 
 impl ExtensionImageTask<'_> {
-    fn request(&self) -> ExtensionImage {
-        ExtensionImage {
+    fn request(&self, done: &Done<'_>) -> Result<ExtensionImage, Error> {
+        Ok(ExtensionImage {
             name: self.extension.name.clone(),
             version: self.extension.version.clone(),
             filesystem: self.extension.filesystem,
             var_files: self.extension.var_files.clone(),
             source_date_epoch: self.context.project.source_date_epoch,
-        }
+            sysroot: done.get(self.build)?.digest,
+        })
     }
 }
 
@@ -67,19 +70,18 @@ impl Task for ExtensionImageTask<'_> {
 
     fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
         Ok(serde_json::json!({
-            "image": self.request(),
-            "sysroot": done.get(self.build)?.digest,
+            "image": self.request(done)?,
             "writer": self.context.tool(image::writer(self.extension.filesystem)),
         }))
     }
 
-    fn outputs(&self) -> Vec<PathBuf> {
+    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
         let e = self.extension;
         vec![self.context.layout.extension_image(&e.name, &e.version)]
     }
 
-    fn run(&self, _done: &Done<'_>, sink: &dyn Sink) -> Result<Outcome, Error> {
-        let step = Step::ExtensionImage(self.request());
+    fn run(&self, done: &Done<'_>, sink: &dyn Sink) -> Result<Outcome, Error> {
+        let step = Step::ExtensionImage(self.request(done)?);
         let imaged: Imaged = self.context.step(&self.name(), step, None, sink)?;
         let mut hasher = Hasher::default();
         hasher.update(imaged.image.sha256.as_bytes());
@@ -94,6 +96,9 @@ impl Task for ExtensionImageTask<'_> {
 impl ExtensionImage {
     pub(crate) fn work(self, bench: &Bench<'_>) -> Result<Imaged, Error> {
         let root = bench.layout.extension(&self.name);
+        if tree::digest(&root, Modes::Keep)? != self.sysroot {
+            return Err(Error::Changed { path: root });
+        }
         let var_paths = Patterns::new(&self.var_files)?.find(&root)?;
         let mut left_out = var_paths.clone();
         left_out.extend(

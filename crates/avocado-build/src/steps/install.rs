@@ -151,9 +151,24 @@ impl Task for InstallTask<'_> {
         }))
     }
 
-    fn outputs(&self) -> Vec<PathBuf> {
+    fn settled(&self, mut before: serde_json::Value) -> serde_json::Value {
+        let request = self.request();
+        before["install"]["locked"] = serde_json::json!(request.locked);
+        before["install"]["kernel"] = serde_json::json!(request.kernel);
+        let lock = self
+            .context
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        before["feed"] = serde_json::json!(self.context.feed.identity(&lock));
+        before
+    }
+
+    fn outputs(&self, outcome: &Outcome) -> Vec<PathBuf> {
         let layout = &self.context.layout;
         let mut outputs = vec![self.tree.root(layout)];
+        let detail = super::detail::<InstallDetail>(outcome).unwrap_or_default();
+        outputs.extend(detail.kernel.map(|version| layout.kernel(&version)));
         if self.tree == Tree::Sdk {
             outputs.push(layout.target_repoconf());
         }
@@ -400,6 +415,12 @@ fn kernel_of(packages: &Packages) -> Option<String> {
 
 /// Puts the kernel's files where later steps look for them, with the published name `Image`.
 fn stage_kernel(layout: &Layout, root: &Path, version: &str) -> Result<(), Error> {
+    // Another rootfs may bring the same kernel at the same time.
+    let turn = layout.work("kernel.lock");
+    let turn = fs::File::create(&turn).at("create", &turn)?;
+    rustix::fs::flock(&turn, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(std::io::Error::from)
+        .at("lock", &layout.work("kernel.lock"))?;
     let place = layout.kernel(version);
     let new = tree::unfinished(&place);
     tree::fresh(&new)?;
@@ -431,15 +452,30 @@ fn stage_kernel(layout: &Layout, root: &Path, version: &str) -> Result<(), Error
 /// A runtime's packages appear in its build directory, beside what later steps put there.
 fn publish(root: &Path, directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).at("create", directory)?;
+    // What earlier packages put there has to go with them.
+    let list = directory.join(".packages.json");
+    let before: Vec<Name> = fs::read(&list)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    for name in before {
+        tree::clear(&directory.join(name))?;
+    }
+    let mut published = Vec::new();
     for entry in fs::read_dir(root).at("read", root)? {
         let entry = entry.at("read", root)?;
         let kind = entry.file_type().at("look at", &entry.path())?;
         if kind.is_symlink() || entry.file_name() == "var" {
             continue;
         }
-        let place = directory.join(entry.file_name());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(name) = name.parse::<Name>() else {
+            continue;
+        };
+        let place = directory.join(&name);
         tree::clear(&place)?;
         tree::copy(&entry.path(), &place, tree::Modes::Keep)?;
+        published.push(name);
     }
-    Ok(())
+    tree::write(&list, serde_json::to_vec(&published).unwrap_or_default())
 }

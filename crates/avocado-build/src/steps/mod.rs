@@ -131,6 +131,9 @@ impl Context<'_> {
     /// Identifies the version of a tool on PATH without starting it. Part of the inputs of every
     /// step whose bytes it shapes.
     pub(crate) fn tool(&self, name: &str) -> String {
+        if name.is_empty() {
+            return String::new();
+        }
         std::env::split_paths(&self.options.search_path)
             .map(|directory| directory.join(name))
             .find_map(|path| fs::metadata(path).ok())
@@ -178,6 +181,18 @@ impl Made {
         let file = fs::File::open(path).at("open", path)?;
         let (sha256, size) = avocado_manifest::Digest::of_reader(file).at("read", path)?;
         Ok(Made { sha256, size })
+    }
+
+    /// Makes sure that the file is still what it was when it was made: what goes to devices
+    /// carries the digest from then.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
+        let now = Made::of(path)?;
+        if (now.sha256, now.size) == (self.sha256, self.size) {
+            return Ok(());
+        }
+        Err(Error::Changed {
+            path: path.to_owned(),
+        })
     }
 }
 

@@ -132,7 +132,7 @@ impl Task for OsImageTask<'_> {
         }))
     }
 
-    fn outputs(&self) -> Vec<PathBuf> {
+    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
         let extension = image::extension(self.os.filesystem);
         let layout = &self.context.layout;
         vec![layout.os_image(self.part.as_str(), &self.runtime.name, extension)]

@@ -9,7 +9,7 @@ use avocado_tuf::writer::{self, Publication, Target};
 
 use super::extension_image::Imaged;
 use super::runtime_build::Assembled;
-use super::{Context, detail};
+use super::{Context, Made, detail};
 use crate::Error;
 use crate::graph::{Done, Task, TaskId};
 use crate::keys::RuntimeKey;
@@ -102,12 +102,26 @@ impl Task for RepositoryTask<'_> {
         }))
     }
 
-    fn outputs(&self) -> Vec<PathBuf> {
+    fn settled(&self, mut before: serde_json::Value) -> serde_json::Value {
+        before["current"] = true.into();
+        before
+    }
+
+    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
         vec![self.directory().join("metadata/timestamp.json")]
     }
 
     fn run(&self, done: &Done<'_>, _sink: &dyn Sink) -> Result<Outcome, Error> {
-        self.publication(done, |publication| Ok(writer::publish(publication)?))?;
+        self.publication(done, |publication| {
+            for target in publication.targets {
+                let made = Made {
+                    sha256: target.digest,
+                    size: target.length,
+                };
+                made.check(target.source)?;
+            }
+            Ok(writer::publish(publication)?)
+        })?;
         Ok(Outcome {
             digest: done.get(self.build)?.digest,
             detail: serde_json::Value::Null,

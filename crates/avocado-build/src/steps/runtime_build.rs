@@ -138,7 +138,7 @@ impl Task for RuntimeBuildTask<'_> {
         }))
     }
 
-    fn outputs(&self) -> Vec<PathBuf> {
+    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
         let (layout, name) = (&self.context.layout, &self.runtime.name);
         vec![
             layout.var_tree(name),
@@ -259,6 +259,7 @@ impl RuntimeBuild {
             let from = bench.layout.extension_image(&member.name, &member.version);
             let id = ImageId::from_digest(member.imaged.image.sha256);
             let to = images.join(id.file_name());
+            member.imaged.image.check(&from)?;
             // Two extensions of one content share one image, here as on the device.
             if !to.exists() {
                 fs::hard_link(&from, &to).at("link", &from)?;
@@ -282,10 +283,13 @@ impl RuntimeBuild {
         for member in self.extensions.iter().rev() {
             let root = bench.layout.extension(&member.name);
             for path in &member.imaged.var_paths {
-                let to = tree::inside(var, var_destination(path));
-                if let Some(parent) = to.parent() {
-                    fs::create_dir_all(parent).at("create", parent)?;
-                }
+                let destination = var_destination(path);
+                let from = match path.starts_with("var") {
+                    true => &root.join("var"),
+                    false => &root,
+                };
+                tree::make_parents(from, var, destination)?;
+                let to = tree::inside(var, destination);
                 tree::copy(&root.join(path), &to, Modes::Keep)?;
             }
         }

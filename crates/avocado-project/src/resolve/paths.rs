@@ -113,7 +113,13 @@ impl Resolver<'_, '_> {
     /// A path below `/var` of the device.
     pub(super) fn var_dest(&mut self, text: &Text) -> Option<PathBuf> {
         match relative(&text.value) {
-            Ok(path) => Some(path),
+            Ok(mut path) => {
+                // A slash at the end says that this is a directory to put things into.
+                if text.ends_with('/') {
+                    path.push("");
+                }
+                Some(path)
+            }
             Err(why) => {
                 let message = format!("the destination {} cannot be used: {why}", quoted(text));
                 self.report

@@ -83,6 +83,11 @@ impl Resolver<'_, '_> {
         for text in texts.unwrap_or_default() {
             if text.trim().is_empty() {
                 self.report.error(text.span, "this is empty");
+            } else if text.contains('"') {
+                let message = format!("{} has a quotation mark", quoted(&text));
+                self.report
+                    .error(text.span, message)
+                    .hint("the device splits it at spaces and runs no shell; put it into a script");
             } else if text.chars().any(char::is_control) {
                 let message = format!("{} must be one line of text", quoted(&text));
                 self.report.error(text.span, message);

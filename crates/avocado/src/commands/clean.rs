@@ -119,30 +119,20 @@ fn remove_state(src_dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(vec![state])
 }
 
-/// The locks of all targets of a state directory: nothing is taken away under a running build.
-fn hold(state: &Path) -> Result<Vec<File>> {
-    let Ok(targets) = fs::read_dir(state) else {
-        return Ok(Vec::new());
+/// The lock of a state directory: nothing is taken away under a running build.
+fn hold(state: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(state.join(".lock")) else {
+        return Ok(None);
     };
-    let mut held = Vec::new();
-    for target in targets.flatten() {
-        let Ok(file) = File::open(target.path().join(".lock")) else {
-            continue;
-        };
-        match file.try_lock() {
-            Ok(()) => held.push(file),
-            Err(TryLockError::WouldBlock) => {
-                return Err(Failure::new(format!(
-                    "{} is in use by another avocado",
-                    target.path().display()
-                ))
-                .hint("wait for it to end, or stop it"));
-            }
-            // A file system without locks cannot tell.
-            Err(TryLockError::Error(_)) => {}
-        }
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
+            "{} is in use by another avocado",
+            state.display()
+        ))
+        .hint("wait for it to end, or stop it")),
+        // A file system without locks cannot tell.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
     }
-    Ok(held)
 }
 
 /// Removes a path below `dot`, whatever it is, without following links. Says what was removed.
