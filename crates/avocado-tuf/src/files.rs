@@ -60,6 +60,14 @@ pub(crate) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// The names in a directory, but for those that are no text.
+pub(crate) fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let names = fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.file_name().into_string().ok()))
+        .collect::<io::Result<Vec<_>>>()?;
+    Ok(names.into_iter().flatten().collect())
+}
+
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     crash::point()?;
     match fs::remove_file(path) {

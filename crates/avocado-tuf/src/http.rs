@@ -1,38 +1,77 @@
 //! The transport of devices: HTTP and HTTPS.
 
+mod network;
+mod redirect;
+
+use std::fmt;
+use std::io;
 use std::time::Duration;
 
-use ureq::Agent;
-use ureq::config::RedirectAuthHeaders;
+pub use network::{Network, NetworkError, Proxy};
+use redirect::{RedirectError, follow, same_origin};
+use ureq::config::ConfigBuilder;
 use ureq::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
 };
-use ureq::http::{HeaderMap, HeaderName};
+use ureq::http::{self, HeaderMap, HeaderName};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Body};
 
 use crate::transport::{Response, Resume, Transport, TransportError};
 
-const REDIRECTS: u32 = 5;
+const REDIRECTS: usize = 5;
 
 /// Fetches over HTTP and HTTPS. Connections are kept and reused.
-#[derive(Debug)]
 pub struct Http {
     agent: Agent,
     /// The bearer token, and the URL prefixes that may see it.
     token: Option<(String, Vec<String>)>,
 }
 
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").finish_non_exhaustive()
+    }
+}
+
 impl Http {
-    /// A client that gives up on connecting after `connect` and on a silent connection after
-    /// `read`. `token` goes with requests below one of `bases` and with no other; a redirect
-    /// never takes it along.
-    ///
-    /// Nothing is read from the environment; in particular no proxy is used.
+    /// A client that reaches servers directly and trusts the public CAs; the rest is as with
+    /// [`Http::over`].
     pub fn new(bases: &[&str], token: Option<String>, connect: Duration, read: Duration) -> Self {
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder();
+        Http::with(config.proxy(None), bases, token, connect, read)
+    }
+
+    /// A client that reaches servers as `network` says, and gives up on connecting after `connect`
+    /// and on a silent connection after `read`. `token` goes with requests below one of `bases`
+    /// and with no other; a redirect takes it along within the same origin (scheme, host and port)
+    /// and nowhere else. Up to 5 redirects are followed, and none from https to http.
+    ///
+    /// Nothing is read from the environment.
+    pub fn over(
+        network: &Network,
+        bases: &[&str],
+        token: Option<String>,
+        connect: Duration,
+        read: Duration,
+    ) -> Result<Self, NetworkError> {
+        let config = Agent::config_builder()
+            .proxy(network.proxy()?)
+            .tls_config(network.tls()?);
+        Ok(Http::with(config, bases, token, connect, read))
+    }
+
+    fn with(
+        config: ConfigBuilder<AgentScope>,
+        bases: &[&str],
+        token: Option<String>,
+        connect: Duration,
+        read: Duration,
+    ) -> Self {
+        let agent = config
             .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(REDIRECTS)
-            .redirect_auth_headers(RedirectAuthHeaders::Never)
+            // They are followed here, with the token in mind.
+            .max_redirects(0)
             .user_agent(concat!("avocado/", env!("CARGO_PKG_VERSION")))
             // Lengths and ranges are about the file, never about a compressed form of it.
             .accept_encoding("identity")
@@ -49,14 +88,22 @@ impl Http {
             token: token.map(|token| (token, bases)),
         }
     }
-}
 
-impl Transport for Http {
-    fn get(&self, url: &str, resume: Option<&Resume>) -> Result<Response, TransportError> {
+    /// The token, if a request for `url` may carry it.
+    fn token_for(&self, url: &str) -> Option<&str> {
+        let (token, bases) = self.token.as_ref()?;
+        let known = bases.iter().any(|base| url.starts_with(base.as_str()));
+        known.then_some(token)
+    }
+
+    fn request(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        resume: Option<&Resume>,
+    ) -> Result<http::Response<Body>, TransportError> {
         let mut request = self.agent.get(url);
-        if let Some((token, bases)) = &self.token
-            && bases.iter().any(|base| url.starts_with(base.as_str()))
-        {
+        if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         if let Some(Resume { offset, validator }) = resume {
@@ -65,7 +112,36 @@ impl Transport for Http {
                 request = request.header(IF_RANGE, validator);
             }
         }
-        let response = request.call().map_err(failure)?;
+        request.call().map_err(failure)
+    }
+
+    /// The first answer that is no redirect.
+    fn answer(
+        &self,
+        url: &str,
+        resume: Option<&Resume>,
+    ) -> Result<http::Response<Body>, TransportError> {
+        let mut token = self.token_for(url);
+        let mut at = url.to_owned();
+        for _ in 0..=REDIRECTS {
+            let response = self.request(&at, token, resume)?;
+            let location = response.headers().get(LOCATION);
+            let Some(location) = location.filter(|_| is_redirect(&response)) else {
+                return Ok(response);
+            };
+            let location = location.to_str().unwrap_or_default();
+            let next = follow(&at, location).map_err(not_followed)?;
+            // Once given up, the token does not come back.
+            token = token.filter(|_| same_origin(&at, &next));
+            at = next;
+        }
+        Err(not_followed(RedirectError::TooMany(REDIRECTS)))
+    }
+}
+
+impl Transport for Http {
+    fn get(&self, url: &str, resume: Option<&Resume>) -> Result<Response, TransportError> {
+        let response = self.answer(url, resume)?;
         let headers = response.headers();
         let offset = match (response.status().as_u16(), resume) {
             (200, _) => 0,
@@ -83,6 +159,14 @@ impl Transport for Http {
     }
 }
 
+fn is_redirect(response: &http::Response<Body>) -> bool {
+    matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn not_followed(error: RedirectError) -> TransportError {
+    TransportError::Request(Box::new(error))
+}
+
 /// `url` with exactly one slash at its end.
 pub(crate) fn directory(url: &str) -> String {
     format!("{}/", url.trim_end_matches('/'))
@@ -90,11 +174,16 @@ pub(crate) fn directory(url: &str) -> String {
 
 fn failure(error: ureq::Error) -> TransportError {
     match error {
+        // What TLS says of a certificate that it does not accept.
+        ureq::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => {
+            TransportError::Request(Box::new(e))
+        }
         ureq::Error::Io(_)
         | ureq::Error::Timeout(_)
         | ureq::Error::HostNotFound
         | ureq::Error::ConnectionFailed
         | ureq::Error::BodyStalled
+        | ureq::Error::ConnectProxyFailed(_)
         | ureq::Error::Protocol(_) => TransportError::Connection(Box::new(error)),
         _ => TransportError::Request(Box::new(error)),
     }

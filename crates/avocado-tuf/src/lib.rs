@@ -24,7 +24,7 @@ mod pem;
 pub mod transport;
 pub mod writer;
 
-pub use client::{Client, Error, Limits, Options, Remote, TargetInfo, Trusted};
+pub use client::{Client, Error, Forget, Limits, Options, Remote, TargetInfo, Trusted};
 pub use digests::Digests;
 pub use files::PathError;
 pub use keyring::Keyring;

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
+use avocado_manifest::Digest;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::canonical::canonical;
-use crate::digests::{Digests, unhex};
+use crate::digests::{Digests, hex, unhex};
 use crate::keys::PublicKey;
 
 /// Names that no delegated role can have.
@@ -57,6 +58,18 @@ pub(crate) trait Kind: for<'de> Deserialize<'de> {
 pub(crate) struct Authority<'a> {
     pub(crate) keys: &'a Keys,
     pub(crate) role: &'a RoleKeys,
+}
+
+impl Authority<'_> {
+    /// Names the keys and how many of them are needed, whatever ids they have.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        let ids = self.role.keyids.iter();
+        let keys: BTreeSet<_> = ids
+            .filter_map(|id| Some(hex(self.keys.0.get(id)?.as_bytes())))
+            .collect();
+        let keys: Vec<_> = keys.into_iter().collect();
+        Digest::of(format!("{} {}", self.role.threshold, keys.join(" ")).as_bytes())
+    }
 }
 
 #[derive(Deserialize)]
@@ -222,6 +235,8 @@ pub(crate) struct Timestamp {
     #[serde(deserialize_with = "utc")]
     pub(crate) expires: jiff::Timestamp,
     meta: TimestampMeta,
+    #[serde(default, rename = "x-avocado-issued")]
+    issued: Option<Value>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -231,6 +246,12 @@ struct TimestampMeta {
 }
 
 impl Timestamp {
+    /// When it was signed, where the publisher says it. This is our writer's own field, and no
+    /// reason to refuse anything.
+    pub(crate) fn issued(&self) -> Option<jiff::Timestamp> {
+        self.issued.as_ref()?.as_str()?.parse().ok()
+    }
+
     pub(crate) fn snapshot(&self) -> &MetaFile {
         &self.meta.snapshot
     }

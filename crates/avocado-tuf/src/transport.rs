@@ -17,7 +17,11 @@ pub enum TransportError {
     /// No connection, or it broke, or nothing came in time.
     #[error("the connection failed")]
     Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The request itself cannot work: a malformed URL, a certificate that does not fit.
+    /// The server sent, but less than has to come.
+    #[error("the server sends too slowly")]
+    Slow(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The request itself cannot work: a malformed URL, a certificate that does not
+    /// fit, a redirect that is not followed.
     #[error("the request cannot be made")]
     Request(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -26,7 +30,7 @@ impl TransportError {
     /// Whether the same request may well work a little later.
     pub fn is_temporary(&self) -> bool {
         match self {
-            TransportError::Connection(_) => true,
+            TransportError::Connection(_) | TransportError::Slow(_) => true,
             TransportError::Status(status) => matches!(status, 408 | 425 | 429 | 500..=599),
             _ => false,
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use avocado_events::{Event, Sink};
 use serde::{Deserialize, Serialize};
 
+use super::rate::{Metered, broken};
 use super::retry::{Retry, ended_early};
 use super::{Client, Error, TargetInfo};
 use crate::digests::Running;
@@ -76,6 +77,10 @@ impl Client {
                         download.restart()?;
                         resumed = false;
                     }
+                    let response = Response {
+                        body: Box::new(Metered::new(response.body, &self.options.limits)),
+                        ..response
+                    };
                     match download.receive(url, response)? {
                         None => continue,
                         Some(error) => error,
@@ -88,7 +93,8 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            if download.done.saturating_sub(before) >= PROGRESS {
+            let slow = matches!(error, TransportError::Slow(_));
+            if !slow && download.done.saturating_sub(before) >= PROGRESS {
                 retry.progress();
             }
             retry.after(url, error)?;
@@ -194,7 +200,7 @@ impl<'a> Download<'a> {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) if self.missing() > 0 => {
-                    return Ok(Some(TransportError::Connection(Box::new(e))));
+                    return Ok(Some(broken(e)));
                 }
                 // Everything came; how the connection ended no longer matters.
                 Err(_) => return Ok(None),

@@ -71,6 +71,12 @@ pub enum Error {
         /// The metadata file.
         file: String,
     },
+    /// In the older layout, metadata is announced without a digest.
+    #[error("no digest ties the metadata of `{role}` to what announces it")]
+    Unbound {
+        /// The role.
+        role: String,
+    },
     /// A role's name is too long to be stored under.
     #[error("the name of the role `{role}` is too long")]
     RoleName {
@@ -117,6 +123,9 @@ pub enum Error {
         #[source]
         source: TransportError,
     },
+    /// The settings of the network cannot be used.
+    #[error("the network settings cannot be used")]
+    Network(#[from] crate::http::NetworkError),
     /// A local file could not be read or written.
     #[error("cannot use a local file")]
     Io(#[from] PathError),

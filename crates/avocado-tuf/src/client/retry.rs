@@ -1,6 +1,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use super::rate::{Metered, broken};
 use super::{Error, Limits};
 use crate::transport::{Transport, TransportError};
 
@@ -58,14 +59,15 @@ pub(crate) fn fetch(
                     return Err(too_long());
                 }
                 let mut bytes = Vec::new();
-                let mut body = response.body.take(limit.saturating_add(1));
+                let body = Metered::new(response.body, limits);
+                let mut body = body.take(limit.saturating_add(1));
                 match body.read_to_end(&mut bytes) {
                     Ok(n) if n as u64 > limit => return Err(too_long()),
                     Ok(n) if response.length.is_some_and(|length| length != n as u64) => {
                         ended_early()
                     }
                     Ok(_) => return Ok(bytes),
-                    Err(e) => TransportError::Connection(Box::new(e)),
+                    Err(e) => broken(e),
                 }
             }
             Err(e) => e,

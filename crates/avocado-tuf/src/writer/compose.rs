@@ -157,7 +157,11 @@ pub(super) fn timestamp(
     key: &SigningKey,
     now: Timestamp,
 ) -> Result<Vec<u8>, WriteError> {
-    let body = json!({ "meta": { "snapshot.json": snapshot } });
+    let body = json!({
+        "meta": { "snapshot.json": snapshot },
+        // A device without a clock learns from it how late it is at least.
+        "x-avocado-issued": seconds(now).to_string(),
+    });
     sign("timestamp", version, TIMESTAMP, body, key, now)
 }
 

@@ -1,8 +1,16 @@
 //! The writer and the client together, through what the crate offers to others.
 
 mod attacks;
+mod clock;
 mod download;
+mod interop;
 mod legacy;
+mod network;
+mod older;
 mod publish;
+mod python;
+mod reset;
+mod sizes;
 mod support;
+mod wire;
 mod workflow;

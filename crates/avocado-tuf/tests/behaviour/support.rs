@@ -194,6 +194,14 @@ impl Forge {
         }
     }
 
+    /// The same, with the delegated role as it is.
+    pub(crate) fn publish_top(&mut self) {
+        for role in ["targets", "snapshot", "timestamp"] {
+            self.bump(role);
+            self.publish(&[role]);
+        }
+    }
+
     pub(crate) fn device(&self) -> Device {
         Device::new(
             &fs::read(self.path("metadata/1.root.json")).unwrap(),

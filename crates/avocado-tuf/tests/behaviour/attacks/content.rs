@@ -25,6 +25,60 @@ pub(super) fn attacks() -> Vec<Attack> {
             &[],
         ),
         attack(
+            "root of another kind",
+            |f| {
+                f.bump("root");
+                f.role("root")["_type"] = json!("targets");
+                f.publish(&["root"]);
+            },
+            |e| unacceptable(e, "root"),
+            &[],
+        ),
+        attack(
+            "snapshot of another kind",
+            |f| {
+                f.role("snapshot")["_type"] = json!("timestamp");
+                upward(f, "snapshot");
+            },
+            |e| unacceptable(e, "snapshot"),
+            &["timestamp"],
+        ),
+        attack(
+            "targets of another kind",
+            |f| {
+                f.role("targets")["_type"] = json!("snapshot");
+                upward(f, "targets");
+            },
+            |e| unacceptable(e, "targets"),
+            &["timestamp", "snapshot"],
+        ),
+        attack(
+            "delegated role of another kind",
+            |f| {
+                f.role("app")["_type"] = json!("app");
+                upward(f, "app");
+            },
+            |e| unacceptable(e, "app"),
+            TOP,
+        ),
+        attack(
+            "bottomless timestamp",
+            |f| fs::write(f.path("metadata/timestamp.json"), vec![b'['; 60_000]).unwrap(),
+            |e| unacceptable(e, "timestamp"),
+            &[],
+        ),
+        attack(
+            "timestamp that is no text",
+            |f| {
+                let mut bytes = f.bytes("timestamp");
+                let at = bytes.iter().position(|b| *b == b'o').unwrap();
+                bytes[at] = 0xff;
+                fs::write(f.path("metadata/timestamp.json"), bytes).unwrap();
+            },
+            |e| unacceptable(e, "timestamp"),
+            &[],
+        ),
+        attack(
             "another specification",
             |f| {
                 f.role("timestamp")["spec_version"] = json!("2.0.0");
@@ -148,6 +202,69 @@ pub(super) fn attacks() -> Vec<Attack> {
             },
             |e| matches!(e, Error::TooLong { limit: 65536, .. }),
             &[],
+        ),
+        attack(
+            "endless root",
+            |f| fs::write(f.path("metadata/2.root.json"), vec![b' '; (1 << 20) + 1]).unwrap(),
+            |e| matches!(e, Error::TooLong { limit, .. } if *limit == 1 << 20),
+            &[],
+        ),
+        attack(
+            "endless snapshot of unannounced length",
+            |f| {
+                f.bump("snapshot");
+                f.publish(&["snapshot"]);
+                f.role("timestamp")["meta"]["snapshot.json"] = json!({"version": 3});
+                upward(f, "timestamp");
+                fs::write(
+                    f.path("metadata/3.snapshot.json"),
+                    vec![b' '; (4 << 20) + 1],
+                )
+                .unwrap();
+            },
+            |e| matches!(e, Error::TooLong { limit, .. } if *limit == 4 << 20),
+            &["timestamp"],
+        ),
+        attack(
+            "endless targets of unannounced length",
+            |f| {
+                f.role("snapshot")["meta"]["targets.json"] = json!({"version": 3});
+                upward(f, "snapshot");
+                fs::write(
+                    f.path("metadata/3.targets.json"),
+                    vec![b' '; (10 << 20) + 1],
+                )
+                .unwrap();
+            },
+            |e| matches!(e, Error::TooLong { limit, .. } if *limit == 10 << 20),
+            &["timestamp", "snapshot"],
+        ),
+        attack(
+            "announced length beyond the bound",
+            |f| {
+                upward(f, "snapshot");
+                f.role("timestamp")["meta"]["snapshot.json"]["length"] = json!(u64::MAX);
+                upward(f, "timestamp");
+                fs::write(
+                    f.path("metadata/3.snapshot.json"),
+                    vec![b' '; (4 << 20) + 1],
+                )
+                .unwrap();
+            },
+            |e| matches!(e, Error::TooLong { limit, .. } if *limit == 4 << 20),
+            &["timestamp"],
+        ),
+        attack(
+            "targets that are not the announced ones",
+            |f| {
+                upward(f, "targets");
+                // Well signed, and never meant to be seen together.
+                f.role("targets")["expires"] = json!("2026-06-02T00:00:00Z");
+                let other = f.bytes("targets");
+                fs::write(f.path("metadata/3.targets.json"), other).unwrap();
+            },
+            |e| matches!(e, Error::Announced { role } if role == "targets"),
+            &["timestamp", "snapshot"],
         ),
         // Missing files.
         attack(

@@ -6,7 +6,19 @@ use avocado_tuf::Error;
 use serde_json::json;
 
 use super::{Attack, TOP, attack, upward};
-use crate::support::PAST;
+use crate::support::{Forge, PAST};
+
+/// Publishes version 3 of the role under the name and the announcement of version 4.
+fn other_version(f: &mut Forge, role: &str) {
+    upward(f, role);
+    f.role("snapshot")["meta"][format!("{role}.json")] = json!({"version": 4});
+    fs::copy(
+        f.path(&format!("metadata/3.{role}.json")),
+        f.path(&format!("metadata/4.{role}.json")),
+    )
+    .unwrap();
+    upward(f, "snapshot");
+}
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![
@@ -118,6 +130,27 @@ pub(super) fn attacks() -> Vec<Attack> {
             },
             |e| matches!(e, Error::Version { role, expected: 2, found: 3 } if role == "root"),
             &[],
+        ),
+        attack(
+            "root that repeats its version",
+            |f| {
+                let bytes = f.bytes("root");
+                fs::write(f.path("metadata/2.root.json"), bytes).unwrap();
+            },
+            |e| matches!(e, Error::Version { role, expected: 2, found: 1 } if role == "root"),
+            &[],
+        ),
+        attack(
+            "targets of another version than announced",
+            |f| other_version(f, "targets"),
+            |e| matches!(e, Error::Version { role, expected: 4, found: 3 } if role == "targets"),
+            &["timestamp", "snapshot"],
+        ),
+        attack(
+            "delegated role of another version than announced",
+            |f| other_version(f, "app"),
+            |e| matches!(e, Error::Version { role, expected: 4, found: 3 } if role == "app"),
+            TOP,
         ),
         attack(
             "snapshot of another version than announced",

@@ -1,0 +1,49 @@
+//! The newest trusted time: a clock for devices whose own begins anew with each start.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Client, Error};
+use crate::metadata;
+
+/// By how much the time has to have moved on to be written down again: refreshing often should
+/// not wear the disk.
+const GRAIN: SignedDuration = SignedDuration::from_hours(1);
+
+impl Client {
+    /// The later of the time that the caller gave and the newest trusted time.
+    pub(super) fn judging_time(&self) -> Result<Timestamp, Error> {
+        let given = self.options.start_time;
+        Ok(self.recorded()?.map_or(given, |time| time.max(given)))
+    }
+
+    /// Remembers that it is at least as late as the time by which everything was found fresh, and
+    /// as the time at which the publisher says that the timestamp was made.
+    pub(super) fn remember(&self, timestamp: &metadata::Timestamp) -> Result<(), Error> {
+        let issued = timestamp.issued().filter(|time| *time <= timestamp.expires);
+        let newest = issued.map_or(self.now, |time| time.max(self.now));
+        match self.recorded()? {
+            Some(recorded) if newest.duration_since(recorded) < GRAIN => Ok(()),
+            _ => self
+                .store
+                .write_clock(&format!("{newest} {}\n", self.witness())),
+        }
+    }
+
+    /// The newest trusted time, if there is one that was learnt under the present keys.
+    fn recorded(&self) -> Result<Option<Timestamp>, Error> {
+        let bytes = self.store.clock()?.unwrap_or_default();
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let parts = text.trim_end().split_once(' ');
+        Ok(parts.and_then(|(time, witness)| {
+            let time = time.parse().ok()?;
+            (witness == self.witness()).then_some(time)
+        }))
+    }
+
+    /// Names the keys that a time was learnt from. As with versions, keys that are replaced take
+    /// with them what they said: a stolen key cannot put a device into the future for good.
+    fn witness(&self) -> String {
+        let role = &self.root.roles.timestamp;
+        self.root.authority(role).fingerprint().to_string()
+    }
+}
