@@ -67,6 +67,12 @@ fn unlock(project: &Project) -> Result<bool> {
 /// asked for it by its file.
 fn src_dir(session: &Session, args: &CleanArgs, config: &Path) -> Result<PathBuf> {
     let dir = match &args.dir {
+        Some(dir) if !dir.is_dir() => {
+            return Err(Failure::new(format!(
+                "{} is not a directory",
+                dir.display()
+            )));
+        }
         Some(dir) => dir.clone(),
         None => session.environment.current_dir()?,
     };

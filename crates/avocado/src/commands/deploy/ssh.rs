@@ -146,6 +146,12 @@ impl Ssh<'_> {
             Some(OWN_FAILURE) => Failure::new(format!("cannot reach {device} over ssh"))
                 .hint("check that the device is on and that its ssh server runs"),
             Some(NOT_FOUND) => Failure::new(format!("{device} has no avocadoctl")),
+            Some(_) if has("needed signatures") => {
+                Failure::new(format!("{device} does not trust this signing key")).hint(
+                    "the device trusts the key that its own image was built with: name that key \
+                     in `runtimes.<name>.signing.key`, or provision the device with this project",
+                )
+            }
             Some(_) => Failure::new(format!("{device} refused the runtime")),
             None => Failure::new("ssh was ended by a signal"),
         };
@@ -218,6 +224,11 @@ mod tests {
                 Some(1),
                 "error: the signature is wrong",
                 "root@dev:2222 refused the runtime",
+            ),
+            (
+                Some(1),
+                "  caused by: it has 0 of 1 needed signatures",
+                "root@dev:2222 does not trust this signing key",
             ),
             (None, "", "ssh was ended by a signal"),
         ] {
