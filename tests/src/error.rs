@@ -95,6 +95,9 @@ pub enum Error {
         #[source]
         source: Box<ureq::Error>,
     },
+    /// A repository for a test could not be made.
+    #[error("the repository of a test cannot be made")]
+    Publish(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The sample feed's server did not start.
     #[error("the feed cannot be served")]
     Serve(#[source] avocado_serve::Error),

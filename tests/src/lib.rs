@@ -1,5 +1,7 @@
 //! The harness of the system tests, and of everything else that wants the real thing: the built
-//! programs, the sample feed over HTTP, and a device with systemd as its PID 1.
+//! programs, the sample feed over HTTP, and a device with systemd as its PID 1. And what is enough
+//! for less: the device's program over a store of its own, a repository without a build, and what
+//! the kernel counts of a process.
 //!
 //! Whatever is started here ends with its owner: on drop, on Ctrl-C ([`cleanup`]), and after a
 //! SIGKILL at the next start ([`claim::reap`]).
@@ -15,6 +17,7 @@
 //! # Ok::<(), avocado_testbed::Error>(())
 //! ```
 
+pub mod agent;
 mod cgroup;
 pub mod claim;
 pub mod cleanup;
@@ -22,10 +25,12 @@ pub mod device;
 mod error;
 pub mod feed;
 pub mod host;
+pub mod kernel;
 pub mod keys;
 mod loops;
 pub mod network;
 pub mod project;
+pub mod published;
 pub mod tools;
 mod wait;
 

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use toml::{Table, Value};
 
@@ -80,6 +81,18 @@ pub struct Config {
     /// Whether repositories of the older layout (see [`avocado_tuf::client`]) are accepted as
     /// they are. Key `avocado.update.legacy_repositories`.
     pub legacy_repositories: bool,
+    /// A file with the certificates, in PEM, of the CAs that the servers of repositories must have
+    /// theirs from, in the place of the public CAs. Key `avocado.update.ca_file`.
+    pub ca_file: Option<PathBuf>,
+    /// The HTTP proxy to go through, `http://[user:password@]host[:port]`. Key
+    /// `avocado.update.proxy`.
+    pub proxy: Option<String>,
+    /// The hosts that are reached without the proxy: `host`, or `.domain` for all below it. Key
+    /// `avocado.update.no_proxy`, a list.
+    pub no_proxy: Vec<String>,
+    /// How long a command that an extension asks for may run before it is killed. Key
+    /// `avocado.ext.hook_timeout`, in seconds.
+    pub hook_timeout: Duration,
 }
 
 impl Default for Config {
@@ -92,6 +105,10 @@ impl Default for Config {
             stream_os_to_partition: false,
             activate_on_add: false,
             legacy_repositories: true,
+            ca_file: None,
+            proxy: None,
+            no_proxy: Vec::new(),
+            hook_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -128,17 +145,9 @@ impl Config {
         let get = |key| Entry::find(&table, key);
         let both = get("avocado.ext.mutable")?.mutable()?;
         Ok(Config {
-            base: match get("avocado.runtimes_dir")?.text("an absolute path")? {
-                Some(path) if path.starts_with('/') => path.into(),
-                Some(path) => {
-                    return Err(ConfigError::Value {
-                        key: "avocado.runtimes_dir",
-                        found: format!("{path:?}"),
-                        expected: "an absolute path",
-                    });
-                }
-                None => defaults.base,
-            },
+            base: get("avocado.runtimes_dir")?
+                .path()?
+                .unwrap_or(defaults.base),
             socket: get("avocado.socket")?
                 .text("an address")?
                 .unwrap_or(defaults.socket),
@@ -159,6 +168,12 @@ impl Config {
             legacy_repositories: get("avocado.update.legacy_repositories")?
                 .boolean()?
                 .unwrap_or(defaults.legacy_repositories),
+            ca_file: get("avocado.update.ca_file")?.path()?,
+            proxy: get("avocado.update.proxy")?.text("the URL of a proxy")?,
+            no_proxy: get("avocado.update.no_proxy")?.texts()?,
+            hook_timeout: get("avocado.ext.hook_timeout")?
+                .seconds()?
+                .unwrap_or(defaults.hook_timeout),
         })
     }
 }
@@ -203,6 +218,34 @@ impl<'a> Entry<'a> {
             .map(|v| match v.as_str() {
                 Some(text) if !text.is_empty() => Ok(text.to_owned()),
                 _ => Err(self.wrong(v, expected)),
+            })
+            .transpose()
+    }
+
+    fn path(&self) -> Result<Option<PathBuf>, ConfigError> {
+        const EXPECTED: &str = "an absolute path";
+        match (self.text(EXPECTED)?, self.value) {
+            (Some(path), Some(value)) if !path.starts_with('/') => Err(self.wrong(value, EXPECTED)),
+            (path, _) => Ok(path.map(PathBuf::from)),
+        }
+    }
+
+    fn texts(&self) -> Result<Vec<String>, ConfigError> {
+        let Some(value) = self.value else {
+            return Ok(Vec::new());
+        };
+        let texts = value.as_array().and_then(|all| {
+            let texts = all.iter().map(|v| v.as_str().map(str::to_owned));
+            texts.collect::<Option<_>>()
+        });
+        texts.ok_or_else(|| self.wrong(value, "a list of texts"))
+    }
+
+    fn seconds(&self) -> Result<Option<Duration>, ConfigError> {
+        self.value
+            .map(|value| match value.as_integer() {
+                Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds.unsigned_abs())),
+                _ => Err(self.wrong(value, "a number of seconds, from 1 to 86400")),
             })
             .transpose()
     }
@@ -256,10 +299,14 @@ mod tests {
             dir = "/data/images"
             mutable = "yes"
             confext_mutable = "no"
+            hook_timeout = 5
             [avocado.update]
             stream_os_to_partition = true
             activate_on_add = true
             legacy_repositories = false
+            ca_file = "/etc/avocado/ca.pem"
+            proxy = "http://proxy:3128"
+            no_proxy = ["desk.local", ".internal"]
         "#;
         let expected = Config {
             base: "/data".into(),
@@ -269,6 +316,10 @@ mod tests {
             stream_os_to_partition: true,
             activate_on_add: true,
             legacy_repositories: false,
+            ca_file: Some("/etc/avocado/ca.pem".into()),
+            proxy: Some("http://proxy:3128".to_owned()),
+            no_proxy: vec!["desk.local".to_owned(), ".internal".to_owned()],
+            hook_timeout: Duration::from_secs(5),
         };
         assert_eq!(Config::parse(text).unwrap(), expected);
     }
@@ -289,6 +340,12 @@ mod tests {
                 "avocado.update.activate_on_add",
             ),
             ("avocado.ext = 1", "avocado.ext.mutable"),
+            ("avocado.update.ca_file = 'ca'", "avocado.update.ca_file"),
+            ("avocado.update.no_proxy = 'x'", "avocado.update.no_proxy"),
+            ("avocado.update.no_proxy = [1]", "avocado.update.no_proxy"),
+            ("avocado.ext.hook_timeout = 0", "avocado.ext.hook_timeout"),
+            ("avocado.ext.hook_timeout = -1", "avocado.ext.hook_timeout"),
+            ("avocado.ext.hook_timeout = '1'", "avocado.ext.hook_timeout"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{text}: {error}");

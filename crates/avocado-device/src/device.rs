@@ -1,25 +1,50 @@
 use std::cmp::Reverse;
-use std::path::Path;
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Manifest, RuntimeId};
 
 use crate::merge::state::Image;
 use crate::merge::{How, Merge, Set};
-use crate::stage::{self, AddRequest};
 use crate::status::{self, Status};
-use crate::store::files::{self, Lock};
+use crate::store::history::History;
+use crate::store::lock::{self, Lock};
+use crate::store::pins::Pins;
 use crate::store::pool::{Pool, Wanted};
-use crate::store::{Runtimes, check};
-use crate::{Config, Error, Paths, Reason};
+use crate::store::{Cache, Found, Runtimes, check};
+use crate::{Cancel, Config, Error, Paths, Reason};
 
 /// A runtime of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RuntimeEntry {
     /// Its manifest.
     pub manifest: Manifest,
     /// Whether it is the active one.
     pub active: bool,
+    /// Whether it was active before the active one: [`Device::rollback`] goes back to it.
+    pub previous: bool,
+    /// Whether it must not be removed: [`Device::pin`].
+    pub pinned: bool,
+}
+
+/// The runtimes of the device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The active one first, then the one built last.
+    pub runtimes: Vec<RuntimeEntry>,
+    /// What lies among the runtimes and cannot be used, by name.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A runtime that is damaged. Adding it again repairs it, and it can be removed by its full name.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Unreadable {
+    /// The name of its directory: the id, if it is one.
+    pub id: String,
+    /// What is wrong with it, in words.
+    pub why: String,
 }
 
 /// A device: the store, and what is merged from it.
@@ -30,18 +55,23 @@ pub struct RuntimeEntry {
 pub struct Device {
     config: Config,
     paths: Paths,
+    manifests: Cache,
 }
 
 impl Device {
     /// The device on which this program runs.
     pub fn new(config: Config) -> Self {
         let paths = Paths::new(&config.base);
-        Device { config, paths }
+        Device::with_paths(config, paths)
     }
 
     /// A device with other paths than the usual ones. `paths.base` counts, not `config.base`.
     pub fn with_paths(config: Config, paths: Paths) -> Self {
-        Device { config, paths }
+        Device {
+            config,
+            paths,
+            manifests: Cache::default(),
+        }
     }
 
     /// The configuration.
@@ -54,45 +84,66 @@ impl Device {
         &self.paths
     }
 
-    /// Every runtime: the active one first, then the one built last.
+    /// Every runtime: the active one first, then the one built last. [`Device::listing`] has those
+    /// as well that cannot be used.
     ///
     /// # Errors
     /// When the store cannot be read. An `active` that leads nowhere is not one: no runtime is
     /// active then.
     pub fn list(&self) -> Result<Vec<RuntimeEntry>, Error> {
+        Ok(self.listing()?.runtimes)
+    }
+
+    /// Every runtime, and what lies among them and cannot be used.
+    ///
+    /// # Errors
+    /// As [`Device::list`].
+    pub fn listing(&self) -> Result<Listing, Error> {
         let runtimes = self.runtimes();
-        let active = runtimes.active_id().ok().flatten();
-        let all = runtimes.all().map_err(Error::Store)?.into_iter();
-        let mut entries: Vec<_> = all.map(|m| entry(m, active.as_ref())).collect();
-        entries.sort_by_cached_key(|e| {
+        let view = View::new(self);
+        let everything = runtimes.everything().map_err(Error::Store)?;
+        let mut listing = Listing {
+            runtimes: Vec::with_capacity(everything.len()),
+            ..Listing::default()
+        };
+        for found in everything {
+            match found {
+                Found::Whole(manifest) => listing.runtimes.push(view.entry(&manifest)),
+                Found::Unreadable(id, reason) => listing.unreadable.push(Unreadable {
+                    id,
+                    why: chain(&reason),
+                }),
+            }
+        }
+        listing.runtimes.sort_by_cached_key(|e| {
             let built = built_at(&e.manifest);
             (!e.active, Reverse(built), e.manifest.id.clone())
         });
-        Ok(entries)
+        Ok(listing)
     }
 
     /// A runtime by its id or the beginning of it, or the active one.
     ///
     /// # Errors
     /// [`Error::RuntimeNotFound`], [`Error::AmbiguousRuntimeId`], or [`Error::Store`] when the
-    /// store cannot be read or `active` leads nowhere.
+    /// store or the runtime cannot be read, or `active` leads nowhere.
     pub fn inspect(&self, id: Option<&str>) -> Result<RuntimeEntry, Error> {
         let runtimes = self.runtimes();
-        match id {
-            Some(id) => {
-                let active = runtimes.active_id().ok().flatten();
-                Ok(entry(runtimes.resolve(id)?, active.as_ref()))
-            }
+        let manifest = match id {
+            Some(id) => runtimes.resolve(id)?,
             None => match runtimes.active().map_err(Error::Store)? {
-                Some(manifest) => Ok(RuntimeEntry {
-                    manifest,
-                    active: true,
-                }),
-                None => Err(Error::RuntimeNotFound {
-                    id: "active".to_owned(),
-                }),
+                Some(manifest) => manifest.into(),
+                None => {
+                    return Err(Error::RuntimeNotFound {
+                        id: "active".to_owned(),
+                    });
+                }
             },
-        }
+        };
+        let mut entry = View::new(self).entry(&manifest);
+        // Another one may have become active since, and this is the answer to that question.
+        entry.active |= id.is_none();
+        Ok(entry)
     }
 
     /// What runs on the device.
@@ -106,52 +157,12 @@ impl Device {
             extensions: status::extensions(&self.paths, &self.config, active.as_ref())
                 .map_err(Error::Store)?,
             os_build_id: status::os_build_id(&self.paths),
-            runtime: active.map(|manifest| RuntimeEntry {
-                manifest,
-                active: true,
+            runtime: active.map(|manifest| {
+                let mut entry = self.entry(&manifest);
+                entry.active = true;
+                entry
             }),
         })
-    }
-
-    /// Downloads a runtime from a TUF repository, and stages it. Adding what is there already is
-    /// a success.
-    ///
-    /// # Errors
-    /// [`Error::NoTrustAnchor`], [`Error::Staging`], and those of [`Device::activate`] where the
-    /// configuration lets adding activate.
-    pub fn add_from_url(
-        &self,
-        request: &AddRequest,
-        sink: &dyn Sink,
-    ) -> Result<RuntimeEntry, Error> {
-        let lock = self.lock(sink).map_err(Error::Staging)?;
-        let relax = self.config.legacy_repositories;
-        let manifest = stage::from_url(&self.paths.base, request, relax, sink)?;
-        self.added(manifest, &lock, sink)
-    }
-
-    /// Stages the runtime that a manifest file describes. Its images are in the pool already.
-    ///
-    /// # Errors
-    /// [`Error::Staging`], and those of [`Device::activate`] where the configuration lets adding
-    /// activate.
-    pub fn add_from_manifest(&self, path: &Path, sink: &dyn Sink) -> Result<RuntimeEntry, Error> {
-        let lock = self.lock(sink).map_err(Error::Staging)?;
-        let manifest = stage::from_manifest(&self.paths.base, path, sink)?;
-        self.added(manifest, &lock, sink)
-    }
-
-    fn added(
-        &self,
-        manifest: Manifest,
-        lock: &Lock,
-        sink: &dyn Sink,
-    ) -> Result<RuntimeEntry, Error> {
-        if self.config.activate_on_add {
-            return self.activate_locked(manifest, lock, sink);
-        }
-        let active = self.runtimes().active_id().ok().flatten();
-        Ok(entry(manifest, active.as_ref()))
     }
 
     /// Makes a runtime the active one and merges its extensions. If they cannot be merged, the
@@ -163,12 +174,23 @@ impl Device {
     pub fn activate(&self, id: &str, sink: &dyn Sink) -> Result<RuntimeEntry, Error> {
         let lock = self.lock(sink).map_err(Error::Store)?;
         let manifest = self.runtimes().resolve(id)?;
-        self.activate_locked(manifest, &lock, sink)
+        self.activate_locked(&manifest, &lock, sink)
     }
 
-    fn activate_locked(
+    /// Activates the runtime that was active before the active one, and still exists.
+    ///
+    /// # Errors
+    /// [`Error::NoPreviousRuntime`], and [`Error::Update`] as in [`Device::activate`].
+    pub fn rollback(&self, sink: &dyn Sink) -> Result<RuntimeEntry, Error> {
+        let lock = self.lock(sink).map_err(Error::Store)?;
+        let previous = self.previous().ok_or(Error::NoPreviousRuntime)?;
+        let manifest = self.runtimes().read(&previous).map_err(Error::Store)?;
+        self.activate_locked(&manifest, &lock, sink)
+    }
+
+    pub(crate) fn activate_locked(
         &self,
-        manifest: Manifest,
+        manifest: &Manifest,
         _lock: &Lock,
         sink: &dyn Sink,
     ) -> Result<RuntimeEntry, Error> {
@@ -181,12 +203,16 @@ impl Device {
             back_to: back_to.clone(),
             source: Box::new(source),
         };
-        let set = self.set(Some(&manifest)).map_err(|e| failed(&before, e))?;
-        self.check_os(&manifest).map_err(|e| failed(&before, e))?;
+        let set = self.set(Some(manifest)).map_err(|e| failed(&before, e))?;
+        self.check_os(manifest).map_err(|e| failed(&before, e))?;
         let how = if before.as_ref() == Some(&id) {
+            runtimes.settle().map_err(|e| failed(&before, e))?;
             How::IfNeeded
         } else {
-            runtimes.activate(&id).map_err(|e| failed(&before, e))?;
+            History::load(&self.paths.base)
+                .enter(before.as_ref(), &id)
+                .and_then(|()| runtimes.activate(&id))
+                .map_err(|e| failed(&before, e))?;
             How::Anew
         };
         if let Err(error) = self.merger(sink).merge(&set, how) {
@@ -200,25 +226,7 @@ impl Device {
             return Err(failed(&before, Reason::Merge(Box::new(error))));
         }
         sink.emit(Event::info(format!("runtime {id} is active")));
-        Ok(RuntimeEntry {
-            manifest,
-            active: true,
-        })
-    }
-
-    /// Removes a runtime. The images stay in the pool: others may use them.
-    ///
-    /// # Errors
-    /// [`Error::RuntimeNotFound`], [`Error::AmbiguousRuntimeId`],
-    /// [`Error::RemoveActiveRuntime`], or [`Error::Store`].
-    pub fn remove(&self, id: &str, sink: &dyn Sink) -> Result<(), Error> {
-        let _lock = self.lock(sink).map_err(Error::Store)?;
-        let runtimes = self.runtimes();
-        let manifest = runtimes.resolve(id)?;
-        if runtimes.active_id().map_err(Error::Store)? == Some(manifest.id.clone()) {
-            return Err(Error::RemoveActiveRuntime);
-        }
-        runtimes.remove(&manifest.id).map_err(Error::Store)
+        Ok(self.entry(manifest))
     }
 
     /// Merges the extensions of the active runtime, unless that is done already. Without an
@@ -286,39 +294,92 @@ impl Device {
     }
 
     fn check_os(&self, manifest: &Manifest) -> Result<(), Reason> {
-        let bundle = manifest.os_bundle.as_ref();
-        let needed = bundle.and_then(|b| b.os_build_id.clone());
-        match (needed, status::os_build_id(&self.paths)) {
-            (Some(needed), Some(running)) if needed != running => {
-                Err(Reason::OtherOs { needed, running })
-            }
-            _ => Ok(()),
+        match self.other_os(manifest) {
+            Some((needed, running)) => Err(Reason::OtherOs { needed, running }),
+            None => Ok(()),
         }
     }
 
-    fn runtimes(&self) -> Runtimes {
-        Runtimes::new(&self.paths.base)
+    /// The build of the operating system that a runtime needs and the one that runs, where they
+    /// differ.
+    pub(crate) fn other_os(&self, manifest: &Manifest) -> Option<(String, String)> {
+        let needed = manifest.os_bundle.as_ref()?.os_build_id.clone()?;
+        let running = status::os_build_id(&self.paths)?;
+        (needed != running).then_some((needed, running))
+    }
+
+    /// The runtime that was active before the active one, and still exists.
+    pub(crate) fn previous(&self) -> Option<RuntimeId> {
+        let runtimes = self.runtimes();
+        let active = runtimes.active_id().ok().flatten();
+        let history = History::load(&self.paths.base);
+        let mut before = history.before(active.as_ref()).into_iter();
+        before.find(|id| runtimes.exists(id)).cloned()
+    }
+
+    pub(crate) fn runtimes(&self) -> Runtimes {
+        Runtimes::new(&self.paths.base, self.manifests.clone())
+    }
+
+    pub(crate) fn entry(&self, manifest: &Manifest) -> RuntimeEntry {
+        View::new(self).entry(manifest)
     }
 
     fn merger<'a>(&'a self, sink: &'a dyn Sink) -> Merge<'a> {
         Merge::new(&self.paths, &self.config, sink)
     }
 
-    fn lock(&self, sink: &dyn Sink) -> Result<Lock, Reason> {
-        files::lock(&self.paths.base, || {
+    pub(crate) fn lock(&self, sink: &dyn Sink) -> Result<Lock, Reason> {
+        self.lock_unless(&Cancel::new(), sink)
+    }
+
+    pub(crate) fn lock_unless(&self, cancel: &Cancel, sink: &dyn Sink) -> Result<Lock, Reason> {
+        lock::store(&self.paths.base, cancel, || {
             sink.emit(Event::info("waiting for another operation on this device"));
         })
     }
 }
 
-fn entry(manifest: Manifest, active: Option<&RuntimeId>) -> RuntimeEntry {
-    RuntimeEntry {
-        active: active == Some(&manifest.id),
-        manifest,
+/// What is said about a runtime besides its manifest.
+struct View {
+    active: Option<RuntimeId>,
+    previous: Option<RuntimeId>,
+    pins: Pins,
+}
+
+impl View {
+    fn new(device: &Device) -> Self {
+        View {
+            active: device.runtimes().active_id().ok().flatten(),
+            previous: device.previous(),
+            pins: Pins::load(&device.paths.base).unwrap_or_default(),
+        }
+    }
+
+    fn entry(&self, manifest: &Manifest) -> RuntimeEntry {
+        let id = Some(&manifest.id);
+        RuntimeEntry {
+            active: self.active.as_ref() == id,
+            previous: self.previous.as_ref() == id,
+            pinned: self.pins.contains(&manifest.id),
+            manifest: manifest.clone(),
+        }
     }
 }
 
+/// An error and what caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// When a runtime was built; one that does not say is older than all others.
-fn built_at(manifest: &Manifest) -> Option<jiff::Timestamp> {
+pub(crate) fn built_at(manifest: &Manifest) -> Option<jiff::Timestamp> {
     manifest.built_at.parse().ok()
 }

@@ -27,6 +27,15 @@ pub enum Error {
     /// The active runtime cannot be removed.
     #[error("the active runtime cannot be removed: activate another one first")]
     RemoveActiveRuntime,
+    /// A runtime that is pinned cannot be removed.
+    #[error("runtime {id} is pinned and cannot be removed: unpin it first")]
+    RemovePinnedRuntime {
+        /// The runtime.
+        id: RuntimeId,
+    },
+    /// There is no runtime to go back to.
+    #[error("there is no runtime to go back to: no other one was active before, or it was removed")]
+    NoPreviousRuntime,
     /// The device has no root of trust to check a repository against.
     #[error("this device has no trust anchor: {} cannot be read", path.display())]
     NoTrustAnchor {
@@ -233,9 +242,46 @@ pub enum Reason {
         /// The build that runs.
         running: String,
     },
+    /// Somebody asked for the work to stop. What was downloaded so far is kept, and the same work
+    /// goes on from there.
+    #[error("it was cancelled")]
+    Cancelled,
+    /// A program did not end in time, and was ended.
+    #[error("{command} did not end within {seconds} seconds and was killed{}", if said.is_empty() {
+        String::new()
+    } else {
+        format!(": {said}")
+    })]
+    Timeout {
+        /// The program and its arguments.
+        command: String,
+        /// The time that it had, in seconds.
+        seconds: u64,
+        /// The last lines that it printed.
+        said: String,
+    },
+    /// A command that an extension wants to be run after the merge failed.
+    #[error("a command of the extension {extension} failed")]
+    Hook {
+        /// The extension, with its version.
+        extension: String,
+        /// How.
+        #[source]
+        source: Box<Reason>,
+    },
     /// The merge failed; what was merged before is merged still, or not.
     #[error("merging failed")]
     Merge(#[source] Box<Error>),
+}
+
+impl Error {
+    /// Whether it is that somebody asked for the work to stop ([`crate::Cancel`]).
+    pub fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            Error::Staging(Reason::Cancelled) | Error::Store(Reason::Cancelled)
+        )
+    }
 }
 
 impl Reason {

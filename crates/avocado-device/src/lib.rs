@@ -2,10 +2,16 @@
 //!
 //! [`Device`] is the one entry: the varlink service and the command line call the same functions.
 //! The store is a small database on a file system (see `store`): what is in it is whole and
-//! verified, changes are made under one lock, and `active` moves by one rename. Merging (see
-//! `merge`) leaves the work on `/usr`, `/opt` and `/etc` to systemd.
+//! verified, and `active` moves by one rename. Whatever changes it does so under one lock, which
+//! is held for short; who downloads holds another one, so that everything else works meanwhile.
+//! Every state in which a crash can leave the store is one that the tests have seen (see `crash`).
+//! Merging (see `merge`) leaves the work on `/usr`, `/opt` and `/etc` to systemd, and shows its
+//! result at once.
 
+mod cancel;
 mod config;
+#[cfg(test)]
+mod crash;
 mod device;
 mod error;
 mod merge;
@@ -14,10 +20,14 @@ mod stage;
 mod status;
 mod store;
 mod tool;
+mod upkeep;
 
+pub use avocado_tuf::Forget;
+pub use cancel::Cancel;
 pub use config::{Config, ConfigError, Mutable};
-pub use device::{Device, RuntimeEntry};
+pub use device::{Device, Listing, RuntimeEntry, Unreadable};
 pub use error::{Error, Reason};
 pub use paths::{Paths, Tools};
-pub use stage::AddRequest;
+pub use stage::{AddRequest, Plan, PlannedImage, Source};
 pub use status::{ExtensionStatus, Status};
+pub use upkeep::{Problem, PruneOptions, Pruned, PrunedImage, PrunedRuntime, Verification};

@@ -2,151 +2,21 @@
 #![allow(missing_docs)]
 
 mod common;
+#[path = "common/world.rs"]
+mod world;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use avocado_device::{AddRequest, Device, Error, Reason, RuntimeEntry};
+use avocado_device::{AddRequest, Error, Reason};
 use avocado_events::{Silent, Status, Unit};
-use avocado_manifest::{Digest, Extension, ImageId, Manifest};
+use avocado_manifest::{Digest, Extension, Manifest};
 use avocado_serve::{Fault, Options, Outcome, Rule, Server};
 use avocado_tuf::SigningKey;
-use avocado_tuf::writer::{Publication, Target, publish, root};
+use avocado_tuf::writer::root;
 use common::*;
-use jiff::{Span, Timestamp};
-
-/// A publisher with its server, and a device that trusts it.
-struct World {
-    dir: tempfile::TempDir,
-    key: SigningKey,
-    server: Server,
-    device: Device,
-    now: Timestamp,
-}
-
-const TOKEN: &str = "a secret";
-
-impl World {
-    fn new() -> Self {
-        World::start(|_| {})
-    }
-
-    fn start(change: impl FnOnce(&mut Options)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("repository")).unwrap();
-        let mut options = Options::new(dir.path().join("repository"));
-        options.token = Some(TOKEN.to_owned());
-        change(&mut options);
-        let server = Server::start(options);
-        let key = SigningKey::from_seed(&[7; 32]).unwrap();
-        let now = Timestamp::now();
-        let device = private_device(dir.path());
-        let metadata = device.paths().base.join("metadata");
-        fs::create_dir_all(&metadata).unwrap();
-        fs::write(metadata.join("root.json"), root(&key, now).unwrap()).unwrap();
-        World {
-            server: server.unwrap(),
-            key,
-            device,
-            now,
-            dir,
-        }
-    }
-
-    /// Publishes files under names that may lie about them.
-    fn publish_as(&self, files: &[(String, &[u8])]) {
-        let sources = self.dir.path().join("sources");
-        fs::create_dir_all(&sources).unwrap();
-        let paths: Vec<PathBuf> = files
-            .iter()
-            .map(|(_, bytes)| {
-                let path = sources.join(Digest::of(bytes).to_string());
-                let _ = fs::remove_file(&path);
-                fs::write(&path, bytes).unwrap();
-                path
-            })
-            .collect();
-        let targets: Vec<_> = files
-            .iter()
-            .zip(&paths)
-            .map(|((name, bytes), source)| Target {
-                name: name.clone(),
-                source,
-                digest: Digest::of(bytes),
-                length: bytes.len() as u64,
-            })
-            .collect();
-        publish(&Publication {
-            directory: &self.dir.path().join("repository"),
-            key: &self.key,
-            role: "runtime-dev",
-            targets: &targets,
-            now: self.now,
-        })
-        .unwrap();
-    }
-
-    fn publish(&self, manifest: &Manifest, images: &[&[u8]]) {
-        let mut files = vec![("manifest.json".to_owned(), manifest.to_json())];
-        for image in images {
-            files.push((raw(image), image.to_vec()));
-        }
-        let files: Vec<_> = files
-            .iter()
-            .map(|(n, b)| (n.clone(), b.as_slice()))
-            .collect();
-        self.publish_as(&files);
-    }
-
-    fn request(&self) -> AddRequest {
-        AddRequest {
-            url: self.server.url(),
-            auth_token: Some(TOKEN.to_owned()),
-            artifacts_url: None,
-            now: self.now,
-        }
-    }
-
-    fn add(&self) -> Result<RuntimeEntry, Error> {
-        self.device.add_from_url(&self.request(), &Silent)
-    }
-
-    fn refused(&self) -> Reason {
-        let before = self.visible();
-        let error = self.add().unwrap_err();
-        assert_eq!(self.visible(), before, "{error}");
-        match error {
-            Error::Staging(reason) => reason,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// What of the store runtimes are made of.
-    fn visible(&self) -> Vec<String> {
-        let base = self.base();
-        let mut all = Vec::new();
-        for part in ["runtimes", "images"] {
-            if base.join(part).exists() {
-                all.extend(tree(&base.join(part)));
-            }
-        }
-        all
-    }
-
-    fn base(&self) -> &Path {
-        &self.device.paths().base
-    }
-
-    fn requests_for(&self, file: &str) -> usize {
-        let all = self.server.requests();
-        all.iter().filter(|r| r.path.ends_with(file)).count()
-    }
-}
-
-fn raw(bytes: &[u8]) -> String {
-    ImageId::from_digest(Digest::of(bytes)).file_name()
-}
+use jiff::Span;
+use world::*;
 
 fn one(extensions: Vec<Extension>) -> Manifest {
     runtime("1", "2026-01-01T00:00:00Z", extensions)

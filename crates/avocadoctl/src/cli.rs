@@ -1,4 +1,5 @@
-//! The arguments.
+//! The arguments. Nothing but clap is used here: the man pages and completions are made from this
+//! file alone.
 
 use std::path::PathBuf;
 
@@ -12,8 +13,31 @@ avocadoctl - runtimes and extensions of this Avocado Linux device
   avocadoctl runtime list            the runtimes on this device
   avocadoctl runtime add --url URL   download, verify and stage a runtime
   avocadoctl runtime activate ID     make a runtime the active one
+  avocadoctl runtime rollback        go back to the one before
 
 Try `avocadoctl --help` for all commands.
+";
+
+/// What is shown for `runtime` alone.
+pub(crate) const RUNTIME: &str = "\
+avocadoctl runtime - the runtimes on this device
+
+  avocadoctl runtime list            all of them, the active one first
+  avocadoctl runtime add --url URL   download, verify and stage one
+  avocadoctl runtime activate ID     make one the active one
+
+Try `avocadoctl runtime --help` for all commands.
+";
+
+/// What is shown for `ext` alone.
+pub(crate) const EXT: &str = "\
+avocadoctl ext - the extensions of the active runtime
+
+  avocadoctl ext status              what is merged
+  avocadoctl ext list                what is on this device
+  avocadoctl ext refresh             bring what is merged in line
+
+Try `avocadoctl ext --help` for all commands.
 ";
 
 /// Manage the runtimes and extensions of this Avocado Linux device.
@@ -22,16 +46,38 @@ Try `avocadoctl --help` for all commands.
 /// downloaded and verified, and nothing on the running system changes. Activating it merges its
 /// extensions into /usr, /opt and /etc. Earlier runtimes stay, so that one can go back.
 ///
-/// Runtimes are managed through the avocadoctl service where it runs, so members of the group
+/// Everything is done through the avocadoctl service where it runs, so members of the group
 /// `avocado` may do it, and otherwise directly, which takes root.
 #[derive(Debug, Parser)]
 #[command(
     name = "avocadoctl",
     version,
     disable_help_subcommand = true,
-    max_term_width = 80
+    max_term_width = 80,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.",
+    after_long_help = "\
+Examples:
+  Stage the runtime that a repository offers, and make it the active one:
+    avocadoctl runtime add --url https://updates.example.com/fleet
+    avocadoctl runtime list
+    avocadoctl runtime activate 4f2a
+
+  And back again:
+    avocadoctl runtime rollback
+
+  For scripts, one JSON document on stdout, also when something fails:
+    avocadoctl -o json runtime list
+
+  As a member of the group `avocado`, from any varlink client:
+    varlinkctl call /run/avocado/avocadoctl.sock org.avocado.Runtimes.List {}
+
+Environment:
+  AVOCADO_TUF_AUTH_TOKEN  a bearer token for update servers
+  AVOCADO_BASE_DIR        the store, instead of that of the configuration
+  NO_COLOR                no colours
+
+Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -78,18 +124,34 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     /// Show the active runtime and its extensions
     Status,
-    /// Add, list, inspect, activate and remove runtimes
-    #[command(subcommand)]
-    Runtime(Runtime),
-    /// Merge the extensions of the active runtime
+    /// Add, list, inspect, activate, pin, verify and remove runtimes
+    Runtime {
+        #[command(subcommand)]
+        command: Option<Runtime>,
+    },
+    /// List, merge and unmerge extensions
+    Ext {
+        #[command(subcommand)]
+        command: Option<Ext>,
+    },
+    /// Merge the extensions of the active runtime (alias for `ext merge`)
     Merge,
-    /// Unmerge all extensions
-    Unmerge,
-    /// Bring what is merged in line with the active runtime
+    /// Unmerge all extensions (alias for `ext unmerge`)
+    Unmerge(Unmerge),
+    /// Bring what is merged in line with the active runtime (alias for `ext refresh`)
     Refresh,
-    /// Merge, unmerge and list extensions
-    #[command(subcommand)]
-    Ext(Ext),
+    /// Enable extensions on a device without runtimes
+    Enable(Enable),
+    /// Disable extensions on a device without runtimes
+    Disable(Disable),
+    /// Show whom this device trusts
+    #[command(long_about = "\
+Show whom this device trusts: the trust anchor that every repository is verified against, and \
+what its keys sign for.
+
+authority: says which keys are trusted (root); signing: signs what is offered (targets); \
+metadata: keeps it together (snapshot); freshness: keeps it from being held back (timestamp).")]
+    RootAuthority,
     /// Run the service
     Serve(Serve),
 }
@@ -106,7 +168,23 @@ pub(crate) enum Runtime {
         id: Option<String>,
     },
     /// Make a runtime the active one and merge its extensions
+    #[command(after_long_help = "\
+Example:
+  The beginning of an id will do, as long as no other id begins so:
+    avocadoctl runtime activate 4f2a")]
     Activate {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Make the runtime active again that was active before
+    Rollback,
+    /// Keep a runtime from being removed
+    Pin {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Let a pinned runtime be removed again
+    Unpin {
         /// Its id, or the beginning of it
         id: String,
     },
@@ -115,16 +193,52 @@ pub(crate) enum Runtime {
         /// Its id, or the beginning of it
         id: String,
     },
+    /// Remove what is not needed any more
+    Prune(Prune),
+    /// Read every image again and say what is corrupt, missing or not needed
+    #[command(after_help = "Ends with exit code 1 when something is corrupt or missing.")]
+    Verify,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "A bearer token for the servers is taken from AVOCADO_TUF_AUTH_TOKEN.")]
+#[command(
+    after_help = "A bearer token for the servers is taken from AVOCADO_TUF_AUTH_TOKEN.",
+    after_long_help = "\
+A bearer token for the servers is taken from AVOCADO_TUF_AUTH_TOKEN.
+
+A download that is interrupted goes on where it was, another time. Files that the device has \
+already are not downloaded again.
+
+Examples:
+  From a repository, after a look at what it would cost:
+    avocadoctl runtime add --plan --url https://updates.example.com/fleet
+    avocadoctl runtime add --url https://updates.example.com/fleet
+
+  From a stick, when its images were copied into /var/lib/avocado/images:
+    avocadoctl runtime add --manifest /mnt/manifest.json"
+)]
 pub(crate) struct Add {
     #[command(flatten)]
     pub(crate) source: Source,
     /// Download images from here instead of from the repository
     #[arg(long, value_name = "URL", requires = "url")]
     pub(crate) artifacts_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct How {
+    /// Only say whether there is a runtime that is not on this device yet
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Only say what would be downloaded, what is there already, and whether a reboot is needed
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Only download the images, so that adding the runtime later is quick
+    #[arg(long, conflicts_with = "manifest")]
+    pub(crate) download_only: bool,
 }
 
 #[derive(Debug, Args)]
@@ -138,17 +252,68 @@ pub(crate) struct Source {
     pub(crate) manifest: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The active runtime is kept in any case, and so are the one before it, pinned ones, and one whose \
+OS update is under way.
+
+Examples:
+  What would go, if three runtimes were kept:
+    avocadoctl runtime prune --keep 3 --dry-run
+
+  Only images that no runtime needs:
+    avocadoctl runtime prune")]
+pub(crate) struct Prune {
+    /// Keep so many runtimes, and remove the oldest ones [default: keep all]
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<u32>,
+    /// Only say what would be removed
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ext {
-    /// List the extensions of the active runtime
-    #[command(alias = "status")]
+    /// List the extensions that are on this device
     List,
+    /// Show which extensions are merged, and from what
+    Status,
     /// Merge the extensions of the active runtime
     Merge,
     /// Unmerge all extensions
-    Unmerge,
+    Unmerge(Unmerge),
     /// Bring what is merged in line with the active runtime
     Refresh,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unmerge {
+    /// Accepted for older scripts: images are unmounted in any case
+    #[arg(long)]
+    pub(crate) unmount: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Enable {
+    /// The VERSION_ID of the operating system [default: that of the running one]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) os_release: Option<String>,
+    /// Extensions, as `avocadoctl ext list` names them
+    #[arg(required = true, value_name = "EXT")]
+    pub(crate) extensions: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Disable {
+    /// The VERSION_ID of the operating system [default: that of the running one]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) os_release: Option<String>,
+    /// Every extension that is enabled
+    #[arg(long, conflicts_with = "extensions")]
+    pub(crate) all: bool,
+    /// Extensions that are enabled
+    #[arg(required_unless_present = "all", value_name = "EXT")]
+    pub(crate) extensions: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,13 @@
 //! What the user gets to read when something fails.
 
-use avocado_device::Error;
 use avocado_varlink::client::ClientError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The interface whose errors the commands for runtimes end with, through either door.
-const RUNTIMES: &str = "org.avocado.Runtimes.";
+use crate::declared::{Declared, EXTENSIONS, ROOT_AUTHORITY, RUNTIMES};
+
+/// The kind of failure that the service hung up instead of answering.
+pub(crate) const CLOSED: &str = "ConnectionClosed";
 
 /// A command has failed.
 #[derive(Debug, Serialize)]
@@ -40,6 +41,15 @@ impl Failure {
         }
     }
 
+    pub(crate) fn with(self, parameter: &str, value: Value) -> Self {
+        let mut parameters = self.parameters.unwrap_or_default();
+        parameters.insert(parameter.to_owned(), value);
+        Failure {
+            parameters: Some(parameters),
+            ..self
+        }
+    }
+
     /// The failure that a declared error stands for.
     pub(crate) fn declared(name: &str, parameters: Map<String, Value>) -> Self {
         let text = |key: &str| {
@@ -69,7 +79,32 @@ impl Failure {
                 "the active runtime cannot be removed".to_owned(),
                 Some("activate another one first: `avocadoctl runtime activate ID`".to_owned()),
             ),
-            _ => (text("reason").to_owned(), None),
+            "RemovePinnedRuntime" => (
+                format!("runtime {id} is pinned and cannot be removed"),
+                Some(format!("unpin it first: `avocadoctl runtime unpin {id}`")),
+            ),
+            "NoPreviousRuntime" => (
+                "there is no runtime to go back to: no other one was active before, or it was \
+                 removed"
+                    .to_owned(),
+                Some("`avocadoctl runtime list` shows what there is".to_owned()),
+            ),
+            "ExtensionNotFound" => (
+                format!(
+                    "there is no extension `{}` on this device",
+                    printable(text("name"))
+                ),
+                Some("`avocadoctl ext list` shows what there is".to_owned()),
+            ),
+            "ConfigurationError" | "CommandFailed" => (text("message").to_owned(), None),
+            "ParseFailed" => (
+                format!("the trust anchor cannot be read: {}", text("reason")),
+                None,
+            ),
+            _ => {
+                let hint = parameters.get("hint").and_then(Value::as_str);
+                (text("reason").to_owned(), hint.map(str::to_owned))
+            }
         };
         Failure {
             kind: name.to_owned(),
@@ -84,7 +119,7 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Service { name, parameters } => match name.strip_prefix(RUNTIMES) {
+            ClientError::Service { name, parameters } => match without_interface(&name) {
                 Some(name) => Failure::declared(name, parameters),
                 None => {
                     let error = ClientError::Service {
@@ -102,6 +137,10 @@ impl From<ClientError> for Failure {
             error => {
                 let failure = Failure::new("Connection", chain(&error));
                 match &error {
+                    ClientError::Closed(_) => Failure {
+                        kind: CLOSED.to_owned(),
+                        ..failure
+                    },
                     ClientError::Connect { source, .. }
                         if source.kind() == std::io::ErrorKind::PermissionDenied =>
                     {
@@ -117,64 +156,17 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// An error of org.avocado.Runtimes: its name without the interface, and its parameters.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Declared {
-    pub(crate) name: &'static str,
-    pub(crate) parameters: Map<String, Value>,
-}
-
-impl Declared {
-    /// The error that the interface declares for `error`. What it has no name for is a failed
-    /// activation or a failed staging, by what was attempted.
-    pub(crate) fn of(error: &Error, activating: bool) -> Self {
-        let mut parameters = Map::new();
-        let name = match error {
-            Error::RuntimeNotFound { id } => {
-                parameters.insert("id".into(), id.as_str().into());
-                "RuntimeNotFound"
-            }
-            Error::AmbiguousRuntimeId { id, candidates } => {
-                parameters.insert("id".into(), id.as_str().into());
-                parameters.insert("candidates".into(), candidates.clone().into());
-                "AmbiguousRuntimeId"
-            }
-            Error::RemoveActiveRuntime => "RemoveActiveRuntime",
-            error => {
-                parameters.insert("reason".into(), chain(error).into());
-                match error {
-                    Error::Update { .. } | Error::Merge { .. } | Error::Unmerge(_) => {
-                        "UpdateFailed"
-                    }
-                    _ if activating => "UpdateFailed",
-                    _ => "StagingFailed",
-                }
-            }
-        };
-        Declared { name, parameters }
-    }
-
-    /// The full name.
-    pub(crate) fn full_name(&self) -> String {
-        format!("{RUNTIMES}{}", self.name)
-    }
-}
-
 impl From<Declared> for Failure {
     fn from(declared: Declared) -> Self {
         Failure::declared(declared.name, declared.parameters)
     }
 }
 
-/// A failure of a command that has no varlink method yet.
-pub(crate) fn of_merging(error: &Error) -> Failure {
-    let kind = match error {
-        Error::Merge { .. } => "MergeFailed",
-        Error::Unmerge(_) => "UnmergeFailed",
-        Error::Configuration(_) => "ConfigurationError",
-        _ => "StoreFailed",
-    };
-    Failure::new(kind, chain(error))
+/// The name of an error of ours.
+fn without_interface(name: &str) -> Option<&str> {
+    [RUNTIMES, EXTENSIONS, ROOT_AUTHORITY]
+        .iter()
+        .find_map(|interface| name.strip_prefix(interface))
 }
 
 /// An error with everything that caused it, in one line per line that they have.

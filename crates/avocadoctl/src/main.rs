@@ -1,8 +1,11 @@
 //! The device CLI and varlink service.
 
 mod agent;
+mod authority;
+mod catalogue;
 mod cli;
 mod commands;
+mod declared;
 mod failure;
 mod model;
 mod output;

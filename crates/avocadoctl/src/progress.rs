@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use avocado_events::{Event, Kind, Sink, Status, Unit};
 
@@ -72,18 +73,19 @@ impl Lines {
     /// Whether the thing is at least a step further than when it was last told.
     fn moved(&self, event: &Event) -> bool {
         const UNKNOWN_STEP: u64 = 16 << 20;
+        // Who wants to know every percent also wants to see that a long download moves.
+        const SMALL_STEP: u64 = 4 << 20;
         let (Some(done), Unit::Bytes) = (event.done, event.unit) else {
             return true;
         };
-        let step = match event.total {
-            Some(total) if total > 0 => {
-                (u128::from(done) * 100 / u128::from(total)) as u64 / self.step
-            }
-            Some(_) => 0,
-            None => done / UNKNOWN_STEP,
+        let percent = u128::from(event.total.unwrap_or_default()) * u128::from(self.step) / 100;
+        let step = match u64::try_from(percent).unwrap_or(u64::MAX) {
+            0 if event.total.is_none() => done / UNKNOWN_STEP,
+            step if self.step == 1 => done / step.clamp(1, SMALL_STEP),
+            step => done / step.max(1),
         };
         let key = (event.stage.clone(), event.item.clone());
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         told.insert(key, step) != Some(step)
     }
 }
@@ -115,6 +117,68 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.1} {}", units[unit])
 }
 
+/// How fast a piece of work moves.
+#[derive(Debug)]
+struct Pace {
+    stage: String,
+    item: String,
+    /// How much was done when it was first heard of.
+    from: u64,
+    since: Instant,
+}
+
+impl Pace {
+    fn begin(event: &Event) -> Self {
+        Pace {
+            stage: event.stage.clone(),
+            item: event.item.clone(),
+            from: event.done.unwrap_or_default(),
+            since: Instant::now(),
+        }
+    }
+
+    fn is_of(&self, event: &Event) -> bool {
+        self.stage == event.stage
+            && self.item == event.item
+            && event.done.is_some_and(|done| done >= self.from)
+    }
+}
+
+/// How far `event` is, how fast it moves and how long it will take, after it has brought `moved`
+/// bytes in `elapsed`. What it is comes last, because a narrow terminal cuts it off.
+fn live_line(event: &Event, moved: u64, elapsed: Duration) -> Option<String> {
+    let (Some(done), Unit::Bytes) = (event.done, event.unit) else {
+        return None;
+    };
+    let mut line = match event.total {
+        Some(total) => format!("{} of {}", size(done), size(total)),
+        None => size(done),
+    };
+    // The first moment says nothing about the pace.
+    let seconds = elapsed.as_secs_f64();
+    if seconds >= 0.5 && moved > 0 {
+        let rate = moved as f64 / seconds;
+        line.push_str(&format!(", {}/s", size(rate as u64)));
+        let left = event
+            .total
+            .map(|total| total.saturating_sub(done) as f64 / rate);
+        if let Some(left) = left.filter(|left| *left < 360_000.0) {
+            line.push_str(&format!(", {} left", duration(left.ceil() as u64)));
+        }
+    }
+    let item = if event.item.is_empty() { "" } else { " " };
+    Some(format!("{line}: {}{item}{}", event.stage, event.item))
+}
+
+/// Minutes and seconds, with hours where there are any.
+fn duration(seconds: u64) -> String {
+    let (minutes, seconds) = (seconds / 60, seconds % 60);
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!("{minutes}:{seconds:02}"),
+        (hours, minutes) => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
 /// Tells progress on stderr: on a terminal in one line that is written over and over, elsewhere
 /// line by line.
 #[derive(Debug)]
@@ -123,6 +187,7 @@ pub(crate) struct Talk {
     live: bool,
     /// Whether the live line has something on it.
     shown: Mutex<bool>,
+    pace: Mutex<Option<Pace>>,
 }
 
 impl Talk {
@@ -133,13 +198,14 @@ impl Talk {
             lines: Lines::new(if live { 1 } else { 10 }, verbose),
             live,
             shown: Mutex::new(false),
+            pace: Mutex::new(None),
         }
     }
 
     /// Shows a line of progress.
     pub(crate) fn say(&self, line: &str) {
         let line = printable(line);
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = lock(&self.shown);
         let mut stderr = std::io::stderr().lock();
         // Nobody is harmed when progress cannot be told.
         let _ = match (self.live, line.starts_with(WARNING)) {
@@ -159,20 +225,40 @@ impl Talk {
 
     /// Takes the live line away.
     pub(crate) fn clear(&self) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = lock(&self.shown);
         if std::mem::take(&mut *shown) {
             let mut stderr = std::io::stderr().lock();
             let _ = write!(stderr, "\r\x1b[K").and_then(|()| stderr.flush());
         }
     }
+
+    /// The line with the pace, on a terminal.
+    fn live_line(&self, event: &Event) -> Option<String> {
+        if !self.live || event.status != Some(Status::Running) {
+            return None;
+        }
+        let mut pace = lock(&self.pace);
+        let pace = match &mut *pace {
+            Some(pace) if pace.is_of(event) => pace,
+            other => other.insert(Pace::begin(event)),
+        };
+        let moved = event.done.unwrap_or_default() - pace.from;
+        live_line(event, moved, pace.since.elapsed())
+    }
 }
 
 impl Sink for Talk {
     fn emit(&self, event: Event) {
-        if let Some(line) = self.lines.line(&event) {
-            self.say(&line);
-        }
+        let Some(line) = self.lines.line(&event) else {
+            return;
+        };
+        self.say(&self.live_line(&event).unwrap_or(line));
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The guarded values are whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The columns of the terminal on stderr.
@@ -251,6 +337,74 @@ mod tests {
                 .line(&Event::bytes("get", "c", u64::MAX, Some(u64::MAX)))
                 .is_some()
         );
+    }
+
+    #[test]
+    fn long_work_is_told_often_to_who_wants_it() {
+        let lines = Lines::new(1, false);
+        let total = 10 << 30;
+        let told = (0..=2560u64).map(|n| n * (4 << 20)).filter(|done| {
+            let event = Event::bytes("get", "a", *done, Some(total));
+            lines.line(&event).is_some()
+        });
+        assert_eq!(told.count(), 2561);
+    }
+
+    #[test]
+    fn the_pace_of_a_download() {
+        const MIB: u64 = 1 << 20;
+        let event = |done, total| Event::bytes("download", "a.raw", done, total);
+        for (event, moved, seconds, line) in [
+            (
+                event(0, Some(8 * MIB)),
+                0,
+                9.0,
+                "0 B of 8.0 MiB: download a.raw",
+            ),
+            (
+                event(MIB, Some(8 * MIB)),
+                MIB,
+                0.1,
+                "1.0 MiB of 8.0 MiB: download a.raw",
+            ),
+            (
+                event(6 * MIB, Some(8 * MIB)),
+                MIB,
+                2.0,
+                "6.0 MiB of 8.0 MiB, 512.0 KiB/s, 0:04 left: download a.raw",
+            ),
+            (
+                event(MIB, None),
+                MIB,
+                1.0,
+                "1.0 MiB, 1.0 MiB/s: download a.raw",
+            ),
+            (
+                event(MIB, Some(u64::MAX)),
+                1,
+                1.0,
+                "1.0 MiB of 16777216.0 TiB, 1 B/s: download a.raw",
+            ),
+            (
+                event(MIB, Some(MIB)),
+                MIB,
+                1.0,
+                "1.0 MiB of 1.0 MiB, 1.0 MiB/s, 0:00 left: download a.raw",
+            ),
+        ] {
+            let elapsed = Duration::from_secs_f64(seconds);
+            assert_eq!(live_line(&event, moved, elapsed).as_deref(), Some(line));
+        }
+        let items = Event::items("verify", "a", 1, Some(2));
+        assert_eq!(live_line(&items, 1, Duration::from_secs(1)), None);
+        for (seconds, text) in [
+            (0, "0:00"),
+            (61, "1:01"),
+            (3600, "1:00:00"),
+            (35999, "9:59:59"),
+        ] {
+            assert_eq!(duration(seconds), text);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::Serve;
 use crate::failure::{Failure, chain};
-use crate::service::Runtimes;
+use crate::service::Agent;
 
 /// Who may connect to a socket that we make ourselves: its owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Serve, config: Config, passed: &Variables) -> Result<()
         .address
         .clone()
         .unwrap_or_else(|| config.socket.clone());
-    let service = Runtimes::new(Device::new(config), log).map_err(|e| failed(&e))?;
+    let service = Agent::new(Device::new(config), log).map_err(|e| failed(&e))?;
     allow_many_files();
     let mut server = Server::new(Arc::new(service), info(), options).map_err(|e| failed(&e))?;
     server

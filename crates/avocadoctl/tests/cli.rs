@@ -62,6 +62,9 @@ fn help() {
     assert_snapshot!("help_runtime", device.show(&["runtime", "--help"]));
     assert_snapshot!("help_runtime_add", device.show(&["runtime", "add", "-h"]));
     assert_snapshot!("help_serve", device.show(&["serve", "-h"]));
+    assert_snapshot!("hint_runtime", device.show(&["runtime"]));
+    assert_snapshot!("hint_ext", device.show(&["ext"]));
+    assert!(device.json(&["runtime"])["hint"].is_string());
     assert_eq!(
         device.show(&["--version"]),
         "$ avocadoctl --version\navocadoctl 0.41.0\n--- stderr\n--- exit code 0\n"
@@ -105,8 +108,17 @@ fn everything_fits_80_columns() {
         &["runtime", "inspect"],
         &["status"],
         &["ext", "list"],
+        &["ext", "status"],
+        &["root-authority"],
         &["--help"],
+        &["runtime"],
         &["runtime", "--help"],
+        &["runtime", "add", "--help"],
+        &["ext"],
+        &["ext", "--help"],
+        &["enable", "--help"],
+        &["disable", "--help"],
+        &["root-authority", "--help"],
         &["serve", "--help"],
     ] {
         let output = device.run(args);
@@ -119,14 +131,107 @@ fn everything_fits_80_columns() {
 #[test]
 fn statuses() {
     let device = device();
-    assert_snapshot!("status", device.show(&["status"]));
-    assert_snapshot!("status_json", device.show(&["status", "-o", "json"]));
-    assert_snapshot!("ext_list", device.show(&["ext", "list"]));
-    assert_eq!(
-        device.show(&["ext", "status"]).split_once('\n').unwrap().1,
-        device.show(&["ext", "list"]).split_once('\n').unwrap().1
+    device.put_image(b"an image");
+    fs::write(device.base().join("images/legacy-tool.raw"), "x").unwrap();
+    fs::create_dir_all(device.base().join("images/a-tree/etc/extension-release.d")).unwrap();
+    assert_snapshot!("status", both(&device, &["status"]));
+    assert_snapshot!("status_json", both(&device, &["status", "-o", "json"]));
+    assert_snapshot!("ext_list", both(&device, &["ext", "list"]));
+    assert_snapshot!(
+        "ext_list_json",
+        both(&device, &["ext", "list", "-o", "json"])
     );
-    assert_snapshot!("status_none", Device::new().show(&["status"]));
+    assert_snapshot!("ext_status", both(&device, &["ext", "status"]));
+    let whole = device.json(&["status"]);
+    assert_eq!(device.json(&["ext", "status"]), whole["extensions"]);
+    let none = Device::new();
+    assert_snapshot!("status_none", both(&none, &["status"]));
+    assert_eq!(none.json(&["ext", "list"]), serde_json::json!([]));
+}
+
+#[test]
+fn whom_the_device_trusts() {
+    let device = Device::new();
+    let show = |args: &[&str]| both(&device, &[&["root-authority"], args].concat());
+    assert_snapshot!("root_authority_none", show(&[]));
+    assert_eq!(device.json(&["root-authority"]), serde_json::json!(null));
+    let key = avocado_tuf::SigningKey::from_seed(&[5; 32]).unwrap();
+    let now = "2026-01-02T03:04:05Z".parse().unwrap();
+    let anchor = avocado_tuf::writer::root(&key, now).unwrap();
+    let metadata = device.base().join("metadata");
+    fs::create_dir_all(&metadata).unwrap();
+    fs::write(metadata.join("root.json"), anchor).unwrap();
+    assert_snapshot!("root_authority", show(&[]));
+    assert_snapshot!("root_authority_json", show(&["-o", "json"]));
+    fs::write(metadata.join("root.json"), "{}").unwrap();
+    assert_snapshot!("root_authority_bad", show(&[]));
+}
+
+#[test]
+fn enabling() {
+    let device = device();
+    let images = device.base().join("images");
+    device.put_image(b"an image");
+    fs::write(images.join("tool-1.0.raw"), "x").unwrap();
+    fs::create_dir(images.join("tree")).unwrap();
+    let enabled = device.base().join("os-releases/7");
+    let links = || -> Vec<String> {
+        let entries = fs::read_dir(&enabled).into_iter().flatten();
+        let mut links: Vec<_> = entries
+            .map(|entry| {
+                let entry = entry.unwrap();
+                assert!(entry.path().exists(), "it leads somewhere: {entry:?}");
+                entry.file_name().into_string().unwrap()
+            })
+            .collect();
+        links.sort();
+        links
+    };
+    for service in [false, true] {
+        let _service = service.then(|| device.serve());
+        let run = |args: &[&str]| {
+            let (verb, names) = args.split_first().unwrap();
+            device.json(&[&[verb, "--os-release", "7"], names].concat())
+        };
+        let done = run(&["enable", "tool-1.0", "tree"]);
+        assert_eq!(done, serde_json::json!({"enabled": 2, "failed": 0}));
+        assert_eq!(links(), ["tool-1.0.raw", "tree"]);
+        assert_eq!(run(&["enable", "tree"])["enabled"], 1, "twice is a success");
+        // All or nothing; what has only an id has no name.
+        for bad in [
+            "nope",
+            "../images/tree",
+            "",
+            ".",
+            "916b6366-42b4-5e2d-8576-e62113598e3f",
+        ] {
+            let failed = run(&["disable", "tree", bad]);
+            assert_eq!(failed["error"]["kind"], "ExtensionNotFound", "{failed}");
+            let failed = run(&["enable", bad, "tree"]);
+            assert_eq!(failed["error"]["kind"], "ExtensionNotFound", "{failed}");
+        }
+        for bad in ["../7", "", "a/b", "."] {
+            let failed = device.json(&["enable", "tree", "--os-release", bad]);
+            assert_eq!(failed["error"]["kind"], "ConfigurationError", "{failed}");
+        }
+        let done = run(&["disable", "tree"]);
+        assert_eq!(done, serde_json::json!({"disabled": 1, "failed": 0}));
+        // One that leads nowhere can be enabled again, and disabled.
+        std::os::unix::fs::symlink("gone", enabled.join("tree")).unwrap();
+        assert_eq!(run(&["enable", "tree"])["enabled"], 1);
+        assert_eq!(links().len(), 2);
+        std::os::unix::fs::symlink("gone", enabled.join("gone")).unwrap();
+        assert_eq!(run(&["disable", "--all"])["disabled"], 3);
+        assert!(links().is_empty());
+    }
+    assert_snapshot!(
+        "error_enable",
+        both(&device, &["enable", "nope", "--os-release", "7"])
+    );
+    assert_snapshot!(
+        "enable",
+        both(&device, &["enable", "tree", "--os-release", "7"])
+    );
 }
 
 #[test]
@@ -166,8 +271,11 @@ fn a_broken_active_is_an_error_of_status_and_refresh_and_not_of_list() {
     let device = Device::new();
     device.put_runtime(&runtime("dev", "1", "2026-01-01T00:00:00Z", Vec::new()));
     device.make_active("gone");
-    assert_snapshot!("dangling_status", device.show(&["status"]));
-    assert_snapshot!("dangling_refresh", device.show(&["refresh", "-o", "json"]));
+    assert_snapshot!("dangling_status", both(&device, &["status"]));
+    assert_snapshot!(
+        "dangling_refresh",
+        both(&device, &["refresh", "-o", "json"])
+    );
     assert_snapshot!("dangling_inspect", both(&device, &["runtime", "inspect"]));
     assert_eq!(device.run(&["runtime", "list"]).status.code(), Some(0));
 }
@@ -248,6 +356,13 @@ fn doors() {
     let listener = std::os::unix::net::UnixListener::bind(device.path("sock")).unwrap();
     let thread = std::thread::spawn(move || drop(listener.accept()));
     assert_snapshot!("error_hung_up", device.show(&["runtime", "list"]));
+    thread.join().unwrap();
+    // As a service manager that is stopping does it: merging works without the service.
+    let private = Device::private();
+    let listener = std::os::unix::net::UnixListener::bind(private.path("sock")).unwrap();
+    let thread = std::thread::spawn(move || drop(listener.accept()));
+    let merged = private.show(&["merge"]);
+    assert!(merged.contains("The extensions are merged."), "{merged}");
     thread.join().unwrap();
 }
 

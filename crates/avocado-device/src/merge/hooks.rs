@@ -1,25 +1,39 @@
-//! The commands that extensions ask for. A command that fails, or that cannot even be started, is
-//! reported and passed over: by then the overlays are in place, and a device with all extensions
-//! and one warning is better than one that stopped half way.
+//! The commands that extensions ask for.
+//!
+//! A command of an extension that fails, cannot be started or does not end in time means that the
+//! new set does not work: the caller goes back to the one before, if there is one. What only
+//! prepares the system as a whole (indexes, users, modules) or asks the service manager for
+//! something is reported and passed over: a device with all extensions and a warning is better
+//! than one without them. The same goes for commands before an unmerge, which could otherwise keep
+//! a broken extension in its place.
 
 use std::path::Path;
+use std::time::Duration;
 
 use avocado_events::{Event, Sink};
 
 use super::release::Command;
 use super::state::State;
 use super::systemd::Manager;
-use crate::{Paths, tool};
+use crate::device::chain;
+use crate::{Paths, Reason, tool};
 
 /// These prepare what other commands and services stand on, so they come before all others.
 const FIRST: [&str; 4] = ["depmod", "ldconfig", "systemd-sysusers", "systemd-tmpfiles"];
 
+/// A command and the extension, with its version, that asked for it first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hook {
+    command: Command,
+    extension: String,
+}
+
 /// What is to be done after a merge, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct AfterMerge {
-    first: Vec<Command>,
+    first: Vec<Hook>,
     modules: Vec<String>,
-    rest: Vec<Command>,
+    rest: Vec<Hook>,
     start: Vec<String>,
     restart: Vec<String>,
 }
@@ -35,7 +49,12 @@ impl AfterMerge {
                 } else {
                     &mut plan.rest
                 };
-                once(list, command);
+                if !list.iter().any(|hook| hook.command == *command) {
+                    list.push(Hook {
+                        command: command.clone(),
+                        extension: extension.image.full_name(),
+                    });
+                }
             }
             extension
                 .modules
@@ -69,96 +88,133 @@ fn program_name(command: &Command) -> &str {
     program.rsplit('/').next().unwrap_or_default()
 }
 
-/// Does what follows a merge: early commands, modules, the manager's reload, the other commands,
-/// services. Services whose extension has other bytes now are restarted, the others started.
-pub(crate) fn after_merge(paths: &Paths, before: &State, now: &State, sink: &dyn Sink) {
-    let plan = AfterMerge::new(before, now);
-    run_all(&plan.first, sink);
-    for module in &plan.modules {
-        let program = paths.tools.modprobe.to_string_lossy().into_owned();
-        run_one(&[program, "--".to_owned(), module.clone()], sink);
-    }
-    let manager = Manager::running(paths);
-    if let Some(manager) = &manager {
-        warn_if("systemctl daemon-reload", manager.reload(), sink);
-    }
-    run_all(&plan.rest, sink);
-    if let Some(manager) = &manager {
-        for (job, services) in [("start", &plan.start), ("restart", &plan.restart)] {
-            for service in services {
-                // One by one, so that one unknown name does not stop the others.
-                warn_if(service, manager.ask(job, &[service]), sink);
-            }
-        }
-    }
+/// Runs the commands.
+#[derive(Clone, Copy)]
+pub(crate) struct Hooks<'a> {
+    pub(crate) paths: &'a Paths,
+    /// How long each may take.
+    pub(crate) limit: Duration,
+    pub(crate) sink: &'a dyn Sink,
 }
 
-/// Does what precedes an unmerge, for what goes away or changes: its commands, and the end of
-/// services whose extension is not to come back.
-pub(crate) fn before_unmerge(paths: &Paths, before: &State, now: &State, sink: &dyn Sink) {
-    let mut commands = Vec::new();
-    let mut services = Vec::new();
-    for extension in before.not_in(now) {
-        extension
-            .on_unmerge
-            .iter()
-            .for_each(|c| once(&mut commands, c));
-        if now.get(&extension.image.name).is_none() {
+impl Hooks<'_> {
+    /// Does what follows a merge: early commands, modules, the manager's reload, the other
+    /// commands, services. Services whose extension has other bytes now are restarted, the others
+    /// started. The error is the first command of an extension that failed: the last thing that is
+    /// done when that is `fatal`, and otherwise reported as well.
+    pub(crate) fn after_merge(
+        &self,
+        before: &State,
+        now: &State,
+        fatal: bool,
+    ) -> Result<(), Reason> {
+        let plan = AfterMerge::new(before, now);
+        let mut failed = Ok(());
+        for hook in &plan.first {
+            self.report(&hook.command.join(" "), self.run(&hook.command));
+        }
+        for module in &plan.modules {
+            let program = self.paths.tools.modprobe.to_string_lossy().into_owned();
+            let command = [program, "--".to_owned(), module.clone()];
+            self.report(&command.join(" "), self.run(&command));
+        }
+        let manager = Manager::running(self.paths);
+        if let Some(manager) = &manager {
+            self.report("systemctl daemon-reload", manager.reload());
+        }
+        for Hook { command, extension } in &plan.rest {
+            let result = self.run(command);
+            // Older builds load modules like this.
+            if program_name(command) == "modprobe" || result.is_ok() {
+                self.report(&command.join(" "), result);
+                continue;
+            }
+            let failure = result.map_err(|reason| Reason::Hook {
+                extension: extension.clone(),
+                source: Box::new(reason),
+            });
+            if fatal {
+                return failure;
+            }
+            if failed.is_ok() {
+                failed = failure;
+            } else {
+                self.report(&command.join(" "), failure);
+            }
+        }
+        if let Some(manager) = &manager {
+            for (job, services) in [("start", &plan.start), ("restart", &plan.restart)] {
+                for service in services {
+                    // One by one, so that one unknown name does not stop the others.
+                    self.report(service, manager.ask(job, &[service]));
+                }
+            }
+        }
+        failed
+    }
+
+    /// Does what precedes an unmerge, for what goes away or changes: its commands, and the end of
+    /// services whose extension is not to come back.
+    pub(crate) fn before_unmerge(&self, before: &State, now: &State) {
+        let mut commands = Vec::new();
+        let mut services = Vec::new();
+        for extension in before.not_in(now) {
             extension
-                .services
+                .on_unmerge
                 .iter()
-                .for_each(|s| once(&mut services, s));
-        }
-    }
-    let staying = |s: &String| now.extensions.iter().any(|e| e.services.contains(s));
-    services.retain(|service| !staying(service));
-    run_all(&commands, sink);
-    if let Some(manager) = Manager::running(paths) {
-        for service in &services {
-            warn_if(service, manager.ask("stop", &[service]), sink);
-        }
-    }
-}
-
-/// Does what follows an unmerge of everything.
-pub(crate) fn after_unmerge(paths: &Paths, before: &State, sink: &dyn Sink) {
-    let mut commands = before.extensions.iter().flat_map(|e| &e.on_merge);
-    if commands.any(|c| program_name(c) == "depmod") {
-        run_one(&[paths.tools.depmod.to_string_lossy().into_owned()], sink);
-    }
-    if let Some(manager) = Manager::running(paths) {
-        warn_if("systemctl daemon-reload", manager.reload(), sink);
-    }
-}
-
-fn run_all(commands: &[Command], sink: &dyn Sink) {
-    commands.iter().for_each(|command| run_one(command, sink));
-}
-
-fn run_one(command: &[String], sink: &dyn Sink) {
-    let Some((program, args)) = command.split_first() else {
-        return;
-    };
-    let name = command.join(" ");
-    sink.emit(Event::info(format!("running `{name}`")));
-    match tool::must(Path::new(program), args) {
-        Ok(ended) => {
-            for line in ended.said.lines() {
-                sink.emit(Event::output(name.as_str(), line));
+                .for_each(|c| once(&mut commands, c));
+            if now.get(&extension.image.name).is_none() {
+                extension
+                    .services
+                    .iter()
+                    .for_each(|s| once(&mut services, s));
             }
         }
-        Err(reason) => warn_if(&name, Err(reason), sink),
+        let staying = |s: &String| now.extensions.iter().any(|e| e.services.contains(s));
+        services.retain(|service| !staying(service));
+        for command in &commands {
+            self.report(&command.join(" "), self.run(command));
+        }
+        if let Some(manager) = Manager::running(self.paths) {
+            for service in &services {
+                self.report(service, manager.ask("stop", &[service]));
+            }
+        }
     }
-}
 
-fn warn_if(name: &str, result: Result<(), crate::Reason>, sink: &dyn Sink) {
-    if let Err(reason) = result {
-        let cause = std::error::Error::source(&reason);
-        let cause = cause.map(|c| format!(": {c}")).unwrap_or_default();
-        sink.emit(Event {
-            item: name.to_owned(),
-            ..Event::warning(format!("{reason}{cause}"))
-        });
+    /// Does what follows an unmerge of everything.
+    pub(crate) fn after_unmerge(&self, before: &State) {
+        let mut commands = before.extensions.iter().flat_map(|e| &e.on_merge);
+        if commands.any(|c| program_name(c) == "depmod") {
+            let command = [self.paths.tools.depmod.to_string_lossy().into_owned()];
+            self.report(&command.join(" "), self.run(&command));
+        }
+        if let Some(manager) = Manager::running(self.paths) {
+            self.report("systemctl daemon-reload", manager.reload());
+        }
+    }
+
+    /// Says what went wrong and was passed over.
+    pub(crate) fn report(&self, name: &str, result: Result<(), Reason>) {
+        if let Err(reason) = result {
+            self.sink.emit(Event {
+                item: name.to_owned(),
+                ..Event::warning(chain(&reason))
+            });
+        }
+    }
+
+    fn run(&self, command: &[String]) -> Result<(), Reason> {
+        let Some((program, args)) = command.split_first() else {
+            return Ok(());
+        };
+        let name = command.join(" ");
+        self.sink.emit(Event::info(format!("running `{name}`")));
+        let ended = tool::must_within(Path::new(program), args, self.limit)?;
+        for line in ended.said.lines() {
+            self.sink.emit(Event::output(name.as_str(), line));
+        }
+        Ok(())
     }
 }
 
@@ -208,12 +264,14 @@ mod tests {
             extension("a", "1", &["a", "systemd-tmpfiles --create", "b 2"], &[]),
         ]);
         let plan = AfterMerge::new(&State::default(), &now);
-        let words = |l: &[Command]| l.iter().map(|c| c.join(" ")).collect::<Vec<_>>();
+        let words = |l: &[Hook]| l.iter().map(|h| h.command.join(" ")).collect::<Vec<_>>();
         assert_eq!(
             words(&plan.first),
             ["/usr/sbin/depmod -a", "systemd-tmpfiles --create"]
         );
         assert_eq!(words(&plan.rest), ["b 1", "a", "b 2"]);
+        let asked: Vec<_> = plan.rest.iter().map(|h| h.extension.as_str()).collect();
+        assert_eq!(asked, ["z-1", "z-1", "a-1"], "each by the first that asked");
         assert_eq!(plan.modules, ["m"]);
         assert_eq!(plan.start, ["z.service"]);
     }
@@ -238,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_command_is_a_warning_and_the_next_one_runs() {
+    fn a_failing_command_is_told_and_ends_it_only_if_it_should() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("made");
         let seen = Mutex::new(Vec::new());
@@ -248,17 +306,35 @@ mod tests {
             }
         };
         let touch = format!("touch {}", file.display());
-        let now = state(&[extension(
-            "a",
-            "1",
-            &["false", "/nonexistent x", &touch],
-            &[],
-        )]);
+        let commands = [
+            "modprobe x",
+            "false",
+            "/nonexistent x",
+            "sleep 1000",
+            &touch,
+        ];
+        let now = state(&[extension("a", "1", &commands, &[])]);
         let mut paths = Paths::new(dir.path());
         paths.systemd = dir.path().join("no-systemd");
-        paths.tools.modprobe = "true".into();
-        after_merge(&paths, &State::default(), &now, &sink);
-        assert!(file.exists());
-        assert_eq!(*seen.lock().unwrap(), ["false", "/nonexistent x"]);
+        paths.tools.modprobe = "false".into();
+        let hooks = Hooks {
+            paths: &paths,
+            limit: Duration::from_millis(200),
+            sink: &sink,
+        };
+        for fatal in [true, false] {
+            let result = hooks.after_merge(&State::default(), &now, fatal);
+            let Err(Reason::Hook { extension, source }) = result else {
+                panic!("{result:?}");
+            };
+            assert_eq!(extension, "a-1");
+            assert!(source.to_string().starts_with("false failed"), "{source}");
+            assert_eq!(file.exists(), !fatal);
+        }
+        let seen = seen.lock().unwrap();
+        let modules = ["false -- m", "modprobe x"];
+        assert_eq!(seen[..2], modules);
+        assert_eq!(seen[2..4], modules);
+        assert_eq!(seen[4..], ["/nonexistent x", "sleep 1000"]);
     }
 }

@@ -10,6 +10,7 @@ mod hooks;
 mod mounts;
 pub(crate) mod release;
 pub(crate) mod state;
+mod swap;
 pub(crate) mod systemd;
 
 use std::fs;
@@ -19,8 +20,10 @@ use std::path::PathBuf;
 use avocado_events::{Event, Sink, Status};
 use avocado_manifest::RuntimeId;
 
+use crate::device::chain;
 use crate::store::files;
 use crate::{Config, Error, Paths, Reason};
+use hooks::Hooks;
 use release::{Class, Release};
 use state::{Image, Merged, State};
 use systemd::Merger;
@@ -89,11 +92,11 @@ impl<'a> Merge<'a> {
     pub(crate) fn unmerge(&self) -> Result<(), Error> {
         let before = State::load(&self.paths.merged());
         let nothing = State::default();
-        hooks::before_unmerge(self.paths, &before, &nothing, self.sink);
+        self.hooks().before_unmerge(&before, &nothing);
         self.commit(&nothing, &before)
             .and_then(|()| self.tidy(&nothing))
             .map_err(Error::Unmerge)?;
-        hooks::after_unmerge(self.paths, &before, self.sink);
+        self.hooks().after_unmerge(&before);
         Ok(())
     }
 
@@ -106,26 +109,59 @@ impl<'a> Merge<'a> {
                 return Err(Error::Merge { restored, source });
             }
         };
-        hooks::before_unmerge(self.paths, before, &now, self.sink);
+        let hooks = self.hooks();
+        hooks.before_unmerge(before, &now);
         if let Err(source) = self.commit(&now, before) {
-            let restored = self
-                .prepare_again(before)
-                .and_then(|()| self.commit(before, &now));
-            if restored.is_ok() {
-                hooks::after_merge(self.paths, &now, before, self.sink);
+            return Err(self.back(before, &now, source));
+        }
+        let nothing_before = before.extensions.is_empty();
+        let same = before.images() == now.images();
+        let done = hooks.after_merge(before, &now, !nothing_before && !same);
+        if let Err(source) = done {
+            if nothing_before {
+                // There is nothing to go back to, and a device that boots should have its
+                // extensions.
+                hooks.report("", Err(source));
+            } else if same {
+                return Err(Error::Merge {
+                    restored: true,
+                    source,
+                });
+            } else {
+                hooks.before_unmerge(&now, before);
+                return Err(self.back(before, &now, source));
             }
-            return Err(Error::Merge {
-                restored: restored.is_ok(),
-                source,
-            });
         }
         if let Err(reason) = self.tidy(&now) {
             self.sink.emit(Event::warning(format!(
-                "what is not merged any more: {reason}"
+                "what is not merged any more: {}",
+                chain(&reason)
             )));
         }
-        hooks::after_merge(self.paths, before, &now, self.sink);
         Ok(())
+    }
+
+    /// Brings back what was merged before.
+    fn back(&self, before: &State, now: &State, source: Reason) -> Error {
+        let restored = self
+            .prepare_again(before)
+            .and_then(|()| self.commit(before, now));
+        if restored.is_ok() {
+            let hooks = self.hooks();
+            hooks.report("", hooks.after_merge(now, before, false));
+        }
+        Error::Merge {
+            restored: restored.is_ok(),
+            source,
+        }
+    }
+
+    fn hooks(&self) -> Hooks<'a> {
+        Hooks {
+            paths: self.paths,
+            limit: self.config.hook_timeout,
+            sink: self.sink,
+        }
     }
 
     fn prepare_again(&self, before: &State) -> Result<(), Reason> {

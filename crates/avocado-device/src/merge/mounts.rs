@@ -92,15 +92,34 @@ pub(crate) fn unmount(at: &Path) -> Result<(), Reason> {
 
 /// The mount points at `dir` and below, in the order in which they were mounted.
 pub(crate) fn below(dir: &Path) -> Result<Vec<PathBuf>, Reason> {
+    let mut points = Vec::new();
+    each(|point, _| {
+        if point.starts_with(dir) {
+            points.push(point);
+        }
+    })?;
+    Ok(points)
+}
+
+/// How many overlays with this name are mounted at `at`, one over the other.
+pub(crate) fn overlays(at: &Path, name: &str) -> Result<usize, Reason> {
+    let wanted = format!(" - overlay {name} ");
+    let mut count = 0;
+    each(|point, line| count += usize::from(point == at && line.contains(&wanted)))?;
+    Ok(count)
+}
+
+/// Calls `found` with each mount point and its line of the mount table.
+fn each(mut found: impl FnMut(PathBuf, &str)) -> Result<(), Reason> {
     let path = Path::new("/proc/thread-self/mountinfo");
     let table = fs::read(path).map_err(Reason::file("read", path))?;
-    let points = table.split(|b| *b == b'\n').filter_map(|line| {
-        let field = line.split(|b| *b == b' ').nth(4)?;
-        Some(PathBuf::from(std::ffi::OsString::from_vec(unescaped(
-            field,
-        ))))
-    });
-    Ok(points.filter(|point| point.starts_with(dir)).collect())
+    for line in table.split(|b| *b == b'\n') {
+        if let Some(field) = line.split(|b| *b == b' ').nth(4) {
+            let point = PathBuf::from(std::ffi::OsString::from_vec(unescaped(field)));
+            found(point, &String::from_utf8_lossy(line));
+        }
+    }
+    Ok(())
 }
 
 /// The kernel writes space, tab, newline and backslash as `\` and three octal digits.
@@ -164,5 +183,6 @@ mod tests {
                 .contains(&PathBuf::from("/proc"))
         );
         assert!(below(Path::new("/pro")).unwrap().is_empty());
+        assert_eq!(overlays(Path::new("/proc"), "proc").unwrap(), 0);
     }
 }

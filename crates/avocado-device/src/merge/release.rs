@@ -20,6 +20,14 @@ pub(crate) enum Class {
 impl Class {
     pub(crate) const BOTH: [Class; 2] = [Class::Sysext, Class::Confext];
 
+    /// What it extends.
+    pub(crate) fn hierarchies(self) -> &'static [&'static str] {
+        match self {
+            Class::Sysext => &["/usr", "/opt"],
+            Class::Confext => &["/etc"],
+        }
+    }
+
     /// The directory, in an image, of the files by which it says that it is of this class.
     pub(crate) fn release_dir(self) -> &'static str {
         match self {
@@ -50,7 +58,7 @@ pub(crate) type Command = Vec<String>;
 /// What an extension-release file says that concerns us.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Release {
-    /// Where the extension may be merged; none means anywhere.
+    /// Where the extension may be merged; none where it does not say so.
     scopes: Option<Vec<String>>,
     pub(crate) on_merge: Vec<Command>,
     pub(crate) on_unmerge: Vec<Command>,
@@ -81,11 +89,13 @@ impl Release {
         release
     }
 
-    /// Whether the extension may be merged in this environment, `system` or `initrd`.
+    /// Whether the extension may be merged in this environment, `system` or `initrd`. One that
+    /// says nothing is not for the initial RAM file system: so systemd has it.
     pub(crate) fn allows(&self, scope: &str) -> bool {
-        self.scopes
-            .as_ref()
-            .is_none_or(|scopes| scopes.iter().any(|s| s == scope))
+        match &self.scopes {
+            Some(scopes) => scopes.iter().any(|s| s == scope),
+            None => scope == "system",
+        }
     }
 
     /// Takes over what another file of the same extension says.
@@ -196,7 +206,8 @@ mod tests {
         assert_eq!(release.services, ["a.service", "b.socket"]);
         assert!(release.allows("system") && !release.allows("initrd"));
         assert!(Release::parse(Class::Confext, text).allows("initrd"));
-        assert!(Release::parse(Class::Confext, "ID=_any").allows("initrd"));
+        let silent = Release::parse(Class::Confext, "ID=_any");
+        assert!(silent.allows("system") && !silent.allows("initrd"));
         assert!(!Release::parse(Class::Sysext, "SYSEXT_SCOPE=").allows("system"));
     }
 

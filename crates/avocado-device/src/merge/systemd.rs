@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::release::Class;
+use super::swap::{self, Swapped};
 use crate::{Mutable, Paths, Reason, tool};
 
 /// One of systemd's two mergers, and the directory in which it looks for what to merge.
@@ -82,6 +83,13 @@ impl<'a> Merger<'a> {
                 "systemd {version} merges read-only: {} is not available before 256",
                 self.mutable
             ));
+        }
+        // Changes that are kept have a place of their own, where two overlays must not meet.
+        if !matches!(self.mutable, Mutable::Yes | Mutable::Auto)
+            && let Swapped::Done(ended) =
+                swap::refresh(self.class, || tool::must(self.program, &args))?
+        {
+            return Ok(ended);
         }
         tool::must(self.program, &args)
     }

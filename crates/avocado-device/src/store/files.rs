@@ -3,51 +3,11 @@
 //! after an entry in it changed. Temporary names begin with a dot, which no validated name does.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::symlink;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
-
+use super::disk;
 use crate::Reason;
-
-/// The right to change the store, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    _file: File,
-}
-
-/// Waits for the right to change the store at `base`, which is created if it is not there.
-/// `busy` is called once when somebody else has it.
-pub(crate) fn lock(base: &Path, busy: impl FnOnce()) -> Result<Lock, Reason> {
-    create_dir(base)?;
-    let path = base.join(".lock");
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
-        // A read-only store can still be merged from; its directory serves as well.
-        Err(rustix::io::Errno::ROFS) => {
-            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(base, flags, Mode::empty())
-        }
-        other => other,
-    };
-    let file = opened.map_err(|e| Reason::file("open", &path)(e.into()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            busy();
-            loop {
-                match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
-                    Ok(()) => break,
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(e) => return Err(Reason::file("lock", &path)(e.into())),
-                }
-            }
-        }
-        Err(e) => return Err(Reason::file("lock", &path)(e.into())),
-    }
-    Ok(Lock { _file: file.into() })
-}
 
 /// Creates a directory and those above it, lastingly.
 pub(crate) fn create_dir(path: &Path) -> Result<(), Reason> {
@@ -56,7 +16,7 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), Reason> {
     }
     if let Some(parent) = path.parent() {
         create_dir(parent)?;
-        match fs::create_dir(path) {
+        match disk::mkdir(path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             other => other.map_err(Reason::file("create", path))?,
         }
@@ -69,9 +29,9 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), Reason> {
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
     let temporary = temporary(path);
     remove(&temporary)?;
-    let mut file = File::create_new(&temporary).map_err(Reason::file("create", &temporary))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
+    let file = disk::create_new(&temporary).map_err(Reason::file("create", &temporary))?;
+    disk::append(&file, &temporary, bytes)
+        .and_then(|()| disk::sync(&file, &temporary))
         .map_err(Reason::file("write", &temporary))?;
     drop(file);
     rename(&temporary, path)
@@ -81,13 +41,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
 /// synced: the caller moves several and then calls [`sync_dir`] once.
 pub(crate) fn promote(from: &Path, to: &Path) -> Result<(), Reason> {
     let file = File::open(from).map_err(Reason::file("open", from))?;
-    file.sync_all().map_err(Reason::file("sync", from))?;
-    fs::rename(from, to).map_err(Reason::file("rename", from))
+    disk::sync(&file, from).map_err(Reason::file("sync", from))?;
+    disk::rename(from, to).map_err(Reason::file("rename", from))
 }
 
 /// Moves an entry to another name in the same directory, replacing a file of that name.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Reason> {
-    fs::rename(from, to).map_err(Reason::file("rename", from))?;
+    disk::rename(from, to).map_err(Reason::file("rename", from))?;
     sync_dir(parent(to))
 }
 
@@ -95,7 +55,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Reason> {
 pub(crate) fn point(path: &Path, target: &Path) -> Result<(), Reason> {
     let temporary = temporary(path);
     remove(&temporary)?;
-    symlink(target, &temporary).map_err(Reason::file("create", &temporary))?;
+    disk::symlink(target, &temporary).map_err(Reason::file("create", &temporary))?;
     // The prepared link must have reached the disk before it takes the place of the old one.
     sync_dir(parent(path))?;
     rename(&temporary, path)
@@ -103,18 +63,23 @@ pub(crate) fn point(path: &Path, target: &Path) -> Result<(), Reason> {
 
 /// Removes a file or symlink if it is there, lastingly.
 pub(crate) fn remove(path: &Path) -> Result<(), Reason> {
-    match fs::remove_file(path) {
+    match disk::unlink(path) {
         Ok(()) => sync_dir(parent(path)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Reason::file("remove", path)(e)),
     }
 }
 
-/// Removes whatever is at `path`, with everything in it.
+/// Removes whatever is at `path`, with everything in it. It may come back after a crash.
 pub(crate) fn remove_all(path: &Path) -> Result<(), Reason> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
+        Ok(meta) if meta.is_dir() => {
+            for entry in fs::read_dir(path).map_err(Reason::file("read", path))? {
+                remove_all(&entry.map_err(Reason::file("read", path))?.path())?;
+            }
+            disk::rmdir(path)
+        }
+        Ok(_) => disk::unlink(path),
         Err(e) => Err(e),
     };
     match removed {
@@ -125,9 +90,7 @@ pub(crate) fn remove_all(path: &Path) -> Result<(), Reason> {
 
 /// Makes the entries of a directory last.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), Reason> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(Reason::file("sync", path))
+    disk::sync_dir(path).map_err(Reason::file("sync", path))
 }
 
 /// The names in a directory, sorted; none when it does not exist.
@@ -136,7 +99,7 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Reason> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(Reason::file("read", dir))?,
     };
-    let mut names = Vec::new();
+    let mut names = Vec::with_capacity(64);
     for entry in entries {
         let entry = entry.map_err(Reason::file("read", dir))?;
         // What is not UTF-8 is not ours.
@@ -162,6 +125,18 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Reason> {
     Ok(bytes)
 }
 
+/// The length of a file in bytes; none where there is no file.
+pub(crate) fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+/// What is free on the disk that `path`, or what will be above it, is on, in bytes.
+pub(crate) fn free(path: &Path) -> Result<u64, Reason> {
+    let there = path.ancestors().find(|path| path.exists()).unwrap_or(path);
+    let space = rustix::fs::statvfs(there).map_err(|e| Reason::file("read", there)(e.into()))?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
@@ -175,6 +150,7 @@ fn temporary(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn a_write_replaces_and_survives_leftovers() {
@@ -202,22 +178,6 @@ mod tests {
         let second = fs::symlink_metadata(&link).unwrap();
         assert_ne!(first.ino(), second.ino());
         assert_eq!(names(dir.path()).unwrap(), ["active"]);
-    }
-
-    #[test]
-    fn the_lock_excludes() {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("store");
-        let held = lock(&base, || panic!("nobody has it")).unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| {
-                lock(&base, || tell.send(()).unwrap()).unwrap();
-            });
-            told.recv().unwrap();
-            drop(held);
-            waiter.join().unwrap();
-        });
     }
 
     #[test]

@@ -1,15 +1,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::{Digest, Extension, ImageId, Manifest};
+use avocado_manifest::{Digest, Extension, Hasher, ImageId, Manifest};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::Reason;
+use crate::{Cancel, Reason};
 
 /// An image that a manifest names, with what it says about the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,7 @@ pub(crate) struct Pool {
     record: PathBuf,
     known: Record,
     changed: bool,
+    cancel: Cancel,
 }
 
 /// `<base>/.verified.json`
@@ -83,6 +84,13 @@ pub(crate) struct Pool {
 struct Record {
     #[serde(default)]
     files: BTreeMap<String, Seen>,
+}
+
+impl Record {
+    fn load(path: &Path) -> Self {
+        let bytes = files::read(path, RECORD_LIMIT).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
 }
 
 /// A digest, and what the file was like when it was taken.
@@ -113,14 +121,48 @@ impl Pool {
     /// The pool of the store at `base`. A record of digests that cannot be read is as good as
     /// none: everything is hashed again.
     pub(crate) fn open(base: &Path) -> Self {
+        Pool::cancellable(base, &Cancel::new())
+    }
+
+    /// The same; hashing stops when it is asked to.
+    pub(crate) fn cancellable(base: &Path, cancel: &Cancel) -> Self {
         let record = base.join(".verified.json");
-        let bytes = files::read(&record, RECORD_LIMIT).unwrap_or_default();
         Pool {
             dir: base.join("images"),
+            known: Record::load(&record),
             record,
-            known: serde_json::from_slice(&bytes).unwrap_or_default(),
             changed: false,
+            cancel: cancel.clone(),
         }
+    }
+
+    /// The names of everything in the pool, sorted.
+    pub(crate) fn names(&self) -> Result<Vec<String>, Reason> {
+        files::names(&self.dir)
+    }
+
+    /// Where a file of this name is.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Forgets what is remembered of all files, so that they are hashed again.
+    pub(crate) fn forget(&mut self) {
+        self.known.files.clear();
+        self.changed = true;
+    }
+
+    /// Removes files, lastingly. They are forgotten with them.
+    pub(crate) fn remove(&mut self, names: &[String]) -> Result<(), Reason> {
+        for name in names {
+            files::remove_all(&self.dir.join(name))?;
+            self.changed |= self.known.files.remove(name).is_some();
+        }
+        if !names.is_empty() {
+            self.sync()?;
+        }
+        self.remember();
+        Ok(())
     }
 
     pub(crate) fn path(&self, wanted: &Wanted) -> PathBuf {
@@ -172,20 +214,25 @@ impl Pool {
         Ok(())
     }
 
-    /// Writes down what was hashed. That this fails (a read-only store) costs time, not safety.
+    /// Writes down what was hashed; whoever calls it holds the lock of the store. That this fails
+    /// (a read-only store) costs time, not safety.
     pub(crate) fn remember(&mut self) {
         if !std::mem::take(&mut self.changed) {
             return;
         }
-        let dir = &self.dir;
-        self.known.files.retain(|name, _| dir.join(name).exists());
-        if let Ok(bytes) = serde_json::to_vec_pretty(&self.known) {
+        // Others may have written since we read. What they knew is as good as what we know: it
+        // counts only for the very file that it was taken from.
+        let mut known = Record::load(&self.record);
+        known.files.append(&mut self.known.files.clone());
+        known.files.retain(|name, _| self.dir.join(name).exists());
+        if let Ok(bytes) = serde_json::to_vec_pretty(&known) {
             let _ = files::write(&self.record, &bytes);
         }
+        self.known = known;
     }
 
     /// The digest of a file: none if there is no file, and none inside if it is no regular file.
-    fn digest(&mut self, name: &str) -> Result<Option<Option<Digest>>, Reason> {
+    pub(crate) fn digest(&mut self, name: &str) -> Result<Option<Option<Digest>>, Reason> {
         let path = self.dir.join(name);
         let failed = |e: io::Error| Reason::file("read", &path)(e);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -204,7 +251,7 @@ impl Pool {
             return Ok(Some(Some(known.sha256)));
         }
         let before = Seen::new(&file, Digest::of(b"")).map_err(failed)?;
-        let (sha256, _) = Digest::of_reader(&file).map_err(failed)?;
+        let sha256 = hash(&file, &path, &self.cancel)?;
         let seen = Seen::new(&file, sha256).map_err(failed)?;
         // Only what held still while it was read is worth remembering.
         if (Seen { sha256, ..before }) == seen {
@@ -212,6 +259,20 @@ impl Pool {
             self.changed = true;
         }
         Ok(Some(Some(sha256)))
+    }
+}
+
+fn hash(mut file: &File, path: &Path, cancel: &Cancel) -> Result<Digest, Reason> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        cancel.check()?;
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(n) => hasher.update(buffer.get(..n).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Reason::file("read", path)(e)),
+        }
     }
 }
 

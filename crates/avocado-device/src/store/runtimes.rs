@@ -1,12 +1,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use avocado_manifest::{Manifest, RuntimeId};
+use rustix::fs::{Mode, OFlags};
 
+use super::cache::Cache;
 use super::files;
 use crate::{Error, Reason};
+
+/// The file in a runtime's directory.
+pub(super) const MANIFEST: &str = "manifest.json";
 
 /// The largest manifest that is read, in bytes.
 pub(crate) const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -16,23 +23,61 @@ pub(crate) const MANIFEST_LIMIT: u64 = 4 << 20;
 pub(crate) struct Runtimes {
     dir: PathBuf,
     active: PathBuf,
+    cache: Cache,
+}
+
+/// A directory of a runtime.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Whole(Arc<Manifest>),
+    /// Its name, and why it cannot be used.
+    Unreadable(String, Reason),
 }
 
 impl Runtimes {
-    pub(crate) fn new(base: &Path) -> Self {
+    pub(crate) fn new(base: &Path, cache: Cache) -> Self {
         Runtimes {
             dir: base.join("runtimes"),
             active: base.join("active"),
+            cache,
         }
     }
 
-    /// Every whole runtime, by id. What is not whole (there should be no such thing) is not
-    /// listed.
-    pub(crate) fn all(&self) -> Result<Vec<Manifest>, Reason> {
-        let ids = files::names(&self.dir)?
-            .into_iter()
-            .filter_map(|n| n.parse().ok());
-        Ok(ids.filter_map(|id| self.read(&id).ok()).collect())
+    /// Every runtime, by id.
+    pub(crate) fn everything(&self) -> Result<Vec<Found>, Reason> {
+        let names = files::names(&self.dir)?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(&self.dir, flags, Mode::empty())
+            .map_err(|e| Reason::file("open", &self.dir)(e.into()))?;
+        let mut found = Vec::with_capacity(names.len());
+        for name in names.into_iter().filter(|name| !name.starts_with('.')) {
+            found.push(match name.parse::<RuntimeId>() {
+                Ok(id) => match self.cache.get(&dir, &id, || self.read(&id)) {
+                    Ok(manifest) => Found::Whole(manifest),
+                    Err(reason) => Found::Unreadable(name, reason),
+                },
+                Err(e) => {
+                    let invalid = io::Error::new(io::ErrorKind::InvalidInput, e);
+                    let reason = Reason::file("use", &self.dir.join(&name))(invalid);
+                    Found::Unreadable(name, reason)
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    /// Every whole runtime, by id.
+    pub(crate) fn all(&self) -> Result<Vec<Arc<Manifest>>, Reason> {
+        let everything = self.everything()?.into_iter();
+        Ok(everything
+            .filter_map(|found| match found {
+                Found::Whole(manifest) => Some(manifest),
+                Found::Unreadable(..) => None,
+            })
+            .collect())
     }
 
     /// The manifest of a runtime.
@@ -51,10 +96,17 @@ impl Runtimes {
     }
 
     /// The runtime that `text` means: its id, or the beginning of no other one's id.
-    pub(crate) fn resolve(&self, text: &str) -> Result<Manifest, Error> {
-        let mut all = self.all().map_err(Error::Store)?;
-        if let Some(at) = all.iter().position(|m| m.id.as_str() == text) {
-            return Ok(all.swap_remove(at));
+    pub(crate) fn resolve(&self, text: &str) -> Result<Arc<Manifest>, Error> {
+        let mut all = Vec::new();
+        for found in self.everything().map_err(Error::Store)? {
+            match found {
+                Found::Whole(manifest) if manifest.id.as_str() == text => return Ok(manifest),
+                Found::Whole(manifest) => all.push(manifest),
+                Found::Unreadable(name, reason) if name == text => {
+                    return Err(Error::Store(reason));
+                }
+                Found::Unreadable(..) => {}
+            }
         }
         all.retain(|m| m.id.as_str().starts_with(text));
         let id = text.to_owned();
@@ -62,7 +114,7 @@ impl Runtimes {
             Some(only) if all.is_empty() && !text.is_empty() => Ok(only),
             Some(last) if !all.is_empty() => {
                 all.push(last);
-                let candidates = all.into_iter().map(|m| m.id.into()).collect();
+                let candidates = all.iter().map(|m| m.id.to_string()).collect();
                 Err(Error::AmbiguousRuntimeId { id, candidates })
             }
             _ => Err(Error::RuntimeNotFound { id }),
@@ -106,8 +158,18 @@ impl Runtimes {
         }
     }
 
+    /// Makes everything last that is seen here. Somebody who was killed may have left it without.
+    pub(crate) fn settle(&self) -> Result<(), Reason> {
+        if self.dir.is_dir() {
+            files::sync_dir(&self.dir)?;
+            files::sync_dir(self.dir.parent().unwrap_or(&self.dir))?;
+        }
+        Ok(())
+    }
+
     /// Makes a runtime the active one by one rename.
     pub(crate) fn activate(&self, id: &RuntimeId) -> Result<(), Reason> {
+        self.settle()?;
         files::point(&self.active, &Path::new("runtimes").join(id))
     }
 
@@ -122,7 +184,7 @@ impl Runtimes {
         let path = self.manifest(id);
         if self.read(id).is_ok() {
             if files::read(&path, MANIFEST_LIMIT)? == bytes {
-                return Ok(());
+                return self.settle();
             }
             return Err(Reason::Contradiction {
                 id: id.clone(),
@@ -138,8 +200,20 @@ impl Runtimes {
         let temporary = self.dir.join(format!(".{id}.new"));
         files::remove_all(&temporary)?;
         files::create_dir(&temporary)?;
-        files::write(&temporary.join("manifest.json"), bytes)?;
-        files::rename(&temporary, &kept)
+        files::write(&temporary.join(MANIFEST), bytes)?;
+        files::rename(&temporary, &kept)?;
+        self.settle()
+    }
+
+    /// Whether there is a directory for a runtime, whatever is in it.
+    pub(crate) fn exists(&self, id: &RuntimeId) -> bool {
+        self.dir.join(id).symlink_metadata().is_ok()
+    }
+
+    /// When the runtime came to this device, as far as its clock was right.
+    pub(crate) fn added(&self, id: &RuntimeId) -> (i64, i64) {
+        let meta = fs::metadata(self.manifest(id));
+        meta.map_or((0, 0), |meta| (meta.mtime(), meta.mtime_nsec()))
     }
 
     /// Removes a runtime: it is gone with one rename, its files follow.
@@ -150,18 +224,23 @@ impl Runtimes {
         files::remove_all(&gone)
     }
 
+    /// What interrupted operations left.
+    pub(crate) fn leftovers(&self) -> Result<Vec<PathBuf>, Reason> {
+        let names = files::names(&self.dir)?.into_iter();
+        let left = names.filter(|name| name.starts_with('.'));
+        Ok(left.map(|name| self.dir.join(name)).collect())
+    }
+
     /// Removes what interrupted operations left.
     pub(crate) fn tidy(&self) -> Result<(), Reason> {
-        for name in files::names(&self.dir)? {
-            if name.starts_with('.') {
-                files::remove_all(&self.dir.join(name))?;
-            }
+        for path in self.leftovers()? {
+            files::remove_all(&path)?;
         }
         Ok(())
     }
 
     fn manifest(&self, id: &RuntimeId) -> PathBuf {
-        self.dir.join(id).join("manifest.json")
+        self.dir.join(id).join(MANIFEST)
     }
 }
 
@@ -211,7 +290,7 @@ mod tests {
 
     fn store(ids: &[&str]) -> (tempfile::TempDir, Runtimes) {
         let dir = tempfile::tempdir().unwrap();
-        let runtimes = Runtimes::new(dir.path());
+        let runtimes = Runtimes::new(dir.path(), Cache::default());
         for id in ids {
             let (manifest, bytes) = manifest(id);
             runtimes.add(&manifest, &bytes).unwrap();
@@ -280,6 +359,20 @@ mod tests {
             .map(|m| m.id.to_string())
             .collect();
         assert_eq!(ids, ["good"]);
+        let everything = runtimes.everything().unwrap();
+        let names: Vec<_> = everything
+            .iter()
+            .filter_map(|found| match found {
+                Found::Whole(_) => None,
+                Found::Unreadable(name, _) => Some(name.as_str()),
+            })
+            .collect();
+        assert_eq!(names, ["alias", "empty", "torn"]);
+        assert!(matches!(runtimes.resolve("torn"), Err(Error::Store(_))));
+        assert!(matches!(
+            runtimes.resolve("tor"),
+            Err(Error::RuntimeNotFound { .. })
+        ));
         runtimes.tidy().unwrap();
         assert!(!base.join(".x.new").exists());
 
@@ -313,6 +406,22 @@ mod tests {
         fs::remove_file(&link).unwrap();
         fs::create_dir(&link).unwrap();
         assert!(runtimes.active().is_err());
+    }
+
+    #[test]
+    fn what_was_read_is_read_again_when_it_changes() {
+        let (dir, runtimes) = store(&["a", "b"]);
+        let first = runtimes.all().unwrap();
+        let again = runtimes.all().unwrap();
+        assert!(Arc::ptr_eq(&first[0], &again[0]), "not even parsed");
+        let path = dir.path().join("runtimes/a/manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("2026", "2025")).unwrap();
+        let changed = runtimes.all().unwrap();
+        assert!(changed[0].built_at.starts_with("2025"));
+        assert!(Arc::ptr_eq(&first[1], &changed[1]));
+        fs::write(&path, "{").unwrap();
+        assert_eq!(runtimes.all().unwrap().len(), 1);
     }
 
     #[test]

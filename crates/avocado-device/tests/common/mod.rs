@@ -98,10 +98,14 @@ pub fn manifest_file(dir: &Path, manifest: &Manifest) -> PathBuf {
 }
 
 /// All files, directories and links below `dir` with their content, to see that nothing changed.
+/// Locks are not content.
 pub fn tree(dir: &Path) -> Vec<String> {
     fn walk(dir: &Path, all: &mut Vec<String>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
+            if path.as_os_str().as_encoded_bytes().ends_with(b".lock") {
+                continue;
+            }
             let meta = fs::symlink_metadata(&path).unwrap();
             let what = if meta.is_symlink() {
                 format!("-> {}", fs::read_link(&path).unwrap().display())

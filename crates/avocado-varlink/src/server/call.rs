@@ -78,6 +78,14 @@ impl Call {
         self.peer
     }
 
+    /// Runs `cancel`, once, when nobody waits for the result any more: the client has closed the
+    /// connection (a client that only sends no more is still there; who calls `oneway` may go),
+    /// or the server is asked to stop. It runs on the thread of the server and must not wait.
+    /// Later calls replace what was set before; nothing runs once the call is answered.
+    pub fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
+        self.outlet.on_cancel(!self.is_oneway(), Box::new(cancel));
+    }
+
     /// The parameters as they came. They fit the declaration of the method.
     pub fn raw_parameters(&self) -> &Parameters {
         &self.call.parameters
@@ -165,6 +173,7 @@ impl Call {
 
     fn finish(mut self, message: &[u8]) -> Result<(), ReplyError> {
         self.answered = true;
+        self.outlet.forget_cancel();
         if self.is_oneway() {
             return Ok(());
         }
@@ -174,6 +183,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        self.outlet.forget_cancel();
         if !self.answered {
             self.outlet.leave_unanswered();
         }

@@ -34,10 +34,7 @@ pub(super) enum State {
     /// It waits for its turn.
     Waiting,
     /// Its handler runs.
-    Running {
-        /// It is one of those that run one after another.
-        exclusive: bool,
-    },
+    Running,
 }
 
 impl Connection {

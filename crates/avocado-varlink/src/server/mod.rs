@@ -37,10 +37,11 @@ pub trait Service: Send + Sync + 'static {
     /// dropped without an answer closes its connection.
     fn call(&self, call: Call);
 
-    /// Whether calls of this method run one after another, over all connections. Those that wait
-    /// for their turn occupy no thread.
-    fn exclusive(&self, _interface: &str, _method: &str) -> bool {
-        false
+    /// The lane of a method: calls in the same one run one after another, over all connections.
+    /// Those that wait for their turn occupy no thread. `None`: calls of this method never wait
+    /// for others.
+    fn lane(&self, _interface: &str, _method: &str) -> Option<&'static str> {
+        None
     }
 }
 

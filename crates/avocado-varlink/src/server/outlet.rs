@@ -10,7 +10,12 @@ use super::call::ReplyError;
 /// What a running call tells the reactor about its connection.
 pub(super) enum Note {
     /// The handler has returned.
-    Finished(u64),
+    Finished {
+        /// Its connection.
+        id: u64,
+        /// What it occupied.
+        lane: Option<&'static str>,
+    },
     /// The socket does not take more at the moment.
     Blocked(u64),
 }
@@ -47,6 +52,14 @@ pub(super) struct Outlet {
     pub(super) fd: OwnedFd,
     hub: Arc<Hub>,
     state: Mutex<State>,
+    cancel: Mutex<Option<Cancel>>,
+}
+
+/// What stops the call that runs.
+struct Cancel {
+    /// Also when the client is gone, and not only when the server stops.
+    with_client: bool,
+    run: Box<dyn FnOnce() + Send>,
 }
 
 #[derive(Default)]
@@ -67,7 +80,32 @@ impl Outlet {
             fd,
             hub,
             state: Mutex::new(State::default()),
+            cancel: Mutex::new(None),
         }
+    }
+
+    /// What to do when nobody waits any more for the call that runs.
+    pub(super) fn on_cancel(&self, with_client: bool, run: Box<dyn FnOnce() + Send>) {
+        *lock(&self.cancel) = Some(Cancel { with_client, run });
+        // It may have happened before.
+        if lock(&self.state).closed {
+            self.cancel(false);
+        }
+    }
+
+    /// Stops the call that runs, if it can be stopped.
+    pub(super) fn cancel(&self, stopping: bool) {
+        let wanted = |cancel: &mut Cancel| stopping || cancel.with_client;
+        let cancel = lock(&self.cancel).take_if(wanted);
+        // Not under the lock: it is somebody else's code.
+        if let Some(cancel) = cancel {
+            (cancel.run)();
+        }
+    }
+
+    /// The call that could be stopped is over.
+    pub(super) fn forget_cancel(&self) {
+        *lock(&self.cancel) = None;
     }
 
     /// Sends a message, or keeps what the socket does not take now. With a `limit`, refuses when
@@ -104,6 +142,8 @@ impl Outlet {
         state.closed = true;
         state.bytes = Vec::new();
         state.start = 0;
+        drop(state);
+        self.cancel(false);
     }
 
     /// Ends the connection even if a running call still holds it.

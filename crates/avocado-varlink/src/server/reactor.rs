@@ -38,14 +38,15 @@ pub(super) struct Reactor {
     /// Calls that wait for their turn.
     waiting: VecDeque<Job>,
     running: usize,
-    exclusive_running: bool,
+    /// Lanes in which a call runs.
+    busy: Vec<&'static str>,
     idle_since: Instant,
     scratch: Vec<u8>,
 }
 
 struct Job {
     id: u64,
-    exclusive: bool,
+    lane: Option<&'static str>,
     call: Call,
 }
 
@@ -74,7 +75,7 @@ impl Reactor {
             next_id: FIRST_CONNECTION,
             waiting: VecDeque::new(),
             running: 0,
-            exclusive_running: false,
+            busy: Vec::new(),
             idle_since: Instant::now(),
             scratch: vec![0; 16 * 1024],
         })
@@ -139,7 +140,7 @@ impl Reactor {
             }
             for note in self.hub.take() {
                 match note {
-                    Note::Finished(id) => self.on_finished(id),
+                    Note::Finished { id, lane } => self.on_finished(id, lane),
                     Note::Blocked(id) => self.on_event(id, EventFlags::empty()),
                 }
             }
@@ -188,7 +189,10 @@ impl Reactor {
         self.listeners.clear();
         self.waiting.clear();
         self.connections
-            .retain(|_, connection| matches!(connection.call, State::Running { .. }));
+            .retain(|_, connection| matches!(connection.call, State::Running));
+        for connection in self.connections.values() {
+            connection.outlet.cancel(true);
+        }
         false
     }
 
@@ -252,14 +256,12 @@ impl Reactor {
         self.advance(id, connection);
     }
 
-    fn on_finished(&mut self, id: u64) {
+    fn on_finished(&mut self, id: u64, lane: Option<&'static str>) {
         self.running -= 1;
+        self.busy.retain(|busy| Some(*busy) != lane);
         let Some(mut connection) = self.connections.remove(&id) else {
             return;
         };
-        if connection.call == (State::Running { exclusive: true }) {
-            self.exclusive_running = false;
-        }
         connection.call = State::Idle;
         connection.closing |= connection.outlet.is_unanswered();
         self.advance(id, connection);
@@ -320,14 +322,10 @@ impl Reactor {
             Ok(()) if upgrade => call.method_not_implemented(),
             Ok(()) if self.catalog.describes(&call) => self.catalog.describe(call),
             Ok(()) => {
-                let exclusive = self.service.exclusive(call.interface(), call.method());
+                let lane = self.service.lane(call.interface(), call.method());
                 connection.call = State::Waiting;
                 // Started at the end of this turn of the loop, when the connection is back in the map.
-                self.waiting.push_back(Job {
-                    id,
-                    exclusive,
-                    call,
-                });
+                self.waiting.push_back(Job { id, lane, call });
                 Ok(())
             }
         };
@@ -335,20 +333,23 @@ impl Reactor {
 
     fn start_jobs(&mut self) {
         while self.running < self.options.max_running {
-            let ready = |job: &Job| !(job.exclusive && self.exclusive_running);
+            let ready = |job: &Job| job.lane.is_none_or(|lane| !self.busy.contains(&lane));
             let Some(next) = self.waiting.iter().position(ready) else {
                 return;
             };
             let Some(job) = self.waiting.remove(next) else {
                 return;
             };
-            let exclusive = job.exclusive;
             if let Some(connection) = self.connections.get_mut(&job.id) {
-                connection.call = State::Running { exclusive };
+                connection.call = State::Running;
             }
             self.running += 1;
-            self.exclusive_running |= exclusive;
-            let finished = Finished(self.hub.clone(), job.id);
+            self.busy.extend(job.lane);
+            let finished = Finished {
+                hub: self.hub.clone(),
+                id: job.id,
+                lane: job.lane,
+            };
             let service = self.service.clone();
             // When there is no thread to be had, dropping the closure drops the call unanswered
             // and reports it finished, and so its connection is closed.
@@ -363,10 +364,15 @@ impl Reactor {
 }
 
 /// Reports the end of a call, also when its handler panics.
-struct Finished(Arc<Hub>, u64);
+struct Finished {
+    hub: Arc<Hub>,
+    id: u64,
+    lane: Option<&'static str>,
+}
 
 impl Drop for Finished {
     fn drop(&mut self) {
-        self.0.post(Note::Finished(self.1));
+        let (id, lane) = (self.id, self.lane);
+        self.hub.post(Note::Finished { id, lane });
     }
 }

@@ -22,6 +22,7 @@ method Count(to: int) -> (n: int)
 method Flood() -> (sent: int, text: ?string)
 method Meet(name: string) -> ()
 method Serial(name: string) -> ()
+method Watch(name: string) -> ()
 method Leave() -> ()
 method Panic() -> ()
 method Needy() -> (n: int)
@@ -42,8 +43,8 @@ impl Service for Test {
         &self.interfaces
     }
 
-    fn exclusive(&self, _: &str, method: &str) -> bool {
-        method == "Serial"
+    fn lane(&self, _: &str, method: &str) -> Option<&'static str> {
+        (method == "Serial").then_some("serial")
     }
 
     fn call(&self, call: Call) {
@@ -75,6 +76,16 @@ impl Service for Test {
                 let name = parameter("name").as_str().unwrap().to_owned();
                 self.arrived.lock().unwrap().send(name).unwrap();
                 self.leave.lock().unwrap().recv().unwrap();
+                call.reply(&json!({}))
+            }
+            "Watch" => {
+                let name = parameter("name").as_str().unwrap().to_owned();
+                let (tell, told) = channel();
+                call.on_cancel(move || tell.send(()).unwrap());
+                let arrived = |what| self.arrived.lock().unwrap().send(what).unwrap();
+                arrived(name.clone());
+                let cancelled = told.recv().is_ok();
+                arrived(format!("{name} {cancelled}"));
                 call.reply(&json!({}))
             }
             "Panic" => panic!("as the test wants it"),

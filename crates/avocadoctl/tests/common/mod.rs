@@ -1,6 +1,8 @@
 //! A device in a temporary directory, and the built program.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod publisher;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,11 @@
-//! What both doors of the agent, the command line and the service, give out: the types of the
-//! varlink interfaces. They are also what `--output json` prints.
+//! The types of org.avocado.Runtimes.
 
-use avocado_device::{ExtensionStatus, RuntimeEntry, Status};
+use avocado_device::{Listing, RuntimeEntry};
+use avocado_events::{Event, Unit};
+use avocado_manifest::Manifest;
 use serde::{Deserialize, Serialize};
+
+use super::{Plan, Verification};
 
 /// `Runtime` of org.avocado.Runtimes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,17 @@ pub(crate) struct Runtime {
     pub(crate) os_build_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) initramfs_build_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) previous: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pinned: Option<bool>,
+}
+
+/// `UnreadableRuntime` of org.avocado.Runtimes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UnreadableRuntime {
+    pub(crate) id: String,
+    pub(crate) why: String,
 }
 
 /// `RuntimeInfo` of org.avocado.Runtimes.
@@ -39,7 +53,16 @@ pub(crate) struct ManifestExtension {
 
 impl From<RuntimeEntry> for Runtime {
     fn from(entry: RuntimeEntry) -> Self {
-        let manifest = entry.manifest;
+        Runtime {
+            previous: entry.previous.then_some(true),
+            pinned: entry.pinned.then_some(true),
+            ..Runtime::new(entry.manifest, entry.active)
+        }
+    }
+}
+
+impl Runtime {
+    pub(super) fn new(manifest: Manifest, active: bool) -> Self {
         let bundle = manifest.os_bundle;
         let (os_build_id, initramfs_build_id) =
             bundle.map_or((None, None), |b| (b.os_build_id, b.initramfs_build_id));
@@ -57,14 +80,14 @@ impl From<RuntimeEntry> for Runtime {
                 version: manifest.runtime.version,
             },
             extensions: extensions.collect(),
-            active: entry.active,
+            active,
             os_build_id,
             initramfs_build_id,
+            previous: None,
+            pinned: None,
         }
     }
-}
 
-impl Runtime {
     /// The first eight characters of the id.
     pub(crate) fn short_id(&self) -> &str {
         self.id.get(..8).unwrap_or(&self.id)
@@ -75,6 +98,25 @@ impl Runtime {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Listed {
     pub(crate) runtimes: Vec<Runtime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unreadable: Option<Vec<UnreadableRuntime>>,
+}
+
+impl From<Listing> for Listed {
+    fn from(listing: Listing) -> Self {
+        let unreadable = listing
+            .unreadable
+            .into_iter()
+            .map(|found| UnreadableRuntime {
+                id: found.id,
+                why: found.why,
+            });
+        let unreadable: Vec<_> = unreadable.collect();
+        Listed {
+            runtimes: listing.runtimes.into_iter().map(Runtime::from).collect(),
+            unreadable: (!unreadable.is_empty()).then_some(unreadable),
+        }
+    }
 }
 
 /// The result of `Inspect`.
@@ -83,17 +125,55 @@ pub(crate) struct Inspected {
     pub(crate) runtime: Runtime,
 }
 
-/// A reply of `AddFromUrl`, `AddFromManifest` and `Activate`.
-#[derive(Debug, Serialize, Deserialize)]
+/// One of the replies of a method that takes long, in either interface.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Progressed {
     pub(crate) message: String,
     pub(crate) done: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) runtime: Option<Runtime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<Plan>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) verification: Option<Verification>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) progress: Option<Progress>,
+}
+
+/// `Progress` of org.avocado.Runtimes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    stage: String,
+    item: String,
+    done: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    unit: Unit,
+}
+
+impl Progress {
+    /// What `event` says about how far the work is, if it says anything.
+    pub(crate) fn of(event: &Event) -> Option<Self> {
+        Some(Progress {
+            done: event.done?,
+            stage: event.stage.clone(),
+            item: event.item.clone(),
+            total: event.total,
+            unit: event.unit,
+        })
+    }
+
+    /// The event that it was made of.
+    pub(crate) fn event(self) -> Event {
+        Event {
+            unit: self.unit,
+            ..Event::bytes(self.stage, self.item, self.done, self.total)
+        }
+    }
 }
 
 /// The parameters of `AddFromUrl`. Without `Debug`, because of the token.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AddFromUrl {
     pub(crate) url: String,
@@ -101,50 +181,4 @@ pub(crate) struct AddFromUrl {
     pub(crate) auth_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) artifacts_url: Option<String>,
-}
-
-/// What `avocadoctl status` tells.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct DeviceStatus {
-    pub(crate) runtime: Option<Runtime>,
-    pub(crate) os_build_id: Option<String>,
-    pub(crate) extensions: Vec<Extension>,
-}
-
-/// An extension of the device, in the shape that org.avocado.Extensions gives it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Extension {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) is_sysext: bool,
-    pub(crate) is_confext: bool,
-    pub(crate) is_merged: bool,
-    pub(crate) origin: Option<String>,
-    pub(crate) image_id: Option<String>,
-}
-
-impl From<Status> for DeviceStatus {
-    fn from(status: Status) -> Self {
-        DeviceStatus {
-            runtime: status.runtime.map(Runtime::from),
-            os_build_id: status.os_build_id,
-            extensions: status.extensions.into_iter().map(Extension::from).collect(),
-        }
-    }
-}
-
-impl From<ExtensionStatus> for Extension {
-    fn from(status: ExtensionStatus) -> Self {
-        Extension {
-            name: status.name.into(),
-            version: status.version.into(),
-            is_sysext: status.sysext,
-            is_confext: status.confext,
-            is_merged: status.merged,
-            origin: status.origin,
-            image_id: status.image_id.map(Into::into),
-        }
-    }
 }

@@ -2,11 +2,15 @@
 //! own. Where that is not possible, the test says so and passes.
 #![allow(missing_docs, clippy::print_stderr)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod hooks;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use avocado_device::{Config, Device, Error, Mutable, Paths, Reason};
 use avocado_events::{Silent, Status};
@@ -64,8 +68,13 @@ fn inside() {
     work.activates_and_goes_back();
     work.refuses_what_is_bad();
     work.leaks_nothing();
+    work.ends_what_was_interrupted();
+    work.is_never_seen_half_done();
     work.respects_scopes_and_switches();
     work.hooks_run_in_order();
+    work.a_failing_hook_means_going_back();
+    work.respects_the_scope_of_an_initrd();
+    work.leaves_others_alone();
     work.extends_etc();
     work.writes_are_lost_or_refused();
     work.unmerges();
@@ -95,6 +104,7 @@ impl Work {
         let config = Config {
             sysext_mutable: Mutable::No,
             confext_mutable: Mutable::No,
+            hook_timeout: Duration::from_secs(2),
             ..Config::default()
         };
         let mut paths = Paths::new(dir.path().join("base"));
@@ -318,9 +328,58 @@ impl Work {
         assert!(matches!(fails(&manifest), Reason::ImageMissing { .. }));
     }
 
+    /// Files that both runtimes have, and those of the OS, are there at any time.
+    fn is_never_seen_half_done(&self) {
+        let one = self.device.inspect(None).unwrap().manifest;
+        let two = self.stage("other", vec![self.base(), self.app("other")]);
+        let done = AtomicBool::new(false);
+        let probe = |file: &str| {
+            let (mut opened, mut missed) = (0_u64, 0_u64);
+            while !done.load(Ordering::Relaxed) {
+                match fs::File::open(file) {
+                    Ok(_) => opened += 1,
+                    Err(_) => missed += 1,
+                }
+            }
+            (opened, missed)
+        };
+        std::thread::scope(|scope| {
+            let os = scope.spawn(|| probe("/usr/bin/env"));
+            let shared = scope.spawn(|| probe("/usr/share/avocado-test/base"));
+            for _ in 0..10 {
+                self.activate(&two);
+                self.device.refresh(&self.events).unwrap();
+                self.activate(&one);
+            }
+            done.store(true, Ordering::Relaxed);
+            for (what, probe) in [("the OS", os), ("an extension", shared)] {
+                let (opened, missed) = probe.join().unwrap();
+                eprintln!("a file of {what}: opened {opened} times, missed {missed} times");
+                assert!(opened > 1000);
+                assert_eq!(missed, 0);
+            }
+        });
+    }
+
+    /// As if a refresh had been killed between putting the new overlay beneath the old one and
+    /// taking the old one away.
+    fn ends_what_was_interrupted(&self) {
+        let mounts = mount_count();
+        for hierarchy in ["/usr", "/usr"] {
+            let again = Command::new("mount")
+                .args(["--bind", hierarchy, hierarchy])
+                .status();
+            assert!(again.unwrap().success());
+        }
+        assert!(mount_count() > mounts);
+        self.device.refresh(&self.events).unwrap();
+        assert_eq!(mount_count(), mounts);
+        assert_eq!((read("app").as_str(), self.loops()), ("one", 2));
+    }
+
     fn leaks_nothing(&self) {
         let mounts = mount_count();
-        for _ in 0..20 {
+        for _ in 0..200 {
             self.device.refresh(&self.events).unwrap();
         }
         assert_eq!(self.events.warnings(), [""; 0]);
@@ -354,55 +413,6 @@ impl Work {
                 .iter()
                 .any(|e| e.status == Some(Status::Skipped))
         );
-    }
-
-    fn hooks_run_in_order(&self) {
-        let log = self.dir.path().join("log");
-        fs::create_dir(&log).unwrap();
-        let mark =
-            |name: &str| format!("cp -a /usr/share/avocado-test/app {}/{name}", log.display());
-        let make = |name: &str| format!("mkdir {}/{name}", log.display());
-        let release = |name: &str| {
-            format!(
-                "ID=_any\nAVOCADO_ON_MERGE=\"{}; {}\"\nAVOCADO_ON_MERGE=\"{}\"\n\
-                 AVOCADO_ON_UNMERGE=\"{}\"",
-                make("once"),
-                make(&format!("on-{name}")),
-                "false",
-                mark(&format!("gone-{name}")),
-            )
-        };
-        let b = self.image(&Source {
-            name: "b",
-            release: &release("b"),
-            ..Source::default()
-        });
-        let a = self.image(&Source {
-            name: "a",
-            release: &release("a"),
-            ..Source::default()
-        });
-        let app = self.app("five");
-        let both = self.stage("hooks", vec![b.clone(), a, app.clone()]);
-        self.device
-            .activate(both.id.as_str(), &self.events)
-            .unwrap();
-        let warnings = self.events.warnings();
-        assert_eq!(
-            warnings.len(),
-            1,
-            "`false` once, and no directory is made twice: {warnings:?}"
-        );
-        assert!(warnings[0].starts_with("false: "), "{warnings:?}");
-        for made in ["once", "on-a", "on-b"] {
-            fs::remove_dir(log.join(made)).unwrap();
-        }
-        // Only what goes away is told so, while it is still merged.
-        let one = self.stage("hooks, fewer", vec![b, self.app("six")]);
-        self.device.activate(one.id.as_str(), &self.events).unwrap();
-        assert_eq!(fs::read_to_string(log.join("gone-a")).unwrap(), "five");
-        assert!(!log.join("gone-b").exists());
-        assert!(log.join("on-b").exists() && !log.join("on-a").exists());
     }
 
     fn extends_etc(&self) {

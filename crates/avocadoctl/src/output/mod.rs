@@ -1,5 +1,9 @@
 //! Results on stdout: tables that fit a serial console, or one JSON document.
 
+mod device;
+mod runtimes;
+mod upkeep;
+
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
@@ -7,7 +11,10 @@ use serde_json::json;
 
 use crate::cli::Format;
 use crate::failure::{Failure, printable};
-use crate::model::{DeviceStatus, Extension, Runtime};
+
+pub(crate) use device::{authority, extensions, status, statuses};
+pub(crate) use runtimes::{runtime, runtimes};
+pub(crate) use upkeep::{check, downloaded, plan, pruned, verification};
 
 /// The columns of a serial console.
 const WIDTH: usize = 80;
@@ -83,124 +90,8 @@ fn document(value: &impl Serialize) -> String {
     text
 }
 
-/// The runtimes as a table.
-pub(crate) fn runtimes(runtimes: &[Runtime]) -> String {
-    if runtimes.is_empty() {
-        return "There are no runtimes on this device.\n".to_owned();
-    }
-    let rows = runtimes.iter().map(|r| {
-        let active = if r.active { "* active" } else { "" };
-        [
-            printable(&r.runtime.name),
-            printable(&r.runtime.version),
-            r.short_id().to_owned(),
-            active.to_owned(),
-            built(&r.built_at),
-        ]
-    });
-    table(
-        ["RUNTIME", "VERSION", "ID", "ACTIVE", "BUILT"],
-        rows.collect(),
-    )
-}
-
-/// A runtime in full.
-pub(crate) fn runtime(runtime: &Runtime) -> String {
-    let mut text = String::new();
-    let mut field = |name: &str, value: &str| {
-        text.push_str(&format!("{name:<10} {}\n", printable(value)));
-    };
-    field(
-        "Runtime:",
-        &format!("{} {}", runtime.runtime.name, runtime.runtime.version),
-    );
-    field("ID:", &runtime.id);
-    field("Active:", if runtime.active { "yes" } else { "no" });
-    field("Built:", &runtime.built_at);
-    field(
-        "Manifest:",
-        &format!("version {}", runtime.manifest_version),
-    );
-    if let Some(id) = &runtime.os_build_id {
-        field("OS build:", id);
-    }
-    if let Some(id) = &runtime.initramfs_build_id {
-        field("Initramfs:", id);
-    }
-    if runtime.extensions.is_empty() {
-        text.push_str("\nThere are no extensions.\n");
-        return text;
-    }
-    let rows = runtime.extensions.iter().map(|e| {
-        let image = e
-            .image_id
-            .clone()
-            .unwrap_or_else(|| format!("{}-{}", e.name, e.version));
-        [printable(&e.name), printable(&e.version), printable(&image)]
-    });
-    text.push('\n');
-    text.push_str(&table(["EXTENSION", "VERSION", "IMAGE"], rows.collect()));
-    text
-}
-
-/// What is active and merged.
-pub(crate) fn status(status: &DeviceStatus) -> String {
-    let mut text = match &status.runtime {
-        Some(r) => {
-            let (name, version) = (printable(&r.runtime.name), printable(&r.runtime.version));
-            format!("Runtime:  {name} {version} ({})\n", r.short_id())
-        }
-        None => "Runtime:  none is active\n".to_owned(),
-    };
-    if let Some(id) = &status.os_build_id {
-        text.push_str(&format!("OS build: {}\n", printable(id)));
-    }
-    text.push('\n');
-    text.push_str(&extensions(&status.extensions));
-    text
-}
-
-/// The extensions as a table.
-pub(crate) fn extensions(extensions: &[Extension]) -> String {
-    if extensions.is_empty() {
-        return "There are no extensions.\n".to_owned();
-    }
-    let rows = extensions.iter().map(|e| {
-        let kind = match (e.is_sysext, e.is_confext) {
-            (true, true) => "sys+conf",
-            (true, false) => "sys",
-            (false, true) => "conf",
-            (false, false) => "-",
-        };
-        let merged = if e.is_merged { "yes" } else { "no" };
-        let image = e
-            .image_id
-            .as_deref()
-            .map_or("-", |id| id.get(..8).unwrap_or(id));
-        [
-            printable(&e.name),
-            printable(&e.version),
-            kind.to_owned(),
-            merged.to_owned(),
-            printable(image),
-        ]
-    });
-    table(
-        ["EXTENSION", "VERSION", "TYPE", "MERGED", "IMAGE"],
-        rows.collect(),
-    )
-}
-
-/// The time of a build to the minute, if it is in the usual form.
-fn built(text: &str) -> String {
-    let minute = text
-        .get(..16)
-        .filter(|t| t.as_bytes().get(10) == Some(&b'T'));
-    minute.map_or_else(|| printable(text), |t| t.replace('T', " "))
-}
-
 /// Columns two spaces apart, no wider than a serial console: the widest columns are cut.
-fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
+pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
     let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
         .chain(rows)
         .collect();
@@ -257,12 +148,5 @@ mod tests {
             "short columns are left alone: {text}"
         );
         assert_eq!(table(["A"], vec![]), "A\n");
-    }
-
-    #[test]
-    fn times() {
-        assert_eq!(built("2026-01-02T03:04:05Z"), "2026-01-02 03:04");
-        assert_eq!(built("yesterday"), "yesterday");
-        assert_eq!(built("\u{1b}[2J"), "\\u{1b}[2J");
     }
 }

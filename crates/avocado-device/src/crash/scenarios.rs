@@ -1,0 +1,456 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use avocado_events::Silent;
+use avocado_manifest::{Digest, Extension, ImageId, MANIFEST_VERSION, Manifest, RuntimeInfo};
+use avocado_serve::{Options, Server};
+use avocado_tuf::SigningKey;
+use avocado_tuf::writer::{Publication, Target, publish, root};
+use jiff::Timestamp;
+
+use super::record::Op;
+use super::{Count, Scenario, device, memory};
+use crate::{AddRequest, Cancel, Config, Device, Error, PruneOptions};
+
+/// The images, by what they are made of.
+const IMAGES: [&[u8]; 4] = [
+    b"the first app",
+    b"what both share",
+    b"the second app",
+    b"no one's",
+];
+
+fn name(bytes: &[u8]) -> String {
+    ImageId::from_digest(Digest::of(bytes)).file_name()
+}
+
+/// A runtime with these images. None is merged: that is no matter of the disk.
+fn runtime(version: &str, images: &[&[u8]]) -> Manifest {
+    let extensions = images.iter().enumerate().map(|(n, bytes)| Extension {
+        name: format!("e{n}").parse().unwrap(),
+        version: "1".parse().unwrap(),
+        image_id: Some(ImageId::from_digest(Digest::of(bytes))),
+        sha256: Some(Digest::of(bytes)),
+        image_type: None,
+        enabled: false,
+    });
+    let mut manifest = Manifest {
+        manifest_version: MANIFEST_VERSION,
+        id: "none".parse().unwrap(),
+        built_at: format!("2026-01-0{version}T00:00:00Z"),
+        runtime: RuntimeInfo {
+            name: "dev".to_owned(),
+            version: version.to_owned(),
+        },
+        rootfs: None,
+        initramfs: None,
+        kernel: None,
+        extensions: extensions.collect(),
+        os_bundle: None,
+    };
+    manifest.id = manifest.content_id();
+    manifest
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    runtimes: [Manifest; 3],
+    images: BTreeMap<String, Vec<u8>>,
+    /// The trust anchor.
+    root: Vec<u8>,
+    /// The repositories of the runtimes.
+    servers: [Server; 3],
+    now: Timestamp,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = memory();
+        let [one, shared, two, none] = IMAGES;
+        let runtimes = [
+            runtime("1", &[one, shared]),
+            runtime("2", &[two, shared]),
+            runtime("3", &[]),
+        ];
+        let key = SigningKey::from_seed(&[7; 32]).unwrap();
+        let now = Timestamp::now();
+        let servers = runtimes.each_ref().map(|manifest| {
+            let directory = dir
+                .path()
+                .join(format!("repository-{}", manifest.runtime.version));
+            serve(&directory, manifest, &key, now)
+        });
+        for manifest in &runtimes {
+            let file = manifest_file(dir.path(), manifest);
+            fs::write(file, manifest.to_json()).unwrap();
+        }
+        World {
+            runtimes,
+            images: [one, shared, two, none]
+                .map(|b| (name(b), b.to_vec()))
+                .into(),
+            root: root(&key, now).unwrap(),
+            servers,
+            now,
+            dir,
+        }
+    }
+
+    /// A store with these images, these runtimes added, and the last of `active` active.
+    fn store(&self, what: &str, images: &[&[u8]], runtimes: &[&str], active: &[&str]) -> PathBuf {
+        let base = self.dir.path().join(what.replace(' ', "-"));
+        fs::create_dir_all(base.join("metadata")).unwrap();
+        fs::write(base.join("metadata/root.json"), &self.root).unwrap();
+        if !images.is_empty() {
+            fs::create_dir(base.join("images")).unwrap();
+        }
+        for bytes in images {
+            fs::write(base.join("images").join(name(bytes)), bytes).unwrap();
+        }
+        let device = device(&base);
+        for version in runtimes {
+            self.add(&device, version).unwrap();
+        }
+        for version in active {
+            device.activate(self.id(version), &Silent).unwrap();
+        }
+        base
+    }
+
+    fn manifest(&self, version: &str) -> &Manifest {
+        let mut all = self.runtimes.iter();
+        all.find(|m| m.runtime.version == version).unwrap()
+    }
+
+    fn id(&self, version: &str) -> &str {
+        self.manifest(version).id.as_str()
+    }
+
+    fn add(&self, device: &Device, version: &str) -> Result<(), Error> {
+        let file = manifest_file(self.dir.path(), self.manifest(version));
+        device.add_from_manifest(&file, &Silent).map(drop)
+    }
+
+    fn request(&self, version: &str) -> AddRequest {
+        let at = self
+            .runtimes
+            .iter()
+            .position(|m| m.runtime.version == version);
+        AddRequest {
+            url: self.servers[at.unwrap()].url(),
+            auth_token: None,
+            artifacts_url: None,
+            now: self.now,
+        }
+    }
+
+    fn fetch(&self, device: &Device, version: &str) -> Result<(), Error> {
+        device
+            .add_from_url(&self.request(version), &Silent)
+            .map(drop)
+    }
+}
+
+fn manifest_file(dir: &Path, manifest: &Manifest) -> PathBuf {
+    dir.join(format!("{}.json", manifest.id))
+}
+
+/// Publishes a runtime.
+fn serve(directory: &Path, manifest: &Manifest, key: &SigningKey, now: Timestamp) -> Server {
+    let sources = directory.with_extension("sources");
+    fs::create_dir_all(&sources).unwrap();
+    fs::create_dir_all(directory).unwrap();
+    let put = |name: String, bytes: &[u8]| {
+        let path = sources.join(&name);
+        fs::write(&path, bytes).unwrap();
+        (name, path, Digest::of(bytes), bytes.len() as u64)
+    };
+    let wanted = |bytes: &&[u8]| {
+        let digest = Digest::of(bytes);
+        manifest.extensions.iter().any(|e| e.sha256 == Some(digest))
+    };
+    let mut files = vec![put("manifest.json".to_owned(), &manifest.to_json())];
+    files.extend(IMAGES.into_iter().filter(wanted).map(|b| put(name(b), b)));
+    let target = |(name, source, digest, length): &(String, PathBuf, Digest, u64)| {
+        // The files outlive the publication, not the closure.
+        (name.clone(), source.clone(), *digest, *length)
+    };
+    let files: Vec<_> = files.iter().map(target).collect();
+    let targets: Vec<_> = files
+        .iter()
+        .map(|(name, source, digest, length)| Target {
+            name: name.clone(),
+            source,
+            digest: *digest,
+            length: *length,
+        })
+        .collect();
+    publish(&Publication {
+        directory,
+        key,
+        role: "runtime-dev",
+        targets: &targets,
+        now,
+    })
+    .unwrap();
+    Server::start(Options::new(directory)).unwrap()
+}
+
+/// Whether it is done already.
+fn or_gone(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::RuntimeNotFound { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+#[test]
+fn the_store_survives_every_crash() {
+    let begun = Instant::now();
+    let world = World::new();
+    let [one, shared, two, none] = IMAGES;
+    let count = Count::default();
+    let plain = Scenario {
+        name: "",
+        work: &|_| Ok(()),
+        known: &world.runtimes,
+        images: &world.images,
+        always: &[],
+        finally: &[],
+        active: (None, None),
+        clean: true,
+        limits: (1000, 100),
+        every: (1, 1),
+    };
+    // These are looked at over HTTP.
+    let fetched = Scenario {
+        limits: (100, 6),
+        every: (3, 8),
+        ..plain
+    };
+    let activating = |device: &Device| {
+        let config = Config {
+            activate_on_add: true,
+            ..Config::default()
+        };
+        Device::with_paths(config, device.paths().clone())
+    };
+    let both = [one, shared, two];
+    let scenarios = [
+        (
+            world.store("add first", &[one, shared], &[], &[]),
+            Scenario {
+                name: "add from a manifest to an empty store",
+                work: &|device| world.add(device, "1"),
+                finally: &["1"],
+                ..plain
+            },
+        ),
+        (
+            world.store("add second", &both, &["1"], &["1"]),
+            Scenario {
+                name: "add from a manifest",
+                work: &|device| world.add(device, "2"),
+                always: &["1"],
+                finally: &["1", "2"],
+                active: (Some("1"), Some("1")),
+                ..plain
+            },
+        ),
+        (
+            world.store("fetch first", &[], &[], &[]),
+            Scenario {
+                name: "add from a repository to an empty store",
+                work: &|device| world.fetch(device, "1"),
+                finally: &["1"],
+                ..fetched
+            },
+        ),
+        (
+            {
+                let base = world.store("fetch second", &[one, shared], &["1"], &["1"]);
+                fs::write(base.join("images").join(name(two)), "rotten").unwrap();
+                fs::create_dir(base.join(".update-staging")).unwrap();
+                fs::write(base.join(".update-staging/old.raw"), "left over").unwrap();
+                base
+            },
+            Scenario {
+                name: "add from a repository over a rotten image",
+                work: &|device| world.fetch(device, "2"),
+                always: &["1"],
+                finally: &["1", "2"],
+                active: (Some("1"), Some("1")),
+                ..fetched
+            },
+        ),
+        (
+            world.store("fetch and activate", &[one, shared], &["1"], &["1"]),
+            Scenario {
+                name: "add from a repository and activate",
+                work: &|device| world.fetch(&activating(device), "2"),
+                always: &["1"],
+                finally: &["1", "2"],
+                active: (Some("1"), Some("2")),
+                ..fetched
+            },
+        ),
+        (
+            world.store("download", &[one, shared], &["1"], &["1"]),
+            Scenario {
+                name: "download only",
+                work: &|device| {
+                    let request = world.request("2");
+                    device.download(&request, &Cancel::new(), &Silent).map(drop)
+                },
+                always: &["1"],
+                finally: &["1"],
+                active: (Some("1"), Some("1")),
+                clean: false,
+                ..fetched
+            },
+        ),
+        (
+            world.store("activate first", &both, &["1", "2"], &[]),
+            Scenario {
+                name: "activate where nothing was active",
+                work: &|device| device.activate(world.id("1"), &Silent).map(drop),
+                always: &["1", "2"],
+                finally: &["1", "2"],
+                active: (None, Some("1")),
+                ..plain
+            },
+        ),
+        (
+            world.store("activate second", &both, &["1", "2"], &["2", "1"]),
+            Scenario {
+                name: "activate",
+                work: &|device| {
+                    device.activate(world.id("2"), &Silent)?;
+                    // Whenever the crash came, the way back is the right one.
+                    assert_eq!(device.previous().unwrap().as_str(), world.id("1"));
+                    Ok(())
+                },
+                always: &["1", "2"],
+                finally: &["1", "2"],
+                active: (Some("1"), Some("2")),
+                ..plain
+            },
+        ),
+        (
+            world.store("roll back", &both, &["1", "2", "3"], &["3", "1", "2"]),
+            Scenario {
+                name: "roll back",
+                work: &|device| match device.inspect(None)?.manifest.runtime.version.as_str() {
+                    "2" => {
+                        let entry = device.rollback(&Silent)?;
+                        assert_eq!(entry.manifest.runtime.version, "1");
+                        Ok(())
+                    }
+                    _ => device.activate(world.id("1"), &Silent).map(drop),
+                },
+                always: &["1", "2", "3"],
+                finally: &["1", "2", "3"],
+                active: (Some("2"), Some("1")),
+                ..plain
+            },
+        ),
+        (
+            world.store("remove", &both, &["1", "2"], &["1"]),
+            Scenario {
+                name: "remove",
+                work: &|device| or_gone(device.remove(world.id("2"), &Silent)),
+                always: &["1"],
+                finally: &["1"],
+                active: (Some("1"), Some("1")),
+                clean: false,
+                ..plain
+            },
+        ),
+        (
+            {
+                let base = world.store("prune", &IMAGES, &["1", "2", "3"], &["1"]);
+                fs::create_dir(base.join(".update-staging")).unwrap();
+                fs::write(base.join(".update-staging/old.raw"), "left over").unwrap();
+                base
+            },
+            Scenario {
+                name: "prune",
+                work: &|device| {
+                    let options = PruneOptions {
+                        keep: Some(1),
+                        ..PruneOptions::default()
+                    };
+                    device.prune(&options, &Silent).map(drop)
+                },
+                always: &["1"],
+                finally: &["1"],
+                active: (Some("1"), Some("1")),
+                ..plain
+            },
+        ),
+        (
+            world.store("pin", &both, &["1", "2"], &["1"]),
+            Scenario {
+                name: "pin",
+                work: &|device| device.pin(world.id("2"), &Silent).map(drop),
+                always: &["1", "2"],
+                finally: &["1", "2"],
+                active: (Some("1"), Some("1")),
+                ..plain
+            },
+        ),
+    ];
+    let _ = none;
+    // The test sees what it should see.
+    let named = |name: &str| scenarios.iter().find(|(_, s)| s.name == name).unwrap();
+    let needs = |name: &str, kind: &dyn Fn(&Op) -> bool| {
+        let (start, scenario) = named(name);
+        assert!(scenario.needs(start, kind), "{name} goes without");
+    };
+    let dir = |dir: &'static str| move |op: &Op| *op == Op::SyncDir(dir.into());
+    let fetch = "add from a repository to an empty store";
+    needs("add from a manifest", &|op| matches!(op, Op::Sync(_)));
+    needs("add from a manifest", &dir("runtimes"));
+    needs(
+        fetch,
+        &|op| matches!(op, Op::Sync(path) if path.ends_with(".manifest.json.tmp")),
+    );
+    needs(fetch, &dir("images"));
+    needs("activate", &dir(""));
+    needs(
+        "activate",
+        &|op| matches!(op, Op::Sync(path) if path.ends_with(".history.json.tmp")),
+    );
+    needs("prune", &dir("runtimes"));
+    let left = Mutex::new(scenarios.iter());
+    std::thread::scope(|scope| {
+        let worker = || {
+            loop {
+                let next = left.lock().unwrap().next();
+                let Some((start, scenario)) = next else { break };
+                scenario.run(start, &count);
+            }
+        };
+        let workers = [scope.spawn(worker), scope.spawn(worker)];
+        for worker in workers {
+            if let Err(panic) = worker.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+    let (states, steps) = (&count.states, &count.steps);
+    let states = states.load(Ordering::Relaxed);
+    // Past the test runner, which keeps the output of a passing test to itself.
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "crash states: {states} after {} steps in {:.1} s",
+        steps.load(Ordering::Relaxed),
+        begun.elapsed().as_secs_f64()
+    );
+    assert!(states > 2000, "{states} are too few to mean anything");
+}

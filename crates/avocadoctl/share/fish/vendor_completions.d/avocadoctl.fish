@@ -1,0 +1,223 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_avocadoctl_global_optspecs
+    string join \n c/config= v/verbose o/output= socket= h/help V/version
+end
+
+function __fish_avocadoctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_avocadoctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_avocadoctl_using_subcommand
+    set -l cmd (__fish_avocadoctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s V -l version -d 'Print version'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "status" -d 'Show the active runtime and its extensions'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "runtime" -d 'Add, list, inspect, activate, pin, verify and remove runtimes'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "ext" -d 'List, merge and unmerge extensions'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "merge" -d 'Merge the extensions of the active runtime (alias for `ext merge`)'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "unmerge" -d 'Unmerge all extensions (alias for `ext unmerge`)'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "refresh" -d 'Bring what is merged in line with the active runtime (alias for `ext refresh`)'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "enable" -d 'Enable extensions on a device without runtimes'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "disable" -d 'Disable extensions on a device without runtimes'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "root-authority" -d 'Show whom this device trusts'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "serve" -d 'Run the service'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "list" -d 'List the runtimes: the active one, then the others, the newest first'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "add" -d 'Stage a runtime from a repository or from a manifest'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "inspect" -d 'Show a runtime in full'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "activate" -d 'Make a runtime the active one and merge its extensions'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "rollback" -d 'Make the runtime active again that was active before'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "pin" -d 'Keep a runtime from being removed'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "unpin" -d 'Let a pinned runtime be removed again'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "remove" -d 'Remove a runtime that is not active'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "prune" -d 'Remove what is not needed any more'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "verify" -d 'Read every image again and say what is corrupt, missing or not needed'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l url -d 'A TUF repository: the address below which metadata/ and targets/ are' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l manifest -d 'A manifest whose images are in the pool already' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l artifacts-url -d 'Download images from here instead of from the repository' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l check -d 'Only say whether there is a runtime that is not on this device yet'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l plan -d 'Only say what would be downloaded, what is there already, and whether a reboot is needed'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l download-only -d 'Only download the images, so that adding the runtime later is quick'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -l keep -d 'Keep so many runtimes, and remove the oldest ones [default: keep all]' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s n -l dry-run -d 'Only say what would be removed'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "list" -d 'List the extensions that are on this device'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "status" -d 'Show which extensions are merged, and from what'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "merge" -d 'Merge the extensions of the active runtime'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "unmerge" -d 'Unmerge all extensions'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "refresh" -d 'Bring what is merged in line with the active runtime'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -l unmount -d 'Accepted for older scripts: images are unmounted in any case'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -l unmount -d 'Accepted for older scripts: images are unmounted in any case'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -l os-release -d 'The VERSION_ID of the operating system [default: that of the running one]' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l os-release -d 'The VERSION_ID of the operating system [default: that of the running one]' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l all -d 'Every extension that is enabled'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -l address -d 'Listen here [default: the socket that systemd passes, else that of the configuration]' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -l exit-on-idle -d 'Exit after so many seconds without a client; 0 for never. Applies only when the sockets come from systemd, which starts the service again for the next client' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s h -l help -d 'Print help'

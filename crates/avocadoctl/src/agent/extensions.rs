@@ -1,0 +1,116 @@
+//! org.avocado.Extensions and org.avocado.RootAuthority through either door.
+
+use avocado_device::{Device, Error};
+use avocado_events::Sink;
+use serde_json::json;
+
+use super::Agent;
+use crate::declared::Declared;
+use crate::failure::Failure;
+use crate::model::{
+    DeviceStatus, Disable, Disabled, Enable, Enabled, Extension, ExtensionList, RootAuthority,
+    Shown, Statuses,
+};
+use crate::progress::Talk;
+use crate::{authority, catalogue};
+
+/// What is done with the extensions of the active runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Merging {
+    Merge,
+    Unmerge,
+    Refresh,
+}
+
+impl Merging {
+    /// The work itself.
+    pub(crate) fn run(self, device: &Device, sink: &dyn Sink) -> Result<(), Error> {
+        match self {
+            Merging::Merge => device.merge(sink),
+            Merging::Unmerge => device.unmerge(sink),
+            Merging::Refresh => device.refresh(sink),
+        }
+    }
+
+    /// The method of the interface.
+    pub(crate) fn method(self) -> &'static str {
+        match self {
+            Merging::Merge => "Merge",
+            Merging::Unmerge => "Unmerge",
+            Merging::Refresh => "Refresh",
+        }
+    }
+}
+
+impl Agent {
+    pub(crate) fn merging(self, what: Merging, talk: &Talk) -> Result<(), Failure> {
+        match self {
+            Agent::Here(device) => {
+                let done = what.run(&device, talk);
+                done.map_err(|error| Declared::of_extensions(&error, what.method()).into())
+            }
+            Agent::Service(client) => {
+                let method = format!("org.avocado.Extensions.{}", what.method());
+                Agent::stream(client, &method, &json!({}), talk).map(drop)
+            }
+        }
+    }
+
+    pub(crate) fn extensions(&mut self) -> Result<Vec<Extension>, Failure> {
+        match self {
+            Agent::Here(device) => catalogue::list(device)
+                .map_err(|error| Declared::of_extensions(&error, "List").into()),
+            Agent::Service(client) => {
+                let method = "org.avocado.Extensions.List";
+                Ok(Agent::call::<ExtensionList>(client, method, &json!({}))?.extensions)
+            }
+        }
+    }
+
+    pub(crate) fn statuses(&mut self) -> Result<Statuses, Failure> {
+        match self {
+            Agent::Here(device) => device
+                .status()
+                .map(Statuses::from)
+                .map_err(|error| Declared::of_extensions(&error, "Status").into()),
+            Agent::Service(client) => {
+                Agent::call(client, "org.avocado.Extensions.Status", &json!({}))
+            }
+        }
+    }
+
+    pub(crate) fn status(&mut self) -> Result<DeviceStatus, Failure> {
+        let statuses = self.statuses()?;
+        Ok(DeviceStatus {
+            runtime: self.active()?,
+            os_build_id: statuses.os_build_id,
+            extensions: statuses.extensions,
+        })
+    }
+
+    pub(crate) fn enable(&mut self, request: &Enable) -> Result<Enabled, Failure> {
+        match self {
+            Agent::Here(device) => Ok(catalogue::enable(device, request)?),
+            Agent::Service(client) => Agent::call(client, "org.avocado.Extensions.Enable", request),
+        }
+    }
+
+    pub(crate) fn disable(&mut self, request: &Disable) -> Result<Disabled, Failure> {
+        match self {
+            Agent::Here(device) => Ok(catalogue::disable(device, request)?),
+            Agent::Service(client) => {
+                Agent::call(client, "org.avocado.Extensions.Disable", request)
+            }
+        }
+    }
+
+    pub(crate) fn root_authority(&mut self) -> Result<Option<RootAuthority>, Failure> {
+        match self {
+            Agent::Here(device) => Ok(authority::read(&device.paths().base)?),
+            Agent::Service(client) => {
+                let method = "org.avocado.RootAuthority.Show";
+                Ok(Agent::call::<Shown>(client, method, &json!({}))?.authority)
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The types of org.avocado.Extensions.
+
+use avocado_device::Status;
+use serde::{Deserialize, Serialize};
+
+use super::Runtime;
+
+/// `Extension`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Extension {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) version: Option<String>,
+    pub(crate) path: String,
+    pub(crate) is_sysext: bool,
+    pub(crate) is_confext: bool,
+    pub(crate) is_directory: bool,
+}
+
+/// `ExtensionStatus`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExtensionStatus {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) version: Option<String>,
+    pub(crate) is_sysext: bool,
+    pub(crate) is_confext: bool,
+    pub(crate) is_merged: bool,
+    #[serde(default)]
+    pub(crate) origin: Option<String>,
+    #[serde(default)]
+    pub(crate) image_id: Option<String>,
+}
+
+impl From<avocado_device::ExtensionStatus> for ExtensionStatus {
+    fn from(status: avocado_device::ExtensionStatus) -> Self {
+        ExtensionStatus {
+            name: status.name.into(),
+            version: Some(status.version.into()),
+            is_sysext: status.sysext,
+            is_confext: status.confext,
+            is_merged: status.merged,
+            origin: status.origin,
+            image_id: status.image_id.map(Into::into),
+        }
+    }
+}
+
+/// The result of `List`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ExtensionList {
+    pub(crate) extensions: Vec<Extension>,
+}
+
+/// The result of `Status`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Statuses {
+    pub(crate) extensions: Vec<ExtensionStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) os_build_id: Option<String>,
+}
+
+impl From<Status> for Statuses {
+    fn from(status: Status) -> Self {
+        let extensions = status.extensions.into_iter().map(ExtensionStatus::from);
+        Statuses {
+            extensions: extensions.collect(),
+            os_build_id: status.os_build_id,
+        }
+    }
+}
+
+/// The parameters of `Enable`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Enable {
+    pub(crate) extensions: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) os_release: Option<String>,
+}
+
+/// The result of `Enable`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Enabled {
+    pub(crate) enabled: u64,
+    pub(crate) failed: u64,
+}
+
+/// The parameters of `Disable`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Disable {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) extensions: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) all: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) os_release: Option<String>,
+}
+
+/// The result of `Disable`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Disabled {
+    pub(crate) disabled: u64,
+    pub(crate) failed: u64,
+}
+
+/// What `avocadoctl status` tells.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeviceStatus {
+    pub(crate) runtime: Option<Runtime>,
+    pub(crate) os_build_id: Option<String>,
+    pub(crate) extensions: Vec<ExtensionStatus>,
+}

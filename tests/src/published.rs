@@ -1,0 +1,166 @@
+//! A repository with one runtime of one image, of any size, made without a build.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use avocado_manifest::{Digest, Hasher, ImageId, MANIFEST_VERSION, Manifest};
+use avocado_tuf::SigningKey;
+use avocado_tuf::writer::{self, Publication, Target};
+use jiff::Timestamp;
+
+use crate::Error;
+use crate::error::file as failed;
+
+/// A repository on disk, and what a device has to know of it.
+#[derive(Debug)]
+pub struct Published {
+    /// What is to be served.
+    pub directory: PathBuf,
+    /// The root that its devices trust.
+    pub anchor: Vec<u8>,
+    /// The runtime.
+    pub manifest: Manifest,
+    /// The digest of its image.
+    pub digest: Digest,
+    /// The length of its image in bytes.
+    pub length: u64,
+}
+
+impl Published {
+    /// Makes the repository in `directory`, with an image of `length` bytes that nothing can
+    /// compress into less than a MiB.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn create(directory: &Path, length: u64) -> Result<Self, Error> {
+        fs::create_dir_all(directory).map_err(failed("make", directory))?;
+        let image = directory.join("image.raw");
+        let digest = fill(&image, length)?;
+        let manifest = manifest("big", digest)?;
+        let description = directory.join("manifest.json");
+        let bytes = manifest.to_json();
+        fs::write(&description, &bytes).map_err(failed("write", &description))?;
+
+        let repository = directory.join("repository");
+        let now = Timestamp::now();
+        // A key for nothing else than this repository.
+        let key = SigningKey::from_seed(&[7; 32]).map_err(publish)?;
+        let anchor = writer::anchor(&repository, &key, now).map_err(publish)?;
+        let target = |name: String, source, digest, length| Target {
+            name,
+            source,
+            digest,
+            length,
+        };
+        let image_name = ImageId::from_digest(digest).file_name();
+        let length_of = bytes.len() as u64;
+        let targets = [
+            target(
+                "manifest.json".to_owned(),
+                &*description,
+                Digest::of(&bytes),
+                length_of,
+            ),
+            target(image_name, &image, digest, length),
+        ];
+        let publication = Publication {
+            directory: &repository,
+            key: &key,
+            role: "runtime-big",
+            targets: &targets,
+            now,
+        };
+        writer::publish(&publication).map_err(publish)?;
+        Ok(Published {
+            directory: repository,
+            anchor,
+            manifest,
+            digest,
+            length,
+        })
+    }
+
+    /// Where the image is below the repository's URL.
+    pub fn image_path(&self) -> String {
+        let name = ImageId::from_digest(self.digest).file_name();
+        format!("targets/{}.{name}", self.digest)
+    }
+}
+
+/// A runtime of this name with one extension, whose image has this digest.
+///
+/// # Errors
+/// The name cannot be one.
+pub fn manifest(name: &str, digest: Digest) -> Result<Manifest, Error> {
+    let text = serde_json::json!({
+        "manifest_version": MANIFEST_VERSION,
+        "id": "none",
+        "built_at": "2024-01-01T00:00:00Z",
+        "runtime": {"name": name, "version": "1.0.0"},
+        "extensions": [{
+            "name": "app",
+            "version": "1.0.0",
+            "image_id": ImageId::from_digest(digest),
+            "sha256": digest,
+        }],
+    });
+    let mut manifest = Manifest::parse(text.to_string().as_bytes()).map_err(publish)?;
+    manifest.id = manifest.content_id();
+    Ok(manifest)
+}
+
+/// Writes `length` bytes of which no MiB is like another, and takes their digest.
+fn fill(path: &Path, length: u64) -> Result<Digest, Error> {
+    const MIB: usize = 1 << 20;
+    let mut state = 0u64;
+    let mut block: Vec<u8> = std::iter::repeat_with(|| splitmix(&mut state).to_le_bytes())
+        .take(MIB / 8)
+        .flatten()
+        .collect();
+    let mut hasher = Hasher::default();
+    let mut file = File::create(path).map_err(failed("make", path))?;
+    let mut left = length;
+    while left > 0 {
+        let number = splitmix(&mut state).to_le_bytes();
+        for (byte, number) in block.iter_mut().zip(number) {
+            *byte = number;
+        }
+        let part = usize::try_from(left).unwrap_or(MIB).min(MIB);
+        let bytes = block.get(..part).unwrap_or_default();
+        file.write_all(bytes).map_err(failed("write", path))?;
+        hasher.update(bytes);
+        left -= part as u64;
+    }
+    // Nobody who measures afterwards shall pay for it.
+    file.sync_all().map_err(failed("sync", path))?;
+    Ok(hasher.finish())
+}
+
+/// The next number of a sequence without a pattern.
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn publish(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Publish(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_what_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let published = Published::create(dir.path(), (3 << 20) + 5).unwrap();
+        let image = published.directory.join(published.image_path());
+        let (digest, length) = Digest::of_reader(File::open(image).unwrap()).unwrap();
+        assert_eq!((digest, length), (published.digest, published.length));
+        assert_eq!(published.manifest.id, published.manifest.content_id());
+    }
+}
