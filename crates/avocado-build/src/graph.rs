@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use avocado_events::{Event, Sink, Status};
-use avocado_sdk::Cancel;
+use avocado_events::{Cancel, Event, Sink, Status};
 
 use crate::stamp::{Outcome, Slot, Stamps, hash};
 use crate::{Error, tree};

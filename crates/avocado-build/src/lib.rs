@@ -33,7 +33,7 @@ use avocado_manifest::{Digest, Name};
 use avocado_project::{LockFile, Project};
 use avocado_sdk::{HostSdk, Mounts};
 
-pub use avocado_sdk::Cancel;
+pub use avocado_events::Cancel;
 pub use error::Error;
 pub use keys::signing_key;
 pub use layout::Layout;

@@ -22,8 +22,8 @@ mod store;
 mod tool;
 mod upkeep;
 
+pub use avocado_events::Cancel;
 pub use avocado_tuf::Forget;
-pub use cancel::Cancel;
 pub use config::{Config, ConfigError, Mutable};
 pub use device::{Device, Listing, RuntimeEntry, Unreadable};
 pub use error::{Error, Reason};

@@ -1,8 +1,12 @@
-//! The one progress event that every crate reports with.
+//! The one progress event that every crate reports with, and the one request to stop.
 //!
 //! A library that does long work takes `&dyn Sink` and calls [`Sink::emit`]. What becomes of the
 //! event (a live line, an NDJSON document, a varlink reply) is for the binary to decide, so the
 //! same work looks the same on the host, over varlink and in a log.
+
+mod cancel;
+
+pub use cancel::Cancel;
 
 use serde::{Deserialize, Serialize};
 

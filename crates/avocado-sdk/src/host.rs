@@ -6,13 +6,12 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use avocado_events::{Event, Sink};
+use avocado_events::{Cancel, Event, Sink};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,27 +21,6 @@ use crate::{Mounts, ToolError};
 
 /// How often a waiting parent looks whether it was asked to stop.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Asks long work to stop. Clones share one state.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Not cancelled.
-    pub fn new() -> Self {
-        Cancel::default()
-    }
-
-    /// Asks everything that holds a clone to stop soon.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    /// Whether [`Cancel::cancel`] was called.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
 
 /// Work for the backend.
 #[derive(Debug)]

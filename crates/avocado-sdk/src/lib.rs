@@ -16,7 +16,7 @@ mod protocol;
 mod tool;
 pub mod worker;
 
-pub use host::{Cancel, HostSdk, Job, SdkError};
+pub use host::{HostSdk, Job, SdkError};
 pub use namespace::{Mounts, may_mount};
 pub use tool::{Tool, ToolError};
 

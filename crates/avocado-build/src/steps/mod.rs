@@ -17,11 +17,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 
-use avocado_events::Sink;
+use avocado_events::{Cancel, Sink};
 use avocado_manifest::Name;
 use avocado_project::LockFile;
 use avocado_project::Project;
-use avocado_sdk::{Cancel, HostSdk, Job, SOURCE_MOUNT};
+use avocado_sdk::{HostSdk, Job, SOURCE_MOUNT};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -184,7 +184,7 @@ impl<'a> Fetch<'a> {
             self.tidy(&missing)?;
             self.check_space(&missing)?;
             for image in &missing {
-                self.cancel.check()?;
+                crate::cancel::check(self.cancel)?;
                 let label = &image.wanted.label;
                 self.sink.emit(Event::info(format!("downloading {label}")));
                 self.download(&image.target, &self.staging.join(&image.wanted.file))?;

@@ -12,8 +12,7 @@ pub(super) struct Stoppable<T> {
 
 impl<T: Transport> Transport for Stoppable<T> {
     fn get(&self, url: &str, resume: Option<&Resume>) -> Result<Response, TransportError> {
-        self.cancel
-            .check()
+        crate::cancel::check(&self.cancel)
             // Of all errors this is the one after which nobody tries again.
             .map_err(|reason: Reason| TransportError::Request(Box::new(reason)))?;
         let response = self.inner.get(url, resume)?;

@@ -83,7 +83,7 @@ fn wait(file: File, base: &Path, cancel: &Cancel, busy: impl FnOnce()) -> Result
     busy();
     let mut pause = Duration::from_millis(1);
     loop {
-        cancel.check()?;
+        crate::cancel::check(cancel)?;
         std::thread::sleep(pause);
         pause = (pause * 2).min(PAUSE);
         file = match attempt(file, base)? {

@@ -266,7 +266,7 @@ fn hash(mut file: &File, path: &Path, cancel: &Cancel) -> Result<Digest, Reason>
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 128 * 1024];
     loop {
-        cancel.check()?;
+        crate::cancel::check(cancel)?;
         match file.read(&mut buffer) {
             Ok(0) => return Ok(hasher.finish()),
             Ok(n) => hasher.update(buffer.get(..n).unwrap_or_default()),
