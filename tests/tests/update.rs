@@ -284,6 +284,17 @@ fn lives(device: &mut Device, first: &str, second: &str) {
         "{ambiguous}"
     );
 
+    // As a kill between the two steps of an activation leaves it.
+    let active = format!("{BASE}/active");
+    device
+        .exec(&["ln", "-sfn", &format!("runtimes/{first}"), &active])
+        .unwrap();
+    device
+        .exec(&["systemctl", "restart", "avocadoctl.service"])
+        .unwrap();
+    answers(device, "Welcome aboard.");
+    assert!(runtime(device, &["activate", second]).status.success());
+
     device.reboot().unwrap();
     assert_eq!(device.failed_units().unwrap(), "");
     answers(device, "Second.");

@@ -3,7 +3,7 @@ use std::cmp::Reverse;
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Manifest, RuntimeId};
 
-use crate::merge::state::Image;
+use crate::merge::state::{Image, State};
 use crate::merge::{How, Merge, Set};
 use crate::status::{self, Status};
 use crate::store::history::History;
@@ -255,6 +255,22 @@ impl Device {
         let active = self.runtimes().active().map_err(early)?;
         let set = self.set(active.as_ref()).map_err(early)?;
         self.merger(sink).merge(&set, how)
+    }
+
+    /// Finishes an activation that was cut off after `active` had moved: what is merged then
+    /// belongs to another runtime. Does nothing in any other state, above all where nothing is
+    /// merged yet; returns whether it had to.
+    ///
+    /// # Errors
+    /// As [`Device::merge`].
+    pub fn finish_activation(&self, sink: &dyn Sink) -> Result<bool, Error> {
+        let merged = State::load(&self.paths.merged()).runtime;
+        let active = self.runtimes().active_id().ok().flatten();
+        let cut_off = merged.is_some() && active.is_some() && merged != active;
+        if cut_off {
+            self.merge(sink)?;
+        }
+        Ok(cut_off)
     }
 
     /// Unmerges everything that we merged, and unmounts the images.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use avocado_device::{Config, Device};
+use avocado_events::Silent;
 use avocado_varlink::activation::Variables;
 use avocado_varlink::client::Address;
 use avocado_varlink::server::{Ended, Info, Listener, Options, Server};
@@ -41,7 +42,9 @@ pub(crate) fn run(args: &Serve, config: Config, passed: &Variables) -> Result<()
         .address
         .clone()
         .unwrap_or_else(|| config.socket.clone());
-    let service = Agent::new(Device::new(config), log).map_err(|e| failed(&e))?;
+    let device = Device::new(config);
+    finish_activation(device.clone());
+    let service = Agent::new(device, log).map_err(|e| failed(&e))?;
     allow_many_files();
     let mut server = Server::new(Arc::new(service), info(), options).map_err(|e| failed(&e))?;
     server
@@ -71,6 +74,15 @@ pub(crate) fn run(args: &Serve, config: Config, passed: &Variables) -> Result<()
         Ended::NoClients => {}
     }
     Ok(())
+}
+
+/// What a service that was killed left half done is finished first; clients need not wait for it.
+fn finish_activation(device: Device) {
+    std::thread::spawn(move || match device.finish_activation(&Silent) {
+        Ok(true) => log("finished an activation that was cut off"),
+        Ok(false) => {}
+        Err(e) => log(&format!("cannot finish an activation: {}", chain(&e))),
+    });
 }
 
 fn info() -> Info {
