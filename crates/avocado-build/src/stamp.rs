@@ -250,9 +250,16 @@ mod tests {
             stamps.read(&slot, &other).unwrap_err(),
             "its inputs changed"
         );
+        // Another size, or the same at another time: somebody was here.
+        let made = fs::metadata(&file).unwrap().modified().unwrap();
+        let at = |time| fs::File::open(&file).unwrap().set_modified(time).unwrap();
         fs::write(&file, "1234").unwrap();
+        at(made);
         assert!(stamps.read(&slot, &inputs).unwrap_err().contains("app.raw"));
-        fs::write(&file, "12345").unwrap();
+        fs::write(&file, "12346").unwrap();
+        at(made + std::time::Duration::from_nanos(1));
+        assert!(stamps.read(&slot, &inputs).unwrap_err().contains("app.raw"));
+        at(made);
         assert!(stamps.read(&slot, &inputs).is_ok());
         fs::write(dir.path().join(".stamps/ext/app/image.stamp"), "{").unwrap();
         assert!(stamps.read(&slot, &inputs).is_err());
