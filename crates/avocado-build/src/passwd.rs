@@ -263,4 +263,19 @@ mod tests {
             "root:x:0:\nsudo:x:27:app\nusers:x:100:a,app\ngpio:x:1000:a\napp:x:1001:\nnew:x:1002:app\n"
         );
     }
+
+    #[test]
+    fn a_number_that_somebody_asked_for_is_given_to_nobody_else() {
+        let group = |name: &str, gid| Group {
+            name: name.into(),
+            gid,
+            members: None,
+        };
+        let [_, _, groups] = applied(&Permissions {
+            users: vec![],
+            groups: vec![group("other", None), group("fixed", Some(1000))],
+        });
+        assert!(groups.contains("fixed:x:1000:\n"), "{groups}");
+        assert!(groups.contains("other:x:1001:\n"), "{groups}");
+    }
 }

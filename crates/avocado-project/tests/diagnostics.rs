@@ -357,3 +357,16 @@ fn the_error_lists_its_errors() {
     );
     assert_eq!(error.diagnostics().len(), 3);
 }
+
+/// The device runs no shell: a quotation mark would end the value in the release file early, and
+/// without it the device would run another command than the one written here.
+#[test]
+fn a_hook_with_a_quotation_mark_is_refused() {
+    for key in ["on_merge", "on_unmerge"] {
+        let said = Site::new().said(format!(
+            "default_target: t\nextensions:\n  a:\n    version: 1.0.0\n    {key}: 'sh -c \"x > /y\"'\n"
+        ));
+        assert!(said.contains("has a quotation mark"), "{said}");
+        assert!(said.contains("avocado.yaml:5:"), "{said}");
+    }
+}
