@@ -1,0 +1,1 @@
+//! A flattened device tree: read, change, write.

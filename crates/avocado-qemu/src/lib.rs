@@ -1,0 +1,1 @@
+//! A QEMU process: command line, QMP, guest agent, pause, save, restore.

@@ -1,0 +1,71 @@
+//! What `vm start` asks of the supervisor, with every choice made. It travels as JSON on the
+//! supervisor's standard input, and is kept while the VM runs.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A VM to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Directory of the image: its `manifest.json` and artifacts.
+    pub image: PathBuf,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory of the guest in MiB.
+    pub memory_mib: u32,
+    /// Least size of the guest's `/var` in bytes; it grows, and never shrinks.
+    pub var_size: u64,
+    /// Port for users on the loopback address; any free one without it.
+    pub ssh_port: Option<u16>,
+    /// Port that is proxied without waking the guest; none without it.
+    pub infra_port: Option<u16>,
+    /// Whether to serve the docker socket that does not wake the guest.
+    pub docker_stream: bool,
+    /// Words to add to the kernel's command line.
+    pub cmdline_extra: Option<String>,
+    /// Directory that the guest sees at `/run/workspace`.
+    pub workspace: Option<PathBuf>,
+    /// Name servers for the guest.
+    pub dns: Vec<IpAddr>,
+    /// Domains that they answer for; all of them where this is empty.
+    pub dns_search: Vec<String>,
+    /// When to sleep.
+    pub idle: Idle,
+    /// The QEMU to run, instead of the first on PATH for the image's architecture.
+    pub qemu: Option<PathBuf>,
+    /// The accelerator to use, instead of the first that works: `kvm`, `hvf`, `tcg`.
+    pub accelerator: Option<String>,
+    /// Device tree to hand to the guest as it is (arm64).
+    pub device_tree: Option<PathBuf>,
+    /// The desktop application's socket, for `vm.notify.*`.
+    pub notify: Option<PathBuf>,
+    /// How long the guest may take until its ssh answers, in seconds.
+    pub ready_timeout_secs: u64,
+}
+
+/// When an idle VM sleeps. Seconds, on a clock that never steps; 0 means never.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idle {
+    /// Without traffic for this long the guest is paused (default 60).
+    pub hibernate_after_secs: u64,
+    /// Paused for this long its memory goes back to the host (default 0: never).
+    pub release_memory_after_secs: u64,
+    /// A counted connection without traffic keeps the guest awake for this long (default 600);
+    /// 0: for as long as it is open.
+    pub silent_connection_secs: u64,
+    /// Whether running containers keep the guest awake.
+    pub containers_keep_awake: bool,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Idle {
+            hibernate_after_secs: 60,
+            release_memory_after_secs: 0,
+            silent_connection_secs: 600,
+            containers_keep_awake: false,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What `vm status` tells, with a versioned schema.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the schema of [`Status`]. Fields may be added without raising it.
+pub const VERSION: u32 = 1;
+
+/// What the VM is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// No QEMU and no saved memory.
+    Stopped,
+    /// On its way to an answering guest.
+    Starting,
+    /// Awake.
+    Running,
+    /// Paused; its memory is resident.
+    Hibernated,
+    /// Its memory is in a file; there is no QEMU.
+    Released,
+    /// On its way down.
+    Stopping,
+    /// QEMU runs without a supervisor: `vm start` takes it over.
+    Unsupervised,
+}
+
+/// The VM at this moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Whether there is a VM: a QEMU, or a supervisor that keeps a saved one.
+    pub running: bool,
+    /// What it is doing.
+    pub state: State,
+    /// Whether the guest is paused; null where nobody could say.
+    pub paused: Option<bool>,
+    /// Why it is in this state: `idle`, `requested`, `external`, `connection`, `start`, …
+    pub reason: Option<String>,
+    /// Since when, RFC 3339 in UTC.
+    pub since: Option<String>,
+    /// What woke it last: lane and time.
+    pub last_wake: Option<Wake>,
+    /// Process id of QEMU.
+    pub pid: Option<u32>,
+    /// Process id of the supervisor.
+    pub supervisor_pid: Option<u32>,
+    /// Ports on the loopback address.
+    pub ports: Ports,
+    /// Open connections.
+    pub connections: Connections,
+    /// Seconds without activity.
+    pub idle_secs: Option<u64>,
+    /// The accelerator in use: `kvm`, `hvf`, `tcg`.
+    pub accelerator: Option<String>,
+    /// Processor time that QEMU used so far, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// Memory of QEMU on the host, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Platform of the image, for example `avocado-qemux86-64`.
+    pub platform: Option<String>,
+    /// Architecture of the image, for example `x86_64`.
+    pub architecture: Option<String>,
+    /// Version of the image, where its manifest states one.
+    pub image_version: Option<String>,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// The docker socket, while it is served.
+    pub docker_socket: Option<PathBuf>,
+    /// What is wrong, where something is.
+    pub problem: Option<String>,
+}
+
+/// What woke the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wake {
+    /// The lane or the request: `ssh`, `docker`, `request`, `external`.
+    pub reason: String,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+}
+
+/// Ports on the loopback address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// For users; wakes the guest.
+    pub ssh: Option<u16>,
+    /// QEMU's own forward.
+    pub internal_ssh: Option<u16>,
+    /// Never wakes the guest.
+    pub infra_ssh: Option<u16>,
+}
+
+/// Open connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Counted: user port and docker socket.
+    pub counted: u64,
+    /// Of the infrastructure lane; never counted.
+    pub infra: u64,
+}
