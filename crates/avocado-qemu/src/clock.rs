@@ -1,0 +1,140 @@
+//! The guest's clock, set by the host's.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use crate::agent_wire::{self as wire, Connection};
+use crate::{Agent, Error};
+
+/// How wrong the clock may be without another try, in milliseconds.
+const CONTENT: i64 = 50;
+/// How often it is set.
+const TRIES: u32 = 2;
+
+impl Agent {
+    /// Sets the guest's clock to the host's. Answers how wrong it then is, in milliseconds: more
+    /// than zero is fast. The way to the agent is not part of that: an agent that nobody is
+    /// connected to looks only now and then whether somebody is.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the guest does not tell the time, [`Error::Timeout`] where it does
+    /// not answer.
+    pub async fn set_clock(&self) -> Result<i64, Error> {
+        let _turn = self.turn.lock().await;
+        let command = "guest-set-time";
+        let mut connection = self.connect(command).await?;
+        let work = set(&mut connection, self.socket());
+        match timeout(self.limit, work).await {
+            Ok(result) => result,
+            Err(_) => Err(self.late(command)),
+        }
+    }
+}
+
+async fn set<S: AsyncRead + AsyncWrite>(
+    connection: &mut Connection<S>,
+    socket: &Path,
+) -> Result<i64, Error> {
+    let mut error = 0;
+    for _ in 0..TRIES {
+        // A guest that was slow to take the time will be so again.
+        let now = nanoseconds(SystemTime::now()) - error * 1_000_000;
+        let arguments = json!({ "time": now });
+        match connection.call("guest-set-time", arguments).await {
+            // Its hardware clock could not be set as well; or the other one: that will show.
+            Ok(_) | Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        error = difference(connection, socket).await?;
+        if error.abs() <= CONTENT {
+            break;
+        }
+    }
+    Ok(error)
+}
+
+async fn difference<S: AsyncRead + AsyncWrite>(
+    connection: &mut Connection<S>,
+    socket: &Path,
+) -> Result<i64, Error> {
+    // The way of the first question may include a processor that has to be woken.
+    connection.sync(wire::fresh_id()).await?;
+    let before = SystemTime::now();
+    let answer = connection.call("guest-get-time", json!({})).await?;
+    let way = before.elapsed().unwrap_or_default();
+    let Some(guest) = answer.as_i64() else {
+        return Err(nonsense(socket, &answer));
+    };
+    Ok((guest - nanoseconds(before + way / 2)) / 1_000_000)
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn nonsense(socket: &Path, answer: &Value) -> Error {
+    let mut shown = answer.to_string();
+    shown.truncate(shown.floor_char_boundary(200));
+    Error::Protocol {
+        socket: socket.to_owned(),
+        detail: format!("it answers guest-get-time with {shown}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, duplex, split};
+
+    use super::*;
+
+    /// A guest whose clock is set `lag` late, and that refuses for its hardware clock.
+    async fn clock(lag: Duration, tries: usize) -> i64 {
+        let (near, far) = duplex(1 << 16);
+        let guest = tokio::spawn(async move {
+            let (reader, mut writer) = split(far);
+            let mut lines = BufReader::new(reader).split(b'\n');
+            let mut offset = 0;
+            let mut sets = 0;
+            while let Ok(Some(line)) = lines.next_segment().await {
+                let start = line.iter().position(|b| *b == b'{').unwrap();
+                let line: Value = serde_json::from_slice(&line[start..]).unwrap();
+                let answer = match line["execute"].as_str().unwrap() {
+                    "guest-set-time" => {
+                        sets += 1;
+                        let time = line["arguments"]["time"].as_i64().unwrap();
+                        let lag = i64::try_from(lag.as_nanos()).unwrap();
+                        offset = time - lag - nanoseconds(SystemTime::now());
+                        json!({ "error": { "class": "GenericError", "desc": "hwclock" } })
+                    }
+                    "guest-get-time" => {
+                        json!({ "return": nanoseconds(SystemTime::now()) + offset })
+                    }
+                    _ => json!({ "return": line["arguments"]["id"] }),
+                };
+                let mut bytes = vec![0xff];
+                if line["execute"] != "guest-sync-delimited" {
+                    bytes.clear();
+                }
+                bytes.extend(format!("{answer}\n").into_bytes());
+                writer.write_all(&bytes).await.unwrap();
+            }
+            sets
+        });
+        let mut connection = Connection::new(near, Path::new("qga.sock"));
+        let error = set(&mut connection, Path::new("qga.sock")).await.unwrap();
+        drop(connection);
+        assert_eq!(guest.await.unwrap(), tries);
+        error
+    }
+
+    #[tokio::test]
+    async fn what_is_late_is_corrected_once() {
+        assert!(clock(Duration::ZERO, 1).await.abs() <= CONTENT);
+        assert!(clock(Duration::from_secs(3), 2).await.abs() <= CONTENT);
+    }
+}

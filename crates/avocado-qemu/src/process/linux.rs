@@ -1,0 +1,114 @@
+//! What Linux tells about processes.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::oneshot;
+
+use super::{Identity, Usage};
+
+/// Fields of `/proc/<pid>/stat` after the program's name, which may itself have spaces and
+/// parentheses. The first is the state, field 3 in the manual.
+struct Stat(String);
+
+impl Stat {
+    fn read(pid: u32) -> Option<Stat> {
+        let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_name, fields) = line.rsplit_once(')')?;
+        Some(Stat(fields.to_owned()))
+    }
+
+    /// The field with the manual's number.
+    fn field(&self, number: usize) -> Option<&str> {
+        self.0.split_ascii_whitespace().nth(number.checked_sub(3)?)
+    }
+
+    fn number(&self, number: usize) -> Option<u64> {
+        self.field(number)?.parse().ok()
+    }
+}
+
+/// When a process started: ticks since the host's boot, and which boot that was.
+pub(super) fn started(pid: u32) -> Option<String> {
+    let stat = Stat::read(pid)?;
+    if matches!(stat.field(3)?, "Z" | "X") {
+        return None;
+    }
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Some(format!("{}@{}", stat.field(22)?, boot.trim()))
+}
+
+pub(super) fn usage(pid: u32) -> Option<Usage> {
+    let stat = Stat::read(pid)?;
+    let ticks = stat.number(14)?.checked_add(stat.number(15)?)?;
+    let pages = stat.number(24)?;
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Some(Usage {
+        cpu_ms: ticks.saturating_mul(1000) / per_second,
+        memory_bytes: pages.saturating_mul(rustix::param::page_size() as u64),
+    })
+}
+
+/// A process that is not a child, held so that its id cannot become another's.
+pub(super) struct Handle {
+    fd: Arc<OwnedFd>,
+    end: oneshot::Receiver<()>,
+}
+
+impl Handle {
+    /// None where the process is gone, or is another one.
+    pub(super) fn open(identity: &Identity) -> Option<Handle> {
+        let pid = Pid::from_raw(identity.pid.try_into().ok()?)?;
+        let fd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).ok()?);
+        // Asked after it is held: from here on the id means this process.
+        if !identity.is_alive() {
+            return None;
+        }
+        let (ended, end) = oneshot::channel();
+        let watched = fd.clone();
+        // A thread of its own, because a runtime waits for its blocking tasks when it ends.
+        std::thread::Builder::new()
+            .name("qemu".to_owned())
+            .spawn(move || {
+                // A pidfd is readable from the end of its process on.
+                let mut fds = [PollFd::new(&*watched, PollFlags::IN)];
+                while matches!(poll(&mut fds, None), Err(Errno::INTR)) {}
+                let _ = ended.send(());
+            })
+            .ok()?;
+        Some(Handle { fd, end })
+    }
+
+    /// Waits for its end; to be asked only until it was told.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.end).await;
+    }
+
+    pub(super) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.fd, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_counted_as_in_the_manual() {
+        let stat = Stat(" S 1 2 3".to_owned());
+        assert_eq!(stat.field(3), Some("S"));
+        assert_eq!(stat.number(6), Some(3));
+        assert_eq!(stat.number(7), None);
+        assert_eq!(stat.field(0), None);
+    }
+
+    #[test]
+    fn our_own_usage_is_plausible() {
+        let usage = usage(std::process::id()).unwrap();
+        assert!(usage.memory_bytes > 100_000, "{usage:?}");
+    }
+}

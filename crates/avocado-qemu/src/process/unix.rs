@@ -1,0 +1,106 @@
+//! Starting and watching, where there are process ids and signals.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
+
+use super::{ExitStatus, Identity, Process, system};
+use crate::Error;
+
+impl Process {
+    /// Starts a program whose standard output and error go to `log`, which is emptied first. It
+    /// gets a process group of its own, so that an interrupt at the terminal does not reach it.
+    pub(crate) fn spawn(
+        program: &Path,
+        arguments: &[OsString],
+        log: &Path,
+    ) -> Result<Process, Error> {
+        let file_error = |source| Error::File {
+            action: "write",
+            path: log.to_owned(),
+            source,
+        };
+        let errors = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(log)
+            .map_err(file_error)?;
+        let output = errors.try_clone().map_err(file_error)?;
+        let spawn_error = |source| Error::Spawn {
+            binary: program.to_owned(),
+            source,
+        };
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(spawn_error)?;
+        let pid = child.id().unwrap_or_default();
+        // It may have ended already: then its identity is of no use to anybody.
+        let identity = Identity::of(pid).unwrap_or(Identity {
+            pid,
+            started: String::new(),
+        });
+        let (kill, killed) = mpsc::unbounded_channel();
+        let (exit, exits) = watch::channel(None);
+        tokio::spawn(reap(child, killed, exit));
+        Ok(Process {
+            identity,
+            kill,
+            exit: exits,
+        })
+    }
+
+    /// Watches a process that somebody else started. None: it is gone.
+    pub(crate) fn adopt(identity: &Identity) -> Option<Process> {
+        let mut handle = system::Handle::open(identity)?;
+        let (kill, mut killed) = mpsc::unbounded_channel();
+        let (exit, exits) = watch::channel(None);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = handle.ended() => break,
+                    Some(()) = killed.recv() => {}
+                }
+                handle.kill();
+            }
+            let _ = exit.send(Some(ExitStatus::Unknown));
+        });
+        Some(Process {
+            identity: identity.clone(),
+            kill,
+            exit: exits,
+        })
+    }
+}
+
+async fn reap(
+    mut child: Child,
+    mut killed: mpsc::UnboundedReceiver<()>,
+    exit: watch::Sender<Option<ExitStatus>>,
+) {
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            Some(()) = killed.recv() => {
+                let _ = child.start_kill();
+            }
+        }
+    };
+    let status = status.ok().and_then(|status| {
+        let code = status.code().map(ExitStatus::Code);
+        code.or(status.signal().map(ExitStatus::Signal))
+    });
+    let _ = exit.send(Some(status.unwrap_or(ExitStatus::Unknown)));
+}

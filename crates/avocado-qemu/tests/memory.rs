@@ -1,0 +1,215 @@
+//! Saving and restoring the memory of a machine, with the real QEMU.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use avocado_qemu::{Architecture, Drive, Error, Format, Machine, MachineEvent, RunState, Spec};
+use common::{Bench, Stranger, event, within};
+use serde_json::json;
+
+/// The memory of a machine that stands still.
+fn memory(spec: &Spec, file: &Path) -> Vec<u8> {
+    let mut stranger = Stranger::connect(&spec.sockets.public);
+    let arguments = json!({ "val": 0, "size": 256 << 20, "filename": file });
+    stranger.execute("pmemsave", arguments);
+    std::fs::read(file).unwrap()
+}
+
+#[tokio::test]
+async fn saves_and_restores() {
+    let Some(bench) = Bench::new("saves_and_restores") else {
+        return;
+    };
+    let file = bench.file("saved,memory");
+    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    // The firmware leaves traces before it asks for a disk.
+    within(async {
+        while !std::fs::read_to_string(bench.file("serial.log"))
+            .unwrap_or_default()
+            .contains("SeaBIOS")
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let error = within(machine.save(&file)).await.unwrap_err();
+    assert!(matches!(error, Error::NotPaused { .. }), "{error:?}");
+    assert!(!file.exists());
+
+    machine.pause().await.unwrap();
+    // Saved and resumed after all, and saved again: the second file counts.
+    within(machine.save(&file)).await.unwrap();
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
+    machine.resume().await.unwrap();
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+    machine.pause().await.unwrap();
+    within(machine.save(&file)).await.unwrap();
+    let before = memory(&bench.spec, &bench.file("before"));
+    assert!(before.iter().any(|byte| *byte != 0));
+    within(machine.quit()).await.unwrap();
+
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let metadata = file.metadata().unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    let on_disk = metadata.blocks() * 512;
+    assert!(on_disk < 64 << 20, "{on_disk} bytes for an idle guest");
+
+    let (machine, mut events) = within(Machine::restore(&bench.spec, &file)).await.unwrap();
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
+    assert!(memory(&bench.spec, &bench.file("after")) == before);
+    machine.resume().await.unwrap();
+    assert_eq!(event(&mut events).await, MachineEvent::Resumed);
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+    machine.ssh_forward().await.unwrap();
+    // And once more, from the restored one.
+    machine.pause().await.unwrap();
+    within(machine.save(&file)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+}
+
+#[tokio::test]
+async fn saves_and_restores_another_architecture() {
+    let name = "saves_and_restores_another_architecture";
+    let Some(bench) = Bench::of(name, Architecture::Aarch64) else {
+        return;
+    };
+    let file = bench.file("saved");
+    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    machine.pause().await.unwrap();
+    within(machine.save(&file)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+    let (machine, _events) = within(Machine::restore(&bench.spec, &file)).await.unwrap();
+    machine.resume().await.unwrap();
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+    within(machine.quit()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_useless_file_leaves_no_machine_behind() {
+    let Some(bench) = Bench::new("a_useless_file_leaves_no_machine_behind") else {
+        return;
+    };
+    let file = bench.file("saved");
+    std::fs::write(&file, vec![b'x'; 100_000]).unwrap();
+    for path in [file, bench.file("none")] {
+        let error = within(Machine::restore(&bench.spec, &path))
+            .await
+            .unwrap_err();
+        let Error::Memory { description, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert!(!description.is_empty());
+        within(async {
+            while !bench.processes().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_machine_with_fewer_devices_does_not_take_it() {
+    let Some(mut bench) = Bench::new("a_machine_with_fewer_devices_does_not_take_it") else {
+        return;
+    };
+    let file = bench.file("saved");
+    let disk = bench.file("disk");
+    std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
+    bench.spec.drives.push(Drive {
+        path: disk,
+        format: Format::Raw,
+        read_only: true,
+    });
+    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    machine.pause().await.unwrap();
+    within(machine.save(&file)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+    bench.spec.drives.clear();
+    let error = within(Machine::restore(&bench.spec, &file))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Memory { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_stops_waiting_gets_the_machine_back() {
+    let Some(bench) = Bench::new("who_stops_waiting_gets_the_machine_back") else {
+        return;
+    };
+    let file = bench.file("saved");
+    let (machine, mut events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    machine.pause().await.unwrap();
+    assert_eq!(event(&mut events).await, MachineEvent::Paused);
+    let created = async {
+        while !file.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = created => {}
+        saved = machine.save(&file) => panic!("stopped too late: {saved:?}"),
+    }
+    within(machine.resume()).await.unwrap();
+    assert_eq!(event(&mut events).await, MachineEvent::Resumed);
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+    assert!(!file.exists(), "half a file is left");
+    machine.pause().await.unwrap();
+    within(machine.save(&file)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+}
+
+/// A file system with next to no space.
+struct Tiny(PathBuf);
+
+impl Tiny {
+    fn mount(path: PathBuf) -> Option<Tiny> {
+        std::fs::create_dir(&path).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .arg(&path)
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Tiny(path))
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_the_machine_as_it_was() {
+    let name = "a_full_disk_leaves_the_machine_as_it_was";
+    let Some(bench) = Bench::new(name) else {
+        return;
+    };
+    let Some(tiny) = Tiny::mount(bench.file("tiny")) else {
+        eprintln!("SKIP {name}: cannot mount a tmpfs");
+        return;
+    };
+    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    machine.pause().await.unwrap();
+    let file = tiny.0.join("saved");
+    let error = within(machine.save(&file)).await.unwrap_err();
+    let Error::Memory { description, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(!description.is_empty());
+    assert!(!file.exists(), "half a file is left");
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
+    machine.resume().await.unwrap();
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+    // With space it works.
+    machine.pause().await.unwrap();
+    within(machine.save(&bench.file("saved"))).await.unwrap();
+    within(machine.quit()).await.unwrap();
+}
