@@ -11,6 +11,8 @@
 //! println!("{}", server.url());
 //! # Ok::<(), avocado_serve::Error>(())
 //! ```
+// Names are resolved with `openat2`, which only Linux has.
+#![cfg(target_os = "linux")]
 
 mod answer;
 mod body;

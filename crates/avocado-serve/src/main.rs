@@ -1,4 +1,7 @@
 //! `avocado-serve`: a directory over HTTP(S), from the command line.
+// As the library.
+#![cfg_attr(not(target_os = "linux"), no_main)]
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
