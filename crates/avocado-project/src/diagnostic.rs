@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::yaml::Span;
+use crate::yaml::{Span, line};
 
 /// No more than this many diagnostics are kept: a file with more has one cause.
 const MOST: usize = 50;
@@ -174,10 +174,8 @@ impl<'a> Report<'a> {
     }
 
     fn snippet(&self, span: Span) -> Option<String> {
-        let before = self.text.get(..span.start)?;
-        let from = before.rfind('\n').map_or(0, |at| at + 1);
-        let rest = self.text.get(from..)?;
-        let line = rest.lines().next()?.trim_start_matches('\u{feff}');
+        let from = line::start(self.text, span.start);
+        let line = line::content(self.text, from).trim_start_matches('\u{feff}');
         (line.len() <= LONGEST_SNIPPET).then(|| printable(line))
     }
 }

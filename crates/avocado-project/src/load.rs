@@ -7,7 +7,7 @@ use semver::{Prerelease, Version, VersionReq};
 use crate::diagnostic::{Report, quoted};
 use crate::interpolate::{self, Context};
 use crate::resolve::{self, Request};
-use crate::yaml::{self, Node, Span, Value};
+use crate::yaml::{self, Node, Span, Value, line};
 use crate::{Diagnostic, Error, Project};
 
 /// What a project is resolved for, and with.
@@ -163,11 +163,10 @@ fn check_requirement(root: &Node, cli_version: &str, report: &mut Report<'_>) {
 /// `good` are the bytes before the first one that is not UTF-8.
 fn not_utf8(file: &Path, good: &[u8]) -> Error {
     let text = String::from_utf8_lossy(good);
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let (line, column) = line::place(&text, text.len());
     let span = Span {
-        line: count(1 + text.matches('\n').count()),
-        column: count(1 + last.chars().count()),
+        line,
+        column,
         start: good.len(),
         end: good.len(),
     };

@@ -370,3 +370,29 @@ fn a_hook_with_a_quotation_mark_is_refused() {
         assert!(said.contains("avocado.yaml:5:"), "{said}");
     }
 }
+
+/// A carriage return ends a line of YAML, alone or before a line feed: the source line that is
+/// shown is the one that the number counts.
+#[test]
+fn every_line_end_counts_once() {
+    let site = Site::new();
+    let before = "# of many hands\rdistro: {release: 2024, channel: edge}\r\n";
+    for (after, place, line) in [
+        ("relese: 1\r", "3:1", "3 | relese: 1"),
+        ("sdk:\r  imag: x\r\r", "4:3", "4 |   imag: x"),
+        (
+            "sdk:\n  image: |\r\r\n    {{ env.X\n",
+            "6:5",
+            "6 |     {{ env.X",
+        ),
+        ("a: [\r\tb: c\r", "4:", "4 | \tb: c"),
+        ("a: {{ env.X }}\r", "3:", "3 | a: {{ env.X }}"),
+    ] {
+        let said = site.said(format!("{before}{after}"));
+        let shown = said.lines().nth(2).unwrap_or_default().trim();
+        assert!(said.contains(&format!("avocado.yaml:{place}")), "{said}");
+        assert_eq!(shown, line, "{said}");
+    }
+    let said = site.said(b"distro: {}\r# \xff\n");
+    assert!(said.contains("avocado.yaml:2:3"), "{said}");
+}

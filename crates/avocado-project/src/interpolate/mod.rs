@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use crate::diagnostic::{Diagnostic, Report, quoted};
 use crate::suggest;
-use crate::yaml::{Entry, Key, Node, Scalar, Span, Style, Value};
+use crate::yaml::{Entry, Key, Node, Scalar, Span, Style, Value, line};
 
 pub(crate) use context::Context;
 
@@ -252,14 +252,10 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
         else {
             return span;
         };
-        let before = source.get(..offset).unwrap_or_default();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let (line, column) = match before.rsplit_once('\n') {
-            Some((lines, last)) => (
-                span.line + 1 + count(lines.matches('\n').count()),
-                1 + count(last.chars().count()),
-            ),
-            None => (span.line, span.column + count(before.chars().count())),
+        // From where the text begins, which is in the middle of a line.
+        let (line, column) = match line::place(source, offset) {
+            (1, column) => (span.line, span.column.saturating_add(column - 1)),
+            (line, column) => (span.line.saturating_add(line - 1), column),
         };
         Span {
             line,

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
-
+use super::json::{Json, Map};
 use super::target::Scope;
 use super::{LOCK_VERSION, LockFile, Snapshot, TargetLock};
 use crate::model::Packages;
@@ -17,36 +16,30 @@ pub(super) struct Misfit {
 }
 
 /// `distro_release`, the targets, and everything else.
-pub(super) type Parts = (
-    Option<String>,
-    BTreeMap<String, TargetLock>,
-    BTreeMap<String, Value>,
-);
+pub(super) type Parts = (Option<String>, BTreeMap<String, TargetLock>, Map);
 
 /// Reads a document of the current version.
-pub(super) fn read(mut root: Map<String, Value>) -> Result<Parts, Misfit> {
+pub(super) fn read(mut root: Map) -> Result<Parts, Misfit> {
     root.remove("version");
     let release = text(root.remove("distro_release"), "distro_release")?;
     let targets = each(root.remove("targets"), "targets", target)?;
-    Ok((release, targets, sorted(root)))
+    Ok((release, targets, root))
 }
 
-/// The document, with every map sorted.
-pub(super) fn write(lock: &LockFile) -> Value {
+/// The document.
+pub(super) fn write(lock: &LockFile) -> Json {
     let mut root = lock.other.clone();
-    root.insert("version".to_owned(), LOCK_VERSION.into());
+    root.insert("version".to_owned(), Json::Number(LOCK_VERSION.to_string()));
     if let Some(release) = &lock.distro_release {
-        root.insert("distro_release".to_owned(), release.clone().into());
+        root.insert("distro_release".to_owned(), Json::Text(release.clone()));
     }
     let targets = lock.targets.iter();
-    let targets: BTreeMap<String, Value> = targets
-        .map(|(name, target)| (name.clone(), write_target(target)))
-        .collect();
-    root.insert("targets".to_owned(), object(targets));
-    sort(object(root))
+    let targets = targets.map(|(name, target)| (name.clone(), write_target(target)));
+    root.insert("targets".to_owned(), targets.collect());
+    Json::Map(root)
 }
 
-fn target(value: Value, at: &str) -> Result<TargetLock, Misfit> {
+fn target(value: Json, at: &str) -> Result<TargetLock, Misfit> {
     let mut map = map(value, at)?;
     let mut part = |key: &str| (map.remove(key), format!("{at}.{key}"));
     let mut packages_of = |key: &str| {
@@ -73,7 +66,7 @@ fn target(value: Value, at: &str) -> Result<TargetLock, Misfit> {
     let runtimes = scopes_of("runtimes")?;
     let (snapshot, at) = part("repo-snapshot");
     let snapshot = match snapshot {
-        Some(Value::Null) | None => None,
+        Some(Json::Null) | None => None,
         Some(value) => Some(read_snapshot(value, &at)?),
     };
     Ok(TargetLock {
@@ -89,30 +82,33 @@ fn target(value: Value, at: &str) -> Result<TargetLock, Misfit> {
         kernels,
         boot: map.remove("boot"),
         snapshot,
-        other: sorted(map),
+        other: map,
     })
 }
 
-fn write_target(target: &TargetLock) -> Value {
+fn write_target(target: &TargetLock) -> Json {
     let mut root = target.other.clone();
-    let mut put = |key: &str, value: Value| {
-        if value.as_object().is_none_or(|map| !map.is_empty()) {
+    let mut put = |key: &str, value: Json| {
+        if !matches!(&value, Json::Map(map) if map.is_empty()) {
             root.insert(key.to_owned(), value);
         }
     };
-    let flat = |packages: &Packages| Value::from_iter(packages.clone());
+    let flat = |packages: &Packages| {
+        let packages = packages.iter();
+        Json::from_iter(packages.map(|(name, version)| (name.clone(), Json::Text(version.clone()))))
+    };
     let nested = |maps: &BTreeMap<String, Packages>| {
         let full = maps.iter().filter(|(_, packages)| !packages.is_empty());
-        Value::from_iter(full.map(|(name, packages)| (name.clone(), flat(packages))))
+        Json::from_iter(full.map(|(name, packages)| (name.clone(), flat(packages))))
     };
     let scopes = |scopes: &BTreeMap<String, Scope>| {
         let full = scopes
             .iter()
             .filter(|(_, scope)| **scope != Scope::default());
-        Value::from_iter(full.map(|(name, scope)| {
+        Json::from_iter(full.map(|(name, scope)| {
             let mut map = scope.other.clone();
             map.insert("packages".to_owned(), flat(&scope.packages));
-            (name.clone(), object(map))
+            (name.clone(), Json::Map(map))
         }))
     };
     put("rootfs", flat(&target.rootfs));
@@ -131,17 +127,19 @@ fn write_target(target: &TargetLock) -> Value {
     if let Some(snapshot) = &target.snapshot {
         put("repo-snapshot", write_snapshot(snapshot));
     }
-    object(root)
+    Json::Map(root)
 }
 
-fn scope(value: Value, at: &str) -> Result<Scope, Misfit> {
+fn scope(value: Json, at: &str) -> Result<Scope, Misfit> {
     let mut map = map(value, at)?;
     let packages = packages(map.remove("packages"), &format!("{at}.packages"))?;
-    let other = sorted(map);
-    Ok(Scope { packages, other })
+    Ok(Scope {
+        packages,
+        other: map,
+    })
 }
 
-fn read_snapshot(value: Value, at: &str) -> Result<Snapshot, Misfit> {
+fn read_snapshot(value: Json, at: &str) -> Result<Snapshot, Misfit> {
     let mut map = map(value, at)?;
     let mut optional = |key: &str| text(map.remove(key), &format!("{at}.{key}"));
     let mut required = |key: &str| {
@@ -159,7 +157,7 @@ fn read_snapshot(value: Value, at: &str) -> Result<Snapshot, Misfit> {
     })
 }
 
-fn write_snapshot(snapshot: &Snapshot) -> Value {
+fn write_snapshot(snapshot: &Snapshot) -> Json {
     let fields = [
         ("release", Some(&snapshot.release)),
         ("channel", Some(&snapshot.channel)),
@@ -169,15 +167,15 @@ fn write_snapshot(snapshot: &Snapshot) -> Value {
     ];
     let fields = fields.into_iter();
     let fields =
-        fields.filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?.as_str()))));
-    Value::from_iter(fields)
+        fields.filter_map(|(key, value)| Some((key.to_owned(), Json::Text(value?.clone()))));
+    Json::from_iter(fields)
 }
 
 /// Each entry of a map; absent and null have none.
 fn each<T>(
-    value: Option<Value>,
+    value: Option<Json>,
     at: &str,
-    mut read: impl FnMut(Value, &str) -> Result<T, Misfit>,
+    mut read: impl FnMut(Json, &str) -> Result<T, Misfit>,
 ) -> Result<BTreeMap<String, T>, Misfit> {
     let mut out = BTreeMap::new();
     if let Some(value) = value.filter(|value| !value.is_null()) {
@@ -189,9 +187,9 @@ fn each<T>(
     Ok(out)
 }
 
-fn packages(value: Option<Value>, at: &str) -> Result<Packages, Misfit> {
+fn packages(value: Option<Json>, at: &str) -> Result<Packages, Misfit> {
     each(value, at, |value, at| match value {
-        Value::String(version) => Ok(version),
+        Json::Text(version) => Ok(version),
         _ => Err(Misfit {
             at: at.to_owned(),
             expected: "text",
@@ -199,9 +197,9 @@ fn packages(value: Option<Value>, at: &str) -> Result<Packages, Misfit> {
     })
 }
 
-fn map(value: Value, at: &str) -> Result<Map<String, Value>, Misfit> {
+fn map(value: Json, at: &str) -> Result<Map, Misfit> {
     match value {
-        Value::Object(map) => Ok(map),
+        Json::Map(map) => Ok(map),
         _ => Err(Misfit {
             at: at.to_owned(),
             expected: "an object",
@@ -209,36 +207,13 @@ fn map(value: Value, at: &str) -> Result<Map<String, Value>, Misfit> {
     }
 }
 
-fn text(value: Option<Value>, at: &str) -> Result<Option<String>, Misfit> {
+fn text(value: Option<Json>, at: &str) -> Result<Option<String>, Misfit> {
     match value {
-        Some(Value::Null) | None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Json::Null) | None => Ok(None),
+        Some(Json::Text(text)) => Ok(Some(text)),
         Some(_) => Err(Misfit {
             at: at.to_owned(),
             expected: "text",
         }),
-    }
-}
-
-fn object(map: BTreeMap<String, Value>) -> Value {
-    Value::from_iter(map)
-}
-
-fn sorted(map: Map<String, Value>) -> BTreeMap<String, Value> {
-    map.into_iter().collect()
-}
-
-/// Sorts the maps inside as well: those that are kept as they were read.
-fn sort(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let map: BTreeMap<String, Value> = map
-                .into_iter()
-                .map(|(key, value)| (key, sort(value)))
-                .collect();
-            object(map)
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sort).collect()),
-        other => other,
     }
 }

@@ -1,6 +1,7 @@
 //! `avocado.lock`: the exact packages of each target, and the feed snapshot they are from.
 
 mod document;
+mod json;
 mod migrate;
 mod store;
 mod target;
@@ -9,7 +10,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use avocado_manifest::Name;
-use serde_json::Value;
 
 use crate::Error;
 
@@ -29,7 +29,7 @@ pub struct LockFile {
     /// `distro.release` when the packages were locked.
     pub distro_release: Option<String>,
     targets: BTreeMap<String, TargetLock>,
-    other: BTreeMap<String, Value>,
+    other: json::Map,
 }
 
 impl LockFile {
@@ -79,7 +79,7 @@ impl LockFile {
     /// The bytes of the file: pretty JSON, sorted keys, a final line end.
     fn to_bytes(&self) -> Vec<u8> {
         let value = document::write(self);
-        // Keys are text and there are no floats from outside JSON: this does not fail.
+        // Keys are text, and numbers are what was read as one: this does not fail.
         let mut bytes = serde_json::to_vec_pretty(&value).unwrap_or_default();
         bytes.push(b'\n');
         bytes

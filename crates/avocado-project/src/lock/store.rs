@@ -1,13 +1,14 @@
 //! The lock file on disk.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{LOCK_VERSION, LockFile, document, migrate};
+use super::document::Misfit;
+use super::json::Json;
+use super::{LOCK_VERSION, LockFile, document, json, migrate};
 use crate::Error;
 
 const FILE: &str = "avocado.lock";
@@ -105,7 +106,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 
 /// `from` is the file that was read, `path` the one that will be written.
 fn parse(path: &Path, from: &Path, bytes: &[u8]) -> Result<LockFile, Error> {
-    let root: Value = serde_json::from_slice(bytes).map_err(|source| Error::LockSyntax {
+    let root: &RawValue = serde_json::from_slice(bytes).map_err(|source| Error::LockSyntax {
         path: from.to_owned(),
         line: source.line(),
         column: source.column(),
@@ -116,10 +117,11 @@ fn parse(path: &Path, from: &Path, bytes: &[u8]) -> Result<LockFile, Error> {
         at: at.to_owned(),
         expected,
     };
-    let Value::Object(mut root) = root else {
+    let misfit = |misfit: Misfit| shape(&misfit.at, misfit.expected);
+    let Json::Map(mut root) = Json::read(root).map_err(misfit)? else {
         return Err(shape("the document", "an object"));
     };
-    let version = root.get("version").and_then(Value::as_u64);
+    let version = root.get("version").and_then(Json::as_u64);
     let version = version
         .filter(|version| *version > 0)
         .ok_or_else(|| shape("version", "a version number"))?;
@@ -130,8 +132,8 @@ fn parse(path: &Path, from: &Path, bytes: &[u8]) -> Result<LockFile, Error> {
         });
     }
     migrate::migrate(version, &mut root);
-    let (distro_release, targets, other) =
-        document::read(root).map_err(|misfit| shape(&misfit.at, misfit.expected))?;
+    json::check_depth(&root).map_err(misfit)?;
+    let (distro_release, targets, other) = document::read(root).map_err(misfit)?;
     Ok(LockFile {
         distro_release,
         targets,
@@ -145,13 +147,18 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A link stays a link.
     let path: PathBuf = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut temp = tempfile::Builder::new()
-        .prefix(".avocado.lock.")
-        // The umask takes from it what it takes from any file.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".avocado.lock.");
+    // The umask takes from it what it takes from any file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temp = builder.tempfile_in(dir)?;
     temp.write_all(bytes)?;
     temp.as_file().sync_all()?;
     temp.persist(&path)?;
-    File::open(dir)?.sync_all()
+    // Elsewhere a directory is nothing that could be opened.
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
 }

@@ -1,9 +1,8 @@
 use std::collections::BTreeMap;
 
-use avocado_manifest::Name;
-use serde_json::Value;
-
+use super::json::{Json, Map};
 use crate::model::Packages;
+use avocado_manifest::Name;
 
 /// A tree that packages are installed into.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,16 +83,16 @@ pub struct TargetLock {
     pub(super) runtimes: BTreeMap<String, Scope>,
     pub(super) kernel_versions: BTreeMap<String, String>,
     pub(super) kernels: BTreeMap<String, Packages>,
-    pub(super) boot: Option<Value>,
+    pub(super) boot: Option<Json>,
     pub(super) snapshot: Option<Snapshot>,
-    pub(super) other: BTreeMap<String, Value>,
+    pub(super) other: Map,
 }
 
 /// An extension or a runtime: its packages, and what else the file says of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Scope {
     pub(super) packages: Packages,
-    pub(super) other: BTreeMap<String, Value>,
+    pub(super) other: Map,
 }
 
 impl TargetLock {

@@ -264,6 +264,65 @@ fn what_is_not_known_is_kept_and_sorted() {
 }
 
 #[test]
+fn numbers_are_kept_to_the_digit() {
+    let numbers = [
+        "123456789012345678901234567890",
+        "1.50",
+        "-0",
+        "1e400",
+        "0.1",
+    ];
+    let kept = numbers.join(", ");
+    for version in [6, 7] {
+        let text = format!(
+            r#"{{"version": {version}, "later": [{kept}], "targets": {{"t": {{"later": {{"a": [{kept}]}},
+            "boot": [{kept}], "runtimes": {{"r": {{"packages": {{}}, "later": [{kept}]}}}}}}}}}}"#
+        );
+        let dir = directory(&text);
+        let mut lock = LockFile::load(dir.path()).unwrap();
+        lock.target_mut(&name("t"))
+            .set_packages(&Sysroot::Rootfs, packages(&[("a", "1")]));
+        assert!(lock.save().unwrap());
+        let written = fs::read_to_string(lock.path()).unwrap();
+        let lines: Vec<&str> = written.lines().map(str::trim).collect();
+        let wanted = numbers.map(|n| format!("{n},")).join(" ");
+        let found = lines
+            .join(" ")
+            .matches(wanted.trim_end_matches(','))
+            .count();
+        assert_eq!(found, 4, "{written}");
+        assert!(!LockFile::load(dir.path()).unwrap().save().unwrap());
+    }
+}
+
+#[test]
+fn what_was_migrated_can_be_read_again() {
+    let nested = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+    let mut deepest = 0;
+    for n in 80..120 {
+        let deep = nested(n);
+        let text =
+            format!(r#"{{"version": 1, "targets": {{"t": {{"runtimes/r": {{"x": {deep}}}}}}}}}"#);
+        let dir = directory(&text);
+        match LockFile::load(dir.path()) {
+            Ok(mut lock) => {
+                lock.save().unwrap();
+                assert!(!LockFile::load(dir.path()).unwrap().save().unwrap());
+                deepest = n;
+            }
+            Err(error) => {
+                let said = error.to_string();
+                assert!(
+                    said.contains("is not nested less than 100 levels deep"),
+                    "{said}"
+                );
+                assert!(deepest >= 80, "{said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn migrations() {
     let current = |target: Value| json!({"version": 7, "targets": {"t": target}});
     for (old, expected) in [

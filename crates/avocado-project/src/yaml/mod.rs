@@ -1,5 +1,6 @@
 //! YAML as a tree that knows where each part of it was written.
 
+pub(crate) mod line;
 mod parse;
 mod scalar;
 

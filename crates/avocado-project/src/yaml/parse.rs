@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Place, StrInput, Tag};
 
-use super::{Entry, Key, Node, Scalar, Span, Style, Value};
+use super::{Entry, Key, Node, Scalar, Span, Style, Value, line};
 use crate::diagnostic::{Report, quoted};
 
 /// The largest file that is read, in bytes.
@@ -252,8 +252,8 @@ impl<'t> Builder<'t> {
     fn syntax(&self, marker: Marker, info: &str) -> Fault {
         let span = self.span(Place::empty(marker));
         let fault = Fault::new(span, format!("this is not valid YAML: {info}"));
-        let line = self.text.get(..span.start).unwrap_or_default();
-        let line = line.rsplit('\n').next().unwrap_or_default();
+        let from = line::start(self.text, span.start);
+        let line = self.text.get(from..span.start).unwrap_or_default();
         if line.starts_with('\t')
             || self
                 .text

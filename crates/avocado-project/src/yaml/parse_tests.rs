@@ -3,6 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::yaml::line;
 
 fn tree(text: &str) -> Result<Node, String> {
     let mut report = Report::new(Path::new("f"), text);
@@ -132,6 +133,27 @@ fn size_has_a_limit() {
 }
 
 proptest! {
+    /// The parser counts lines and columns as everybody else here does.
+    #[test]
+    fn places_are_where_the_text_is(
+        pieces in prop::collection::vec(
+            prop::sample::select(vec![
+                "a: b", "- x", "k: 'q", "'", "\r", "\n", "\r\n", "  ", "# ä", "k: |", " ", "[", "]", ", ", "\"ö", "\"",
+            ]),
+            0..24,
+        ),
+    ) {
+        let text = pieces.concat();
+        let mut report = Report::new(Path::new("f"), &text);
+        if let Some(root) = parse(&mut report) {
+            let mut spans = Vec::new();
+            collect(&root, &mut spans);
+            for span in spans.into_iter().filter(|span| span.start < text.len()) {
+                prop_assert_eq!((span.line, span.column), line::place(&text, span.start), "{:?}", text);
+            }
+        }
+    }
+
     /// A second opinion on text: what JSON says, YAML says.
     #[test]
     fn quoted_text_is_what_was_quoted(text in "[ -~äöü\\n\\t{}:#'\"\\\\]{0,40}") {
