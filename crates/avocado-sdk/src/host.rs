@@ -159,19 +159,18 @@ impl HostSdk {
         }
         let status = child.wait().map_err(start)?;
         let (line, said) = outcome?;
+        // Ctrl-C reaches the whole process group: the step may be gone before this process has
+        // looked at its own signal, and may have had time to complain of a tool that was gone.
+        let stopped = status.signal().is_some_and(is_request_to_stop) || cancel.is_cancelled();
         match line {
             Some(Line::Result(value)) => serde_json::from_value(value).map_err(SdkError::Result),
+            _ if stopped => Err(SdkError::Cancelled),
             Some(Line::Failure(failure)) => {
                 let mut causes = failure.causes.into_iter();
                 Err(SdkError::Failed {
                     message: causes.next().unwrap_or_default(),
                     source: cause(causes),
                 })
-            }
-            // Ctrl-C reaches the whole process group, and the step may be gone before this
-            // process has looked at its own signal.
-            _ if matches!(status.signal(), Some(signal) if is_request_to_stop(signal)) => {
-                Err(SdkError::Cancelled)
             }
             _ => Err(SdkError::Died {
                 status: status.to_string(),
@@ -248,5 +247,52 @@ impl HostSdk {
             format!("\n    {said}")
         };
         Ok((last, said))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Runs a step whose process does what a shell script says.
+    fn run(script: &str) -> Result<u32, SdkError> {
+        let dir = tempfile::tempdir().unwrap();
+        let (text, program) = (dir.path().join("text"), dir.path().join("program"));
+        fs::write(&text, format!("#!/bin/sh\ncat >/dev/null\n{script}\n")).unwrap();
+        // Not written by this process, whose other children might hold it open.
+        let mut install = Command::new("install");
+        let installed = install.args(["-m", "755"]).args([&text, &program]).status();
+        assert!(installed.unwrap().success());
+        let mounts = Mounts {
+            state: dir.path().to_owned(),
+            source: dir.path().to_owned(),
+        };
+        let job = Job {
+            name: "step",
+            environment: &BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".into())]),
+            work: &(),
+        };
+        HostSdk::new(program, mounts).run(&job, &Cancel::new(), &avocado_events::Silent)
+    }
+
+    #[test]
+    fn a_signal_to_stop_counts_more_than_what_was_said_before_it() {
+        let failure = serde_json::to_string(&Line::Failure(crate::protocol::Failure {
+            causes: vec!["dnf failed".into()],
+        }))
+        .unwrap();
+        // Ctrl-C ends a tool first, the step has a word to say about it, and then ends as well.
+        for signal in ["INT", "TERM", "HUP"] {
+            let result = run(&format!("echo '{failure}'; kill -{signal} $$"));
+            assert!(matches!(result, Err(SdkError::Cancelled)), "{result:?}");
+        }
+        let result = run(&format!("echo '{failure}'; exit 1"));
+        assert!(matches!(result, Err(SdkError::Failed { .. })), "{result:?}");
+        let result = run("kill -SEGV $$");
+        assert!(matches!(result, Err(SdkError::Died { .. })), "{result:?}");
+        // What is done is done.
+        let done = serde_json::to_string(&Line::Result(7.into())).unwrap();
+        assert_eq!(run(&format!("echo '{done}'; kill -INT $$")).unwrap(), 7);
     }
 }

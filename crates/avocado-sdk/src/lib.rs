@@ -9,9 +9,12 @@
 //! - [`HostSdk`] is the parent's side.
 //! - [`worker`] is the child's side.
 //! - [`Tool`] starts one tool inside the child.
+// The one backend so far is made of Linux namespaces.
+#![cfg(target_os = "linux")]
 
 mod host;
 mod namespace;
+mod owners;
 mod protocol;
 mod tool;
 pub mod worker;

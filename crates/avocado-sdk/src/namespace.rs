@@ -11,7 +11,7 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::{SOURCE_MOUNT, STATE_MOUNT};
+use crate::{SOURCE_MOUNT, STATE_MOUNT, owners};
 
 /// The host directories that a job sees at the published places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,8 @@ pub(crate) fn separate() -> Result<(), NamespaceError> {
         map("/proc/self/setgroups", "deny".into())?;
         map("/proc/self/uid_map", format!("0 {} 1", uid.as_raw()))?;
         map("/proc/self/gid_map", format!("0 {} 1", gid.as_raw()))?;
+        // Where the kernel cannot, a file of another owner is an error, and the first one says so.
+        let _ = owners::keep();
     }
     Ok(())
 }
