@@ -6,9 +6,11 @@
 mod digest;
 mod manifest;
 mod names;
+mod vm_image;
 
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use manifest::{
     Extension, Image, MANIFEST_VERSION, Manifest, ManifestError, OsBundle, RuntimeInfo,
 };
 pub use names::{ImageId, Name, NameError, RuntimeId};
+pub use vm_image::{UpdatePolicy, VmArtifact, VmImage, VmImageError, VmRole};
