@@ -1,6 +1,20 @@
 //! The development VM: its state directory, configuration and image, and the supervisor that
 //! owns QEMU, lets it sleep while nobody uses it and wakes it on the next connection.
 
+pub mod access;
+pub mod channel;
+pub mod config;
+#[cfg(unix)]
+pub mod control;
 pub mod dir;
+pub mod disk;
+mod error;
+mod files;
+pub mod image;
 pub mod launch;
+pub mod lock;
 pub mod status;
+#[cfg(unix)]
+pub mod supervisor;
+
+pub use error::Error;

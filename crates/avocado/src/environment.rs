@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use avocado_manifest::Name;
+use avocado_tuf::http::{Network, Proxy};
 
 use crate::failure::{Context, Failure, Result};
 
@@ -17,6 +18,8 @@ const DEPLOY_PORT: u16 = 8585;
 #[derive(Debug, Clone)]
 pub(crate) struct Environment {
     variables: BTreeMap<OsString, OsString>,
+    stdin_is_terminal: bool,
+    stdout_is_terminal: bool,
     stderr_is_terminal: bool,
     cpus: usize,
 }
@@ -34,6 +37,8 @@ impl Environment {
     pub(crate) fn read() -> Self {
         Environment {
             variables: std::env::vars_os().collect(),
+            stdin_is_terminal: std::io::stdin().is_terminal(),
+            stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get()),
         }
@@ -165,6 +170,133 @@ impl Environment {
         self.text("AVOCADO_DEPLOY_REPO_HOST")
     }
 
+    /// A path that a variable names, made absolute.
+    fn path(&self, name: &str) -> Result<Option<PathBuf>> {
+        let path = self.os(name).map(std::path::absolute).transpose();
+        path.context(|| format!("cannot resolve {name}"))
+    }
+
+    fn home(&self) -> Option<&Path> {
+        self.os("HOME").map(Path::new).filter(|p| p.is_absolute())
+    }
+
+    /// `AVOCADO_VM_STATE_DIR`, or `~/.avocado/vm`: everything of the development VM.
+    pub(crate) fn vm_state_dir(&self) -> Result<PathBuf> {
+        match (self.path("AVOCADO_VM_STATE_DIR")?, self.home()) {
+            (Some(dir), _) => Ok(dir),
+            (None, Some(home)) => Ok(home.join(".avocado/vm")),
+            (None, None) => Err(Failure::new("there is no place for the VM")
+                .hint("set AVOCADO_VM_STATE_DIR or HOME to a directory")),
+        }
+    }
+
+    /// `~/.avocado/config.yaml`: what the user wants of every VM.
+    pub(crate) fn user_config(&self) -> Option<PathBuf> {
+        Some(self.home()?.join(".avocado/config.yaml"))
+    }
+
+    /// `AVOCADO_VM_DIR`: the image to run.
+    pub(crate) fn vm_image(&self) -> Result<Option<PathBuf>> {
+        self.path("AVOCADO_VM_DIR")
+    }
+
+    /// `AVOCADO_VM_WORKSPACE`: the directory that the guest sees.
+    pub(crate) fn vm_workspace(&self) -> Result<Option<PathBuf>> {
+        self.path("AVOCADO_VM_WORKSPACE")
+    }
+
+    /// `AVOCADO_VM_DTB`: the device tree for the guest.
+    pub(crate) fn vm_device_tree(&self) -> Result<Option<PathBuf>> {
+        self.path("AVOCADO_VM_DTB")
+    }
+
+    /// `AVOCADO_VM_CHANNEL_URL_BASE`: where channels of VM images are.
+    pub(crate) fn vm_channel_base(&self) -> Option<&str> {
+        self.text("AVOCADO_VM_CHANNEL_URL_BASE")
+    }
+
+    /// Whether to look for updates unasked; `AVOCADO_NO_UPDATE_CHECK` forbids it.
+    pub(crate) fn checks_for_updates(&self) -> bool {
+        !self.is_set("AVOCADO_NO_UPDATE_CHECK")
+    }
+
+    /// `AVOCADO_VM_IDLE_HIBERNATE_SECS`: when an idle guest sleeps; 0 is never.
+    pub(crate) fn vm_idle_hibernate_secs(&self) -> Result<Option<u64>> {
+        const NAME: &str = "AVOCADO_VM_IDLE_HIBERNATE_SECS";
+        let parse = |text: &str| {
+            text.parse().map_err(|_| {
+                let text = text.escape_debug();
+                Failure::usage(format!("{NAME} is `{text}`, not a number of seconds"))
+            })
+        };
+        self.text(NAME).map(parse).transpose()
+    }
+
+    /// `AVOCADO_DESKTOP_SOCKET`, or where the desktop application listens on this system.
+    pub(crate) fn desktop_socket(&self) -> Result<Option<PathBuf>> {
+        if let Some(socket) = self.path("AVOCADO_DESKTOP_SOCKET")? {
+            return Ok(Some(socket));
+        }
+        Ok(match std::env::consts::OS {
+            "macos" => self
+                .home()
+                .map(|home| home.join("Library/Application Support/Avocado/avocado.sock")),
+            "linux" => self
+                .os("XDG_RUNTIME_DIR")
+                .map(|dir| Path::new(dir).join("avocado/avocado.sock")),
+            _ => None,
+        })
+    }
+
+    /// The way to `url`, through a proxy where the usual variables name one.
+    pub(crate) fn network(&self, url: &str) -> Network {
+        let either = |name: &str| {
+            let upper = name.to_ascii_uppercase();
+            self.text(name).or_else(|| self.text(&upper))
+        };
+        let scheme = match url.starts_with("https://") {
+            true => "https_proxy",
+            // In upper case a web server may have set it for what a client sent.
+            false => "http_proxy",
+        };
+        let found = match scheme {
+            "https_proxy" => either(scheme),
+            _ => self.text(scheme),
+        };
+        let Some(found) = found.or_else(|| either("all_proxy")) else {
+            return Network::default();
+        };
+        let direct = either("no_proxy").unwrap_or("").split(',').map(str::trim);
+        let direct = direct.filter(|host| !host.is_empty()).flat_map(|host| {
+            // A domain stands for everything below it as well.
+            let below = match host.starts_with(['.', '*']) {
+                true => None,
+                false => Some(format!(".{host}")),
+            };
+            below.into_iter().chain([host.to_owned()])
+        });
+        Network {
+            ca: None,
+            proxy: Some(Proxy {
+                url: match found.contains("://") {
+                    true => found.to_owned(),
+                    false => format!("http://{found}"),
+                },
+                direct: direct.collect(),
+            }),
+        }
+    }
+
+    /// Whether a program that is run for the user has a terminal.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.stdin_is_terminal && self.stdout_is_terminal
+    }
+
+    /// Whether data goes to a terminal.
+    pub(crate) fn shows_data(&self) -> bool {
+        self.stdout_is_terminal
+    }
+
     /// Whether lines on stderr may be drawn over.
     pub(crate) fn live(&self) -> bool {
         self.stderr_is_terminal
@@ -190,6 +322,8 @@ mod tests {
                 .iter()
                 .map(|(k, v)| (k.into(), v.into()))
                 .collect(),
+            stdin_is_terminal: true,
+            stdout_is_terminal: true,
             stderr_is_terminal: true,
             cpus: 16,
         }
@@ -219,6 +353,44 @@ mod tests {
             let found = environment(variables).signing_keys().ok();
             assert_eq!(found.as_deref(), expected.map(Path::new), "{variables:?}");
         }
+    }
+
+    #[test]
+    fn the_vm_lives_at_home_unless_told() {
+        let dir = |variables: &[(&str, &str)]| environment(variables).vm_state_dir().ok();
+        assert_eq!(dir(&[("HOME", "/h")]), Some("/h/.avocado/vm".into()));
+        let told = [("HOME", "/h"), ("AVOCADO_VM_STATE_DIR", "/v")];
+        assert_eq!(dir(&told), Some("/v".into()));
+        assert_eq!(dir(&[("HOME", "")]), None);
+        let secs = |text| {
+            let name = "AVOCADO_VM_IDLE_HIBERNATE_SECS";
+            environment(&[(name, text)]).vm_idle_hibernate_secs().ok()
+        };
+        assert_eq!(secs("0"), Some(Some(0)));
+        assert_eq!(secs(""), Some(None));
+        assert_eq!((secs("-1"), secs("soon")), (None, None));
+    }
+
+    #[test]
+    fn proxies_are_those_of_the_usual_variables() {
+        let proxy = |variables: &[(&str, &str)], url| {
+            let proxy = environment(variables).network(url).proxy?;
+            Some((proxy.url, proxy.direct.join(" ")))
+        };
+        let of = |url: &str, direct: &str| Some((url.to_owned(), direct.to_owned()));
+        let both = [
+            ("HTTPS_PROXY", "p:1"),
+            ("http_proxy", "http://q"),
+            ("no_proxy", "a, .b"),
+        ];
+        assert_eq!(proxy(&both, "https://x"), of("http://p:1", ".a a .b"));
+        assert_eq!(proxy(&both, "http://x"), of("http://q", ".a a .b"));
+        assert_eq!(proxy(&[("HTTP_PROXY", "http://q")], "http://x"), None);
+        assert_eq!(
+            proxy(&[("ALL_PROXY", "http://q")], "http://x"),
+            of("http://q", "")
+        );
+        assert_eq!(proxy(&[], "http://x"), None);
     }
 
     #[test]

@@ -4,13 +4,12 @@ mod cli;
 mod commands;
 mod environment;
 mod failure;
+#[cfg(unix)]
 mod interrupt;
 mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    commands::run(cli::Cli::parse(), environment::Environment::read())
+    commands::run(cli::parse(), environment::Environment::read())
 }

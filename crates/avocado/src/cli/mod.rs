@@ -4,6 +4,8 @@ mod build;
 mod deploy;
 mod project;
 mod signing;
+mod unsupported;
+mod vm;
 
 use std::path::PathBuf;
 
@@ -17,6 +19,11 @@ pub(crate) use build::{
 pub(crate) use deploy::DeployArgs;
 pub(crate) use project::{CleanArgs, InitArgs};
 pub(crate) use signing::SigningKeysCommand;
+pub(crate) use unsupported::{command, parse};
+pub(crate) use vm::{
+    VmCommand, VmConfigCommand, VmLogsArgs, VmRebuildArgs, VmResetArgs, VmShellArgs, VmStartArgs,
+    VmStopArgs, VmSuperviseArgs, VmUpdateArgs,
+};
 
 /// Build Avocado Linux runtimes from avocado.yaml and bring them to devices
 #[derive(Debug, Parser)]
@@ -113,6 +120,9 @@ pub(crate) enum Command {
     SigningKeys(SigningKeysCommand),
     /// Bring a built runtime to a device on the network and activate it
     Deploy(DeployArgs),
+    /// Run the development VM, which costs nothing while nobody uses it
+    #[command(subcommand)]
+    Vm(VmCommand),
     /// Remove what builds left behind
     Clean(CleanArgs),
     /// Print a completion script for a shell

@@ -20,6 +20,8 @@ use crate::failure::{Code, Context, Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::output::{Start, Summary, text};
 
+pub(super) use avocado_build::step_main;
+
 pub(super) fn install(session: &Session, args: &InstallArgs) -> Result<()> {
     Work::new(session, "install", &args.tools)?.run(Goal::Install)
 }

@@ -1,23 +1,33 @@
 //! What each command does: it reads the project, calls the crate that does the work, and says
 //! how it went.
 
+#[cfg(target_os = "linux")]
 mod build;
+#[cfg(target_os = "linux")]
 mod clean;
+#[cfg(target_os = "linux")]
 pub(crate) mod deploy;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 mod ext;
 mod init;
 mod project;
 mod signing_keys;
+#[cfg(unix)]
+mod vm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-
-use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, ExtCommand, Global, OsImageCommand, RuntimeCommand};
 use crate::environment::Environment;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, write_data};
+#[cfg(not(target_os = "linux"))]
+use elsewhere::{build, clean};
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) use elsewhere::deploy;
 
 /// What every command works with.
 pub(crate) struct Session {
@@ -29,7 +39,7 @@ pub(crate) struct Session {
 /// Runs a command and reports a failure. The result is the exit code.
 pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
     if let Command::Step = cli.command {
-        return avocado_build::step_main();
+        return build::step_main();
     }
     let session = Session {
         output: Arc::new(Output::new(&cli.global, &environment)),
@@ -37,7 +47,7 @@ pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
         global: cli.global,
     };
     match check_options(&session.global).and_then(|()| dispatch(&session, &cli.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             session.output.fail(&failure);
             ExitCode::from(failure.code as u8)
@@ -45,8 +55,12 @@ pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
     }
 }
 
-fn dispatch(session: &Session, command: &Command) -> Result<()> {
-    match command {
+fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
+    let done = match command {
+        #[cfg(unix)]
+        Command::Vm(command) => return vm::run(session, command),
+        #[cfg(not(unix))]
+        Command::Vm(_) => Err(Failure::usage("the VM is not supported on this system")),
         Command::Init(args) => init::run(session, args),
         Command::Install(args) => build::install(session, args),
         Command::Build(args) => build::build(session, args),
@@ -64,12 +78,13 @@ fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Clean(args) => clean::run(session, args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "avocado", &mut script);
+            clap_complete::generate(*shell, &mut crate::cli::command(), "avocado", &mut script);
             write_data(&script)
         }
         // Answered before there was a session.
         Command::Step => Ok(()),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Options that peers know and this version does not act on: better refused than ignored.

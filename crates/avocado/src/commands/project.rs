@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
 use avocado_build::Layout;
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
@@ -46,6 +47,7 @@ pub(super) fn config_path(session: &Session, dir: &Path) -> PathBuf {
 }
 
 /// Where the results of the project's target are.
+#[cfg(target_os = "linux")]
 pub(super) fn layout(project: &Project) -> Layout {
     Layout::new(&project.state_dir(), &project.target)
 }

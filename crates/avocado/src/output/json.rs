@@ -48,7 +48,7 @@ impl Renderer for Json {
     }
 }
 
-fn line(document: &impl Serialize) -> Result<()> {
+pub(super) fn line(document: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec(document)
         .map_err(|e| Failure::new("cannot write an event as JSON").because(&e))?;
     text.push(b'\n');

@@ -12,6 +12,9 @@ use super::text;
 /// little enough for a step that prints without end.
 const KEPT_LINES: usize = 500;
 
+/// What the engine says of a step that it stopped because somebody asked for it.
+const STOPPED: &str = "stopped";
+
 /// What an event meant.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -25,6 +28,8 @@ pub(super) enum Change {
     Skipped,
     /// A step failed; these lines it had printed.
     Failed(Duration, Vec<String>),
+    /// A step ended without a result because somebody asked for it.
+    Stopped(Duration),
     /// A line that a tool printed.
     Output,
     /// A statement for the reader.
@@ -117,12 +122,11 @@ impl Ledger {
                 }
                 Some(Status::Failed) => {
                     self.ended += 1;
-                    match self.running.remove(&event.stage) {
-                        Some(step) if self.stopping => {
-                            Change::Failed(now - step.started, Vec::new())
-                        }
-                        Some(step) => Change::Failed(now - step.started, step.log()),
-                        None => Change::Failed(Duration::ZERO, Vec::new()),
+                    let step = self.running.remove(&event.stage);
+                    let time = step.as_ref().map_or(Duration::ZERO, |s| now - s.started);
+                    match self.stopping || event.message == STOPPED {
+                        true => Change::Stopped(time),
+                        false => Change::Failed(time, step.map_or_else(Vec::new, Step::log)),
                     }
                 }
             },
@@ -234,6 +238,30 @@ mod tests {
             Change::Skipped
         );
         assert_eq!(ledger.tally(), (2, 2));
+    }
+
+    #[test]
+    fn what_was_stopped_has_not_failed() {
+        let now = Instant::now();
+        let failed = |message: &str| Event::step("s", Status::Failed, message);
+        // The step may have seen the signal before this process did.
+        for (asked, message, expected) in [
+            (true, "dnf failed", Change::Stopped(Duration::ZERO)),
+            (false, "stopped", Change::Stopped(Duration::ZERO)),
+            (
+                false,
+                "dnf failed",
+                Change::Failed(Duration::ZERO, vec!["line".into()]),
+            ),
+        ] {
+            let mut ledger = Ledger::default();
+            ledger.take(&Event::step("s", Status::Running, ""), now);
+            ledger.take(&Event::output("s", "line"), now);
+            if asked {
+                ledger.stop();
+            }
+            assert_eq!(ledger.take(&failed(message), now), expected);
+        }
     }
 
     #[test]

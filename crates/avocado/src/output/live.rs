@@ -145,6 +145,10 @@ impl Renderer for Live {
                     screen.print(&line);
                 }
             }
+            Change::Stopped(time) => {
+                screen.ended(&event.stage);
+                screen.print(&voice.stopped(&event.stage, time));
+            }
             Change::Skipped => {
                 screen.ended(&event.stage);
                 if voice.verbose {

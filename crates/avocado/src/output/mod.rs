@@ -90,6 +90,15 @@ impl Output {
         self.renderer.fail(failure);
     }
 
+    /// Says something to programs, which is no event. Answers whether programs listen.
+    pub(crate) fn document(&self, document: &impl Serialize) -> bool {
+        if self.json {
+            // Progress that cannot be written must not stop the work.
+            _ = json::line(document);
+        }
+        self.json
+    }
+
     /// Answers a query: one JSON document, or text for a person.
     pub(crate) fn answer(
         &self,

@@ -42,6 +42,7 @@ impl Plain {
             Change::Started => vec![format!("{}: started", event.stage)],
             Change::Finished(time) => vec![voice.finished(&event.stage, &event.message, time)],
             Change::Failed(time, log) => voice.failed(&event.stage, time, &log),
+            Change::Stopped(time) => vec![voice.stopped(&event.stage, time)],
             Change::Said => vec![voice.said(event)],
             Change::Output if voice.verbose => vec![voice.tool_line(&event.stage, &event.message)],
             Change::Skipped if voice.verbose => vec![voice.skipped(event)],

@@ -8,7 +8,7 @@ use avocado_project::Diagnostic;
 
 use super::style::Style;
 use super::text;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 
 /// What is said at the first Ctrl-C.
 pub(super) const STOPPING: &str = "stopping (Ctrl-C again leaves at once)";
@@ -77,6 +77,12 @@ impl Voice {
         std::iter::once(head).chain(log).collect()
     }
 
+    /// A step that ended early, as somebody wished.
+    pub(super) fn stopped(self, stage: &str, time: Duration) -> String {
+        let time = self.style.faint(&format!("({})", text::duration(time)));
+        format!("{stage}: {} {time}", self.style.warning("stopped"))
+    }
+
     /// A finding in avocado.yaml with its line.
     fn diagnostic(self, diagnostic: &Diagnostic) -> String {
         let text = diagnostic.render();
@@ -96,11 +102,12 @@ impl Voice {
                 .collect();
             return blocks.join("\n");
         }
-        let mut lines = vec![format!(
-            "{} {}",
-            self.style.error("error:"),
-            paragraph(&failure.message, "  ")
-        )];
+        let message = paragraph(&failure.message, "  ");
+        let mut lines = vec![match failure.code {
+            // Somebody wished it.
+            Code::Interrupted => message,
+            _ => format!("{} {message}", self.style.error("error:")),
+        }];
         for cause in &failure.causes {
             lines.push(format!("  caused by: {}", paragraph(cause, "    ")));
         }
@@ -129,6 +136,14 @@ pub(super) fn say(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interruption_is_no_error() {
+        let voice = Voice::new(false, true);
+        assert_eq!(voice.failure(&Failure::interrupted()), "interrupted");
+        let stopped = voice.stopped("sdk install", Duration::from_secs(1));
+        assert!(stopped.contains("\u{1b}[1;33mstopped"), "{stopped}");
+    }
 
     #[test]
     fn a_failure_reads_well() {

@@ -62,6 +62,14 @@ fn what_is_not_in_this_version() {
             "--sdk-arch is not supported yet",
         ),
         (
+            &["ext", "--runs-on=me@host", "list"],
+            "--runs-on is not supported yet",
+        ),
+        (
+            &["--runs-on", "me@host", "signing-keys", "list"],
+            "--runs-on is not supported yet",
+        ),
+        (
             &["build", "--sdk", "container"],
             "the container backend is not available in this version",
         ),

@@ -135,4 +135,10 @@ fn programs_get_ndjson() {
     assert_eq!(documents[0]["event"], "start");
     let last = documents.last().unwrap();
     insta::assert_json_snapshot!("init-complete", last);
+
+    // What was there already is not among the files.
+    place.write("again/.gitignore", "/.avocado\n");
+    let ended = place.run(&["init", "again", "--output", "json"]).ok();
+    let last = ended.documents().pop().unwrap();
+    assert_eq!(last["files"].as_array().unwrap().len(), 3, "{last}");
 }

@@ -30,7 +30,10 @@ use crate::interrupt::on_interrupt;
 use crate::output::{Start, Summary, text};
 use route::Route;
 use served::{Names, Served};
-use ssh::Ssh;
+use ssh::{Ssh, Stream};
+
+/// The stage of what a device says.
+const STAGE: &str = "device";
 
 pub(super) fn run(session: &Session, args: &DeployArgs) -> Result<()> {
     let output = &session.output;
@@ -75,9 +78,14 @@ pub(super) fn run(session: &Session, args: &DeployArgs) -> Result<()> {
         quote(&url),
         quote(id.as_str())
     );
+    let mut device = DeviceTalk::default();
     let done = ssh.run(
         &remote,
-        |line| output.emit(device_line(line)),
+        |stream, line| {
+            if let Some(event) = device.event(stream, line) {
+                output.emit(event);
+            }
+        },
         || {
             served.report(&names, &**output);
             !interrupted.load(Ordering::Relaxed)
@@ -158,10 +166,63 @@ fn serve(session: &Session, route: &Route, repository: &Path, served: &Served) -
     })
 }
 
-/// A line that the device said.
-fn device_line(line: &str) -> Event {
-    Event {
-        stage: "device".to_owned(),
-        ..Event::info(text::plain(line))
+/// The lines of a device, as events.
+#[derive(Default)]
+struct DeviceTalk {
+    last: String,
+}
+
+impl DeviceTalk {
+    /// The event for a line; `None` for one that only repeats the line before it. What is the
+    /// answer of a command on the device is for those who want to see everything: the summary of
+    /// the deployment says the same.
+    fn event(&mut self, stream: Stream, line: &str) -> Option<Event> {
+        let line = text::plain(line);
+        if stream == Stream::Answer {
+            return Some(Event::output(STAGE, line));
+        }
+        if line == self.last {
+            return None;
+        }
+        self.last.clone_from(&line);
+        Some(Event {
+            stage: STAGE.to_owned(),
+            ..Event::info(line)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use avocado_events::Kind;
+
+    #[test]
+    fn a_device_is_not_quoted_twice() {
+        use Stream::{Answer, Talk};
+        let mut device = DeviceTalk::default();
+        let mut said = Vec::new();
+        for (stream, line) in [
+            (Talk, "metadata: http://host"),
+            (Talk, "metadata: http://host"),
+            (Talk, "add: runtime 1 is staged"),
+            (Answer, "Runtime dev is staged: 1"),
+            (Talk, "metadata: http://host"),
+        ] {
+            if let Some(event) = device.event(stream, line) {
+                assert_eq!(event.stage, "device");
+                said.push((event.kind, event.message));
+            }
+        }
+        let said: Vec<_> = said.iter().map(|(k, m)| (*k, m.as_str())).collect();
+        assert_eq!(
+            said,
+            [
+                (Kind::Info, "metadata: http://host"),
+                (Kind::Info, "add: runtime 1 is staged"),
+                (Kind::Output, "Runtime dev is staged: 1"),
+                (Kind::Info, "metadata: http://host"),
+            ]
+        );
     }
 }

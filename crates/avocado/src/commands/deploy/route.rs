@@ -59,9 +59,14 @@ fn local_address(device: &Host) -> Result<IpAddr> {
             .hint("set AVOCADO_DEPLOY_REPO_HOST to the address at which the device reaches this machine")
     };
     // The port plays no part in a route.
-    let addresses = (device.as_str(), 9)
-        .to_socket_addrs()
-        .map_err(|e| unreachable(&e))?;
+    let addresses = (device.as_str(), 9).to_socket_addrs().map_err(|e| {
+        Failure::new(format!("cannot find the address of {device}"))
+            .because(&e)
+            .hint(
+                "check the name; where only ssh knows it, set AVOCADO_DEPLOY_REPO_HOST to the \
+                 address at which the device reaches this machine",
+            )
+    })?;
     let mut last = std::io::Error::other("the name has no address");
     for address in addresses {
         let any: IpAddr = match address {
@@ -112,6 +117,8 @@ mod tests {
     #[test]
     fn no_route_is_an_error_with_a_way_out() {
         let failure = route("no-such-host.invalid", None).err().unwrap();
-        assert!(failure.hint.unwrap().contains("AVOCADO_DEPLOY_REPO_HOST"));
+        assert!(failure.message.contains("the address of no-such-host"));
+        let hint = failure.hint.unwrap();
+        assert!(hint.contains("check the name") && hint.contains("AVOCADO_DEPLOY_REPO_HOST"));
     }
 }

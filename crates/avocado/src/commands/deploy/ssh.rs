@@ -27,6 +27,15 @@ pub(super) struct Ssh<'a> {
     pub(super) extra: &'a [String],
 }
 
+/// Which way a line came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// Standard output: the answer.
+    Answer,
+    /// Standard error: how it goes.
+    Talk,
+}
+
 /// A running child that does not outlive its owner.
 struct Guard(Child);
 
@@ -81,7 +90,7 @@ impl Ssh<'_> {
     pub(super) fn run(
         &self,
         remote: &str,
-        mut line: impl FnMut(&str),
+        mut line: impl FnMut(Stream, &str),
         mut pulse: impl FnMut() -> bool,
     ) -> Result<()> {
         let mut command = self.command();
@@ -94,10 +103,10 @@ impl Ssh<'_> {
         let mut child = Guard(command.spawn().map_err(cannot_start)?);
         let (sender, lines) = mpsc::channel();
         if let Some(stdout) = child.0.stdout.take() {
-            read_lines(stdout, sender.clone());
+            read_lines(Stream::Answer, stdout, sender.clone());
         }
         if let Some(stderr) = child.0.stderr.take() {
-            read_lines(stderr, sender);
+            read_lines(Stream::Talk, stderr, sender);
         }
         let mut said: Vec<String> = Vec::new();
         loop {
@@ -105,8 +114,8 @@ impl Ssh<'_> {
                 return Err(Failure::interrupted());
             }
             match lines.recv_timeout(PULSE) {
-                Ok(text) => {
-                    line(&text);
+                Ok((stream, text)) => {
+                    line(stream, &text);
                     if said.len() == REPEATED_LINES {
                         said.remove(0);
                     }
@@ -145,7 +154,9 @@ impl Ssh<'_> {
             .hint("where the device was set up again, forget the old key with `ssh-keygen -R`"),
             Some(OWN_FAILURE) => Failure::new(format!("cannot reach {device} over ssh"))
                 .hint("check that the device is on and that its ssh server runs"),
-            Some(NOT_FOUND) => Failure::new(format!("{device} has no avocadoctl")),
+            Some(NOT_FOUND) => Failure::new(format!("{device} has no avocadoctl")).hint(
+                "is it the right device? `deploy` updates devices that run an image with avocadoctl",
+            ),
             Some(_) if has("needed signatures") => {
                 Failure::new(format!("{device} does not trust this signing key")).hint(
                     "the device trusts the key that its own image was built with: name that key \
@@ -172,7 +183,7 @@ fn cannot_start(error: std::io::Error) -> Failure {
 }
 
 /// Sends each line of `from`, until its end. The thread ends with the pipe.
-fn read_lines(from: impl Read + Send + 'static, to: Sender<String>) {
+fn read_lines(stream: Stream, from: impl Read + Send + 'static, to: Sender<(Stream, String)>) {
     std::thread::spawn(move || {
         let mut reader = BufReader::new(from);
         loop {
@@ -186,7 +197,7 @@ fn read_lines(from: impl Read + Send + 'static, to: Sender<String>) {
             }
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end();
-            if !text.is_empty() && to.send(text.to_owned()).is_err() {
+            if !text.is_empty() && to.send((stream, text.to_owned())).is_err() {
                 return;
             }
         }
@@ -242,8 +253,8 @@ mod tests {
     fn long_output_comes_in_pieces() {
         let (sender, lines) = mpsc::channel();
         let text = format!("one\r\n\n{}\ntwo", "x".repeat(LONGEST_LINE as usize + 5));
-        read_lines(std::io::Cursor::new(text), sender);
-        let lengths: Vec<usize> = lines.iter().map(|line| line.len()).collect();
+        read_lines(Stream::Talk, std::io::Cursor::new(text), sender);
+        let lengths: Vec<usize> = lines.iter().map(|(_, line)| line.len()).collect();
         assert_eq!(lengths, [3, LONGEST_LINE as usize, 5, 3]);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use avocado_events::{Event, Sink};
@@ -14,6 +13,8 @@ use crate::cli::InitArgs;
 use crate::failure::{Context, Failure, Result};
 use crate::output::{Start, Summary};
 
+/// Where the repository of a project says what it does not carry.
+const GITIGNORE: &str = ".gitignore";
 /// What the repository of a project must not carry.
 const IGNORED: &str = ".avocado/";
 
@@ -54,16 +55,17 @@ pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
             .emit(Event::info(format!("wrote {}", path.display())));
     };
     fs::create_dir_all(dir).context(|| format!("cannot create {}", dir.display()))?;
-    let gitignore = dir.join(".gitignore");
-    if ignore_state(&gitignore)? {
-        wrote(&gitignore);
+    let mut names = Vec::new();
+    if ignore_state(&dir.join(GITIGNORE))? {
+        wrote(&dir.join(GITIGNORE));
+        names.push(Path::new(GITIGNORE));
     }
     for file in &files {
         write(dir, file)?;
         wrote(&dir.join(&file.path));
     }
 
-    let names: Vec<&Path> = files.iter().map(|file| file.path.as_path()).collect();
+    names.extend(files.iter().map(|file| file.path.as_path()));
     let mut summary = Summary::default();
     summary.fields.insert("path".into(), json!(dir));
     summary.fields.insert("files".into(), json!(names));
@@ -134,11 +136,11 @@ fn write(dir: &Path, file: &Scaffold) -> Result<()> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let opened = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(file.mode)
-            .open(&path);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, file.mode);
+        let opened = options.open(&path);
         match opened {
             Ok(mut opened) => opened.write_all(file.text.as_bytes()),
             // Checked before: it is the same.

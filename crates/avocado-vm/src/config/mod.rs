@@ -1,0 +1,217 @@
+//! `config.yaml`: what the user wants of the VM. Others write it as well (the desktop
+//! application), and people comment it: a change touches what it has to, and nothing else.
+
+mod document;
+mod schema;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+use crate::files;
+use document::Document;
+pub use schema::{Config, KEYS};
+
+/// What is wrong with a configuration file, or with a change to it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It is no YAML document that can be worked with.
+    #[error("this is not valid YAML: {0}")]
+    Syntax(String),
+    /// A value is not what its key takes.
+    #[error("`{key}` is {found}, not {expected}")]
+    Value {
+        /// The dotted key.
+        key: String,
+        /// What stands there.
+        found: String,
+        /// What it takes.
+        expected: String,
+    },
+    /// A text is no key.
+    #[error("`{}` is no key: write words with dots between them, such as `idle.hibernate_after_secs`", .0.escape_debug())]
+    Key(String),
+    /// The file is written in a way that the change would damage.
+    #[error("the way it is written does not allow this change ({0}); change it with an editor")]
+    Unchangeable(String),
+}
+
+/// A configuration file as it is, with comments and keys that nobody here knows.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    path: PathBuf,
+    document: Document,
+    config: Config,
+}
+
+impl ConfigFile {
+    /// Reads a file. One that is not there is empty.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no YAML, or a known key has a value that it does not take.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let bytes = files::read(path)?.unwrap_or_default();
+        let text = String::from_utf8(bytes)
+            .map_err(|_| unusable(path)(Problem::Syntax("it is not UTF-8".into())))?;
+        let document = Document::parse(text).map_err(unusable(path))?;
+        let config = schema::decode(document.tree()).map_err(unusable(path))?;
+        Ok(ConfigFile {
+            path: path.to_owned(),
+            document,
+            config,
+        })
+    }
+
+    /// The settings that are known here.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The value of a dotted key; none where it is not set.
+    pub fn get(&self, key: &str) -> Result<Option<&Value>, Error> {
+        let path = segments(key).map_err(unusable(&self.path))?;
+        let mut value = self.document.tree();
+        for segment in path {
+            match value.get(segment) {
+                Some(below) => value = below,
+                None => return Ok(None),
+            }
+        }
+        Ok((!value.is_null()).then_some(value))
+    }
+
+    /// Everything that is set, as a tree.
+    pub fn tree(&self) -> &Value {
+        self.document.tree()
+    }
+
+    /// Everything that is set, by dotted key.
+    pub fn list(&self) -> Vec<(String, &Value)> {
+        let mut found = Vec::new();
+        flatten("", self.document.tree(), &mut found);
+        found
+    }
+
+    /// Sets a key to what was typed: one word is a number, a boolean, a list or a text, whatever
+    /// the key takes; several are a list. Answers with the value that was set.
+    pub fn set(path: &Path, key: &str, words: &[String]) -> Result<Value, Error> {
+        change(path, key, |file, segments| {
+            let candidates = match words {
+                [word] => {
+                    let value = document::coerce(word);
+                    vec![
+                        value.clone(),
+                        Value::String(word.clone()),
+                        Value::Array(vec![value]),
+                        Value::Array(vec![Value::String(word.clone())]),
+                    ]
+                }
+                words => {
+                    let coerced = words.iter().map(|word| document::coerce(word)).collect();
+                    let texts = words.iter().cloned().map(Value::String).collect();
+                    vec![Value::Array(coerced), Value::Array(texts)]
+                }
+            };
+            let mut refusal = None;
+            for value in candidates {
+                let mut tree = file.document.tree().clone();
+                let problem = match document::set_in(&mut tree, segments, &value) {
+                    Ok(()) => schema::decode(&tree).err(),
+                    Err(problem) => Some(problem),
+                };
+                match problem {
+                    None => {
+                        let document = file.document.set(segments, &value)?;
+                        return Ok((document, value));
+                    }
+                    // The first one says best what is wrong with what was typed.
+                    Some(problem) => refusal = refusal.or(Some(problem)),
+                }
+            }
+            Err(refusal.unwrap_or_else(|| Problem::Key(key.to_owned())))
+        })
+    }
+
+    /// Forgets a key. Says whether it was set.
+    pub fn unset(path: &Path, key: &str) -> Result<bool, Error> {
+        change(path, key, |file, segments| {
+            let mut tree = file.document.tree().clone();
+            if !document::remove_in(&mut tree, segments) {
+                return Ok((file.document.clone(), false));
+            }
+            Ok((file.document.remove(segments)?, true))
+        })
+    }
+}
+
+/// A change of the file: read, changed, checked and written while nobody else of ours does so.
+fn change<T>(
+    path: &Path,
+    key: &str,
+    edit: impl FnOnce(&ConfigFile, &[&str]) -> Result<(Document, T), Problem>,
+) -> Result<T, Error> {
+    let segments = segments(key).map_err(unusable(path))?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    files::create_dir(dir)?;
+    // The directory itself carries this lock; `lock` in it says who owns the VM.
+    #[cfg(unix)]
+    let _turn = {
+        let turn = std::fs::File::open(dir).map_err(Error::file("open", dir))?;
+        turn.lock().map_err(Error::file("lock", dir))?;
+        turn
+    };
+    let file = ConfigFile::load(path)?;
+    let (document, answer) = edit(&file, &segments).map_err(unusable(path))?;
+    schema::decode(document.tree()).map_err(unusable(path))?;
+    if document.text() != file.document.text() {
+        files::write(path, document.text().as_bytes())?;
+    }
+    Ok(answer)
+}
+
+fn unusable(path: &Path) -> impl Fn(Problem) -> Error {
+    move |source| Error::Config {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The words of a dotted key.
+fn segments(key: &str) -> Result<Vec<&str>, Problem> {
+    let segments: Vec<&str> = key.split('.').collect();
+    let word = |word: &&str| {
+        !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    };
+    match segments.len() <= 16 && segments.iter().all(word) {
+        true => Ok(segments),
+        false => Err(Problem::Key(key.chars().take(80).collect())),
+    }
+}
+
+fn flatten<'v>(prefix: &str, value: &'v Value, into: &mut Vec<(String, &'v Value)>) {
+    match value {
+        Value::Object(map) if prefix.is_empty() || !map.is_empty() => {
+            for (key, value) in map {
+                let key = match prefix {
+                    "" => key.clone(),
+                    _ => format!("{prefix}.{key}"),
+                };
+                flatten(&key, value, into);
+            }
+        }
+        Value::Null => {}
+        value => into.push((prefix.to_owned(), value)),
+    }
+}
+
+/// An empty tree.
+fn nothing() -> Value {
+    Value::Object(Map::new())
+}
+
+#[cfg(test)]
+mod tests;

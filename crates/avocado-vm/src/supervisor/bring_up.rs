@@ -1,0 +1,445 @@
+//! From a launch to a machine: one that runs already, one whose memory was saved, or a new one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use avocado_events::{Event, Sink};
+use avocado_manifest::VmRole;
+use avocado_qemu::{
+    Accelerator, Architecture, BinaryIdentity, Drive, Events, Format, Identity, Machine, Probe,
+    ProbeKey, RunState, Sockets, Spec, device_tree, find_binary, probe,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use tokio::time::{Instant, sleep};
+
+use super::error::Error;
+use super::record::{ImageFacts, Record, Saved};
+use super::tunnel;
+use crate::dir::{File, StateDir};
+use crate::image::Image;
+use crate::launch::Launch;
+use crate::{access, disk, files};
+
+/// What a machine is made from.
+pub(crate) struct Context {
+    pub(crate) dir: StateDir,
+    pub(crate) launch: Launch,
+    /// Where to look for QEMU.
+    pub(crate) search: Vec<PathBuf>,
+    pub(crate) sink: Arc<dyn Sink>,
+}
+
+/// A machine that is there.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) machine: Machine,
+    pub(crate) events: Events,
+    pub(crate) record: Record,
+    pub(crate) port: u16,
+    pub(crate) how: How,
+}
+
+/// How it came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It was started, and the guest boots.
+    Booted,
+    /// Its memory was restored, and the guest runs.
+    Restored,
+    /// It was there already.
+    Adopted { paused: bool },
+}
+
+/// How soon after its start a QEMU has its files.
+const APPEARS: Duration = Duration::from_secs(3);
+/// How often they are looked for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What the accelerator's probe found, so that it is not done at each start.
+const PROBE: &str = "accelerator.json";
+
+/// Brings the machine up for `vm start`.
+pub(crate) async fn start(context: &Arc<Context>) -> Result<Up, Error> {
+    let dir = &context.dir;
+    if let Some(up) = adopt(context).await? {
+        return Ok(up);
+    }
+    let record = prepare(context).await?;
+    let Some(saved) = Saved::read(dir) else {
+        return boot(context, record).await;
+    };
+    match saved.fits(&record) {
+        Ok(()) => match restore(context, record.clone()).await {
+            Ok(up) => Ok(up),
+            Err(NotRestored { error, kept: true }) => Err(error),
+            Err(NotRestored { error, kept: false }) => {
+                refused(context, &error.to_string());
+                boot(context, record).await
+            }
+        },
+        Err(why) => {
+            refused(context, &why);
+            boot(context, record).await
+        }
+    }
+}
+
+/// Brings the machine back whose memory was saved by this supervisor.
+pub(crate) async fn bring_back(context: &Arc<Context>, record: Record) -> Result<Up, NotRestored> {
+    let kept = |kept| move |error: Error| NotRestored { error, kept };
+    let fits = match Saved::read(&context.dir) {
+        None => Err("it is not there any more".to_owned()),
+        Some(saved) => saved.fits(&record),
+    };
+    let why = match fits {
+        Ok(()) => match restore(context, record.clone()).await {
+            Err(NotRestored { error, kept: false }) => error.to_string(),
+            other => return other,
+        },
+        Err(why) => why,
+    };
+    refused(context, &why);
+    let image = load(context).await.map_err(kept(false))?;
+    let facts = ImageFacts::of(&image);
+    let record = Record {
+        image: facts,
+        ..record
+    };
+    boot(context, record).await.map_err(kept(false))
+}
+
+/// The saved memory is of no use: the guest boots, and says why.
+fn refused(context: &Context, why: &str) {
+    let text = format!("the saved memory is not used, and the guest boots anew: {why}");
+    context.sink.emit(Event::warning(text));
+}
+
+/// Why there is no machine. `kept`: the saved memory is still good.
+#[derive(Debug)]
+pub(crate) struct NotRestored {
+    pub(crate) error: Error,
+    pub(crate) kept: bool,
+}
+
+/// Takes over the machine of a supervisor that was killed.
+async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
+    let dir = &context.dir;
+    let Some(mut record) = Record::read(dir) else {
+        return Ok(None);
+    };
+    if let Some(tunnel) = record.tunnel.take() {
+        tunnel::end_stale(&tunnel);
+    }
+    let found = match &record.identity {
+        Some(identity) => Machine::adopt(identity, &record.spec).await?,
+        None => adopt_unknown(dir, &record.spec).await,
+    };
+    let Some((machine, events)) = found else {
+        return Ok(None);
+    };
+    let paused = match machine.run_state().await? {
+        RunState::Running => false,
+        RunState::Paused => true,
+        RunState::Other(state) => {
+            // It was on its way: waiting for saved memory, which is still there, or ending.
+            let text = format!("a QEMU that is {state} is ended");
+            context.sink.emit(Event::warning(text));
+            machine.kill();
+            machine.exited().await;
+            return Ok(None);
+        }
+    };
+    Saved::discard(dir)?;
+    let port = machine.ssh_forward().await?;
+    record.identity = Some(machine.identity());
+    record.write(dir)?;
+    let text = "a VM that ran without supervisor was taken over; new options for it count from \
+                its next start";
+    context.sink.emit(Event::info(text));
+    let how = How::Adopted { paused };
+    Ok(Some(Up {
+        machine,
+        events,
+        record,
+        port,
+        how,
+    }))
+}
+
+/// The machine of a supervisor that was killed while QEMU started: QEMU's own file tells which
+/// process it may be, and its socket whether it is. Both appear in the first moments.
+async fn adopt_unknown(dir: &StateDir, spec: &Spec) -> Option<(Machine, Events)> {
+    let age = std::fs::metadata(dir.file(File::Machine)).and_then(|found| found.modified());
+    let age = age.ok().and_then(|then| then.elapsed().ok());
+    let patience = match age {
+        Some(age) => APPEARS.saturating_sub(age),
+        None => Duration::ZERO,
+    };
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(identity) = pid(dir).and_then(Identity::of)
+            && let Ok(Some(found)) = Machine::adopt(&identity, spec).await
+        {
+            return Some(found);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn pid(dir: &StateDir) -> Option<u32> {
+    dir.read_line(File::QemuPid)?.parse().ok()
+}
+
+/// Everything but QEMU: image, disks, key, accelerator.
+async fn prepare(context: &Arc<Context>) -> Result<Record, Error> {
+    let image = load(context).await?;
+    let (dir, launch) = (&context.dir, &context.launch);
+    let architecture: Architecture = image.manifest().architecture.parse()?;
+    let binary = match &launch.qemu {
+        Some(binary) => binary.clone(),
+        None => find_binary(context.search.iter().cloned(), architecture)?,
+    };
+    let accelerator = match &launch.accelerator {
+        Some(name) => name.parse()?,
+        None => accelerator(context, &binary, architecture).await?,
+    };
+    let key = {
+        let context = context.clone();
+        let image = image.clone();
+        blocking(move || {
+            let (dir, launch) = (&context.dir, &context.launch);
+            disk::prepare_var(dir, &image, launch.var_size, &*context.sink)?;
+            dir.write(File::Manifest, image.manifest_bytes())?;
+            let path = |path: &Path| path.display().to_string().into_bytes();
+            dir.write(File::ArtifactDir, &path(&launch.image))?;
+            match &launch.workspace {
+                Some(workspace) => dir.write(File::Workspace, &path(workspace))?,
+                None => dir.remove(File::Workspace)?,
+            }
+            access::prepare_key(dir)
+        })
+        .await?
+    };
+    let mut spec = spec(dir, launch, &image, binary, architecture, accelerator, &key)?;
+    match device_tree::prepare(
+        &spec,
+        device_tree::Choice::Automatic,
+        &dir.file(File::DeviceTrees),
+    )
+    .await
+    {
+        Ok(tree) => spec.device_tree = tree,
+        Err(error) => {
+            let text = format!("the guest gets no idle states: {}", chain(&error));
+            context.sink.emit(Event::warning(text));
+        }
+    }
+    Ok(Record {
+        identity: None,
+        qemu: BinaryIdentity::of(&spec.binary)?,
+        spec,
+        image: ImageFacts::of(&image),
+        launch: launch.clone(),
+        tunnel: None,
+    })
+}
+
+/// The image, verified.
+async fn load(context: &Arc<Context>) -> Result<Image, Error> {
+    let context = context.clone();
+    let load = move || {
+        let image = Image::load(&context.launch.image)?;
+        image.verify(&*context.sink)?;
+        Ok(image)
+    };
+    blocking(load).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Error::System {
+            what: "finish the work",
+            source: std::io::Error::other(error),
+        }),
+    }
+}
+
+/// The best accelerator that works, remembered for as long as nothing changes.
+async fn accelerator(
+    context: &Context,
+    binary: &Path,
+    architecture: Architecture,
+) -> Result<Accelerator, Error> {
+    let path = context.dir.root().join(PROBE);
+    let key = ProbeKey::of(binary, architecture)?;
+    let kept = files::read(&path).ok().flatten();
+    let kept = kept.and_then(|bytes| serde_json::from_slice::<Probe>(&bytes).ok());
+    let found = match kept.filter(|probe| probe.key == key) {
+        Some(probe) => probe,
+        None => {
+            let probe = probe(binary, architecture, context.dir.root()).await?;
+            if let Ok(bytes) = serde_json::to_vec(&probe) {
+                files::write(&path, &bytes)?;
+            }
+            probe
+        }
+    };
+    if let Some(notice) = found.notice {
+        context.sink.emit(Event::info(notice));
+    }
+    Ok(found.accelerator)
+}
+
+fn spec(
+    dir: &StateDir,
+    launch: &Launch,
+    image: &Image,
+    binary: PathBuf,
+    architecture: Architecture,
+    accelerator: Accelerator,
+    key: &str,
+) -> Result<Spec, Error> {
+    let drive = |path, format, read_only| Drive {
+        path,
+        format,
+        read_only,
+    };
+    // The order is the order of the guest's names: /dev/vda, /dev/vdb, …
+    let mut drives = vec![
+        drive(image.path(VmRole::Rootfs)?, Format::Raw, true),
+        drive(dir.file(File::Var), Format::Raw, false),
+    ];
+    let data = dir.file(File::Data);
+    if data.exists() {
+        drives.push(drive(data, Format::Qcow2, false));
+    }
+    let mut words = vec![image.manifest().cmdline_default.clone()];
+    words.extend(launch.cmdline_extra.clone());
+    // There is no TPM, and systemd would wait a minute and a half for one.
+    words.push("systemd.tpm2_wait=false".to_owned());
+    let keys = BASE64.encode(format!("{key}\n"));
+    let credential = "systemd.set_credential_binary=ssh.authorized_keys.root";
+    words.push(format!("{credential}:{keys}"));
+    Ok(Spec {
+        binary,
+        architecture,
+        accelerator,
+        cpus: launch.cpus,
+        memory_mib: launch.memory_mib,
+        kernel: Some(image.path(VmRole::Kernel)?),
+        initrd: Some(image.path(VmRole::Initramfs)?),
+        cmdline: words.join(" "),
+        drives,
+        workspace: launch.workspace.clone(),
+        sockets: Sockets {
+            supervisor: dir.file(File::SupervisorQmp),
+            public: dir.file(File::Qmp),
+            agent: dir.file(File::Agent),
+            control: dir.file(File::Control),
+        },
+        serial_log: dir.file(File::SerialLog),
+        error_log: dir.file(File::QemuLog),
+        pid_file: dir.file(File::QemuPid),
+        tpm_socket: None,
+        device_tree: launch.device_tree.clone(),
+    })
+}
+
+/// Starts a guest from its kernel. Saved memory does not count from here on.
+async fn boot(context: &Context, record: Record) -> Result<Up, Error> {
+    let dir = &context.dir;
+    Saved::discard(dir)?;
+    dir.remove(File::SavedMemory)?;
+    access::forget_host(dir)?;
+    announce(dir, &record)?;
+    let booted = Machine::boot(&record.spec).await;
+    settle(dir, booted?, record, How::Booted).await
+}
+
+/// Brings back the memory of a guest, and lets it run.
+async fn restore(context: &Context, record: Record) -> Result<Up, NotRestored> {
+    let kept = |kept| move |error: Error| NotRestored { error, kept };
+    let dir = &context.dir;
+    announce(dir, &record).map_err(kept(true))?;
+    let memory = dir.file(File::SavedMemory);
+    let restored = Machine::restore(&record.spec, &memory)
+        .await
+        .map_err(|error| {
+            // The memory itself is at fault, or something that may be better the next time.
+            let kept = !matches!(error, avocado_qemu::Error::Memory { .. });
+            NotRestored {
+                error: error.into(),
+                kept,
+            }
+        })?;
+    let machine = restored.0.clone();
+    let up = settle(dir, restored, record, How::Restored)
+        .await
+        .map_err(kept(true))?;
+    // Saved memory is used once: as soon as the guest runs, its disks are ahead of it.
+    if let Err(error) = Saved::discard(dir) {
+        machine.kill();
+        machine.exited().await;
+        return Err(kept(true)(error.into()));
+    }
+    if let Err(error) = machine.resume().await {
+        machine.kill();
+        machine.exited().await;
+        return Err(kept(false)(error.into()));
+    }
+    let _ = dir.remove(File::SavedMemory);
+    Ok(up)
+}
+
+/// Writes down what is about to be started: whoever comes after a kill in this moment finds it.
+fn announce(dir: &StateDir, record: &Record) -> Result<(), Error> {
+    Ok(record.write(dir)?)
+}
+
+/// Writes down what was started. If that fails, nothing of it is left.
+async fn settle(
+    dir: &StateDir,
+    (machine, events): (Machine, Events),
+    mut record: Record,
+    how: How,
+) -> Result<Up, Error> {
+    record.identity = Some(machine.identity());
+    let port = async {
+        record.write(dir)?;
+        Ok::<_, Error>(machine.ssh_forward().await?)
+    };
+    match port.await {
+        Ok(port) => Ok(Up {
+            machine,
+            events,
+            record,
+            port,
+            how,
+        }),
+        Err(error) => {
+            machine.kill();
+            machine.exited().await;
+            Err(error)
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

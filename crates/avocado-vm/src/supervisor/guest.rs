@@ -1,0 +1,153 @@
+//! What the supervisor does with the guest itself: waits for it, gives it its workspace, disk
+//! and name servers.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use avocado_qemu::{Agent, Error};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::launch::Launch;
+
+/// How long one look for the ssh banner may take, and how long until the next.
+const BANNER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(200));
+/// How long the agent may take once ssh answers, before the guest counts as one without.
+const AGENT_GRACE: Duration = Duration::from_secs(10);
+/// How long a command in the guest may take: it may have just woken, under emulation.
+pub(crate) const COMMAND: Duration = Duration::from_secs(20);
+
+/// Where the guest sees the workspace.
+const WORKSPACE: &str = "/run/workspace";
+/// The guest's network device.
+const DEVICE: &str = "eth0";
+
+/// Waits until the guest's ssh answers, and its agent if it has one. The answer is whether it
+/// has; none where `limit` is over.
+pub(crate) async fn ready(port: u16, agent: &Agent, limit: Duration) -> Option<bool> {
+    let deadline = Instant::now() + limit;
+    let agent = agent_answers(agent);
+    tokio::pin!(agent);
+    let mut found = false;
+    let banner = banner(port);
+    tokio::pin!(banner);
+    loop {
+        tokio::select! {
+            () = &mut banner => break,
+            () = &mut agent, if !found => found = true,
+            () = tokio::time::sleep_until(deadline) => return None,
+        }
+    }
+    if !found {
+        let grace = (Instant::now() + AGENT_GRACE).min(deadline);
+        found = timeout_at(grace, agent).await.is_ok();
+    }
+    Some(found)
+}
+
+/// Returns when an ssh server says what it is.
+pub(crate) async fn banner(port: u16) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let look = async || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(address).await?;
+        let mut start = [0; 4];
+        stream.read_exact(&mut start).await?;
+        Ok(&start == b"SSH-")
+    };
+    while !matches!(timeout(BANNER.0, look()).await, Ok(Ok(true))) {
+        sleep(BANNER.1).await;
+    }
+}
+
+/// Returns when the agent answers.
+pub(crate) async fn agent_answers(agent: &Agent) {
+    while agent.sync().await.is_err() {
+        sleep(BANNER.1).await;
+    }
+}
+
+/// Gives the guest what belongs to this launch. Answers with what did not work.
+pub(crate) async fn set_up(agent: &Agent, launch: &Launch) -> Vec<String> {
+    let mut problems = Vec::new();
+    if launch.workspace.is_some()
+        && let Err(why) = mount(agent).await
+    {
+        problems.push(format!(
+            "the workspace is not at {WORKSPACE} in the guest: {why}"
+        ));
+    }
+    let grown = run(agent, &["btrfs", "filesystem", "resize", "max", "/var"]).await;
+    if let Err(why) = grown {
+        problems.push(format!("/var of the guest keeps its size: {why}"));
+    }
+    if !launch.dns.is_empty()
+        && let Err(why) = name_servers(agent, launch).await
+    {
+        problems.push(format!("the guest keeps its own name servers: {why}"));
+    }
+    problems
+}
+
+async fn name_servers(agent: &Agent, launch: &Launch) -> Result<(), String> {
+    let servers: Vec<String> = launch.dns.iter().map(ToString::to_string).collect();
+    let mut line = vec!["resolvectl", "dns", DEVICE];
+    line.extend(servers.iter().map(String::as_str));
+    run(agent, &line).await?;
+    let mut line = vec!["resolvectl", "domain", DEVICE];
+    match launch.dns_search.as_slice() {
+        // They answer for everything.
+        [] => line.push("~."),
+        domains => line.extend(domains.iter().map(String::as_str)),
+    }
+    run(agent, &line).await
+}
+
+/// Mounts the workspace, unless it is mounted.
+pub(crate) async fn mount(agent: &Agent) -> Result<(), String> {
+    if run(agent, &["mountpoint", "-q", WORKSPACE]).await.is_ok() {
+        return Ok(());
+    }
+    run(agent, &["mkdir", "-p", WORKSPACE]).await?;
+    let options = "trans=virtio,version=9p2000.L,access=any,msize=262144";
+    run(
+        agent,
+        &["mount", "-t", "9p", "-o", options, "workspace", WORKSPACE],
+    )
+    .await
+}
+
+/// Unmounts the workspace, if it is mounted.
+pub(crate) async fn unmount(agent: &Agent) -> Result<(), String> {
+    if run(agent, &["mountpoint", "-q", WORKSPACE]).await.is_err() {
+        return Ok(());
+    }
+    run(agent, &["umount", WORKSPACE]).await
+}
+
+/// Runs a program in the guest. What it says about a failure is the error.
+async fn run(agent: &Agent, line: &[&str]) -> Result<(), String> {
+    let output = agent.with_limit(COMMAND).exec(line).await;
+    let output = output.map_err(|error| error.to_string())?;
+    if output.is_success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim();
+    Err(format!("`{}` failed: {said}", line.join(" ")))
+}
+
+/// Whether containers run in the guest.
+pub(crate) async fn containers(agent: &Agent) -> Result<bool, Error> {
+    for engine in ["podman", "docker"] {
+        match agent.with_limit(COMMAND).exec(&[engine, "ps", "-q"]).await {
+            Ok(output) if output.is_success() => {
+                return Ok(!output.stdout.trim_ascii().is_empty());
+            }
+            // This engine is not there, or does not work: then nothing runs in it.
+            Ok(_) | Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,696 @@
+//! The one task that owns the VM. It takes what happens, asks the policy, and does what that says.
+//! It waits for nothing but the next happening: work is done by jobs, whose ends are happenings.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use avocado_events::Event;
+use avocado_qemu::{Events, Machine, MachineEvent};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::bring_up::{Context, How, NotRestored, Up, chain};
+use super::error::Error;
+use super::gate::{Hub, Lease, Message};
+use super::jobs::{self, CONSOLE, Outcome};
+use super::log::{self, Log};
+use super::notify::Notify;
+use super::policy::{Action, Fact, Lane, Policy, Refusal, Request, Settings, State};
+use super::record::{Record, Saved};
+use super::tunnel::Tunnel;
+use super::wire::Failure;
+use crate::dir::File;
+use crate::status::{Status, Wake};
+
+mod describe;
+
+/// How long a guest may take to power off, unless the request says otherwise.
+const STOP: Duration = Duration::from_secs(90);
+/// The share of one processor above which a guest is at work.
+const BUSY: f64 = 0.1;
+
+/// How long children may take to end that were killed.
+const CHILDREN: Duration = Duration::from_secs(10);
+/// How far the host's clock may jump before the guest's is set again.
+const JUMP: Duration = Duration::from_secs(1);
+
+/// Called once, when the VM is up.
+pub(crate) type Ready = Box<dyn FnOnce(Status) + Send>;
+
+/// The record of the machine, which the tunnel also writes to.
+pub(crate) type SharedRecord = Arc<Mutex<Option<Record>>>;
+
+pub(crate) struct Owner {
+    context: Arc<Context>,
+    log: Log,
+    hub: Hub,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    tunnel: Arc<Tunnel>,
+    notify: Notify,
+    record: SharedRecord,
+    ports: (u16, Option<u16>),
+    policy: Policy,
+    facts: VecDeque<Fact>,
+    machine: Option<Machine>,
+    events: Option<Events>,
+    jobs: JoinSet<Outcome>,
+    ready: Option<Ready>,
+    /// Clients that wait.
+    opening: Vec<(Lane, oneshot::Sender<Result<Lease, Refusal>>)>,
+    wanting: Vec<oneshot::Sender<Result<(), Refusal>>>,
+    asking: Vec<(Request, oneshot::Sender<Result<(), Failure>>)>,
+    stop_limit: Duration,
+    /// Ends a save that is not wanted any more.
+    hurry: Option<oneshot::Sender<()>>,
+    /// The jobs that make no sense any more when the guest pauses, or is killed.
+    waking: Option<AbortHandle>,
+    stopping: Option<AbortHandle>,
+    /// The workspace was unmounted for a save.
+    unmounted: bool,
+    /// Processor time of QEMU, and when that was.
+    used: Option<(Instant, u64)>,
+    /// The host's clock, as it was when it was last compared with the one that never steps.
+    clock: (Instant, SystemTime),
+    since: String,
+    last_wake: Option<Wake>,
+    problem: Option<String>,
+    failure: Option<Error>,
+}
+
+/// What the owner starts with.
+pub(crate) struct Parts {
+    pub(crate) context: Arc<Context>,
+    pub(crate) log: Log,
+    pub(crate) hub: Hub,
+    pub(crate) inbox: mpsc::UnboundedReceiver<Message>,
+    pub(crate) tunnel: Arc<Tunnel>,
+    pub(crate) record: SharedRecord,
+    pub(crate) ports: (u16, Option<u16>),
+    pub(crate) ready: Ready,
+}
+
+impl Owner {
+    pub(crate) fn new(parts: Parts) -> Owner {
+        let launch = &parts.context.launch;
+        let settings = Settings::new(&launch.idle);
+        Owner {
+            notify: Notify::new(launch.notify.clone(), parts.log.clone()),
+            context: parts.context,
+            log: parts.log,
+            hub: parts.hub,
+            inbox: parts.inbox,
+            tunnel: parts.tunnel,
+            record: parts.record,
+            ports: parts.ports,
+            policy: Policy::new(settings, Instant::now()),
+            facts: VecDeque::new(),
+            machine: None,
+            events: None,
+            jobs: JoinSet::new(),
+            ready: Some(parts.ready),
+            opening: Vec::new(),
+            wanting: Vec::new(),
+            asking: Vec::new(),
+            stop_limit: STOP,
+            hurry: None,
+            waking: None,
+            stopping: None,
+            unmounted: false,
+            used: None,
+            clock: (Instant::now(), SystemTime::now()),
+            since: log::now(),
+            last_wake: None,
+            problem: None,
+            failure: None,
+        }
+    }
+
+    /// Brings the VM up and owns it until it is gone.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        let signals = |kind| {
+            signal(kind).map_err(|source| Error::System {
+                what: "listen to signals",
+                source,
+            })
+        };
+        let mut terminate = signals(SignalKind::terminate())?;
+        let mut interrupt = signals(SignalKind::interrupt())?;
+        self.notify.hint("vm.notify.starting", json!({}));
+        self.jobs.spawn(jobs::up(self.context.clone()));
+        while self.policy.state() != State::Gone {
+            self.step(&mut terminate, &mut interrupt).await;
+        }
+        self.end().await
+    }
+
+    async fn step(&mut self, terminate: &mut Signal, interrupt: &mut Signal) {
+        self.follow_clock();
+        let deadline = self.policy.deadline();
+        tokio::select! {
+            biased;
+            event = next(&mut self.events) => self.event(event),
+            Some(outcome) = self.jobs.join_next() => {
+                // What QEMU said before comes before.
+                self.catch_up();
+                match outcome {
+                    Ok(outcome) => self.outcome(outcome),
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => self.log.line(&format!("a job failed: {error}")),
+                }
+            }
+            Some(message) = self.inbox.recv() => {
+                self.catch_up();
+                self.message(message);
+            }
+            () = sleep_until(deadline) => {
+                self.heed(self.policy.hurried());
+                self.feed(Fact::Timer);
+                if !self.policy.looking() {
+                    self.measure();
+                }
+            }
+            _ = terminate.recv() => self.terminate(),
+            _ = interrupt.recv() => self.terminate(),
+        }
+    }
+
+    /// The host slept, or its clock was set: the guest's is wrong now.
+    fn follow_clock(&mut self) {
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let expected = self.clock.1 + now.duration_since(self.clock.0);
+        self.clock = (now, clock);
+        let off = match clock.duration_since(expected) {
+            Ok(ahead) => ahead,
+            Err(behind) => behind.duration(),
+        };
+        if off > JUMP && self.policy.state() == State::Running {
+            self.log.line(&format!("the host's clock has jumped by {} s", off.as_secs()));
+            self.set_clock();
+        }
+    }
+
+    /// Tells the policy of the traffic so far. Where somebody asked to pause the guest, a client
+    /// that waits for its answer counts as traffic: nothing would wake the guest for it.
+    fn heed(&mut self, asked: bool) {
+        let gate = &self.hub.gate;
+        let at = if asked && gate.is_awaited() { Instant::now() } else { gate.traffic() };
+        self.feed(Fact::Traffic(at));
+    }
+
+    /// A signal is a request to stop; another one insists.
+    fn terminate(&mut self) {
+        let force = self.policy.state() == State::Stopping;
+        self.log.line("a signal asks to stop");
+        self.feed(Fact::Asked(Request::Stop { force }));
+    }
+
+    /// Takes every event that is there.
+    fn catch_up(&mut self) {
+        while let Some(events) = &mut self.events {
+            match events.try_recv() {
+                Ok(event) => self.event(Some(event)),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn event(&mut self, event: Option<MachineEvent>) {
+        match event {
+            Some(MachineEvent::Paused) => self.feed(Fact::Paused),
+            Some(MachineEvent::Resumed) => self.feed(Fact::Resumed),
+            Some(MachineEvent::Reset) => {
+                self.log.line("the guest starts anew");
+                self.tunnel.close();
+                self.feed(Fact::Reset);
+            }
+            Some(MachineEvent::Shutdown { by_guest }) => self.feed(Fact::Shutdown { by_guest }),
+            Some(MachineEvent::Exited { status, stderr }) => {
+                let said = if stderr.is_empty() { "" } else { ": " };
+                self.log
+                    .line(&format!("QEMU ended ({status}){said}{stderr}"));
+                if self.policy.state() == State::Starting && self.failure.is_none() {
+                    let path = self.context.dir.file(File::SerialLog);
+                    self.failure = Some(Error::EarlyExit {
+                        status: status.to_string(),
+                        stderr,
+                        console: log::last_lines(&path, CONSOLE),
+                    });
+                }
+                self.exited();
+            }
+            None => self.exited(),
+        }
+    }
+
+    fn exited(&mut self) {
+        self.events = None;
+        self.machine = None;
+        self.used = None;
+        self.hub.gate.set_port(None);
+        self.tunnel.close();
+        let _ = self.context.dir.remove(File::InternalSshPort);
+        self.feed(Fact::Exited);
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Open { lane, reply } => {
+                self.opening.push((lane, reply));
+                self.feed(Fact::Opened(lane));
+            }
+            Message::Want { lane, reply } => {
+                self.wanting.push(reply);
+                self.feed(Fact::Wanted(lane));
+            }
+            Message::Closed => self.feed(Fact::Closed),
+            Message::Ask {
+                request,
+                limit,
+                reply,
+            } => {
+                if let Request::Stop { .. } = request {
+                    self.stop_limit = limit.unwrap_or(STOP);
+                }
+                self.asking.push((request, reply));
+                self.heed(request == Request::Hibernate);
+                self.feed(Fact::Asked(request));
+            }
+            Message::Status { reply } => self.answer_status(reply),
+        }
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Up(Ok(up)) => self.up(*up),
+            Outcome::Up(Err(error)) => {
+                self.failure.get_or_insert(error);
+                self.feed(Fact::Exited);
+            }
+            Outcome::Ready(Ok(())) => self.feed(Fact::Ready),
+            Outcome::Ready(Err(error)) => {
+                // Nothing of a start that failed is left.
+                self.failure.get_or_insert(error);
+                match &self.machine {
+                    Some(machine) => machine.kill(),
+                    None => self.feed(Fact::Exited),
+                }
+            }
+            Outcome::Paused { paused, error } => {
+                self.trouble("the guest could not be paused", error);
+                self.feed(Fact::PauseDone { paused });
+            }
+            Outcome::Resumed { running, error } => {
+                self.trouble("the guest could not be woken", error);
+                match &self.machine {
+                    // Paused again meanwhile, or its event was not seen: QEMU knows.
+                    Some(machine) if running && self.policy.paused() => {
+                        self.jobs.spawn(jobs::resume_again(machine.clone()));
+                    }
+                    _ => self.feed(Fact::ResumeDone { running }),
+                }
+            }
+            Outcome::ResumedAgain { running } => self.feed(Fact::ResumeDone { running }),
+            Outcome::Work { busy, problem } => {
+                self.problem = problem;
+                self.heed(self.policy.hurried());
+                self.feed(Fact::Work { busy });
+            }
+            Outcome::Saved {
+                saved,
+                paused,
+                problem,
+            } => {
+                self.hurry = None;
+                if let Some(problem) = problem {
+                    self.log.line(&problem);
+                    self.problem = Some(problem);
+                }
+                self.feed(Fact::SaveDone { saved, paused });
+            }
+            Outcome::Mounted(mounted) => self.unmounted = !mounted,
+            Outcome::Quit(result) => {
+                let saved = result.is_ok();
+                self.trouble("the memory could not be released", result.err());
+                self.feed(Fact::QuitDone { saved });
+            }
+            Outcome::Restored(Ok(up)) => {
+                self.take(*up);
+                self.problem = None;
+                // What happened while it was brought back; it may have ended already.
+                self.catch_up();
+                match self.machine {
+                    Some(_) => self.feed(Fact::Restored),
+                    None => self.feed(Fact::RestoreFailed { kept: false }),
+                }
+            }
+            Outcome::Restored(Err(NotRestored { error, kept })) => {
+                self.trouble("the guest could not be brought back", Some(chain(&error)));
+                if !kept {
+                    self.failure = Some(error);
+                }
+                self.feed(Fact::RestoreFailed { kept });
+            }
+            Outcome::StopFailed(why) => {
+                self.log.line(&why);
+                self.feed(Fact::StopFailed);
+            }
+            Outcome::Nothing => {}
+        }
+    }
+
+    fn trouble(&mut self, what: &str, why: Option<String>) {
+        if let Some(why) = why {
+            let problem = format!("{what}: {why}");
+            self.log.line(&problem);
+            self.problem = Some(problem);
+        }
+    }
+
+    /// The machine of the start.
+    fn up(&mut self, up: Up) {
+        let how = up.how;
+        self.take(up);
+        let Some(machine) = self.machine.clone() else {
+            return;
+        };
+        match how {
+            How::Adopted { paused: true } => self.feed(Fact::Adopted { paused: true }),
+            How::Restored => {
+                // Its clock stood still meanwhile.
+                self.catch_up();
+                self.feed(Fact::Ready);
+                self.after_wake();
+            }
+            How::Booted | How::Adopted { paused: false } => {
+                let port = self.hub.gate.port().unwrap_or(0);
+                let certain = how == How::Booted;
+                let (context, log) = (self.context.clone(), self.log.clone());
+                self.jobs
+                    .spawn(jobs::ready(context, machine, port, certain, log));
+            }
+        }
+    }
+
+    fn take(&mut self, up: Up) {
+        self.hub.gate.set_port(Some(up.port));
+        let text = up.port.to_string();
+        if let Err(error) = self
+            .context
+            .dir
+            .write(File::InternalSshPort, text.as_bytes())
+        {
+            self.context.sink.emit(Event::warning(chain(&error)));
+        }
+        if up.how == How::Booted {
+            self.unmounted = false;
+        }
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(up.record);
+        self.machine = Some(up.machine);
+        self.events = Some(up.events);
+        self.measure();
+    }
+
+    /// Feeds a fact to the policy, and everything that follows from it.
+    fn feed(&mut self, fact: Fact) {
+        self.facts.push_back(fact);
+        // Actions may lead to more facts; those are taken in their order, not on top.
+        if self.facts.len() > 1 {
+            return;
+        }
+        while let Some(fact) = self.facts.front().copied() {
+            let before = self.policy.state();
+            let actions = self.policy.on(Instant::now(), fact);
+            let state = self.policy.state();
+            // The gate closes before anything else is done, and opens before anybody is let in.
+            self.hub.gate.set_awake(state == State::Running);
+            if state != before {
+                self.changed(before, state);
+            }
+            for action in actions {
+                self.act(action);
+            }
+            if state == State::Pausing && before != state {
+                // Bytes that moved before the gate was closed: see the module of the gate.
+                self.facts.push_back(Fact::Traffic(self.hub.gate.traffic()));
+            }
+            self.facts.pop_front();
+        }
+    }
+
+    fn changed(&mut self, before: State, state: State) {
+        let reason = self.policy.reason();
+        self.since = log::now();
+        match state {
+            State::Running => {
+                self.log.line(&format!("running ({})", reason.waker()));
+                if matches!(before, State::Waking | State::Hibernated | State::Restoring) {
+                    self.last_wake = Some(Wake {
+                        reason: reason.waker().to_owned(),
+                        at: self.since.clone(),
+                    });
+                }
+                self.measure();
+            }
+            State::Hibernated => self.log.line(&format!("hibernated ({})", reason.name())),
+            State::Released => self
+                .log
+                .line(&format!("memory released ({})", reason.name())),
+            State::Waking | State::Restoring => {
+                self.log.line(&format!("waking ({})", reason.waker()));
+            }
+            State::Saving => self
+                .log
+                .line(&format!("saving its memory ({})", reason.name())),
+            State::Stopping => {
+                self.log.line(&format!("stopping ({})", reason.name()));
+                let pid = self.machine.as_ref().map(|machine| machine.identity().pid);
+                self.notify
+                    .hint("vm.notify.stopping", json!({ "pid": pid }));
+            }
+            State::Starting | State::Pausing | State::Gone => {}
+        }
+        if state != State::Running
+            && let Some(job) = self.waking.take()
+        {
+            // It would only wait for a guest that sleeps.
+            job.abort();
+        }
+        let up = matches!(state, State::Running | State::Hibernated);
+        if before == State::Starting && up {
+            let pid = self.machine.as_ref().map(|machine| machine.identity().pid);
+            let params = json!({ "pid": pid, "ssh_port": self.ports.0 });
+            self.notify.hint("vm.notify.running", params);
+            let status = self.status(Some(self.policy.paused()));
+            if let Some(ready) = self.ready.take() {
+                ready(status);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let machine = self.machine.clone();
+        let dir = self.context.dir.clone();
+        match (action, machine) {
+            (Action::Grant, _) => {
+                for (lane, reply) in self.opening.drain(..) {
+                    // A client that went away meanwhile drops its lease at once.
+                    let _ = reply.send(Ok(Lease::new(lane, self.hub.clone())));
+                }
+                for reply in self.wanting.drain(..) {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            (Action::Refuse(why), _) => {
+                for (_, reply) in self.opening.drain(..) {
+                    let _ = reply.send(Err(why));
+                }
+                for reply in self.wanting.drain(..) {
+                    let _ = reply.send(Err(why));
+                }
+            }
+            (Action::Done(request), _) => self.answer(request, Ok(())),
+            (Action::Denied(request, why), _) => self.answer(request, Err(why)),
+            (Action::HurrySave, _) => drop(self.hurry.take()),
+            (Action::Discard, _) => {
+                if let Err(error) = Saved::discard(&dir) {
+                    self.trouble("saved memory is still there", Some(chain(&error)));
+                }
+                let _ = dir.remove(File::SavedMemory);
+            }
+            (Action::AfterWake, _) => self.after_wake(),
+            (Action::Restore, _) => {
+                let record = self
+                    .record
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                match record {
+                    Some(record) => {
+                        let record = Record {
+                            identity: None,
+                            ..record
+                        };
+                        self.jobs
+                            .spawn(jobs::bring_back(self.context.clone(), record));
+                    }
+                    None => self.facts.push_back(Fact::RestoreFailed { kept: false }),
+                }
+            }
+            (Action::Pause, Some(machine)) => drop(self.jobs.spawn(jobs::pause(machine))),
+            (Action::Resume, Some(machine)) => drop(self.jobs.spawn(jobs::resume(machine))),
+            (Action::Look, Some(machine)) => self.look(machine),
+            (Action::Save, Some(machine)) => {
+                let (hurry, hurried) = oneshot::channel();
+                self.hurry = Some(hurry);
+                self.tunnel.close();
+                let workspace = self.context.launch.workspace.is_some() && !self.unmounted;
+                self.unmounted |= workspace;
+                self.jobs
+                    .spawn(jobs::save(machine, dir, workspace, hurried));
+            }
+            (Action::Quit, Some(machine)) => {
+                let record = self
+                    .record
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                match record {
+                    Some(record) => drop(self.jobs.spawn(jobs::quit_saved(machine, dir, record))),
+                    None => self.facts.push_back(Fact::QuitDone { saved: false }),
+                }
+            }
+            (Action::SetUp, Some(machine)) => {
+                self.jobs
+                    .spawn(jobs::set_up_again(self.context.clone(), machine));
+            }
+            (Action::ShutDown { force }, Some(machine)) => {
+                if let Some(job) = self.stopping.take() {
+                    job.abort();
+                }
+                let (paused, log) = (self.policy.paused(), self.log.clone());
+                let job = jobs::shut_down(machine, force, paused, self.stop_limit, log);
+                self.stopping = Some(self.jobs.spawn(job));
+            }
+            (Action::ShutDown { .. }, None) => {
+                // There is nothing yet but preparations.
+                self.failure.get_or_insert(Error::Stopped);
+                self.jobs.abort_all();
+                self.facts.push_back(Fact::Exited);
+            }
+            // QEMU has just ended: its event is on the way.
+            (Action::Pause, None) => self.facts.push_back(Fact::PauseDone { paused: false }),
+            (Action::Resume, None) => self.facts.push_back(Fact::ResumeDone { running: false }),
+            (Action::Look, None) => self.facts.push_back(Fact::Work { busy: true }),
+            (Action::Save, None) => {
+                let (saved, paused) = (false, true);
+                self.facts.push_back(Fact::SaveDone { saved, paused });
+            }
+            (Action::Quit, None) => self.facts.push_back(Fact::QuitDone { saved: false }),
+            (Action::SetUp, None) => {}
+        }
+    }
+
+    fn after_wake(&mut self) {
+        self.notify.hint("vm.notify.woke", json!({}));
+        self.measure();
+        self.set_clock();
+    }
+
+    fn set_clock(&mut self) {
+        if let Some(machine) = self.machine.clone() {
+            let log = self.log.clone();
+            let job = self
+                .jobs
+                .spawn(jobs::after_wake(machine, self.unmounted, log));
+            if let Some(earlier) = self.waking.replace(job) {
+                earlier.abort();
+            }
+        }
+    }
+
+    /// Notes the processor time that QEMU used so far.
+    fn measure(&mut self) {
+        let usage = self.machine.as_ref().and_then(Machine::usage);
+        self.used = usage.map(|usage| (Instant::now(), usage.cpu_ms));
+    }
+
+    /// Finds out whether the guest works.
+    fn look(&mut self, machine: Machine) {
+        let before = self.used;
+        self.measure();
+        let share = before.zip(self.used).map(|((then, had), (now, has))| {
+            let time = now.duration_since(then).as_secs_f64() * 1000.0;
+            has.saturating_sub(had) as f64 / time.max(1.0)
+        });
+        let busy = self.policy.open() > 0 && share.is_some_and(|share| share > BUSY);
+        if !busy && self.context.launch.idle.containers_keep_awake {
+            self.jobs.spawn(jobs::work(machine));
+        } else {
+            self.facts.push_back(Fact::Work { busy });
+        }
+    }
+
+    /// Answers everybody who asked for this.
+    fn answer(&mut self, request: Request, result: Result<(), Refusal>) {
+        let same =
+            |asked: &Request| std::mem::discriminant(asked) == std::mem::discriminant(&request);
+        let mut failure = result.err().map(Refusal::failure);
+        if let (Some(failure), Some(problem)) = (&mut failure, &self.problem) {
+            failure.causes.push(problem.clone());
+        }
+        for (_, reply) in self.asking.extract_if(.., |(asked, _)| same(asked)) {
+            let _ = reply.send(match &failure {
+                None => Ok(()),
+                Some(failure) => Err(failure.clone()),
+            });
+        }
+    }
+
+    /// Nothing of the VM is left.
+    async fn end(mut self) -> Result<(), Error> {
+        self.jobs.shutdown().await;
+        if let Some(machine) = self.machine.take() {
+            machine.kill();
+            machine.exited().await;
+        }
+        self.tunnel.end().await;
+        no_children().await;
+        self.log
+            .line(&format!("ended ({})", self.policy.reason().name()));
+        self.notify.hint("vm.notify.stopped", json!({}));
+        self.notify.end().await;
+        match (self.ready, self.failure) {
+            (Some(_), failure) => Err(failure.unwrap_or(Error::Stopped)),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+async fn next(events: &mut Option<Events>) -> Option<MachineEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when every child was waited for: a start that was cut off has killed its QEMU, but not
+/// seen its end.
+async fn no_children() {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let deadline = Instant::now() + CHILDREN;
+    while waitid(WaitId::All, look).is_ok() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

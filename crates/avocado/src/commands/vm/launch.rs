@@ -1,0 +1,132 @@
+//! What to start: options, environment, configuration and defaults, in this order.
+
+use std::path::{Path, PathBuf};
+
+use avocado_vm::config::{Config, ConfigFile};
+use avocado_vm::dir::{File, StateDir};
+use avocado_vm::disk::DEFAULT_VAR_SIZE;
+use avocado_vm::image::{Image, MANIFEST};
+use avocado_vm::launch::{Idle, Launch};
+
+use super::{Session, failure};
+use crate::cli::VmStartArgs;
+use crate::failure::{Context, Failure, Result};
+
+/// Virtual CPUs and memory (MiB) unless told otherwise.
+const CPUS: u32 = 4;
+const MEMORY_MIB: u32 = 4096;
+
+/// How long the guest may take until it answers. Under emulation it is slow; a QEMU that ends is
+/// noticed at once.
+const READY_SECS: u64 = 300;
+
+/// Everything that a start needs, with every choice made.
+pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> Result<Launch> {
+    let environment = &session.environment;
+    let config = ConfigFile::load(&dir.file(File::Config)).map_err(failure)?;
+    let config = config.config();
+    let image = Image::load(&image_dir(session, dir, args)?).map_err(failure)?;
+    let workspace = match &args.workspace {
+        Some(dir) => Some(dir.clone()),
+        None => environment.vm_workspace()?,
+    };
+    Ok(Launch {
+        image: image.dir().to_owned(),
+        cpus: args.cpus.or(config.cpus).unwrap_or(CPUS),
+        memory_mib: args.memory_mib.or(config.memory_mib).unwrap_or(MEMORY_MIB),
+        var_size: args.var_size.unwrap_or(DEFAULT_VAR_SIZE),
+        ssh_port: args.ssh_port,
+        infra_port: args.infra_port,
+        docker_stream: args.docker_socket_stream,
+        cmdline_extra: args.cmdline_extra.clone(),
+        workspace: workspace.as_deref().map(directory).transpose()?,
+        dns: match args.dns.is_empty() {
+            true => config.dns.clone(),
+            false => args.dns.clone(),
+        },
+        dns_search: config.dns_search.clone(),
+        idle: idle(session, args, config)?,
+        // The supervisor looks for it.
+        qemu: None,
+        accelerator: args.accel.map(|accel| accel.name().to_owned()),
+        device_tree: environment.vm_device_tree()?,
+        notify: environment.desktop_socket()?,
+        ready_timeout_secs: READY_SECS,
+    })
+}
+
+/// Keeps the options that count for the next starts as well.
+pub(super) fn persist(dir: &StateDir, args: &VmStartArgs) -> Result<()> {
+    let path = dir.file(File::Config);
+    for (key, value) in [
+        ("runtime.cpus", args.cpus),
+        ("runtime.memory_mib", args.memory_mib),
+    ] {
+        if let Some(value) = value {
+            ConfigFile::set(&path, key, &[value.to_string()]).map_err(failure)?;
+        }
+    }
+    Ok(())
+}
+
+fn idle(session: &Session, args: &VmStartArgs, config: &Config) -> Result<Idle> {
+    let default = Idle::default();
+    let told = match args.idle_hibernate_secs {
+        Some(secs) => Some(secs),
+        None => session.environment.vm_idle_hibernate_secs()?,
+    };
+    let or = |set: Option<u64>, default| set.unwrap_or(default);
+    Ok(Idle {
+        hibernate_after_secs: or(
+            told.or(config.hibernate_after_secs),
+            default.hibernate_after_secs,
+        ),
+        release_memory_after_secs: or(
+            config.release_memory_after_secs,
+            default.release_memory_after_secs,
+        ),
+        silent_connection_secs: or(
+            config.silent_connection_secs,
+            default.silent_connection_secs,
+        ),
+        containers_keep_awake: config
+            .containers_keep_awake
+            .unwrap_or(default.containers_keep_awake),
+    })
+}
+
+/// The image: `--vm-source`, `AVOCADO_VM_DIR`, the installed one, that of the last start.
+fn image_dir(session: &Session, dir: &StateDir, args: &VmStartArgs) -> Result<PathBuf> {
+    let told = match &args.vm_source {
+        Some(told) => Some(told.clone()),
+        None => session.environment.vm_image()?,
+    };
+    if let Some(told) = told {
+        return directory(&told);
+    }
+    let install = dir.file(File::Install);
+    if install.join(MANIFEST).exists() {
+        return Ok(install);
+    }
+    let last = dir.read_line(File::ArtifactDir).map(PathBuf::from);
+    last.filter(|last| last.join(MANIFEST).exists())
+        .ok_or_else(|| {
+            Failure::new("there is no image for the VM").hint(
+                "`avocado vm update` installs one; --vm-source or AVOCADO_VM_DIR names one that \
+                 was built here",
+            )
+        })
+}
+
+/// A directory that is there, by its real name: QEMU and the next start have another current one.
+pub(super) fn directory(path: &Path) -> Result<PathBuf> {
+    let cannot = || format!("cannot use {}", path.display());
+    let real = path.canonicalize().context(cannot)?;
+    match real.is_dir() {
+        true => Ok(real),
+        false => Err(Failure::new(format!(
+            "{} is not a directory",
+            path.display()
+        ))),
+    }
+}

@@ -1,0 +1,150 @@
+//! The VM as the other commands see it: what it does, starting it, stopping it.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use avocado_events::{Event, Sink};
+use avocado_vm::dir::{File, StateDir};
+use avocado_vm::launch::Launch;
+use avocado_vm::status::Status;
+use avocado_vm::{control, lock, supervisor};
+
+use super::{Session, failure, launch};
+use crate::cli::VmStartArgs;
+use crate::failure::{Context, Failure, Result};
+use crate::interrupt::on_interrupt;
+
+pub(super) fn status(dir: &StateDir) -> Result<Status> {
+    dir.check_sockets().map_err(failure)?;
+    control::status(dir).map_err(|error| refused(&error))
+}
+
+pub(super) fn not_running() -> Failure {
+    refused(&supervisor::Error::NotRunning)
+}
+
+/// Starts the VM, and remembers how, for those who start it again. Ctrl-C ends the attempt.
+pub(super) fn start(session: &Session, dir: &StateDir, launch: &Launch) -> Result<Status> {
+    let program = session.environment.exe()?;
+    let started = control::start(&program, dir, launch, &*session.output);
+    let status = started.map_err(|error| refused(&error))?;
+    if let Ok(text) = serde_json::to_vec_pretty(launch) {
+        dir.write(File::Launch, &text).map_err(failure)?;
+    }
+    Ok(status)
+}
+
+/// What a Ctrl-C does while the VM starts, and while somebody stays with it.
+pub(super) struct Attended {
+    up: Arc<AtomicBool>,
+    asked: Arc<AtomicBool>,
+}
+
+impl Attended {
+    /// From now on Ctrl-C stops the VM: without asking the guest as long as it is not up.
+    pub(super) fn new(session: &Session, dir: &StateDir) -> Result<Self> {
+        let (up, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let attended = Attended {
+            up: up.clone(),
+            asked: asked.clone(),
+        };
+        let program = session.environment.exe()?;
+        let (dir, output) = (dir.clone(), session.output.clone());
+        on_interrupt(&session.output, move || {
+            asked.store(true, Ordering::SeqCst);
+            let (program, dir, output) = (program.clone(), dir.clone(), output.clone());
+            let force = !up.load(Ordering::SeqCst);
+            // Apart, so that a second Ctrl-C is noticed.
+            std::thread::spawn(move || {
+                let stopped = control::stop(&program, &dir, force, control::STOP_LIMIT);
+                if let Err(error) = stopped {
+                    output.emit(Event::warning(error.to_string()));
+                }
+            });
+        })?;
+        Ok(attended)
+    }
+
+    /// The guest is up: from now on it is asked.
+    pub(super) fn is_up(&self) {
+        self.up.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub(super) fn interrupted(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// Returns when the VM has ended.
+pub(super) fn stay(dir: &StateDir) -> Result<()> {
+    lock::wait(dir).map_err(failure)
+}
+
+/// Stops the VM. Says whether there was one.
+pub(super) fn stop(
+    session: &Session,
+    dir: &StateDir,
+    force: bool,
+    limit: Option<Duration>,
+) -> Result<bool> {
+    let program = session.environment.exe()?;
+    let limit = limit.unwrap_or(control::STOP_LIMIT);
+    control::stop(&program, dir, force, limit).map_err(|error| refused(&error))
+}
+
+/// Stops a VM that runs, for a change. Says whether it ran.
+pub(super) fn stop_for(session: &Session, dir: &StateDir) -> Result<bool> {
+    if !status(dir)?.running {
+        return Ok(false);
+    }
+    session.output.emit(Event::info("stopping the VM"));
+    stop(session, dir, false, None)
+}
+
+/// Starts the VM as it was started before.
+pub(super) fn start_again(session: &Session, dir: &StateDir) -> Result<()> {
+    session.output.emit(Event::info("starting the VM again"));
+    let launch = match previous(dir) {
+        Some(launch) => launch,
+        None => launch::resolve(session, dir, &VmStartArgs::default())?,
+    };
+    start(session, dir, &launch).map(drop)
+}
+
+/// How the VM was last started.
+pub(super) fn previous(dir: &StateDir) -> Option<Launch> {
+    let text = dir.read(File::Launch).ok()??;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Asks a question; none where nobody answers.
+pub(super) fn ask(question: &str) -> Result<Option<String>> {
+    let mut stderr = std::io::stderr().lock();
+    let asked = stderr
+        .write_all(question.as_bytes())
+        .and_then(|()| stderr.flush());
+    asked.context(|| "cannot ask".into())?;
+    drop(stderr);
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    if read.context(|| "cannot read the answer".into())? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(line.trim().to_owned()))
+}
+
+fn refused(error: &supervisor::Error) -> Failure {
+    let mut failure = match error {
+        supervisor::Error::Refused(said) => {
+            let mut failure = Failure::new(&said.message);
+            failure.causes.clone_from(&said.causes);
+            failure
+        }
+        error => Failure::from_error(error),
+    };
+    failure.hint = error.hint();
+    failure
+}

@@ -1,0 +1,165 @@
+//! `avocado vm` from outside, as far as it goes without a running guest.
+
+#[path = "vm/commands.rs"]
+mod commands;
+#[path = "vm/config.rs"]
+mod config;
+#[path = "vm/update.rs"]
+mod update;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use avocado_manifest::{Digest, UpdatePolicy, VmArtifact, VmImage, VmRole};
+use avocado_serve::{Options, Server};
+use serde_json::{Value, json};
+
+/// A home to play in, and the program in surroundings that hold nothing else.
+struct Place(tempfile::TempDir);
+
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn vm(&self, name: &str) -> PathBuf {
+        self.path("home/.avocado/vm").join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_avocado"));
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("home"))
+            .env("AVOCADO_NO_UPDATE_CHECK", "1")
+            .current_dir(self.0.path())
+            .arg("vm")
+            .args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        self.end(&mut self.command(args))
+    }
+
+    fn end(&self, command: &mut Command) -> Ended {
+        let output = command.output().unwrap();
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            text.replace(self.0.path().to_str().unwrap(), "[PLACE]")
+        };
+        Ended {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let args: Vec<&str> = args.iter().copied().chain(["--output", "json"]).collect();
+        serde_json::from_str(&self.run(&args).ok().stdout).unwrap()
+    }
+
+    /// Writes an image whose files hold `<role> of <version>`.
+    fn image(&self, name: &str, version: &str) -> VmImage {
+        let dir = self.path(name);
+        fs::create_dir_all(&dir).unwrap();
+        let mut image = VmImage::new("avocado-qemux86-64".into(), "x86_64", "quiet".into());
+        image.version = Some(version.into());
+        for role in VmRole::ALL {
+            let bytes = format!("{role} of {version}").into_bytes();
+            let file = format!("{role}.img");
+            fs::write(dir.join(&file), &bytes).unwrap();
+            let artifact = VmArtifact {
+                file: file.parse().unwrap(),
+                sha256: Digest::of(&bytes),
+                size: Some(bytes.len() as u64),
+                update_policy: match role {
+                    VmRole::Var => UpdatePolicy::SeedOnly,
+                    _ => UpdatePolicy::Replace,
+                },
+                kind: None,
+                role_link: None,
+            };
+            image.artifacts.insert(role.as_str().into(), artifact);
+        }
+        fs::write(dir.join("manifest.json"), image.to_json()).unwrap();
+        image
+    }
+
+    /// Publishes an image in a channel.
+    fn publish(&self, version: &str, more: Value) {
+        self.image(&format!("www/{version}"), version);
+        let mut index = json!({
+            "channel": "stable",
+            "version": version,
+            "released_at": "2026-06-01T00:00:00Z",
+            "platforms": {"avocado-qemux86-64": {
+                "manifest_url": format!("{version}/manifest.json"),
+                "base_url": version,
+            }},
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            index[key] = value.clone();
+        }
+        fs::write(self.path("www/stable.json"), index.to_string()).unwrap();
+    }
+
+    fn serve(&self) -> Server {
+        fs::create_dir_all(self.path("www")).unwrap();
+        Server::start(Options::new(self.path("www"))).unwrap()
+    }
+
+    fn update(&self, server: &Server, args: &[&str]) -> Ended {
+        self.end(&mut self.update_command(&server.url(), args))
+    }
+
+    fn update_command(&self, url: &str, args: &[&str]) -> Command {
+        let mut command = self.command(&["update"]);
+        command.env("AVOCADO_VM_CHANNEL_URL_BASE", url).args(args);
+        command
+    }
+
+    fn installed(&self) -> String {
+        let text = fs::read(self.vm("install/manifest.json")).unwrap();
+        VmImage::parse(&text).unwrap().version.unwrap()
+    }
+}
+
+impl Ended {
+    fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    fn failed(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    fn documents(&self) -> Vec<Value> {
+        let lines = self.stdout.lines();
+        lines.map(|l| serde_json::from_str(l).unwrap()).collect()
+    }
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}

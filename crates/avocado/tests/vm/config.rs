@@ -1,0 +1,92 @@
+use std::fs;
+
+use serde_json::json;
+
+use crate::Place;
+
+#[test]
+fn the_configuration_is_read_and_changed() {
+    let place = Place::new();
+    let get = |key: &str| place.run(&["config", "get", key]).ok();
+    let missing = get("runtime.cpus");
+    assert_eq!((missing.stdout.as_str(), missing.stderr.as_str()), ("", ""));
+    let missing = place.json(&["config", "get", "runtime.cpus"]);
+    assert_eq!(missing, json!({"key": "runtime.cpus", "value": null}));
+
+    fs::create_dir_all(place.vm("")).unwrap();
+    let text = "# mine\nruntime:\n  cpus: 2 # two\ndesktop:\n  theme: dark\n";
+    fs::write(place.vm("config.yaml"), text).unwrap();
+    place.run(&["config", "set", "runtime.cpus", "6"]).ok();
+    place
+        .run(&["config", "set", "network.dns", "192.0.2.1"])
+        .ok();
+    place
+        .run(&[
+            "config",
+            "set",
+            "network.dns_search",
+            "a.example",
+            "b.example",
+        ])
+        .ok();
+    assert_eq!(get("runtime.cpus").stdout, "6\n");
+    assert_eq!(get("network.dns_search").stdout, "a.example\nb.example\n");
+    let changed = fs::read_to_string(place.vm("config.yaml")).unwrap();
+    assert!(
+        changed.starts_with("# mine\nruntime:\n  cpus: 6 # two\ndesktop:\n  theme: dark\n"),
+        "{changed}"
+    );
+    insta::assert_snapshot!(place.run(&["config", "list"]).ok().stdout, @r#"
+    desktop.theme = dark
+    network.dns = ["192.0.2.1"]
+    network.dns_search = ["a.example","b.example"]
+    runtime.cpus = 6
+    "#);
+    assert_eq!(
+        place.json(&["config", "list"])["network"]["dns"][0],
+        "192.0.2.1"
+    );
+    place.run(&["config", "unset", "network.dns"]).ok();
+    place.run(&["config", "unset", "network.dns"]).ok();
+    assert_eq!(get("network.dns").stdout, "");
+    assert_eq!(get("runtime").stdout, "{\"cpus\":6}\n");
+}
+
+#[test]
+fn a_bad_configuration_is_named() {
+    let place = Place::new();
+    fs::create_dir_all(place.vm("")).unwrap();
+    let text = "runtime:\n  cpus: 2\n";
+    fs::write(place.vm("config.yaml"), text).unwrap();
+    let refused = place
+        .run(&["config", "set", "runtime.cpus", "many"])
+        .failed(1);
+    insta::assert_snapshot!(refused.stderr, @r"
+    error: cannot use [PLACE]/home/.avocado/vm/config.yaml
+      caused by: `runtime.cpus` is `many`, not a whole number from 1 to 1024
+    ");
+    assert_eq!(fs::read_to_string(place.vm("config.yaml")).unwrap(), text);
+    let typo = place
+        .run(&["config", "set", "idle.hibernate_after_sec", "9"])
+        .ok();
+    insta::assert_snapshot!(typo.stderr, @"warning: `idle.hibernate_after_sec` means nothing to this version of avocado; did you mean `idle.hibernate_after_secs`?");
+
+    fs::write(place.vm("config.yaml"), "runtime: 5\n").unwrap();
+    let image = place.path("image");
+    place.image("image", "1");
+    let start = place
+        .run(&["start", "--vm-source", image.to_str().unwrap()])
+        .failed(1);
+    insta::assert_snapshot!(start.stderr, @r"
+    error: cannot use [PLACE]/home/.avocado/vm/config.yaml
+      caused by: `runtime` is `5`, not a map
+    ");
+    fs::remove_file(place.vm("config.yaml")).unwrap();
+    let mut command = place.command(&["start", "--vm-source", image.to_str().unwrap()]);
+    command.env("AVOCADO_VM_IDLE_HIBERNATE_SECS", "soon");
+    let shown = place.end(&mut command).failed(2).stderr;
+    assert_eq!(
+        shown,
+        "error: AVOCADO_VM_IDLE_HIBERNATE_SECS is `soon`, not a number of seconds\n"
+    );
+}
