@@ -128,6 +128,11 @@ impl Layout {
             .join("repository")
     }
 
+    /// What `avocado vm` starts a runtime from: `manifest.json` and the files that it names.
+    pub fn vm_image(&self, runtime: &Name) -> PathBuf {
+        self.prefix.join("output/runtimes").join(runtime).join("vm")
+    }
+
     /// All stamps of the target.
     pub fn stamps(&self) -> PathBuf {
         self.prefix.join(".stamps")

@@ -4,6 +4,8 @@
 //! to date: `plan` makes the graph, `graph` runs it, `steps` holds what each step does, `stamp`
 //! knows what need not be done again. Steps that need tools run in a child process of the same
 //! program ([`step_main`]), in the backend that `avocado_sdk` provides.
+// The one backend so far (see `avocado_sdk`) is made of Linux namespaces.
+#![cfg(target_os = "linux")]
 
 mod dnf;
 mod error;
@@ -111,7 +113,7 @@ pub struct Report {
 /// A result that a user cares about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
-    /// `extension`, `rootfs`, `initramfs`, `var`, `manifest`, `repository`.
+    /// `extension`, `rootfs`, `initramfs`, `var`, `manifest`, `repository`, `vm`.
     pub kind: String,
     /// What it belongs to: an extension with its version, a runtime.
     pub name: String,
@@ -119,7 +121,7 @@ pub struct Artifact {
     pub path: PathBuf,
     /// Its size in bytes; for a directory that of all its files.
     pub size: u64,
-    /// The digest of the file; of a repository that of its manifest.
+    /// The digest of the file; of a repository or a VM's image that of its manifest.
     pub sha256: Digest,
 }
 
@@ -335,6 +337,12 @@ fn artifacts(
                 size,
                 manifest.sha256,
             );
+        }
+        if let Some(id) = placed.vm_images.get(name)
+            && let Some(made) = steps::vm_image::made(finished.outcome(*id)?)?
+        {
+            let path = layout.vm_image(name);
+            add("vm", name.to_string(), path, made.size, made.sha256);
         }
     }
     Ok(artifacts)

@@ -14,6 +14,7 @@ use crate::steps::install::{InstallTask, Tree};
 use crate::steps::os_image::{OsImageTask, Part};
 use crate::steps::repository::RepositoryTask;
 use crate::steps::runtime_build::RuntimeBuildTask;
+use crate::steps::vm_image::{Machine, VmImageTask};
 use crate::{Error, Goal};
 
 /// What a goal is about, by name: checked before anything else happens.
@@ -78,6 +79,7 @@ pub(crate) struct Placed {
     pub(crate) rootfs_images: BTreeMap<Name, TaskId>,
     pub(crate) initramfs_images: BTreeMap<Name, TaskId>,
     pub(crate) runtimes: BTreeMap<Name, TaskId>,
+    pub(crate) vm_images: BTreeMap<Name, TaskId>,
 }
 
 /// Builds the graph of a goal.
@@ -85,7 +87,8 @@ pub(crate) struct Planner<'a> {
     context: &'a Context<'a>,
     graph: Graph<'a>,
     placed: Placed,
-    sdk: TaskId,
+    /// The install of the SDK, once something needs it.
+    sdk: Option<TaskId>,
     /// Installs that several steps may need, by kind and name.
     installs: BTreeMap<(&'static str, Name), TaskId>,
     builds: BTreeMap<Name, TaskId>,
@@ -98,21 +101,11 @@ impl<'a> Planner<'a> {
         scope: &Scope<'a>,
         keys: &'a BTreeMap<Name, RuntimeKey>,
     ) -> Result<(Graph<'a>, Placed), Error> {
-        let mut graph = Graph::default();
-        let sdk = graph.add(
-            InstallTask {
-                context,
-                tree: Tree::Sdk,
-                packages: context.project.sdk.packages.clone(),
-                base: None,
-            },
-            &[],
-        );
         let mut planner = Planner {
             context,
-            graph,
+            graph: Graph::default(),
             placed: Placed::default(),
-            sdk,
+            sdk: None,
             installs: BTreeMap::new(),
             builds: BTreeMap::new(),
         };
@@ -126,6 +119,9 @@ impl<'a> Planner<'a> {
         scope: &Scope<'a>,
         keys: &'a BTreeMap<Name, RuntimeKey>,
     ) -> Result<(), Error> {
+        if matches!(goal, Goal::Install) {
+            self.sdk();
+        }
         for runtime in &scope.runtimes {
             if !matches!(goal, Goal::InitramfsImage) {
                 self.os_install(Part::Rootfs, &runtime.rootfs)?;
@@ -168,9 +164,22 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// The install of the SDK: for what is installed, because the SDK brings the repository
+    /// configuration of the target, and for the project's own scripts, which may use its tools.
+    /// What needs neither is made without a feed.
+    fn sdk(&mut self) -> TaskId {
+        let task = InstallTask {
+            context: self.context,
+            tree: Tree::Sdk,
+            packages: self.context.project.sdk.packages.clone(),
+            base: None,
+        };
+        *self.sdk.get_or_insert_with(|| self.graph.add(task, &[]))
+    }
+
     /// Adds an install once; later steps find it again.
     fn install(&mut self, kind: &'static str, name: &Name, task: InstallTask<'a>) -> TaskId {
-        let mut needs = vec![self.sdk];
+        let mut needs = vec![self.sdk()];
         needs.extend(task.base.as_ref().map(|(_, id)| *id));
         let key = (kind, name.clone());
         *self
@@ -253,10 +262,13 @@ impl<'a> Planner<'a> {
         } else {
             self.base(name)?
         };
-        let needs: Vec<TaskId> = install
+        let mut needs: Vec<TaskId> = install
             .into_iter()
             .chain(base.as_ref().map(|b| b.1))
             .collect();
+        if extension.post_build.is_some() {
+            needs.push(self.sdk());
+        }
         let task = ExtensionBuildTask {
             context: self.context,
             extension,
@@ -353,6 +365,20 @@ impl<'a> Planner<'a> {
             &needs,
         );
         self.placed.runtimes.insert(runtime.name.clone(), build);
+        if let Some(machine) = Machine::of(&self.context.project.target) {
+            let task = VmImageTask {
+                context: self.context,
+                runtime,
+                machine,
+                build,
+                rootfs: (self.os(Part::Rootfs, &runtime.rootfs)?, rootfs),
+                rootfs_install,
+                initramfs: (self.os(Part::Initramfs, &runtime.initramfs)?, initramfs),
+            };
+            let needs = [build, rootfs, rootfs_install, initramfs];
+            let id = self.graph.add(task, &needs);
+            self.placed.vm_images.insert(runtime.name.clone(), id);
+        }
         let mut needs = images.clone();
         needs.push(build);
         self.graph.add(

@@ -9,6 +9,7 @@ pub(crate) mod install;
 pub(crate) mod os_image;
 pub(crate) mod repository;
 pub(crate) mod runtime_build;
+pub(crate) mod vm_image;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
