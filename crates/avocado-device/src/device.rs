@@ -1,11 +1,12 @@
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Manifest, RuntimeId};
 
 use crate::merge::state::{Image, State};
 use crate::merge::{How, Merge, Set};
-use crate::status::{self, Status};
+use crate::status::{self, ExtensionStatus, Status};
 use crate::store::history::History;
 use crate::store::lock::{self, Lock};
 use crate::store::pins::Pins;
@@ -17,8 +18,8 @@ use crate::{Cancel, Config, Error, Paths, Reason};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RuntimeEntry {
-    /// Its manifest.
-    pub manifest: Manifest,
+    /// Its manifest. Entries share it with what this process remembers of the store.
+    pub manifest: Arc<Manifest>,
     /// Whether it is the active one.
     pub active: bool,
     /// Whether it was active before the active one: [`Device::rollback`] goes back to it.
@@ -108,17 +109,17 @@ impl Device {
         };
         for found in everything {
             match found {
-                Found::Whole(manifest) => listing.runtimes.push(view.entry(&manifest)),
+                Found::Whole(manifest) => listing.runtimes.push(view.entry(manifest)),
                 Found::Unreadable(id, reason) => listing.unreadable.push(Unreadable {
                     id,
                     why: chain(&reason),
                 }),
             }
         }
-        listing.runtimes.sort_by_cached_key(|e| {
-            let built = built_at(&e.manifest);
-            (!e.active, Reverse(built), e.manifest.id.clone())
-        });
+        // They come by id, and those built at the same time stay like that.
+        listing
+            .runtimes
+            .sort_by_cached_key(|e| (!e.active, Reverse(built_at(&e.manifest))));
         Ok(listing)
     }
 
@@ -132,7 +133,7 @@ impl Device {
         let manifest = match id {
             Some(id) => runtimes.resolve(id)?,
             None => match runtimes.active().map_err(Error::Store)? {
-                Some(manifest) => manifest.into(),
+                Some(manifest) => manifest,
                 None => {
                     return Err(Error::RuntimeNotFound {
                         id: "active".to_owned(),
@@ -140,7 +141,7 @@ impl Device {
                 }
             },
         };
-        let mut entry = View::new(self).entry(&manifest);
+        let mut entry = View::new(self).entry(manifest);
         // Another one may have become active since, and this is the answer to that question.
         entry.active |= id.is_none();
         Ok(entry)
@@ -153,12 +154,23 @@ impl Device {
     /// not say what is merged.
     pub fn status(&self) -> Result<Status, Error> {
         let active = self.runtimes().active().map_err(Error::Store)?;
+        let wanted = match &active {
+            Some(manifest) => manifest
+                .extensions
+                .iter()
+                .map(ExtensionStatus::from)
+                .collect(),
+            None => {
+                let enabled = self.enabled().map_err(Error::Store)?.into_iter();
+                enabled.map(ExtensionStatus::from).collect()
+            }
+        };
         Ok(Status {
-            extensions: status::extensions(&self.paths, &self.config, active.as_ref())
+            extensions: status::extensions(&self.paths, &self.config, wanted)
                 .map_err(Error::Store)?,
             os_build_id: status::os_build_id(&self.paths),
             runtime: active.map(|manifest| {
-                let mut entry = self.entry(&manifest);
+                let mut entry = self.entry(manifest);
                 entry.active = true;
                 entry
             }),
@@ -174,7 +186,7 @@ impl Device {
     pub fn activate(&self, id: &str, sink: &dyn Sink) -> Result<RuntimeEntry, Error> {
         let lock = self.lock(sink).map_err(Error::Store)?;
         let manifest = self.runtimes().resolve(id)?;
-        self.activate_locked(&manifest, &lock, sink)
+        self.activate_locked(manifest, &lock, sink)
     }
 
     /// Activates the runtime that was active before the active one, and still exists.
@@ -184,13 +196,17 @@ impl Device {
     pub fn rollback(&self, sink: &dyn Sink) -> Result<RuntimeEntry, Error> {
         let lock = self.lock(sink).map_err(Error::Store)?;
         let previous = self.previous().ok_or(Error::NoPreviousRuntime)?;
-        let manifest = self.runtimes().read(&previous).map_err(Error::Store)?;
-        self.activate_locked(&manifest, &lock, sink)
+        let manifest = self
+            .runtimes()
+            .read(&previous)
+            .map_err(Error::Store)?
+            .into();
+        self.activate_locked(manifest, &lock, sink)
     }
 
     pub(crate) fn activate_locked(
         &self,
-        manifest: &Manifest,
+        manifest: Arc<Manifest>,
         _lock: &Lock,
         sink: &dyn Sink,
     ) -> Result<RuntimeEntry, Error> {
@@ -203,8 +219,8 @@ impl Device {
             back_to: back_to.clone(),
             source: Box::new(source),
         };
-        let set = self.set(Some(manifest)).map_err(|e| failed(&before, e))?;
-        self.check_os(manifest).map_err(|e| failed(&before, e))?;
+        let set = self.set(&manifest).map_err(|e| failed(&before, e))?;
+        self.check_os(&manifest).map_err(|e| failed(&before, e))?;
         let how = if before.as_ref() == Some(&id) {
             runtimes.settle().map_err(|e| failed(&before, e))?;
             How::IfNeeded
@@ -229,8 +245,9 @@ impl Device {
         Ok(self.entry(manifest))
     }
 
-    /// Merges the extensions of the active runtime, unless that is done already. Without an
-    /// active runtime nothing is merged, and that is a success.
+    /// Merges the extensions of the active runtime, unless that is done already. Without an active
+    /// runtime those are merged that are enabled ([`Device::enable`]); where there are none, that
+    /// is a success.
     ///
     /// # Errors
     /// [`Error::Merge`]; what was merged before is merged still, if the error says so.
@@ -238,7 +255,7 @@ impl Device {
         self.merge_active(How::IfNeeded, sink)
     }
 
-    /// Merges the extensions of the active runtime anew, in the place of what is merged.
+    /// Merges the same extensions anew, in the place of what is merged.
     ///
     /// # Errors
     /// As [`Device::merge`].
@@ -253,8 +270,11 @@ impl Device {
         };
         let _lock = self.lock(sink).map_err(early)?;
         let active = self.runtimes().active().map_err(early)?;
-        let set = self.set(active.as_ref()).map_err(early)?;
-        self.merger(sink).merge(&set, how)
+        let set = match active {
+            Some(manifest) => self.set(&manifest),
+            None => self.enabled_set(sink),
+        };
+        self.merger(sink).merge(&set.map_err(early)?, how)
     }
 
     /// Finishes an activation that was cut off after `active` had moved: what is merged then
@@ -264,30 +284,29 @@ impl Device {
     /// # Errors
     /// As [`Device::merge`].
     pub fn finish_activation(&self, sink: &dyn Sink) -> Result<bool, Error> {
-        let merged = State::load(&self.paths.merged()).runtime;
+        let merged = State::load(&self.paths.merged());
         let active = self.runtimes().active_id().ok().flatten();
-        let cut_off = merged.is_some() && active.is_some() && merged != active;
+        let anything = !merged.extensions.is_empty();
+        let cut_off = anything && active.is_some() && merged.runtime != active;
         if cut_off {
             self.merge(sink)?;
         }
         Ok(cut_off)
     }
 
-    /// Unmerges everything that we merged, and unmounts the images.
+    /// Unmerges everything that we merged. The images stay mounted, so that merging them again is
+    /// quick, unless `unmount` is set.
     ///
     /// # Errors
     /// [`Error::Unmerge`].
-    pub fn unmerge(&self, sink: &dyn Sink) -> Result<(), Error> {
+    pub fn unmerge(&self, unmount: bool, sink: &dyn Sink) -> Result<(), Error> {
         let _lock = self.lock(sink).map_err(Error::Unmerge)?;
-        self.merger(sink).unmerge()
+        self.merger(sink).unmerge(unmount)
     }
 
     /// The images of a runtime that are to be merged. Each is in the pool and has the right
     /// bytes.
-    fn set(&self, manifest: Option<&Manifest>) -> Result<Set, Reason> {
-        let Some(manifest) = manifest else {
-            return Ok(Set::default());
-        };
+    fn set(&self, manifest: &Manifest) -> Result<Set, Reason> {
         check(manifest)?;
         let mut pool = Pool::open(&self.paths.base);
         let enabled = manifest.extensions.iter().filter(|e| e.enabled);
@@ -295,9 +314,9 @@ impl Device {
             let wanted = Wanted::extension(extension);
             Ok(Image {
                 name: extension.name.clone(),
-                version: extension.version.clone(),
+                version: Some(extension.version.clone()),
                 image_id: extension.image_id.clone(),
-                sha256: pool.need(&wanted)?,
+                sha256: Some(pool.need(&wanted)?),
                 file: pool.path(&wanted),
             })
         });
@@ -326,10 +345,15 @@ impl Device {
 
     /// The runtime that was active before the active one, and still exists.
     pub(crate) fn previous(&self) -> Option<RuntimeId> {
+        let active = self.runtimes().active_id().ok().flatten();
+        self.before(active.as_ref())
+    }
+
+    /// The runtime that was active before `active`, and still exists.
+    fn before(&self, active: Option<&RuntimeId>) -> Option<RuntimeId> {
         let runtimes = self.runtimes();
-        let active = runtimes.active_id().ok().flatten();
         let history = History::load(&self.paths.base);
-        let mut before = history.before(active.as_ref()).into_iter();
+        let mut before = history.before(active).into_iter();
         before.find(|id| runtimes.exists(id)).cloned()
     }
 
@@ -337,7 +361,7 @@ impl Device {
         Runtimes::new(&self.paths.base, self.manifests.clone())
     }
 
-    pub(crate) fn entry(&self, manifest: &Manifest) -> RuntimeEntry {
+    pub(crate) fn entry(&self, manifest: Arc<Manifest>) -> RuntimeEntry {
         View::new(self).entry(manifest)
     }
 
@@ -365,20 +389,21 @@ struct View {
 
 impl View {
     fn new(device: &Device) -> Self {
+        let active = device.runtimes().active_id().ok().flatten();
         View {
-            active: device.runtimes().active_id().ok().flatten(),
-            previous: device.previous(),
+            previous: device.before(active.as_ref()),
+            active,
             pins: Pins::load(&device.paths.base).unwrap_or_default(),
         }
     }
 
-    fn entry(&self, manifest: &Manifest) -> RuntimeEntry {
+    fn entry(&self, manifest: Arc<Manifest>) -> RuntimeEntry {
         let id = Some(&manifest.id);
         RuntimeEntry {
             active: self.active.as_ref() == id,
             previous: self.previous.as_ref() == id,
             pinned: self.pins.contains(&manifest.id),
-            manifest: manifest.clone(),
+            manifest,
         }
     }
 }

@@ -1,7 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::{ManifestError, RuntimeId};
+use avocado_manifest::{ManifestError, NameError, RuntimeId};
+use avocado_tuf::http::BadUrl;
 
 use crate::ConfigError;
 
@@ -78,6 +79,18 @@ pub enum Error {
     /// The extensions could not be unmerged.
     #[error("the extensions were not unmerged")]
     Unmerge(#[source] Reason),
+    /// There is no such extension, or it is not enabled.
+    #[error("there is no extension `{}`", name.escape_debug())]
+    ExtensionNotFound {
+        /// The name as asked for.
+        name: String,
+    },
+    /// The `VERSION_ID` for which extensions are enabled is none, or none that can be used.
+    #[error("the release of the operating system {}", match .0 {
+        Some(_) => "cannot be used",
+        None => "is not known: os-release has no VERSION_ID",
+    })]
+    Release(#[source] Option<NameError>),
     /// The configuration cannot be used.
     #[error("the configuration cannot be used")]
     Configuration(#[from] ConfigError),
@@ -133,6 +146,15 @@ pub enum Reason {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// A text is not the URL of a repository.
+    #[error("`{}` is not the URL of a repository", url.escape_debug())]
+    Url {
+        /// The text.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: BadUrl,
     },
     /// A repository cannot be used.
     #[error("the repository {url} cannot be used")]

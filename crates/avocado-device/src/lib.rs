@@ -7,6 +7,8 @@
 //! Every state in which a crash can leave the store is one that the tests have seen (see `crash`).
 //! Merging (see `merge`) leaves the work on `/usr`, `/opt` and `/etc` to systemd, and shows its
 //! result at once.
+// Devices run Linux.
+#![cfg(target_os = "linux")]
 
 mod cancel;
 mod config;
@@ -14,20 +16,26 @@ mod config;
 mod crash;
 mod device;
 mod error;
+mod extensions;
 mod merge;
 mod paths;
 mod stage;
 mod status;
 mod store;
 mod tool;
+mod trust;
 mod upkeep;
 
 pub use avocado_events::Cancel;
 pub use avocado_tuf::Forget;
+pub use avocado_tuf::client::Known;
+pub use avocado_tuf::http::{BadUrl, check_url};
 pub use config::{Config, ConfigError, Mutable};
 pub use device::{Device, Listing, RuntimeEntry, Unreadable};
 pub use error::{Error, Reason};
+pub use extensions::{Extension, Which};
 pub use paths::{Paths, Tools};
 pub use stage::{AddRequest, Plan, PlannedImage, Source};
 pub use status::{ExtensionStatus, Status};
+pub use trust::Repository;
 pub use upkeep::{Problem, PruneOptions, Pruned, PrunedImage, PrunedRuntime, Verification};

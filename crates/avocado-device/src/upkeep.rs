@@ -62,7 +62,7 @@ impl Device {
         let exists = |id: &RuntimeId| runtimes.exists(id);
         let changed = self.pins()?.set(&manifest.id, pinned, exists);
         changed.map_err(Error::Store)?;
-        Ok(self.entry(&manifest))
+        Ok(self.entry(manifest))
     }
 
     fn pins(&self) -> Result<Pins, Error> {

@@ -119,7 +119,9 @@ fn check(world: &World, was_active: &mut bool) -> bool {
     let listing = world.device.listing().unwrap();
     assert_eq!(listing.unreadable, []);
     for entry in &listing.runtimes {
-        let known = all.iter().find(|(manifest, _)| *manifest == entry.manifest);
+        let known = all
+            .iter()
+            .find(|(manifest, _)| *manifest == *entry.manifest);
         let (_, images) = known.unwrap();
         for bytes in images {
             let there = fs::read(base.join("images").join(raw(bytes)));
@@ -200,7 +202,7 @@ fn a_process_may_be_killed_at_any_moment() {
     work(world.dir.path(), &world.device, &world.server.url());
     let left = world.device.list().unwrap();
     assert_eq!(left.len(), 1);
-    assert_eq!(left[0].manifest, all[0].0);
+    assert_eq!(*left[0].manifest, all[0].0);
     let found = world.device.verify(&Cancel::new(), &Silent).unwrap();
     assert_eq!(found.problems, []);
     assert!(!check(&world, &mut was_active));

@@ -25,7 +25,7 @@ fn a_fresh_device_is_empty_and_well() {
     assert!(status.runtime.is_none() && status.extensions.is_empty());
     device.merge(&Silent).unwrap();
     device.refresh(&Silent).unwrap();
-    device.unmerge(&Silent).unwrap();
+    device.unmerge(true, &Silent).unwrap();
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn adding_stages_and_adding_again_changes_nothing() {
     );
     let file = manifest_file(dir.path(), &manifest);
     let entry = device.add_from_manifest(&file, &Silent).unwrap();
-    assert_eq!((&entry.manifest, entry.active), (&manifest, false));
+    assert_eq!((&*entry.manifest, entry.active), (&manifest, false));
     assert_eq!(device.list().unwrap(), std::slice::from_ref(&entry));
     let kept = base
         .join("runtimes")
@@ -72,7 +72,7 @@ fn the_active_one_is_listed_first_and_then_the_newest() {
     }
     let versions = || -> String {
         let all = device.list().unwrap().into_iter();
-        all.map(|e| e.manifest.runtime.version).collect()
+        all.map(|e| e.manifest.runtime.version.clone()).collect()
     };
     assert_eq!(versions(), "cabd");
     let id = device.list().unwrap()[2].manifest.id.to_string();
@@ -203,7 +203,7 @@ fn removing_spares_the_active_one_and_the_images() {
         .list()
         .unwrap()
         .into_iter()
-        .map(|e| e.manifest.id)
+        .map(|e| e.manifest.id.clone())
         .collect();
     assert_eq!(ids, std::slice::from_ref(&empty.id));
     assert!(!base.join("runtimes").join(&full.id).exists());
@@ -239,7 +239,7 @@ fn leftovers_of_interruptions_do_not_matter() {
     symlink(format!("runtimes/{}", two.id), base.join(".active.tmp")).unwrap();
     fs::write(base.join("..verified.json.tmp"), "{").unwrap();
     assert_eq!(device.list().unwrap().len(), 1);
-    assert_eq!(device.inspect(None).unwrap().manifest, one);
+    assert_eq!(*device.inspect(None).unwrap().manifest, one);
 
     device
         .add_from_manifest(&manifest_file(dir.path(), &two), &Silent)
@@ -332,7 +332,7 @@ fn what_cannot_be_activated_leaves_the_old_one_active() {
             back_to, source, ..
         }) => {
             assert_eq!(back_to.as_ref(), Some(&one.id));
-            assert_eq!(device.inspect(None).unwrap().manifest, one);
+            assert_eq!(*device.inspect(None).unwrap().manifest, one);
             *source
         }
         other => panic!("{other:?}"),

@@ -100,15 +100,15 @@ fn rolling_back_goes_to_what_was_active_before() {
     // Activating it again is no step.
     store.activate(&three);
     assert_eq!(store.versions(), "3* 2- 1");
-    assert_eq!(back().unwrap().manifest, two);
+    assert_eq!(*back().unwrap().manifest, two);
     assert_eq!(store.versions(), "2* 3- 1");
     // Back and forth.
-    assert_eq!(back().unwrap().manifest, three);
+    assert_eq!(*back().unwrap().manifest, three);
     // It outlives the process, and what was removed is passed over.
     let other = private_device(store.dir.path());
     other.remove(two.id.as_str(), &Silent).unwrap();
     assert_eq!(store.versions(), "3* 1-");
-    assert_eq!(other.rollback(&Silent).unwrap().manifest, one);
+    assert_eq!(*other.rollback(&Silent).unwrap().manifest, one);
     // What cannot be activated is no step either.
     let broken = runtime(
         "4",
@@ -127,7 +127,7 @@ fn rolling_back_goes_to_what_was_active_before() {
     fs::remove_file(store.base().join("history.json")).unwrap();
     assert!(matches!(back(), Err(Error::NoPreviousRuntime)));
     store.activate(&three);
-    assert_eq!(back().unwrap().manifest, one);
+    assert_eq!(*back().unwrap().manifest, one);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn damage_is_listed_and_can_be_repaired_or_removed() {
     assert!(store.device.remove(&id[..10], &Silent).is_err());
     store.device.remove(id, &Silent).unwrap();
     assert!(!runtimes.join(&two.id).exists());
-    assert_eq!(store.device.list().unwrap()[0].manifest, one);
+    assert_eq!(*store.device.list().unwrap()[0].manifest, one);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn a_published_runtime_is_staged_and_only_once() {
         .device
         .add_from_url(&world.request(), &events)
         .unwrap();
-    assert_eq!((&entry.manifest, entry.active), (&first, false));
+    assert_eq!((&*entry.manifest, entry.active), (&first, false));
     let events = events.take();
     let mut bytes = events
         .iter()
@@ -74,7 +74,7 @@ fn a_published_runtime_is_staged_and_only_once() {
         .into_iter()
         .map(|e| e.manifest)
         .collect();
-    assert_eq!(staged, [second, first]);
+    assert_eq!(staged, [second.into(), first.into()]);
     assert_eq!(world.requests_for(&raw(&shared)), 1);
     assert_eq!(world.requests_for(&raw(b"one")), 1);
     assert_eq!(world.requests_for(&raw(b"two")), 1);
@@ -210,7 +210,7 @@ fn what_the_repository_offers_must_fit_together() {
 
     let good = one(vec![app()]);
     world.publish(&good, &[b"image"]);
-    assert_eq!(world.add().unwrap().manifest, good);
+    assert_eq!(*world.add().unwrap().manifest, good);
     let tree = tree(world.dir.path());
     assert!(!tree.iter().any(|line| line.contains("evil")));
 }
@@ -276,7 +276,7 @@ fn each_repository_has_its_own_history() {
     desk.publish(&manifest, &[]);
     let request = desk.request();
     let entry = world.device.add_from_url(&request, &Silent).unwrap();
-    assert_eq!(entry.manifest, manifest);
+    assert_eq!(*entry.manifest, manifest);
 
     // Going back in one place is noticed: the very first publication is put there again.
     let other = World::new();

@@ -3,12 +3,23 @@
 //! Everything is prepared under one temporary name per directory, so a crash leaves at most that
 //! one file behind and the next write takes it over. Callers hold a lock on what they write.
 
-use std::fs::{self, File, OpenOptions};
+#[cfg(not(unix))]
+mod other;
+#[cfg(unix)]
+mod unix;
+
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+#[cfg(not(unix))]
+use other as system;
+#[cfg(unix)]
+use unix as system;
+
+pub(crate) use system::{
+    create_directory, create_new, lock, open_partial, same_file, sync_directory,
+};
 
 const TEMPORARY: &str = ".new";
 
@@ -46,11 +57,6 @@ pub(crate) fn link_or_copy(source: &Path, directory: &Path, name: &str) -> io::R
     remove_if_there(&temporary)
 }
 
-/// Makes renames in `directory` durable.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 /// The bytes of a regular file; none where there is no file.
 pub(crate) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {
@@ -74,50 +80,6 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
-}
-
-/// Creates a file that must not exist, with exactly this mode whatever the umask.
-pub(crate) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
-    rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(mode))?;
-    Ok(file)
-}
-
-/// Opens a file to read and extend, created where it is missing; a symbolic link is refused.
-pub(crate) fn open_partial(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o644)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-}
-
-/// Creates `directory` and what is missing above it.
-pub(crate) fn create_directory(directory: &Path, mode: u32) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(directory)
-}
-
-/// Whether both paths name the same file.
-pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
-    let id = |path: &Path| fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()));
-    matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Waits for the lock on `directory`, which holds until the returned file is closed.
-pub(crate) fn lock(directory: &Path) -> io::Result<File> {
-    let file = File::open(directory)?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
 }
 
 /// The path in error messages together with what went wrong there.
@@ -177,6 +139,8 @@ pub(crate) mod crash {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]

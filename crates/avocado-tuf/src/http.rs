@@ -2,13 +2,17 @@
 
 mod network;
 mod redirect;
+mod stop;
+mod url;
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use avocado_events::Cancel;
 pub use network::{Network, NetworkError, Proxy};
 use redirect::{RedirectError, follow, same_origin};
+use stop::Stop;
 use ureq::config::ConfigBuilder;
 use ureq::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
@@ -16,6 +20,7 @@ use ureq::http::header::{
 use ureq::http::{self, HeaderMap, HeaderName};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
+pub use url::{BadUrl, check_url};
 
 use crate::transport::{Response, Resume, Transport, TransportError};
 
@@ -26,6 +31,7 @@ pub struct Http {
     agent: Agent,
     /// The bearer token, and the URL prefixes that may see it.
     token: Option<(String, Vec<String>)>,
+    stop: Option<Stop>,
 }
 
 impl fmt::Debug for Http {
@@ -86,7 +92,22 @@ impl Http {
         Http {
             agent,
             token: token.map(|token| (token, bases)),
+            stop: None,
         }
+    }
+
+    /// Gives up, within a second, on what it is doing when `cancel` asks for it: a request that
+    /// waits for an answer, a body that does not come, a pause between two attempts. (Only looking
+    /// up a name and making a connection take up to `connect` each.) Afterwards every request
+    /// fails with [`TransportError::Cancelled`].
+    #[must_use]
+    pub fn stopped_by(self, cancel: &Cancel) -> Self {
+        let stop = Some(Stop::new(cancel, &self.agent));
+        Http { stop, ..self }
+    }
+
+    fn check(&self) -> Result<(), TransportError> {
+        self.stop.as_ref().map_or(Ok(()), Stop::check)
     }
 
     /// The token, if a request for `url` may carry it.
@@ -141,7 +162,12 @@ impl Http {
 
 impl Transport for Http {
     fn get(&self, url: &str, resume: Option<&Resume>) -> Result<Response, TransportError> {
-        let response = self.answer(url, resume)?;
+        self.check()?;
+        let response = match self.answer(url, resume) {
+            Ok(response) => response,
+            // What ended because it was asked to has no other reason.
+            Err(error) => return Err(self.check().err().unwrap_or(error)),
+        };
         let headers = response.headers();
         let offset = match (response.status().as_u16(), resume) {
             (200, _) => 0,
@@ -150,12 +176,25 @@ impl Transport for Http {
             (status @ (403 | 404), _) => return Err(TransportError::Missing(status)),
             (status, _) => return Err(TransportError::Status(status)),
         };
+        let (length, validator) = (text(headers, CONTENT_LENGTH), validator(headers));
+        let length = length.and_then(|n| n.parse().ok());
+        let body = response.into_body().into_reader();
         Ok(Response {
             offset,
-            length: text(headers, CONTENT_LENGTH).and_then(|n| n.parse().ok()),
-            validator: validator(headers),
-            body: Box::new(response.into_body().into_reader()),
+            length,
+            validator,
+            body: match &self.stop {
+                Some(stop) => stop.body(body),
+                None => Box::new(body),
+            },
         })
+    }
+
+    fn wait(&self, time: Duration) {
+        match &self.stop {
+            Some(stop) => stop.wait(time),
+            None => std::thread::sleep(time),
+        }
     }
 }
 

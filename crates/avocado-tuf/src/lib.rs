@@ -21,6 +21,8 @@ pub mod keys;
 mod metadata;
 mod names;
 mod pem;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod transport;
 pub mod writer;
 

@@ -1,6 +1,7 @@
 //! How bytes come from a repository.
 
 use std::io::Read;
+use std::time::Duration;
 
 /// Why a request got no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum TransportError {
     /// The server sent, but less than has to come.
     #[error("the server sends too slowly")]
     Slow(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Somebody asked for the work to stop.
+    #[error("it was cancelled")]
+    Cancelled,
     /// The request itself cannot work: a malformed URL, a certificate that does not
     /// fit, a redirect that is not followed.
     #[error("the request cannot be made")]
@@ -72,4 +76,9 @@ impl std::fmt::Debug for Response {
 pub trait Transport: Send + Sync {
     /// Fetches `url`, from the beginning or, if asked and possible, from further on.
     fn get(&self, url: &str, resume: Option<&Resume>) -> Result<Response, TransportError>;
+
+    /// Lets time go by before another attempt; less of it when nobody wants one any more.
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }

@@ -7,6 +7,8 @@
 //! - [`client`] calls methods.
 //!
 //! Protocol upgrades and the passing of file descriptors are not supported.
+// Devices run Linux.
+#![cfg(target_os = "linux")]
 
 pub mod activation;
 pub mod client;

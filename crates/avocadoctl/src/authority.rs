@@ -5,10 +5,13 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use avocado_device::{Device, Forget};
+use avocado_events::Silent;
 use serde::Deserialize;
 
 use crate::declared::{Declared, ROOT_AUTHORITY};
-use crate::model::{RootAuthority, TrustedKey};
+use crate::failure::chain;
+use crate::model::{RootAuthority, TrustedKey, TrustedRepository};
 
 /// The largest trust anchor that is read, in bytes; the same as when it is used.
 const LIMIT: u64 = 1 << 20;
@@ -16,8 +19,32 @@ const LIMIT: u64 = 1 << 20;
 /// The roles, the most powerful first.
 const ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
 
+/// The trust anchor of a device, and what is trusted of each repository; none when there is none.
+pub(crate) fn show(device: &Device) -> Result<Option<RootAuthority>, Declared> {
+    let Some(anchor) = read(&device.paths().base)? else {
+        return Ok(None);
+    };
+    let all = device.repositories().map_err(|error| {
+        Declared::new(ROOT_AUTHORITY, "ParseFailed").with("reason", chain(&error))
+    })?;
+    let all: Vec<_> = all.into_iter().map(TrustedRepository::from).collect();
+    Ok(Some(RootAuthority {
+        repositories: (!all.is_empty()).then_some(all),
+        ..anchor
+    }))
+}
+
+/// Forgets what is trusted of a repository; whether there was anything.
+pub(crate) fn forget(device: &Device, url: &str, what: Forget) -> Result<bool, Declared> {
+    device
+        .forget_repository(url, what, &Silent)
+        .map_err(|error| {
+            Declared::new(ROOT_AUTHORITY, "ForgetFailed").with("reason", chain(&error))
+        })
+}
+
 /// The trust anchor of the store at `base`; none when there is none.
-pub(crate) fn read(base: &Path) -> Result<Option<RootAuthority>, Declared> {
+fn read(base: &Path) -> Result<Option<RootAuthority>, Declared> {
     let path = base.join("metadata/root.json");
     let failed = |why: &dyn std::fmt::Display| {
         let reason = format!("{}: {why}", path.display());
@@ -90,6 +117,7 @@ impl From<Root> for RootAuthority {
             version: root.version,
             expires: root.expires,
             keys,
+            repositories: None,
         }
     }
 }

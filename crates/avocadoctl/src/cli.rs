@@ -1,8 +1,9 @@
-//! The arguments. Nothing but clap is used here: the man pages and completions are made from this
+//! The arguments. No other module is used here: the man pages and completions are made from this
 //! file alone.
 
 use std::path::PathBuf;
 
+use avocado_device::{BadUrl, check_url};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// What is shown when no command is given.
@@ -140,9 +141,9 @@ pub(crate) enum Command {
     Unmerge(Unmerge),
     /// Bring what is merged in line with the active runtime (alias for `ext refresh`)
     Refresh,
-    /// Enable extensions on a device without runtimes
+    /// Enable extensions for when no runtime is active
     Enable(Enable),
-    /// Disable extensions on a device without runtimes
+    /// Disable extensions for when no runtime is active
     Disable(Disable),
     /// Show whom this device trusts
     #[command(long_about = "\
@@ -151,9 +152,42 @@ what its keys sign for.
 
 authority: says which keys are trusted (root); signing: signs what is offered (targets); \
 metadata: keeps it together (snapshot); freshness: keeps it from being held back (timestamp).")]
-    RootAuthority,
+    RootAuthority {
+        #[command(subcommand)]
+        command: Option<RootAuthority>,
+    },
     /// Run the service
     Serve(Serve),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RootAuthority {
+    /// Forget what was verified of a repository that was set up anew
+    #[command(long_about = "\
+Forget what was verified of a repository, so that one that you have set up anew at the same address \
+is accepted again. The trust anchor, and what has replaced it, is never forgotten.
+
+A repository that goes back looks like an attack, and may be one: forget only when you know why.")]
+    Forget {
+        /// The repository
+        #[arg(long, value_parser = url)]
+        url: String,
+        /// What to forget
+        #[arg(long, value_enum, default_value_t)]
+        what: What,
+    },
+}
+
+/// How much of what was verified of a repository is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum What {
+    /// Which roles there were and their versions, but for the timestamp: always safe
+    #[default]
+    Roles,
+    /// All versions: once, anything that has not expired may be offered
+    Versions,
+    /// The newest known time as well: the clock alone says what has expired
+    Time,
 }
 
 #[derive(Debug, Subcommand)]
@@ -221,7 +255,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     pub(crate) source: Source,
     /// Download images from here instead of from the repository
-    #[arg(long, value_name = "URL", requires = "url")]
+    #[arg(long, value_name = "URL", requires = "url", value_parser = url)]
     pub(crate) artifacts_url: Option<String>,
     #[command(flatten)]
     pub(crate) how: How,
@@ -245,11 +279,16 @@ pub(crate) struct How {
 #[group(required = true, multiple = false)]
 pub(crate) struct Source {
     /// A TUF repository: the address below which metadata/ and targets/ are
-    #[arg(long)]
+    #[arg(long, value_parser = url)]
     pub(crate) url: Option<String>,
     /// A manifest whose images are in the pool already
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
+}
+
+/// What cannot be a URL is wrong usage, whatever the network is like.
+fn url(text: &str) -> Result<String, BadUrl> {
+    check_url(text).map(|()| text.to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -288,7 +327,7 @@ pub(crate) enum Ext {
 
 #[derive(Debug, Args)]
 pub(crate) struct Unmerge {
-    /// Accepted for older scripts: images are unmounted in any case
+    /// Unmount their images as well; otherwise merging them again is quicker
     #[arg(long)]
     pub(crate) unmount: bool,
 }

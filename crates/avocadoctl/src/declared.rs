@@ -5,6 +5,7 @@ use avocado_device::{Error, Reason};
 use serde_json::{Map, Value};
 
 use crate::failure::chain;
+use crate::model::word;
 
 /// The interfaces, with the dot.
 pub(crate) const RUNTIMES: &str = "org.avocado.Runtimes.";
@@ -77,7 +78,12 @@ impl Declared {
         match error {
             Error::Merge { .. } => new("MergeFailed").reason(error),
             Error::Unmerge(_) => new("UnmergeFailed").reason(error),
-            Error::Configuration(_) => new("ConfigurationError").with("message", chain(error)),
+            Error::ExtensionNotFound { name } => {
+                new("ExtensionNotFound").with("name", name.as_str())
+            }
+            Error::Configuration(_) | Error::Release(_) => {
+                new("ConfigurationError").with("message", chain(error))
+            }
             error => new("CommandFailed")
                 .with("command", command)
                 .with("message", chain(error)),
@@ -104,6 +110,13 @@ fn hint(error: &Error) -> Option<String> {
         Error::Staging(Reason::NoSpace { .. }) => {
             "`avocadoctl runtime prune` removes what no runtime needs".to_owned()
         }
-        _ => return None,
+        error => {
+            let (url, what) = error.forgettable()?;
+            let what = word(what);
+            format!(
+                "this may be an attack; if you have set the repository up anew: `avocadoctl \
+                 root-authority forget --what {what} --url {url}`"
+            )
+        }
     })
 }

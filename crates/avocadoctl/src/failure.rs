@@ -101,6 +101,7 @@ impl Failure {
                 format!("the trust anchor cannot be read: {}", text("reason")),
                 None,
             ),
+            "ForgetFailed" => (format!("not forgotten: {}", text("reason")), None),
             _ => {
                 let hint = parameters.get("hint").and_then(Value::as_str);
                 (text("reason").to_owned(), hint.map(str::to_owned))

@@ -1,8 +1,10 @@
 //! The device CLI and varlink service.
+// Devices run Linux; elsewhere there is nothing of this program.
+#![cfg_attr(not(target_os = "linux"), no_main)]
+#![cfg(target_os = "linux")]
 
 mod agent;
 mod authority;
-mod catalogue;
 mod cli;
 mod commands;
 mod declared;

@@ -119,6 +119,7 @@ fn everything_fits_80_columns() {
         &["enable", "--help"],
         &["disable", "--help"],
         &["root-authority", "--help"],
+        &["root-authority", "forget", "--help"],
         &["serve", "--help"],
     ] {
         let output = device.run(args);
@@ -286,9 +287,13 @@ fn wrong_usage() {
     assert_snapshot!("usage", device.show(&["runtime", "add"]));
     assert_snapshot!(
         "usage_both",
-        device.show(&["runtime", "add", "--url", "x", "--manifest", "y"])
+        device.show(&["runtime", "add", "--url", "http://a", "--manifest", "y"])
     );
     assert_snapshot!("usage_typo", device.show(&["runtme"]));
+    assert_snapshot!(
+        "usage_url",
+        device.show(&["runtime", "add", "--url", "ftp://example.com/fleet"])
+    );
     for args in [
         &["-o", "json", "runtime", "add"][..],
         &["--output", "json", "runtme"],

@@ -325,9 +325,10 @@ fn a_client_that_leaves_stops_its_download() {
     let list = "org.avocado.Runtimes.List";
     let _: Value = service.client().call(list, &json!({})).unwrap();
     publisher.server.faults().clear();
-    publisher.server.faults().release();
-    // The next one has its turn when the first one is over, and goes on from where that was.
+    // The next one has its turn when the first one is over, and goes on from where that was. (The
+    // server still keeps the first one waiting.)
     let added: Value = service.client().call(method, &parameters).unwrap();
+    publisher.server.faults().release();
     assert_eq!(added["runtime"]["id"], json!(manifest.id));
     let ranges = publisher.server.requests();
     let mut images = ranges.iter().filter(|r| r.path.ends_with(".raw"));

@@ -7,10 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use avocado_events::Silent;
-use avocado_manifest::{Digest, Extension, ImageId, MANIFEST_VERSION, Manifest, RuntimeInfo};
+use avocado_manifest::{Digest, Manifest};
 use avocado_serve::{Options, Server};
-use avocado_tuf::SigningKey;
-use avocado_tuf::writer::{Publication, Target, publish, root};
+use avocado_tuf::testing::{self, Desk, image_name};
 use jiff::Timestamp;
 
 use super::record::Op;
@@ -25,44 +24,23 @@ const IMAGES: [&[u8]; 4] = [
     b"no one's",
 ];
 
-fn name(bytes: &[u8]) -> String {
-    ImageId::from_digest(Digest::of(bytes)).file_name()
-}
-
 /// A runtime with these images. None is merged: that is no matter of the disk.
 fn runtime(version: &str, images: &[&[u8]]) -> Manifest {
-    let extensions = images.iter().enumerate().map(|(n, bytes)| Extension {
-        name: format!("e{n}").parse().unwrap(),
-        version: "1".parse().unwrap(),
-        image_id: Some(ImageId::from_digest(Digest::of(bytes))),
-        sha256: Some(Digest::of(bytes)),
-        image_type: None,
-        enabled: false,
+    let extensions = images.iter().enumerate().map(|(n, bytes)| {
+        let mut extension = testing::extension(&format!("e{n}"), "1", bytes);
+        extension.enabled = false;
+        extension
     });
-    let mut manifest = Manifest {
-        manifest_version: MANIFEST_VERSION,
-        id: "none".parse().unwrap(),
-        built_at: format!("2026-01-0{version}T00:00:00Z"),
-        runtime: RuntimeInfo {
-            name: "dev".to_owned(),
-            version: version.to_owned(),
-        },
-        rootfs: None,
-        initramfs: None,
-        kernel: None,
-        extensions: extensions.collect(),
-        os_bundle: None,
-    };
-    manifest.id = manifest.content_id();
-    manifest
+    let built_at = format!("2026-01-0{version}T00:00:00Z");
+    testing::runtime("dev", version, &built_at, extensions.collect())
 }
 
 struct World {
     dir: tempfile::TempDir,
     runtimes: [Manifest; 3],
     images: BTreeMap<String, Vec<u8>>,
-    /// The trust anchor.
-    root: Vec<u8>,
+    /// Whom devices trust.
+    desk: Desk,
     /// The repositories of the runtimes.
     servers: [Server; 3],
     now: Timestamp,
@@ -77,13 +55,10 @@ impl World {
             runtime("2", &[two, shared]),
             runtime("3", &[]),
         ];
-        let key = SigningKey::from_seed(&[7; 32]).unwrap();
         let now = Timestamp::now();
         let servers = runtimes.each_ref().map(|manifest| {
-            let directory = dir
-                .path()
-                .join(format!("repository-{}", manifest.runtime.version));
-            serve(&directory, manifest, &key, now)
+            let directory = format!("desk-{}", manifest.runtime.version);
+            serve(&Desk::new(dir.path().join(directory), 7), manifest, now)
         });
         for manifest in &runtimes {
             let file = manifest_file(dir.path(), manifest);
@@ -92,9 +67,9 @@ impl World {
         World {
             runtimes,
             images: [one, shared, two, none]
-                .map(|b| (name(b), b.to_vec()))
+                .map(|b| (image_name(b), b.to_vec()))
                 .into(),
-            root: root(&key, now).unwrap(),
+            desk: Desk::new(dir.path().join("desk"), 7),
             servers,
             now,
             dir,
@@ -104,13 +79,12 @@ impl World {
     /// A store with these images, these runtimes added, and the last of `active` active.
     fn store(&self, what: &str, images: &[&[u8]], runtimes: &[&str], active: &[&str]) -> PathBuf {
         let base = self.dir.path().join(what.replace(' ', "-"));
-        fs::create_dir_all(base.join("metadata")).unwrap();
-        fs::write(base.join("metadata/root.json"), &self.root).unwrap();
+        self.desk.trust(&base, self.now);
         if !images.is_empty() {
             fs::create_dir(base.join("images")).unwrap();
         }
         for bytes in images {
-            fs::write(base.join("images").join(name(bytes)), bytes).unwrap();
+            fs::write(base.join("images").join(image_name(bytes)), bytes).unwrap();
         }
         let device = device(&base);
         for version in runtimes {
@@ -160,45 +134,15 @@ fn manifest_file(dir: &Path, manifest: &Manifest) -> PathBuf {
     dir.join(format!("{}.json", manifest.id))
 }
 
-/// Publishes a runtime.
-fn serve(directory: &Path, manifest: &Manifest, key: &SigningKey, now: Timestamp) -> Server {
-    let sources = directory.with_extension("sources");
-    fs::create_dir_all(&sources).unwrap();
-    fs::create_dir_all(directory).unwrap();
-    let put = |name: String, bytes: &[u8]| {
-        let path = sources.join(&name);
-        fs::write(&path, bytes).unwrap();
-        (name, path, Digest::of(bytes), bytes.len() as u64)
-    };
+/// Publishes a runtime, and serves it.
+fn serve(desk: &Desk, manifest: &Manifest, now: Timestamp) -> Server {
     let wanted = |bytes: &&[u8]| {
         let digest = Digest::of(bytes);
         manifest.extensions.iter().any(|e| e.sha256 == Some(digest))
     };
-    let mut files = vec![put("manifest.json".to_owned(), &manifest.to_json())];
-    files.extend(IMAGES.into_iter().filter(wanted).map(|b| put(name(b), b)));
-    let target = |(name, source, digest, length): &(String, PathBuf, Digest, u64)| {
-        // The files outlive the publication, not the closure.
-        (name.clone(), source.clone(), *digest, *length)
-    };
-    let files: Vec<_> = files.iter().map(target).collect();
-    let targets: Vec<_> = files
-        .iter()
-        .map(|(name, source, digest, length)| Target {
-            name: name.clone(),
-            source,
-            digest: *digest,
-            length: *length,
-        })
-        .collect();
-    publish(&Publication {
-        directory,
-        key,
-        role: "runtime-dev",
-        targets: &targets,
-        now,
-    })
-    .unwrap();
-    Server::start(Options::new(directory)).unwrap()
+    let images: Vec<_> = IMAGES.into_iter().filter(wanted).collect();
+    desk.publish_runtime(manifest, &images, now);
+    Server::start(Options::new(desk.repository())).unwrap()
 }
 
 /// Whether it is done already.
@@ -274,7 +218,7 @@ fn the_store_survives_every_crash() {
         (
             {
                 let base = world.store("fetch second", &[one, shared], &["1"], &["1"]);
-                fs::write(base.join("images").join(name(two)), "rotten").unwrap();
+                fs::write(base.join("images").join(image_name(two)), "rotten").unwrap();
                 fs::create_dir(base.join(".update-staging")).unwrap();
                 fs::write(base.join(".update-staging/old.raw"), "left over").unwrap();
                 base

@@ -230,10 +230,10 @@ mod tests {
         Merged {
             image: Image {
                 name: name.parse().unwrap(),
-                version: "1".parse().unwrap(),
+                version: Some("1".parse().unwrap()),
                 image_id: None,
                 file: name.into(),
-                sha256: Digest::of(bytes.as_bytes()),
+                sha256: Some(Digest::of(bytes.as_bytes())),
             },
             link: String::new(),
             sysext: true,

@@ -88,14 +88,15 @@ impl<'a> Merge<'a> {
         result
     }
 
-    /// Unmerges everything.
-    pub(crate) fn unmerge(&self) -> Result<(), Error> {
+    /// Unmerges everything, and unmounts it if asked to.
+    pub(crate) fn unmerge(&self, unmount: bool) -> Result<(), Error> {
         let before = State::load(&self.paths.merged());
         let nothing = State::default();
         self.hooks().before_unmerge(&before, &nothing);
-        self.commit(&nothing, &before)
-            .and_then(|()| self.tidy(&nothing))
-            .map_err(Error::Unmerge)?;
+        self.commit(&nothing, &before).map_err(Error::Unmerge)?;
+        if unmount {
+            self.tidy(&nothing).map_err(Error::Unmerge)?;
+        }
         self.hooks().after_unmerge(&before);
         Ok(())
     }
@@ -172,7 +173,8 @@ impl<'a> Merge<'a> {
         self.tidy(before)
     }
 
-    /// Mounts the images and reads what they say about themselves.
+    /// Mounts the images and reads what they say about themselves. Those of a runtime get numbers;
+    /// without one their names alone say which is on top, as systemd has it.
     fn prepare(&self, set: &Set) -> Result<State, Reason> {
         let count = set.images.len();
         let width = count.saturating_sub(1).to_string().len().max(2);
@@ -186,7 +188,11 @@ impl<'a> Merge<'a> {
                 Some(count as u64),
             ));
             let number = count - 1 - position;
-            extensions.push(self.prepare_one(image, format!("{number:0width$}-{name}"))?);
+            let link = match set.runtime {
+                Some(_) => format!("{number:0width$}-{name}"),
+                None => name,
+            };
+            extensions.push(self.prepare_one(image, link)?);
         }
         Ok(State {
             runtime: set.runtime.clone(),
@@ -210,7 +216,8 @@ impl<'a> Merge<'a> {
         let mut described = false;
         let mut merged = [false; 2];
         for (class, merged) in Class::BOTH.into_iter().zip(&mut merged) {
-            let Some(bytes) = release::find(&root, class, &image.name, &image.version)? else {
+            let Some(bytes) = release::find(&root, class, &image.name, image.version.as_ref())?
+            else {
                 continue;
             };
             described = true;

@@ -8,7 +8,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use rustix::mount::UnmountFlags;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::release::{Class, open_in};
 use crate::{Reason, tool};
@@ -31,8 +32,13 @@ fn filesystem(image: &Path) -> Result<&'static str, Reason> {
     }
 }
 
-/// Mounts an image at `at`. The loop device goes away with the mount.
+/// Mounts an image, or a directory in the place of one, at `at`. The loop device of an image goes
+/// away with the mount.
 pub(crate) fn mount(program: &Path, image: &Path, at: &Path) -> Result<(), Reason> {
+    if image.is_dir() {
+        fs::create_dir_all(at).map_err(Reason::file("create", at))?;
+        return bind(image, at).map_err(|e| Reason::file("mount", image)(e.into()));
+    }
     let kind = filesystem(image)?;
     fs::create_dir_all(at).map_err(Reason::file("create", at))?;
     let options = ["-t", kind, "-o", "loop,ro,nodev", "--"].map(AsRef::as_ref);
@@ -41,11 +47,24 @@ pub(crate) fn mount(program: &Path, image: &Path, at: &Path) -> Result<(), Reaso
     Ok(())
 }
 
-/// Whether `at` is a mount of the very file that is now at `image`.
+/// Mounts a directory at `at`, read-only.
+fn bind(directory: &Path, at: &Path) -> Result<(), Errno> {
+    rustix::mount::mount_bind(directory, at)?;
+    // What will cover a part of it must not appear in the directory itself.
+    rustix::mount::mount_change(at, MountPropagationFlags::PRIVATE)?;
+    let how = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV;
+    rustix::mount::mount_remount(at, how, "")
+}
+
+/// Whether `at` is a mount of the very file or directory that is now at `image`.
 pub(crate) fn is_mounted(image: &Path, at: &Path) -> bool {
     let Ok(meta) = fs::metadata(at) else {
         return false;
     };
+    if image.is_dir() {
+        let same = |other: fs::Metadata| (other.dev(), other.ino()) == (meta.dev(), meta.ino());
+        return fs::metadata(image).is_ok_and(same);
+    }
     let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
     let backing = format!("/sys/dev/block/{major}:{minor}/loop/backing_file");
     let Ok(backing) = fs::read_to_string(backing) else {

@@ -130,17 +130,21 @@ fn commands(value: &str) -> impl Iterator<Item = Command> {
 const LIMIT: u64 = 1 << 20;
 
 /// The bytes of the file by which the image mounted at `root` says that it is this extension and
-/// of this class; none if it does not. The versioned name counts first.
+/// of this class; none if it does not. The versioned name counts first. Without a version, the end
+/// of the name may be one.
 pub(crate) fn find(
     root: &Path,
     class: Class,
     name: &Name,
-    version: &Name,
+    version: Option<&Name>,
 ) -> Result<Option<Vec<u8>>, Reason> {
-    for file in [
-        format!("extension-release.{name}-{version}"),
-        format!("extension-release.{name}"),
-    ] {
+    let name = name.as_str();
+    let names = match version {
+        Some(version) => [Some(format!("{name}-{version}")), Some(name.to_owned())],
+        None => [Some(name.to_owned()), unversioned(name).map(str::to_owned)],
+    };
+    for name in names.into_iter().flatten() {
+        let file = format!("extension-release.{name}");
         let path = Path::new(class.release_dir()).join(file);
         let failed = |e: io::Error| Reason::file("read", &root.join(&path))(e);
         let Some(file) = open_in(root, &path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(failed)?
@@ -156,6 +160,14 @@ pub(crate) fn find(
         return Ok(Some(bytes));
     }
     Ok(None)
+}
+
+/// `app` for `app-1.0`. What follows the last dash is a version if it begins with a digit.
+fn unversioned(name: &str) -> Option<&str> {
+    let (name, version) = name.rsplit_once('-')?;
+    version
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then_some(name)
 }
 
 /// Opens a path inside an image: its symlinks do not lead out of it.
@@ -217,16 +229,23 @@ mod tests {
         let root = dir.path().join("image");
         let releases = root.join("usr/lib/extension-release.d");
         fs::create_dir_all(&releases).unwrap();
-        let find = |name: &str| {
-            let version = "1".parse().unwrap();
-            find(&root, Class::Sysext, &name.parse().unwrap(), &version).unwrap()
+        let of = |name: &str, version: Option<&Name>| {
+            find(&root, Class::Sysext, &name.parse().unwrap(), version).unwrap()
         };
+        let find = |name: &str| of(name, Some(&"1".parse().unwrap()));
         fs::write(releases.join("extension-release.app-extra"), "extra").unwrap();
         assert_eq!(find("app"), None);
         fs::write(releases.join("extension-release.app"), "plain").unwrap();
         assert_eq!(find("app").unwrap(), b"plain");
         fs::write(releases.join("extension-release.app-1"), "versioned").unwrap();
         assert_eq!(find("app").unwrap(), b"versioned");
+        assert_eq!(of("app", None).unwrap(), b"plain");
+        assert_eq!(of("app-1", None).unwrap(), b"versioned");
+        assert_eq!(of("app-2.0", None).unwrap(), b"plain");
+        for other in ["app-v4l2", "app-", "app-extra-x", "ap"] {
+            assert_eq!(of(&other.replace("app-", "xapp-"), None), None, "{other}");
+        }
+        assert_eq!(of("app-v4l2", None), None);
 
         fs::write(dir.path().join("secret"), "secret").unwrap();
         for (name, target) in [("up", "../../../../secret"), ("abs", "/secret")] {

@@ -6,23 +6,50 @@ use serde::{Deserialize, Serialize};
 use super::release::Command;
 use crate::Reason;
 use crate::store::files;
+use crate::store::named::Named;
 
-/// An image that is to be merged. Its bytes have been checked.
+/// An image or directory that is to be merged. The bytes of an image that a runtime names have been
+/// checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Image {
     pub(crate) name: Name,
-    pub(crate) version: Name,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<Name>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) image_id: Option<ImageId>,
     /// The file in the pool.
     pub(crate) file: PathBuf,
-    pub(crate) sha256: Digest,
+    /// None of one that no runtime names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<Digest>,
 }
 
 impl Image {
-    /// What the mount point and, with a number before it, systemd call it.
+    /// One that belongs to no runtime.
+    pub(crate) fn named(named: Named) -> Self {
+        Image {
+            name: named.name,
+            version: None,
+            image_id: None,
+            file: named.path,
+            sha256: None,
+        }
+    }
+
+    /// What the mount point and, in a runtime with a number before it, systemd call it.
     pub(crate) fn full_name(&self) -> String {
-        format!("{}-{}", self.name, self.version)
+        match &self.version {
+            Some(version) => format!("{}-{version}", self.name),
+            None => self.name.to_string(),
+        }
+    }
+
+    /// What it is merged from, for people.
+    pub(crate) fn origin(&self) -> String {
+        match self.file.is_dir() {
+            true => "Dir".to_owned(),
+            false => format!("Loop:{}", self.full_name()),
+        }
     }
 }
 

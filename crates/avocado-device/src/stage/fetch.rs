@@ -2,16 +2,15 @@ use std::path::{Path, PathBuf};
 
 use avocado_events::{Event, Sink, Status};
 use avocado_manifest::{Digest, Manifest};
-use avocado_tuf::http::{Http, Network, Proxy};
+use avocado_tuf::http::{Http, Network, Proxy, check_url};
 use avocado_tuf::{Client, Options, Remote, TargetInfo, Trusted};
 
 use super::plan::{Plan, PlannedImage, distinct};
-use super::transport::Stoppable;
 use super::{AddRequest, STAGE, parse};
 use crate::store::lock::Lock;
 use crate::store::pool::{Found, Pool, Wanted};
 use crate::store::{MANIFEST_LIMIT, disk, files};
-use crate::{Cancel, Config, Device, Error, Reason};
+use crate::{Cancel, Config, Device, Error, Reason, trust};
 
 /// The largest trust anchor, and the largest file of CA certificates, that is read, in bytes.
 const ANCHOR_LIMIT: u64 = 1 << 20;
@@ -54,6 +53,10 @@ impl<'a> Fetch<'a> {
         cancel: &'a Cancel,
         sink: &'a dyn Sink,
     ) -> Result<Self, Error> {
+        for url in [Some(&request.url), request.artifacts_url.as_ref()] {
+            url.map_or(Ok(()), |url| usable(url))
+                .map_err(Error::Staging)?;
+        }
         let path = device.paths().base.join("metadata/root.json");
         let anchor = match files::read(&path, ANCHOR_LIMIT) {
             Ok(bytes) => bytes,
@@ -78,7 +81,7 @@ impl<'a> Fetch<'a> {
         let base = &device.paths().base;
         let downloads = device.downloads(cancel, sink)?;
         let url = request.url.trim_end_matches('/');
-        let directory = metadata(base, url);
+        let directory = trust::directory(base, url);
         let network = network(device.config())?;
         let open = |targets_url: String| {
             let trusted = Trusted {
@@ -100,9 +103,8 @@ impl<'a> Fetch<'a> {
             let token = remote.auth_token.clone();
             Http::over(&network, &bases, token, connect, read)
                 .map_err(avocado_tuf::Error::from)
-                .and_then(|inner| {
-                    let cancel = cancel.clone();
-                    let transport = Box::new(Stoppable { inner, cancel });
+                .and_then(|http| {
+                    let transport = Box::new(http.stopped_by(cancel));
                     Client::with_transport(trusted, &remote, options, transport)
                 })
                 .map_err(repository(url))
@@ -113,6 +115,7 @@ impl<'a> Fetch<'a> {
         let refreshed = client.refresh();
         disk::foreign(&base.join("metadata"));
         refreshed.map_err(or_cancelled(cancel, repository(url)))?;
+        trust::name(&directory, url)?;
         step(Status::Success);
         if client.judged_by() > request.now {
             sink.emit(Event::warning(format!(
@@ -347,14 +350,6 @@ impl<'a> Fetch<'a> {
     }
 }
 
-/// Where the trusted metadata of a repository is. Versions of two repositories under one root are
-/// not comparable: each has its own.
-pub(super) fn metadata(base: &Path, url: &str) -> PathBuf {
-    let url = url.trim_end_matches('/');
-    base.join("metadata")
-        .join(Digest::of(url.as_bytes()).to_string())
-}
-
 /// The way to servers.
 fn network(config: &Config) -> Result<Network, Reason> {
     let ca = config.ca_file.as_ref();
@@ -365,6 +360,13 @@ fn network(config: &Config) -> Result<Network, Reason> {
     Ok(Network {
         ca: ca.map(|path| files::read(path, ANCHOR_LIMIT)).transpose()?,
         proxy,
+    })
+}
+
+fn usable(url: &str) -> Result<(), Reason> {
+    check_url(url).map_err(|source| Reason::Url {
+        url: url.to_owned(),
+        source,
     })
 }
 

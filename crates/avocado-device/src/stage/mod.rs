@@ -6,14 +6,12 @@
 
 mod fetch;
 mod plan;
-mod transport;
 
 use std::fmt;
 use std::path::Path;
 
 use avocado_events::{Event, Sink, Status};
 use avocado_manifest::Manifest;
-use avocado_tuf::Forget;
 use jiff::Timestamp;
 
 pub use plan::{Plan, PlannedImage};
@@ -78,10 +76,11 @@ impl Device {
             }
             Source::Manifest(path) => report(self.stage_manifest(path, cancel, sink), sink),
         }?;
+        let manifest = manifest.into();
         if self.config().activate_on_add {
-            return self.activate_locked(&manifest, &lock, sink);
+            return self.activate_locked(manifest, &lock, sink);
         }
-        Ok(self.entry(&manifest))
+        Ok(self.entry(manifest))
     }
 
     /// Downloads a runtime from a TUF repository, and stages it: [`Device::add`].
@@ -140,29 +139,7 @@ impl Device {
         fetch.download_only().map_err(Error::Staging)
     }
 
-    /// Forgets what is trusted of a repository, so that one that was set up anew at the same URL is
-    /// accepted again: see [`avocado_tuf::client`] for what is given up with it. The trust anchor
-    /// and the roots that followed it stay.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub fn forget_repository(
-        &self,
-        url: &str,
-        forget: Forget,
-        sink: &dyn Sink,
-    ) -> Result<(), Error> {
-        let base = &self.paths().base;
-        let _downloads = self.downloads(&Cancel::new(), sink).map_err(Error::Store)?;
-        avocado_tuf::client::reset(&fetch::metadata(base, url), forget).map_err(|source| {
-            Error::Store(Reason::Repository {
-                url: url.to_owned(),
-                source: Box::new(source),
-            })
-        })
-    }
-
-    fn downloads(&self, cancel: &Cancel, sink: &dyn Sink) -> Result<Lock, Reason> {
+    pub(crate) fn downloads(&self, cancel: &Cancel, sink: &dyn Sink) -> Result<Lock, Reason> {
         lock::downloads(&self.paths().base, cancel, || {
             sink.emit(Event::info("waiting for another download on this device"));
         })

@@ -5,6 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod lock;
+pub(crate) mod named;
 pub(crate) mod pins;
 pub(crate) mod pool;
 mod runtimes;

@@ -143,7 +143,7 @@ impl Runtimes {
     }
 
     /// The active runtime; none when `active` does not exist, an error when it leads nowhere.
-    pub(crate) fn active(&self) -> Result<Option<Manifest>, Reason> {
+    pub(crate) fn active(&self) -> Result<Option<Arc<Manifest>>, Reason> {
         let Some(id) = self.active_id()? else {
             return Ok(None);
         };
@@ -154,7 +154,7 @@ impl Runtimes {
                     why: format!("there is no runtime {id}"),
                 })
             }
-            other => other.map(Some),
+            other => other.map(|manifest| Some(manifest.into())),
         }
     }
 

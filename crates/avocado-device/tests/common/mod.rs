@@ -7,7 +7,9 @@ use std::sync::Mutex;
 
 use avocado_device::{Config, Device, Paths};
 use avocado_events::{Event, Kind, Sink};
-use avocado_manifest::{Digest, Extension, ImageId, MANIFEST_VERSION, Manifest, RuntimeInfo};
+use avocado_manifest::{Digest, Extension, Manifest};
+use avocado_tuf::testing;
+pub use avocado_tuf::testing::extension;
 
 /// Keeps every event.
 #[derive(Default)]
@@ -50,42 +52,16 @@ pub fn private_device(dir: &Path) -> Device {
     Device::with_paths(Config::default(), private_paths(dir))
 }
 
-pub fn extension(name: &str, version: &str, bytes: &[u8]) -> Extension {
-    let digest = Digest::of(bytes);
-    Extension {
-        name: name.parse().unwrap(),
-        version: version.parse().unwrap(),
-        image_id: Some(ImageId::from_digest(digest)),
-        sha256: Some(digest),
-        image_type: None,
-        enabled: true,
-    }
-}
-
+/// A runtime called `dev`.
 pub fn runtime(version: &str, built_at: &str, extensions: Vec<Extension>) -> Manifest {
-    let mut manifest = Manifest {
-        manifest_version: MANIFEST_VERSION,
-        id: "none".parse().unwrap(),
-        built_at: built_at.to_owned(),
-        runtime: RuntimeInfo {
-            name: "dev".to_owned(),
-            version: version.to_owned(),
-        },
-        rootfs: None,
-        initramfs: None,
-        kernel: None,
-        extensions,
-        os_bundle: None,
-    };
-    manifest.id = manifest.content_id();
-    manifest
+    testing::runtime("dev", version, built_at, extensions)
 }
 
 /// Puts an image where a provisioned device has it.
 pub fn put_image(base: &Path, bytes: &[u8]) -> PathBuf {
     let images = base.join("images");
     fs::create_dir_all(&images).unwrap();
-    let path = images.join(ImageId::from_digest(Digest::of(bytes)).file_name());
+    let path = images.join(testing::image_name(bytes));
     fs::write(&path, bytes).unwrap();
     path
 }

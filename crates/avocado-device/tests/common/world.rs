@@ -2,14 +2,14 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use avocado_device::{AddRequest, Device, Error, Reason, RuntimeEntry};
 use avocado_events::Silent;
-use avocado_manifest::{Digest, ImageId, Manifest};
+use avocado_manifest::Manifest;
 use avocado_serve::{Options, Server};
-use avocado_tuf::SigningKey;
-use avocado_tuf::writer::{Publication, Target, publish, root};
+use avocado_tuf::testing::Desk;
+pub use avocado_tuf::testing::image_name as raw;
 use jiff::Timestamp;
 
 use crate::common::*;
@@ -17,7 +17,7 @@ use crate::common::*;
 /// A publisher with its server, and a device that trusts it.
 pub struct World {
     pub dir: tempfile::TempDir,
-    pub key: SigningKey,
+    pub desk: Desk,
     pub server: Server,
     pub device: Device,
     pub now: Timestamp,
@@ -32,20 +32,18 @@ impl World {
 
     pub fn start(change: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("repository")).unwrap();
-        let mut options = Options::new(dir.path().join("repository"));
+        let desk = Desk::new(dir.path(), 7);
+        fs::create_dir(desk.repository()).unwrap();
+        let mut options = Options::new(desk.repository());
         options.token = Some(TOKEN.to_owned());
         change(&mut options);
         let server = Server::start(options);
-        let key = SigningKey::from_seed(&[7; 32]).unwrap();
         let now = Timestamp::now();
         let device = private_device(dir.path());
-        let metadata = device.paths().base.join("metadata");
-        fs::create_dir_all(&metadata).unwrap();
-        fs::write(metadata.join("root.json"), root(&key, now).unwrap()).unwrap();
+        desk.trust(&device.paths().base, now);
         World {
             server: server.unwrap(),
-            key,
+            desk,
             device,
             now,
             dir,
@@ -54,47 +52,11 @@ impl World {
 
     /// Publishes files under names that may lie about them.
     pub fn publish_as(&self, files: &[(String, &[u8])]) {
-        let sources = self.dir.path().join("sources");
-        fs::create_dir_all(&sources).unwrap();
-        let paths: Vec<PathBuf> = files
-            .iter()
-            .map(|(_, bytes)| {
-                let path = sources.join(Digest::of(bytes).to_string());
-                let _ = fs::remove_file(&path);
-                fs::write(&path, bytes).unwrap();
-                path
-            })
-            .collect();
-        let targets: Vec<_> = files
-            .iter()
-            .zip(&paths)
-            .map(|((name, bytes), source)| Target {
-                name: name.clone(),
-                source,
-                digest: Digest::of(bytes),
-                length: bytes.len() as u64,
-            })
-            .collect();
-        publish(&Publication {
-            directory: &self.dir.path().join("repository"),
-            key: &self.key,
-            role: "runtime-dev",
-            targets: &targets,
-            now: self.now,
-        })
-        .unwrap();
+        self.desk.publish(files, self.now);
     }
 
     pub fn publish(&self, manifest: &Manifest, images: &[&[u8]]) {
-        let mut files = vec![("manifest.json".to_owned(), manifest.to_json())];
-        for image in images {
-            files.push((raw(image), image.to_vec()));
-        }
-        let files: Vec<_> = files
-            .iter()
-            .map(|(n, b)| (n.clone(), b.as_slice()))
-            .collect();
-        self.publish_as(&files);
+        self.desk.publish_runtime(manifest, images, self.now);
     }
 
     pub fn request(&self) -> AddRequest {
@@ -140,8 +102,4 @@ impl World {
         let all = self.server.requests();
         all.iter().filter(|r| r.path.ends_with(file)).count()
     }
-}
-
-pub fn raw(bytes: &[u8]) -> String {
-    ImageId::from_digest(Digest::of(bytes)).file_name()
 }

@@ -96,7 +96,7 @@ impl Work {
             assert_eq!((read("app").as_str(), self.loops()), ("six", 1));
         }
         // Where nothing was merged before, the extensions are better than none.
-        self.device.unmerge(&Silent).unwrap();
+        self.device.unmerge(true, &Silent).unwrap();
         let picky = self.image(&Source {
             name: "picky",
             release: "ID=_any\nAVOCADO_ON_MERGE=\"false\"",
@@ -177,7 +177,7 @@ impl Work {
         assert!(attached.status.success(), "{attached:?}");
         let device = String::from_utf8(attached.stdout).unwrap();
         self.device.refresh(&Silent).unwrap();
-        self.device.unmerge(&Silent).unwrap();
+        self.device.unmerge(true, &Silent).unwrap();
         let listed = Command::new("losetup").arg(device.trim()).output().unwrap();
         assert!(listed.status.success(), "{listed:?}");
         let detach = Command::new("losetup").args(["-d", device.trim()]).status();

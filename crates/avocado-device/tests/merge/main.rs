@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod enabled;
 mod hooks;
 
 use std::fs;
@@ -78,6 +79,7 @@ fn inside() {
     work.extends_etc();
     work.writes_are_lost_or_refused();
     work.unmerges();
+    work.merges_what_is_enabled();
 }
 
 struct Work {
@@ -477,17 +479,27 @@ impl Work {
     }
 
     fn unmerges(&self) {
-        self.device.unmerge(&Silent).unwrap();
+        let mounted = self.loops();
+        assert!(mounted > 0);
+        self.device.unmerge(false, &Silent).unwrap();
+        assert!(!path("app").exists());
+        assert_eq!(self.merged_names(), [""; 0]);
+        assert_eq!(fs::read_dir("/run/extensions").unwrap().count(), 0);
+        assert_eq!(self.loops(), mounted, "ready to be merged again");
+        self.device.merge(&Silent).unwrap();
+        assert_eq!((read("app").as_str(), self.loops()), ("six", mounted));
+
+        self.device.unmerge(true, &Silent).unwrap();
         assert!(!path("app").exists());
         assert_eq!(self.merged_names(), [""; 0]);
         assert_eq!(self.loops(), 0);
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!table.contains("/run/avocado"), "{table}");
         assert_eq!(fs::read_dir("/run/extensions").unwrap().count(), 0);
-        self.device.unmerge(&Silent).unwrap();
+        self.device.unmerge(true, &Silent).unwrap();
         self.device.merge(&Silent).unwrap();
         assert_eq!(read("app"), "six");
-        self.device.unmerge(&Silent).unwrap();
+        self.device.unmerge(true, &Silent).unwrap();
         assert_eq!(self.loops(), 0);
     }
 

@@ -9,6 +9,15 @@ use crate::metadata;
 /// not wear the disk.
 const GRAIN: SignedDuration = SignedDuration::from_hours(1);
 
+/// The time that was written down, and what names the keys that it was learnt from.
+pub(super) fn parse(bytes: &[u8]) -> Option<(Timestamp, &str)> {
+    let (time, witness) = std::str::from_utf8(bytes)
+        .ok()?
+        .trim_end()
+        .split_once(' ')?;
+    Some((time.parse().ok()?, witness))
+}
+
 impl Client {
     /// The later of the time that the caller gave and the newest trusted time.
     pub(super) fn judging_time(&self) -> Result<Timestamp, Error> {
@@ -32,12 +41,7 @@ impl Client {
     /// The newest trusted time, if there is one that was learnt under the present keys.
     fn recorded(&self) -> Result<Option<Timestamp>, Error> {
         let bytes = self.store.clock()?.unwrap_or_default();
-        let text = String::from_utf8(bytes).unwrap_or_default();
-        let parts = text.trim_end().split_once(' ');
-        Ok(parts.and_then(|(time, witness)| {
-            let time = time.parse().ok()?;
-            (witness == self.witness()).then_some(time)
-        }))
+        Ok(parse(&bytes).and_then(|(time, witness)| (witness == self.witness()).then_some(time)))
     }
 
     /// Names the keys that a time was learnt from. As with versions, keys that are replaced take

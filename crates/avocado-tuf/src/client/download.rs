@@ -66,7 +66,7 @@ impl Client {
     /// Fetches until everything is there, and says whether it began with bytes of an earlier call.
     fn transfer(&self, url: &str, download: &mut Download<'_>) -> Result<bool, Error> {
         let mut resumed = download.done > 0;
-        let mut retry = Retry::new(&self.options.limits);
+        let mut retry = Retry::new(&*self.transport, &self.options.limits);
         download.tell(true);
         while download.missing() > 0 {
             let resume = download.resume();

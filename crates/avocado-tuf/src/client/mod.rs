@@ -22,8 +22,11 @@
 //!   gives no times: the clock is all there is then;
 //! - from metadata that expires later than the newest trusted time: time that went by while the
 //!   device was off, or in this refresh, is not known;
-//! - the certificates of an https server, which TLS judges by the system clock alone; a device
-//!   without a clock needs plain http, or a clock that is roughly right, before it connects.
+//! - the certificates of an https server: rustls would take another clock, but `ureq` makes its
+//!   settings and offers no way to hand it one, so they are judged by the system clock alone. A
+//!   device without a clock needs plain http, or a clock that is roughly right, before it connects.
+//!   (The newest trusted time would not help it much either: a server's certificate is often
+//!   younger than the last refresh, and then not valid yet.)
 //!
 //! A clock that is ahead makes good metadata look expired and the refresh fail; of such a time
 //! nothing is remembered. Since only times before every expiry are, a device cannot be put further
@@ -63,6 +66,7 @@
 mod clock;
 mod download;
 mod error;
+mod known;
 mod limits;
 mod rate;
 mod reset;
@@ -75,6 +79,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use error::Error;
+pub use known::{Known, known};
 pub use limits::Limits;
 pub use reset::{Forget, reset};
 pub use search::TargetInfo;

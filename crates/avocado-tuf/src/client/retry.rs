@@ -10,13 +10,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Counts failures in a row and waits longer after each.
 pub(crate) struct Retry<'a> {
+    transport: &'a dyn Transport,
     limits: &'a Limits,
     failures: u32,
 }
 
 impl<'a> Retry<'a> {
-    pub(crate) fn new(limits: &'a Limits) -> Self {
+    pub(crate) fn new(transport: &'a dyn Transport, limits: &'a Limits) -> Self {
         Retry {
+            transport,
             limits,
             failures: 0,
         }
@@ -30,7 +32,8 @@ impl<'a> Retry<'a> {
             return Err(Error::Fetch { url, source });
         }
         let factor = 1 << (self.failures - 1).min(16);
-        std::thread::sleep(self.limits.pause.saturating_mul(factor).min(LONGEST_PAUSE));
+        let pause = self.limits.pause.saturating_mul(factor);
+        self.transport.wait(pause.min(LONGEST_PAUSE));
         Ok(())
     }
 
@@ -47,7 +50,7 @@ pub(crate) fn fetch(
     url: &str,
     limit: u64,
 ) -> Result<Vec<u8>, Error> {
-    let mut retry = Retry::new(limits);
+    let mut retry = Retry::new(transport, limits);
     loop {
         let error = match transport.get(url, None) {
             Ok(response) => {

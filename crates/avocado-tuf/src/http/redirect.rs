@@ -55,7 +55,7 @@ pub(super) fn same_origin(a: &str, b: &str) -> bool {
 }
 
 /// Scheme, host and port of an http or https URL.
-fn origin(uri: &Uri) -> Option<(&'static str, String, u16)> {
+pub(super) fn origin(uri: &Uri) -> Option<(&'static str, String, u16)> {
     let (scheme, port) = match uri.scheme_str()? {
         "http" => ("http", 80),
         "https" => ("https", 443),

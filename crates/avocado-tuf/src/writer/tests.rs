@@ -1,10 +1,10 @@
 use super::*;
 use crate::files::crash;
-use crate::keys::tests::key;
+use crate::testing;
 
 struct Desk {
     dir: tempfile::TempDir,
-    key: SigningKey,
+    desk: testing::Desk,
 }
 
 impl Desk {
@@ -12,10 +12,8 @@ impl Desk {
         // In memory where that is possible: hundreds of publications, each with many an fsync.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.unwrap();
-        for text in ["m1", "m2", "m3", "w", "x", "y", "z"] {
-            fs::write(dir.path().join(text), text).unwrap();
-        }
-        Desk { dir, key: key(1) }
+        let desk = testing::Desk::new(dir.path(), 1);
+        Desk { dir, desk }
     }
 
     fn copy(&self) -> Self {
@@ -35,29 +33,10 @@ impl Desk {
     }
 
     fn run<T>(&self, files: &[&str], f: impl Fn(&Publication<'_>) -> T) -> T {
-        let paths: Vec<_> = files
-            .iter()
-            .map(|text| self.dir.path().join(text))
-            .collect();
         let names = ["manifest.json", "a.raw", "b.raw"];
-        let targets: Vec<_> = files
-            .iter()
-            .zip(&paths)
-            .zip(names)
-            .map(|((text, source), name)| Target {
-                name: name.to_owned(),
-                source,
-                digest: Digest::of(text.as_bytes()),
-                length: text.len() as u64,
-            })
-            .collect();
-        f(&Publication {
-            directory: &self.dir.path().join("repository"),
-            key: &self.key,
-            role: "runtime-dev",
-            targets: &targets,
-            now: "2025-06-01T00:00:00Z".parse().unwrap(),
-        })
+        let files: Vec<_> = names.into_iter().zip(files).collect();
+        let now = "2025-06-01T00:00:00Z".parse().unwrap();
+        self.desk.with(testing::ROLE, &files, now, f)
     }
 
     fn is_whole(&self, files: &[&str]) -> bool {
@@ -83,7 +62,10 @@ fn a_crash_at_any_point_leaves_the_old_or_the_new_publication() {
         // The unversioned names of the old publication may be gone to the new one already;
         // the chain that consistent clients follow is whole.
         let layout = Layout::new(&desk.dir.path().join("repository"));
-        let root = state::root(&layout, &desk.key).unwrap().unwrap().content;
+        let root = state::root(&layout, &desk.desk.key)
+            .unwrap()
+            .unwrap()
+            .content;
         let visible = Visible::read(&layout, &root).unwrap().unwrap();
         let role = visible.role(&layout, "runtime-dev").unwrap().unwrap();
         for (name, target) in &role.content.targets {

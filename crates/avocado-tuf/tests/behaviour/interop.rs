@@ -7,8 +7,9 @@ use std::path::Path;
 use avocado_events::Silent;
 use avocado_manifest::Digest;
 use avocado_serve::Server;
+use avocado_tuf::testing::Desk;
 use avocado_tuf::writer::{publish, renew};
-use avocado_tuf::{Client, Error, Options, Publication, Remote, Target, Trusted};
+use avocado_tuf::{Client, Error, Options, Remote, Trusted};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::python::{Python, said};
@@ -20,32 +21,8 @@ fn serve(directory: &Path) -> Server {
 
 /// Publishes files by name and content below `directory`.
 fn write(directory: &Path, role: &str, files: &[(&str, &str)], now: Timestamp) {
-    let sources: Vec<_> = files
-        .iter()
-        .map(|(name, text)| {
-            let path = directory.join(format!("{role}.{name}.{}", Digest::of(text.as_bytes())));
-            fs::write(&path, text).unwrap();
-            path
-        })
-        .collect();
-    let targets: Vec<_> = files
-        .iter()
-        .zip(&sources)
-        .map(|((name, text), source)| Target {
-            name: (*name).to_owned(),
-            source,
-            digest: Digest::of(text.as_bytes()),
-            length: text.len() as u64,
-        })
-        .collect();
-    publish(&Publication {
-        directory: &directory.join("repository"),
-        key: &key(1),
-        role,
-        targets: &targets,
-        now,
-    })
-    .unwrap();
+    let desk = Desk::new(directory, 1);
+    desk.with(role, files, now, publish).unwrap();
 }
 
 #[test]

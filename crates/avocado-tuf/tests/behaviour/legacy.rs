@@ -3,8 +3,8 @@
 use std::fs;
 
 use avocado_manifest::Digest;
-use avocado_tuf::writer::publish;
-use avocado_tuf::{Error, Publication, Target};
+use avocado_tuf::Error;
+use avocado_tuf::testing::Desk;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -283,23 +283,9 @@ fn a_publisher_that_moves_on_is_followed_and_cannot_go_back() {
 
     // The same key and the same URL, in the hands of our writer.
     let new = tempfile::tempdir().unwrap();
-    let source = new.path().join("manifest");
-    fs::write(&source, "third").unwrap();
-    let repository = new.path().join("repository");
-    publish(&Publication {
-        directory: &repository,
-        key: &key(1),
-        role: "runtime-dev",
-        targets: &[Target {
-            name: "manifest.json".into(),
-            source: &source,
-            digest: Digest::of(b"third"),
-            length: 5,
-        }],
-        now: later(2),
-    })
-    .unwrap();
-    let old = std::mem::replace(&mut device.files.root, repository);
+    let desk = Desk::new(new.path(), 1);
+    desk.publish(&[("manifest.json", "third")], later(2));
+    let old = std::mem::replace(&mut device.files.root, desk.repository());
     assert_eq!(device.fetch("manifest.json").unwrap().unwrap(), b"third");
     let mut client = device.client().unwrap();
     client.refresh().unwrap();

@@ -11,6 +11,7 @@ mod publish;
 mod python;
 mod reset;
 mod sizes;
+mod stop;
 mod support;
 mod wire;
 mod workflow;

@@ -6,29 +6,30 @@ use std::path::{Path, PathBuf};
 
 use avocado_manifest::Digest;
 use avocado_tuf::writer::{is_current, publish, renew, root};
-use avocado_tuf::{Publication, Published, SigningKey, Target, WriteError};
+use avocado_tuf::{Publication, Published, Target, WriteError, testing};
 use jiff::SignedDuration;
 
 use crate::support::{Device, key, now, tree};
 
-/// A directory with sources and one with the repository.
+/// A publisher, and its time.
 struct Desk {
     dir: tempfile::TempDir,
-    key: SigningKey,
+    desk: testing::Desk,
     now: jiff::Timestamp,
 }
 
 impl Desk {
     fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
         Desk {
-            dir: tempfile::tempdir().unwrap(),
-            key: key(1),
+            desk: testing::Desk::new(dir.path(), 1),
+            dir,
             now: now(),
         }
     }
 
     fn repository(&self) -> PathBuf {
-        self.dir.path().join("repository")
+        self.desk.repository()
     }
 
     fn later(&mut self, days: i64) {
@@ -36,33 +37,7 @@ impl Desk {
     }
 
     fn with<T>(&self, role: &str, files: &[(&str, &str)], f: impl Fn(&Publication<'_>) -> T) -> T {
-        let paths: Vec<_> = files
-            .iter()
-            .map(|(name, text)| {
-                // A new inode, as a build step makes one.
-                let path = self.dir.path().join(name);
-                let _ = fs::remove_file(&path);
-                fs::write(&path, text).unwrap();
-                path
-            })
-            .collect();
-        let targets: Vec<_> = files
-            .iter()
-            .zip(&paths)
-            .map(|((name, text), source)| Target {
-                name: (*name).to_owned(),
-                source,
-                digest: Digest::of(text.as_bytes()),
-                length: text.len() as u64,
-            })
-            .collect();
-        f(&Publication {
-            directory: &self.repository(),
-            key: &self.key,
-            role,
-            targets: &targets,
-            now: self.now,
-        })
+        self.desk.with(role, files, self.now, f)
     }
 
     fn publish(&self, role: &str, files: &[(&str, &str)]) -> Published {
@@ -194,11 +169,9 @@ fn the_layout_is_the_published_one() {
         assert_eq!(targets[&hashed], text.as_bytes());
         let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
         let folder = desk.repository().join("targets");
-        assert_eq!(
-            inode(folder.join(hashed)),
-            inode(desk.dir.path().join(name))
-        );
-        assert_eq!(inode(folder.join(name)), inode(desk.dir.path().join(name)));
+        let source = inode(desk.desk.source(text.as_bytes()));
+        assert_eq!(inode(folder.join(hashed)), source);
+        assert_eq!(inode(folder.join(name)), source);
     }
 }
 
@@ -279,9 +252,9 @@ fn current_is_what_readers_see_and_fresh_for_a_day() {
     desk.later(1);
     assert!(!desk.is_current("runtime-dev", ONE));
     desk.now = now();
-    desk.key = key(2);
+    desk.desk.key = key(2);
     assert!(!desk.is_current("runtime-dev", ONE));
-    desk.key = key(1);
+    desk.desk.key = key(1);
     assert_eq!(tree(&desk.repository().join("metadata")), before);
 
     for file in ["targets/a.raw", "metadata/timestamp.json"] {
@@ -298,19 +271,19 @@ fn current_is_what_readers_see_and_fresh_for_a_day() {
 fn renewing_keeps_a_repository_alive() {
     let mut desk = Desk::new();
     assert!(matches!(
-        renew(&desk.repository(), &desk.key, desk.now),
+        renew(&desk.repository(), &desk.desk.key, desk.now),
         Err(WriteError::Empty { .. })
     ));
     desk.publish("runtime-dev", ONE);
     let mut device = desk.device();
-    assert!(!renew(&desk.repository(), &desk.key, desk.now).unwrap());
+    assert!(!renew(&desk.repository(), &desk.desk.key, desk.now).unwrap());
     let targets = tree(&desk.repository().join("metadata"))["targets.json"].clone();
     let mut snapshots = 0;
     for _ in 0..28 {
         desk.later(6);
         let before = tree(&desk.repository().join("metadata"))["snapshot.json"].clone();
-        assert!(renew(&desk.repository(), &desk.key, desk.now).unwrap());
-        assert!(!renew(&desk.repository(), &desk.key, desk.now).unwrap());
+        assert!(renew(&desk.repository(), &desk.desk.key, desk.now).unwrap());
+        assert!(!renew(&desk.repository(), &desk.desk.key, desk.now).unwrap());
         desk.at(&mut device);
         device.client().unwrap().refresh().unwrap();
         snapshots +=
@@ -352,7 +325,7 @@ fn the_root_is_renewed_a_month_before_it_expires() {
 fn an_anchor_made_ahead_fits_a_repository_of_the_same_key() {
     let desk = Desk::new();
     desk.publish("runtime-dev", ONE);
-    let device = Device::new(&root(&desk.key, desk.now).unwrap(), &desk.repository());
+    let device = Device::new(&root(&desk.desk.key, desk.now).unwrap(), &desk.repository());
     assert_gets(&device, ONE);
     let other = Device::new(&root(&key(2), desk.now).unwrap(), &desk.repository());
     assert!(other.fetch("manifest.json").is_err());
@@ -369,7 +342,7 @@ fn what_cannot_be_published_changes_nothing() {
         )
     };
     let before = all(&desk);
-    let source = desk.dir.path().join("manifest.json");
+    let source = desk.desk.source(b"one");
     let target = |name: &str, source: &Path, length| Target {
         name: name.to_owned(),
         source: Box::leak(source.to_owned().into_boxed_path()),
@@ -404,7 +377,7 @@ fn what_cannot_be_published_changes_nothing() {
     for (what, role, targets) in cases {
         let publication = Publication {
             directory: &desk.repository(),
-            key: &desk.key,
+            key: &desk.desk.key,
             role,
             targets: &targets,
             now: desk.now,

@@ -1,24 +1,27 @@
 //! org.avocado.Extensions and org.avocado.RootAuthority through either door.
 
-use avocado_device::{Device, Error};
+use avocado_device::{Device, Error, Forget};
 use avocado_events::Sink;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Agent;
+use crate::authority;
 use crate::declared::Declared;
 use crate::failure::Failure;
 use crate::model::{
-    DeviceStatus, Disable, Disabled, Enable, Enabled, Extension, ExtensionList, RootAuthority,
-    Shown, Statuses,
+    DeviceStatus, Disable, Disabled, Enable, Enabled, Extension, ExtensionList, Forgotten,
+    RootAuthority, Shown, Statuses, word,
 };
 use crate::progress::Talk;
-use crate::{authority, catalogue};
 
 /// What is done with the extensions of the active runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Merging {
     Merge,
-    Unmerge,
+    Unmerge {
+        /// And unmount the images.
+        unmount: bool,
+    },
     Refresh,
 }
 
@@ -27,8 +30,16 @@ impl Merging {
     pub(crate) fn run(self, device: &Device, sink: &dyn Sink) -> Result<(), Error> {
         match self {
             Merging::Merge => device.merge(sink),
-            Merging::Unmerge => device.unmerge(sink),
+            Merging::Unmerge { unmount } => device.unmerge(unmount, sink),
             Merging::Refresh => device.refresh(sink),
+        }
+    }
+
+    /// The parameters of the method.
+    fn parameters(self) -> Value {
+        match self {
+            Merging::Unmerge { unmount: true } => json!({"unmount": true}),
+            _ => json!({}),
         }
     }
 
@@ -36,7 +47,7 @@ impl Merging {
     pub(crate) fn method(self) -> &'static str {
         match self {
             Merging::Merge => "Merge",
-            Merging::Unmerge => "Unmerge",
+            Merging::Unmerge { .. } => "Unmerge",
             Merging::Refresh => "Refresh",
         }
     }
@@ -51,15 +62,18 @@ impl Agent {
             }
             Agent::Service(client) => {
                 let method = format!("org.avocado.Extensions.{}", what.method());
-                Agent::stream(client, &method, &json!({}), talk).map(drop)
+                Agent::stream(client, &method, &what.parameters(), talk).map(drop)
             }
         }
     }
 
     pub(crate) fn extensions(&mut self) -> Result<Vec<Extension>, Failure> {
         match self {
-            Agent::Here(device) => catalogue::list(device)
-                .map_err(|error| Declared::of_extensions(&error, "List").into()),
+            Agent::Here(device) => {
+                let all = device.extensions();
+                let all = all.map_err(|error| Declared::of_extensions(&error, "List"))?;
+                Ok(ExtensionList::from(all).extensions)
+            }
             Agent::Service(client) => {
                 let method = "org.avocado.Extensions.List";
                 Ok(Agent::call::<ExtensionList>(client, method, &json!({}))?.extensions)
@@ -88,16 +102,20 @@ impl Agent {
         })
     }
 
-    pub(crate) fn enable(&mut self, request: &Enable) -> Result<Enabled, Failure> {
+    pub(crate) fn enable(&mut self, request: &Enable, talk: &Talk) -> Result<Enabled, Failure> {
         match self {
-            Agent::Here(device) => Ok(catalogue::enable(device, request)?),
+            Agent::Here(device) => request
+                .run(device, talk)
+                .map_err(|error| Declared::of_extensions(&error, "Enable").into()),
             Agent::Service(client) => Agent::call(client, "org.avocado.Extensions.Enable", request),
         }
     }
 
-    pub(crate) fn disable(&mut self, request: &Disable) -> Result<Disabled, Failure> {
+    pub(crate) fn disable(&mut self, request: &Disable, talk: &Talk) -> Result<Disabled, Failure> {
         match self {
-            Agent::Here(device) => Ok(catalogue::disable(device, request)?),
+            Agent::Here(device) => request
+                .run(device, talk)
+                .map_err(|error| Declared::of_extensions(&error, "Disable").into()),
             Agent::Service(client) => {
                 Agent::call(client, "org.avocado.Extensions.Disable", request)
             }
@@ -106,10 +124,24 @@ impl Agent {
 
     pub(crate) fn root_authority(&mut self) -> Result<Option<RootAuthority>, Failure> {
         match self {
-            Agent::Here(device) => Ok(authority::read(&device.paths().base)?),
+            Agent::Here(device) => Ok(authority::show(device)?),
             Agent::Service(client) => {
                 let method = "org.avocado.RootAuthority.Show";
                 Ok(Agent::call::<Shown>(client, method, &json!({}))?.authority)
+            }
+        }
+    }
+
+    pub(crate) fn forget(&mut self, url: &str, what: Forget) -> Result<Forgotten, Failure> {
+        match self {
+            Agent::Here(device) => {
+                let known = authority::forget(device, url, what)?;
+                Ok(Forgotten { known })
+            }
+            Agent::Service(client) => {
+                let what = word(what);
+                let request = json!({"url": url, "what": what});
+                Agent::call(client, "org.avocado.RootAuthority.Forget", &request)
             }
         }
     }

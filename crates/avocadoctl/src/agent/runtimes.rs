@@ -23,9 +23,12 @@ pub(crate) enum Origin<'a> {
 }
 
 impl Agent {
-    pub(crate) fn list(&mut self) -> Result<Listed, Failure> {
+    pub(crate) fn list(&mut self) -> Result<Listed<'static>, Failure> {
         match self {
-            Agent::Here(device) => device.listing().map(Listed::from).map_err(failed),
+            Agent::Here(device) => {
+                let listing = device.listing().map_err(failed)?;
+                Ok(Listed::from(&listing).into_owned())
+            }
             Agent::Service(client) => call(client, "List", &json!({})),
         }
     }

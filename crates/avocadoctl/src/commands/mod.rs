@@ -2,12 +2,13 @@
 
 mod runtimes;
 
+use avocado_device::Forget;
 use avocado_varlink::activation::Variables;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::agent::{Agent, Merging, Need, Settings};
-use crate::cli::{self, Command, Ext};
+use crate::cli::{self, Command, Ext, RootAuthority, What};
 use crate::failure::Failure;
 use crate::model::{Disable, Enable};
 use crate::output::{self, Output};
@@ -57,19 +58,21 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<(), Failure> {
                     .result(&statuses, || output::statuses(&statuses))
             }
             Some(Ext::Merge) => merging(context, Merging::Merge),
-            Some(Ext::Unmerge(_)) => merging(context, Merging::Unmerge),
+            Some(Ext::Unmerge(args)) => merging(context, unmerge(args)),
             Some(Ext::Refresh) => merging(context, Merging::Refresh),
         },
         Command::Merge => merging(context, Merging::Merge),
-        Command::Unmerge(_) => merging(context, Merging::Unmerge),
+        Command::Unmerge(args) => merging(context, unmerge(args)),
         Command::Refresh => merging(context, Merging::Refresh),
         Command::Enable(args) => {
             let request = Enable {
                 extensions: args.extensions.clone(),
                 os_release: args.os_release.clone(),
             };
-            let result = context.agent(Need::Write)?.enable(&request)?;
-            marked(context, &result, "enabled", result.enabled, result.failed)
+            let result = context
+                .agent(Need::Write)?
+                .enable(&request, &context.talk)?;
+            marked(context, &result, "enabled", result.enabled)
         }
         Command::Disable(args) => {
             let request = Disable {
@@ -77,13 +80,29 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<(), Failure> {
                 all: args.all.then_some(true),
                 os_release: args.os_release.clone(),
             };
-            let result = context.agent(Need::Write)?.disable(&request)?;
-            marked(context, &result, "disabled", result.disabled, result.failed)
+            let result = context
+                .agent(Need::Write)?
+                .disable(&request, &context.talk)?;
+            marked(context, &result, "disabled", result.disabled)
         }
-        Command::RootAuthority => {
+        Command::RootAuthority { command: None } => {
             let authority = context.agent(Need::Read)?.root_authority()?;
             let text = || output::authority(authority.as_ref());
             context.output.result(&authority, text)
+        }
+        Command::RootAuthority {
+            command: Some(RootAuthority::Forget { url, what }),
+        } => {
+            let what = match what {
+                What::Roles => Forget::Roles,
+                What::Versions => Forget::Versions,
+                What::Time => Forget::Time,
+            };
+            let forgotten = context.agent(Need::Write)?.forget(url, what)?;
+            context.output.result(&forgotten, || match forgotten.known {
+                true => "Forgotten: the repository begins anew.\n".to_owned(),
+                false => "Nothing was known of that repository.\n".to_owned(),
+            })
         }
         Command::Serve(args) => serve::run(args, context.settings.config.clone(), &context.passed),
     }
@@ -93,6 +112,12 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<(), Failure> {
 fn hint(context: &Context, text: &str) -> Result<(), Failure> {
     let document = json!({"hint": text.lines().last().unwrap_or_default()});
     context.output.result(&document, || text.to_owned())
+}
+
+fn unmerge(args: &cli::Unmerge) -> Merging {
+    Merging::Unmerge {
+        unmount: args.unmount,
+    }
 }
 
 fn merging(context: &Context, what: Merging) -> Result<(), Failure> {
@@ -107,7 +132,7 @@ fn merging(context: &Context, what: Merging) -> Result<(), Failure> {
     context.output.result(&json!({"status": "ok"}), || {
         let done = match what {
             Merging::Merge => "merged",
-            Merging::Unmerge => "unmerged",
+            Merging::Unmerge { .. } => "unmerged",
             Merging::Refresh => "refreshed",
         };
         format!("The extensions are {done}.\n")
@@ -119,14 +144,7 @@ fn marked(
     result: &impl Serialize,
     what: &str,
     done: u64,
-    failed: u64,
 ) -> Result<(), Failure> {
-    if failed > 0 {
-        let message = format!("{failed} of {} extensions are not {what}", done + failed);
-        return Err(
-            Failure::new("CommandFailed", message).hint("the store may be read-only or full")
-        );
-    }
     let plural = if done == 1 { " is" } else { "s are" };
     context
         .output

@@ -1,5 +1,6 @@
 //! The types of org.avocado.RootAuthority.
 
+use avocado_device::Repository;
 use serde::{Deserialize, Serialize};
 
 /// `RootAuthorityInfo`.
@@ -8,6 +9,8 @@ pub(crate) struct RootAuthority {
     pub(crate) version: i64,
     pub(crate) expires: String,
     pub(crate) keys: Vec<TrustedKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repositories: Option<Vec<TrustedRepository>>,
 }
 
 /// `TrustedKey`.
@@ -19,9 +22,75 @@ pub(crate) struct TrustedKey {
     pub(crate) roles: Vec<String>,
 }
 
+/// `TrustedRepository`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TrustedRepository {
+    #[serde(default)]
+    pub(crate) url: Option<String>,
+    #[serde(default)]
+    pub(crate) root_version: Option<u64>,
+    #[serde(default)]
+    pub(crate) timestamp_version: Option<u64>,
+    #[serde(default)]
+    pub(crate) snapshot_version: Option<u64>,
+    #[serde(default)]
+    pub(crate) targets_version: Option<u64>,
+    #[serde(default)]
+    pub(crate) newest_time: Option<String>,
+}
+
+impl From<Repository> for TrustedRepository {
+    fn from(repository: Repository) -> Self {
+        TrustedRepository {
+            url: repository.url,
+            root_version: repository.known.root,
+            timestamp_version: repository.known.timestamp,
+            snapshot_version: repository.known.snapshot,
+            targets_version: repository.known.targets,
+            newest_time: repository.known.time.map(|time| time.to_string()),
+        }
+    }
+}
+
 /// The result of `Show`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Shown {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) authority: Option<RootAuthority>,
+}
+
+/// The parameters of `Forget`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Forget {
+    pub(crate) url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) what: Option<String>,
+}
+
+impl Forget {
+    /// What is to be forgotten; none where that is no word for it.
+    pub(crate) fn what(&self) -> Option<avocado_device::Forget> {
+        match self.what.as_deref() {
+            None | Some("roles") => Some(avocado_device::Forget::Roles),
+            Some("versions") => Some(avocado_device::Forget::Versions),
+            Some("time") => Some(avocado_device::Forget::Time),
+            Some(_) => None,
+        }
+    }
+}
+
+/// The word for what is to be forgotten.
+pub(crate) fn word(what: avocado_device::Forget) -> &'static str {
+    match what {
+        avocado_device::Forget::Roles => "roles",
+        avocado_device::Forget::Versions => "versions",
+        avocado_device::Forget::Time => "time",
+    }
+}
+
+/// The result of `Forget`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Forgotten {
+    pub(crate) known: bool,
 }

@@ -1,6 +1,7 @@
 //! The types of org.avocado.Extensions.
 
-use avocado_device::Status;
+use avocado_device::{Device, Error, Status, Which};
+use avocado_events::Sink;
 use serde::{Deserialize, Serialize};
 
 use super::Runtime;
@@ -34,11 +35,24 @@ pub(crate) struct ExtensionStatus {
     pub(crate) image_id: Option<String>,
 }
 
+impl From<avocado_device::Extension> for Extension {
+    fn from(extension: avocado_device::Extension) -> Self {
+        Extension {
+            name: extension.name.into(),
+            version: extension.version.map(Into::into),
+            path: extension.path.display().to_string(),
+            is_sysext: extension.sysext,
+            is_confext: extension.confext,
+            is_directory: extension.directory,
+        }
+    }
+}
+
 impl From<avocado_device::ExtensionStatus> for ExtensionStatus {
     fn from(status: avocado_device::ExtensionStatus) -> Self {
         ExtensionStatus {
             name: status.name.into(),
-            version: Some(status.version.into()),
+            version: status.version.map(Into::into),
             is_sysext: status.sysext,
             is_confext: status.confext,
             is_merged: status.merged,
@@ -52,6 +66,14 @@ impl From<avocado_device::ExtensionStatus> for ExtensionStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExtensionList {
     pub(crate) extensions: Vec<Extension>,
+}
+
+impl From<Vec<avocado_device::Extension>> for ExtensionList {
+    fn from(all: Vec<avocado_device::Extension>) -> Self {
+        ExtensionList {
+            extensions: all.into_iter().map(Extension::from).collect(),
+        }
+    }
 }
 
 /// The result of `Status`.
@@ -86,7 +108,15 @@ pub(crate) struct Enable {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Enabled {
     pub(crate) enabled: u64,
+    /// As published. One that fails is an error, with the reason.
     pub(crate) failed: u64,
+}
+
+impl Enable {
+    pub(crate) fn run(&self, device: &Device, sink: &dyn Sink) -> Result<Enabled, Error> {
+        let enabled = device.enable(&self.extensions, self.os_release.as_deref(), sink)?;
+        Ok(Enabled { enabled, failed: 0 })
+    }
 }
 
 /// The parameters of `Disable`.
@@ -105,7 +135,22 @@ pub(crate) struct Disable {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Disabled {
     pub(crate) disabled: u64,
+    /// As with [`Enabled`].
     pub(crate) failed: u64,
+}
+
+impl Disable {
+    pub(crate) fn run(&self, device: &Device, sink: &dyn Sink) -> Result<Disabled, Error> {
+        let which = match self.all {
+            Some(true) => Which::All,
+            _ => Which::Named(self.extensions.as_deref().unwrap_or_default()),
+        };
+        let disabled = device.disable(which, self.os_release.as_deref(), sink)?;
+        Ok(Disabled {
+            disabled,
+            failed: 0,
+        })
+    }
 }
 
 /// What `avocadoctl status` tells.

@@ -6,7 +6,9 @@ mod extensions;
 mod runtimes;
 mod upkeep;
 
-pub(crate) use authority::{RootAuthority, Shown, TrustedKey};
+pub(crate) use authority::{
+    Forget, Forgotten, RootAuthority, Shown, TrustedKey, TrustedRepository, word,
+};
 pub(crate) use extensions::{
     DeviceStatus, Disable, Disabled, Enable, Enabled, Extension, ExtensionList, ExtensionStatus,
     Statuses,

@@ -1,90 +1,125 @@
 //! The types of org.avocado.Runtimes.
 
+use std::borrow::Cow;
+
 use avocado_device::{Listing, RuntimeEntry};
 use avocado_events::{Event, Unit};
-use avocado_manifest::Manifest;
+use avocado_manifest::{Manifest, OsBundle};
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, Verification};
 
-/// `Runtime` of org.avocado.Runtimes.
+/// `Runtime` of org.avocado.Runtimes. Those of a listing borrow their texts: there may be many.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Runtime {
-    pub(crate) id: String,
+pub(crate) struct RuntimeRef<'a> {
+    pub(crate) id: Cow<'a, str>,
     pub(crate) manifest_version: i64,
-    pub(crate) built_at: String,
-    pub(crate) runtime: RuntimeInfo,
-    pub(crate) extensions: Vec<ManifestExtension>,
+    pub(crate) built_at: Cow<'a, str>,
+    pub(crate) runtime: RuntimeInfo<'a>,
+    pub(crate) extensions: Vec<ManifestExtension<'a>>,
     pub(crate) active: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) os_build_id: Option<String>,
+    pub(crate) os_build_id: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) initramfs_build_id: Option<String>,
+    pub(crate) initramfs_build_id: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) previous: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pinned: Option<bool>,
 }
 
+/// A `Runtime` that has its texts itself.
+pub(crate) type Runtime = RuntimeRef<'static>;
+
 /// `UnreadableRuntime` of org.avocado.Runtimes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct UnreadableRuntime {
-    pub(crate) id: String,
-    pub(crate) why: String,
+pub(crate) struct UnreadableRuntime<'a> {
+    pub(crate) id: Cow<'a, str>,
+    pub(crate) why: Cow<'a, str>,
 }
 
 /// `RuntimeInfo` of org.avocado.Runtimes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RuntimeInfo {
-    pub(crate) name: String,
-    pub(crate) version: String,
+pub(crate) struct RuntimeInfo<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) version: Cow<'a, str>,
 }
 
 /// `ManifestExtension` of org.avocado.Runtimes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ManifestExtension {
-    pub(crate) name: String,
-    pub(crate) version: String,
+pub(crate) struct ManifestExtension<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) version: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) image_id: Option<String>,
+    pub(crate) image_id: Option<Cow<'a, str>>,
 }
 
-impl From<RuntimeEntry> for Runtime {
-    fn from(entry: RuntimeEntry) -> Self {
-        Runtime {
+impl<'a> From<&'a RuntimeEntry> for RuntimeRef<'a> {
+    fn from(entry: &'a RuntimeEntry) -> Self {
+        RuntimeRef {
             previous: entry.previous.then_some(true),
             pinned: entry.pinned.then_some(true),
-            ..Runtime::new(entry.manifest, entry.active)
+            ..RuntimeRef::new(&entry.manifest, entry.active)
         }
     }
 }
 
-impl Runtime {
-    pub(super) fn new(manifest: Manifest, active: bool) -> Self {
-        let bundle = manifest.os_bundle;
-        let (os_build_id, initramfs_build_id) =
-            bundle.map_or((None, None), |b| (b.os_build_id, b.initramfs_build_id));
-        let extensions = manifest.extensions.into_iter().map(|e| ManifestExtension {
-            name: e.name.into(),
-            version: e.version.into(),
-            image_id: e.image_id.map(Into::into),
+impl From<RuntimeEntry> for Runtime {
+    fn from(entry: RuntimeEntry) -> Self {
+        RuntimeRef::from(&entry).into_owned()
+    }
+}
+
+impl<'a> RuntimeRef<'a> {
+    pub(super) fn new(manifest: &'a Manifest, active: bool) -> Self {
+        let bundle = manifest.os_bundle.as_ref();
+        let of_bundle = |id: fn(&OsBundle) -> &Option<String>| {
+            bundle.and_then(|b| id(b).as_deref()).map(Cow::Borrowed)
+        };
+        let extensions = manifest.extensions.iter().map(|e| ManifestExtension {
+            name: e.name.as_str().into(),
+            version: e.version.as_str().into(),
+            image_id: e.image_id.as_ref().map(|id| id.as_str().into()),
         });
-        Runtime {
-            id: manifest.id.into(),
+        RuntimeRef {
+            id: manifest.id.as_str().into(),
             manifest_version: manifest.manifest_version.into(),
-            built_at: manifest.built_at,
+            built_at: manifest.built_at.as_str().into(),
             runtime: RuntimeInfo {
-                name: manifest.runtime.name,
-                version: manifest.runtime.version,
+                name: manifest.runtime.name.as_str().into(),
+                version: manifest.runtime.version.as_str().into(),
             },
             extensions: extensions.collect(),
             active,
-            os_build_id,
-            initramfs_build_id,
+            os_build_id: of_bundle(|b| &b.os_build_id),
+            initramfs_build_id: of_bundle(|b| &b.initramfs_build_id),
             previous: None,
             pinned: None,
+        }
+    }
+
+    pub(super) fn into_owned(self) -> Runtime {
+        let extensions = self.extensions.into_iter().map(|e| ManifestExtension {
+            name: owned(e.name),
+            version: owned(e.version),
+            image_id: e.image_id.map(owned),
+        });
+        Runtime {
+            id: owned(self.id),
+            built_at: owned(self.built_at),
+            runtime: RuntimeInfo {
+                name: owned(self.runtime.name),
+                version: owned(self.runtime.version),
+            },
+            extensions: extensions.collect(),
+            os_build_id: self.os_build_id.map(owned),
+            initramfs_build_id: self.initramfs_build_id.map(owned),
+            manifest_version: self.manifest_version,
+            active: self.active,
+            previous: self.previous,
+            pinned: self.pinned,
         }
     }
 
@@ -94,27 +129,45 @@ impl Runtime {
     }
 }
 
-/// The result of `List`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Listed {
-    pub(crate) runtimes: Vec<Runtime>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) unreadable: Option<Vec<UnreadableRuntime>>,
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
 }
 
-impl From<Listing> for Listed {
-    fn from(listing: Listing) -> Self {
-        let unreadable = listing
-            .unreadable
-            .into_iter()
-            .map(|found| UnreadableRuntime {
-                id: found.id,
-                why: found.why,
-            });
+/// The result of `List`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Listed<'a> {
+    pub(crate) runtimes: Vec<RuntimeRef<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unreadable: Option<Vec<UnreadableRuntime<'a>>>,
+}
+
+impl<'a> From<&'a Listing> for Listed<'a> {
+    fn from(listing: &'a Listing) -> Self {
+        let unreadable = listing.unreadable.iter().map(|found| UnreadableRuntime {
+            id: found.id.as_str().into(),
+            why: found.why.as_str().into(),
+        });
         let unreadable: Vec<_> = unreadable.collect();
         Listed {
-            runtimes: listing.runtimes.into_iter().map(Runtime::from).collect(),
+            runtimes: listing.runtimes.iter().map(RuntimeRef::from).collect(),
             unreadable: (!unreadable.is_empty()).then_some(unreadable),
+        }
+    }
+}
+
+impl Listed<'_> {
+    pub(crate) fn into_owned(self) -> Listed<'static> {
+        let unreadable = self.unreadable.map(|all| {
+            let all = all.into_iter().map(|found| UnreadableRuntime {
+                id: owned(found.id),
+                why: owned(found.why),
+            });
+            all.collect()
+        });
+        let runtimes = self.runtimes.into_iter().map(RuntimeRef::into_owned);
+        Listed {
+            runtimes: runtimes.collect(),
+            unreadable,
         }
     }
 }

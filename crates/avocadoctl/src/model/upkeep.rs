@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::runtimes::{Runtime, RuntimeInfo};
+use super::runtimes::{Runtime, RuntimeInfo, RuntimeRef};
 
 /// `Plan`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ impl From<avocado_device::Plan> for Plan {
             shared: image.shared,
         });
         Plan {
-            runtime: Runtime::new(plan.manifest, plan.active),
+            runtime: RuntimeRef::new(&plan.manifest, plan.active).into_owned(),
             staged: plan.staged,
             images: images.collect(),
             fetch_bytes: plan.fetch_bytes,
@@ -85,7 +85,7 @@ pub(crate) struct Pruned {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PrunedRuntime {
     pub(crate) id: String,
-    pub(crate) runtime: RuntimeInfo,
+    pub(crate) runtime: RuntimeInfo<'static>,
 }
 
 /// `PrunedImage`.
@@ -100,8 +100,8 @@ impl From<avocado_device::Pruned> for Pruned {
         let runtimes = pruned.runtimes.into_iter().map(|runtime| PrunedRuntime {
             id: runtime.id.into(),
             runtime: RuntimeInfo {
-                name: runtime.name,
-                version: runtime.version,
+                name: runtime.name.into(),
+                version: runtime.version.into(),
             },
         });
         let images = pruned.images.into_iter().map(|image| PrunedImage {

@@ -1,5 +1,6 @@
 //! What is merged, and whom the device trusts, for people.
 
+use super::runtimes::minute;
 use super::table;
 use crate::failure::printable;
 use crate::model::{DeviceStatus, Extension, ExtensionStatus, RootAuthority};
@@ -90,12 +91,30 @@ pub(crate) fn authority(authority: Option<&RootAuthority>) -> String {
             roles.join(", "),
         ]
     });
-    format!(
+    let mut text = format!(
         "Version:  {}\nExpires:  {}\n\n{}",
         authority.version,
         printable(&authority.expires),
         table(["KEY ID", "TYPE", "ROLES"], rows.collect())
-    )
+    );
+    let repositories = authority.repositories.iter().flatten().map(|repository| {
+        let version = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        [
+            repository.url.as_deref().map_or("-".to_owned(), printable),
+            version(repository.root_version),
+            version(repository.timestamp_version),
+            repository
+                .newest_time
+                .as_deref()
+                .map_or("-".to_owned(), minute),
+        ]
+    });
+    let repositories: Vec<_> = repositories.collect();
+    if !repositories.is_empty() {
+        let head = ["REPOSITORY", "ROOT", "TIMESTAMP", "NOT BEFORE"];
+        text.push_str(&format!("\n{}", table(head, repositories)));
+    }
+    text
 }
 
 /// What a role is for, in a word.

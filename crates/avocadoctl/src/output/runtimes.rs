@@ -5,7 +5,7 @@ use crate::failure::printable;
 use crate::model::{Listed, Runtime};
 
 /// The runtimes as a table.
-pub(crate) fn runtimes(listed: &Listed) -> String {
+pub(crate) fn runtimes(listed: &Listed<'_>) -> String {
     let unreadable = listed.unreadable.iter().flatten().map(|found| {
         let (id, why) = (printable(&found.id), printable(&found.why));
         format!("\nCannot be used: {id}\n  {why}\n")
@@ -32,7 +32,7 @@ pub(crate) fn runtimes(listed: &Listed) -> String {
             printable(&r.runtime.version),
             r.short_id().to_owned(),
             state,
-            built(&r.built_at),
+            minute(&r.built_at),
         ]
     });
     let head = ["RUNTIME", "VERSION", "ID", "STATE", "BUILT"];
@@ -76,7 +76,7 @@ pub(crate) fn runtime(runtime: &Runtime) -> String {
         let image = e
             .image_id
             .clone()
-            .unwrap_or_else(|| format!("{}-{}", e.name, e.version));
+            .unwrap_or_else(|| format!("{}-{}", e.name, e.version).into());
         [printable(&e.name), printable(&e.version), printable(&image)]
     });
     text.push('\n');
@@ -84,8 +84,8 @@ pub(crate) fn runtime(runtime: &Runtime) -> String {
     text
 }
 
-/// The time of a build to the minute, if it is in the usual form.
-fn built(text: &str) -> String {
+/// A time to the minute, if it is in the usual form.
+pub(super) fn minute(text: &str) -> String {
     let minute = text
         .get(..16)
         .filter(|t| t.as_bytes().get(10) == Some(&b'T'));
@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn times() {
-        assert_eq!(built("2026-01-02T03:04:05Z"), "2026-01-02 03:04");
-        assert_eq!(built("yesterday"), "yesterday");
-        assert_eq!(built("\u{1b}[2J"), "\\u{1b}[2J");
+        assert_eq!(minute("2026-01-02T03:04:05Z"), "2026-01-02 03:04");
+        assert_eq!(minute("yesterday"), "yesterday");
+        assert_eq!(minute("\u{1b}[2J"), "\\u{1b}[2J");
     }
 }

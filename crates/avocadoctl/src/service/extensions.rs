@@ -1,13 +1,14 @@
 //! The methods of org.avocado.Extensions.
 
 use avocado_device::Error;
+use avocado_events::Silent;
 use avocado_varlink::server::{Call, ReplyError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Agent, Replies, fail};
 use crate::agent::Merging;
-use crate::catalogue;
 use crate::declared::Declared;
 use crate::model::{Disable, Enable, ExtensionList, Progressed, Statuses};
 
@@ -15,8 +16,8 @@ impl Agent {
     pub(super) fn extensions(&self, call: Call) -> Result<(), ReplyError> {
         let device = &self.device;
         match call.method() {
-            "List" => match catalogue::list(device) {
-                Ok(extensions) => call.reply(&ExtensionList { extensions }),
+            "List" => match device.extensions() {
+                Ok(all) => call.reply(&ExtensionList::from(all)),
                 Err(error) => fail(call, &Declared::of_extensions(&error, "List")),
             },
             "Status" => match device.status() {
@@ -24,9 +25,13 @@ impl Agent {
                 Err(error) => fail(call, &Declared::of_extensions(&error, "Status")),
             },
             "Merge" => self.merging(call, Merging::Merge),
-            "Unmerge" => self.merging(call, Merging::Unmerge),
+            "Unmerge" => {
+                let unmount = call.raw_parameters().get("unmount");
+                let unmount = unmount == Some(&Value::Bool(true));
+                self.merging(call, Merging::Unmerge { unmount })
+            }
             "Refresh" => self.merging(call, Merging::Refresh),
-            "Enable" => self.mark(call, |request: &Enable| catalogue::enable(device, request)),
+            "Enable" => self.mark(call, |request: &Enable| request.run(device, &Silent)),
             "Disable" => {
                 let says = |name: &str| {
                     call.raw_parameters()
@@ -36,9 +41,7 @@ impl Agent {
                 if !says("extensions") && !says("all") {
                     return call.invalid_parameter("extensions");
                 }
-                self.mark(call, |request: &Disable| {
-                    catalogue::disable(device, request)
-                })
+                self.mark(call, |request: &Disable| request.run(device, &Silent))
             }
             _ => call.method_not_implemented(),
         }
@@ -63,7 +66,7 @@ impl Agent {
     fn mark<P: DeserializeOwned, R: Serialize>(
         &self,
         call: Call,
-        work: impl FnOnce(&P) -> Result<R, Declared>,
+        work: impl FnOnce(&P) -> Result<R, Error>,
     ) -> Result<(), ReplyError> {
         let Ok(request) = call.parameters::<P>() else {
             // The parameters fit the declaration, so they fit the type.
@@ -76,8 +79,9 @@ impl Agent {
                 self.tell::<Error>(&call, Ok(&names));
                 call.reply(&result)
             }
-            Err(declared) => {
-                self.tell(&call, Err(&declared));
+            Err(error) => {
+                self.tell(&call, Err(&error));
+                let declared = Declared::of_extensions(&error, call.method());
                 fail(call, &declared)
             }
         }

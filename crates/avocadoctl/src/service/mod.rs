@@ -11,7 +11,7 @@ use avocado_varlink::server::{Call, ReplyError, Service};
 use crate::authority;
 use crate::declared::Declared;
 use crate::failure::chain;
-use crate::model::{Progress, Progressed, Shown};
+use crate::model::{Forget, Forgotten, Progress, Progressed, Shown, word};
 use crate::progress::Lines;
 
 /// The definitions of the interfaces.
@@ -56,8 +56,29 @@ impl Agent {
     }
 
     fn root_authority(&self, call: Call) -> Result<(), ReplyError> {
-        match authority::read(&self.device.paths().base) {
-            Ok(authority) => call.reply(&Shown { authority }),
+        match call.method() {
+            "Show" => match authority::show(&self.device) {
+                Ok(authority) => call.reply(&Shown { authority }),
+                Err(declared) => fail(call, &declared),
+            },
+            "Forget" => self.forget(call),
+            _ => call.method_not_implemented(),
+        }
+    }
+
+    fn forget(&self, call: Call) -> Result<(), ReplyError> {
+        let Ok(request) = call.parameters::<Forget>() else {
+            // The parameters fit the declaration, so they fit the type.
+            return call.invalid_parameter("url");
+        };
+        let Some(what) = request.what() else {
+            return call.invalid_parameter("what");
+        };
+        let result = authority::forget(&self.device, &request.url, what);
+        let done = format!("{} of {}", word(what), request.url);
+        self.tell(&call, result.as_ref().map(|_| done.as_str()));
+        match result {
+            Ok(known) => call.reply(&Forgotten { known }),
             Err(declared) => fail(call, &declared),
         }
     }
@@ -72,7 +93,7 @@ impl Service for Agent {
         // They would wait for each other's locks otherwise, each with a thread.
         match method {
             "List" | "Inspect" | "Status" | "Show" => None,
-            "AddFromUrl" | "PlanFromUrl" | "DownloadFromUrl" => Some("downloads"),
+            "AddFromUrl" | "PlanFromUrl" | "DownloadFromUrl" | "Forget" => Some("downloads"),
             "PlanFromManifest" | "Verify" => Some("reading"),
             _ => Some("store"),
         }

@@ -21,7 +21,7 @@ impl Agent {
         let id = text(&call, "id");
         match call.method() {
             "List" => match device.listing() {
-                Ok(listing) => call.reply(&Listed::from(listing)),
+                Ok(listing) => call.reply(&Listed::from(&listing)),
                 Err(error) => failed(call, &error),
             },
             "Inspect" => match device.inspect(id.as_deref()) {

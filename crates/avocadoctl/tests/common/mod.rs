@@ -1,5 +1,5 @@
 //! A device in a temporary directory, and the built program.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 
 pub mod publisher;
 
@@ -8,7 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use avocado_manifest::{Digest, Extension, ImageId, Manifest, RuntimeInfo};
+use avocado_manifest::Manifest;
+pub use avocado_tuf::testing::{extension, image_name, runtime};
 use avocado_varlink::client::{Address, Client};
 
 pub struct Device {
@@ -128,8 +129,7 @@ impl Device {
     pub fn put_image(&self, bytes: &[u8]) {
         let images = self.base().join("images");
         fs::create_dir_all(&images).unwrap();
-        let id = ImageId::from_digest(Digest::of(bytes));
-        fs::write(images.join(id.file_name()), bytes).unwrap();
+        fs::write(images.join(image_name(bytes)), bytes).unwrap();
     }
 
     /// Puts a runtime into the store as a provisioned device has it.
@@ -187,37 +187,6 @@ impl Drop for Service {
             let _ = self.child.wait();
         }
     }
-}
-
-pub fn extension(name: &str, version: &str, bytes: &[u8]) -> Extension {
-    let digest = Digest::of(bytes);
-    Extension {
-        name: name.parse().unwrap(),
-        version: version.parse().unwrap(),
-        image_id: Some(ImageId::from_digest(digest)),
-        sha256: Some(digest),
-        image_type: None,
-        enabled: true,
-    }
-}
-
-pub fn runtime(name: &str, version: &str, built_at: &str, extensions: Vec<Extension>) -> Manifest {
-    let mut manifest = Manifest {
-        manifest_version: 2,
-        id: "none".parse().unwrap(),
-        built_at: built_at.to_owned(),
-        runtime: RuntimeInfo {
-            name: name.to_owned(),
-            version: version.to_owned(),
-        },
-        rootfs: None,
-        initramfs: None,
-        kernel: None,
-        extensions,
-        os_bundle: None,
-    };
-    manifest.id = manifest.content_id();
-    manifest
 }
 
 /// As [`runtime`], with an id of the old kind.

@@ -37,8 +37,8 @@ complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "ext" -d 'List
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "merge" -d 'Merge the extensions of the active runtime (alias for `ext merge`)'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "unmerge" -d 'Unmerge all extensions (alias for `ext unmerge`)'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "refresh" -d 'Bring what is merged in line with the active runtime (alias for `ext refresh`)'
-complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "enable" -d 'Enable extensions on a device without runtimes'
-complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "disable" -d 'Disable extensions on a device without runtimes'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "enable" -d 'Enable extensions for when no runtime is active'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "disable" -d 'Disable extensions for when no runtime is active'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "root-authority" -d 'Show whom this device trusts'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "serve" -d 'Run the service'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
@@ -164,7 +164,7 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_se
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -l unmount -d 'Accepted for older scripts: images are unmounted in any case'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -l unmount -d 'Unmount their images as well; otherwise merging them again is quicker'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s v -l verbose -d 'Say more about what is being done'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
@@ -183,7 +183,7 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s c -l c
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -l unmount -d 'Accepted for older scripts: images are unmounted in any case'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -l unmount -d 'Unmount their images as well; otherwise merging them again is quicker'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s v -l verbose -d 'Say more about what is being done'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
@@ -207,12 +207,23 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l socket
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l all -d 'Every extension that is enabled'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s v -l verbose -d 'Say more about what is being done'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s h -l help -d 'Print help'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -s v -l verbose -d 'Say more about what is being done'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -f -a "forget" -d 'Forget what was verified of a repository that was set up anew'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -l url -d 'The repository' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -l what -d 'What to forget' -r -f -a "roles\t'Which roles there were and their versions, but for the timestamp: always safe'
+versions\t'All versions: once, anything that has not expired may be offered'
+time\t'The newest known time as well: the clock alone says what has expired'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -l address -d 'Listen here [default: the socket that systemd passes, else that of the configuration]' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -l exit-on-idle -d 'Exit after so many seconds without a client; 0 for never. Applies only when the sockets come from systemd, which starts the service again for the next client' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
