@@ -7,6 +7,9 @@
 //!
 //! Times depend on the machine and on what else it does, so nothing here fails because of one:
 //! what is promised without a clock is enforced by `tests/tests/specification.rs`.
+// Linux is what is measured, and with.
+#![cfg_attr(not(target_os = "linux"), no_main)]
+#![cfg(target_os = "linux")]
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 mod add;
@@ -15,6 +18,7 @@ mod idle;
 mod list;
 mod machine;
 mod stats;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +65,8 @@ enum What {
     List,
     /// The service while nobody asks it anything
     Idle,
+    /// The development VM: asleep, waking, its proxy (needs the static avocado)
+    Vm,
 }
 
 fn main() -> ExitCode {
@@ -109,6 +115,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let directory = place.path().join("idle");
         let time = Duration::from_secs(arguments.idle.max(1));
         idle::measure(&program, &directory, time)?;
+    }
+    if wanted(What::Vm) {
+        let time = Duration::from_secs(arguments.idle.max(1));
+        vm::measure(arguments.rounds.max(1), time)?;
     }
     println!("\nload at the end: {}", machine::load());
     Ok(())

@@ -43,7 +43,10 @@ impl Feed {
         let path = directory.with_extension("lock");
         let lock = File::create(&path).map_err(file("make", &path))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(file("lock", &path))?;
-        Call::new(source_root().join("examples/feed/build"))
+        // It ends with this process, whatever ends that, and takes what it started with it.
+        Call::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(source_root().join("examples/feed/build"))
             .arg(directory)
             .arg("--avocadoctl")
             .arg(avocadoctl)

@@ -16,8 +16,11 @@
 //! device.ssh(&["systemd-sysext", "status"])?;
 //! # Ok::<(), avocado_testbed::Error>(())
 //! ```
+// Linux is what is tested, and with.
+#![cfg(target_os = "linux")]
 
 pub mod agent;
+pub mod arm64;
 mod cgroup;
 pub mod claim;
 pub mod cleanup;
@@ -31,7 +34,10 @@ mod loops;
 pub mod network;
 pub mod project;
 pub mod published;
+pub mod small_guest;
 pub mod tools;
+pub mod vm;
+pub mod vm_image;
 mod wait;
 
 pub use error::Error;

@@ -4,8 +4,10 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
 
+use avocado_manifest::{Digest, UpdatePolicy, VmImage, VmRole};
 use avocado_testbed::project::{Artifact, Project};
 use avocado_testbed::tools::Call;
 use common::{Sandbox, cannot_build};
@@ -29,6 +31,7 @@ fn a_build_makes_everything() {
         "var",
         "manifest",
         "repository",
+        "vm",
     ] {
         let found = of(&artifacts, kind);
         assert!(!found.is_empty(), "no {kind}");
@@ -88,6 +91,76 @@ fn a_build_makes_everything() {
         anchor,
         fs::read(repository.join("metadata/1.root.json")).unwrap()
     );
+}
+
+/// The image that `avocado vm` starts, as its reader sees it.
+fn vm_image(artifacts: &[Artifact]) -> (PathBuf, VmImage) {
+    let directory = of(artifacts, "vm")[0].path.clone();
+    let manifest = fs::read(directory.join("manifest.json")).unwrap();
+    (directory, VmImage::parse(&manifest).unwrap())
+}
+
+#[test]
+fn a_target_of_qemu_has_a_vm_image() {
+    if cannot_build("a_target_of_qemu_has_a_vm_image") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    let artifacts = project.events(&["build"]).unwrap().artifacts();
+    let (directory, image) = vm_image(&artifacts);
+    assert_eq!(image.platform, "avocado-qemux86-64");
+    assert_eq!(image.architecture, "x86_64");
+    assert!(image.cmdline_default.starts_with("root=/dev/vda "));
+    for role in VmRole::ALL {
+        let artifact = image.artifact(role).unwrap();
+        let path = directory.join(&artifact.file);
+        let (digest, size) = Digest::of_reader(fs::File::open(&path).unwrap()).unwrap();
+        assert_eq!(
+            (artifact.sha256, artifact.size),
+            (digest, Some(size)),
+            "{role}"
+        );
+        assert_eq!(
+            artifact.update_policy == UpdatePolicy::SeedOnly,
+            role == VmRole::Var
+        );
+        // It costs no disk: the file is that of the runtime.
+        assert!(path.metadata().unwrap().nlink() > 1, "{role}");
+    }
+    for (role, kind) in [
+        (VmRole::Initramfs, "initramfs"),
+        (VmRole::Rootfs, "rootfs"),
+        (VmRole::Var, "var"),
+    ] {
+        let sha256 = image.artifact(role).unwrap().sha256;
+        assert_eq!(sha256.to_string(), of(&artifacts, kind)[0].sha256);
+    }
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 5);
+
+    // What somebody took away comes back, and nothing else is done for it.
+    fs::remove_file(directory.join("Image")).unwrap();
+    let events = project.events(&["build"]).unwrap();
+    assert_eq!(events.steps("success"), ["runtime vm dev"]);
+    assert!(directory.join("Image").is_file());
+}
+
+#[test]
+fn the_image_of_the_development_vm_is_made_once() {
+    if cannot_build("the_image_of_the_development_vm_is_made_once") {
+        return;
+    }
+    let manifest = || {
+        let image = avocado_testbed::vm_image::VmImage::ensure().unwrap();
+        let path = image.directory().join("manifest.json");
+        let parsed = VmImage::parse(&fs::read(&path).unwrap()).unwrap();
+        for artifact in parsed.artifacts.values() {
+            let file = image.directory().join(&artifact.file);
+            assert_eq!(file.metadata().ok().map(|m| m.len()), artifact.size);
+        }
+        path.metadata().unwrap().ino()
+    };
+    assert_eq!(manifest(), manifest());
 }
 
 #[test]
@@ -192,7 +265,8 @@ fn an_overlay_file_rebuilds_what_depends_on_it() {
             "ext build hello-config",
             "ext image hello-config",
             "runtime build dev",
-            "runtime repository dev"
+            "runtime repository dev",
+            "runtime vm dev"
         ]
     );
     let after = events.artifacts();
@@ -202,7 +276,10 @@ fn an_overlay_file_rebuilds_what_depends_on_it() {
         .filter(|(old, new)| old.sha256 != new.sha256)
         .map(|(_, new)| new.kind.as_str())
         .collect();
-    assert_eq!(changed, ["extension", "var", "manifest", "repository"]);
+    assert_eq!(
+        changed,
+        ["extension", "var", "manifest", "repository", "vm"]
+    );
 
     // And back: the same content gives the same bytes again.
     let original = avocado_testbed::tools::source_root().join("examples/hello");
@@ -239,7 +316,8 @@ fn var_files_make_a_new_image_without_an_install() {
         [
             "ext image hello-config",
             "runtime build dev",
-            "runtime repository dev"
+            "runtime repository dev",
+            "runtime vm dev"
         ]
     );
     let var = project.state().join("runtimes/dev/var-staging");
@@ -346,6 +424,12 @@ fn two_clones_give_the_same_bytes() {
             );
         }
     }
+    // The var image has identifiers and times of its own; it is only where a VM starts from.
+    let [mut one_image, mut two_image] = [&first, &second].map(|a| vm_image(a).1);
+    for image in [&mut one_image, &mut two_image] {
+        image.artifacts.remove("var").unwrap();
+    }
+    assert_eq!(one_image, two_image);
     assert_eq!(
         one.project.read("avocado.lock").unwrap(),
         two.project.read("avocado.lock").unwrap()

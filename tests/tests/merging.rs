@@ -52,6 +52,7 @@ fn merging_on_a_device() {
     world.refreshes_leak_nothing();
     world.nobody_sees_an_exchange();
     world.what_is_written_is_gone_with_the_set();
+    world.every_way_of_taking_writes();
     world.what_is_bad_leaves_the_set_as_it_was();
     world.an_active_that_leads_nowhere_is_an_error();
     assert_eq!(world.device.failed_units().unwrap(), "");
@@ -201,6 +202,71 @@ impl World {
             self.agent(&["refresh"]).ok().unwrap();
             assert!(self.device.exec(&["test", "-e", file]).is_err(), "{file}");
         }
+    }
+
+    /// All values of `mutable`, for both kinds of extensions.
+    fn every_way_of_taking_writes(&self) {
+        const KEPT: &str = "/var/lib/extensions.mutable";
+        let refresh = |mode: &str| {
+            let config = format!("[avocado.ext]\nmutable = \"{mode}\"\n");
+            fs::write(self.device.var().join("lib/mutable.conf"), config).unwrap();
+            // The service has another configuration; who names the store does without it.
+            let call = self.device.enter(&[
+                "env",
+                "AVOCADO_BASE_DIR=/var/lib/avocado",
+                "avocadoctl",
+                "--config=/var/lib/mutable.conf",
+                "refresh",
+            ]);
+            call.ok().unwrap_or_else(|e| panic!("{mode}: {e}"));
+        };
+        let works = |words: &[&str]| self.device.exec(words).is_ok();
+        let there = |name: &str| {
+            let found =
+                ["/usr", "/etc"].map(|place| works(&["test", "-e", &format!("{place}/{name}")]));
+            assert_eq!(found[0], found[1], "{name} in /usr and in /etc");
+            found[0]
+        };
+        let write = |name: &str| {
+            let done = ["/usr", "/etc"].map(|place| works(&["touch", &format!("{place}/{name}")]));
+            assert_eq!(done[0], done[1], "{name} in /usr and in /etc");
+            done[0]
+        };
+        assert!(!works(&["test", "-e", KEPT]));
+        // Whether it takes writes, and whether they are there after the next refresh; before and
+        // after there is a place for writes that are kept.
+        for (mode, writable, stays) in [
+            ("no", false, false),
+            ("auto", false, false),
+            ("import", false, false),
+            ("ephemeral", true, false),
+            ("ephemeral-import", true, false),
+            ("yes", true, true),
+            ("auto", true, true),
+            ("import", false, false),
+            ("ephemeral", true, false),
+            ("ephemeral-import", true, false),
+            ("no", false, false),
+        ] {
+            refresh(mode);
+            assert_eq!(write("now"), writable, "{mode}");
+            assert_eq!(there("now"), writable, "{mode}");
+            self.device.exec(&["hello"]).unwrap();
+            refresh(mode);
+            assert_eq!(there("now"), stays, "{mode}");
+            // What `yes` has kept is seen by those who look for it.
+            let kept = works(&["test", "-e", &format!("{KEPT}/usr/kept")]);
+            let looks = matches!(mode, "yes" | "auto" | "import" | "ephemeral-import");
+            assert_eq!(there("kept"), kept && looks, "{mode}");
+            if mode == "yes" {
+                assert!(write("kept"));
+            }
+            if stays {
+                self.device.exec(&["rm", "/usr/now", "/etc/now"]).unwrap();
+            }
+        }
+        refresh("ephemeral");
+        self.device.exec(&["rm", "-r", KEPT]).unwrap();
     }
 
     fn what_is_bad_leaves_the_set_as_it_was(&self) {

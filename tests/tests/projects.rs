@@ -7,8 +7,8 @@ use std::fs;
 use std::time::Duration;
 
 use avocado_testbed::project::Project;
-use avocado_testbed::tools::{Call, Output};
-use common::{Sandbox, cannot_build};
+use avocado_testbed::tools::{Call, Output, static_binary};
+use common::{Sandbox, cannot_build, feed};
 
 /// A project without any packages of its own, so that builds are quick.
 fn small(sandbox: &Sandbox, rest: &str) -> Project {
@@ -155,4 +155,102 @@ fn a_new_version_takes_the_place_of_the_old_one() {
     let images = fs::read_dir(project.state().join("output/extensions")).unwrap();
     let images: Vec<_> = images.flatten().map(|e| e.file_name()).collect();
     assert_eq!(images, ["app-1.1.0.raw"]);
+}
+
+#[test]
+fn what_needs_no_package_needs_no_feed() {
+    if cannot_build("what_needs_no_package_needs_no_feed") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = small(
+        &sandbox,
+        "extensions:\n  app: {version: 1.0.0, types: [sysext], overlay: files}\n  \
+         hooked: {version: 1.0.0, types: [sysext], overlay: files, post_build: hook}\n",
+    );
+    project.write("files/usr/share/app/text", "text").unwrap();
+    project
+        .write("hook", "test -d \"$AVOCADO_SDK_PREFIX\"\n")
+        .unwrap();
+    let _ = fs::remove_file(project.directory().join("avocado.lock"));
+    let away = project
+        .clone()
+        .with_env("AVOCADO_REPO_URL", "http://127.0.0.1:9");
+    let events = away.events(&["ext", "image", "app"]).unwrap();
+    assert_eq!(
+        events.steps("success"),
+        ["ext build app", "ext image app"],
+        "the SDK is not needed"
+    );
+    assert!(!project.directory().join("avocado.lock").exists());
+
+    // A script of the project may use the tools of the SDK: they are there before it runs.
+    let said = away.avocado(&["ext", "build", "hooked"]).run().unwrap();
+    assert!(said.stderr.contains("sdk install: failed"), "{said}");
+    // And the other extension is not made again for it.
+    let events = project.events(&["ext", "image"]).unwrap();
+    assert_eq!(
+        events.steps("success"),
+        ["ext build hooked", "ext image hooked", "sdk install"]
+    );
+}
+
+/// An ordinary user has one number for all files. What is made is the same all the same.
+#[test]
+fn who_is_not_root_makes_the_same_images() {
+    if cannot_build("who_is_not_root_makes_the_same_images") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = small(
+        &sandbox,
+        "sdk: {packages: {avocado-sdk-toolchain: '*'}}\nextensions:\n  app: {version: 1.0.0, types: \
+         [sysext], packages: {hello: '*'}, overlay: files, post_build: hook}\nruntimes: {dev: {extensions: [app]}}\n",
+    );
+    project.write("files/usr/share/app/text", "text").unwrap();
+    let hook = "chown 7:8 \"$AVOCADO_BUILD_EXT_SYSROOT/usr/share/app/text\"\n";
+    project.write("hook", hook).unwrap();
+    // The work tree may be where nobody else can look.
+    let program = sandbox.directory.path().join("avocado");
+    fs::copy(static_binary("avocado").unwrap(), &program).unwrap();
+    let nobody = |arguments: &[&str]| {
+        let call = Call::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&program)
+            .args(arguments)
+            .clear_env()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", project.directory())
+            .env("AVOCADO_REPO_URL", feed().url())
+            .directory(project.directory())
+            .limit(Duration::from_secs(300));
+        call.ok().unwrap()
+    };
+    let belongs_to = |owner: &str| {
+        let call = Call::new("chown").args(["-R", owner]);
+        call.arg(sandbox.directory.path()).ok().unwrap();
+    };
+    belongs_to("65534:65534");
+    let made = |name: &str| {
+        let path = project.state().join(name);
+        fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    let images = [
+        "output/extensions/app-1.0.0.raw",
+        "runtimes/dev/avocado-image-rootfs-qemux86-64.erofs-lz4",
+        "runtimes/dev/avocado-image-initramfs-qemux86-64.cpio.zst",
+    ];
+    nobody(&["install"]);
+    nobody(&["ext", "image"]);
+    nobody(&["rootfs", "image"]);
+    nobody(&["initramfs", "image"]);
+    let first = images.map(made);
+    nobody(&["clean"]);
+    belongs_to("0:0");
+    for goal in ["ext", "rootfs", "initramfs"] {
+        project.avocado(&[goal, "image"]).ok().unwrap();
+    }
+    for ((name, one), two) in images.iter().zip(&first).zip(images.map(made)) {
+        assert!(*one == two, "{name} differs");
+    }
 }

@@ -4,13 +4,14 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use avocado_serve::{Fault, Options, Rule, Server, Tls};
 use avocado_testbed::project::Project;
-use avocado_testbed::tools::{Call, Output};
+use avocado_testbed::tools::{Call, Need, Output, skip, static_binary};
 use common::{Sandbox, cannot_build, feed};
 use rustix::process::{Pid, Signal};
 
@@ -342,9 +343,10 @@ fn an_interruption_at_any_moment_is_survived() {
     let mut interrupted = 0;
     for round in 0..14 {
         let mut command = project.command(&["build"]);
+        let said = sandbox.directory.path().join("said");
         command
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(&said).unwrap())
             .process_group(0);
         let mut child = command.spawn().unwrap();
         std::thread::sleep(pause);
@@ -364,10 +366,74 @@ fn an_interruption_at_any_moment_is_survived() {
         interrupted += u32::from(!status.success());
         if signal == Signal::INT && !status.success() {
             assert_eq!(status.code(), Some(130), "{status}");
+            // Nothing went wrong: somebody wished it.
+            let said = fs::read_to_string(&said).unwrap();
+            assert!(
+                !said.contains("failed") && !said.contains("error:"),
+                "{said}"
+            );
         }
         nothing_left(project);
         pause = pause * 3 / 2;
     }
     assert!(interrupted >= 5, "only {interrupted} runs were interrupted");
     assert_eq!(digests(project), wanted);
+}
+
+#[test]
+fn a_killed_quickstart_leaves_nothing_running() {
+    const NAME: &str = "a_killed_quickstart_leaves_nothing_running";
+    let needs = [
+        Need::Root,
+        Need::StaticBinary("quickstart"),
+        Need::StaticBinary("avocadoctl"),
+        Need::Tool("setpriv"),
+        Need::Tool("unshare"),
+    ];
+    if skip(NAME, &needs) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    // In the place of the real one: says who it is, and goes on for longer than anybody waits.
+    let (started, program) = (
+        place.path().join("started"),
+        place.path().join("debootstrap"),
+    );
+    let script = format!(
+        "#!/bin/sh\nreadlink /proc/self/ns/pid >{0}.new\nmv {0}.new {0}\nexec sleep 86397\n",
+        started.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut child = Command::new(static_binary("quickstart").unwrap())
+        .env("AVOCADO_CACHE_DIR", place.path().join("cache"))
+        .env("PATH", format!("{}:{path}", place.path().display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !started.exists() {
+        let status = child.try_wait().unwrap();
+        assert!(status.is_none() && Instant::now() < deadline, "{status:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let namespace = fs::read_to_string(&started).unwrap();
+    let inside = || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let namespaces = processes.filter_map(|p| fs::read_link(p.path().join("ns/pid")).ok());
+        namespaces
+            .filter(|n| n.to_str() == Some(namespace.trim()))
+            .count()
+    };
+    assert_ne!(inside(), 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while inside() > 0 {
+        assert!(Instant::now() < deadline, "{} still run", inside());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

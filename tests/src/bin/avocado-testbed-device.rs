@@ -1,4 +1,7 @@
 //! Boots a device from a build's results and keeps it until Ctrl-C.
+// As the library.
+#![cfg_attr(not(target_os = "linux"), no_main)]
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -1,5 +1,8 @@
 //! The whole route on real parts: a project becomes images, a signed repository and a running
 //! device, which updates itself from it and goes back.
+// As the library.
+#![cfg_attr(not(target_os = "linux"), no_main)]
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
