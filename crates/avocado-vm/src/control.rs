@@ -28,6 +28,8 @@ const RELEASE: Duration = Duration::from_secs(3600);
 const MARGIN: Duration = Duration::from_secs(60);
 /// How long the guest may take to power off, unless the caller says otherwise.
 pub const STOP_LIMIT: Duration = Duration::from_secs(90);
+/// How long a supervisor may be there without listening, at its start and at its end.
+const GLANCE: Duration = Duration::from_millis(500);
 /// How long a supervisor may take to end once its VM has.
 const END: Duration = Duration::from_secs(10);
 /// Lines of the log that go into an error.
@@ -113,13 +115,27 @@ fn reap(mut child: Child) {
 /// # Errors
 /// There is a supervisor, and it does not answer.
 pub fn status(dir: &StateDir) -> Result<Status, Error> {
-    match ask(dir, &Request::Status {}, STATUS) {
-        Ok(value) => serde_json::from_value(value).map_err(|source| Error::Protocol {
-            what: "the answer of the supervisor",
-            source,
-        }),
-        Err(Error::NotRunning) => unsupervised(dir),
-        Err(error) => Err(error),
+    let start = Instant::now();
+    loop {
+        match ask(dir, &Request::Status {}, STATUS) {
+            Ok(value) => {
+                return serde_json::from_value(value).map_err(|source| Error::Protocol {
+                    what: "the answer of the supervisor",
+                    source,
+                });
+            }
+            // It is ending: what is left then is the truth.
+            Err(Error::Refused(_)) if start.elapsed() < END => {}
+            Err(Error::NotRunning) => {
+                let status = unsupervised(dir)?;
+                // Nobody listens yet, or any more: a moment later it is clear which.
+                if status.state != State::Starting || start.elapsed() > GLANCE {
+                    return Ok(status);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use avocado_events::Event;
 use avocado_qemu::{Events, Machine, MachineEvent};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::json;
@@ -26,7 +25,9 @@ use super::wire::Failure;
 use crate::dir::File;
 use crate::status::{Status, Wake};
 
+mod actions;
 mod describe;
+mod happenings;
 
 /// How long a guest may take to power off, unless the request says otherwise.
 const STOP: Duration = Duration::from_secs(90);
@@ -188,7 +189,10 @@ impl Owner {
             Err(behind) => behind.duration(),
         };
         if off > JUMP && self.policy.state() == State::Running {
-            self.log.line(&format!("the host's clock has jumped by {} s", off.as_secs()));
+            self.log.line(&format!(
+                "the host's clock has jumped by {} s",
+                off.as_secs()
+            ));
             self.set_clock();
         }
     }
@@ -197,7 +201,11 @@ impl Owner {
     /// that waits for its answer counts as traffic: nothing would wake the guest for it.
     fn heed(&mut self, asked: bool) {
         let gate = &self.hub.gate;
-        let at = if asked && gate.is_awaited() { Instant::now() } else { gate.traffic() };
+        let at = if asked && gate.is_awaited() {
+            Instant::now()
+        } else {
+            gate.traffic()
+        };
         self.feed(Fact::Traffic(at));
     }
 
@@ -206,212 +214,6 @@ impl Owner {
         let force = self.policy.state() == State::Stopping;
         self.log.line("a signal asks to stop");
         self.feed(Fact::Asked(Request::Stop { force }));
-    }
-
-    /// Takes every event that is there.
-    fn catch_up(&mut self) {
-        while let Some(events) = &mut self.events {
-            match events.try_recv() {
-                Ok(event) => self.event(Some(event)),
-                Err(_) => break,
-            }
-        }
-    }
-
-    fn event(&mut self, event: Option<MachineEvent>) {
-        match event {
-            Some(MachineEvent::Paused) => self.feed(Fact::Paused),
-            Some(MachineEvent::Resumed) => self.feed(Fact::Resumed),
-            Some(MachineEvent::Reset) => {
-                self.log.line("the guest starts anew");
-                self.tunnel.close();
-                self.feed(Fact::Reset);
-            }
-            Some(MachineEvent::Shutdown { by_guest }) => self.feed(Fact::Shutdown { by_guest }),
-            Some(MachineEvent::Exited { status, stderr }) => {
-                let said = if stderr.is_empty() { "" } else { ": " };
-                self.log
-                    .line(&format!("QEMU ended ({status}){said}{stderr}"));
-                if self.policy.state() == State::Starting && self.failure.is_none() {
-                    let path = self.context.dir.file(File::SerialLog);
-                    self.failure = Some(Error::EarlyExit {
-                        status: status.to_string(),
-                        stderr,
-                        console: log::last_lines(&path, CONSOLE),
-                    });
-                }
-                self.exited();
-            }
-            None => self.exited(),
-        }
-    }
-
-    fn exited(&mut self) {
-        self.events = None;
-        self.machine = None;
-        self.used = None;
-        self.hub.gate.set_port(None);
-        self.tunnel.close();
-        let _ = self.context.dir.remove(File::InternalSshPort);
-        self.feed(Fact::Exited);
-    }
-
-    fn message(&mut self, message: Message) {
-        match message {
-            Message::Open { lane, reply } => {
-                self.opening.push((lane, reply));
-                self.feed(Fact::Opened(lane));
-            }
-            Message::Want { lane, reply } => {
-                self.wanting.push(reply);
-                self.feed(Fact::Wanted(lane));
-            }
-            Message::Closed => self.feed(Fact::Closed),
-            Message::Ask {
-                request,
-                limit,
-                reply,
-            } => {
-                if let Request::Stop { .. } = request {
-                    self.stop_limit = limit.unwrap_or(STOP);
-                }
-                self.asking.push((request, reply));
-                self.heed(request == Request::Hibernate);
-                self.feed(Fact::Asked(request));
-            }
-            Message::Status { reply } => self.answer_status(reply),
-        }
-    }
-
-    fn outcome(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Up(Ok(up)) => self.up(*up),
-            Outcome::Up(Err(error)) => {
-                self.failure.get_or_insert(error);
-                self.feed(Fact::Exited);
-            }
-            Outcome::Ready(Ok(())) => self.feed(Fact::Ready),
-            Outcome::Ready(Err(error)) => {
-                // Nothing of a start that failed is left.
-                self.failure.get_or_insert(error);
-                match &self.machine {
-                    Some(machine) => machine.kill(),
-                    None => self.feed(Fact::Exited),
-                }
-            }
-            Outcome::Paused { paused, error } => {
-                self.trouble("the guest could not be paused", error);
-                self.feed(Fact::PauseDone { paused });
-            }
-            Outcome::Resumed { running, error } => {
-                self.trouble("the guest could not be woken", error);
-                match &self.machine {
-                    // Paused again meanwhile, or its event was not seen: QEMU knows.
-                    Some(machine) if running && self.policy.paused() => {
-                        self.jobs.spawn(jobs::resume_again(machine.clone()));
-                    }
-                    _ => self.feed(Fact::ResumeDone { running }),
-                }
-            }
-            Outcome::ResumedAgain { running } => self.feed(Fact::ResumeDone { running }),
-            Outcome::Work { busy, problem } => {
-                self.problem = problem;
-                self.heed(self.policy.hurried());
-                self.feed(Fact::Work { busy });
-            }
-            Outcome::Saved {
-                saved,
-                paused,
-                problem,
-            } => {
-                self.hurry = None;
-                if let Some(problem) = problem {
-                    self.log.line(&problem);
-                    self.problem = Some(problem);
-                }
-                self.feed(Fact::SaveDone { saved, paused });
-            }
-            Outcome::Mounted(mounted) => self.unmounted = !mounted,
-            Outcome::Quit(result) => {
-                let saved = result.is_ok();
-                self.trouble("the memory could not be released", result.err());
-                self.feed(Fact::QuitDone { saved });
-            }
-            Outcome::Restored(Ok(up)) => {
-                self.take(*up);
-                self.problem = None;
-                // What happened while it was brought back; it may have ended already.
-                self.catch_up();
-                match self.machine {
-                    Some(_) => self.feed(Fact::Restored),
-                    None => self.feed(Fact::RestoreFailed { kept: false }),
-                }
-            }
-            Outcome::Restored(Err(NotRestored { error, kept })) => {
-                self.trouble("the guest could not be brought back", Some(chain(&error)));
-                if !kept {
-                    self.failure = Some(error);
-                }
-                self.feed(Fact::RestoreFailed { kept });
-            }
-            Outcome::StopFailed(why) => {
-                self.log.line(&why);
-                self.feed(Fact::StopFailed);
-            }
-            Outcome::Nothing => {}
-        }
-    }
-
-    fn trouble(&mut self, what: &str, why: Option<String>) {
-        if let Some(why) = why {
-            let problem = format!("{what}: {why}");
-            self.log.line(&problem);
-            self.problem = Some(problem);
-        }
-    }
-
-    /// The machine of the start.
-    fn up(&mut self, up: Up) {
-        let how = up.how;
-        self.take(up);
-        let Some(machine) = self.machine.clone() else {
-            return;
-        };
-        match how {
-            How::Adopted { paused: true } => self.feed(Fact::Adopted { paused: true }),
-            How::Restored => {
-                // Its clock stood still meanwhile.
-                self.catch_up();
-                self.feed(Fact::Ready);
-                self.after_wake();
-            }
-            How::Booted | How::Adopted { paused: false } => {
-                let port = self.hub.gate.port().unwrap_or(0);
-                let certain = how == How::Booted;
-                let (context, log) = (self.context.clone(), self.log.clone());
-                self.jobs
-                    .spawn(jobs::ready(context, machine, port, certain, log));
-            }
-        }
-    }
-
-    fn take(&mut self, up: Up) {
-        self.hub.gate.set_port(Some(up.port));
-        let text = up.port.to_string();
-        if let Err(error) = self
-            .context
-            .dir
-            .write(File::InternalSshPort, text.as_bytes())
-        {
-            self.context.sink.emit(Event::warning(chain(&error)));
-        }
-        if up.how == How::Booted {
-            self.unmounted = false;
-        }
-        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(up.record);
-        self.machine = Some(up.machine);
-        self.events = Some(up.events);
-        self.measure();
     }
 
     /// Feeds a fact to the policy, and everything that follows from it.
@@ -488,165 +290,6 @@ impl Owner {
             if let Some(ready) = self.ready.take() {
                 ready(status);
             }
-        }
-    }
-
-    fn act(&mut self, action: Action) {
-        let machine = self.machine.clone();
-        let dir = self.context.dir.clone();
-        match (action, machine) {
-            (Action::Grant, _) => {
-                for (lane, reply) in self.opening.drain(..) {
-                    // A client that went away meanwhile drops its lease at once.
-                    let _ = reply.send(Ok(Lease::new(lane, self.hub.clone())));
-                }
-                for reply in self.wanting.drain(..) {
-                    let _ = reply.send(Ok(()));
-                }
-            }
-            (Action::Refuse(why), _) => {
-                for (_, reply) in self.opening.drain(..) {
-                    let _ = reply.send(Err(why));
-                }
-                for reply in self.wanting.drain(..) {
-                    let _ = reply.send(Err(why));
-                }
-            }
-            (Action::Done(request), _) => self.answer(request, Ok(())),
-            (Action::Denied(request, why), _) => self.answer(request, Err(why)),
-            (Action::HurrySave, _) => drop(self.hurry.take()),
-            (Action::Discard, _) => {
-                if let Err(error) = Saved::discard(&dir) {
-                    self.trouble("saved memory is still there", Some(chain(&error)));
-                }
-                let _ = dir.remove(File::SavedMemory);
-            }
-            (Action::AfterWake, _) => self.after_wake(),
-            (Action::Restore, _) => {
-                let record = self
-                    .record
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                match record {
-                    Some(record) => {
-                        let record = Record {
-                            identity: None,
-                            ..record
-                        };
-                        self.jobs
-                            .spawn(jobs::bring_back(self.context.clone(), record));
-                    }
-                    None => self.facts.push_back(Fact::RestoreFailed { kept: false }),
-                }
-            }
-            (Action::Pause, Some(machine)) => drop(self.jobs.spawn(jobs::pause(machine))),
-            (Action::Resume, Some(machine)) => drop(self.jobs.spawn(jobs::resume(machine))),
-            (Action::Look, Some(machine)) => self.look(machine),
-            (Action::Save, Some(machine)) => {
-                let (hurry, hurried) = oneshot::channel();
-                self.hurry = Some(hurry);
-                self.tunnel.close();
-                let workspace = self.context.launch.workspace.is_some() && !self.unmounted;
-                self.unmounted |= workspace;
-                self.jobs
-                    .spawn(jobs::save(machine, dir, workspace, hurried));
-            }
-            (Action::Quit, Some(machine)) => {
-                let record = self
-                    .record
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                match record {
-                    Some(record) => drop(self.jobs.spawn(jobs::quit_saved(machine, dir, record))),
-                    None => self.facts.push_back(Fact::QuitDone { saved: false }),
-                }
-            }
-            (Action::SetUp, Some(machine)) => {
-                self.jobs
-                    .spawn(jobs::set_up_again(self.context.clone(), machine));
-            }
-            (Action::ShutDown { force }, Some(machine)) => {
-                if let Some(job) = self.stopping.take() {
-                    job.abort();
-                }
-                let (paused, log) = (self.policy.paused(), self.log.clone());
-                let job = jobs::shut_down(machine, force, paused, self.stop_limit, log);
-                self.stopping = Some(self.jobs.spawn(job));
-            }
-            (Action::ShutDown { .. }, None) => {
-                // There is nothing yet but preparations.
-                self.failure.get_or_insert(Error::Stopped);
-                self.jobs.abort_all();
-                self.facts.push_back(Fact::Exited);
-            }
-            // QEMU has just ended: its event is on the way.
-            (Action::Pause, None) => self.facts.push_back(Fact::PauseDone { paused: false }),
-            (Action::Resume, None) => self.facts.push_back(Fact::ResumeDone { running: false }),
-            (Action::Look, None) => self.facts.push_back(Fact::Work { busy: true }),
-            (Action::Save, None) => {
-                let (saved, paused) = (false, true);
-                self.facts.push_back(Fact::SaveDone { saved, paused });
-            }
-            (Action::Quit, None) => self.facts.push_back(Fact::QuitDone { saved: false }),
-            (Action::SetUp, None) => {}
-        }
-    }
-
-    fn after_wake(&mut self) {
-        self.notify.hint("vm.notify.woke", json!({}));
-        self.measure();
-        self.set_clock();
-    }
-
-    fn set_clock(&mut self) {
-        if let Some(machine) = self.machine.clone() {
-            let log = self.log.clone();
-            let job = self
-                .jobs
-                .spawn(jobs::after_wake(machine, self.unmounted, log));
-            if let Some(earlier) = self.waking.replace(job) {
-                earlier.abort();
-            }
-        }
-    }
-
-    /// Notes the processor time that QEMU used so far.
-    fn measure(&mut self) {
-        let usage = self.machine.as_ref().and_then(Machine::usage);
-        self.used = usage.map(|usage| (Instant::now(), usage.cpu_ms));
-    }
-
-    /// Finds out whether the guest works.
-    fn look(&mut self, machine: Machine) {
-        let before = self.used;
-        self.measure();
-        let share = before.zip(self.used).map(|((then, had), (now, has))| {
-            let time = now.duration_since(then).as_secs_f64() * 1000.0;
-            has.saturating_sub(had) as f64 / time.max(1.0)
-        });
-        let busy = self.policy.open() > 0 && share.is_some_and(|share| share > BUSY);
-        if !busy && self.context.launch.idle.containers_keep_awake {
-            self.jobs.spawn(jobs::work(machine));
-        } else {
-            self.facts.push_back(Fact::Work { busy });
-        }
-    }
-
-    /// Answers everybody who asked for this.
-    fn answer(&mut self, request: Request, result: Result<(), Refusal>) {
-        let same =
-            |asked: &Request| std::mem::discriminant(asked) == std::mem::discriminant(&request);
-        let mut failure = result.err().map(Refusal::failure);
-        if let (Some(failure), Some(problem)) = (&mut failure, &self.problem) {
-            failure.causes.push(problem.clone());
-        }
-        for (_, reply) in self.asking.extract_if(.., |(asked, _)| same(asked)) {
-            let _ = reply.send(match &failure {
-                None => Ok(()),
-                Some(failure) => Err(failure.clone()),
-            });
         }
     }
 
