@@ -103,6 +103,7 @@ impl Device {
         wanted
             .iter()
             .try_for_each(|named| marks.add(named))
+            .and_then(|()| marks.settle())
             .map_err(Error::Store)?;
         Ok(count(&wanted))
     }
@@ -130,6 +131,7 @@ impl Device {
         wanted
             .iter()
             .try_for_each(|named| marks.remove(named))
+            .and_then(|()| marks.settle())
             .map_err(Error::Store)?;
         Ok(count(&wanted))
     }

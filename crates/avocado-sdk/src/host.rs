@@ -259,7 +259,9 @@ mod tests {
     fn run(script: &str) -> Result<u32, SdkError> {
         let dir = tempfile::tempdir().unwrap();
         let (text, program) = (dir.path().join("text"), dir.path().join("program"));
-        fs::write(&text, format!("#!/bin/sh\ncat >/dev/null\n{script}\n")).unwrap();
+        // Signals do what they do by default, even where this was started without an interrupt key.
+        let shell = "#!/usr/bin/env -S --default-signal /bin/sh";
+        fs::write(&text, format!("{shell}\ncat >/dev/null\n{script}\n")).unwrap();
         // Not written by this process, whose other children might hold it open.
         let mut install = Command::new("install");
         let installed = install.args(["-m", "755"]).args([&text, &program]).status();

@@ -333,6 +333,9 @@ pub(crate) struct Unmerge {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+While no runtime is active, `avocadoctl refresh` merges what is enabled for the release that runs. \
+Where one is active, it alone says what is merged.")]
 pub(crate) struct Enable {
     /// The VERSION_ID of the operating system [default: that of the running one]
     #[arg(long, value_name = "VERSION")]
@@ -343,6 +346,7 @@ pub(crate) struct Enable {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "What is merged stays merged until `avocadoctl refresh`.")]
 pub(crate) struct Disable {
     /// The VERSION_ID of the operating system [default: that of the running one]
     #[arg(long, value_name = "VERSION")]

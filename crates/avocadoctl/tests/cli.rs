@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use avocado_manifest::{Digest, ImageId, OsBundle};
@@ -318,6 +319,52 @@ fn configuration() {
         "error_no_configuration",
         device.show(&["status", "-o", "json"])
     );
+}
+
+/// The published program has them, in production as well.
+#[test]
+fn there_are_no_back_doors_for_tests() {
+    let device = Device::private();
+    device.put_image(b"an image");
+    let app = extension("app", "1.0.0", b"an image");
+    let manifest = runtime("dev", "1", "2026-01-01T00:00:00Z", vec![app]);
+    device.put_runtime(&manifest);
+    device.make_active(manifest.id.as_str());
+    let mocks = device.path("mocks");
+    fs::create_dir(&mocks).unwrap();
+    let ran = device.path("ran");
+    for name in ["systemd-sysext", "systemd-confext", "mount", "modprobe"] {
+        let mock = mocks.join(format!("mock-{name}"));
+        fs::write(&mock, format!("#!/bin/sh\ntouch {}\n", ran.display())).unwrap();
+        fs::set_permissions(&mock, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", mocks.display(), std::env::var("PATH").unwrap());
+    let says = |args: &[&str], hooked: bool| {
+        let mut command = device.command(args);
+        if hooked {
+            command
+                .env("AVOCADO_TEST_MODE", "1")
+                .env("AVOCADO_TEST_TMPDIR", device.path(""))
+                .env("TMPDIR", device.path(""))
+                .env("AVOCADO_EXTENSION_RELEASE_DIR", &mocks)
+                .env("AVOCADO_EXTENSIONS_PATH", &mocks)
+                .env("PATH", &path);
+        }
+        let output = command.output().unwrap();
+        (output.status.code(), output.stdout, output.stderr)
+    };
+    let before: Vec<_> = fs::read_dir(device.path("")).unwrap().flatten().collect();
+    for args in [
+        &["status"][..],
+        &["ext", "list", "-o", "json"],
+        &["refresh"],
+        &["runtime", "list"],
+    ] {
+        assert_eq!(says(args, true), says(args, false), "{args:?}");
+    }
+    assert!(!ran.exists());
+    let after = fs::read_dir(device.path("")).unwrap().flatten();
+    assert_eq!(after.count(), before.len());
 }
 
 #[test]

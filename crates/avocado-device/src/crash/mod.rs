@@ -19,6 +19,7 @@ use std::time::Instant;
 use avocado_manifest::{Digest, Manifest};
 use serde_json::Value;
 
+use crate::store::named::Marks;
 use crate::store::pool::{Pool, Wanted};
 use crate::{Cancel, Config, Device, Error, Paths};
 use disk::{Disk, Left};
@@ -38,6 +39,8 @@ pub(crate) struct Scenario<'a> {
     pub(crate) finally: &'a [&'a str],
     /// The version of the runtime that is active before and in the end; none if none is.
     pub(crate) active: (Option<&'a str>, Option<&'a str>),
+    /// The extensions that are enabled in the end, for release 7.
+    pub(crate) enabled: &'a [&'a str],
     /// Whether everything in the pool is right and needed in the end.
     pub(crate) clean: bool,
     /// The most states that are made of what one step leaves: of a first attempt, and of one after
@@ -301,6 +304,10 @@ impl Scenario<'_> {
         let active = device.runtimes().active().unwrap();
         let active = active.as_ref().map(|m| m.runtime.version.as_str());
         assert_eq!(active, self.active.1, "{}, {when}", self.name);
+        let marks = Marks::new(&device.paths().base, &"7".parse().unwrap());
+        let enabled = marks.all().unwrap().unwrap_or_default();
+        let enabled: Vec<_> = enabled.iter().map(|named| named.name.as_str()).collect();
+        assert_eq!(enabled, self.enabled, "{}, {when}", self.name);
     }
 }
 

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::record::Op;
 use super::{Count, Scenario, device, memory};
-use crate::{AddRequest, Cancel, Config, Device, Error, PruneOptions};
+use crate::{AddRequest, Cancel, Config, Device, Error, PruneOptions, Which};
 
 /// The images, by what they are made of.
 const IMAGES: [&[u8]; 4] = [
@@ -23,6 +23,9 @@ const IMAGES: [&[u8]; 4] = [
     b"the second app",
     b"no one's",
 ];
+
+/// An extension without a runtime.
+const TOOL: &[u8] = b"a tool";
 
 /// A runtime with these images. None is merged: that is no matter of the disk.
 fn runtime(version: &str, images: &[&[u8]]) -> Manifest {
@@ -167,6 +170,7 @@ fn the_store_survives_every_crash() {
         always: &[],
         finally: &[],
         active: (None, None),
+        enabled: &[],
         clean: true,
         limits: (1000, 100),
         every: (1, 1),
@@ -185,6 +189,12 @@ fn the_store_survives_every_crash() {
         Device::with_paths(config, device.paths().clone())
     };
     let both = [one, shared, two];
+    let tooled = |what: &str| {
+        let base = world.store(what, &[], &[], &[]);
+        fs::create_dir(base.join("images")).unwrap();
+        fs::write(base.join("images/tool.raw"), TOOL).unwrap();
+        base
+    };
     let scenarios = [
         (
             world.store("add first", &[one, shared], &[], &[]),
@@ -348,6 +358,40 @@ fn the_store_survives_every_crash() {
                 ..plain
             },
         ),
+        (
+            tooled("enable"),
+            Scenario {
+                name: "enable",
+                work: &|device| {
+                    device.enable(&["tool".to_owned()], Some("7"), &Silent)?;
+                    let link = device.paths().base.join("os-releases/7/tool.raw");
+                    assert_eq!(fs::read(link).unwrap(), TOOL);
+                    Ok(())
+                },
+                enabled: &["tool"],
+                clean: false,
+                ..plain
+            },
+        ),
+        (
+            {
+                let base = tooled("disable");
+                let names = ["tool".to_owned()];
+                device(&base).enable(&names, Some("7"), &Silent).unwrap();
+                base
+            },
+            Scenario {
+                name: "disable",
+                work: &|device| {
+                    device.disable(Which::All, Some("7"), &Silent)?;
+                    let left = fs::read_dir(device.paths().base.join("os-releases/7"));
+                    assert_eq!(left.unwrap().count(), 0);
+                    Ok(())
+                },
+                clean: false,
+                ..plain
+            },
+        ),
     ];
     let _ = none;
     // The test sees what it should see.
@@ -371,6 +415,7 @@ fn the_store_survives_every_crash() {
         &|op| matches!(op, Op::Sync(path) if path.ends_with(".history.json.tmp")),
     );
     needs("prune", &dir("runtimes"));
+    needs("enable", &dir("os-releases/7"));
     let left = Mutex::new(scenarios.iter());
     std::thread::scope(|scope| {
         let worker = || {

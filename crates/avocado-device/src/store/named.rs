@@ -86,7 +86,7 @@ impl Marks {
         let link = self.dir.join(name);
         files::create_dir(&self.dir)?;
         if fs::read_link(&link).is_ok_and(|there| there == target) {
-            return files::sync_dir(&self.dir);
+            return Ok(());
         }
         files::point(&link, &target)
     }
@@ -94,6 +94,14 @@ impl Marks {
     /// Ends what [`Marks::add`] did. What is no link was put there by hand, and stays.
     pub(crate) fn remove(&self, named: &Named) -> Result<(), Reason> {
         files::remove(&named.path)
+    }
+
+    /// Makes everything last that is seen here. Somebody who was killed may have left it without.
+    pub(crate) fn settle(&self) -> Result<(), Reason> {
+        let up_to_base = self.dir.ancestors().take(3);
+        up_to_base
+            .filter(|dir| dir.is_dir())
+            .try_for_each(files::sync_dir)
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the behaviour tests share: a store in a private directory, and runtimes for it.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

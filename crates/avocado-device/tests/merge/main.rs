@@ -2,6 +2,7 @@
 //! own. Where that is not possible, the test says so and passes.
 #![allow(missing_docs, clippy::print_stderr)]
 
+mod again;
 #[path = "../common/mod.rs"]
 mod common;
 mod enabled;
@@ -10,7 +11,6 @@ mod hooks;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use avocado_device::{Config, Device, Error, Mutable, Paths, Reason};
@@ -71,6 +71,7 @@ fn inside() {
     work.leaks_nothing();
     work.ends_what_was_interrupted();
     work.is_never_seen_half_done();
+    work.takes_turns();
     work.respects_scopes_and_switches();
     work.hooks_run_in_order();
     work.a_failing_hook_means_going_back();
@@ -328,66 +329,6 @@ impl Work {
         assert!(matches!(fails(&manifest), Reason::ImageWrong { .. }));
         fs::remove_file(self.pool_path(&rotten)).unwrap();
         assert!(matches!(fails(&manifest), Reason::ImageMissing { .. }));
-    }
-
-    /// Files that both runtimes have, and those of the OS, are there at any time.
-    fn is_never_seen_half_done(&self) {
-        let one = self.device.inspect(None).unwrap().manifest;
-        let two = self.stage("other", vec![self.base(), self.app("other")]);
-        let done = AtomicBool::new(false);
-        let probe = |file: &str| {
-            let (mut opened, mut missed) = (0_u64, 0_u64);
-            while !done.load(Ordering::Relaxed) {
-                match fs::File::open(file) {
-                    Ok(_) => opened += 1,
-                    Err(_) => missed += 1,
-                }
-            }
-            (opened, missed)
-        };
-        std::thread::scope(|scope| {
-            let os = scope.spawn(|| probe("/usr/bin/env"));
-            let shared = scope.spawn(|| probe("/usr/share/avocado-test/base"));
-            for _ in 0..10 {
-                self.activate(&two);
-                self.device.refresh(&self.events).unwrap();
-                self.activate(&one);
-            }
-            done.store(true, Ordering::Relaxed);
-            for (what, probe) in [("the OS", os), ("an extension", shared)] {
-                let (opened, missed) = probe.join().unwrap();
-                eprintln!("a file of {what}: opened {opened} times, missed {missed} times");
-                assert!(opened > 1000);
-                assert_eq!(missed, 0);
-            }
-        });
-    }
-
-    /// As if a refresh had been killed between putting the new overlay beneath the old one and
-    /// taking the old one away.
-    fn ends_what_was_interrupted(&self) {
-        let mounts = mount_count();
-        for hierarchy in ["/usr", "/usr"] {
-            let again = Command::new("mount")
-                .args(["--bind", hierarchy, hierarchy])
-                .status();
-            assert!(again.unwrap().success());
-        }
-        assert!(mount_count() > mounts);
-        self.device.refresh(&self.events).unwrap();
-        assert_eq!(mount_count(), mounts);
-        assert_eq!((read("app").as_str(), self.loops()), ("one", 2));
-    }
-
-    fn leaks_nothing(&self) {
-        let mounts = mount_count();
-        for _ in 0..200 {
-            self.device.refresh(&self.events).unwrap();
-        }
-        assert_eq!(self.events.warnings(), [""; 0]);
-        assert_eq!(self.loops(), 2);
-        assert_eq!(mount_count(), mounts);
-        assert_eq!(read("app"), "one");
     }
 
     fn respects_scopes_and_switches(&self) {

@@ -232,6 +232,11 @@ fn a_redirect_asks_for_the_same_range() {
     assert_eq!((response.offset, response.length), (7, Some(2)));
     let request = last.requests().pop().unwrap().to_ascii_lowercase();
     assert!(request.contains("range: bytes=7-\r\n") && request.contains("if-range: \"tag\"\r\n"));
+    // Ranges are of the file, and never of a compressed form of it.
+    assert!(
+        request.contains("accept-encoding: identity\r\n"),
+        "{request}"
+    );
 }
 
 #[test]

@@ -1,0 +1,150 @@
+//! Runtimes that come with an operating system, which this version does not update: nothing of one
+//! is believed, opened or run, and what an update under way has left stays as it is.
+#![allow(missing_docs)]
+
+mod common;
+#[path = "common/world.rs"]
+mod world;
+
+use std::fs;
+
+use avocado_device::{Config, Device, Error, PruneOptions, Reason};
+use avocado_events::Silent;
+use avocado_manifest::{Digest, ImageId, Manifest, OsBundle};
+use avocado_serve::{Fault, Rule};
+use common::*;
+use world::*;
+
+const BUNDLE: &[u8] = b"an OS bundle, with commands in it";
+
+/// A runtime that comes with an OS.
+fn with_os(version: &str, os_build_id: &str) -> Manifest {
+    let mut manifest = runtime(version, "2026-01-01T00:00:00Z", Vec::new());
+    let digest = Digest::of(BUNDLE);
+    manifest.os_bundle = Some(OsBundle {
+        image_id: ImageId::from_digest(digest),
+        sha256: Some(digest),
+        os_build_id: Some(os_build_id.to_owned()),
+        initramfs_build_id: None,
+    });
+    manifest.id = manifest.content_id();
+    manifest
+}
+
+/// The same device as of `world`, streaming or not; the OS that runs says `running`.
+fn device(world: &World, stream: bool) -> Device {
+    fs::write(
+        world.dir.path().join("os-release"),
+        "AVOCADO_OS_BUILD_ID=running\n",
+    )
+    .unwrap();
+    let config = Config {
+        stream_os_to_partition: stream,
+        ..Config::default()
+    };
+    Device::with_paths(config, world.device.paths().clone())
+}
+
+#[test]
+fn a_bundle_counts_only_with_the_bytes_that_were_signed() {
+    for stream in [false, true] {
+        let world = World::new();
+        let device = device(&world, stream);
+        let manifest = with_os("1", "running");
+        let add = || device.add_from_url(&world.request(), &Silent);
+        let before = world.visible();
+        let refused = |what: &str| {
+            let error = add().expect_err(what);
+            assert!(matches!(error, Error::Staging(_)), "{what}: {error:?}");
+            assert_eq!(world.visible(), before, "{what}");
+        };
+        world.publish(&manifest, &[]);
+        refused("no bundle");
+        let json = manifest.to_json();
+        world.publish_as(&[
+            ("manifest.json".to_owned(), &json),
+            (raw(BUNDLE), b"another bundle under its name"),
+        ]);
+        refused("another bundle, signed");
+        world.publish(&manifest, &[BUNDLE]);
+        let faults = world.server.faults();
+        faults.add(Rule::new(Fault::Corrupt(3), "*.raw"));
+        refused("changed on the way");
+        faults.clear();
+        // One that lies in the pool under its name is not it either.
+        let path = put_image(world.base(), BUNDLE);
+        fs::write(&path, vec![0; BUNDLE.len()]).unwrap();
+        add().unwrap();
+        assert_eq!(fs::read(path).unwrap(), BUNDLE);
+    }
+}
+
+#[test]
+fn a_runtime_of_another_os_is_staged_and_not_activated() {
+    for stream in [false, true] {
+        let world = World::new();
+        let device = device(&world, stream);
+        let (mine, other) = (with_os("1", "running"), with_os("2", "other"));
+        for manifest in [&mine, &other] {
+            world.publish(manifest, &[BUNDLE]);
+            device.add_from_url(&world.request(), &Silent).unwrap();
+        }
+        device.activate(mine.id.as_str(), &Silent).unwrap();
+        let before = tree(world.base());
+        for _ in 0..2 {
+            let error = device.activate(other.id.as_str(), &Silent).unwrap_err();
+            let Error::Update {
+                back_to, source, ..
+            } = error
+            else {
+                panic!("{error:?}");
+            };
+            assert_eq!(back_to.as_ref(), Some(&mine.id));
+            assert!(
+                matches!(&*source, Reason::OtherOs { needed, running } if needed == "other" && running == "running"),
+                "{source:?}"
+            );
+            assert_eq!(tree(world.base()), before);
+        }
+    }
+}
+
+#[test]
+fn an_update_that_another_program_has_under_way_stays_as_it_is() {
+    let world = World::new();
+    let device = device(&world, false);
+    let (first, second) = (with_os("1", "running"), with_os("2", "running"));
+    for manifest in [&first, &second] {
+        world.publish(manifest, &[BUNDLE]);
+        device.add_from_url(&world.request(), &Silent).unwrap();
+    }
+    device.activate(first.id.as_str(), &Silent).unwrap();
+    // As written before the reboot into another slot. Nothing of it may be run, least of all the
+    // way back: the device has not even been started again.
+    let ran = world.dir.path().join("ran");
+    let touch = serde_json::json!({"type": "command", "command": ["touch", ran]});
+    let marker = world.base().join("pending-update.json");
+    let pending = serde_json::json!({
+        "os_build_id": "other",
+        "verify": {"type": "os-release", "field": "AVOCADO_OS_BUILD_ID", "expected": "other"},
+        "rollback": [touch], "previous_slot": "a", "runtime_id": second.id,
+    });
+    fs::write(&marker, pending.to_string()).unwrap();
+    let bytes = fs::read(&marker).unwrap();
+    device.merge(&Silent).unwrap();
+    device.refresh(&Silent).unwrap();
+    device.unmerge(true, &Silent).unwrap();
+    world.publish(&with_os("3", "running"), &[BUNDLE]);
+    device.add_from_url(&world.request(), &Silent).unwrap();
+    let options = PruneOptions {
+        keep: Some(1),
+        dry_run: false,
+    };
+    device.prune(&options, &Silent).unwrap();
+    assert_eq!(fs::read(&marker).unwrap(), bytes);
+    assert!(!ran.exists());
+    assert_eq!(device.inspect(None).unwrap().manifest.id, first.id);
+    let kept = device.list().unwrap().into_iter();
+    let kept: Vec<_> = kept.map(|e| e.manifest.id.clone()).collect();
+    assert_eq!(kept, [first.id, second.id]);
+}
