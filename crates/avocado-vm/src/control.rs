@@ -36,7 +36,7 @@ const END: Duration = Duration::from_secs(10);
 const LOG: usize = 20;
 
 /// Starts a VM: runs `program vm supervise --dir DIR`, which stays, and waits until the VM is up.
-/// Paths of the launch must be absolute. `sink` hears how the start goes.
+/// Paths of the launch, the directory and the program must be absolute. `sink` hears how the start goes.
 ///
 /// # Errors
 /// The VM did not start, or runs already; then nothing was changed.
@@ -57,6 +57,8 @@ pub fn start(
     let mut child = Command::new(program)
         .args(["vm", "supervise", "--dir"])
         .arg(dir.root())
+        // The file system that the user stands on is not held for the life of the VM.
+        .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(errors)

@@ -58,7 +58,7 @@ const APPEARS: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What the accelerator's probe found, so that it is not done at each start.
-const PROBE: &str = "accelerator.json";
+pub(crate) const PROBE: &str = "accelerator.json";
 
 /// Brings the machine up for `vm start`.
 pub(crate) async fn start(context: &Arc<Context>) -> Result<Up, Error> {

@@ -157,6 +157,7 @@ pub async fn run(
     let _lock = Lock::take(dir, DOING)?;
     let log = Log::open(&dir.file(File::SupervisorLog));
     log.line("a supervisor starts");
+    sweep(dir);
     let result = owned(dir, launch, search, sink, ready, log).await;
     // A machine that could not even be taken over is not ours to forget.
     let lives = Record::read(dir).and_then(|record| record.identity);
@@ -248,6 +249,35 @@ fn note_tunnel(dir: &StateDir, record: &SharedRecord) -> tunnel::Note {
             let _ = record.write(&dir);
         }
     })
+}
+
+/// Removes what a supervisor that was killed had half written. The caller holds the lock, without
+/// which nobody writes these files.
+fn sweep(dir: &StateDir) {
+    let names = [
+        File::ArtifactDir,
+        File::InfraSshPort,
+        File::InternalSshPort,
+        File::Machine,
+        File::Manifest,
+        File::Saved,
+        File::SshConfig,
+        File::SshKey,
+        File::SshPort,
+        File::SupervisorPid,
+        File::Var,
+        File::Workspace,
+    ]
+    .map(File::name);
+    for entry in fs::read_dir(dir.root()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let partial = name.to_str().and_then(|name| name.strip_prefix('.'));
+        let whole = partial.and_then(|name| name.rsplit_once('.'));
+        if whole.is_some_and(|(whole, _)| names.contains(&whole) || whole == bring_up::PROBE) {
+            let path = entry.path();
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+        }
+    }
 }
 
 /// Removes what belongs to a running VM. The caller holds the lock. With `machine` what belongs to

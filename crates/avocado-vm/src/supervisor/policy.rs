@@ -66,6 +66,8 @@ pub(crate) struct Policy {
     quitting: Option<Quitting>,
     /// QEMU is being asked to let a guest go on that somebody paused while it started.
     nudging: bool,
+    /// It is being ended without asking the guest, which always succeeds.
+    forced: bool,
 }
 
 impl Policy {
@@ -91,6 +93,7 @@ impl Policy {
             unsaved: false,
             quitting: None,
             nudging: false,
+            forced: false,
         }
     }
 
@@ -138,6 +141,8 @@ impl Policy {
     /// When [`Fact::Timer`] is due, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
+            // One command at a time.
+            _ if self.nudging => None,
             State::Running => match self.sleep {
                 Some(limit) => Some(limit.min(self.active + QUIET)),
                 None if self.looking => None,
@@ -333,7 +338,7 @@ impl Policy {
                 }
             }
             Fact::StopFailed => {
-                if self.state == State::Stopping {
+                if self.state == State::Stopping && !self.forced {
                     let paused = self.paused;
                     self.run(now, Reason::Failure);
                     if paused {
@@ -372,7 +377,7 @@ impl Policy {
     }
 
     fn pause(&mut self, now: Instant, reason: Reason, actions: &mut Vec<Action>) {
-        if self.state == State::Running {
+        if self.state == State::Running && !self.nudging {
             self.enter(now, State::Pausing, reason);
             self.missed = false;
             actions.push(Action::Pause);
@@ -444,6 +449,7 @@ impl Policy {
         match (request, self.state) {
             (Request::Stop { .. }, Gone) => actions.push(Action::Done(request)),
             (Request::Stop { force: true }, Stopping) => {
+                self.forced = true;
                 actions.push(Action::ShutDown { force: true });
             }
             (Request::Stop { .. }, Stopping) => {}

@@ -21,8 +21,12 @@ impl Policy {
                 if std::mem::take(&mut self.wake) {
                     actions.push(Action::Done(Request::Wake));
                 }
+                if self.sleep.is_none() {
+                    // It was to be released when somebody else let it run.
+                    self.deny(Request::Release, Refusal::InUse, actions);
+                }
             }
-            State::Hibernated => {
+            State::Hibernated if !self.nudging => {
                 let wanted = self.wanted();
                 let missed = std::mem::take(&mut self.missed).then_some(Reason::Traffic);
                 if let Some(reason) = wanted.or(missed) {
@@ -81,6 +85,7 @@ impl Policy {
             return;
         }
         self.enter(now, State::Stopping, Reason::Requested);
+        self.forced = force;
         self.give_up(Refusal::Stopping, actions);
         actions.push(Action::ShutDown { force });
     }
