@@ -1,7 +1,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use avocado_events::{Event, Sink};
+use avocado_events::{Event, Sink, chain};
 use avocado_manifest::{Manifest, RuntimeId};
 
 use crate::merge::state::{Image, State};
@@ -406,18 +406,6 @@ impl View {
             manifest,
         }
     }
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// When a runtime was built; one that does not say is older than all others.

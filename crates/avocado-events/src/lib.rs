@@ -168,6 +168,19 @@ impl<F: Fn(Event) + Send + Sync> Sink for F {
     }
 }
 
+/// An error and what caused it, in one line: the `message` of an event about a failure. A `Display`
+/// that does not repeat its source is expected, as everywhere here.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,8 +15,8 @@ use avocado_events::{Event, Sink};
 use super::release::Command;
 use super::state::State;
 use super::systemd::Manager;
-use crate::device::chain;
 use crate::{Paths, Reason, tool};
+use avocado_events::chain;
 
 /// These prepare what other commands and services stand on, so they come before all others.
 const FIRST: [&str; 4] = ["depmod", "ldconfig", "systemd-sysusers", "systemd-tmpfiles"];

@@ -20,9 +20,9 @@ use std::path::PathBuf;
 use avocado_events::{Event, Sink, Status};
 use avocado_manifest::RuntimeId;
 
-use crate::device::chain;
 use crate::store::files;
 use crate::{Config, Error, Paths, Reason};
+use avocado_events::chain;
 use hooks::Hooks;
 use release::{Class, Release};
 use state::{Image, Merged, State};

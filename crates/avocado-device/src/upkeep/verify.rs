@@ -4,10 +4,10 @@ use avocado_events::{Event, Sink};
 use avocado_manifest::RuntimeId;
 use serde::Serialize;
 
-use crate::device::chain;
 use crate::store::Found as Runtime;
 use crate::store::pool::{Found, Pool, Wanted};
 use crate::{Cancel, Device, Error, Reason};
+use avocado_events::chain;
 
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

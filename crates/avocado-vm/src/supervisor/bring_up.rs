@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use avocado_events::{Event, Sink};
+use avocado_events::{Event, Sink, chain};
 use avocado_manifest::VmRole;
 use avocado_qemu::{
     Accelerator, Architecture, BinaryIdentity, Drive, Events, Format, Identity, Machine, Probe,
@@ -430,16 +430,4 @@ async fn settle(
             Err(error)
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -9,12 +9,13 @@ use avocado_qemu::{Machine, RunState};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::bring_up::{self, Context, NotRestored, Up, chain};
+use super::bring_up::{self, Context, NotRestored, Up};
 use super::error::Error;
 use super::guest;
 use super::log::{self, Log};
 use super::record::{Record, Saved};
 use crate::dir::{File, StateDir};
+use avocado_events::chain;
 
 /// How long QEMU may take to quit before it is killed.
 const QUIT: Duration = Duration::from_secs(5);

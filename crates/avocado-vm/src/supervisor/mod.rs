@@ -121,7 +121,7 @@ pub fn main(dir: &StateDir, path: Option<OsString>) -> Result<(), Error> {
         runtime.block_on(run(dir, launch, search, sink, ready))
     });
     if let Err(error) = &result {
-        log.line(&format!("error: {}", bring_up::chain(error)));
+        log.line(&format!("error: {}", avocado_events::chain(error)));
         report.close(&Verdict::Failed(error.failure()));
     }
     result

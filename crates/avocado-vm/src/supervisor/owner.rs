@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::bring_up::{Context, How, NotRestored, Up, chain};
+use super::bring_up::{Context, How, NotRestored, Up};
 use super::error::Error;
 use super::gate::{Hub, Lease, Message};
 use super::jobs::{self, CONSOLE, Outcome};
@@ -24,6 +24,7 @@ use super::tunnel::Tunnel;
 use super::wire::Failure;
 use crate::dir::File;
 use crate::status::{Status, Wake};
+use avocado_events::chain;
 
 mod actions;
 mod describe;
