@@ -11,7 +11,7 @@ use crate::events::Events;
 use crate::machine::QUICK;
 use crate::process::{Identity, Process, tail};
 use crate::qmp::Qmp;
-use crate::{Error, Machine, Spec, socket};
+use crate::{Error, Machine, Spec, memory, socket};
 
 /// How long QEMU may take until it can be talked to. It allocates and initialises before that.
 const STARTUP: Duration = Duration::from_secs(60);
@@ -151,8 +151,16 @@ pub(crate) async fn adopt(
         connected = greet(&spec.sockets.supervisor, QUICK, Some(identity.pid)) => connected,
         _ = process.exited() => return Ok(None),
     };
-    match connected {
-        Ok((qmp, notifications)) => Ok(Some(Machine::new(spec, process, qmp, notifications))),
+    let adopted = match connected {
+        Ok((qmp, notifications)) => {
+            let (machine, events) = Machine::new(spec, process.clone(), qmp, notifications);
+            let ended = memory::end_forgotten(&machine).await;
+            ended.map(|()| (machine, events))
+        }
+        Err(error) => Err(error),
+    };
+    match adopted {
+        Ok(adopted) => Ok(Some(adopted)),
         Err(error) => match explained(error, &process, spec).await {
             // It ended while it was greeted.
             Error::Exited { .. } => Ok(None),

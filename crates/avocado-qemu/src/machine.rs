@@ -36,7 +36,7 @@ pub struct Machine {
 }
 
 /// For answers that QEMU gives after it has finished with its disks.
-const SLOW: Duration = Duration::from_secs(30);
+pub(crate) const SLOW: Duration = Duration::from_secs(30);
 /// For answers that QEMU knows.
 pub(crate) const QUICK: Duration = Duration::from_secs(5);
 
@@ -51,7 +51,8 @@ impl Machine {
     }
 
     /// Takes over a machine that an earlier process of ours started. None: that process is gone,
-    /// or its id is another process's by now.
+    /// or its id is another process's by now. A [`Machine::save`] that the earlier process had
+    /// begun is over then, one way or the other.
     ///
     /// Of `spec` only the sockets and the log have a meaning here.
     ///

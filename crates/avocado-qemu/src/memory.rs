@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{OwnedMutexGuard, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::arguments::Start;
 use crate::events::Events;
 use crate::launch::{self, Abandoned};
-use crate::machine::{QUICK, RunState};
+use crate::machine::{QUICK, RunState, SLOW};
 use crate::{Error, Machine, Spec};
 
 /// How often QEMU is asked how far it is. A guest of 256 MiB takes about 15 ms.
@@ -218,6 +218,40 @@ fn sync(path: &Path) -> io::Result<()> {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Ends a save whose supervisor was killed. It would go on, and stop the guest when it is complete,
+/// in the middle of whatever that does by then.
+pub(crate) async fn end_forgotten(machine: &Machine) -> Result<(), Error> {
+    if machine.run_state().await? == RunState::Other("inmigrate".to_owned()) {
+        // It waits for memory, and is of no use without.
+        return Ok(());
+    }
+    let work = async {
+        if is_under_way(machine).await? {
+            machine.ask("migrate_cancel", json!({}), QUICK).await?;
+        }
+        while is_under_way(machine).await? {
+            sleep(POLL).await;
+        }
+        Ok(())
+    };
+    match timeout(SLOW, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Timeout {
+            command: "migrate_cancel".to_owned(),
+            limit: SLOW,
+        }),
+    }
+}
+
+/// Whether QEMU is writing memory to a file.
+async fn is_under_way(machine: &Machine) -> Result<bool, Error> {
+    let answer = machine.ask("query-migrate", json!({}), QUICK).await?;
+    // Where there never was a migration, there is no status.
+    let status = answer.get("status").and_then(Value::as_str);
+    let over = ["none", "completed", "failed", "cancelled"];
+    Ok(status.is_some_and(|status| !over.contains(&status)))
 }
 
 /// See [`Machine::restore`].

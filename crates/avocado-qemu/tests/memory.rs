@@ -164,6 +164,47 @@ async fn who_stops_waiting_gets_the_machine_back() {
     within(machine.quit()).await.unwrap();
 }
 
+#[test]
+fn a_save_of_a_killed_supervisor_does_not_stop_the_guest() {
+    let name = "a_save_of_a_killed_supervisor_does_not_stop_the_guest";
+    let Some(bench) = Bench::new(name) else {
+        return;
+    };
+    let first = tokio::runtime::Runtime::new().unwrap();
+    let (machine, events) = first.block_on(within(Machine::boot(&bench.spec))).unwrap();
+    first.block_on(machine.pause()).unwrap();
+    // What a killed supervisor leaves: nobody waits for this save, which takes hours.
+    let mut stranger = Stranger::connect(&bench.spec.sockets.public);
+    stranger.execute("migrate-set-parameters", json!({ "max-bandwidth": 16_384 }));
+    let file = bench.file("saved");
+    stranger.execute(
+        "migrate",
+        json!({ "uri": format!("exec:cat > '{}'", file.display()) }),
+    );
+    let identity = machine.identity();
+    drop((machine, events, first));
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let status = |stranger: &mut Stranger| {
+            let answer = stranger.execute("query-migrate", json!({}));
+            answer["status"].as_str().unwrap().to_owned()
+        };
+        let before = status(&mut stranger);
+        assert!(["setup", "active"].contains(&before.as_str()), "{before}");
+        let adopted = within(Machine::adopt(&identity, &bench.spec)).await;
+        let (machine, _events) = adopted.unwrap().expect("it is there");
+        assert_eq!(status(&mut stranger), "cancelled");
+        assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
+        machine.resume().await.unwrap();
+        assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+        // It can be saved as ever.
+        machine.pause().await.unwrap();
+        within(machine.save(&bench.file("again"))).await.unwrap();
+        within(machine.quit()).await.unwrap();
+    });
+}
+
 /// A file system with next to no space.
 struct Tiny(PathBuf);
 

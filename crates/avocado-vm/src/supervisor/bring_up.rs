@@ -152,6 +152,7 @@ async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
         }
     };
     Saved::discard(dir)?;
+    dir.remove(File::SavedMemory)?;
     let port = machine.ssh_forward().await?;
     record.identity = Some(machine.identity());
     record.write(dir)?;

@@ -179,7 +179,11 @@ impl Owner {
             return;
         };
         match how {
-            How::Adopted { paused: true } => self.feed(Fact::Adopted { paused: true }),
+            How::Adopted { paused: true } => {
+                // It may have been asleep on the way to a save.
+                self.unmounted = self.context.launch.workspace.is_some();
+                self.feed(Fact::Adopted { paused: true });
+            }
             How::Restored => {
                 // Its clock stood still meanwhile.
                 self.catch_up();
