@@ -79,14 +79,15 @@ pub(crate) fn arguments(spec: &Spec, start: Start) -> Vec<OsString> {
             format!("virtserialport,chardev={id},name={name}"),
         );
     }
-    if let Some(socket) = &spec.tpm_socket {
-        line.option("-chardev", with_path("socket,id=tpm,path=", socket, ""));
+    if let Some(tpm) = &spec.tpm {
+        let socket = tpm.socket();
+        line.option("-chardev", with_path("socket,id=tpm,path=", &socket, ""));
         line.option("-tpmdev", "emulator,id=tpm0,chardev=tpm");
-        let tpm = match spec.architecture {
+        let device = match spec.architecture {
             Architecture::X86_64 => "tpm-tis",
             Architecture::Aarch64 => "tpm-tis-device",
         };
-        line.option("-device", format!("{tpm},tpmdev=tpm0"));
+        line.option("-device", format!("{device},tpmdev=tpm0"));
     }
     if start == Start::Incoming {
         line.flag("-S");

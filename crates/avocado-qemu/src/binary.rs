@@ -18,11 +18,15 @@ pub fn find_binary(
         architecture.binary_name(),
         std::env::consts::EXE_SUFFIX
     );
-    directories
+    find(&name, directories).ok_or(Error::NoBinary { name })
+}
+
+/// The first program of that name.
+pub(crate) fn find(name: &str, directories: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    let mut paths = directories
         .into_iter()
-        .map(|directory| directory.join(&name))
-        .find(|path| is_program(path))
-        .ok_or(Error::NoBinary { name })
+        .map(|directory| directory.join(name));
+    paths.find(|path| is_program(path))
 }
 
 #[cfg(unix)]

@@ -56,6 +56,14 @@ pub enum Error {
         /// The tail of what it said, without surrounding white space.
         stderr: String,
     },
+    /// There is no software TPM, although there should be one.
+    #[error("no TPM with its state in {directory}: {description}")]
+    Tpm {
+        /// Where its state and its log are.
+        directory: PathBuf,
+        /// What went wrong.
+        description: String,
+    },
     /// A socket of QEMU does not take connections.
     #[error("cannot connect to {socket}")]
     Connect {

@@ -52,7 +52,11 @@ pub(crate) async fn start(spec: &Spec, start: Start) -> Result<(Machine, Events)
         // Else the first connection could reach what an earlier QEMU left there.
         remove(socket)?;
     }
-    let process = Process::spawn(&spec.binary, &arguments(spec, start), &spec.error_log)?;
+    let tpm = match &spec.tpm {
+        Some(tpm) => Some(tpm.start().await?),
+        None => None,
+    };
+    let process = Process::spawn(&spec.binary, &arguments(spec, start), &spec.error_log, None)?;
     let abandoned = Abandoned::new(&process);
     let connected = tokio::select! {
         biased;
@@ -69,6 +73,10 @@ pub(crate) async fn start(spec: &Spec, start: Start) -> Result<(Machine, Events)
         socket::keep_private(socket)?;
     }
     abandoned.keep();
+    // QEMU has greeted: it is connected with the TPM, which ends with it.
+    if let Some(tpm) = tpm {
+        tpm.keep();
+    }
     Ok(Machine::new(spec, process, qmp, notifications))
 }
 

@@ -22,6 +22,7 @@ mod process;
 mod qmp;
 mod socket;
 mod spec;
+mod tpm;
 
 pub use accelerator::{Probe, ProbeKey, probe};
 pub use agent::{Agent, Output};
@@ -31,3 +32,4 @@ pub use events::{Events, MachineEvent};
 pub use machine::{Machine, RunState};
 pub use process::{ExitStatus, Identity, Usage};
 pub use spec::{Accelerator, Architecture, Drive, Format, Sockets, Spec, UnknownName};
+pub use tpm::{Tpm, find_swtpm};

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Tpm;
+
 /// What kind of processor the guest has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Architecture {
@@ -183,8 +185,8 @@ pub struct Spec {
     pub error_log: PathBuf,
     /// File that has QEMU's process id while it runs.
     pub pid_file: PathBuf,
-    /// Socket of a software TPM.
-    pub tpm_socket: Option<PathBuf>,
+    /// A software TPM; it starts and ends with QEMU.
+    pub tpm: Option<Tpm>,
     /// Device tree to use instead of QEMU's own (aarch64).
     pub device_tree: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::Tpm;
 use crate::spec::{Drive, Format, Sockets};
 
 fn full(architecture: Architecture, accelerator: Accelerator) -> Spec {
@@ -33,7 +34,10 @@ fn full(architecture: Architecture, accelerator: Accelerator) -> Spec {
         serial_log: "/s/serial.log".into(),
         error_log: "/s/qemu.log".into(),
         pid_file: "/s/qemu.pid".into(),
-        tpm_socket: Some("/s/tpm/swtpm-sock".into()),
+        tpm: Some(Tpm {
+            binary: "/bin/swtpm".into(),
+            directory: "/s/tpm".into(),
+        }),
         device_tree: None,
     }
 }
@@ -130,7 +134,7 @@ fn what_differs() {
         (
             Architecture::X86_64,
             Accelerator::Kvm,
-            |spec| spec.tpm_socket = None,
+            |spec| spec.tpm = None,
             &[],
             &["tpm"],
         ),

@@ -26,7 +26,7 @@ pub(super) fn verdict(spec: &Spec, choice: Choice) -> Verdict {
         Choice::Never => Verdict::No,
         Choice::Always => Verdict::Yes,
         // The TPM is the one device of a `Spec` that sits on the platform bus.
-        Choice::Automatic if spec.tpm_socket.is_some() => Verdict::No,
+        Choice::Automatic if spec.tpm.is_some() => Verdict::No,
         Choice::Automatic if spec.accelerator == Accelerator::Hvf => Verdict::IfAffected,
         Choice::Automatic => Verdict::No,
     }
@@ -60,7 +60,10 @@ mod tests {
             let spec = Spec {
                 architecture,
                 accelerator,
-                tpm_socket: tpm.then(|| "/tpm".into()),
+                tpm: tpm.then(|| crate::Tpm {
+                    binary: "/swtpm".into(),
+                    directory: "/tpm".into(),
+                }),
                 ..super::super::tests::spec("qemu".as_ref())
             };
             let case = (architecture, accelerator, tpm, choice);

@@ -28,7 +28,7 @@ pub(super) fn spec(binary: &Path) -> Spec {
         serial_log: unused.clone(),
         error_log: unused.clone(),
         pid_file: unused,
-        tpm_socket: None,
+        tpm: None,
         device_tree: None,
     }
 }

@@ -19,6 +19,7 @@ impl Process {
         _program: &Path,
         _arguments: &[OsString],
         _log: &Path,
+        _directory: Option<&Path>,
     ) -> Result<Process, Error> {
         Err(Error::Unsupported {
             what: "running a machine",

@@ -16,10 +16,12 @@ use crate::Error;
 impl Process {
     /// Starts a program whose standard output and error go to `log`, which is emptied first. It
     /// gets a process group of its own, so that an interrupt at the terminal does not reach it.
+    /// It runs in `directory`, or where we do.
     pub(crate) fn spawn(
         program: &Path,
         arguments: &[OsString],
         log: &Path,
+        directory: Option<&Path>,
     ) -> Result<Process, Error> {
         let file_error = |source| Error::File {
             action: "write",
@@ -38,7 +40,11 @@ impl Process {
             binary: program.to_owned(),
             source,
         };
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
+        let child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(output)

@@ -89,7 +89,7 @@ fn spec(binary: PathBuf, architecture: Architecture, dir: &Path) -> Spec {
         serial_log: file("serial.log"),
         error_log: file("qemu.log"),
         pid_file: file("qemu.pid"),
-        tpm_socket: None,
+        tpm: None,
         device_tree: None,
     }
 }

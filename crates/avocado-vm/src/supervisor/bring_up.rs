@@ -8,7 +8,7 @@ use avocado_events::{Event, Sink, chain};
 use avocado_manifest::VmRole;
 use avocado_qemu::{
     Accelerator, Architecture, BinaryIdentity, Drive, Events, Format, Identity, Machine, Probe,
-    ProbeKey, RunState, Sockets, Spec, device_tree, find_binary, probe,
+    ProbeKey, RunState, Sockets, Spec, Tpm, device_tree, find_binary, find_swtpm, probe,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -226,7 +226,17 @@ async fn prepare(context: &Arc<Context>) -> Result<Record, Error> {
         })
         .await?
     };
-    let mut spec = spec(dir, launch, &image, binary, architecture, accelerator, &key)?;
+    // On arm64 a device tree of the user's takes the TPM away: it has a place in QEMU's own only.
+    let tpm = match (architecture, &launch.device_tree) {
+        (Architecture::Aarch64, Some(_)) => None,
+        _ => find_swtpm(context.search.iter().cloned()),
+    };
+    let tpm = tpm.map(|binary| Tpm {
+        binary,
+        directory: dir.file(File::Tpm),
+    });
+    let parts = (binary, architecture, accelerator, tpm);
+    let mut spec = spec(dir, launch, &image, parts, &key)?;
     match device_tree::prepare(
         &spec,
         device_tree::Choice::Automatic,
@@ -303,9 +313,7 @@ fn spec(
     dir: &StateDir,
     launch: &Launch,
     image: &Image,
-    binary: PathBuf,
-    architecture: Architecture,
-    accelerator: Accelerator,
+    (binary, architecture, accelerator, tpm): (PathBuf, Architecture, Accelerator, Option<Tpm>),
     key: &str,
 ) -> Result<Spec, Error> {
     let drive = |path, format, read_only| Drive {
@@ -324,8 +332,10 @@ fn spec(
     }
     let mut words = vec![image.manifest().cmdline_default.clone()];
     words.extend(launch.cmdline_extra.clone());
-    // There is no TPM, and systemd would wait a minute and a half for one.
-    words.push("systemd.tpm2_wait=false".to_owned());
+    if tpm.is_none() {
+        // systemd would wait a minute and a half for one.
+        words.push("systemd.tpm2_wait=false".to_owned());
+    }
     let keys = BASE64.encode(format!("{key}\n"));
     let credential = "systemd.set_credential_binary=ssh.authorized_keys.root";
     words.push(format!("{credential}:{keys}"));
@@ -349,7 +359,7 @@ fn spec(
         serial_log: dir.file(File::SerialLog),
         error_log: dir.file(File::QemuLog),
         pid_file: dir.file(File::QemuPid),
-        tpm_socket: None,
+        tpm,
         device_tree: launch.device_tree.clone(),
     })
 }

@@ -190,7 +190,7 @@ mod tests {
                 serial_log: path.clone(),
                 error_log: path.clone(),
                 pid_file: path.clone(),
-                tpm_socket: None,
+                tpm: None,
                 device_tree: None,
             },
             qemu: BinaryIdentity {

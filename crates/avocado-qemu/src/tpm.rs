@@ -1,0 +1,130 @@
+//! The software TPM of a machine: a process of its own, `swtpm`, which QEMU talks to over a socket.
+//!
+//! It ends by itself when QEMU does, also where nobody is there to see that. The TPM's state stays
+//! in its directory; while the machine's memory is in a file, what is volatile of it is there too.
+
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::launch::Abandoned;
+use crate::process::{Process, tail};
+use crate::{Error, binary, socket};
+
+/// How long it may take to listen, or to end.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Nothing announces either.
+const RETRY: Duration = Duration::from_millis(5);
+/// `CMD_SHUTDOWN` of its control channel (swtpm_ioctls(3)).
+const SHUTDOWN: [u8; 4] = 3u32.to_be_bytes();
+
+/// A TPM 2.0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tpm {
+    /// The `swtpm` to run.
+    pub binary: PathBuf,
+    /// Where its state is; made if it is not there.
+    pub directory: PathBuf,
+}
+
+/// Relative, because `swtpm` takes no commas in paths: it runs in its directory.
+const SOCKET: &str = "swtpm-sock";
+
+/// The `swtpm` in `directories` (those of PATH), if there is one.
+pub fn find_swtpm(directories: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    binary::find("swtpm", directories)
+}
+
+impl Tpm {
+    /// Where QEMU finds it.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join(SOCKET)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("swtpm.log")
+    }
+
+    /// Starts it, and waits until it listens. It is killed with the result, unless that is kept.
+    pub(crate) async fn start(&self) -> Result<Abandoned, Error> {
+        make(&self.directory).map_err(|source| Error::File {
+            action: "make",
+            path: self.directory.clone(),
+            source,
+        })?;
+        self.end_forgotten().await?;
+        let arguments = [
+            "socket",
+            "--tpm2",
+            "--terminate",
+            "--tpmstate",
+            "dir=.,mode=0600",
+            "--ctrl",
+            &format!("type=unixio,path={SOCKET},mode=0600"),
+        ]
+        .map(OsString::from);
+        let process = Process::spawn(&self.binary, &arguments, &self.log(), Some(&self.directory))?;
+        let abandoned = Abandoned::new(&process);
+        let listens = async {
+            while socket::connect(&self.socket()).await.is_err() {
+                sleep(RETRY).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            status = process.exited() => {
+                Err(self.failure(format!("swtpm ended ({status}): {}", tail(&self.log()))))
+            }
+            listening = timeout(LIMIT, listens) => match listening {
+                Ok(()) => Ok(abandoned),
+                Err(_) => Err(self.failure(format!("swtpm does not listen on {SOCKET}"))),
+            }
+        }
+    }
+
+    /// Ends one whose QEMU never came, and waits for one whose QEMU has just ended: two would
+    /// write the same state.
+    async fn end_forgotten(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + LIMIT;
+        while let Ok((mut stream, _)) = socket::connect(&self.socket()).await {
+            if Instant::now() > deadline {
+                let text = "another swtpm does not let go of it".to_owned();
+                return Err(self.failure(text));
+            }
+            // Whether it hears this or ends by itself: what counts is that nobody listens then.
+            if stream.write_all(&SHUTDOWN).await.is_ok() {
+                let _ = timeout(LIMIT, stream.read(&mut [0; 16])).await;
+            }
+            sleep(RETRY).await;
+        }
+        Ok(())
+    }
+
+    fn failure(&self, description: String) -> Error {
+        Error::Tpm {
+            directory: self.directory.clone(),
+            description,
+        }
+    }
+}
+
+/// Makes the directory, for our own user only.
+fn make(directory: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    #[cfg(unix)]
+    std::fs::set_permissions(
+        directory,
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Machines with a software TPM, with the real programs.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr)]
+
+#[allow(dead_code, reason = "other tests need more of it")]
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use avocado_qemu::{Architecture, Error, Machine, RunState, Tpm, find_swtpm};
+use common::{Bench, within};
+
+/// A machine with a TPM; its directory does not exist yet.
+fn bench(test: &str, architecture: Architecture) -> Option<Bench> {
+    let mut bench = Bench::of(test, architecture)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let Some(binary) = find_swtpm(std::env::split_paths(&path)) else {
+        eprintln!("SKIP {test}: swtpm is not on PATH");
+        return None;
+    };
+    let directory = bench.file("tpm");
+    bench.spec.tpm = Some(Tpm { binary, directory });
+    Some(bench)
+}
+
+/// Processes that run in a directory.
+fn processes_in(directory: &Path) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == directory)
+    })
+    .collect()
+}
+
+async fn nobody_in(directory: &Path) {
+    within(async {
+        while !processes_in(directory).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_starts_and_ends_with_the_machine_and_goes_where_its_memory_goes() {
+    let name = "it_starts_and_ends_with_the_machine_and_goes_where_its_memory_goes";
+    for architecture in [Architecture::X86_64, Architecture::Aarch64] {
+        let Some(bench) = bench(name, architecture) else {
+            return;
+        };
+        let directory = bench.file("tpm");
+        let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+        assert_eq!(processes_in(&directory).len(), 1);
+        let mode = |path: PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(directory.clone()), 0o700);
+        assert_eq!(mode(directory.join("swtpm-sock")), 0o600);
+        assert_eq!(mode(directory.join("tpm2-00.permall")), 0o600);
+
+        machine.pause().await.unwrap();
+        let memory = bench.file("saved");
+        within(machine.save(&memory)).await.unwrap();
+        within(machine.quit()).await.unwrap();
+        // The next one waits until this one has let go.
+        let (machine, _events) = within(Machine::restore(&bench.spec, &memory))
+            .await
+            .unwrap();
+        machine.resume().await.unwrap();
+        assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+        assert_eq!(processes_in(&directory).len(), 1);
+        machine.kill();
+        machine.exited().await;
+        nobody_in(&directory).await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_nobody_uses_is_replaced() {
+    let name = "one_that_nobody_uses_is_replaced";
+    let Some(bench) = bench(name, Architecture::X86_64) else {
+        return;
+    };
+    let directory = bench.file("tpm");
+    fs::create_dir(&directory).unwrap();
+    let tpm = bench.spec.tpm.as_ref().unwrap();
+    let mut forgotten = Command::new(&tpm.binary)
+        .args(["socket", "--tpm2", "--terminate", "--tpmstate", "dir=."])
+        .args(["--ctrl", "type=unixio,path=swtpm-sock"])
+        .current_dir(&directory)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    within(async {
+        while UnixStream::connect(directory.join("swtpm-sock")).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    forgotten.wait().unwrap();
+    assert_eq!(processes_in(&directory).len(), 1);
+    within(machine.quit()).await.unwrap();
+    nobody_in(&directory).await;
+}
+
+#[tokio::test]
+async fn what_it_cannot_do_it_says_itself_and_nothing_is_left() {
+    let name = "what_it_cannot_do_it_says_itself_and_nothing_is_left";
+    let Some(mut bench) = bench(name, Architecture::X86_64) else {
+        return;
+    };
+    let directory = bench.file("tpm");
+    // A state that it cannot read: QEMU asks for it.
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("tpm2-00.permall"), "no state").unwrap();
+    let error = within(Machine::boot(&bench.spec)).await.unwrap_err();
+    assert!(matches!(error, Error::Exited { .. }), "{error:?}");
+    nobody_in(&directory).await;
+    assert!(bench.processes().is_empty());
+    let kept = fs::read_to_string(directory.join("tpm2-00.permall")).unwrap();
+    assert_eq!(kept, "no state");
+
+    // A program that ends at once.
+    if let Some(tpm) = &mut bench.spec.tpm {
+        tpm.binary = "/bin/false".into();
+    }
+    let error = within(Machine::boot(&bench.spec)).await.unwrap_err();
+    assert!(matches!(error, Error::Tpm { .. }), "{error:?}");
+    assert!(error.to_string().contains("exit code 1"), "{error}");
+}
