@@ -222,7 +222,11 @@ async fn ssh(mut client: TcpStream, hub: Hub, log: Log) {
         Err(why) => return refuse_tcp(&mut client, &why.failure()).await,
     };
     match dial(&hub).await {
-        Ok(guest) => proxy::run(client, guest, Some(&lease)).await,
+        Ok(mut guest) => {
+            proxy::run(client, &mut guest, Some(&lease)).await;
+            drop(lease);
+            proxy::leave(guest).await;
+        }
         Err(error) => log.line(&format!("ssh: no connection to the guest: {error}")),
     }
 }
@@ -232,9 +236,11 @@ async fn infra(mut client: TcpStream, hub: Hub) {
     if !hub.gate.is_awake() {
         return refuse_tcp(&mut client, &asleep()).await;
     }
-    let _visit = hub.gate.visit();
-    if let Ok(guest) = dial(&hub).await {
-        proxy::run(client, guest, None).await;
+    let visit = hub.gate.visit();
+    if let Ok(mut guest) = dial(&hub).await {
+        proxy::run(client, &mut guest, None).await;
+        drop(visit);
+        proxy::leave(guest).await;
     }
 }
 
@@ -245,7 +251,7 @@ async fn docker(mut client: UnixStream, hub: Hub, tunnel: Arc<Tunnel>, log: Log)
         Err(why) => return refuse_http(&mut client, &why.failure()).await,
     };
     match tunnel.connect(&hub.gate).await {
-        Ok(guest) => proxy::run(client, guest, Some(&lease)).await,
+        Ok(mut guest) => proxy::run(client, &mut guest, Some(&lease)).await,
         Err(failure) => {
             log.line(&format!("docker: {}", failure.message));
             refuse_http(&mut client, &failure).await;
@@ -260,7 +266,7 @@ async fn docker_stream(mut client: UnixStream, hub: Hub, tunnel: Arc<Tunnel>) {
     }
     let _visit = hub.gate.visit();
     match tunnel.connect(&hub.gate).await {
-        Ok(guest) => proxy::run(client, guest, None).await,
+        Ok(mut guest) => proxy::run(client, &mut guest, None).await,
         Err(failure) => refuse_http(&mut client, &failure).await,
     }
 }
