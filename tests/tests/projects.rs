@@ -193,6 +193,19 @@ fn what_needs_no_package_needs_no_feed() {
         events.steps("success"),
         ["ext build hooked", "ext image hooked", "sdk install"]
     );
+
+    // Another SDK has other tools, and only the hook may notice.
+    let yaml = project.read("avocado.yaml").unwrap();
+    let sdk = "sdk: {packages: {avocado-sdk-toolchain: '*'}}\n";
+    project
+        .write("avocado.yaml", &format!("{yaml}{sdk}"))
+        .unwrap();
+    let events = project.events(&["ext", "image"]).unwrap();
+    assert_eq!(
+        events.steps("success"),
+        ["ext build hooked", "sdk install"],
+        "what the hook made is the same"
+    );
 }
 
 /// An ordinary user has one number for all files. What is made is the same all the same.

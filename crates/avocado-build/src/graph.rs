@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use avocado_events::{Cancel, Event, Sink, Status};
+use avocado_manifest::Digest;
 
 use crate::stamp::{Outcome, Slot, Stamps, hash};
 use crate::{Error, tree};
@@ -66,6 +67,11 @@ impl Done<'_> {
             .get(id.0)
             .and_then(Option::as_ref)
             .ok_or_else(|| Error::Invalid("a step ran before what it needs".into()))
+    }
+
+    /// What a task made that may not be there.
+    pub(crate) fn digest(&self, id: Option<TaskId>) -> Result<Option<Digest>, Error> {
+        id.map(|id| Ok(self.get(id)?.digest)).transpose()
     }
 }
 

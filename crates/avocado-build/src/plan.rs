@@ -266,14 +266,14 @@ impl<'a> Planner<'a> {
             .into_iter()
             .chain(base.as_ref().map(|b| b.1))
             .collect();
-        if extension.post_build.is_some() {
-            needs.push(self.sdk());
-        }
+        let sdk = extension.post_build.as_ref().map(|_| self.sdk());
+        needs.extend(sdk);
         let task = ExtensionBuildTask {
             context: self.context,
             extension,
             install,
             base,
+            sdk,
         };
         let id = self.graph.add(task, &needs);
         self.builds.insert(name.clone(), id);
@@ -322,15 +322,19 @@ impl<'a> Planner<'a> {
             Part::Initramfs => &runtime.initramfs,
         };
         let install = self.os_install(part, name)?;
+        let os = self.os(part, name)?;
+        let sdk = os.post_install.as_ref().map(|_| self.sdk());
+        let needs: Vec<TaskId> = std::iter::once(install).chain(sdk).collect();
         let task = OsImageTask {
             context: self.context,
             part,
             name,
-            os: self.os(part, name)?,
+            os,
             runtime,
             install,
+            sdk,
         };
-        let id = self.graph.add(task, &[install]);
+        let id = self.graph.add(task, &needs);
         let images = match part {
             Part::Rootfs => &mut self.placed.rootfs_images,
             Part::Initramfs => &mut self.placed.initramfs_images,
@@ -349,8 +353,10 @@ impl<'a> Planner<'a> {
             images.push(self.extension_image(&member.name)?);
         }
         let mut needs = vec![rootfs_install, rootfs, initramfs];
+        let sdk = runtime.post_build.as_ref().map(|_| self.sdk());
         needs.extend(packages);
         needs.extend(&images);
+        needs.extend(sdk);
         let build = self.graph.add(
             RuntimeBuildTask {
                 context: self.context,
@@ -361,6 +367,7 @@ impl<'a> Planner<'a> {
                 rootfs_install,
                 initramfs,
                 packages,
+                sdk,
             },
             &needs,
         );

@@ -55,6 +55,8 @@ pub(crate) struct ExtensionBuildTask<'a> {
     pub(crate) install: Option<TaskId>,
     /// The rootfs that the extension is for, with its install.
     pub(crate) base: Option<(Name, TaskId)>,
+    /// The install of the SDK, where a hook may use its tools.
+    pub(crate) sdk: Option<TaskId>,
 }
 
 impl ExtensionBuildTask<'_> {
@@ -98,10 +100,6 @@ impl Task for ExtensionBuildTask<'_> {
     }
 
     fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
-        let install = self
-            .install
-            .map(|id| done.get(id).map(|o| o.digest))
-            .transpose()?;
         // Only the units that are enabled are looked up in the rootfs.
         let base = match &self.base {
             Some((_, id)) if !self.extension.enable_services.is_empty() => {
@@ -111,8 +109,9 @@ impl Task for ExtensionBuildTask<'_> {
         };
         Ok(serde_json::json!({
             "build": self.request()?,
-            "packages": install,
+            "packages": done.digest(self.install)?,
             "base": base,
+            "sdk": done.digest(self.sdk)?,
         }))
     }
 

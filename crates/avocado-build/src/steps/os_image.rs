@@ -81,6 +81,8 @@ pub(crate) struct OsImageTask<'a> {
     pub(crate) os: &'a OsImage,
     pub(crate) runtime: &'a Runtime,
     pub(crate) install: TaskId,
+    /// The install of the SDK, where a hook may use its tools.
+    pub(crate) sdk: Option<TaskId>,
 }
 
 impl OsImageTask<'_> {
@@ -101,7 +103,8 @@ impl OsImageTask<'_> {
             build_id: String::new(),
         };
         let packages = done.get(self.install)?.digest;
-        let shape = hash(&serde_json::json!({ "os": step, "packages": packages }));
+        let sdk = done.digest(self.sdk)?;
+        let shape = hash(&serde_json::json!({ "os": step, "packages": packages, "sdk": sdk }));
         step.build_id = Uuid::new_v5(&BUILD_ID_NAMESPACE, shape.as_bytes()).to_string();
         Ok(step)
     }
@@ -127,6 +130,7 @@ impl Task for OsImageTask<'_> {
         Ok(serde_json::json!({
             "image": self.request(done)?,
             "packages": done.get(self.install)?.digest,
+            "sdk": done.digest(self.sdk)?,
             "writer": self.context.tool(image::writer(self.os.filesystem)),
             "tools": [self.context.tool("systemctl"), self.context.tool("ldconfig")],
         }))

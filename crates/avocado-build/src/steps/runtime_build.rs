@@ -70,6 +70,8 @@ pub(crate) struct RuntimeBuildTask<'a> {
     pub(crate) rootfs_install: TaskId,
     pub(crate) initramfs: TaskId,
     pub(crate) packages: Option<TaskId>,
+    /// The install of the SDK, where a hook may use its tools.
+    pub(crate) sdk: Option<TaskId>,
 }
 
 impl RuntimeBuildTask<'_> {
@@ -108,10 +110,7 @@ impl RuntimeBuildTask<'_> {
             var_files,
             post_build: post_build.map(|p| Hook::new(context, p)).transpose()?,
             anchor: Digest::of(&self.key.anchor),
-            packages: self
-                .packages
-                .map(|id| done.get(id).map(|o| o.digest))
-                .transpose()?,
+            packages: done.digest(self.packages)?,
         })
     }
 }
@@ -135,6 +134,7 @@ impl Task for RuntimeBuildTask<'_> {
             // For the kernel, of which the request has the version only.
             "rootfs_packages": done.get(self.rootfs_install)?.digest,
             "writer": self.context.tool("mkfs.btrfs"),
+            "sdk": done.digest(self.sdk)?,
         }))
     }
 
