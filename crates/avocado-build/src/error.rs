@@ -179,6 +179,10 @@ fn hint_from_chain(error: &Error) -> Option<String> {
         ),
         ("is not what was built", "remove it and run the build again"),
         (
+            "belongs to another signing key",
+            "sign with the key it was published with; to change the key, remove that directory, and know that devices trust only the old one until they are provisioned anew",
+        ),
+        (
             "make a namespace for the step",
             "run it as root, or let users make namespaces (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
         ),

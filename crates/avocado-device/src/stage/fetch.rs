@@ -110,13 +110,12 @@ impl<'a> Fetch<'a> {
                 .map_err(repository(url))
         };
         let mut client = open(format!("{url}/targets"))?;
-        let step = |status| sink.emit(Event::step("metadata", status, url));
-        step(Status::Running);
+        sink.emit(Event::step("metadata", Status::Running, url));
         let refreshed = client.refresh();
         disk::foreign(&base.join("metadata"));
         refreshed.map_err(or_cancelled(cancel, repository(url)))?;
         trust::name(&directory, url)?;
-        step(Status::Success);
+        sink.emit(Event::step("metadata", Status::Success, ""));
         if client.judged_by() > request.now {
             sink.emit(Event::warning(format!(
                 "the system clock says {}, but trusted metadata is from {} or later: expiry is \
