@@ -1,6 +1,7 @@
 //! A Linux for arm64 that boots in QEMU in seconds: Debian's kernel, and busybox.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,12 +15,26 @@ use crate::tools::{Call, cache_dir};
 /// How long the downloads may take, about 70 MB.
 const DOWNLOAD: Duration = Duration::from_secs(300);
 
+/// What the kernel needs for the devices that a VM has, in this order: virtio over PCI, the
+/// network, the ports of the agent.
+const MODULES: [&str; 7] = [
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci",
+    "net/core/failover",
+    "drivers/net/net_failover",
+    "drivers/net/virtio_net",
+    "drivers/char/virtio_console",
+];
+
 /// What a guest is made of, in the cache directory.
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// An image that QEMU boots directly.
     pub kernel: PathBuf,
-    busybox: PathBuf,
+    pub(crate) busybox: PathBuf,
+    /// In the order in which they can be loaded.
+    pub(crate) modules: Vec<PathBuf>,
 }
 
 /// The parts, from Debian's packages. The first call loads them.
@@ -32,20 +47,34 @@ pub fn parts() -> Result<Parts, Error> {
     let lock = place.join("lock");
     let held = fs::File::create(&lock).map_err(file("open", &lock))?;
     flock(&held, FlockOperation::LockExclusive).map_err(file("lock", &lock))?;
-    let parts = Parts {
-        kernel: place.join("kernel"),
-        busybox: place.join("busybox"),
-    };
-    if !parts.kernel.exists() || !parts.busybox.exists() {
-        let work = place.join("work");
+    let parts = place.join("parts");
+    // Modules fit only the kernel that they were made with: what lacks some is loaded anew, whole.
+    let known = fs::read_to_string(parts.join("list")).ok();
+    if known != Some(MODULES.join("\n")) {
+        let (work, new) = (place.join("work"), place.join("work/parts"));
         let _ = fs::remove_dir_all(&work);
-        load(&work, &parts)?;
+        load(&work, &new)?;
+        let _ = fs::remove_dir_all(&parts);
+        fs::rename(&new, &parts).map_err(file("move", &new))?;
         fs::remove_dir_all(&work).map_err(file("remove", &work))?;
+        // Where they were before there were modules.
+        for old in ["kernel", "busybox"] {
+            let _ = fs::remove_file(place.join(old));
+        }
     }
-    Ok(parts)
+    let modules = parts.join("modules");
+    let entries = fs::read_dir(&modules).map_err(file("read", &modules))?;
+    let mut modules: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    modules.sort();
+    Ok(Parts {
+        kernel: parts.join("kernel"),
+        busybox: parts.join("busybox"),
+        modules,
+    })
 }
 
-fn load(work: &Path, parts: &Parts) -> Result<(), Error> {
+/// Makes the directory `parts`.
+fn load(work: &Path, parts: &Path) -> Result<(), Error> {
     let apt = Apt::new(work)?;
     // A source that has nothing for arm64, or nothing for this, may be unreachable: only the
     // downloads have to succeed.
@@ -57,17 +86,51 @@ fn load(work: &Path, parts: &Parts) -> Result<(), Error> {
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-"))
         .unwrap_or("linux-image-arm64");
-    let kernel = apt.unpack(kernel, "./boot")?.join("boot");
-    let entries = fs::read_dir(&kernel).map_err(file("read", &kernel))?;
-    let image = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.to_string_lossy().contains("/vmlinuz-"))
-        .unwrap_or_else(|| kernel.join("vmlinuz"));
-    fs::rename(&image, &parts.kernel).map_err(file("move", &image))?;
-    let busybox = apt.unpack("busybox-static", "./bin/busybox")?;
-    let busybox = busybox.join("bin/busybox");
-    fs::rename(&busybox, &parts.busybox).map_err(file("move", &busybox))
+    let image = |name: &str| name.contains("/boot/vmlinuz-");
+    let built_in = |name: &str| name.ends_with("/modules.builtin");
+    let modules = |name: &str| MODULES.iter().any(|module| is_module(name, module));
+    let kernel = apt.unpack(kernel, |name| {
+        image(name) || built_in(name) || modules(name)
+    })?;
+    let busybox = apt.unpack("busybox-static", |name| name.ends_with("/bin/busybox"))?;
+
+    let place = parts.join("modules");
+    fs::create_dir_all(&place).map_err(file("make", &place))?;
+    keep(find(&kernel, "kernel", image)?, &parts.join("kernel"))?;
+    keep(find(&busybox, "busybox", |_| true)?, &parts.join("busybox"))?;
+    let names = find(&kernel, "modules.builtin", built_in)?;
+    let names = fs::read_to_string(names).map_err(file("read", names))?;
+    for (number, module) in MODULES.iter().enumerate() {
+        if names.lines().any(|name| is_module(name, module)) {
+            continue;
+        }
+        let found = find(&kernel, module, |name| is_module(name, module))?;
+        let name = found.file_name().unwrap_or_default().to_string_lossy();
+        keep(found, &place.join(format!("{number}-{name}")))?;
+    }
+    let list = parts.join("list");
+    fs::write(&list, MODULES.join("\n")).map_err(file("write", &list))
+}
+
+/// Whether a file is this module, packed or not.
+fn is_module(name: &str, module: &str) -> bool {
+    let name = name.strip_suffix(".xz").unwrap_or(name);
+    let name = name.strip_suffix(".ko");
+    name.is_some_and(|name| name.ends_with(&format!("/{module}")))
+}
+
+fn find<'a>(
+    files: &'a [PathBuf],
+    what: &str,
+    is: impl Fn(&str) -> bool,
+) -> Result<&'a Path, Error> {
+    let found = files.iter().find(|path| is(&path.to_string_lossy()));
+    let found = found.map(PathBuf::as_path);
+    found.ok_or_else(|| file("find", what)(ErrorKind::NotFound))
+}
+
+fn keep(path: &Path, at: &Path) -> Result<(), Error> {
+    fs::rename(path, at).map_err(file("move", path))
 }
 
 /// apt for another architecture, with lists of its own: the system's stay as they are.
@@ -100,26 +163,32 @@ impl<'a> Apt<'a> {
             .fold(call, |call, option| call.args(["-o", option]))
     }
 
-    /// Loads a package and takes one path out of it.
-    fn unpack(&self, package: &str, path: &str) -> Result<PathBuf, Error> {
+    /// Loads a package and takes some of its files. Gives their paths.
+    fn unpack(&self, package: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Error> {
         let place = self.work.join(package);
         fs::create_dir(&place).map_err(file("make", &place))?;
         let download = self.call("apt-get").directory(&place);
         download.args(["-q", "download", package]).ok()?;
-        let entries = fs::read_dir(&place).map_err(file("read", &place))?;
-        for archive in entries.flatten() {
-            let call = Call::new("ar").args(["x", "--output"]).arg(&place);
-            call.arg(archive.path()).ok()?;
-        }
-        let entries = fs::read_dir(&place).map_err(file("read", &place))?;
-        for data in entries.flatten() {
-            if data.file_name().to_string_lossy().starts_with("data.tar") {
-                let call = Call::new("tar").arg("-C").arg(&place).arg("-xf");
-                call.arg(data.path()).arg(path).limit(DOWNLOAD).ok()?;
-            }
-        }
-        Ok(place)
+        let archive = only(&place, package)?;
+        let call = Call::new("ar").args(["x", "--output"]).arg(&place);
+        call.arg(archive).ok()?;
+        let data = only(&place, "data.tar")?;
+        let tar = |action| Call::new("tar").arg(action).arg(&data).limit(DOWNLOAD);
+        let listed = tar("-tf").ok()?.stdout;
+        let wanted: Vec<_> = listed.lines().filter(|name| wanted(name)).collect();
+        let call = tar("-xf").arg("-C").arg(&place).args(["-T", "-"]);
+        call.input(wanted.join("\n")).ok()?;
+        Ok(wanted.iter().map(|name| place.join(name)).collect())
     }
+}
+
+/// The file whose name starts so.
+fn only(directory: &Path, start: &str) -> Result<PathBuf, Error> {
+    let entries = fs::read_dir(directory).map_err(file("read", directory))?;
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    let name = names.find(|name| name.to_string_lossy().starts_with(start));
+    let name = name.ok_or_else(|| file("find", directory.join(start))(ErrorKind::NotFound))?;
+    Ok(directory.join(name))
 }
 
 impl Parts {

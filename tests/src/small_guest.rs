@@ -1,8 +1,9 @@
 //! A VM's image whose guest is there in seconds, for tests of everything around a guest: Debian's
-//! kernel, and busybox. It has the address that QEMU expects, says `SSH-2.0-small` on port 22 with
-//! the id of its boot and a count of connections, then repeats what it hears; it has an agent that
-//! knows the time and can power off. It has no disks to speak of.
+//! kernel, and busybox, for x86-64 or arm64. It has the address that QEMU expects, says
+//! `SSH-2.0-small` on port 22 with the id of its boot and a count of connections, then repeats what
+//! it hears; it has an agent that knows the time and can power off. It has no disks to speak of.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -10,16 +11,17 @@ use std::path::{Path, PathBuf};
 use avocado_manifest::{Digest, UpdatePolicy, VmArtifact, VmImage, VmRole};
 
 use crate::Error;
+use crate::arm64;
 use crate::error::file;
 use crate::tools::{Call, Need, cache_dir};
 
 /// Busybox under these names.
-const PROGRAMS: [&str; 16] = [
-    "adjtimex", "cat", "date", "echo", "insmod", "ip", "mount", "nc", "poweroff", "printf", "sh",
-    "sleep", "sync", "true", "umount", "usleep",
+const PROGRAMS: [&str; 15] = [
+    "cat", "date", "echo", "insmod", "ip", "mount", "nc", "poweroff", "printf", "sh", "sleep",
+    "sync", "true", "umount", "usleep",
 ];
 
-/// Modules that the network needs, in this order.
+/// Modules that the network needs on x86-64, in this order. The rest is built in.
 const MODULES: [&str; 3] = [
     "net/core/failover",
     "drivers/net/net_failover",
@@ -43,6 +45,11 @@ pub fn needs() -> Vec<Need> {
     ]
 }
 
+/// What a test with it needs that runs it on arm64, besides [`arm64::parts`].
+pub fn needs_for_arm64() -> Vec<Need> {
+    ["qemu-system-aarch64", "cpio", "xz"].map(Need::Tool).into()
+}
+
 /// Parts of Debian that the sample feed was made from, the newest.
 fn parts() -> Option<PathBuf> {
     let entries = fs::read_dir(cache_dir().join("feed-parts")).ok()?;
@@ -56,7 +63,7 @@ fn parts() -> Option<PathBuf> {
     paths.max_by_key(|path| path.metadata().and_then(|found| found.modified()).ok())
 }
 
-/// Makes the image in `directory`.
+/// Makes the image in `directory`, for x86-64.
 ///
 /// # Errors
 /// The parts are not there, or something cannot be written.
@@ -65,42 +72,124 @@ pub fn image(directory: &Path) -> Result<(), Error> {
         name: "the sample feed".to_owned(),
         hint: "examples/feed/build makes it".to_owned(),
     })?;
-    fs::create_dir_all(directory).map_err(file("make", directory))?;
-    let modules = only(&parts.join("kernel/usr/lib/modules"))?;
-    let name = modules.file_name().unwrap_or_default();
-    let mut kernel = std::ffi::OsString::from("vmlinuz-");
-    kernel.push(name);
-    let kernel = parts.join("kernel/boot").join(kernel);
-    fs::copy(&kernel, directory.join("kernel")).map_err(file("copy", &kernel))?;
-    let busybox = parts.join("busybox/usr/bin/busybox");
-    initramfs(directory, &busybox, &modules.join("kernel"))?;
-    for disk in ["rootfs", "var"] {
-        let path = directory.join(disk);
-        fs::write(&path, vec![0; 1 << 20]).map_err(file("write", &path))?;
+    let tree = only(&parts.join("kernel/usr/lib/modules"))?;
+    let mut kernel = OsString::from("vmlinuz-");
+    kernel.push(tree.file_name().unwrap_or_default());
+    let module = |name: &&str| {
+        let plain = tree.join(format!("kernel/{name}.ko"));
+        let packed = plain.with_extension("ko.xz");
+        if plain.is_file() { plain } else { packed }
+    };
+    let guest = Guest {
+        platform: "avocado-qemux86-64",
+        architecture: "x86_64",
+        console: "ttyS0",
+        kernel: parts.join("kernel/boot").join(kernel),
+        busybox: parts.join("busybox/usr/bin/busybox"),
+        modules: MODULES.iter().map(module).collect(),
+    };
+    guest.image(directory)
+}
+
+/// Makes the image in `directory`, for arm64.
+///
+/// # Errors
+/// Something cannot be written.
+pub fn image_for_arm64(directory: &Path, parts: &arm64::Parts) -> Result<(), Error> {
+    let guest = Guest {
+        platform: "avocado-qemuarm64",
+        architecture: "arm64",
+        console: "ttyAMA0",
+        kernel: parts.kernel.clone(),
+        busybox: parts.busybox.clone(),
+        modules: parts.modules.clone(),
+    };
+    guest.image(directory)
+}
+
+/// What differs from one processor to another.
+struct Guest {
+    platform: &'static str,
+    architecture: &'static str,
+    console: &'static str,
+    kernel: PathBuf,
+    busybox: PathBuf,
+    /// Files, plain or packed, in the order in which they can be loaded.
+    modules: Vec<PathBuf>,
+}
+
+impl Guest {
+    fn image(&self, directory: &Path) -> Result<(), Error> {
+        fs::create_dir_all(directory).map_err(file("make", directory))?;
+        copy(&self.kernel, &directory.join("kernel"))?;
+        self.initramfs(directory)?;
+        for disk in ["rootfs", "var"] {
+            let path = directory.join(disk);
+            fs::write(&path, vec![0; 1 << 20]).map_err(file("write", &path))?;
+        }
+        let cmdline = format!("console={} quiet panic=-1", self.console);
+        let mut image = VmImage::new(self.platform.to_owned(), self.architecture, cmdline);
+        image.version = Some("small".to_owned());
+        for role in VmRole::ALL {
+            let path = directory.join(role.as_str());
+            let bytes = fs::read(&path).map_err(file("read", &path))?;
+            let name = role.as_str().parse();
+            let Ok(name) = name else { continue };
+            let artifact = VmArtifact {
+                file: name,
+                sha256: Digest::of(&bytes),
+                size: Some(bytes.len() as u64),
+                update_policy: match role {
+                    VmRole::Var => UpdatePolicy::SeedOnly,
+                    _ => UpdatePolicy::Replace,
+                },
+                kind: None,
+                role_link: None,
+            };
+            image.artifacts.insert(role.as_str().to_owned(), artifact);
+        }
+        let path = directory.join("manifest.json");
+        fs::write(&path, image.to_json()).map_err(file("write", &path))
     }
-    let cmdline = "console=ttyS0 quiet panic=-1".to_owned();
-    let mut image = VmImage::new("avocado-qemux86-64".to_owned(), "x86_64", cmdline);
-    image.version = Some("small".to_owned());
-    for role in VmRole::ALL {
-        let path = directory.join(role.as_str());
-        let bytes = fs::read(&path).map_err(file("read", &path))?;
-        let name = role.as_str().parse();
-        let Ok(name) = name else { continue };
-        let artifact = VmArtifact {
-            file: name,
-            sha256: Digest::of(&bytes),
-            size: Some(bytes.len() as u64),
-            update_policy: match role {
-                VmRole::Var => UpdatePolicy::SeedOnly,
-                _ => UpdatePolicy::Replace,
-            },
-            kind: None,
-            role_link: None,
-        };
-        image.artifacts.insert(role.as_str().to_owned(), artifact);
+
+    fn initramfs(&self, directory: &Path) -> Result<(), Error> {
+        let root = directory.join("initramfs.d");
+        for place in ["bin", "counted", "dev", "modules", "proc", "sys"] {
+            let place = root.join(place);
+            fs::create_dir_all(&place).map_err(file("make", &place))?;
+        }
+        copy(&self.busybox, &root.join("bin/busybox"))?;
+        for program in PROGRAMS {
+            let link = root.join("bin").join(program);
+            symlink("busybox", &link).map_err(file("make", &link))?;
+        }
+        for (number, module) in self.modules.iter().enumerate() {
+            // The guest loads them in the order of their names.
+            let name = module.file_name().unwrap_or_default().to_string_lossy();
+            let place = root.join(format!("modules/{number:02}-{name}"));
+            copy(module, &place)?;
+            if name.ends_with(".xz") {
+                Call::new("xz").arg("-d").arg(&place).ok()?;
+            }
+        }
+        for (name, text) in SCRIPTS {
+            let path = root.join(name);
+            fs::write(&path, text).map_err(file("write", &path))?;
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&path, mode).map_err(file("change", &path))?;
+        }
+        let mut names = String::new();
+        list(&root, Path::new(""), &mut names)?;
+        let image = directory.join("initramfs");
+        let cpio = Call::new("cpio").args(["--quiet", "-o", "-H", "newc", "-F"]);
+        cpio.arg(&image).directory(&root).input(names).ok()?;
+        fs::remove_dir_all(&root).map_err(file("remove", &root))
     }
-    let path = directory.join("manifest.json");
-    fs::write(&path, image.to_json()).map_err(file("write", &path))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::copy(from, to).map_err(file("copy", from))?;
+    Ok(())
 }
 
 /// Puts a program named `ssh` in `directory`. In the place of the real one it pretends to be a
@@ -123,44 +212,6 @@ fn only(directory: &Path) -> Result<PathBuf, Error> {
         Some(Ok(entry)) => Ok(entry.path()),
         _ => Err(file("read", directory)(std::io::ErrorKind::NotFound)),
     }
-}
-
-fn initramfs(directory: &Path, busybox: &Path, modules: &Path) -> Result<(), Error> {
-    let root = directory.join("initramfs.d");
-    for place in ["bin", "dev", "modules", "proc", "sys"] {
-        let place = root.join(place);
-        fs::create_dir_all(&place).map_err(file("make", &place))?;
-    }
-    let place = root.join("bin/busybox");
-    fs::copy(busybox, &place).map_err(file("copy", busybox))?;
-    for program in PROGRAMS {
-        let link = root.join("bin").join(program);
-        symlink("busybox", &link).map_err(file("make", &link))?;
-    }
-    for module in MODULES {
-        let name = module.rsplit('/').next().unwrap_or(module);
-        let module = modules.join(format!("{module}.ko"));
-        let copy = root.join("modules").join(format!("{name}.ko"));
-        if module.is_file() {
-            fs::copy(&module, &copy).map_err(file("copy", &module))?;
-            continue;
-        }
-        let (packed, copy) = (module.with_extension("ko.xz"), copy.with_extension("ko.xz"));
-        fs::copy(&packed, &copy).map_err(file("copy", &packed))?;
-        Call::new("xz").arg("-d").arg(&copy).ok()?;
-    }
-    for (name, text) in SCRIPTS {
-        let path = root.join(name);
-        fs::write(&path, text).map_err(file("write", &path))?;
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&path, mode).map_err(file("change", &path))?;
-    }
-    let mut names = String::new();
-    list(&root, Path::new(""), &mut names)?;
-    let image = directory.join("initramfs");
-    let cpio = Call::new("cpio").args(["--quiet", "-o", "-H", "newc", "-F"]);
-    cpio.arg(&image).directory(&root).input(names).ok()?;
-    fs::remove_dir_all(&root).map_err(file("remove", &root))
 }
 
 /// Every name below `root`, directories before what is in them.

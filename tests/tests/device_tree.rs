@@ -177,7 +177,7 @@ fn machine(binary: PathBuf, cpus: u32) -> Spec {
         serial_log: unused.clone(),
         error_log: unused.clone(),
         pid_file: unused,
-        tpm_socket: None,
+        tpm: None,
         device_tree: None,
     }
 }

@@ -26,9 +26,14 @@ pub(crate) fn arguments(spec: &Spec, start: Start) -> Vec<OsString> {
     line.option("-m", spec.memory_mib.to_string());
     line.flag("-nographic");
     line.option("-monitor", "none");
+    let log = match start {
+        Start::Boot => "",
+        // What the same guest said before is still of interest.
+        Start::Incoming => ",append=on",
+    };
     line.option(
         "-chardev",
-        with_path("file,id=serial,path=", &spec.serial_log, ""),
+        with_path("file,id=serial,path=", &spec.serial_log, log),
     );
     line.option("-serial", "chardev:serial");
     line.option("-pidfile", &spec.pid_file);

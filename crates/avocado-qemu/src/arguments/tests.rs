@@ -178,6 +178,7 @@ fn what_differs() {
             assert!(!text.contains(part), "{part} in\n{text}");
         }
         let incoming = shown(&spec, Start::Incoming);
+        let text = text.replace("/s/serial.log", "/s/serial.log,append=on");
         assert_eq!(incoming, format!("{text}\n-S\n-incoming defer"));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
 
 use super::policy::{Lane, Refusal, Request};
 use super::wire::Failure;
@@ -54,6 +54,8 @@ struct Shared {
     infra: AtomicU64,
     /// QEMU's forward to the guest's ssh; 0 while there is none.
     port: AtomicU16,
+    /// Held by whoever connects to it.
+    turn: Mutex<()>,
 }
 
 /// What proxies see; a cloneable handle.
@@ -69,6 +71,7 @@ impl Gate {
             unanswered: AtomicU64::new(0),
             infra: AtomicU64::new(0),
             port: AtomicU16::new(0),
+            turn: Mutex::new(()),
         }))
     }
 
@@ -103,6 +106,11 @@ impl Gate {
 
     pub(crate) fn set_port(&self, port: Option<u16>) {
         self.0.port.store(port.unwrap_or(0), SeqCst);
+    }
+
+    /// Returns when nobody else is connecting to the forward.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.0.turn.lock().await
     }
 
     pub(crate) fn infra(&self) -> u64 {

@@ -29,6 +29,8 @@ const MOST: usize = 200;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How long the forward or the tunnel may take to accept: both are on this host.
 const DIAL: Duration = Duration::from_secs(5);
+/// QEMU accepts within some milliseconds, which nothing tells. The guest's first word does.
+const ACCEPTED: Duration = Duration::from_millis(30);
 
 /// What is listened on, before anybody is served.
 #[derive(Debug)]
@@ -164,7 +166,7 @@ impl Accept for UnixListener {
     }
 }
 
-/// Sends what is small at once, and notices a client whose host is gone.
+/// Sends what is small at once, and notices when the other side is gone.
 ///
 /// There is no `TCP_USER_TIMEOUT`: it would also cut a client that is there and only does not
 /// read for long, such as a shell that was suspended.
@@ -273,13 +275,19 @@ async fn docker_stream(mut client: UnixStream, hub: Hub, tunnel: Arc<Tunnel>) {
 
 /// A connection to QEMU's forward. Only for a guest that runs: QEMU accepts for one that sleeps
 /// as well, and nothing follows.
+///
+/// One at a time, because QEMU lets no more than two wait. For one more than that the kernel says
+/// that it is connected and forgets it; a client that waits for the first word then waits for ever.
 async fn dial(hub: &Hub) -> io::Result<TcpStream> {
+    let _turn = hub.gate.turn().await;
     let Some(port) = hub.gate.port() else {
         return Err(io::ErrorKind::NotConnected.into());
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let guest = tokio::time::timeout(DIAL, TcpStream::connect(address)).await??;
-    let _ = guest.set_nodelay(true);
+    // With signs of life, which the kernels exchange, one that was forgotten all the same ends.
+    prepare(&guest);
+    let _ = tokio::time::timeout(ACCEPTED, guest.readable()).await;
     Ok(guest)
 }
 

@@ -1,0 +1,229 @@
+//! A VM with the small guest, and its end.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use avocado_events::Silent;
+use avocado_testbed::small_guest;
+use avocado_testbed::tools::{Need, binary, skip};
+use avocado_vm::control;
+use avocado_vm::dir::{File, StateDir};
+use avocado_vm::launch::{Idle, Launch};
+use avocado_vm::status::{State, Status};
+use avocado_vm::supervisor::Error;
+use tempfile::TempDir;
+
+use crate::peers::Client;
+use crate::processes::{kill, processes_of, working_in};
+
+/// Long enough for anything on a busy machine; nothing waits for it to pass.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) fn cannot_run(name: &str) -> bool {
+    let mut needs = small_guest::needs();
+    needs.push(Need::Binary("avocado"));
+    skip(name, &needs)
+}
+
+/// The image, made once.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<TempDir> = OnceLock::new();
+    let made = IMAGE.get_or_init(|| {
+        let place = tempfile::tempdir().unwrap();
+        small_guest::image(place.path()).unwrap();
+        place
+    });
+    made.path()
+}
+
+/// A state directory and what it starts. One at a time: emulation takes all processors.
+pub(crate) struct Vm {
+    pub(crate) launch: Launch,
+    pub(crate) dir: StateDir,
+    pub(crate) program: PathBuf,
+    pub(crate) place: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Vm {
+    /// One that sleeps only when it is asked to.
+    pub(crate) fn new() -> Vm {
+        Vm::of(image())
+    }
+
+    /// One with another image.
+    pub(crate) fn of(image: &Path) -> Vm {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = tempfile::tempdir().unwrap();
+        Vm {
+            launch: Launch {
+                image: image.to_owned(),
+                cpus: 1,
+                memory_mib: 96,
+                var_size: 0,
+                ssh_port: None,
+                infra_port: None,
+                docker_stream: true,
+                cmdline_extra: None,
+                workspace: None,
+                dns: Vec::new(),
+                dns_search: Vec::new(),
+                idle: Idle {
+                    hibernate_after_secs: 0,
+                    ..Idle::default()
+                },
+                qemu: None,
+                accelerator: Some("tcg".to_owned()),
+                device_tree: None,
+                notify: None,
+                ready_timeout_secs: 120,
+            },
+            dir: StateDir::new(place.path().join("vm")),
+            program: binary("avocado").unwrap(),
+            place,
+            _turn: turn,
+        }
+    }
+
+    pub(crate) fn try_start(&self) -> Result<Status, Error> {
+        control::start(&self.program, &self.dir, &self.launch, &Silent)
+    }
+
+    pub(crate) fn start(&self) -> Status {
+        self.try_start().unwrap_or_else(|error| self.fail(&error))
+    }
+
+    /// Starts it so that `ssh` is the program that only pretends.
+    pub(crate) fn start_with_tunnels(&self) -> Status {
+        let programs = self.place.path().join("bin");
+        fs::create_dir(&programs).unwrap();
+        small_guest::ssh(&programs).unwrap();
+        let path = std::env::var_os("PATH").unwrap();
+        let path = std::iter::once(programs).chain(std::env::split_paths(&path));
+        self.dir.create().unwrap();
+        let mut child = Command::new(&self.program)
+            .args(["vm", "supervise", "--dir"])
+            .arg(self.dir.root())
+            .env("PATH", std::env::join_paths(path).unwrap())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let launch = serde_json::to_vec(&self.launch).unwrap();
+        child.stdin.take().unwrap().write_all(&launch).unwrap();
+        let mut said = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(
+            said.lines().last().unwrap().starts_with("{\"ready\":"),
+            "{said}"
+        );
+        std::thread::spawn(move || child.wait());
+        self.status()
+    }
+
+    pub(crate) fn fail(&self, error: &Error) -> ! {
+        let log = self.log();
+        panic!("{error}\n{error:?}\n--- log\n{log}")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.file(File::SupervisorLog)).unwrap_or_default()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        control::status(&self.dir).unwrap_or_else(|error| self.fail(&error))
+    }
+
+    pub(crate) fn hibernate(&self) {
+        control::hibernate(&self.dir).unwrap_or_else(|error| self.fail(&error));
+    }
+
+    pub(crate) fn stop(&self) {
+        let stopped = control::stop(&self.program, &self.dir, false, LONG);
+        assert!(stopped.unwrap_or_else(|error| self.fail(&error)));
+        self.nothing_left();
+    }
+
+    /// Waits until the status is as it should be.
+    pub(crate) fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Status {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let status = self.status();
+            if is(&status) {
+                return status;
+            }
+            let late = Instant::now() > deadline;
+            assert!(!late, "{what} never came: {status:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until the log has this, and gives it.
+    pub(crate) fn until_log(&self, text: &str) -> String {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let log = self.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "{text} never came:\n{log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A connection to the user's port, and its banner.
+    pub(crate) fn connect(&self) -> Client {
+        let port: u16 = self.dir.read_line(File::SshPort).unwrap().parse().unwrap();
+        Client::connect(port).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// No process, no socket, no file that says that there is a VM.
+    pub(crate) fn nothing_left(&self) {
+        let left: Vec<String> = fs::read_dir(self.dir.root())
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| {
+                [".sock", ".pid", "-port", ".internal"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
+                    || name == "machine.json"
+                    || name.starts_with("saved")
+                    || name.starts_with('.')
+            })
+            .collect();
+        assert_eq!(left, Vec::<String>::new(), "{}", self.log());
+        let status = self.status();
+        assert_eq!((status.state, status.running), (State::Stopped, false));
+        // The supervisor lets go of everything just before its own end.
+        let deadline = Instant::now() + LONG;
+        loop {
+            let mut processes = processes_of(self.dir.root());
+            processes.extend(working_in(self.dir.root()));
+            if processes.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{processes:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        let (named, working) = (processes_of(self.dir.root()), working_in(self.dir.root()));
+        for pid in named.into_iter().chain(working) {
+            kill(pid, rustix::process::Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The supervisor of a VM with a real QEMU and a small guest: sleeping and waking at random
+//! moments, kills in every state, and what others do meanwhile.
+
+#![cfg(target_os = "linux")]
+
+mod arm64;
+mod crowd;
+mod harness;
+mod kills;
+mod others;
+mod peers;
+mod processes;
+mod released;
+mod sleeping;
+mod trouble;
+mod tunnel;

@@ -1,0 +1,76 @@
+//! Processes of a VM, as the kernel shows them.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use avocado_testbed::tools::find;
+
+use crate::harness::LONG;
+
+/// Processes whose command line names the directory: QEMU, supervisor, tunnel.
+pub(crate) fn processes_of(directory: &Path) -> Vec<u32> {
+    let name = directory.to_string_lossy().into_owned();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(&name) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Processes that work in a directory or below: the TPM names no other place.
+pub(crate) fn working_in(directory: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let place = fs::read_link(entry.path().join("cwd"));
+        if let Ok(pid) = entry.file_name().to_string_lossy().parse()
+            && place.is_ok_and(|place| place.starts_with(directory))
+        {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+pub(crate) fn kill(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// Waits until a process is gone; a zombie is.
+pub(crate) fn until_gone(pid: u32) {
+    let deadline = Instant::now() + LONG;
+    while is_alive(pid) {
+        assert!(Instant::now() < deadline, "process {pid} does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .map(|(_, rest)| rest.starts_with('Z'));
+    state == Some(false)
+}
+
+/// Children of a process, zombies among them.
+pub(crate) fn children(pid: u32) -> Vec<String> {
+    let mut all = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        all.extend(text.split_whitespace().map(str::to_owned));
+    }
+    all
+}
+
+/// How many processes of the supervisor a VM needs: QEMU, and the TPM where there can be one.
+pub(crate) fn of_the_machine() -> usize {
+    1 + usize::from(find("swtpm").is_some())
+}

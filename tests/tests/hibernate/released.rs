@@ -1,0 +1,121 @@
+//! Memory that goes back to the host.
+
+use std::fs;
+use std::io::Write;
+use std::time::Duration;
+
+use avocado_vm::control;
+use avocado_vm::dir::File;
+use avocado_vm::status::State;
+
+use crate::harness::{Vm, cannot_run};
+use crate::peers::{free_port, refused};
+use crate::processes::{is_alive, kill, until_gone};
+
+#[test]
+fn released_memory_comes_back_and_only_where_it_belongs() {
+    if cannot_run("released_memory_comes_back_and_only_where_it_belongs") {
+        return;
+    }
+    let mut vm = Vm::new();
+    vm.launch.infra_port = Some(free_port());
+    let first = vm.start();
+    let client = vm.connect();
+    let (boot, count) = (client.boot.clone(), client.count);
+    let denied = control::release(&vm.dir).unwrap_err();
+    assert!(denied.to_string().contains("in use"), "{denied}");
+    drop(client);
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+
+    control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+    let status = vm.status();
+    assert_eq!(
+        (status.state, status.pid, status.paused),
+        (State::Released, None, Some(true))
+    );
+    assert!(!is_alive(first.pid.unwrap()));
+    assert!(refused(vm.launch.infra_port.unwrap()).contains("hibernated"));
+    assert_eq!(
+        vm.status().state,
+        State::Released,
+        "the infrastructure lane wakes nobody"
+    );
+    let mut client = vm.connect();
+    client.talk("back");
+    assert_eq!(
+        (client.boot.as_str(), client.count),
+        (boot.as_str(), count + 1)
+    );
+    drop(client);
+    assert!(!vm.dir.file(File::Saved).exists() && !vm.dir.file(File::SavedMemory).exists());
+
+    // A save that fails is told, and nothing is lost.
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+    fs::create_dir(vm.dir.file(File::SavedMemory)).unwrap();
+    let error = control::release(&vm.dir).unwrap_err();
+    assert!(format!("{error:?}").contains("saved-memory"), "{error:?}");
+    let status = vm.status();
+    assert_eq!(
+        (status.state, status.paused),
+        (State::Hibernated, Some(true))
+    );
+    assert!(status.problem.unwrap().contains("not released"));
+    fs::remove_dir(vm.dir.file(File::SavedMemory)).unwrap();
+    assert_eq!(vm.connect().boot, boot);
+
+    // A supervisor that is killed on the way.
+    for delay in [0, 10, 20, 40, 80, 160] {
+        vm.until("the end of all connections", |s| s.connections.counted == 0);
+        let supervisor = vm.status().supervisor_pid.unwrap();
+        std::thread::scope(|scope| {
+            let release = scope.spawn(|| control::release(&vm.dir));
+            std::thread::sleep(Duration::from_millis(delay));
+            kill(supervisor, rustix::process::Signal::KILL);
+            until_gone(supervisor);
+            let _ = release.join().unwrap();
+        });
+        vm.start();
+        let mut client = vm.connect();
+        client.talk(&format!("after {delay} ms"));
+        assert_eq!(client.boot, boot, "{}", vm.log());
+    }
+    let count = vm.connect().count;
+
+    // Also for another supervisor.
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+    control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+    let supervisor = vm.status().supervisor_pid.unwrap();
+    kill(supervisor, rustix::process::Signal::KILL);
+    until_gone(supervisor);
+    let status = vm.status();
+    assert_eq!(
+        (status.state, status.reason.as_deref()),
+        (State::Stopped, Some("saved"))
+    );
+    vm.start();
+    let client = vm.connect();
+    assert_eq!(
+        (client.boot.as_str(), client.count),
+        (boot.as_str(), count + 1)
+    );
+    drop(client);
+
+    // A disk that changed meanwhile: what was saved is void.
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+    control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+    let disk = fs::OpenOptions::new()
+        .append(true)
+        .open(vm.dir.file(File::Var))
+        .unwrap();
+    (&disk).write_all(&[0; 512]).unwrap();
+    let client = vm.connect();
+    assert_ne!(client.boot, boot);
+    assert!(vm.log().contains("has changed"), "{}", vm.log());
+    drop(client);
+
+    // Whoever stops a released VM gets a guest that powered off.
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+    control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+    vm.stop();
+    assert!(vm.log().contains("ended (requested)"), "{}", vm.log());
+}

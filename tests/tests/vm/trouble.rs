@@ -1,0 +1,72 @@
+//! Starts that fail, and need no guest.
+
+use std::fs;
+use std::net::TcpListener;
+
+use avocado_testbed::tools::{Call, Need, skip};
+use avocado_testbed::vm::Vm;
+
+use crate::harness::{SOON, image, turn};
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_half() {
+    let name = "a_full_disk_is_told_and_nothing_is_half";
+    let Some(image) = image(name) else { return };
+    let _turn = turn();
+    let vm = Vm::new().unwrap();
+    fs::create_dir(vm.dir()).unwrap();
+    let mount = Call::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]);
+    mount.arg(vm.dir()).ok().unwrap();
+    let source = image.display().to_string();
+    let output = vm.vm(&["start", "--vm-source", &source]).run().unwrap();
+    assert!(!output.status.success());
+    for part in ["no space left", "var.btrfs", "free some space"] {
+        assert!(output.stderr.contains(part), "{part} is not in {output}");
+    }
+    vm.gone(SOON).unwrap();
+    assert_eq!(vm.status().unwrap()["state"], "stopped");
+    let names = fs::read_dir(vm.dir()).unwrap().flatten();
+    let disks: Vec<_> = names
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains("var.btrfs"))
+        .collect();
+    assert_eq!(disks, [""; 0]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_is_left() {
+    let name = "a_port_that_is_taken_is_named_and_nothing_is_left";
+    let Some(image) = image(name) else { return };
+    let _turn = turn();
+    let vm = Vm::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let source = image.display().to_string();
+    let output = vm.vm(&["start", "--vm-source", &source, "--ssh-port", &port]);
+    let output = output.run().unwrap();
+    assert!(!output.status.success());
+    assert!(output.stderr.contains(&format!("port {port}")), "{output}");
+    assert!(output.stderr.contains("--ssh-port"), "{output}");
+    vm.gone(SOON).unwrap();
+    assert_eq!(vm.status().unwrap()["state"], "stopped");
+}
+
+#[test]
+fn without_an_image_it_says_how_to_get_one() {
+    let name = "without_an_image_it_says_how_to_get_one";
+    if skip(name, &[Need::StaticBinary("avocado")]) {
+        return;
+    }
+    let vm = Vm::new().unwrap();
+    let output = vm.vm(&["start"]).run().unwrap();
+    assert!(!output.status.success());
+    for part in ["no image", "avocado vm update", "--vm-source"] {
+        assert!(output.stderr.contains(part), "{part} is not in {output}");
+    }
+    let status = vm.status().unwrap();
+    assert_eq!(
+        (&status["state"], &status["running"]),
+        (&"stopped".into(), &false.into())
+    );
+    assert_eq!(status["paused"], false);
+}
