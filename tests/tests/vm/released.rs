@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use avocado_testbed::tools::Call;
+use avocado_testbed::tools::{Call, find};
+use avocado_testbed::vm::session::Session;
 use serde_json::Value;
 
 use crate::harness::{assert_clock, assert_sound, boot_id, kill};
@@ -19,6 +20,7 @@ pub(crate) fn released(story: &Story, container: &str) -> String {
     let boot = boot_id(&mut session);
     session.ok("echo synced > /var/synced; sync").unwrap();
     session.ok("echo unsynced > /var/unsynced").unwrap();
+    let measured = measured(&mut session);
     session
         .ok("while ! [ -e /run/count ]; do sleep 0.1; done")
         .unwrap();
@@ -54,6 +56,7 @@ pub(crate) fn released(story: &Story, container: &str) -> String {
         ))
         .unwrap();
     assert_eq!(session.ok("cat /var/unsynced").unwrap(), "unsynced");
+    assert_eq!(register(&mut session), measured);
     assert_clock(&mut session);
     // It is mounted again soon after.
     session
@@ -74,6 +77,36 @@ pub(crate) fn released(story: &Story, container: &str) -> String {
     );
     assert_sound(&mut session);
     "/var/synced".to_owned()
+}
+
+/// A register of the TPM that is zero after each boot. None: there is no TPM.
+fn register(session: &mut Session) -> Option<String> {
+    find("swtpm")?;
+    let read = session.ok("cat /sys/class/tpm/tpm0/pcr-sha256/16");
+    Some(read.unwrap())
+}
+
+/// The same, after something was measured into it.
+fn measured(session: &mut Session) -> Option<String> {
+    let before = register(session)?;
+    assert_eq!(before, "0".repeat(64));
+    // TPM2_PCR_Extend (TPM 2.0, part 3): PCR 16, an empty password, one SHA-256 digest.
+    let command = concat!(
+        "8002000000410000018200000010",
+        "00000009400000090000000000",
+        "00000001000b",
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    );
+    let bytes: Vec<String> = command
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| format!("\\x{}", String::from_utf8_lossy(pair)))
+        .collect();
+    let line = format!("printf '{}' > /dev/tpm0", bytes.concat());
+    session.ok(&line).unwrap();
+    let after = register(session);
+    assert_ne!(after, Some(before));
+    after
 }
 
 /// The disk is not what it was when the memory was saved.
