@@ -5,6 +5,8 @@ use std::net::Shutdown;
 use std::sync::Barrier;
 use std::time::Duration;
 
+use avocado_vm::control;
+
 use crate::harness::{Vm, cannot_run};
 use crate::peers::{Client, free_port};
 
@@ -37,10 +39,11 @@ fn many_clients_at_once_are_all_answered() {
             }
         });
     };
-    for _ in 0..2 {
-        vm.hibernate();
-        crowd(started.ports.ssh.unwrap());
-    }
+    vm.hibernate();
+    crowd(started.ports.ssh.unwrap());
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+    control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+    crowd(started.ports.ssh.unwrap());
     let keeper = vm.connect();
     crowd(vm.launch.infra_port.unwrap());
     drop(keeper);
