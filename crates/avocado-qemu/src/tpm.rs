@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,9 @@ impl Tpm {
             &format!("type=unixio,path={SOCKET},mode=0600"),
         ]
         .map(OsString::from);
-        let process = Process::spawn(&self.binary, &arguments, &self.log(), Some(&self.directory))?;
+        // Relative to where we are, not to where it runs.
+        let binary = absolute(&self.binary).unwrap_or_else(|_| self.binary.clone());
+        let process = Process::spawn(&binary, &arguments, &self.log(), Some(&self.directory))?;
         let abandoned = Abandoned::new(&process);
         let listens = async {
             while socket::connect(&self.socket()).await.is_err() {

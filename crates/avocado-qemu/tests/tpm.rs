@@ -109,6 +109,30 @@ async fn one_that_nobody_uses_is_replaced() {
 }
 
 #[tokio::test]
+async fn the_machine_outlives_it() {
+    let Some(bench) = bench("the_machine_outlives_it", Architecture::X86_64) else {
+        return;
+    };
+    let directory = bench.file("tpm");
+    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    for pid in processes_in(&directory) {
+        let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    nobody_in(&directory).await;
+    machine.pause().await.unwrap();
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
+    // What was in it cannot be saved, so nothing is.
+    let memory = bench.file("saved");
+    let error = within(machine.save(&memory)).await.unwrap_err();
+    assert!(matches!(error, Error::Memory { .. }), "{error:?}");
+    assert!(!memory.exists());
+    machine.resume().await.unwrap();
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+    within(machine.quit()).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_it_cannot_do_it_says_itself_and_nothing_is_left() {
     let name = "what_it_cannot_do_it_says_itself_and_nothing_is_left";
     let Some(mut bench) = bench(name, Architecture::X86_64) else {
