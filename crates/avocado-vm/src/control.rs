@@ -154,13 +154,12 @@ fn unsupervised(dir: &StateDir) -> Result<Status, Error> {
             (State::Starting, Some("start".to_owned()))
         }
         (_, Some(_)) => (State::Unsupervised, None),
-        (Some(holder), None) => {
-            let doing = holder
-                .as_ref()
-                .map(|holder| format!("in use by `{}`", holder.doing));
-            (State::Stopped, doing)
+        (Some(Some(holder)), None) => {
+            let doing = format!("in use by `{}`", holder.doing);
+            (State::Stopped, Some(doing))
         }
-        (None, None) => (State::Stopped, saved.then(|| "saved".to_owned())),
+        // A supervisor that was killed may hold the lock for some moments more.
+        (Some(None) | None, None) => (State::Stopped, saved.then(|| "saved".to_owned())),
     };
     let problem = match state {
         State::Unsupervised => {
