@@ -10,32 +10,29 @@ use crate::harness::LONG;
 
 /// Processes whose command line names the directory: QEMU, supervisor, tunnel.
 pub(crate) fn processes_of(directory: &Path) -> Vec<u32> {
-    let name = directory.to_string_lossy().into_owned();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
-            continue;
-        };
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains(&name) {
-            found.push(pid);
-        }
-    }
-    found
+    let name = directory.to_string_lossy();
+    all(|process| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&*name)
+    })
 }
 
 /// Processes that work in a directory or below: the TPM names no other place.
 pub(crate) fn working_in(directory: &Path) -> Vec<u32> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let place = fs::read_link(entry.path().join("cwd"));
-        if let Ok(pid) = entry.file_name().to_string_lossy().parse()
-            && place.is_ok_and(|place| place.starts_with(directory))
-        {
-            found.push(pid);
-        }
-    }
-    found
+    all(|process| {
+        let place = fs::read_link(process.join("cwd"));
+        place.is_ok_and(|place| place.starts_with(directory))
+    })
+}
+
+/// The processes whose directory in /proc shows this.
+fn all(shows: impl Fn(&Path) -> bool) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        shows(&entry.path()).then_some(pid)
+    });
+    pids.collect()
 }
 
 pub(crate) fn kill(pid: u32, signal: rustix::process::Signal) {

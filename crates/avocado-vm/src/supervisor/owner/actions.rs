@@ -43,24 +43,17 @@ impl Owner {
                 let _ = dir.remove(File::SavedMemory);
             }
             (Action::AfterWake, _) => self.after_wake(),
-            (Action::Restore, _) => {
-                let record = self
-                    .record
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                match record {
-                    Some(record) => {
-                        let record = Record {
-                            identity: None,
-                            ..record
-                        };
-                        self.jobs
-                            .spawn(jobs::bring_back(self.context.clone(), record));
-                    }
-                    None => self.facts.push_back(Fact::RestoreFailed { kept: false }),
+            (Action::Restore, _) => match self.recorded() {
+                Some(record) => {
+                    let record = Record {
+                        identity: None,
+                        ..record
+                    };
+                    self.jobs
+                        .spawn(jobs::bring_back(self.context.clone(), record));
                 }
-            }
+                None => self.facts.push_back(Fact::RestoreFailed { kept: false }),
+            },
             (Action::Pause, Some(machine)) => drop(self.jobs.spawn(jobs::pause(machine))),
             (Action::Resume, Some(machine)) => drop(self.jobs.spawn(jobs::resume(machine))),
             (Action::Look, Some(machine)) => self.look(machine),
@@ -73,17 +66,10 @@ impl Owner {
                 self.jobs
                     .spawn(jobs::save(machine, dir, workspace, hurried));
             }
-            (Action::Quit, Some(machine)) => {
-                let record = self
-                    .record
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                match record {
-                    Some(record) => drop(self.jobs.spawn(jobs::quit_saved(machine, dir, record))),
-                    None => self.facts.push_back(Fact::QuitDone { saved: false }),
-                }
-            }
+            (Action::Quit, Some(machine)) => match self.recorded() {
+                Some(record) => drop(self.jobs.spawn(jobs::quit_saved(machine, dir, record))),
+                None => self.facts.push_back(Fact::QuitDone { saved: false }),
+            },
             (Action::SetUp, Some(machine)) => {
                 self.jobs
                     .spawn(jobs::set_up_again(self.context.clone(), machine));
@@ -113,6 +99,12 @@ impl Owner {
             (Action::Quit, None) => self.facts.push_back(Fact::QuitDone { saved: false }),
             (Action::SetUp, None) => {}
         }
+    }
+
+    /// What is written down about the machine.
+    fn recorded(&self) -> Option<Record> {
+        let record = self.record.lock();
+        record.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn after_wake(&mut self) {
