@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{OwnedMutexGuard, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::arguments::Start;
 use crate::events::Events;
@@ -20,6 +20,8 @@ use crate::{Error, Machine, Spec};
 
 /// How often QEMU is asked how far it is. A guest of 256 MiB takes about 15 ms.
 const POLL: Duration = Duration::from_millis(10);
+/// How long a save that nobody waits for may take to finish by itself.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes per second: no limit. QEMU's own one is meant for networks.
 const BANDWIDTH: u64 = 1 << 40;
 
@@ -228,10 +230,14 @@ pub(crate) async fn end_forgotten(machine: &Machine) -> Result<(), Error> {
         return Ok(());
     }
     let work = async {
-        if is_under_way(machine).await? {
-            machine.ask("migrate_cancel", json!({}), QUICK).await?;
-        }
+        // Usually it is nearly done, and to let it finish is the least that can go wrong.
+        let patience = Instant::now() + PATIENCE;
+        let mut cancelled = false;
         while is_under_way(machine).await? {
+            if !cancelled && Instant::now() >= patience {
+                cancelled = true;
+                machine.ask("migrate_cancel", json!({}), QUICK).await?;
+            }
             sleep(POLL).await;
         }
         Ok(())
