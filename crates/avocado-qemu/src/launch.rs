@@ -157,22 +157,15 @@ pub(crate) async fn adopt(
     let connected = tokio::select! {
         biased;
         connected = greet(&spec.sockets.supervisor, QUICK, Some(identity.pid)) => connected,
-        _ = process.exited() => return Ok(None),
-    };
-    let adopted = match connected {
-        Ok((qmp, notifications)) => {
-            let (machine, events) = Machine::new(spec, process.clone(), qmp, notifications);
-            let ended = memory::end_forgotten(&machine).await;
-            ended.map(|()| (machine, events))
+        status = process.exited() => {
+            return Err(Error::Exited { status, stderr: tail(&spec.error_log) });
         }
-        Err(error) => Err(error),
     };
-    match adopted {
-        Ok(adopted) => Ok(Some(adopted)),
-        Err(error) => match explained(error, &process, spec).await {
-            // It ended while it was greeted.
-            Error::Exited { .. } => Ok(None),
-            error => Err(error),
-        },
-    }
+    let (qmp, notifications) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return Err(explained(error, &process, spec).await),
+    };
+    let (machine, events) = Machine::new(spec, process, qmp, notifications);
+    memory::end_forgotten(&machine).await?;
+    Ok(Some((machine, events)))
 }

@@ -58,7 +58,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::Busy`] where somebody else holds the supervisor's socket, [`Error::Stranger`]
-    /// where another process serves it.
+    /// where another process serves it, [`Error::Exited`] where it ends in this moment.
     pub async fn adopt(
         identity: &Identity,
         spec: &Spec,
@@ -72,7 +72,8 @@ impl Machine {
     /// more memory, nor another content of a disk.
     ///
     /// # Errors
-    /// Like [`Machine::boot`]; [`Error::Memory`] where the file is of no use.
+    /// Like [`Machine::boot`]; [`Error::Memory`] where the file is of no use. With every other
+    /// error it may be the next time.
     pub async fn restore(spec: &Spec, memory: &Path) -> Result<(Machine, Events), Error> {
         memory::restore(spec, memory).await
     }

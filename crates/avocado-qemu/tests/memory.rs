@@ -6,6 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use avocado_qemu::{Architecture, Drive, Error, Format, Machine, MachineEvent, RunState, Spec};
 use common::{Bench, Stranger, event, within};
@@ -113,6 +114,38 @@ async fn a_useless_file_leaves_no_machine_behind() {
 }
 
 #[tokio::test]
+async fn a_restore_that_is_killed_says_nothing_of_the_file() {
+    let Some(bench) = Bench::new("a_restore_that_is_killed_says_nothing_of_the_file") else {
+        return;
+    };
+    let file = bench.file("saved");
+    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    machine.pause().await.unwrap();
+    within(machine.save(&file)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+    // As the kernel does it where memory is short: at once, and as late as there is a restore.
+    for moment in [0, 20, 40, 80] {
+        let kill = async {
+            let pid = loop {
+                match bench.processes().first() {
+                    Some(pid) => break *pid,
+                    None => tokio::task::yield_now().await,
+                }
+            };
+            tokio::time::sleep(Duration::from_millis(moment)).await;
+            common::kill(pid);
+        };
+        let (restored, ()) = tokio::join!(within(Machine::restore(&bench.spec, &file)), kill);
+        match restored {
+            Ok((machine, _events)) => drop(within(machine.exited()).await),
+            Err(error) => assert!(matches!(error, Error::Exited { .. }), "{error:?}"),
+        }
+    }
+    let (machine, _events) = within(Machine::restore(&bench.spec, &file)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_machine_with_fewer_devices_does_not_take_it() {
     let Some(mut bench) = Bench::new("a_machine_with_fewer_devices_does_not_take_it") else {
         return;
@@ -160,6 +193,30 @@ async fn who_stops_waiting_gets_the_machine_back() {
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
     assert!(!file.exists(), "half a file is left");
     machine.pause().await.unwrap();
+    within(machine.save(&file)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_save_can_be_given_up_at_any_moment() {
+    let Some(bench) = Bench::new("a_save_can_be_given_up_at_any_moment") else {
+        return;
+    };
+    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    machine.pause().await.unwrap();
+    let file = bench.file("saved");
+    let started = Instant::now();
+    within(machine.save(&file)).await.unwrap();
+    let whole = started.elapsed();
+    let rounds = 300;
+    for round in 0..rounds {
+        let moment = whole * round / rounds;
+        // Whether it was complete by then or not: the machine is there, and goes on.
+        let _ = tokio::time::timeout(moment, machine.save(&file)).await;
+        let resumed = within(machine.resume()).await;
+        resumed.unwrap_or_else(|error| panic!("given up after {moment:?}: {error}"));
+        machine.pause().await.unwrap();
+    }
     within(machine.save(&file)).await.unwrap();
     within(machine.quit()).await.unwrap();
 }

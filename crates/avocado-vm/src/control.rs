@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::dir::{File, StateDir};
 use crate::launch::Launch;
-use crate::lock;
+use crate::lock::{self, Lock};
 use crate::status::{self, Connections, Ports, State, Status};
 use crate::supervisor::wire::{Request, Response, Verdict};
 use crate::supervisor::{Error, Record, Saved, last_lines};
@@ -256,6 +256,22 @@ pub fn stop(program: &Path, dir: &StateDir, force: bool, limit: Duration) -> Res
             return Err(Error::NoAnswer(late));
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(true)
+}
+
+/// Removes the saved memory of a VM that is stopped. Returns whether there was any.
+///
+/// # Errors
+/// The VM runs, or its directory is in use.
+pub fn give_up_saved(dir: &StateDir) -> Result<bool, Error> {
+    if Saved::read(dir).is_none() {
+        return Ok(false);
+    }
+    let _lock = Lock::take(dir, "avocado vm stop --force")?;
+    Saved::discard(dir)?;
+    for file in [File::SavedMemory, File::Machine] {
+        dir.remove(file)?;
     }
     Ok(true)
 }

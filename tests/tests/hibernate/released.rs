@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use avocado_vm::control;
@@ -62,6 +63,17 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     assert!(status.problem.unwrap().contains("not released"));
     fs::remove_dir(vm.dir.file(File::SavedMemory)).unwrap();
     assert_eq!(vm.connect().boot, boot);
+
+    // A client that comes on the way.
+    for delay in 0..20 {
+        vm.until("the end of all connections", |s| s.connections.counted == 0);
+        std::thread::scope(|scope| {
+            let release = scope.spawn(|| control::release(&vm.dir));
+            std::thread::sleep(Duration::from_millis(4 * delay));
+            assert_eq!(vm.connect().boot, boot, "after {} ms", 4 * delay);
+            let _ = release.join().unwrap();
+        });
+    }
 
     // A supervisor that is killed on the way.
     for delay in [0, 10, 20, 40, 80, 160] {
@@ -126,4 +138,80 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
     vm.stop();
     assert!(vm.log().contains("ended (requested)"), "{}", vm.log());
+}
+
+#[test]
+fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
+    if cannot_run("what_cannot_be_brought_back_now_is_kept_until_it_is_given_up") {
+        return;
+    }
+    let mut vm = Vm::new();
+    // A QEMU that is killed while it takes the memory back, for as long as there is a file.
+    let short = vm.place.path().join("short");
+    let path = std::env::var_os("PATH").unwrap();
+    let found = std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64"));
+    let real = found.into_iter().find(|path| path.is_file()).unwrap();
+    let qemu = vm.place.path().join("qemu");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *-incoming*) [ -e '{}' ] && kill -9 $$;; esac\nexec '{}' \"$@\"\n",
+        short.display(),
+        real.display(),
+    );
+    fs::write(&qemu, script).unwrap();
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    vm.launch.qemu = Some(qemu);
+    let first = vm.start();
+    let boot = vm.connect().boot;
+    let release = || {
+        vm.until("the end of all connections", |s| s.connections.counted == 0);
+        control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+    };
+    let stays_released = || {
+        let error = control::wake(&vm.dir).unwrap_err();
+        assert!(error.to_string().contains("restored"), "{error}");
+        assert!(error.hint().unwrap().contains("--force"), "{error:?}");
+        assert_eq!(vm.status().state, State::Released);
+    };
+    release();
+    fs::write(&short, "").unwrap();
+    stays_released();
+    stays_released();
+    fs::remove_file(&short).unwrap();
+    assert_eq!(vm.connect().boot, boot);
+
+    // The same for the next supervisor.
+    release();
+    kill(first.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
+    until_gone(first.supervisor_pid.unwrap());
+    fs::write(&short, "").unwrap();
+    let error = vm.try_start().unwrap_err();
+    assert!(error.to_string().contains("signal 9"), "{error}");
+    assert!(vm.log().contains("stop --force"), "{}", vm.log());
+    assert_eq!(vm.status().reason.as_deref(), Some("saved"));
+    fs::remove_file(&short).unwrap();
+    let next = vm.start();
+    assert_eq!(vm.connect().boot, boot);
+
+    // Given up, with nobody there: the guest boots anew, and nothing else is said.
+    release();
+    kill(next.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
+    until_gone(next.supervisor_pid.unwrap());
+    assert!(control::give_up_saved(&vm.dir).unwrap());
+    assert!(!control::give_up_saved(&vm.dir).unwrap());
+    assert!(!vm.dir.file(File::SavedMemory).exists());
+    assert_eq!(vm.status().reason, None);
+    let last = vm.start();
+    let client = vm.connect();
+    assert_ne!(client.boot, boot);
+    drop(client);
+
+    // And where QEMU ended unseen, the next start says so.
+    for pid in [last.supervisor_pid.unwrap(), last.pid.unwrap()] {
+        kill(pid, rustix::process::Signal::KILL);
+        until_gone(pid);
+    }
+    assert!(!vm.log().contains("had no supervisor"), "{}", vm.log());
+    vm.start();
+    assert!(vm.log().contains("had no supervisor"), "{}", vm.log());
+    vm.stop();
 }

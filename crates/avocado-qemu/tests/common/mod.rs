@@ -61,10 +61,15 @@ impl Drop for Bench {
     fn drop(&mut self) {
         // Where a test failed, its machine is still there.
         for pid in self.processes() {
-            let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap());
-            let _ = rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::KILL);
+            kill(pid);
         }
     }
+}
+
+/// Kills a process that may be gone.
+pub(crate) fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap());
+    let _ = rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::KILL);
 }
 
 fn spec(binary: PathBuf, architecture: Architecture, dir: &Path) -> Spec {

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::time::{Instant, sleep};
 
 use super::error::Error;
+use super::log;
 use super::record::{ImageFacts, Record, Saved};
 use super::tunnel;
 use crate::dir::{File, StateDir};
@@ -57,6 +58,9 @@ const APPEARS: Duration = Duration::from_secs(3);
 /// How often they are looked for.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Lines of QEMU's log that go into a notice.
+const QEMU_SAID: usize = 5;
+
 /// What the accelerator's probe found, so that it is not done at each start.
 pub(crate) const PROBE: &str = "accelerator.json";
 
@@ -73,7 +77,12 @@ pub(crate) async fn start(context: &Arc<Context>) -> Result<Up, Error> {
     match saved.fits(&record) {
         Ok(()) => match restore(context, record.clone()).await {
             Ok(up) => Ok(up),
-            Err(NotRestored { error, kept: true }) => Err(error),
+            Err(NotRestored { error, kept: true }) => {
+                let text = "the saved memory is kept for another try; `avocado vm stop --force` \
+                            gives it up";
+                context.sink.emit(Event::warning(text));
+                Err(error)
+            }
             Err(NotRestored { error, kept: false }) => {
                 refused(context, &error.to_string());
                 boot(context, record).await
@@ -133,7 +142,14 @@ async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
         tunnel::end_stale(&tunnel);
     }
     let found = match &record.identity {
-        Some(identity) => Machine::adopt(identity, &record.spec).await?,
+        Some(identity) => match Machine::adopt(identity, &record.spec).await {
+            // Also in the very moment in which it is taken over.
+            Ok(None) | Err(avocado_qemu::Error::Exited { .. }) => {
+                lost(context);
+                None
+            }
+            found => found?,
+        },
         None => adopt_unknown(dir, &record.spec).await,
     };
     let Some((machine, events)) = found else {
@@ -167,6 +183,22 @@ async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
         port,
         how,
     }))
+}
+
+/// Tells of a QEMU that ended while it had no supervisor: what was open in the guest is gone, unless
+/// its memory had been saved.
+fn lost(context: &Context) {
+    let dir = &context.dir;
+    if Saved::read(dir).is_some() {
+        return;
+    }
+    let mut text = "QEMU ended while the VM had no supervisor, and the guest boots anew".to_owned();
+    let said = log::last_lines(&dir.file(File::QemuLog), QEMU_SAID);
+    if !said.is_empty() {
+        text.push_str(": ");
+        text.push_str(&said);
+    }
+    context.sink.emit(Event::warning(text));
 }
 
 /// The machine of a supervisor that was killed while QEMU started: QEMU's own file tells which

@@ -89,7 +89,9 @@ impl policy::Refusal {
             Refusal::NotSaved => ("the memory of the VM was not saved", None),
             Refusal::NotRestored => (
                 "the saved memory of the VM could not be restored",
-                Some(LOG),
+                Some(
+                    "supervisor.log in the VM's directory says more; `avocado vm stop --force` gives it up",
+                ),
             ),
             Refusal::InUse => (
                 "the VM is in use: connections are open",

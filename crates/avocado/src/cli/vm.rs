@@ -114,7 +114,7 @@ impl Accelerator {
 
 #[derive(Debug, Args)]
 pub(crate) struct VmStopArgs {
-    /// End the VM without asking the guest: what it has not written is lost
+    /// End the VM without asking the guest: what it has not written is lost, saved memory too
     #[arg(long)]
     pub(crate) force: bool,
 

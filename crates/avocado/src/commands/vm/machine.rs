@@ -136,7 +136,7 @@ pub(super) fn ask(question: &str) -> Result<Option<String>> {
     Ok(Some(line.trim().to_owned()))
 }
 
-fn refused(error: &supervisor::Error) -> Failure {
+pub(super) fn refused(error: &supervisor::Error) -> Failure {
     let mut failure = match error {
         supervisor::Error::Refused(said) => {
             let mut failure = Failure::new(&said.message);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use avocado_vm::channel;
+use avocado_vm::{channel, control};
 use serde_json::json;
 
 use super::{Session, failure, machine, state_dir};
@@ -15,11 +15,13 @@ pub(super) fn run(session: &Session, args: &VmStopArgs) -> Result<()> {
     let timeout = args.timeout.map(Duration::from_secs);
     let stopped = machine::stop(session, &dir, args.force, timeout)?;
     channel::forget_running(&dir).map_err(failure)?;
+    let given_up = args.force && control::give_up_saved(&dir).map_err(|e| machine::refused(&e))?;
     let mut summary = Summary::default();
     summary.fields.insert("stopped".into(), json!(stopped));
-    summary.closing = match stopped {
-        true => "the VM is stopped".into(),
-        false => "the VM was not running".into(),
+    summary.closing = match (stopped, given_up) {
+        (true, _) => "the VM is stopped".into(),
+        (false, true) => "the VM was not running; its saved memory is given up".into(),
+        (false, false) => "the VM was not running".into(),
     };
     session.output.complete(summary)
 }
