@@ -11,10 +11,17 @@ use crate::harness::LONG;
 /// Processes whose command line names the directory: QEMU, supervisor, tunnel.
 pub(crate) fn processes_of(directory: &Path) -> Vec<u32> {
     let name = directory.to_string_lossy();
-    all(|process| {
-        let line = fs::read(process.join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&*name)
-    })
+    all(|process| line_of(process).contains(&*name))
+}
+
+/// With what a process was started; empty where there is none.
+pub(crate) fn command_line(pid: u32) -> String {
+    line_of(&Path::new("/proc").join(pid.to_string()))
+}
+
+fn line_of(process: &Path) -> String {
+    let line = fs::read(process.join("cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).into_owned()
 }
 
 /// Processes that work in a directory or below: the TPM names no other place.

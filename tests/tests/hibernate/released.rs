@@ -11,7 +11,7 @@ use avocado_vm::status::State;
 
 use crate::harness::{Vm, cannot_run};
 use crate::peers::{free_port, refused};
-use crate::processes::{is_alive, kill, until_gone};
+use crate::processes::{command_line, is_alive, kill, processes_of, until_gone};
 
 #[test]
 fn released_memory_comes_back_and_only_where_it_belongs() {
@@ -64,33 +64,6 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     fs::remove_dir(vm.dir.file(File::SavedMemory)).unwrap();
     assert_eq!(vm.connect().boot, boot);
 
-    // A client that comes on the way.
-    for delay in 0..20 {
-        vm.until("the end of all connections", |s| s.connections.counted == 0);
-        std::thread::scope(|scope| {
-            let release = scope.spawn(|| control::release(&vm.dir));
-            std::thread::sleep(Duration::from_millis(4 * delay));
-            assert_eq!(vm.connect().boot, boot, "after {} ms", 4 * delay);
-            let _ = release.join().unwrap();
-        });
-    }
-
-    // A supervisor that is killed on the way.
-    for delay in [0, 10, 20, 40, 80, 160] {
-        vm.until("the end of all connections", |s| s.connections.counted == 0);
-        let supervisor = vm.status().supervisor_pid.unwrap();
-        std::thread::scope(|scope| {
-            let release = scope.spawn(|| control::release(&vm.dir));
-            std::thread::sleep(Duration::from_millis(delay));
-            kill(supervisor, rustix::process::Signal::KILL);
-            until_gone(supervisor);
-            let _ = release.join().unwrap();
-        });
-        vm.start();
-        let mut client = vm.connect();
-        client.talk(&format!("after {delay} ms"));
-        assert_eq!(client.boot, boot, "{}", vm.log());
-    }
     let count = vm.connect().count;
 
     // Also for another supervisor.
@@ -138,6 +111,86 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
     vm.stop();
     assert!(vm.log().contains("ended (requested)"), "{}", vm.log());
+}
+
+#[test]
+fn on_the_way_to_the_file_and_back_no_guest_is_lost() {
+    if cannot_run("on_the_way_to_the_file_and_back_no_guest_is_lost") {
+        return;
+    }
+    let vm = Vm::new();
+    vm.start();
+    let boot = vm.connect().boot;
+    let quiet = || vm.until("the end of all connections", |s| s.connections.counted == 0);
+    let goes_on = |what: &str, delay: u64| {
+        let mut client = vm.connect();
+        client.talk(what);
+        assert_eq!(client.boot, boot, "{what}, {delay} ms\n{}", vm.log());
+    };
+    let kill_supervisor = || {
+        let supervisor = vm.status().supervisor_pid.unwrap();
+        kill(supervisor, rustix::process::Signal::KILL);
+        until_gone(supervisor);
+    };
+
+    for delay in (0..80).step_by(4) {
+        quiet();
+        std::thread::scope(|scope| {
+            let release = scope.spawn(|| control::release(&vm.dir));
+            std::thread::sleep(Duration::from_millis(delay));
+            goes_on("a client comes while memory is saved", delay);
+            let _ = release.join().unwrap();
+        });
+    }
+    for delay in [0, 10, 20, 40, 80, 160] {
+        quiet();
+        std::thread::scope(|scope| {
+            let release = scope.spawn(|| control::release(&vm.dir));
+            std::thread::sleep(Duration::from_millis(delay));
+            kill_supervisor();
+            let _ = release.join().unwrap();
+        });
+        vm.start();
+        goes_on("the supervisor is killed while memory is saved", delay);
+    }
+    for delay in [0, 20, 40, 80, 160, 320] {
+        quiet();
+        control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+        std::thread::scope(|scope| {
+            let wake = scope.spawn(|| control::wake(&vm.dir));
+            std::thread::sleep(Duration::from_millis(delay));
+            kill_supervisor();
+            let _ = wake.join().unwrap();
+        });
+        vm.start();
+        goes_on("the supervisor is killed while memory is restored", delay);
+    }
+    let mut kept = 0;
+    for delay in [0, 0, 20, 40, 80] {
+        quiet();
+        control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+        std::thread::scope(|scope| {
+            let wake = scope.spawn(|| control::wake(&vm.dir));
+            let qemu = loop {
+                let mut all = processes_of(vm.dir.root()).into_iter();
+                if let Some(pid) = all.find(|pid| command_line(*pid).contains("-incoming")) {
+                    break pid;
+                }
+                assert!(!wake.is_finished(), "no QEMU\n{}", vm.log());
+            };
+            std::thread::sleep(Duration::from_millis(delay));
+            kill(qemu, rustix::process::Signal::KILL);
+            until_gone(qemu);
+            let _ = wake.join().unwrap();
+        });
+        if vm.status().state != State::Released {
+            // It ran already, and that is the end of it.
+            break;
+        }
+        kept += 1;
+        goes_on("QEMU is killed while memory is restored", delay);
+    }
+    assert!(kept > 0, "{}", vm.log());
 }
 
 #[test]
