@@ -83,12 +83,15 @@ fn is_inner() -> bool {
 
 /// Starts this program again as the first process of new namespaces.
 fn wait_for_inner() -> Result<ExitCode, Vec<String>> {
-    namespace::separate().map_err(|e| chain(&e))?;
+    // Before, because in a chroot its path is another one from inside the namespace.
     let program = std::env::current_exe().map_err(|e| chain(&e))?;
-    let mut inner = Command::new(program);
+    namespace::separate().map_err(|e| chain(&e))?;
+    let mut inner = Command::new(&program);
     inner.arg("step");
     die_with_parent(&mut inner);
-    let status = inner.status().map_err(|e| chain(&e))?;
+    let status = inner
+        .status()
+        .map_err(|e| vec![format!("cannot start {}", program.display()), e.to_string()])?;
     match status.code() {
         Some(0) => Ok(ExitCode::SUCCESS),
         Some(_) => Ok(ExitCode::FAILURE),
