@@ -11,6 +11,8 @@ use avocado_manifest::{Digest, UpdatePolicy, VmImage, VmRole};
 use avocado_testbed::project::{Artifact, Project};
 use avocado_testbed::tools::Call;
 use common::{Sandbox, cannot_build};
+use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 fn of<'a>(artifacts: &'a [Artifact], kind: &str) -> Vec<&'a Artifact> {
     artifacts.iter().filter(|a| a.kind == kind).collect()
@@ -242,6 +244,44 @@ fn nothing_to_do_starts_no_process() {
         failed.is_ok(),
         "an install with nothing to do needs no tool: {failed:?}"
     );
+}
+
+/// Runs `work` with another mount of the root directory as its root.
+#[allow(unsafe_code)]
+fn in_a_chroot(work: impl FnOnce() + Send) {
+    let root = tempfile::tempdir().unwrap();
+    let enter = || {
+        // SAFETY: file descriptors stay shared; this thread alone gets other mounts and a working
+        // directory of its own, and both end with it.
+        unsafe { unshare_unsafe(UnshareFlags::FS | UnshareFlags::NEWNS) }?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private)?;
+        mount_bind_recursive("/", root.path())?;
+        rustix::process::chroot(root.path())?;
+        rustix::process::chdir("/")
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            enter().unwrap();
+            work();
+        });
+    });
+}
+
+#[test]
+fn a_build_runs_in_a_chroot() {
+    if cannot_build("a_build_runs_in_a_chroot") {
+        return;
+    }
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    project
+        .write("overlay/hello-config/etc/chroot", "in it")
+        .unwrap();
+    in_a_chroot(|| {
+        let events = project.events(&["build"]).unwrap();
+        assert!(!events.steps("success").is_empty());
+    });
 }
 
 #[test]
