@@ -23,6 +23,12 @@ pub enum MachineEvent {
     },
     /// The guest starts from the beginning.
     Reset,
+    /// A disk cannot be written or read. Where the guest stands still for it ([`Self::Paused`]
+    /// follows), the same is tried again when it is resumed.
+    Disk {
+        /// Why not, in QEMU's words.
+        reason: String,
+    },
     /// QEMU is gone. Always the last event.
     Exited {
         /// How it ended.
@@ -41,6 +47,12 @@ fn translated(notification: &Notification) -> Option<MachineEvent> {
         "STOP" => MachineEvent::Paused,
         "RESUME" => MachineEvent::Resumed,
         "RESET" => MachineEvent::Reset,
+        "BLOCK_IO_ERROR" => {
+            let reason = notification.data.get("reason").and_then(Value::as_str);
+            MachineEvent::Disk {
+                reason: reason.unwrap_or("QEMU gives no reason").to_owned(),
+            }
+        }
         "SHUTDOWN" => MachineEvent::Shutdown {
             by_guest: notification.data.get("guest").and_then(Value::as_bool) == Some(true),
         },

@@ -40,7 +40,11 @@ impl Drop for Abandoned {
 }
 
 /// Starts QEMU.
-pub(crate) async fn start(spec: &Spec, start: Start) -> Result<(Machine, Events), Error> {
+pub(crate) async fn start(
+    spec: &Spec,
+    start: Start,
+    note: impl FnOnce(Identity) + Send,
+) -> Result<(Machine, Events), Error> {
     let sockets = &spec.sockets;
     let served = [
         &sockets.supervisor,
@@ -58,6 +62,7 @@ pub(crate) async fn start(spec: &Spec, start: Start) -> Result<(Machine, Events)
     };
     let process = Process::spawn(&spec.binary, &arguments(spec, start), &spec.error_log, None)?;
     let abandoned = Abandoned::new(&process);
+    note(process.identity.clone());
     let connected = tokio::select! {
         biased;
         connected = greet(&sockets.supervisor, STARTUP, None) => connected,

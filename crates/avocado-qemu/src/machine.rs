@@ -35,19 +35,26 @@ pub struct Machine {
     pub(crate) memory: Arc<Mutex<()>>,
 }
 
+/// QEMU's word for a guest that stands still since its memory was saved.
+const SAVED: &str = "postmigrate";
+
 /// For answers that QEMU gives after it has finished with its disks.
 pub(crate) const SLOW: Duration = Duration::from_secs(30);
 /// For answers that QEMU knows.
 pub(crate) const QUICK: Duration = Duration::from_secs(5);
 
 impl Machine {
-    /// Starts a machine and waits until QEMU can be talked to; the guest then already runs.
+    /// Starts a machine and waits until QEMU can be talked to; the guest then already runs. As soon
+    /// as there is a process, `note` hears which one.
     ///
     /// # Errors
     /// [`Error::Exited`] with QEMU's own words where it does not accept the machine. Whatever
     /// fails, and where the caller stops waiting, no QEMU is left behind.
-    pub async fn boot(spec: &Spec) -> Result<(Machine, Events), Error> {
-        launch::start(spec, Start::Boot).await
+    pub async fn boot(
+        spec: &Spec,
+        note: impl FnOnce(Identity) + Send,
+    ) -> Result<(Machine, Events), Error> {
+        launch::start(spec, Start::Boot, note).await
     }
 
     /// Takes over a machine that an earlier process of ours started. None: that process is gone,
@@ -66,7 +73,8 @@ impl Machine {
         launch::adopt(identity, spec).await
     }
 
-    /// Starts a machine with the memory that [`Machine::save`] wrote; it comes up paused. The
+    /// Starts a machine with the memory that [`Machine::save`] wrote; it comes up paused. As soon
+    /// as there is a process, `note` hears which one. The
     /// spec must be equal to the one that was saved, and its disks unchanged. That is for the
     /// caller to know: QEMU notices a device that is missing, but neither an additional one, nor
     /// more memory, nor another content of a disk.
@@ -74,8 +82,12 @@ impl Machine {
     /// # Errors
     /// Like [`Machine::boot`]; [`Error::Memory`] where the file is of no use. With every other
     /// error it may be the next time.
-    pub async fn restore(spec: &Spec, memory: &Path) -> Result<(Machine, Events), Error> {
-        memory::restore(spec, memory).await
+    pub async fn restore(
+        spec: &Spec,
+        memory: &Path,
+        note: impl FnOnce(Identity) + Send,
+    ) -> Result<(Machine, Events), Error> {
+        memory::restore(spec, memory, note).await
     }
 
     pub(crate) fn new(
@@ -103,14 +115,26 @@ impl Machine {
 
     /// What it is doing, asked of QEMU.
     pub async fn run_state(&self) -> Result<RunState, Error> {
+        let state = self.state().await?;
+        Ok(match state.as_str() {
+            "running" => RunState::Running,
+            // Not started yet, stopped after its memory was saved, and stopped by an error of the
+            // host's disk, which is tried again: all only wait.
+            "paused" | "prelaunch" | SAVED | "io-error" => RunState::Paused,
+            _ => RunState::Other(state),
+        })
+    }
+
+    /// Whether nobody has let the guest run since its memory was saved.
+    pub async fn is_as_saved(&self) -> Result<bool, Error> {
+        Ok(self.state().await? == SAVED)
+    }
+
+    /// What it is doing, in QEMU's word.
+    async fn state(&self) -> Result<String, Error> {
         let answer = self.ask("query-status", json!({}), QUICK).await?;
         let state = answer.get("status").and_then(Value::as_str);
-        Ok(match state.unwrap_or_default() {
-            "running" => RunState::Running,
-            // Not started yet, and stopped after its memory was saved: both only wait.
-            "paused" | "prelaunch" | "postmigrate" => RunState::Paused,
-            other => RunState::Other(other.to_owned()),
-        })
+        Ok(state.unwrap_or_default().to_owned())
     }
 
     /// Lets the guest stand still.

@@ -16,7 +16,7 @@ use crate::arguments::Start;
 use crate::events::Events;
 use crate::launch::{self, Abandoned};
 use crate::machine::{QUICK, RunState, SLOW};
-use crate::process::ExitStatus;
+use crate::process::{ExitStatus, Identity};
 use crate::{Error, Machine, Spec};
 
 /// How often QEMU is asked how far it is. A guest of 256 MiB takes about 15 ms.
@@ -173,27 +173,34 @@ async fn write(
     let mut partial = Partial(Some(path.clone()));
     let told = about(&path, Direction::Save);
     configure(&machine).await.map_err(&told)?;
-    machine
-        .ask("migrate", channel, QUICK)
-        .await
-        .map_err(&told)?;
-    let mut cancelled = false;
+    let begun = machine.ask("migrate", channel, QUICK).await;
+    // On a slow disk QEMU is silent for long. It goes on saving all the same, and would stop the
+    // guest at the end: so this waits for its end whatever it takes.
+    let mut cancelled = patient(begun).map_err(&told)?.is_none();
+    if cancelled {
+        // Whether it began at all is not known, and an earlier one may have been complete.
+        give_up(&machine).await?;
+    }
     let outcome = loop {
-        if let Some(outcome) = progress(&machine).await? {
+        let outcome = match cancelled {
+            false => patient(progress(&machine).await)?.flatten(),
+            true => {
+                let over = patient(is_under_way(&machine).await)? == Some(false);
+                over.then(|| Err("cancelled".to_owned()))
+            }
+        };
+        if let Some(outcome) = outcome {
             break outcome;
         }
         tokio::select! {
             () = sleep(POLL) => {}
             _ = &mut abandoned, if !cancelled => {
                 cancelled = true;
-                machine.ask("migrate_cancel", json!({}), QUICK).await?;
+                give_up(&machine).await?;
             }
         }
     };
     outcome.map_err(|description| failure(&path, Direction::Save, description))?;
-    if cancelled {
-        return Err(failure(&path, Direction::Save, "cancelled".to_owned()));
-    }
     let synced = path.clone();
     let sync = tokio::task::spawn_blocking(move || sync(&synced));
     tokio::select! {
@@ -208,6 +215,20 @@ async fn write(
     drop(alone);
     partial.0 = None;
     Ok(())
+}
+
+async fn give_up(machine: &Machine) -> Result<(), Error> {
+    let asked = machine.ask("migrate_cancel", json!({}), QUICK).await;
+    patient(asked).map(drop)
+}
+
+/// None where QEMU has not answered yet; it takes what it was told in order, so it will.
+fn patient<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::Timeout { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes sure that the file and its name outlive a power cut.
@@ -259,9 +280,13 @@ async fn is_under_way(machine: &Machine) -> Result<bool, Error> {
 }
 
 /// See [`Machine::restore`].
-pub(crate) async fn restore(spec: &Spec, path: &Path) -> Result<(Machine, Events), Error> {
+pub(crate) async fn restore(
+    spec: &Spec,
+    path: &Path,
+    note: impl FnOnce(Identity) + Send,
+) -> Result<(Machine, Events), Error> {
     let channel = channel(path)?;
-    let (machine, events) = launch::start(spec, Start::Incoming).await?;
+    let (machine, events) = launch::start(spec, Start::Incoming, note).await?;
     let abandoned = Abandoned::new(&machine.process);
     let told = about(path, Direction::Restore);
     configure(&machine).await.map_err(&told)?;

@@ -17,7 +17,7 @@ async fn boots_pauses_resumes_and_quits() {
     let Some(bench) = Bench::new("boots_pauses_resumes_and_quits") else {
         return;
     };
-    let (machine, mut events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
     machine.pause().await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Paused);
@@ -48,7 +48,7 @@ async fn sockets_are_for_their_owner_and_the_forward_listens() {
     let Some(bench) = Bench::new("sockets_are_for_their_owner_and_the_forward_listens") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     for name in [
         "qmp-supervisor.sock",
         "qmp.sock",
@@ -70,7 +70,7 @@ async fn what_others_do_is_told() {
     let Some(bench) = Bench::new("what_others_do_is_told") else {
         return;
     };
-    let (machine, mut events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     let mut stranger = Stranger::connect(&bench.spec.sockets.public);
     stranger.execute("stop", json!({}));
     assert_eq!(event(&mut events).await, MachineEvent::Paused);
@@ -92,7 +92,7 @@ async fn a_killed_qemu_is_noticed_and_reaped() {
     let Some(bench) = Bench::new("a_killed_qemu_is_noticed_and_reaped") else {
         return;
     };
-    let (machine, mut events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     // QEMU itself has nothing to say about this end.
     std::fs::write(bench.file("qemu.log"), "first\nlast words\n").unwrap();
     machine.kill();
@@ -123,7 +123,9 @@ async fn what_qemu_does_not_accept_it_says_itself() {
         format: Format::Raw,
         read_only: true,
     });
-    let error = within(Machine::boot(&bench.spec)).await.unwrap_err();
+    let error = within(Machine::boot(&bench.spec, |_| ()))
+        .await
+        .unwrap_err();
     let text = error.to_string();
     assert!(text.contains("exit code 1"), "{text}");
     assert!(text.contains("no such disk"), "{text}");
@@ -131,7 +133,9 @@ async fn what_qemu_does_not_accept_it_says_itself() {
         panic!("{error:?}")
     };
     bench.spec.binary = bench.file("no such program");
-    let error = within(Machine::boot(&bench.spec)).await.unwrap_err();
+    let error = within(Machine::boot(&bench.spec, |_| ()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Spawn { .. }), "{error:?}");
 }
 
@@ -140,7 +144,7 @@ async fn who_stops_waiting_leaves_no_machine_behind() {
     let Some(bench) = Bench::new("who_stops_waiting_leaves_no_machine_behind") else {
         return;
     };
-    let boot = Machine::boot(&bench.spec);
+    let boot = Machine::boot(&bench.spec, |_| ());
     let stop = async {
         while bench.processes().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -162,7 +166,7 @@ async fn who_stops_waiting_leaves_no_machine_behind() {
 /// Boots in a runtime that then ends, as the first supervisor would.
 fn boot_and_forget(bench: &Bench) -> Identity {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let booted = runtime.block_on(within(Machine::boot(&bench.spec)));
+    let booted = runtime.block_on(within(Machine::boot(&bench.spec, |_| ())));
     let (machine, _events) = booted.unwrap();
     runtime.block_on(machine.pause()).unwrap();
     machine.identity()
@@ -212,7 +216,7 @@ async fn a_socket_of_another_process_is_not_adopted() {
     let Some(bench) = Bench::new("a_socket_of_another_process_is_not_adopted") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     let ourselves = Identity::of(std::process::id()).unwrap();
     let error = within(Machine::adopt(&ourselves, &bench.spec))
         .await
@@ -233,7 +237,7 @@ async fn a_second_supervisor_is_told_that_there_is_one() {
     let Some(bench) = Bench::new("a_second_supervisor_is_told_that_there_is_one") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     let identity = machine.identity();
     let error = within(Machine::adopt(&identity, &bench.spec))
         .await
@@ -252,7 +256,7 @@ async fn a_guest_without_agent_does_not_answer() {
     let Some(bench) = Bench::new("a_guest_without_agent_does_not_answer") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     let agent = machine.agent().with_limit(Duration::from_millis(200));
     for _ in 0..2 {
         let error = within(agent.sync()).await.unwrap_err();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use avocado_qemu::{Architecture, Drive, Error, Format, Machine, MachineEvent, RunState, Spec};
 use common::{Bench, Stranger, event, within};
+use rustix::process::Signal;
 use serde_json::json;
 
 /// The memory of a machine that stands still.
@@ -26,7 +27,7 @@ async fn saves_and_restores() {
         return;
     };
     let file = bench.file("saved,memory");
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     // The firmware leaves traces before it asks for a disk.
     within(async {
         while !std::fs::read_to_string(bench.file("serial.log"))
@@ -59,7 +60,9 @@ async fn saves_and_restores() {
     let on_disk = metadata.blocks() * 512;
     assert!(on_disk < 64 << 20, "{on_disk} bytes for an idle guest");
 
-    let (machine, mut events) = within(Machine::restore(&bench.spec, &file)).await.unwrap();
+    let (machine, mut events) = within(Machine::restore(&bench.spec, &file, |_| ()))
+        .await
+        .unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
     assert!(memory(&bench.spec, &bench.file("after")) == before);
     machine.resume().await.unwrap();
@@ -79,11 +82,13 @@ async fn saves_and_restores_another_architecture() {
         return;
     };
     let file = bench.file("saved");
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     within(machine.save(&file)).await.unwrap();
     within(machine.quit()).await.unwrap();
-    let (machine, _events) = within(Machine::restore(&bench.spec, &file)).await.unwrap();
+    let (machine, _events) = within(Machine::restore(&bench.spec, &file, |_| ()))
+        .await
+        .unwrap();
     machine.resume().await.unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
     within(machine.quit()).await.unwrap();
@@ -97,7 +102,7 @@ async fn a_useless_file_leaves_no_machine_behind() {
     let file = bench.file("saved");
     std::fs::write(&file, vec![b'x'; 100_000]).unwrap();
     for path in [file, bench.file("none")] {
-        let error = within(Machine::restore(&bench.spec, &path))
+        let error = within(Machine::restore(&bench.spec, &path, |_| ()))
             .await
             .unwrap_err();
         let Error::Memory { description, .. } = &error else {
@@ -119,7 +124,7 @@ async fn a_restore_that_is_killed_says_nothing_of_the_file() {
         return;
     };
     let file = bench.file("saved");
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     within(machine.save(&file)).await.unwrap();
     within(machine.quit()).await.unwrap();
@@ -133,15 +138,18 @@ async fn a_restore_that_is_killed_says_nothing_of_the_file() {
                 }
             };
             tokio::time::sleep(Duration::from_millis(moment)).await;
-            common::kill(pid);
+            common::signal(pid, Signal::KILL);
         };
-        let (restored, ()) = tokio::join!(within(Machine::restore(&bench.spec, &file)), kill);
+        let (restored, ()) =
+            tokio::join!(within(Machine::restore(&bench.spec, &file, |_| ())), kill);
         match restored {
             Ok((machine, _events)) => drop(within(machine.exited()).await),
             Err(error) => assert!(matches!(error, Error::Exited { .. }), "{error:?}"),
         }
     }
-    let (machine, _events) = within(Machine::restore(&bench.spec, &file)).await.unwrap();
+    let (machine, _events) = within(Machine::restore(&bench.spec, &file, |_| ()))
+        .await
+        .unwrap();
     within(machine.quit()).await.unwrap();
 }
 
@@ -158,12 +166,12 @@ async fn a_machine_with_fewer_devices_does_not_take_it() {
         format: Format::Raw,
         read_only: true,
     });
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     within(machine.save(&file)).await.unwrap();
     within(machine.quit()).await.unwrap();
     bench.spec.drives.clear();
-    let error = within(Machine::restore(&bench.spec, &file))
+    let error = within(Machine::restore(&bench.spec, &file, |_| ()))
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Memory { .. }), "{error:?}");
@@ -175,7 +183,7 @@ async fn who_stops_waiting_gets_the_machine_back() {
         return;
     };
     let file = bench.file("saved");
-    let (machine, mut events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Paused);
     let created = async {
@@ -202,7 +210,7 @@ async fn a_save_can_be_given_up_at_any_moment() {
     let Some(bench) = Bench::new("a_save_can_be_given_up_at_any_moment") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     let file = bench.file("saved");
     let started = Instant::now();
@@ -221,6 +229,36 @@ async fn a_save_can_be_given_up_at_any_moment() {
     within(machine.quit()).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_qemu_that_is_silent_for_long_is_waited_for() {
+    let Some(bench) = Bench::new("a_qemu_that_is_silent_for_long_is_waited_for") else {
+        return;
+    };
+    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    machine.pause().await.unwrap();
+    assert_eq!(event(&mut events).await, MachineEvent::Paused);
+    let file = bench.file("saved");
+    let pid = machine.identity().pid;
+    let silence = async {
+        while file.metadata().map_or(0, |found| found.len()) == 0 {
+            tokio::task::yield_now().await;
+        }
+        common::signal(pid, Signal::STOP);
+        // Longer than any answer is waited for.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        common::signal(pid, Signal::CONT);
+    };
+    let (saved, ()) = tokio::join!(within(machine.save(&file)), silence);
+    saved.unwrap();
+    assert!(machine.is_as_saved().await.unwrap());
+    machine.resume().await.unwrap();
+    assert_eq!(event(&mut events).await, MachineEvent::Resumed);
+    machine.pause().await.unwrap();
+    assert!(!machine.is_as_saved().await.unwrap());
+    within(machine.save(&file)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+}
+
 #[test]
 fn a_save_of_a_killed_supervisor_does_not_stop_the_guest() {
     let name = "a_save_of_a_killed_supervisor_does_not_stop_the_guest";
@@ -228,7 +266,9 @@ fn a_save_of_a_killed_supervisor_does_not_stop_the_guest() {
         return;
     };
     let first = tokio::runtime::Runtime::new().unwrap();
-    let (machine, events) = first.block_on(within(Machine::boot(&bench.spec))).unwrap();
+    let (machine, events) = first
+        .block_on(within(Machine::boot(&bench.spec, |_| ())))
+        .unwrap();
     first.block_on(machine.pause()).unwrap();
     // What a killed supervisor leaves: nobody waits for this save, which takes hours.
     let mut stranger = Stranger::connect(&bench.spec.sockets.public);
@@ -294,7 +334,7 @@ async fn a_full_disk_leaves_the_machine_as_it_was() {
         eprintln!("SKIP {name}: cannot mount a tmpfs");
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     let file = tiny.0.join("saved");
     let error = within(machine.save(&file)).await.unwrap_err();

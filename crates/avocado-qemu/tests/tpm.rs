@@ -55,7 +55,7 @@ async fn it_starts_and_ends_with_the_machine_and_goes_where_its_memory_goes() {
             return;
         };
         let directory = bench.file("tpm");
-        let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+        let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
         assert_eq!(processes_in(&directory).len(), 1);
         let mode = |path: PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(directory.clone()), 0o700);
@@ -67,7 +67,7 @@ async fn it_starts_and_ends_with_the_machine_and_goes_where_its_memory_goes() {
         within(machine.save(&memory)).await.unwrap();
         within(machine.quit()).await.unwrap();
         // The next one waits until this one has let go.
-        let (machine, _events) = within(Machine::restore(&bench.spec, &memory))
+        let (machine, _events) = within(Machine::restore(&bench.spec, &memory, |_| ()))
             .await
             .unwrap();
         machine.resume().await.unwrap();
@@ -101,7 +101,7 @@ async fn one_that_nobody_uses_is_replaced() {
         }
     })
     .await;
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     forgotten.wait().unwrap();
     assert_eq!(processes_in(&directory).len(), 1);
     within(machine.quit()).await.unwrap();
@@ -114,7 +114,7 @@ async fn the_machine_outlives_it() {
         return;
     };
     let directory = bench.file("tpm");
-    let (machine, _events) = within(Machine::boot(&bench.spec)).await.unwrap();
+    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
     for pid in processes_in(&directory) {
         let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -142,7 +142,9 @@ async fn what_it_cannot_do_it_says_itself_and_nothing_is_left() {
     // A state that it cannot read: QEMU asks for it.
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("tpm2-00.permall"), "no state").unwrap();
-    let error = within(Machine::boot(&bench.spec)).await.unwrap_err();
+    let error = within(Machine::boot(&bench.spec, |_| ()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Exited { .. }), "{error:?}");
     nobody_in(&directory).await;
     assert!(bench.processes().is_empty());
@@ -153,7 +155,9 @@ async fn what_it_cannot_do_it_says_itself_and_nothing_is_left() {
     if let Some(tpm) = &mut bench.spec.tpm {
         tpm.binary = "/bin/false".into();
     }
-    let error = within(Machine::boot(&bench.spec)).await.unwrap_err();
+    let error = within(Machine::boot(&bench.spec, |_| ()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Tpm { .. }), "{error:?}");
     assert!(error.to_string().contains("exit code 1"), "{error}");
 }

@@ -107,19 +107,25 @@ pub fn write_ssh_config(dir: &StateDir, port: u16) -> Result<(), Error> {
     for (key, value) in OPTIONS {
         line(key, value);
     }
+    line("ConnectTimeout", WAKING);
     line("ServerAliveInterval", "0");
     dir.write(File::SshConfig, text.as_bytes())
 }
 
+/// How long ssh waits for the first word of a guest that may have to be woken first, or even to
+/// boot because its saved memory does not fit; in seconds. If that fails, the supervisor says so.
+const WAKING: &str = "330";
+/// The same of a guest that runs.
+const RUNNING: &str = "30";
+
 /// What every connection to the guest has in common.
-const OPTIONS: [(&str, &str); 8] = [
+const OPTIONS: [(&str, &str); 7] = [
     ("HostKeyAlias", "avocado-vm"),
     ("GlobalKnownHostsFile", "/dev/null"),
     ("StrictHostKeyChecking", "no"),
     ("IdentitiesOnly", "yes"),
     ("BatchMode", "yes"),
     ("PasswordAuthentication", "no"),
-    ("ConnectTimeout", "30"),
     ("LogLevel", "ERROR"),
 ];
 
@@ -129,14 +135,16 @@ fn quoted(path: &Path) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The arguments of `ssh` for one connection to `root` of the guest through `port`.
-fn arguments(dir: &StateDir, port: u16) -> Vec<OsString> {
+/// The arguments of `ssh` for one connection to `root` of the guest through `port`, which answers
+/// within `patience`.
+fn arguments(dir: &StateDir, port: u16, patience: &str) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     // Neither the user's configuration nor the system's: a jump host in there would lead astray.
     arguments.extend(["-F".into(), "none".into()]);
     for (key, value) in OPTIONS {
         arguments.extend(["-o".into(), format!("{key}={value}").into()]);
     }
+    arguments.extend(["-o".into(), format!("ConnectTimeout={patience}").into()]);
     let known = quoted(&dir.file(File::KnownHosts));
     arguments.extend(["-o".into(), format!("UserKnownHostsFile={known}").into()]);
     let key = quoted(&dir.file(File::SshKey));
@@ -162,7 +170,7 @@ pub fn shell_arguments(
     command: &[String],
     terminal: bool,
 ) -> Vec<OsString> {
-    let mut all = arguments(dir, port);
+    let mut all = arguments(dir, port, WAKING);
     if command.is_empty() {
         // Said aloud, because BatchMode has an interval of its own.
         all.extend(["-o".into(), "ServerAliveInterval=0".into()]);
@@ -187,7 +195,7 @@ pub fn shell_arguments(
 /// The arguments of `ssh` for a tunnel from a socket here to the guest's docker socket, through
 /// QEMU's own forward.
 pub fn tunnel_arguments(dir: &StateDir, internal_port: u16) -> Vec<OsString> {
-    let mut all = arguments(dir, internal_port);
+    let mut all = arguments(dir, internal_port, RUNNING);
     keep_alive(&mut all);
     for option in [
         "ExitOnForwardFailure=yes",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use avocado_qemu::{Accelerator, Architecture, Events, MachineEvent, Sockets, Spec, find_binary};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -61,15 +62,15 @@ impl Drop for Bench {
     fn drop(&mut self) {
         // Where a test failed, its machine is still there.
         for pid in self.processes() {
-            kill(pid);
+            signal(pid, Signal::KILL);
         }
     }
 }
 
-/// Kills a process that may be gone.
-pub(crate) fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap());
-    let _ = rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::KILL);
+/// Sends a signal to a process that may be gone.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.try_into().unwrap());
+    let _ = kill_process(pid.unwrap(), signal);
 }
 
 fn spec(binary: PathBuf, architecture: Architecture, dir: &Path) -> Spec {

@@ -49,9 +49,13 @@ pub(crate) enum How {
     Booted,
     /// Its memory was restored, and the guest runs.
     Restored,
-    /// It was there already.
-    Adopted { paused: bool },
+    /// It was there already. `ready`: its guest had answered before.
+    Adopted { paused: bool, ready: bool },
 }
+
+/// Waiting for saved memory, which is still there; ending; past help. In every other state, which
+/// it may leave by itself, a guest is let alone.
+const LOST: [&str; 4] = ["inmigrate", "shutdown", "guest-panicked", "internal-error"];
 
 /// How soon after its start a QEMU has its files.
 const APPEARS: Duration = Duration::from_secs(3);
@@ -64,12 +68,9 @@ const QEMU_SAID: usize = 5;
 /// What the accelerator's probe found, so that it is not done at each start.
 pub(crate) const PROBE: &str = "accelerator.json";
 
-/// Brings the machine up for `vm start`.
+/// Brings the machine up for `vm start`, where there is none to take over.
 pub(crate) async fn start(context: &Arc<Context>) -> Result<Up, Error> {
     let dir = &context.dir;
-    if let Some(up) = adopt(context).await? {
-        return Ok(up);
-    }
     let record = prepare(context).await?;
     let Some(saved) = Saved::read(dir) else {
         return boot(context, record).await;
@@ -96,8 +97,14 @@ pub(crate) async fn start(context: &Arc<Context>) -> Result<Up, Error> {
 }
 
 /// Brings the machine back whose memory was saved by this supervisor.
-pub(crate) async fn bring_back(context: &Arc<Context>, record: Record) -> Result<Up, NotRestored> {
+pub(crate) async fn bring_back(
+    context: &Arc<Context>,
+    mut record: Record,
+) -> Result<Up, NotRestored> {
     let kept = |kept| move |error: Error| NotRestored { error, kept };
+    // It may have been replaced meanwhile.
+    let qemu = BinaryIdentity::of(&record.spec.binary);
+    record.qemu = qemu.map_err(|error| kept(true)(error.into()))?;
     let fits = match Saved::read(&context.dir) {
         None => Err("it is not there any more".to_owned()),
         Some(saved) => saved.fits(&record),
@@ -132,8 +139,9 @@ pub(crate) struct NotRestored {
     pub(crate) kept: bool,
 }
 
-/// Takes over the machine of a supervisor that was killed.
-async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
+/// Takes over the machine of a supervisor that was killed, if there is one. Must not be dropped on
+/// the way: the machine would be nobody's.
+pub(crate) async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
     let dir = &context.dir;
     let Some(mut record) = Record::read(dir) else {
         return Ok(None);
@@ -158,8 +166,8 @@ async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
     let paused = match machine.run_state().await? {
         RunState::Running => false,
         RunState::Paused => true,
+        RunState::Other(state) if !LOST.contains(&state.as_str()) => false,
         RunState::Other(state) => {
-            // It was on its way: waiting for saved memory, which is still there, or ending.
             let text = format!("a QEMU that is {state} is ended");
             context.sink.emit(Event::warning(text));
             machine.kill();
@@ -175,7 +183,8 @@ async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
     let text = "a VM that ran without supervisor was taken over; new options for it count from \
                 its next start";
     context.sink.emit(Event::info(text));
-    let how = How::Adopted { paused };
+    let ready = record.ready;
+    let how = How::Adopted { paused, ready };
     Ok(Some(Up {
         machine,
         events,
@@ -289,6 +298,7 @@ async fn prepare(context: &Arc<Context>) -> Result<Record, Error> {
         image: ImageFacts::of(&image),
         launch: launch.clone(),
         tunnel: None,
+        ready: false,
     })
 }
 
@@ -402,18 +412,42 @@ async fn boot(context: &Context, record: Record) -> Result<Up, Error> {
     Saved::discard(dir)?;
     dir.remove(File::SavedMemory)?;
     access::forget_host(dir)?;
-    announce(dir, &record)?;
-    let booted = Machine::boot(&record.spec).await;
-    settle(dir, booted?, record, How::Booted).await
+    let mut record = Record {
+        ready: false,
+        ..record
+    };
+    record.write(dir)?;
+    let spec = record.spec.clone();
+    let booted = Machine::boot(&spec, |identity| note(dir, &mut record, identity)).await;
+    let (machine, events) = booted?;
+    let unowned = Unowned::new(&machine);
+    let port = match machine.ssh_forward().await {
+        Ok(port) => port,
+        Err(error) => {
+            unowned.end().await;
+            return Err(error.into());
+        }
+    };
+    unowned.keep();
+    Ok(Up {
+        machine,
+        events,
+        record,
+        port,
+        how: How::Booted,
+    })
 }
 
 /// Brings back the memory of a guest, and lets it run.
-async fn restore(context: &Context, record: Record) -> Result<Up, NotRestored> {
+async fn restore(context: &Context, mut record: Record) -> Result<Up, NotRestored> {
     let kept = |kept| move |error: Error| NotRestored { error, kept };
     let dir = &context.dir;
-    announce(dir, &record).map_err(kept(true))?;
+    record
+        .write(dir)
+        .map_err(|error| kept(true)(error.into()))?;
     let memory = dir.file(File::SavedMemory);
-    let restored = Machine::restore(&record.spec, &memory)
+    let spec = record.spec.clone();
+    let restored = Machine::restore(&spec, &memory, |identity| note(dir, &mut record, identity))
         .await
         .map_err(|error| {
             // The memory itself is at fault, or something that may be better the next time.
@@ -423,54 +457,76 @@ async fn restore(context: &Context, record: Record) -> Result<Up, NotRestored> {
                 kept,
             }
         })?;
-    let machine = restored.0.clone();
-    let up = settle(dir, restored, record, How::Restored)
-        .await
-        .map_err(kept(true))?;
-    // Saved memory is used once: as soon as the guest runs, its disks are ahead of it.
-    if let Err(error) = Saved::discard(dir) {
-        machine.kill();
-        machine.exited().await;
-        return Err(kept(true)(error.into()));
-    }
-    if let Err(error) = machine.resume().await {
-        machine.kill();
-        machine.exited().await;
-        return Err(kept(false)(error.into()));
-    }
-    let _ = dir.remove(File::SavedMemory);
-    Ok(up)
-}
-
-/// Writes down what is about to be started: whoever comes after a kill in this moment finds it.
-fn announce(dir: &StateDir, record: &Record) -> Result<(), Error> {
-    Ok(record.write(dir)?)
-}
-
-/// Writes down what was started. If that fails, nothing of it is left.
-async fn settle(
-    dir: &StateDir,
-    (machine, events): (Machine, Events),
-    mut record: Record,
-    how: How,
-) -> Result<Up, Error> {
-    record.identity = Some(machine.identity());
-    let port = async {
-        record.write(dir)?;
-        Ok::<_, Error>(machine.ssh_forward().await?)
-    };
-    match port.await {
-        Ok(port) => Ok(Up {
-            machine,
-            events,
-            record,
-            port,
-            how,
-        }),
+    let (machine, events) = restored;
+    let unowned = Unowned::new(&machine);
+    let port = match let_run(dir, &machine).await {
+        Ok(port) => port,
         Err(error) => {
+            unowned.end().await;
+            return Err(error);
+        }
+    };
+    unowned.keep();
+    let _ = dir.remove(File::SavedMemory);
+    Ok(Up {
+        machine,
+        events,
+        record,
+        port,
+        how: How::Restored,
+    })
+}
+
+/// Lets a guest run whose memory was restored. Answers with the port that leads to it.
+async fn let_run(dir: &StateDir, machine: &Machine) -> Result<u16, NotRestored> {
+    let kept = |kept| move |error: Error| NotRestored { error, kept };
+    let port = machine.ssh_forward().await;
+    let port = port.map_err(|error| kept(true)(error.into()))?;
+    let saved = Saved::read(dir);
+    // Saved memory is used once: as soon as the guest runs, its disks are ahead of it.
+    Saved::discard(dir).map_err(|error| kept(true)(error.into()))?;
+    if let Err(error) = machine.resume().await {
+        // Not where somebody else holds one of its disks: then it has not run, and can be had later.
+        let refused = matches!(error, avocado_qemu::Error::Refused { .. });
+        let stands = refused && matches!(machine.run_state().await, Ok(RunState::Paused));
+        let again = saved.filter(|_| stands).map(|saved| saved.write(dir));
+        return Err(kept(matches!(again, Some(Ok(()))))(error.into()));
+    }
+    Ok(port)
+}
+
+/// Writes down which process it is, for whoever comes after a kill in this moment.
+fn note(dir: &StateDir, record: &mut Record, identity: Identity) {
+    record.identity = Some(identity);
+    // Without it, the files of QEMU tell.
+    let _ = record.write(dir);
+}
+
+/// A machine on its way to its owner, who may be gone by then: it is killed, unless it is kept.
+struct Unowned(Option<Machine>);
+
+impl Unowned {
+    fn new(machine: &Machine) -> Self {
+        Unowned(Some(machine.clone()))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+
+    /// Kills it, and waits for its end.
+    async fn end(mut self) {
+        if let Some(machine) = self.0.take() {
             machine.kill();
             machine.exited().await;
-            Err(error)
+        }
+    }
+}
+
+impl Drop for Unowned {
+    fn drop(&mut self) {
+        if let Some(machine) = &self.0 {
+            machine.kill();
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) const CONSOLE: usize = 40;
 /// How a job ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
+    /// The machine that was there already, if there was one.
+    Adopted(Result<Option<Box<Up>>, Error>),
     /// The machine of the start.
     Up(Result<Box<Up>, Error>),
     /// Whether the guest answers.
@@ -66,20 +68,16 @@ pub(crate) enum Outcome {
     Nothing,
 }
 
+pub(crate) async fn adopt(context: Arc<Context>) -> Outcome {
+    Outcome::Adopted(bring_up::adopt(&context).await.map(|up| up.map(Box::new)))
+}
+
 pub(crate) async fn up(context: Arc<Context>) -> Outcome {
     Outcome::Up(bring_up::start(&context).await.map(Box::new))
 }
 
 pub(crate) async fn bring_back(context: Arc<Context>, record: Record) -> Outcome {
-    let limit = Duration::from_secs(context.launch.ready_timeout_secs);
     let up = bring_up::bring_back(&context, record).await;
-    if let Ok(up) = &up
-        && up.how == bring_up::How::Booted
-    {
-        // Whoever connected expects a guest that answers.
-        guest::ready(up.port, &up.machine.agent(), limit).await;
-        set_up(&context, &up.machine).await;
-    }
     Outcome::Restored(up.map(Box::new))
 }
 
@@ -271,12 +269,27 @@ pub(crate) async fn save(
 
 /// Makes the saved memory count, and ends QEMU.
 pub(crate) async fn quit_saved(machine: Machine, dir: StateDir, record: Record) -> Outcome {
-    if let Err(error) = Saved::of(&record).and_then(|saved| saved.write(&dir)) {
+    if let Err(why) = make_count(&machine, &dir, &record).await {
         let _ = Saved::discard(&dir);
-        return Outcome::Quit(Err(chain(&error)));
+        return Outcome::Quit(Err(why));
     }
     quit(machine).await;
     Outcome::Quit(Ok(()))
+}
+
+/// Memory and disks belong together only if nobody has let the guest run since its memory was
+/// saved, as everybody may who talks to QEMU. What happens after the last look shows in the time of
+/// the disks.
+async fn make_count(machine: &Machine, dir: &StateDir, record: &Record) -> Result<(), String> {
+    let unmoved = async || match machine.is_as_saved().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("somebody let the guest run meanwhile".to_owned()),
+        Err(error) => Err(chain(&error)),
+    };
+    let saved = Saved::of(record).map_err(|error| chain(&error))?;
+    unmoved().await?;
+    saved.write(dir).map_err(|error| chain(&error))?;
+    unmoved().await
 }
 
 async fn quit(machine: Machine) {

@@ -227,7 +227,7 @@ async fn ssh(mut client: TcpStream, hub: Hub, log: Log) {
         Ok(mut guest) => {
             proxy::run(client, &mut guest, Some(&lease)).await;
             drop(lease);
-            proxy::leave(guest).await;
+            leave(guest);
         }
         Err(error) => log.line(&format!("ssh: no connection to the guest: {error}")),
     }
@@ -242,7 +242,7 @@ async fn infra(mut client: TcpStream, hub: Hub) {
     if let Ok(mut guest) = dial(&hub).await {
         proxy::run(client, &mut guest, None).await;
         drop(visit);
-        proxy::leave(guest).await;
+        leave(guest);
     }
 }
 
@@ -271,6 +271,12 @@ async fn docker_stream(mut client: UnixStream, hub: Hub, tunnel: Arc<Tunnel>) {
         Ok(mut guest) => proxy::run(client, &mut guest, None).await,
         Err(failure) => refuse_http(&mut client, &failure).await,
     }
+}
+
+/// Takes leave of the guest. Where that sleeps, it takes until somebody else wakes it: no place at
+/// the listener may be held for so long.
+fn leave(guest: TcpStream) {
+    tokio::spawn(proxy::leave(guest));
 }
 
 /// A connection to QEMU's forward. Only for a guest that runs: QEMU accepts for one that sleeps

@@ -66,6 +66,9 @@ pub(crate) struct Owner {
     wanting: Vec<oneshot::Sender<Result<(), Refusal>>>,
     asking: Vec<(Request, oneshot::Sender<Result<(), Failure>>)>,
     stop_limit: Duration,
+    /// Whether a machine that is there is being looked for, and whether somebody asked to stop it
+    /// meanwhile, with or without force.
+    adopting: Option<Option<bool>>,
     /// Ends a save that is not wanted any more.
     hurry: Option<oneshot::Sender<()>>,
     /// The jobs that make no sense any more when the guest pauses, or is killed.
@@ -118,6 +121,7 @@ impl Owner {
             wanting: Vec::new(),
             asking: Vec::new(),
             stop_limit: STOP,
+            adopting: Some(None),
             hurry: None,
             waking: None,
             stopping: None,
@@ -142,7 +146,7 @@ impl Owner {
         let mut terminate = signals(SignalKind::terminate())?;
         let mut interrupt = signals(SignalKind::interrupt())?;
         self.notify.hint("vm.notify.starting", json!({}));
-        self.jobs.spawn(jobs::up(self.context.clone()));
+        self.jobs.spawn(jobs::adopt(self.context.clone()));
         while self.policy.state() != State::Gone {
             self.step(&mut terminate, &mut interrupt).await;
         }
@@ -263,6 +267,8 @@ impl Owner {
                 .log
                 .line(&format!("memory released ({})", reason.name())),
             State::Waking | State::Restoring => {
+                // Whatever it was is tried again.
+                self.problem = None;
                 self.log.line(&format!("waking ({})", reason.waker()));
             }
             State::Saving => self
@@ -282,15 +288,25 @@ impl Owner {
             // It would only wait for a guest that sleeps.
             job.abort();
         }
-        let up = matches!(state, State::Running | State::Hibernated);
-        if before == State::Starting && up {
+        if self.policy.is_up() && matches!(state, State::Running | State::Hibernated) {
+            self.is_up();
+        }
+    }
+
+    /// The guest has answered: says so, once.
+    fn is_up(&mut self) {
+        {
+            let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(record) = record.as_mut().filter(|record| !record.ready) {
+                record.ready = true;
+                let _ = record.write(&self.context.dir);
+            }
+        }
+        if let Some(ready) = self.ready.take() {
             let pid = self.machine.as_ref().map(|machine| machine.identity().pid);
             let params = json!({ "pid": pid, "ssh_port": self.ports.0 });
             self.notify.hint("vm.notify.running", params);
-            let status = self.status(Some(self.policy.paused()));
-            if let Some(ready) = self.ready.take() {
-                ready(status);
-            }
+            ready(self.status(Some(self.policy.paused())));
         }
     }
 

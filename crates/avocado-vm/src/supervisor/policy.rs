@@ -64,6 +64,8 @@ pub(crate) struct Policy {
     unsaved: bool,
     /// QEMU is ending because the memory is saved.
     quitting: Option<Quitting>,
+    /// Whether the guest has answered since it booted.
+    up: bool,
     /// QEMU is being asked to let a guest go on that somebody paused while it started.
     nudging: bool,
     /// It is being ended without asking the guest, which always succeeds.
@@ -92,6 +94,7 @@ impl Policy {
             missed: false,
             unsaved: false,
             quitting: None,
+            up: false,
             nudging: false,
             forced: false,
         }
@@ -108,6 +111,11 @@ impl Policy {
     /// Whether QEMU says that the guest is paused.
     pub(crate) fn paused(&self) -> bool {
         self.paused
+    }
+
+    /// Whether the guest has answered since it booted.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up
     }
 
     /// Granted leases.
@@ -204,6 +212,7 @@ impl Policy {
     fn take(&mut self, now: Instant, fact: Fact, actions: &mut Vec<Action>) {
         match fact {
             Fact::Ready => {
+                self.up = true;
                 if self.state == State::Starting {
                     let paused = self.paused;
                     self.run(now, Reason::Start);
@@ -213,6 +222,7 @@ impl Policy {
                 }
             }
             Fact::Adopted { paused } => {
+                self.up = true;
                 self.run(now, Reason::Adopted);
                 if paused {
                     self.sleep(now, Reason::Adopted);
@@ -304,12 +314,15 @@ impl Policy {
                     }
                 }
             }
-            Fact::SaveDone { saved, paused } => self.saved(now, saved, paused, actions),
+            // Somebody may have let it run in the meantime.
+            Fact::SaveDone { saved, paused } => {
+                self.saved(now, saved, paused && self.paused, actions);
+            }
             Fact::QuitDone { saved } => match (self.state, self.quitting, saved) {
                 (State::Saving, Some(Quitting::Ended), true) => self.released(now),
                 (State::Saving, Some(Quitting::Ended), false) => self.gone(now, actions),
                 (State::Saving, _, true) => self.quitting = Some(Quitting::Done),
-                (State::Saving, _, false) => self.saved(now, false, true, actions),
+                (State::Saving, _, false) => self.saved(now, false, self.paused, actions),
                 _ => {}
             },
             Fact::Restored => {
@@ -320,6 +333,12 @@ impl Policy {
                     if paused {
                         self.sleep(now, Reason::External);
                     }
+                }
+            }
+            Fact::Rebooted => {
+                if self.state == State::Restoring {
+                    self.up = false;
+                    self.enter(now, State::Starting, self.reason);
                 }
             }
             Fact::RestoreFailed { kept } => {
@@ -340,9 +359,12 @@ impl Policy {
             Fact::StopFailed => {
                 if self.state == State::Stopping && !self.forced {
                     let paused = self.paused;
-                    self.run(now, Reason::Failure);
-                    if paused {
+                    if !self.up {
+                        self.enter(now, State::Starting, Reason::Failure);
+                    } else if paused {
                         self.sleep(now, Reason::Failure);
+                    } else {
+                        self.run(now, Reason::Failure);
                     }
                     let request = Request::Stop { force: false };
                     actions.push(Action::Denied(request, Refusal::NotStopped));

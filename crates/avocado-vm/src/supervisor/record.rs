@@ -49,6 +49,9 @@ pub(crate) struct Record {
     /// The tunnel's process.
     #[serde(default)]
     pub(crate) tunnel: Option<Identity>,
+    /// Whether the guest has answered since it booted.
+    #[serde(default)]
+    pub(crate) ready: bool,
 }
 
 impl Record {
@@ -224,6 +227,7 @@ mod tests {
                 ready_timeout_secs: 1,
             },
             tunnel: None,
+            ready: false,
         }
     }
 

@@ -82,6 +82,10 @@ impl Owner {
                 let job = jobs::shut_down(machine, force, paused, self.stop_limit, log);
                 self.stopping = Some(self.jobs.spawn(job));
             }
+            // It may be there: what is taken over must not be left half way.
+            (Action::ShutDown { force }, None) if self.adopting.is_some() => {
+                self.adopting = Some(Some(force));
+            }
             (Action::ShutDown { .. }, None) => {
                 // There is nothing yet but preparations.
                 self.failure.get_or_insert(Error::Stopped);

@@ -4,8 +4,8 @@ use avocado_events::Event;
 use avocado_qemu::MachineEvent;
 
 use super::{
-    CONSOLE, Error, Fact, File, How, Message, NotRestored, Outcome, Owner, PoisonError, Request,
-    STOP, State, Up, chain, jobs, log,
+    Action, CONSOLE, Error, Fact, File, How, Message, NotRestored, Outcome, Owner, PoisonError,
+    Request, STOP, State, Up, chain, jobs, log,
 };
 
 impl Owner {
@@ -27,6 +27,14 @@ impl Owner {
                 self.log.line("the guest starts anew");
                 self.tunnel.close();
                 self.feed(Fact::Reset);
+            }
+            Some(MachineEvent::Disk { reason }) => {
+                let text = format!(
+                    "a disk of the guest fails ({reason}); if it stands still for that, the next \
+                     connection tries again"
+                );
+                self.log.line(&text);
+                self.problem = Some(text);
             }
             Some(MachineEvent::Shutdown { by_guest }) => self.feed(Fact::Shutdown { by_guest }),
             Some(MachineEvent::Exited { status, stderr }) => {
@@ -86,6 +94,7 @@ impl Owner {
 
     pub(super) fn outcome(&mut self, outcome: Outcome) {
         match outcome {
+            Outcome::Adopted(result) => self.adopted(result),
             Outcome::Up(Ok(up)) => self.up(*up),
             Outcome::Up(Err(error)) => {
                 self.failure.get_or_insert(error);
@@ -138,6 +147,10 @@ impl Owner {
                 self.trouble("the memory could not be released", result.err());
                 self.feed(Fact::QuitDone { saved });
             }
+            Outcome::Restored(Ok(up)) if up.how == How::Booted => {
+                self.feed(Fact::Rebooted);
+                self.up(*up);
+            }
             Outcome::Restored(Ok(up)) => {
                 self.take(*up);
                 self.problem = None;
@@ -171,6 +184,34 @@ impl Owner {
         }
     }
 
+    /// The end of looking for a machine that is there. Somebody may have asked to stop meanwhile.
+    fn adopted(&mut self, result: Result<Option<Box<Up>>, Error>) {
+        let stop = self.adopting.take().flatten();
+        match (result, stop) {
+            (Ok(Some(up)), None) => self.up(*up),
+            (Ok(Some(up)), Some(force)) => {
+                if let How::Adopted { paused: true, .. } = up.how {
+                    self.feed(Fact::Paused);
+                }
+                self.take(*up);
+                self.act(Action::ShutDown { force });
+            }
+            (Ok(None), None) => drop(self.jobs.spawn(jobs::up(self.context.clone()))),
+            (Ok(None), Some(_)) => {
+                self.failure.get_or_insert(Error::Stopped);
+                self.feed(Fact::Exited);
+            }
+            (Err(error), _) => {
+                // The machine is there still, so nobody is told that it stopped.
+                for (_, reply) in self.asking.drain(..) {
+                    let _ = reply.send(Err(error.failure()));
+                }
+                self.failure.get_or_insert(error);
+                self.feed(Fact::Exited);
+            }
+        }
+    }
+
     /// The machine of the start.
     pub(super) fn up(&mut self, up: Up) {
         let how = up.how;
@@ -178,24 +219,31 @@ impl Owner {
         let Some(machine) = self.machine.clone() else {
             return;
         };
+        let port = self.hub.gate.port().unwrap_or(0);
+        let (context, log) = (self.context.clone(), self.log.clone());
+        let ready = |certain| jobs::ready(context, machine, port, certain, log);
         match how {
-            How::Adopted { paused: true } => {
+            How::Adopted { paused: true, .. } => {
                 // It may have been asleep on the way to a save.
                 self.unmounted = self.context.launch.workspace.is_some();
                 self.feed(Fact::Adopted { paused: true });
             }
             How::Restored => {
+                self.unmounted = self.context.launch.workspace.is_some();
                 // Its clock stood still meanwhile.
                 self.catch_up();
                 self.feed(Fact::Ready);
                 self.after_wake();
             }
-            How::Booted | How::Adopted { paused: false } => {
-                let port = self.hub.gate.port().unwrap_or(0);
-                let certain = how == How::Booted;
-                let (context, log) = (self.context.clone(), self.log.clone());
-                self.jobs
-                    .spawn(jobs::ready(context, machine, port, certain, log));
+            How::Booted => drop(self.jobs.spawn(ready(true))),
+            How::Adopted {
+                paused: false,
+                ready: known,
+            } => {
+                self.jobs.spawn(ready(false));
+                if known {
+                    self.feed(Fact::Adopted { paused: false });
+                }
             }
         }
     }

@@ -206,6 +206,8 @@ pub(crate) enum Fact {
     },
     /// [`Action::Restore`] succeeded: the guest runs.
     Restored,
+    /// [`Action::Restore`] found the memory of no use, and the guest boots anew.
+    Rebooted,
     /// [`Action::Restore`] failed. `kept`: the saved memory is still good.
     RestoreFailed {
         kept: bool,

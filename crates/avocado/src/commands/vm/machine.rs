@@ -43,9 +43,9 @@ pub(super) struct Attended {
 }
 
 impl Attended {
-    /// From now on Ctrl-C stops the VM: without asking the guest as long as it is not up.
-    pub(super) fn new(session: &Session, dir: &StateDir) -> Result<Self> {
-        let (up, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    /// From now on Ctrl-C stops the VM: without asking the guest as long as it is not `up`.
+    pub(super) fn new(session: &Session, dir: &StateDir, up: bool) -> Result<Self> {
+        let (up, asked) = (Arc::new(AtomicBool::new(up)), Arc::<AtomicBool>::default());
         let attended = Attended {
             up: up.clone(),
             asked: asked.clone(),

@@ -42,7 +42,9 @@ pub(super) fn run(session: &Session, args: &VmStartArgs) -> Result<()> {
     launch::persist(&dir, args)?;
     channel::forget_running(&dir).map_err(failure)?;
 
-    let attended = machine::Attended::new(session, &dir)?;
+    // A guest that is taken over may be in use.
+    let up = before.state == State::Unsupervised;
+    let attended = machine::Attended::new(session, &dir, up)?;
     let finished = AtomicBool::new(false);
     let console = dir.file(File::SerialLog);
     let newer = update::newer(session, &dir, &launch.image);

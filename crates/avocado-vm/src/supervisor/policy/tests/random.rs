@@ -56,6 +56,8 @@ struct World {
     now: Instant,
     alive: bool,
     paused: bool,
+    /// Nobody has let it run since its memory was saved.
+    as_saved: bool,
     /// Commands whose outcome is still to come.
     commands: Vec<Action>,
     /// Clients that wait: for a lease, and to be heard.
@@ -74,6 +76,7 @@ impl World {
             now,
             alive: true,
             paused: false,
+            as_saved: false,
             commands: Vec::new(),
             opening: 0,
             wanting: 0,
@@ -131,6 +134,7 @@ impl World {
     fn pause(&mut self, paused: bool) {
         if self.alive && self.paused != paused {
             self.paused = paused;
+            self.as_saved = false;
             self.fact(if paused { Fact::Paused } else { Fact::Resumed });
         }
     }
@@ -167,14 +171,14 @@ impl World {
             Action::Save => {
                 self.pause(false);
                 self.pause(true);
-                let saved = good;
+                self.as_saved = good;
                 self.fact(Fact::SaveDone {
-                    saved,
+                    saved: good,
                     paused: self.paused,
                 });
             }
             Action::Quit => {
-                let saved = wanted;
+                let saved = wanted && (self.as_saved || !self.alive);
                 if saved {
                     self.exit();
                 }
@@ -184,6 +188,12 @@ impl World {
                 self.alive = true;
                 self.paused = false;
                 self.fact(Fact::Restored);
+            }
+            // Of no use: the guest boots anew.
+            Action::Restore if self.leases == 0 && self.asked.is_empty() => {
+                self.alive = true;
+                self.paused = false;
+                self.fact(Fact::Rebooted);
             }
             Action::Restore => self.fact(Fact::RestoreFailed {
                 kept: self.leases.is_multiple_of(2),
