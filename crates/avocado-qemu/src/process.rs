@@ -40,6 +40,13 @@ impl Identity {
         Some(Identity { pid, started })
     }
 
+    /// Whether it was started with this path as an argument.
+    pub fn names(&self, path: &Path) -> bool {
+        let path = path.as_os_str().as_encoded_bytes();
+        let line = system::command_line(self.pid).unwrap_or_default();
+        line.windows(path.len()).any(|part| part == path)
+    }
+
     /// Whether that process is still there. One that ended and waits to be reaped is not.
     pub fn is_alive(&self) -> bool {
         Identity::of(self.pid).is_some_and(|found| found == *self)

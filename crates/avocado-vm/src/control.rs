@@ -16,7 +16,7 @@ use crate::launch::Launch;
 use crate::lock::{self, Lock};
 use crate::status::{self, Connections, Ports, State, Status};
 use crate::supervisor::wire::{Request, Response, Verdict};
-use crate::supervisor::{Error, Record, Saved, last_lines};
+use crate::supervisor::{Error, Record, Saved, last_lines, tidy};
 
 /// How long a supervisor may take to say how it is.
 const STATUS: Duration = Duration::from_secs(5);
@@ -26,8 +26,9 @@ const COMMAND: Duration = Duration::from_secs(120);
 const RELEASE: Duration = Duration::from_secs(3600);
 /// How much longer than the guest a stop may take.
 const MARGIN: Duration = Duration::from_secs(60);
-/// How long the guest may take to power off, unless the caller says otherwise.
-pub const STOP_LIMIT: Duration = Duration::from_secs(90);
+/// How long the guest may take to power off, unless the caller says otherwise: longer than systemd
+/// waits for a service that does not end.
+pub const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// How long a supervisor may be there without listening, at its start and at its end.
 const GLANCE: Duration = Duration::from_millis(500);
 /// How long a supervisor may take to end once its VM has.
@@ -145,8 +146,7 @@ pub fn status(dir: &StateDir) -> Result<Status, Error> {
 fn unsupervised(dir: &StateDir) -> Result<Status, Error> {
     let held = lock::holder(dir)?;
     let record = Record::read(dir);
-    let identity = record.as_ref().and_then(|record| record.identity.clone());
-    let alive = identity.filter(|identity| identity.is_alive());
+    let alive = record.as_ref().and_then(|record| record.process(dir));
     let saved = Saved::read(dir).is_some();
     let (state, reason) = match (&held, &alive) {
         // A supervisor that does not listen yet, or a command that works on the disks.
@@ -224,8 +224,8 @@ pub fn release(dir: &StateDir) -> Result<(), Error> {
 }
 
 /// Stops the VM: the guest powers off, or is ended with `force`. Returns when nothing of it is
-/// left, with whether there was one. `program` is needed for a VM that lost its supervisor: it
-/// gets one to stop it properly.
+/// left, with whether there was one. `program` is needed for a VM that lost its supervisor, also
+/// one whose memory is saved: it gets one to stop it properly.
 ///
 /// # Errors
 /// The guest does not power off within `limit`; the VM then goes on.
@@ -243,7 +243,14 @@ pub fn stop(program: &Path, dir: &StateDir, force: bool, limit: Duration) -> Res
                     start(program, dir, &record.launch, &avocado_events::Silent)?;
                     ask(dir, &request, limit + MARGIN)?;
                 }
-                (State::Stopped, _) => return Ok(false),
+                (State::Stopped, _) => match saved_launch(dir).filter(|_| !force) {
+                    // What is open in it ends as it should.
+                    Some(launch) => {
+                        start(program, dir, &launch, &avocado_events::Silent)?;
+                        ask(dir, &request, limit + MARGIN)?;
+                    }
+                    None => return Ok(false),
+                },
                 _ => return Err(Error::NotRunning),
             }
         }
@@ -270,10 +277,13 @@ pub fn give_up_saved(dir: &StateDir) -> Result<bool, Error> {
     }
     let _lock = Lock::take(dir, "avocado vm stop --force")?;
     Saved::discard(dir)?;
-    for file in [File::SavedMemory, File::Machine] {
-        dir.remove(file)?;
-    }
+    tidy(dir, false);
     Ok(true)
+}
+
+/// How a VM was started whose memory is saved and which has no supervisor.
+pub fn saved_launch(dir: &StateDir) -> Option<Launch> {
+    Saved::read(dir).map(|saved| saved.record.launch)
 }
 
 /// One request, one answer.

@@ -1,6 +1,7 @@
 //! Supervisor and QEMU are killed.
 
 use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use avocado_vm::control;
@@ -9,7 +10,7 @@ use avocado_vm::status::State;
 
 use crate::harness::{LONG, Vm, cannot_run};
 use crate::peers::Qmp;
-use crate::processes::{is_alive, kill, processes_of, until_gone};
+use crate::processes::{command_line, is_alive, kill, processes_of, until_gone};
 
 #[test]
 fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
@@ -38,11 +39,33 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
             State::Running
         };
         assert_eq!((last.pid, last.state), (first.pid, found), "{}", vm.log());
+        assert_eq!(last.reason.as_deref(), Some("adopted"));
         assert_eq!(vm.status().paused, Some(asleep));
         let mut client = vm.connect();
         client.talk("still there");
         assert_eq!(client.boot, boot);
     }
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+
+    // Stopped while it is taken over, which fails because somebody else holds QMP: the guest lives,
+    // and nobody is told otherwise.
+    kill(last.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
+    until_gone(last.supervisor_pid.unwrap());
+    let held = UnixStream::connect(vm.dir.file(File::SupervisorQmp)).unwrap();
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| vm.try_start());
+        vm.until("another supervisor", |status| {
+            status.supervisor_pid.is_some()
+        });
+        let stopped = control::stop(&vm.program, &vm.dir, true, LONG);
+        assert!(stopped.is_err(), "{}", vm.log());
+        assert!(start.join().unwrap().is_err(), "{}", vm.log());
+    });
+    let alone = vm.status();
+    assert_eq!((alone.state, alone.pid), (State::Unsupervised, first.pid));
+    drop(held);
+    vm.start();
+    assert_eq!(vm.connect().boot, boot, "{}", vm.log());
     vm.until("the end of all connections", |s| s.connections.counted == 0);
 
     // In the middle of a start: at worst the guest boots anew, but never twice at once.
@@ -67,7 +90,12 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
             start.join().unwrap().is_err()
         });
         assert!(killed, "{}", vm.log());
-        vm.status();
+        // QEMU may have been started, and have told nobody yet.
+        vm.until("the truth about QEMU", |status| {
+            let mut all = processes_of(vm.dir.root()).into_iter();
+            let lives = all.any(|pid| command_line(pid).contains("-pidfile"));
+            (status.state == State::Unsupervised) == lives
+        });
     }
     last = vm.start();
     vm.connect().talk("after all");

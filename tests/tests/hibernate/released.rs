@@ -1,8 +1,9 @@
 //! Memory that goes back to the host.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use avocado_vm::control;
@@ -210,9 +211,9 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
         short.display(),
         real.display(),
     );
-    fs::write(&qemu, script).unwrap();
+    fs::write(&qemu, &script).unwrap();
     fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
-    vm.launch.qemu = Some(qemu);
+    vm.launch.qemu = Some(qemu.clone());
     let first = vm.start();
     let boot = vm.connect().boot;
     let release = || {
@@ -232,6 +233,29 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
     fs::remove_file(&short).unwrap();
     assert_eq!(vm.connect().boot, boot);
 
+    // Somebody else has its disk.
+    release();
+    let mut other = Command::new(&real)
+        .args(["-machine", "q35", "-S", "-nodefaults", "-display", "none"])
+        .args(["-qmp", "stdio", "-drive"])
+        .arg(format!(
+            "if=virtio,format=raw,file={}",
+            vm.dir.file(File::Var).display()
+        ))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut greeting = String::new();
+    BufReader::new(other.stdout.as_mut().unwrap())
+        .read_line(&mut greeting)
+        .unwrap();
+    assert!(greeting.contains("QMP"), "{greeting}");
+    stays_released();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(vm.connect().boot, boot, "{}", vm.log());
+
     // The same for the next supervisor.
     release();
     kill(first.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
@@ -245,13 +269,22 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
     let next = vm.start();
     assert_eq!(vm.connect().boot, boot);
 
+    // Stopped with nobody there, it ends as it should.
+    release();
+    kill(next.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
+    until_gone(next.supervisor_pid.unwrap());
+    vm.stop();
+    assert!(vm.log().contains("ended (requested)"), "{}", vm.log());
+    let next = vm.start();
+    let boot = vm.connect().boot;
+
     // Given up, with nobody there: the guest boots anew, and nothing else is said.
     release();
     kill(next.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
     until_gone(next.supervisor_pid.unwrap());
     assert!(control::give_up_saved(&vm.dir).unwrap());
     assert!(!control::give_up_saved(&vm.dir).unwrap());
-    assert!(!vm.dir.file(File::SavedMemory).exists());
+    vm.nothing_left();
     assert_eq!(vm.status().reason, None);
     let last = vm.start();
     let client = vm.connect();
@@ -266,5 +299,12 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
     assert!(!vm.log().contains("had no supervisor"), "{}", vm.log());
     vm.start();
     assert!(vm.log().contains("had no supervisor"), "{}", vm.log());
+
+    // Another QEMU does not get the memory.
+    let boot = vm.connect().boot;
+    release();
+    fs::write(&qemu, format!("{script}# another one\n")).unwrap();
+    assert_ne!(vm.connect().boot, boot);
+    assert!(vm.log().contains("QEMU is another one"), "{}", vm.log());
     vm.stop();
 }

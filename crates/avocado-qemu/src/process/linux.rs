@@ -42,6 +42,11 @@ pub(super) fn started(pid: u32) -> Option<String> {
     Some(format!("{}@{}", stat.field(22)?, boot.trim()))
 }
 
+/// With what it was started.
+pub(super) fn command_line(pid: u32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/cmdline")).ok()
+}
+
 pub(super) fn usage(pid: u32) -> Option<Usage> {
     let stat = Stat::read(pid)?;
     let ticks = stat.number(14)?.checked_add(stat.number(15)?)?;

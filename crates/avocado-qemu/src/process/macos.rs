@@ -29,6 +29,11 @@ pub(super) fn started(pid: u32) -> Option<String> {
     ps("lstart=", pid)
 }
 
+/// With what it was started.
+pub(super) fn command_line(pid: u32) -> Option<Vec<u8>> {
+    ps("command=", pid).map(String::into_bytes)
+}
+
 pub(super) fn usage(pid: u32) -> Option<Usage> {
     let time = ps("time=", pid)?;
     let kibibytes: u64 = ps("rss=", pid)?.parse().ok()?;

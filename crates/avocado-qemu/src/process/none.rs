@@ -10,6 +10,10 @@ pub(super) fn started(_pid: u32) -> Option<String> {
     None
 }
 
+pub(super) fn command_line(_pid: u32) -> Option<Vec<u8>> {
+    None
+}
+
 pub(super) fn usage(_pid: u32) -> Option<Usage> {
     None
 }

@@ -24,6 +24,7 @@ use crate::launch::Launch;
 use crate::{access, disk, files};
 
 /// What a machine is made from.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) dir: StateDir,
     pub(crate) launch: Launch,
@@ -158,7 +159,7 @@ pub(crate) async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
             }
             found => found?,
         },
-        None => adopt_unknown(dir, &record.spec).await,
+        None => adopt_unknown(dir, &record).await,
     };
     let Some((machine, events)) = found else {
         return Ok(None);
@@ -180,8 +181,8 @@ pub(crate) async fn adopt(context: &Context) -> Result<Option<Up>, Error> {
     let port = machine.ssh_forward().await?;
     record.identity = Some(machine.identity());
     record.write(dir)?;
-    let text = "a VM that ran without supervisor was taken over; new options for it count from \
-                its next start";
+    let text = "a VM that ran without supervisor was taken over; new options for the machine count \
+                from its next start";
     context.sink.emit(Event::info(text));
     let ready = record.ready;
     let how = How::Adopted { paused, ready };
@@ -212,7 +213,7 @@ fn lost(context: &Context) {
 
 /// The machine of a supervisor that was killed while QEMU started: QEMU's own file tells which
 /// process it may be, and its socket whether it is. Both appear in the first moments.
-async fn adopt_unknown(dir: &StateDir, spec: &Spec) -> Option<(Machine, Events)> {
+async fn adopt_unknown(dir: &StateDir, record: &Record) -> Option<(Machine, Events)> {
     let age = std::fs::metadata(dir.file(File::Machine)).and_then(|found| found.modified());
     let age = age.ok().and_then(|then| then.elapsed().ok());
     let patience = match age {
@@ -221,8 +222,8 @@ async fn adopt_unknown(dir: &StateDir, spec: &Spec) -> Option<(Machine, Events)>
     };
     let deadline = Instant::now() + patience;
     loop {
-        if let Some(identity) = pid(dir).and_then(Identity::of)
-            && let Ok(Some(found)) = Machine::adopt(&identity, spec).await
+        if let Some(identity) = record.process(dir)
+            && let Ok(Some(found)) = Machine::adopt(&identity, &record.spec).await
         {
             return Some(found);
         }
@@ -231,10 +232,6 @@ async fn adopt_unknown(dir: &StateDir, spec: &Spec) -> Option<(Machine, Events)>
         }
         sleep(LOOK).await;
     }
-}
-
-fn pid(dir: &StateDir) -> Option<u32> {
-    dir.read_line(File::QemuPid)?.parse().ok()
 }
 
 /// Everything but QEMU: image, disks, key, accelerator.

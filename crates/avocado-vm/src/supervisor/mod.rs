@@ -160,8 +160,8 @@ pub async fn run(
     sweep(dir);
     let result = owned(dir, launch, search, sink, ready, log).await;
     // A machine that could not even be taken over is not ours to forget.
-    let lives = Record::read(dir).and_then(|record| record.identity);
-    tidy(dir, lives.is_some_and(|identity| identity.is_alive()));
+    let lives = Record::read(dir).and_then(|record| record.process(dir));
+    tidy(dir, lives.is_some());
     result
 }
 
@@ -282,7 +282,7 @@ fn sweep(dir: &StateDir) {
 
 /// Removes what belongs to a running VM. The caller holds the lock. With `machine` what belongs to
 /// QEMU stays.
-fn tidy(dir: &StateDir, machine: bool) {
+pub(crate) fn tidy(dir: &StateDir, machine: bool) {
     let ours = [
         File::Docker,
         File::DockerStream,

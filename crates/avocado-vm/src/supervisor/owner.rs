@@ -18,7 +18,7 @@ use super::gate::{Hub, Lease, Message};
 use super::jobs::{self, CONSOLE, Outcome};
 use super::log::{self, Log};
 use super::notify::Notify;
-use super::policy::{Action, Fact, Lane, Policy, Refusal, Request, Settings, State};
+use super::policy::{Action, Fact, Lane, Policy, Reason, Refusal, Request, Settings, State};
 use super::record::{Record, Saved};
 use super::tunnel::Tunnel;
 use super::wire::Failure;
@@ -31,7 +31,7 @@ mod describe;
 mod happenings;
 
 /// How long a guest may take to power off, unless the request says otherwise.
-const STOP: Duration = Duration::from_secs(90);
+const STOP: Duration = crate::control::STOP_LIMIT;
 /// The share of one processor above which a guest is at work.
 const BUSY: f64 = 0.1;
 
@@ -263,9 +263,14 @@ impl Owner {
                 self.measure();
             }
             State::Hibernated => self.log.line(&format!("hibernated ({})", reason.name())),
-            State::Released => self
-                .log
-                .line(&format!("memory released ({})", reason.name())),
+            State::Released => {
+                self.log
+                    .line(&format!("memory released ({})", reason.name()));
+                if reason != Reason::Failure {
+                    // If it was not released before, it is now.
+                    self.problem = None;
+                }
+            }
             State::Waking | State::Restoring => {
                 // Whatever it was is tried again.
                 self.problem = None;

@@ -66,6 +66,9 @@ pub(crate) struct Policy {
     quitting: Option<Quitting>,
     /// Whether the guest has answered since it booted.
     up: bool,
+    /// The guest was told to power off, and may still do so. It is not paused on the way, until
+    /// somebody uses it again.
+    leaving: bool,
     /// QEMU is being asked to let a guest go on that somebody paused while it started.
     nudging: bool,
     /// It is being ended without asking the guest, which always succeeds.
@@ -95,6 +98,7 @@ impl Policy {
             unsaved: false,
             quitting: None,
             up: false,
+            leaving: false,
             nudging: false,
             forced: false,
         }
@@ -167,7 +171,7 @@ impl Policy {
 
     /// When the guest falls asleep, if nothing happens.
     fn due(&self) -> Option<Instant> {
-        let idle = self.settings.hibernate_after?;
+        let idle = self.settings.hibernate_after.filter(|_| !self.leaving)?;
         let limit = match self.open {
             0 => idle,
             _ => self.settings.silent?.max(idle),
@@ -273,6 +277,7 @@ impl Policy {
                 }
             }
             Fact::Reset => {
+                self.leaving = false;
                 if self.state == State::Running {
                     actions.push(Action::SetUp);
                 }
@@ -359,6 +364,7 @@ impl Policy {
             Fact::StopFailed => {
                 if self.state == State::Stopping && !self.forced {
                     let paused = self.paused;
+                    self.leaving = true;
                     if !self.up {
                         self.enter(now, State::Starting, Reason::Failure);
                     } else if paused {

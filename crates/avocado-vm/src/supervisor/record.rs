@@ -64,6 +64,19 @@ impl Record {
     pub(crate) fn write(&self, dir: &StateDir) -> Result<(), Error> {
         dir.write(File::Machine, &bytes(self))
     }
+
+    /// The process, if it is there. Of one whose supervisor was killed before it wrote down which
+    /// it is, QEMU's own file tells.
+    pub(crate) fn process(&self, dir: &StateDir) -> Option<Identity> {
+        let found = match &self.identity {
+            Some(identity) => identity.clone(),
+            None => {
+                let pid = dir.read_line(File::QemuPid)?.parse().ok()?;
+                Identity::of(pid).filter(|found| found.names(&dir.file(File::QemuPid)))?
+            }
+        };
+        found.is_alive().then_some(found)
+    }
 }
 
 /// A file at a moment: another one, or a change, shows.

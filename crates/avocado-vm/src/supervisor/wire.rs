@@ -98,7 +98,7 @@ impl policy::Refusal {
                 Some("`avocado vm status` counts them"),
             ),
             Refusal::NotStopped => (
-                "the guest did not power off in time; the VM goes on",
+                "the guest has not powered off in time; until it does, the VM goes on",
                 Some("`avocado vm stop --force` ends it without asking the guest"),
             ),
         };

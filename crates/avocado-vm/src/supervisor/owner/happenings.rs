@@ -1,11 +1,13 @@
 //! What happens to the VM, turned into facts.
 
+use std::sync::Arc;
+
 use avocado_events::Event;
 use avocado_qemu::MachineEvent;
 
 use super::{
-    Action, CONSOLE, Error, Fact, File, How, Message, NotRestored, Outcome, Owner, PoisonError,
-    Request, STOP, State, Up, chain, jobs, log,
+    Action, CONSOLE, Context, Error, Fact, File, How, Message, NotRestored, Outcome, Owner,
+    PoisonError, Request, STOP, State, Up, chain, jobs, log,
 };
 
 impl Owner {
@@ -260,6 +262,15 @@ impl Owner {
         }
         if up.how == How::Booted {
             self.unmounted = false;
+        }
+        if self.context.launch.workspace != up.record.spec.workspace {
+            // A machine that was taken over has what it was started with.
+            let mut context = Context::clone(&self.context);
+            context
+                .launch
+                .workspace
+                .clone_from(&up.record.spec.workspace);
+            self.context = Arc::new(context);
         }
         *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(up.record);
         self.machine = Some(up.machine);

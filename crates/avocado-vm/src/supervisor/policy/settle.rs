@@ -99,6 +99,7 @@ impl Policy {
     fn grant(&mut self, actions: &mut Vec<Action>) {
         if self.waiting.take().is_some() {
             self.open += std::mem::take(&mut self.opening);
+            self.leaving = false;
             actions.push(Action::Grant);
         }
     }

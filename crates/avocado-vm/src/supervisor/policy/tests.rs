@@ -320,6 +320,77 @@ fn stopping_sends_everybody_away_and_may_fail() {
 }
 
 #[test]
+fn a_stop_that_failed_leaves_a_start_under_way() {
+    let t = Instant::now();
+    let stop = Request::Stop { force: false };
+    let mut policy = Policy::new(SETTINGS, t);
+    let shut = Action::ShutDown { force: false };
+    assert_eq!(policy.on(t, Fact::Asked(stop)), [shut]);
+    let denied = Action::Denied(stop, Refusal::NotStopped);
+    assert_eq!(policy.on(t, Fact::StopFailed), [denied]);
+    assert_eq!((policy.state(), policy.is_up()), (State::Starting, false));
+    policy.on(t, Fact::Ready);
+    assert_eq!((policy.state(), policy.is_up()), (State::Running, true));
+}
+
+#[test]
+fn a_guest_that_was_told_to_power_off_is_not_paused_on_the_way() {
+    let t = Instant::now();
+    let mut policy = running(SETTINGS, t);
+    policy.on(t, Fact::Asked(Request::Stop { force: false }));
+    policy.on(t, Fact::StopFailed);
+    assert_eq!((policy.state(), policy.deadline()), (State::Running, None));
+    // Whoever uses it has another opinion.
+    policy.on(t, Fact::Opened(Lane::Ssh));
+    policy.on(t, Fact::Closed);
+    assert!(policy.deadline().is_some());
+}
+
+#[test]
+fn a_guest_that_ran_since_it_was_saved_is_not_released() {
+    let t = Instant::now();
+    let release = Fact::Asked(Request::Release);
+    let saved = Fact::SaveDone {
+        saved: true,
+        paused: true,
+    };
+    // Somebody else lets it run before the save is told, or before QEMU ends.
+    for late in [false, true] {
+        let mut policy = hibernated(SETTINGS, t);
+        assert_eq!(policy.on(t, release), [Action::Save]);
+        if late {
+            assert_eq!(policy.on(t, saved), [Action::Quit]);
+        }
+        policy.on(t, Fact::Resumed);
+        let actions = match late {
+            true => policy.on(t, Fact::QuitDone { saved: false }),
+            false => policy.on(t, saved),
+        };
+        assert!(actions.contains(&Action::Discard), "{actions:?}");
+        assert!(!actions.contains(&Action::Quit), "{actions:?}");
+        assert_eq!((policy.state(), policy.paused()), (State::Running, false));
+    }
+}
+
+#[test]
+fn who_waits_for_memory_of_no_use_waits_for_the_boot() {
+    let t = Instant::now();
+    let mut policy = hibernated(SETTINGS, t);
+    policy.on(t, Fact::Asked(Request::Release));
+    let saved = Fact::SaveDone {
+        saved: true,
+        paused: true,
+    };
+    policy.on(t, saved);
+    policy.on(t, Fact::QuitDone { saved: true });
+    policy.on(t, Fact::Exited);
+    assert_eq!(policy.on(t, Fact::Opened(Lane::Ssh)), [Action::Restore]);
+    assert_eq!(policy.on(t, Fact::Rebooted), []);
+    assert_eq!((policy.state(), policy.is_up()), (State::Starting, false));
+    assert_eq!(policy.on(t, Fact::Ready), [Action::Grant]);
+}
+
+#[test]
 fn a_released_guest_is_brought_back_to_stop_well() {
     let t = Instant::now();
     let saved = Fact::SaveDone {
