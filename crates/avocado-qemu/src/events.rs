@@ -23,8 +23,8 @@ pub enum MachineEvent {
     },
     /// The guest starts from the beginning.
     Reset,
-    /// A disk cannot be written or read. Where the guest stands still for it ([`Self::Paused`]
-    /// follows), the same is tried again when it is resumed.
+    /// A disk could not be written or read. It is told up to a second late, so it says nothing of
+    /// now: [`crate::Machine::has_disk_error`] does.
     Disk {
         /// Why not, in QEMU's words.
         reason: String,

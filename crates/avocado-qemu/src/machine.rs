@@ -37,6 +37,8 @@ pub struct Machine {
 
 /// QEMU's word for a guest that stands still since its memory was saved.
 const SAVED: &str = "postmigrate";
+/// And for one that stands still because a disk could not be read or written.
+const DISK_ERROR: &str = "io-error";
 
 /// For answers that QEMU gives after it has finished with its disks.
 pub(crate) const SLOW: Duration = Duration::from_secs(30);
@@ -120,7 +122,7 @@ impl Machine {
             "running" => RunState::Running,
             // Not started yet, stopped after its memory was saved, and stopped by an error of the
             // host's disk, which is tried again: all only wait.
-            "paused" | "prelaunch" | SAVED | "io-error" => RunState::Paused,
+            "paused" | "prelaunch" | SAVED | DISK_ERROR => RunState::Paused,
             _ => RunState::Other(state),
         })
     }
@@ -128,6 +130,11 @@ impl Machine {
     /// Whether nobody has let the guest run since its memory was saved.
     pub async fn is_as_saved(&self) -> Result<bool, Error> {
         Ok(self.state().await? == SAVED)
+    }
+
+    /// Whether the guest stands still because a disk failed. Resuming it tries the same again.
+    pub async fn has_disk_error(&self) -> Result<bool, Error> {
+        Ok(self.state().await? == DISK_ERROR)
     }
 
     /// What it is doing, in QEMU's word.

@@ -132,6 +132,41 @@ impl Place {
         command
     }
 
+    /// A record of a machine, as the supervisor writes it, run by the process `identity`.
+    fn record(&self, identity: &Value) -> Value {
+        json!({
+            "identity": identity,
+            "spec": {
+                "binary": "/x", "architecture": "x86_64", "accelerator": "tcg",
+                "cpus": 1, "memory_mib": 128, "cmdline": "", "drives": [],
+                "sockets": {"supervisor": "/x", "public": "/x", "agent": "/x", "control": "/x"},
+                "serial_log": "/x", "error_log": "/x", "pid_file": "/x",
+            },
+            "qemu": {"path": "/x", "mtime": 1, "size": 2},
+            "image": {"platform": "p", "architecture": "x86_64", "digests": {}},
+            "launch": {
+                "image": self.path("image"), "cpus": 1, "memory_mib": 128, "var_size": 0,
+                "docker_stream": false, "dns": [], "dns_search": [],
+                "idle": {
+                    "hibernate_after_secs": 0, "release_memory_after_secs": 0,
+                    "silent_connection_secs": 0, "containers_keep_awake": false,
+                },
+                "ready_timeout_secs": 1,
+            },
+        })
+    }
+
+    /// As a supervisor leaves it that was killed after it had saved the guest's memory.
+    fn save_memory(&self) {
+        fs::create_dir_all(self.vm("")).unwrap();
+        let record = self.record(&Value::Null);
+        let saved = json!({"record": record, "files": []});
+        fs::write(self.vm("machine.json"), record.to_string()).unwrap();
+        fs::write(self.vm("saved.json"), saved.to_string()).unwrap();
+        fs::write(self.vm("saved-memory"), "memory").unwrap();
+        assert_eq!(self.json(&["status"])["reason"], "saved");
+    }
+
     fn installed(&self) -> String {
         let text = fs::read(self.vm("install/manifest.json")).unwrap();
         VmImage::parse(&text).unwrap().version.unwrap()

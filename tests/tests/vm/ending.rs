@@ -89,3 +89,13 @@ pub(crate) fn reset(story: &Story) {
     assert_eq!(on_disk(story, "last-words"), None);
     assert_eq!(story.status()["state"], "stopped");
 }
+
+/// The power fails when the guest has just answered for the first time.
+pub(crate) fn cut_off(story: &Story) {
+    story.start();
+    kill(&story.status()["pid"]);
+    story.vm.wait_for("stopped", SOON).unwrap();
+    story.start();
+    story.vm.vm(&["shell", "--", "true"]).ok().unwrap();
+    story.vm.vm(&["stop"]).ok().unwrap();
+}

@@ -141,6 +141,8 @@ fn a_guest_sleeps_and_wakes_and_nothing_is_lost() {
     ending::stopped_early(&story);
     chapter("reset");
     ending::reset(&story);
+    chapter("a power cut after the first boot");
+    ending::cut_off(&story);
     chapter("the end");
 }
 

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use avocado_testbed::tools::{Call, Need, skip};
 use avocado_testbed::vm::Vm;
 
-use crate::harness::{SOON, image, turn};
+use crate::harness::{SOON, image, kill, turn};
 
 #[test]
 fn a_full_disk_is_told_and_nothing_is_half() {
@@ -15,8 +16,7 @@ fn a_full_disk_is_told_and_nothing_is_half() {
     let _turn = turn();
     let vm = Vm::new().unwrap();
     fs::create_dir(vm.dir()).unwrap();
-    let mount = Call::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]);
-    mount.arg(vm.dir()).ok().unwrap();
+    resize(&vm, "size=2m,mode=0700");
     let source = image.display().to_string();
     let output = vm.vm(&["start", "--vm-source", &source]).run().unwrap();
     assert!(!output.status.success());
@@ -31,6 +31,55 @@ fn a_full_disk_is_told_and_nothing_is_half() {
         .filter(|name| name.contains("var.btrfs"))
         .collect();
     assert_eq!(disks, [""; 0]);
+}
+
+/// Gives the state directory a file system of its own, or another size.
+fn resize(vm: &Vm, options: &str) {
+    let mount = Call::new("mount").args(["-t", "tmpfs", "-o"]).arg(options);
+    mount.arg("tmpfs").arg(vm.dir()).ok().unwrap();
+}
+
+#[test]
+fn a_disk_that_fills_up_stops_the_guest_until_there_is_space() {
+    let name = "a_disk_that_fills_up_stops_the_guest_until_there_is_space";
+    let Some(image) = image(name) else { return };
+    let _turn = turn();
+    let vm = Vm::new().unwrap();
+    fs::create_dir(vm.dir()).unwrap();
+    resize(&vm, "size=400m,mode=0700");
+    let source = image.display().to_string();
+    let options = ["--memory-mib", "512", "--cpus", "2", "--var-size", "2G"];
+    vm.start(&[["--vm-source", &source].as_slice(), &options].concat())
+        .unwrap();
+    std::thread::scope(|scope| {
+        let fill = "dd if=/dev/urandom of=/var/fill bs=1M count=500 status=none && sync";
+        // It ends with the supervisor.
+        let fill = scope.spawn(|| vm.vm(&["shell", "--", fill]).run());
+        let status = vm.wait_for("hibernated", SOON).unwrap();
+        let deadline = Instant::now() + SOON;
+        while !vm.status().unwrap()["problem"].to_string().contains("disk") {
+            assert!(Instant::now() < deadline, "{}", vm.log("supervisor.log"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // The next supervisor leaves the guest as it is, too.
+        kill(&status["supervisor_pid"]);
+        let output = vm.vm(&["start", "--vm-source", &source]).run().unwrap();
+        assert!(output.stderr.contains("free some space"), "{output}");
+        resize(&vm, "remount,size=2g,mode=0700");
+        vm.start(&["--vm-source", &source]).unwrap();
+        assert_eq!(vm.status().unwrap()["pid"], status["pid"]);
+        let _ = fill.join();
+    });
+    vm.vm(&["shell", "--", "sync && test -s /var/fill"])
+        .ok()
+        .unwrap();
+    let status = vm.status().unwrap();
+    assert!(
+        status["problem"].is_null(),
+        "{status}\n{}",
+        vm.log("supervisor.log")
+    );
+    vm.vm(&["stop"]).ok().unwrap();
 }
 
 #[test]

@@ -108,6 +108,13 @@ pub enum Error {
 impl Error {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Error::Fetch {
+                source: TransportError::Missing(_),
+                ..
+            } => Some(
+                "there may be no such channel (--channel, or `vm.channel` of \
+                 ~/.avocado/config.yaml) or no such base URL (AVOCADO_VM_CHANNEL_URL_BASE)",
+            ),
             Error::Fetch { .. } | Error::Cut { .. } | Error::Slow { .. } => {
                 Some("check the network, and run `avocado vm update` again: it goes on from here")
             }

@@ -141,6 +141,23 @@ pub(super) fn remove_in(tree: &mut Value, path: &[&str]) -> bool {
         .is_some_and(|map| map.shift_remove(*last).is_some())
 }
 
+/// The path of what goes with the value at `path`: of the outermost map below the document that holds
+/// nothing else, or of the value alone.
+pub(super) fn alone<'p>(tree: &Value, path: &'p [&'p str]) -> &'p [&'p str] {
+    let mut length = 1;
+    let mut at = tree;
+    for (depth, segment) in path.iter().enumerate() {
+        if at.as_object().is_some_and(|map| map.len() > 1) {
+            length = depth + 1;
+        }
+        match at.get(*segment) {
+            Some(below) => at = below,
+            None => break,
+        }
+    }
+    path.get(..length).unwrap_or(path)
+}
+
 fn syntax(error: impl std::fmt::Display) -> Problem {
     Problem::Syntax(error.to_string())
 }

@@ -133,14 +133,15 @@ impl ConfigFile {
         })
     }
 
-    /// Forgets a key. Says whether it was set.
+    /// Forgets a key, and the maps above it that hold nothing else. Says whether it was set.
     pub fn unset(path: &Path, key: &str) -> Result<bool, Error> {
         change(path, key, |file, segments| {
             let mut tree = file.document.tree().clone();
             if !document::remove_in(&mut tree, segments) {
                 return Ok((file.document.clone(), false));
             }
-            Ok((file.document.remove(segments)?, true))
+            let path = document::alone(file.document.tree(), segments);
+            Ok((file.document.remove(path)?, true))
         })
     }
 }

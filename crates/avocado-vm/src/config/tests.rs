@@ -116,6 +116,30 @@ idle:
 }
 
 #[test]
+fn a_map_goes_with_its_last_key() {
+    for (text, key, expected) in [
+        ("a:\n  b: 1\nc: 2\n", "a.b", json!({"c": 2})),
+        ("c: 2\na:\n  b:\n    d: 1\n", "a.b.d", json!({"c": 2})),
+        ("a: {b: {d: 1}, e: ~}\n", "a.b.d", json!({"a": {"e": null}})),
+        (
+            "a: {b: {d: 1, e: 2}}\n",
+            "a.b.d",
+            json!({"a": {"b": {"e": 2}}}),
+        ),
+        ("a:\n  # why\n  b: 1\n", "a.b", json!({})),
+        ("a: 1\n", "a", json!({})),
+        // What was empty before is not ours to remove.
+        ("a: {}\nb: {c: 1}\n", "b.c", json!({"a": {}})),
+    ] {
+        let place = Place::with(text);
+        assert!(ConfigFile::unset(&place.path(), key).unwrap(), "{text}");
+        let file = ConfigFile::load(&place.path()).unwrap();
+        assert_eq!(file.tree(), &expected, "{text}became\n{}", place.text());
+        assert!(!ConfigFile::unset(&place.path(), key).unwrap(), "{text}");
+    }
+}
+
+#[test]
 fn what_was_typed_becomes_what_the_key_takes() {
     let place = Place::with("");
     for (key, words, value) in [

@@ -125,7 +125,7 @@ impl Error {
             Error::Vm(error) => return error.hint().map(str::to_owned),
             Error::Refused(failure) => return failure.hint.clone(),
             Error::PortTaken { .. } => {
-                "choose another port with --ssh-port, or end the program that has this one"
+                "choose another one (--ssh-port, --infra-port), or end the program that has this one"
             }
             Error::EarlyExit { .. } | Error::NotReady { .. } => {
                 "`avocado vm logs` shows the whole console of the guest"

@@ -58,6 +58,8 @@ pub(crate) enum Outcome {
         paused: bool,
         problem: Option<String>,
     },
+    /// The guest stands still because of one of its disks.
+    DiskError,
     /// The workspace is mounted again, or not.
     Mounted(bool),
     /// The saved memory counts, and QEMU ended; or why not.
@@ -152,6 +154,14 @@ pub(crate) async fn pause(machine: Machine) -> Outcome {
     Outcome::Paused {
         paused,
         error: error.map(|e| chain(&e)),
+    }
+}
+
+/// Why a guest stands still that we did not pause.
+pub(crate) async fn why_paused(machine: Machine) -> Outcome {
+    match machine.has_disk_error().await {
+        Ok(true) => Outcome::DiskError,
+        Ok(false) | Err(_) => Outcome::Nothing,
     }
 }
 

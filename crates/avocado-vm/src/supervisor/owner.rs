@@ -262,7 +262,13 @@ impl Owner {
                 }
                 self.measure();
             }
-            State::Hibernated => self.log.line(&format!("hibernated ({})", reason.name())),
+            State::Hibernated => {
+                self.log.line(&format!("hibernated ({})", reason.name()));
+                let ours = matches!(reason, Reason::Idle | Reason::Requested);
+                if let Some(machine) = self.machine.clone().filter(|_| !ours) {
+                    self.jobs.spawn(jobs::why_paused(machine));
+                }
+            }
             State::Released => {
                 self.log
                     .line(&format!("memory released ({})", reason.name()));

@@ -190,8 +190,8 @@ pub(crate) enum VmConfigCommand {
     Set {
         /// Such as idle.hibernate_after_secs
         key: String,
-        /// A number, true or false, a text, or a list
-        #[arg(required = true, allow_hyphen_values = true)]
+        /// A number, true or false, a text, or a list; one that begins with a dash comes after `--`
+        #[arg(required = true)]
         values: Vec<String>,
     },
     /// Forget a key

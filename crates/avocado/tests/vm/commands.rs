@@ -110,6 +110,89 @@ fn what_needs_a_running_vm_says_so() {
 }
 
 #[test]
+fn two_lanes_have_two_ports() {
+    let place = Place::new();
+    let start = ["start", "--ssh-port", "2222", "--infra-port", "2222"];
+    insta::assert_snapshot!(place.run(&start).failed(2).stderr, @r"
+    error: --ssh-port and --infra-port are both 2222
+    hint: choose a port of its own for each
+    ");
+}
+
+#[test]
+fn values_with_which_the_vm_does_not_start_are_not_kept() {
+    let place = Place::new();
+    place.image("image", "1");
+    fs::write(place.path("image/rootfs.img"), "damaged").unwrap();
+    let start = ["start", "--vm-source", "image", "--cpus", "1000"];
+    let refused = place.run(&start).failed(1).stderr;
+    assert!(refused.contains("rootfs.img is damaged"), "{refused}");
+    assert!(!place.vm("config.yaml").exists());
+}
+
+/// A supervisor as far as `vm start` needs it on a VM that runs: it tells the status.
+#[test]
+#[cfg(unix)]
+fn options_that_come_too_late_are_named() {
+    use std::io::{BufRead, BufReader, Write};
+    let place = Place::new();
+    let mut status = place.json(&["status"]);
+    status["running"] = json!(true);
+    status["state"] = json!("running");
+    fs::create_dir_all(place.vm("")).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(place.vm("supervisor.sock")).unwrap();
+    let answer = json!({ "result": status }).to_string() + "\n";
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut asked = String::new();
+            BufReader::new(&client).read_line(&mut asked).unwrap();
+            client.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    insta::assert_snapshot!(place.run(&["start"]).ok().stderr, @"the VM runs already");
+    let ignored = [
+        "start",
+        "--ssh-port",
+        "2222",
+        "--vm-source",
+        "x",
+        "--idle-hibernate-secs",
+        "9",
+        "--dns",
+        "192.0.2.1",
+        "--foreground",
+        "--cpus",
+        "6",
+    ];
+    insta::assert_snapshot!(place.run(&ignored).ok().stderr, @r"
+    warning: the VM runs already, and these options have no effect: --vm-source, --ssh-port, --dns, --idle-hibernate-secs, --foreground; they count only at a start after `avocado vm stop`
+    the new values count from the next start
+    the VM runs already
+    ");
+    let kept = place.run(&["config", "get", "runtime.cpus"]).ok().stdout;
+    assert_eq!(kept, "6\n");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_vm_without_supervisor_has_no_shell() {
+    let place = Place::new();
+    let dir = avocado_vm::dir::StateDir::new(place.vm(""));
+    // The lock tells who we are.
+    let lock = avocado_vm::lock::Lock::take(&dir, "avocado vm test").unwrap();
+    let holder = serde_json::from_slice(&fs::read(place.vm("lock")).unwrap()).unwrap();
+    drop(lock);
+    let record = place.record(&holder);
+    fs::write(place.vm("machine.json"), record.to_string()).unwrap();
+    assert_eq!(place.json(&["status"])["state"], "unsupervised");
+    insta::assert_snapshot!(place.run(&["shell"]).failed(1).stderr, @r"
+    error: the VM has lost its supervisor
+    hint: `avocado vm start` takes the VM over
+    ");
+}
+
+#[test]
 fn logs_are_data() {
     let place = Place::new();
     fs::create_dir_all(place.vm("")).unwrap();
@@ -169,6 +252,7 @@ fn reset_asks_for_the_word() {
     };
     for typed in ["", "yes\n", "RESET\n", "y\n"] {
         let refused = reset(&[], typed).failed(1).stderr;
+        assert!(!refused.contains("memory"), "{refused}");
         assert!(
             refused.ends_with("error: nothing was changed\nhint: -y does not ask\n"),
             "{refused}"
@@ -186,6 +270,46 @@ fn reset_asks_for_the_word() {
         assert!(!place.vm("saved.json").exists());
         assert_eq!(fs::read(place.vm("known_hosts")).unwrap(), b"");
     }
+}
+
+#[test]
+fn a_saved_memory_is_not_lost_without_a_word() {
+    let place = Place::new();
+    place.image("image", "1");
+    let memory = ["machine.json", "saved.json", "saved-memory"];
+    let is_there = || memory.map(|name| place.vm(name).exists());
+    place.save_memory();
+    for args in [
+        &["rebuild", "--vm-source", "image"][..],
+        &["rebuild", "--vm-source", "image", "--reset-data"],
+    ] {
+        let refused = place.run(args).failed(1).stderr;
+        let refused = &refused[refused.find("error: ").unwrap()..];
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(refused, @r"
+            error: the guest's memory is saved, and fits only the image that it was saved from
+            hint: `avocado vm stop` shuts the guest down properly first; `avocado vm stop --force` gives its memory up
+            ");
+        }
+        assert_eq!(is_there(), [true; 3]);
+        assert!(!place.vm("artifact-dir").exists());
+    }
+    place.run(&["stop", "--force"]).ok();
+    assert_eq!(is_there(), [false; 3]);
+    place.run(&["rebuild", "--vm-source", "image"]).ok();
+
+    place.save_memory();
+    let mut reset = place.command(&["reset"]);
+    let asked = place.end(reset.write_stdin("no\n")).failed(1).stderr;
+    insta::assert_snapshot!(asked, @r"
+    everything in the guest's /var is lost: containers, logs, what you installed.
+    The guest's saved memory is lost too: its programs do not go on.
+    Type `reset` to go on: error: nothing was changed
+    hint: -y does not ask
+    ");
+    assert_eq!(is_there(), [true; 3]);
+    place.run(&["reset", "-y"]).ok();
+    assert_eq!(is_there(), [false; 3]);
 }
 
 #[test]

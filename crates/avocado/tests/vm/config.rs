@@ -53,6 +53,43 @@ fn the_configuration_is_read_and_changed() {
 }
 
 #[test]
+fn options_may_follow_the_values() {
+    let place = Place::new();
+    let set = |args: &[&str]| {
+        let args: Vec<&str> = ["config", "set", "desktop.x"]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        place.run(&args)
+    };
+    for (args, value) in [
+        (&["y", "--output", "json"][..], json!("y")),
+        (&["y", "z", "--output", "json"], json!(["y", "z"])),
+        (&["--output", "json", "--", "-1"], json!(-1)),
+        (
+            &["--output", "json", "--", "y", "--output"],
+            json!(["y", "--output"]),
+        ),
+    ] {
+        let said = set(args).ok().stdout;
+        assert!(said.contains("\"key\": \"desktop.x\""), "{said}");
+        assert_eq!(place.json(&["config", "get", "desktop.x"])["value"], value);
+    }
+    let refused = set(&["-1"]).failed(2).stderr;
+    assert!(refused.contains("unexpected argument '-1'"), "{refused}");
+}
+
+#[test]
+fn a_map_goes_with_its_last_key() {
+    let place = Place::new();
+    place.run(&["config", "set", "bad.deep.key", "1"]).ok();
+    place.run(&["config", "set", "runtime.cpus", "2"]).ok();
+    place.run(&["config", "unset", "bad.deep.key"]).ok();
+    let text = fs::read_to_string(place.vm("config.yaml")).unwrap();
+    assert_eq!(text, "runtime:\n  cpus: 2\n");
+}
+
+#[test]
 fn a_bad_configuration_is_named() {
     let place = Place::new();
     fs::create_dir_all(place.vm("")).unwrap();

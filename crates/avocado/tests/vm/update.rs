@@ -135,7 +135,13 @@ fn the_channel_is_that_of_the_user() {
     let server = place.serve();
     place.publish("1.0", json!({}));
     fs::rename(place.path("www/stable.json"), place.path("www/edge.json")).unwrap();
-    place.update(&server, &["--check"]).failed(1);
+    let missing = place.update(&server, &["--check"]).failed(1).stderr;
+    let missing = missing.replace(&server.url(), "[URL]");
+    insta::assert_snapshot!(missing, @r"
+    error: cannot fetch [URL]/stable.json
+      caused by: there is no such file (status 404)
+    hint: there may be no such channel (--channel, or `vm.channel` of ~/.avocado/config.yaml) or no such base URL (AVOCADO_VM_CHANNEL_URL_BASE)
+    ");
     place
         .update(&server, &["--check", "--channel", "edge"])
         .ok();

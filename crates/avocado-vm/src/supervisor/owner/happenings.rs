@@ -10,6 +10,11 @@ use super::{
     PoisonError, Request, STOP, State, Up, chain, jobs, log,
 };
 
+/// Why a guest stands still whom nobody paused.
+const DISK_ERROR: &str = "the guest stands still because one of its disks cannot be written or read: \
+                          most likely the file system of the state directory is full. Free some \
+                          space; the next connection tries again";
+
 impl Owner {
     /// Takes every event that is there.
     pub(super) fn catch_up(&mut self) {
@@ -31,12 +36,8 @@ impl Owner {
                 self.feed(Fact::Reset);
             }
             Some(MachineEvent::Disk { reason }) => {
-                let text = format!(
-                    "a disk of the guest fails ({reason}); if it stands still for that, the next \
-                     connection tries again"
-                );
-                self.log.line(&text);
-                self.problem = Some(text);
+                self.log
+                    .line(&format!("a disk of the guest failed: {reason}"));
             }
             Some(MachineEvent::Shutdown { by_guest }) => self.feed(Fact::Shutdown { by_guest }),
             Some(MachineEvent::Exited { status, stderr }) => {
@@ -143,6 +144,7 @@ impl Owner {
                 }
                 self.feed(Fact::SaveDone { saved, paused });
             }
+            Outcome::DiskError => self.problem = Some(DISK_ERROR.to_owned()),
             Outcome::Mounted(mounted) => self.unmounted = !mounted,
             Outcome::Quit(result) => {
                 let saved = result.is_ok();

@@ -28,6 +28,15 @@ pub(super) fn rebuild(session: &Session, args: &VmRebuildArgs) -> Result<()> {
     let image = Image::load(&launch::directory(&source)?).map_err(failure)?;
     image.verify(&*session.output).map_err(failure)?;
     let lock = stopped(&dir, "avocado vm rebuild")?;
+    if machine::is_saved(&dir) {
+        return Err(Failure::new(
+            "the guest's memory is saved, and fits only the image that it was saved from",
+        )
+        .hint(
+            "`avocado vm stop` shuts the guest down properly first; `avocado vm stop \
+             --force` gives its memory up",
+        ));
+    }
     let path = image.dir().display().to_string();
     dir.write(File::ArtifactDir, format!("{path}\n").as_bytes())
         .map_err(failure)?;
@@ -62,9 +71,13 @@ pub(super) fn reset(session: &Session, args: &VmResetArgs) -> Result<()> {
     };
     let image = Image::load(&source).map_err(failure)?;
     if !args.yes {
+        let memory = match machine::is_saved(&dir) {
+            true => "The guest's saved memory is lost too: its programs do not go on.\n",
+            false => "",
+        };
         let question = format!(
             "everything in the guest's /var is lost: containers, logs, what you installed.\n\
-             Type `{WORD}` to go on: "
+             {memory}Type `{WORD}` to go on: "
         );
         if machine::ask(&question)?.as_deref() != Some(WORD) {
             return Err(Failure::new("nothing was changed").hint("-y does not ask"));
@@ -100,10 +113,10 @@ pub(super) fn stopped(dir: &StateDir, doing: &str) -> Result<Lock> {
     }
 }
 
-/// What belongs to the guest as it was: its saved memory, its host key.
+/// What belongs to the guest as it was: its saved memory, what ran it, its host key.
 fn forget(dir: &StateDir) -> Result<()> {
     // What makes the memory count goes first.
-    for file in [File::Saved, File::SavedMemory] {
+    for file in [File::Saved, File::SavedMemory, File::Machine] {
         dir.remove(file).map_err(failure)?;
     }
     access::forget_host(dir).map_err(failure)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use avocado_vm::config::{Config, ConfigFile};
+use avocado_vm::control;
 use avocado_vm::dir::{File, StateDir};
 use avocado_vm::disk::DEFAULT_VAR_SIZE;
 use avocado_vm::image::{Image, MANIFEST};
@@ -22,24 +23,39 @@ const READY_SECS: u64 = 300;
 
 /// Everything that a start needs, with every choice made.
 pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> Result<Launch> {
+    if let (Some(ssh), Some(infra)) = (args.ssh_port, args.infra_port)
+        && ssh == infra
+    {
+        let what = format!("--ssh-port and --infra-port are both {ssh}");
+        return Err(Failure::usage(what).hint("choose a port of its own for each"));
+    }
     let environment = &session.environment;
     let config = ConfigFile::load(&dir.file(File::Config)).map_err(failure)?;
     let config = config.config();
     let image = Image::load(&image_dir(session, dir, args)?).map_err(failure)?;
+    // A saved memory fits only a machine like the one that it was saved from: what is not said
+    // otherwise is as it was.
+    let saved = control::saved_launch(dir);
+    let was = saved.as_ref();
     let workspace = match &args.workspace {
         Some(dir) => Some(dir.clone()),
         None => environment.vm_workspace()?,
     };
+    let workspace = workspace.as_deref().map(directory).transpose()?;
+    let cpus = args.cpus.or(was.map(|was| was.cpus)).or(config.cpus);
+    let memory_mib = args.memory_mib.or(was.map(|was| was.memory_mib));
+    let told_accel = args.accel.map(|accel| accel.name().to_owned());
     Ok(Launch {
         image: image.dir().to_owned(),
-        cpus: args.cpus.or(config.cpus).unwrap_or(CPUS),
-        memory_mib: args.memory_mib.or(config.memory_mib).unwrap_or(MEMORY_MIB),
+        cpus: cpus.unwrap_or(CPUS),
+        memory_mib: memory_mib.or(config.memory_mib).unwrap_or(MEMORY_MIB),
         var_size: args.var_size.unwrap_or(DEFAULT_VAR_SIZE),
         ssh_port: args.ssh_port,
         infra_port: args.infra_port,
         docker_stream: args.docker_socket_stream,
-        cmdline_extra: args.cmdline_extra.clone(),
-        workspace: workspace.as_deref().map(directory).transpose()?,
+        cmdline_extra: (args.cmdline_extra.clone())
+            .or_else(|| was.and_then(|was| was.cmdline_extra.clone())),
+        workspace: workspace.or_else(|| was.and_then(|was| was.workspace.clone())),
         dns: match args.dns.is_empty() {
             true => config.dns.clone(),
             false => args.dns.clone(),
@@ -48,8 +64,9 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> 
         idle: idle(session, args, config)?,
         // The supervisor looks for it.
         qemu: None,
-        accelerator: args.accel.map(|accel| accel.name().to_owned()),
-        device_tree: environment.vm_device_tree()?,
+        accelerator: told_accel.or_else(|| was.and_then(|was| was.accelerator.clone())),
+        device_tree: (environment.vm_device_tree()?)
+            .or_else(|| was.and_then(|was| was.device_tree.clone())),
         notify: environment.desktop_socket()?,
         ready_timeout_secs: READY_SECS,
     })

@@ -25,6 +25,11 @@ pub(super) fn not_running() -> Failure {
     refused(&supervisor::Error::NotRunning)
 }
 
+/// Whether the guest's memory is in a file, for the next start.
+pub(super) fn is_saved(dir: &StateDir) -> bool {
+    control::saved_launch(dir).is_some()
+}
+
 /// Starts the VM, and remembers how, for those who start it again. Ctrl-C ends the attempt.
 pub(super) fn start(session: &Session, dir: &StateDir, launch: &Launch) -> Result<Status> {
     let program = session.environment.exe()?;

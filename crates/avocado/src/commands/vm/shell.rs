@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use avocado_vm::access;
+use avocado_vm::status::State;
 
 use super::{Session, machine, state_dir};
 use crate::cli::VmShellArgs;
@@ -11,6 +12,10 @@ use crate::failure::{Failure, Result};
 pub(super) fn run(session: &Session, args: &VmShellArgs) -> Result<ExitCode> {
     let dir = state_dir(session)?;
     let status = machine::status(&dir)?;
+    if status.state == State::Unsupervised {
+        return Err(Failure::new("the VM has lost its supervisor")
+            .hint("`avocado vm start` takes the VM over"));
+    }
     let Some(port) = status.ports.ssh.filter(|_| status.running) else {
         return Err(machine::not_running());
     };

@@ -1,10 +1,12 @@
 //! `avocado vm start`.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use avocado_events::{Event, Sink};
 use avocado_vm::channel;
 use avocado_vm::dir::File;
+use avocado_vm::launch::Launch;
 use avocado_vm::status::{State, Status};
 use serde_json::{Value, json};
 
@@ -31,6 +33,14 @@ pub(super) fn run(session: &Session, args: &VmStartArgs) -> Result<()> {
         return Err(Failure::new(not_now).hint("wait for it: see `avocado vm status`"));
     }
     if before.running && before.state != State::Unsupervised {
+        let ignored = without_effect(args, machine::previous(&dir).as_ref());
+        if !ignored.is_empty() {
+            output.emit(Event::warning(format!(
+                "the VM runs already, and these options have no effect: {}; they count only at a \
+                 start after `avocado vm stop`",
+                ignored.join(", ")
+            )));
+        }
         launch::persist(&dir, args)?;
         if args.cpus.is_some() || args.memory_mib.is_some() {
             output.emit(Event::info("the new values count from the next start"));
@@ -39,7 +49,6 @@ pub(super) fn run(session: &Session, args: &VmStartArgs) -> Result<()> {
     }
     update::finish_interrupted(session, &dir)?;
     let launch = launch::resolve(session, &dir, args)?;
-    launch::persist(&dir, args)?;
     channel::forget_running(&dir).map_err(failure)?;
 
     // A guest that is taken over may be in use.
@@ -69,6 +78,8 @@ pub(super) fn run(session: &Session, args: &VmStartArgs) -> Result<()> {
         started => started?,
     };
     attended.is_up();
+    // Not before: values with which the VM does not start must not be those of the next start.
+    launch::persist(&dir, args)?;
     // Where the network is slow, the next start tells.
     if let Some(newer) = newer.and_then(|newer| newer.try_recv().ok()) {
         output.emit(Event::info(newer));
@@ -78,9 +89,86 @@ pub(super) fn run(session: &Session, args: &VmStartArgs) -> Result<()> {
             "the VM runs; Ctrl-C stops it (and again leaves it alone)",
         ));
         machine::stay(&dir)?;
-        return done(session, &machine::status(&dir)?, "the VM has ended");
+        let status = machine::status(&dir)?;
+        let how_on = match status.running {
+            true => "`avocado vm start` takes the VM over",
+            false if machine::is_saved(&dir) => {
+                "`avocado vm start` brings back the guest's saved memory"
+            }
+            false => return done(session, &status, "the VM has ended"),
+        };
+        return Err(Failure::new("the supervisor ended, and the VM did not").hint(how_on));
     }
     done(session, &status, "the VM runs")
+}
+
+/// The options that were given and have no effect on a VM that runs as `was` says: those that say
+/// the same have none to miss.
+fn without_effect(args: &VmStartArgs, was: Option<&Launch>) -> Vec<&'static str> {
+    // By name, so that none is forgotten.
+    let VmStartArgs {
+        vm_source,
+        memory_mib: _,
+        cpus: _,
+        ssh_port,
+        infra_port,
+        docker_socket_stream,
+        cmdline_extra,
+        workspace,
+        var_size,
+        dns,
+        accel,
+        idle_hibernate_secs,
+        watch,
+        foreground,
+    } = args;
+    let real = |path: &Option<PathBuf>| path.as_deref().and_then(|path| path.canonicalize().ok());
+    let same = |same: &dyn Fn(&Launch) -> bool| was.is_some_and(same);
+    let given = [
+        (
+            "--vm-source",
+            vm_source.is_some() && !same(&|was| real(vm_source).as_ref() == Some(&was.image)),
+        ),
+        (
+            "--ssh-port",
+            ssh_port.is_some() && !same(&|was| was.ssh_port == *ssh_port),
+        ),
+        (
+            "--infra-port",
+            infra_port.is_some() && !same(&|was| was.infra_port == *infra_port),
+        ),
+        (
+            "--docker-socket-stream",
+            *docker_socket_stream && !same(&|was| was.docker_stream),
+        ),
+        (
+            "--cmdline-extra",
+            cmdline_extra.is_some() && !same(&|was| was.cmdline_extra == *cmdline_extra),
+        ),
+        (
+            "--workspace",
+            workspace.is_some() && !same(&|was| real(workspace) == was.workspace),
+        ),
+        (
+            "--var-size",
+            var_size.is_some() && !same(&|was| Some(was.var_size) == *var_size),
+        ),
+        ("--dns", !dns.is_empty() && !same(&|was| was.dns == *dns)),
+        (
+            "--accel",
+            accel.is_some()
+                && !same(&|was| was.accelerator.as_deref() == accel.map(|accel| accel.name())),
+        ),
+        (
+            "--idle-hibernate-secs",
+            idle_hibernate_secs.is_some()
+                && !same(&|was| Some(was.idle.hibernate_after_secs) == *idle_hibernate_secs),
+        ),
+        ("--watch", *watch),
+        ("--foreground", *foreground),
+    ];
+    let given = given.into_iter().filter(|(_, given)| *given);
+    given.map(|(name, _)| name).collect()
 }
 
 fn done(session: &Session, status: &Status, closing: &str) -> Result<()> {

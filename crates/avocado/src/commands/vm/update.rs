@@ -142,6 +142,9 @@ fn install(session: &Session, dir: &StateDir, turn: &Turn, pending: &Pending) ->
     if machine::status(dir)?.running {
         turn.remember_running().map_err(failure)?;
         machine::stop_for(session, dir)?;
+    } else if machine::is_saved(dir) {
+        // It would not fit the new image: what is open in the guest ends as it should.
+        machine::stop(session, dir, false, None)?;
     }
     let lock = image::stopped(dir, "avocado vm update")?;
     turn.install(pending, &lock).map_err(failure)
