@@ -118,6 +118,23 @@ pub(crate) fn refused(story: &Story, synced: &str) {
     story.asleep();
     let before = story.release();
     kill(&before["supervisor_pid"]);
+    // Nobody has to say again what the guest was started with.
+    let options = ["--infra-port", &story.infra_port, "--docker-socket-stream"];
+    let said = warnings(&story.vm.start(&options).unwrap());
+    assert!(
+        !said.iter().any(|text| text.contains("boots anew")),
+        "{said:?}"
+    );
+    {
+        let (_hold, mut session) = story.visit();
+        assert_eq!(boot_id(&mut session), boot);
+        session
+            .ok("until mountpoint -q /run/workspace; do sleep 0.1; done")
+            .unwrap();
+    }
+    story.asleep();
+    let before = story.release();
+    kill(&before["supervisor_pid"]);
     let status = story.status();
     let saved = status["problem"].as_str().unwrap_or_default();
     assert!(saved.contains("its memory is saved"), "{status:#}");

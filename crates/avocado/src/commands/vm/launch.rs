@@ -44,12 +44,13 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> 
     let workspace = workspace.as_deref().map(directory).transpose()?;
     let cpus = args.cpus.or(was.map(|was| was.cpus)).or(config.cpus);
     let memory_mib = args.memory_mib.or(was.map(|was| was.memory_mib));
+    let var_size = args.var_size.or(was.map(|was| was.var_size));
     let told_accel = args.accel.map(|accel| accel.name().to_owned());
     Ok(Launch {
         image: image.dir().to_owned(),
         cpus: cpus.unwrap_or(CPUS),
         memory_mib: memory_mib.or(config.memory_mib).unwrap_or(MEMORY_MIB),
-        var_size: args.var_size.unwrap_or(DEFAULT_VAR_SIZE),
+        var_size: var_size.unwrap_or(DEFAULT_VAR_SIZE),
         ssh_port: args.ssh_port,
         infra_port: args.infra_port,
         docker_stream: args.docker_socket_stream,
