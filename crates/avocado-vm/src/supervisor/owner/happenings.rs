@@ -152,8 +152,8 @@ impl Owner {
                 self.feed(Fact::QuitDone { saved });
             }
             Outcome::Restored(Ok(up)) if up.how == How::Booted => {
-                self.feed(Fact::Rebooted);
                 self.up(*up);
+                self.feed(Fact::Rebooted);
             }
             Outcome::Restored(Ok(up)) => {
                 self.take(*up);
@@ -194,10 +194,18 @@ impl Owner {
         match (result, stop) {
             (Ok(Some(up)), None) => self.up(*up),
             (Ok(Some(up)), Some(force)) => {
-                if let How::Adopted { paused: true, .. } = up.how {
+                let how = up.how;
+                self.take(*up);
+                if let How::Adopted { paused: true, .. } = how {
                     self.feed(Fact::Paused);
                 }
-                self.take(*up);
+                match how {
+                    How::Adopted {
+                        paused: false,
+                        ready: false,
+                    } => self.await_ready(false),
+                    _ => self.feed(Fact::Ready),
+                }
                 self.act(Action::ShutDown { force });
             }
             (Ok(None), None) => drop(self.jobs.spawn(jobs::up(self.context.clone()))),
@@ -220,12 +228,6 @@ impl Owner {
     pub(super) fn up(&mut self, up: Up) {
         let how = up.how;
         self.take(up);
-        let Some(machine) = self.machine.clone() else {
-            return;
-        };
-        let port = self.hub.gate.port().unwrap_or(0);
-        let (context, log) = (self.context.clone(), self.log.clone());
-        let ready = |certain| jobs::ready(context, machine, port, certain, log);
         match how {
             How::Adopted { paused: true, .. } => {
                 // It may have been asleep on the way to a save.
@@ -239,16 +241,25 @@ impl Owner {
                 self.feed(Fact::Ready);
                 self.after_wake();
             }
-            How::Booted => drop(self.jobs.spawn(ready(true))),
+            How::Booted => self.await_ready(true),
             How::Adopted {
                 paused: false,
                 ready: known,
             } => {
-                self.jobs.spawn(ready(false));
+                self.await_ready(false);
                 if known {
                     self.feed(Fact::Adopted { paused: false });
                 }
             }
+        }
+    }
+
+    /// Waits for a guest that answers; `certain`: or else the start has failed.
+    fn await_ready(&mut self, certain: bool) {
+        if let (Some(machine), Some(port)) = (self.machine.clone(), self.hub.gate.port()) {
+            let (context, log) = (self.context.clone(), self.log.clone());
+            self.jobs
+                .spawn(jobs::ready(context, machine, port, certain, log));
         }
     }
 
