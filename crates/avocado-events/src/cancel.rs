@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// A request that nobody has made yet.
+    /// A request that was not made yet.
     pub fn new() -> Self {
         Cancel::default()
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// What an [`Event`] says about the step that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum StepStatus {
     /// Known and waiting for its turn.
     Pending,
     /// At work; `done` and `total` say how far.
@@ -24,12 +24,14 @@ pub enum Status {
     Skipped,
     /// Ended without a result; `message` says what failed.
     Failed,
+    /// Ended without a result, because a stop was asked for.
+    Stopped,
 }
 
 /// What `done` and `total` of an [`Event`] count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum AmountUnit {
     /// Things: packages, files, images.
     #[default]
     Items,
@@ -40,7 +42,7 @@ pub enum Unit {
 /// What kind of statement an [`Event`] makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum EventKind {
     /// The state of a step changed, or it moved forward.
     Step,
     /// A line that a tool printed while the step ran.
@@ -56,7 +58,7 @@ pub enum Kind {
 pub struct Event {
     /// The kind of statement. In JSON the key is `event`.
     #[serde(rename = "event")]
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The step's stable name, for example `ext image hello` or `download`. Empty where the
     /// statement belongs to no step.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -64,9 +66,9 @@ pub struct Event {
     /// The thing that the step is busy with: a package, a file, an image id. May be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub item: String,
-    /// The state of the step, for [`Kind::Step`].
+    /// The state of the step, for [`EventKind::Step`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<Status>,
+    pub status: Option<StepStatus>,
     /// How much of `total` is done, in `unit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done: Option<u64>,
@@ -75,14 +77,14 @@ pub struct Event {
     pub total: Option<u64>,
     /// What `done` and `total` count.
     #[serde(default)]
-    pub unit: Unit,
+    pub unit: AmountUnit,
     /// A sentence for a person. May be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
 
 impl Event {
-    fn new(kind: Kind, stage: impl Into<String>, message: impl Into<String>) -> Self {
+    fn new(kind: EventKind, stage: impl Into<String>, message: impl Into<String>) -> Self {
         Event {
             kind,
             stage: stage.into(),
@@ -90,16 +92,16 @@ impl Event {
             status: None,
             done: None,
             total: None,
-            unit: Unit::Items,
+            unit: AmountUnit::Items,
             message: message.into(),
         }
     }
 
     /// The step `stage` is now in `status`.
-    pub fn step(stage: impl Into<String>, status: Status, message: impl Into<String>) -> Self {
+    pub fn step(stage: impl Into<String>, status: StepStatus, message: impl Into<String>) -> Self {
         Event {
             status: Some(status),
-            ..Event::new(Kind::Step, stage, message)
+            ..Event::new(EventKind::Step, stage, message)
         }
     }
 
@@ -114,8 +116,8 @@ impl Event {
             item: item.into(),
             done: Some(done),
             total,
-            unit: Unit::Bytes,
-            ..Event::step(stage, Status::Running, "")
+            unit: AmountUnit::Bytes,
+            ..Event::step(stage, StepStatus::Running, "")
         }
     }
 
@@ -127,24 +129,24 @@ impl Event {
         total: Option<u64>,
     ) -> Self {
         Event {
-            unit: Unit::Items,
+            unit: AmountUnit::Items,
             ..Event::bytes(stage, item, done, total)
         }
     }
 
     /// A line of a tool's output, while `stage` ran.
     pub fn output(stage: impl Into<String>, line: impl Into<String>) -> Self {
-        Event::new(Kind::Output, stage, line)
+        Event::new(EventKind::Output, stage, line)
     }
 
     /// Something worth telling.
     pub fn info(message: impl Into<String>) -> Self {
-        Event::new(Kind::Info, "", message)
+        Event::new(EventKind::Info, "", message)
     }
 
     /// Something that the user should look at.
     pub fn warning(message: impl Into<String>) -> Self {
-        Event::new(Kind::Warning, "", message)
+        Event::new(EventKind::Warning, "", message)
     }
 }
 

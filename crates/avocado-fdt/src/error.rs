@@ -3,7 +3,7 @@
 /// Why a device tree cannot be read, changed or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum DeviceTreeError {
     /// The bytes do not begin as a device tree does.
     #[error("this is not a flattened device tree")]
     NotATree,
@@ -32,7 +32,7 @@ pub enum Error {
         /// What is wrong there.
         problem: &'static str,
     },
-    /// More than anybody needs.
+    /// More than any machine needs.
     #[error("the device tree has {what}")]
     TooMuch {
         /// What there is too much of, and how much is allowed.

@@ -1,7 +1,8 @@
 //! PSCI idle states for an arm64 machine that describes none, as the kernel's bindings
 //! `arm/psci.yaml` and `cpu/idle-states.yaml` say.
 
-use crate::{Error, Node, Tree};
+use crate::error::DeviceTreeError;
+use crate::tree::{DeviceTree, DeviceTreeNode};
 
 /// Name of the node below `/cpus`.
 const STATES: &str = "idle-states";
@@ -16,10 +17,10 @@ const SUSPEND: u32 = 0x0001_0000;
 /// a tree that has idle states already is left as it is.
 ///
 /// # Errors
-/// [`Error::NoIdleStates`]: the machine has no `/cpus`, no PSCI firmware, or no processor for it.
+/// [`DeviceTreeError::NoIdleStates`]: the machine has no `/cpus`, no PSCI firmware, or no processor for it.
 /// The tree is then as it was.
-pub fn add(tree: &mut Tree) -> Result<bool, Error> {
-    let no = |why| Error::NoIdleStates { why };
+pub fn add(tree: &mut DeviceTree) -> Result<bool, DeviceTreeError> {
+    let no = |why| DeviceTreeError::NoIdleStates { why };
     let has_psci = has_psci(&tree.root);
     let phandle = highest_phandle(&tree.root).checked_add(1);
     let cpus = tree.root.child_mut("cpus").ok_or(no("it has no /cpus"))?;
@@ -55,8 +56,8 @@ pub fn add(tree: &mut Tree) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn states(phandle: u32) -> Node {
-    let mut sleep = Node::new("cpu-sleep-0");
+fn states(phandle: u32) -> DeviceTreeNode {
+    let mut sleep = DeviceTreeNode::new("cpu-sleep-0");
     sleep.set_text("compatible", "arm,idle-state");
     sleep.set_text("idle-state-name", "cpu-sleep");
     sleep.set_cell("arm,psci-suspend-param", SUSPEND);
@@ -66,20 +67,20 @@ fn states(phandle: u32) -> Node {
     sleep.set_cell("min-residency-us", 1000);
     sleep.set("local-timer-stop", []);
     sleep.set_cell("phandle", phandle);
-    let mut states = Node::new(STATES);
+    let mut states = DeviceTreeNode::new(STATES);
     states.set_text("entry-method", "psci");
     states.children.push(sleep);
     states
 }
 
-/// A processor that PSCI starts, or that nobody has to start.
-fn is_cpu(node: &Node) -> bool {
+/// A processor that PSCI starts, or that runs from the start.
+fn is_cpu(node: &DeviceTreeNode) -> bool {
     let method = node.property("enable-method");
     node.name.starts_with("cpu@") && method.is_none_or(|method| method == b"psci\0")
 }
 
 /// PSCI with a function to suspend a processor: version 0.2, or with that function's number.
-fn has_psci(root: &Node) -> bool {
+fn has_psci(root: &DeviceTreeNode) -> bool {
     let firmware = root.child("firmware");
     let places = firmware.into_iter().chain([root]);
     places.flat_map(|place| &place.children).any(|node| {
@@ -91,7 +92,7 @@ fn has_psci(root: &Node) -> bool {
     })
 }
 
-fn highest_phandle(node: &Node) -> u32 {
+fn highest_phandle(node: &DeviceTreeNode) -> u32 {
     let own = ["phandle", "linux,phandle"].map(|name| node.cell(name).unwrap_or(0));
     let below = node.children.iter().map(highest_phandle);
     below.chain(own).max().unwrap_or(0)

@@ -2,23 +2,25 @@
 
 use std::ops::Range;
 
-use crate::{
-    COMPATIBLE, Error, MAGIC, MAX_DEPTH, MAX_SIZE, Node, Property, Reservation, Tree, VERSION,
-    is_node_name, is_property_name, token,
+use crate::error::DeviceTreeError;
+use crate::format::{
+    COMPATIBLE, MAGIC, MAX_DEPTH, MAX_NAME, MAX_SIZE, VERSION, is_node_name, is_property_name,
+    token,
 };
+use crate::tree::{DeviceTree, DeviceTreeNode, DeviceTreeProperty, MemoryReservation};
 
-impl Tree {
+impl DeviceTree {
     /// Reads a device tree of version 16 or newer. What follows after the size that it states is
     /// not looked at.
     ///
     /// # Errors
-    /// It is not one, is damaged, or exceeds [`MAX_SIZE`], [`MAX_DEPTH`] or [`crate::MAX_NAME`].
-    pub fn parse(bytes: &[u8]) -> Result<Tree, Error> {
+    /// It is not one, is damaged, or exceeds [`MAX_SIZE`], [`MAX_DEPTH`] or [`MAX_NAME`].
+    pub fn parse(bytes: &[u8]) -> Result<DeviceTree, DeviceTreeError> {
         let header = Header::read(bytes)?;
         let bytes = bytes
             .get(..header.size)
-            .ok_or(Error::Bounds { part: "end" })?;
-        Ok(Tree {
+            .ok_or(DeviceTreeError::Bounds { part: "end" })?;
+        Ok(DeviceTree {
             boot_cpu: header.boot_cpu,
             reservations: reservations(bytes, header.reservations)?,
             root: Structure::new(bytes, &header)?.tree()?,
@@ -35,22 +37,22 @@ struct Header {
 }
 
 impl Header {
-    fn read(bytes: &[u8]) -> Result<Self, Error> {
-        let field = |index: usize| cell(bytes, index * 4).ok_or(Error::NotATree);
+    fn read(bytes: &[u8]) -> Result<Self, DeviceTreeError> {
+        let field = |index: usize| cell(bytes, index * 4).ok_or(DeviceTreeError::NotATree);
         let place = |index: usize| field(index).map(|value| value as usize);
         if field(0)? != MAGIC {
-            return Err(Error::NotATree);
+            return Err(DeviceTreeError::NotATree);
         }
         let size = place(1)?;
         let (version, compatible) = (field(5)?, field(6)?);
         if version < COMPATIBLE || compatible > VERSION {
-            return Err(Error::Version {
+            return Err(DeviceTreeError::Version {
                 version,
                 compatible,
             });
         }
         if size > MAX_SIZE {
-            return Err(Error::TooMuch {
+            return Err(DeviceTreeError::TooMuch {
                 what: "more than 2 MiB",
             });
         }
@@ -79,12 +81,12 @@ fn within(
     size: usize,
     alignment: usize,
     part: &'static str,
-) -> Result<Range<usize>, Error> {
+) -> Result<Range<usize>, DeviceTreeError> {
     match end {
         Some(end) if begin <= end && end <= size && begin.is_multiple_of(alignment) => {
             Ok(begin..end)
         }
-        _ => Err(Error::Bounds { part }),
+        _ => Err(DeviceTreeError::Bounds { part }),
     }
 }
 
@@ -93,7 +95,7 @@ fn cell(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes))
 }
 
-fn reservations(bytes: &[u8], begin: usize) -> Result<Vec<Reservation>, Error> {
+fn reservations(bytes: &[u8], begin: usize) -> Result<Vec<MemoryReservation>, DeviceTreeError> {
     let (entries, _) = bytes.get(begin..).unwrap_or_default().as_chunks::<16>();
     let mut found = Vec::new();
     for entry in entries {
@@ -101,12 +103,12 @@ fn reservations(bytes: &[u8], begin: usize) -> Result<Vec<Reservation>, Error> {
         if entry == 0 {
             return Ok(found);
         }
-        found.push(Reservation {
+        found.push(MemoryReservation {
             address: (entry >> 64) as u64,
             size: entry as u64,
         });
     }
-    Err(Error::Damaged {
+    Err(DeviceTreeError::Damaged {
         offset: begin,
         problem: "the list of reserved memory has no end",
     })
@@ -123,27 +125,27 @@ struct Structure<'a> {
 }
 
 impl<'a> Structure<'a> {
-    fn new(bytes: &'a [u8], header: &Header) -> Result<Self, Error> {
+    fn new(bytes: &'a [u8], header: &Header) -> Result<Self, DeviceTreeError> {
         let strings = bytes.get(header.strings.clone());
         Ok(Structure {
             bytes,
             left: header.structure.clone(),
             token: header.structure.start,
-            strings: strings.ok_or(Error::Bounds { part: "strings" })?,
+            strings: strings.ok_or(DeviceTreeError::Bounds { part: "strings" })?,
         })
     }
 
-    fn damaged(&self, problem: &'static str) -> Error {
-        Error::Damaged {
+    fn damaged(&self, problem: &'static str) -> DeviceTreeError {
+        DeviceTreeError::Damaged {
             offset: self.token,
             problem,
         }
     }
 
     /// The root, when everything below it is read.
-    fn tree(mut self) -> Result<Node, Error> {
+    fn tree(mut self) -> Result<DeviceTreeNode, DeviceTreeError> {
         // Nodes that are begun, each of them in the one before it.
-        let mut open: Vec<Node> = Vec::new();
+        let mut open: Vec<DeviceTreeNode> = Vec::new();
         let mut root = None;
         loop {
             self.token = self.left.start;
@@ -153,11 +155,11 @@ impl<'a> Structure<'a> {
                         return Err(self.damaged("a second root"));
                     }
                     if open.len() == MAX_DEPTH {
-                        return Err(Error::TooMuch {
+                        return Err(DeviceTreeError::TooMuch {
                             what: "nodes nested deeper than 64",
                         });
                     }
-                    open.push(Node::new(self.node_name(open.is_empty())?));
+                    open.push(DeviceTreeNode::new(self.node_name(open.is_empty())?));
                 }
                 token::PROPERTY => {
                     let property = self.property()?;
@@ -189,25 +191,25 @@ impl<'a> Structure<'a> {
     }
 
     /// The next bytes; what fills them up to four is skipped.
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], DeviceTreeError> {
         let short = self.damaged("the structure ends here");
         let begin = self.left.start;
         let end = begin.checked_add(length).ok_or_else(|| short.clone())?;
         if end > self.left.end {
             return Err(short);
         }
-        // The structure itself is aligned. What is missing at its end will be missed by whoever
-        // reads on.
+        // The structure itself is aligned. What is missing at its end will be missed by the
+        // next read.
         self.left.start = end.next_multiple_of(4).min(self.left.end);
         self.bytes.get(begin..end).ok_or(short)
     }
 
-    fn number(&mut self) -> Result<u32, Error> {
+    fn number(&mut self) -> Result<u32, DeviceTreeError> {
         let bytes = self.take(4)?;
         cell(bytes, 0).ok_or_else(|| self.damaged("the structure ends here"))
     }
 
-    fn node_name(&mut self, root: bool) -> Result<String, Error> {
+    fn node_name(&mut self, root: bool) -> Result<String, DeviceTreeError> {
         let rest = self.bytes.get(self.left.clone()).unwrap_or_default();
         let name = text(rest).ok_or_else(|| self.damaged("a name without an end"))?;
         if !is_node_name(name, root) {
@@ -217,7 +219,7 @@ impl<'a> Structure<'a> {
         Ok(name.to_owned())
     }
 
-    fn property(&mut self) -> Result<Property, Error> {
+    fn property(&mut self) -> Result<DeviceTreeProperty, DeviceTreeError> {
         let length = self.number()? as usize;
         let name = self.number()? as usize;
         let value = self.take(length)?;
@@ -226,7 +228,7 @@ impl<'a> Structure<'a> {
         if !is_property_name(name) {
             return Err(self.damaged("not a name for a property"));
         }
-        Ok(Property {
+        Ok(DeviceTreeProperty {
             name: name.to_owned(),
             value: value.to_owned(),
         })
@@ -235,7 +237,7 @@ impl<'a> Structure<'a> {
 
 /// The text that begins `bytes`, if it ends soon enough for a name.
 fn text(bytes: &[u8]) -> Option<&str> {
-    let near = bytes.get(..=crate::MAX_NAME).unwrap_or(bytes);
+    let near = bytes.get(..=MAX_NAME).unwrap_or(bytes);
     let end = near.iter().position(|byte| *byte == 0)?;
     std::str::from_utf8(near.get(..end)?).ok()
 }

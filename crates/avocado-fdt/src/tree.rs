@@ -2,18 +2,18 @@
 
 /// A device tree and what its file says beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tree {
+pub struct DeviceTree {
     /// Physical id of the processor that boots.
     pub boot_cpu: u32,
     /// Memory that the system must leave alone, in the order of the file.
-    pub reservations: Vec<Reservation>,
+    pub reservations: Vec<MemoryReservation>,
     /// The node `/`. Its name is empty.
-    pub root: Node,
+    pub root: DeviceTreeNode,
 }
 
 /// A range of physical memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reservation {
+pub struct MemoryReservation {
     /// Where it begins.
     pub address: u64,
     /// How many bytes it has. With address 0 this is never 0: such an entry ends the list.
@@ -22,40 +22,40 @@ pub struct Reservation {
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Node {
+pub struct DeviceTreeNode {
     /// Its name with its unit address: `cpu@0`.
     pub name: String,
     /// Its properties, in the order of the file.
-    pub properties: Vec<Property>,
+    pub properties: Vec<DeviceTreeProperty>,
     /// The nodes below it, in the order of the file.
-    pub children: Vec<Node>,
+    pub children: Vec<DeviceTreeNode>,
 }
 
 /// A property.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Property {
+pub struct DeviceTreeProperty {
     /// Its name.
     pub name: String,
     /// Its value; what the bytes mean depends on the name.
     pub value: Vec<u8>,
 }
 
-impl Node {
+impl DeviceTreeNode {
     /// A node without properties.
     pub fn new(name: impl Into<String>) -> Self {
-        Node {
+        DeviceTreeNode {
             name: name.into(),
-            ..Node::default()
+            ..DeviceTreeNode::default()
         }
     }
 
     /// The node below this one with this name.
-    pub fn child(&self, name: &str) -> Option<&Node> {
+    pub fn child(&self, name: &str) -> Option<&DeviceTreeNode> {
         self.children.iter().find(|child| child.name == name)
     }
 
     /// The same, to change it.
-    pub fn child_mut(&mut self, name: &str) -> Option<&mut Node> {
+    pub fn child_mut(&mut self, name: &str) -> Option<&mut DeviceTreeNode> {
         self.children.iter_mut().find(|child| child.name == name)
     }
 
@@ -70,7 +70,7 @@ impl Node {
         let value = value.into();
         match self.properties.iter_mut().find(|one| one.name == name) {
             Some(property) => property.value = value,
-            None => self.properties.push(Property {
+            None => self.properties.push(DeviceTreeProperty {
                 name: name.to_owned(),
                 value,
             }),
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn properties_keep_their_place() {
-        let mut node = Node::new("cpu@0");
+        let mut node = DeviceTreeNode::new("cpu@0");
         node.set_cell("reg", 1);
         node.set_text("compatible", "arm,armv8");
         node.set_cell("reg", 2);
@@ -130,10 +130,10 @@ mod tests {
             (b"one\0unfinished", &["one"]),
             (b"\xff\0two\0", &["two"]),
         ] {
-            let mut node = Node::default();
+            let mut node = DeviceTreeNode::default();
             node.set("list", value);
             assert_eq!(node.texts("list").collect::<Vec<_>>(), texts);
         }
-        assert_eq!(Node::default().texts("list").count(), 0);
+        assert_eq!(DeviceTreeNode::default().texts("list").count(), 0);
     }
 }

@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    COMPATIBLE, Error, MAGIC, MAX_DEPTH, MAX_SIZE, Node, Tree, VERSION, is_node_name,
-    is_property_name, token,
+use crate::error::DeviceTreeError;
+use crate::format::{
+    COMPATIBLE, MAGIC, MAX_DEPTH, MAX_SIZE, VERSION, is_node_name, is_property_name, token,
 };
+use crate::tree::{DeviceTree, DeviceTreeNode};
 
 /// Bytes of the header.
 const HEADER: usize = 40;
 
-impl Tree {
+impl DeviceTree {
     /// Writes the tree as version 17 without gaps. The same tree gives the same bytes, and
-    /// [`Tree::parse`] gives the same tree.
+    /// [`DeviceTree::parse`] gives the same tree.
     ///
     /// # Errors
-    /// A name or a reservation that the file cannot hold, or more than [`Tree::parse`] would read.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+    /// A name or a reservation that the file cannot hold, or more than [`DeviceTree::parse`] would read.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, DeviceTreeError> {
         let mut writer = Writer::default();
         writer.node(&self.root, 1)?;
         writer.cell(token::END);
@@ -27,7 +28,7 @@ impl Tree {
         let mut reservations = Vec::new();
         for one in &self.reservations {
             if one.address == 0 && one.size == 0 {
-                return Err(Error::EmptyReservation);
+                return Err(DeviceTreeError::EmptyReservation);
             }
             reservations.extend(one.address.to_be_bytes());
             reservations.extend(one.size.to_be_bytes());
@@ -57,13 +58,13 @@ impl Tree {
     }
 }
 
-fn too_large() -> Error {
-    Error::TooMuch {
+fn too_large() -> DeviceTreeError {
+    DeviceTreeError::TooMuch {
         what: "more than 2 MiB",
     }
 }
 
-fn number(value: usize) -> Result<u32, Error> {
+fn number(value: usize) -> Result<u32, DeviceTreeError> {
     u32::try_from(value).map_err(|_| too_large())
 }
 
@@ -86,9 +87,9 @@ impl<'a> Writer<'a> {
         self.structure.resize(filled, 0);
     }
 
-    fn node(&mut self, node: &'a Node, depth: usize) -> Result<(), Error> {
+    fn node(&mut self, node: &'a DeviceTreeNode, depth: usize) -> Result<(), DeviceTreeError> {
         if depth > MAX_DEPTH {
-            return Err(Error::TooMuch {
+            return Err(DeviceTreeError::TooMuch {
                 what: "nodes nested deeper than 64",
             });
         }
@@ -111,7 +112,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn place(&mut self, text: &'a str) -> Result<u32, Error> {
+    fn place(&mut self, text: &'a str) -> Result<u32, DeviceTreeError> {
         if let Some(place) = self.names.get(text) {
             return Ok(*place);
         }
@@ -126,8 +127,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn name(text: &str) -> Error {
-    Error::Name {
+fn name(text: &str) -> DeviceTreeError {
+    DeviceTreeError::Name {
         name: text.to_owned(),
     }
 }

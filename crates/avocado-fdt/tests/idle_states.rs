@@ -1,29 +1,29 @@
 //! Idle states: where they go, and where they do not.
 
-use avocado_fdt::{Error, Node, Tree, idle_states};
+use avocado_fdt::{DeviceTree, DeviceTreeError, DeviceTreeNode, idle_states};
 
 /// A machine with these processors, each with its `enable-method`.
-fn machine(cpus: &[Option<&str>]) -> Tree {
-    let mut tree = Tree::default();
-    let mut psci = Node::new("psci");
+fn machine(cpus: &[Option<&str>]) -> DeviceTree {
+    let mut tree = DeviceTree::default();
+    let mut psci = DeviceTreeNode::new("psci");
     psci.set("compatible", *b"arm,psci-1.0\0arm,psci-0.2\0arm,psci\0");
-    let mut all = Node::new("cpus");
-    let mut map = Node::new("cpu-map");
+    let mut all = DeviceTreeNode::new("cpus");
+    let mut map = DeviceTreeNode::new("cpu-map");
     map.set_cell("phandle", 3);
     all.children.push(map);
     for (number, method) in cpus.iter().enumerate() {
-        let mut cpu = Node::new(format!("cpu@{number:x}"));
+        let mut cpu = DeviceTreeNode::new(format!("cpu@{number:x}"));
         cpu.set_cell("phandle", 0x8000 + u32::try_from(number).unwrap());
         if let Some(method) = method {
             cpu.set_text("enable-method", method);
         }
         all.children.push(cpu);
     }
-    tree.root.children = vec![psci, all, Node::new("chosen")];
+    tree.root.children = vec![psci, all, DeviceTreeNode::new("chosen")];
     tree
 }
 
-fn cpus(tree: &Tree) -> &Node {
+fn cpus(tree: &DeviceTree) -> &DeviceTreeNode {
     tree.root.child("cpus").unwrap()
 }
 
@@ -124,7 +124,7 @@ fn machines_that_it_is_not_for() {
     let mut full = machine(&[Some("psci")]);
     full.root.set_cell("phandle", u32::MAX - 1);
     for (mut tree, reason) in [
-        (Tree::default(), "it has no /cpus"),
+        (DeviceTree::default(), "it has no /cpus"),
         (headless, "it has no /cpus"),
         (without_firmware, "no PSCI firmware"),
         (old_firmware, "no PSCI firmware"),
@@ -137,7 +137,10 @@ fn machines_that_it_is_not_for() {
     ] {
         let before = tree.clone();
         let error = idle_states::add(&mut tree).unwrap_err();
-        assert!(matches!(error, Error::NoIdleStates { .. }), "{error}");
+        assert!(
+            matches!(error, DeviceTreeError::NoIdleStates { .. }),
+            "{error}"
+        );
         assert!(error.to_string().ends_with(reason), "{error}: {reason}");
         assert_eq!(tree, before);
     }
@@ -149,7 +152,7 @@ fn firmware_in_other_places() {
     let mut psci = tree.root.children.remove(0);
     psci.set_text("compatible", "arm,psci");
     psci.set_cell("cpu_suspend", 0x8400_0001);
-    let mut firmware = Node::new("firmware");
+    let mut firmware = DeviceTreeNode::new("firmware");
     firmware.children.push(psci);
     tree.root.children.push(firmware);
     assert_eq!(idle_states::add(&mut tree), Ok(true));

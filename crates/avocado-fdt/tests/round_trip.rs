@@ -1,6 +1,9 @@
 //! What is written is read as the same, and no input is too strange to be refused.
 
-use avocado_fdt::{Error, MAX_DEPTH, Node, Property, Reservation, Tree, idle_states};
+use avocado_fdt::{
+    DeviceTree, DeviceTreeError, DeviceTreeNode, DeviceTreeProperty, MAX_DEPTH, MemoryReservation,
+    idle_states,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -9,36 +12,38 @@ const VIRT: &[u8] = include_bytes!("../../../fuzz/seeds/device_tree/virt.dtb");
 /// Version 16, with reservations and padding.
 const SMALL: &[u8] = include_bytes!("../../../fuzz/seeds/device_tree/small-16.dtb");
 
-fn property() -> impl Strategy<Value = Property> {
+fn property() -> impl Strategy<Value = DeviceTreeProperty> {
     let name = prop_oneof!["[a-z#][a-z0-9,#-]{0,20}", "[^\0]{1,60}"];
-    (name, vec(any::<u8>(), 0..20)).prop_map(|(name, value)| Property { name, value })
+    (name, vec(any::<u8>(), 0..20)).prop_map(|(name, value)| DeviceTreeProperty { name, value })
 }
 
-fn leaf() -> impl Strategy<Value = Node> {
+fn leaf() -> impl Strategy<Value = DeviceTreeNode> {
     let name = prop_oneof!["[a-z][a-z-]{0,10}(@[0-9a-f]{1,8})?", "[^\0/]{1,60}"];
-    (name, vec(property(), 0..6)).prop_map(|(name, properties)| Node {
+    (name, vec(property(), 0..6)).prop_map(|(name, properties)| DeviceTreeNode {
         name,
         properties,
         children: Vec::new(),
     })
 }
 
-fn node() -> impl Strategy<Value = Node> {
+fn node() -> impl Strategy<Value = DeviceTreeNode> {
     leaf().prop_recursive(6, 40, 5, |inner| {
-        (leaf(), vec(inner, 0..5)).prop_map(|(node, children)| Node { children, ..node })
+        (leaf(), vec(inner, 0..5)).prop_map(|(node, children)| DeviceTreeNode { children, ..node })
     })
 }
 
-fn tree() -> impl Strategy<Value = Tree> {
+fn tree() -> impl Strategy<Value = DeviceTree> {
     let reservation = (any::<u64>(), 1..=u64::MAX);
-    let reservation = reservation.prop_map(|(address, size)| Reservation { address, size });
-    (any::<u32>(), vec(reservation, 0..4), node()).prop_map(|(boot_cpu, reservations, root)| Tree {
-        boot_cpu,
-        reservations,
-        root: Node {
-            name: String::new(),
-            ..root
-        },
+    let reservation = reservation.prop_map(|(address, size)| MemoryReservation { address, size });
+    (any::<u32>(), vec(reservation, 0..4), node()).prop_map(|(boot_cpu, reservations, root)| {
+        DeviceTree {
+            boot_cpu,
+            reservations,
+            root: DeviceTreeNode {
+                name: String::new(),
+                ..root
+            },
+        }
     })
 }
 
@@ -46,9 +51,9 @@ proptest! {
     #[test]
     fn what_is_written_is_read(tree in tree()) {
         let bytes = tree.to_bytes().unwrap();
-        prop_assert_eq!(Tree::parse(&bytes).unwrap(), tree.clone());
+        prop_assert_eq!(DeviceTree::parse(&bytes).unwrap(), tree.clone());
         // And nothing behind it matters.
-        prop_assert_eq!(Tree::parse(&[&bytes[..], b"more"].concat()).unwrap(), tree);
+        prop_assert_eq!(DeviceTree::parse(&[&bytes[..], b"more"].concat()).unwrap(), tree);
     }
 
     #[test]
@@ -66,9 +71,9 @@ proptest! {
         if is_cut {
             bytes.truncate(cut.index(bytes.len()));
         }
-        if let Ok(mut tree) = Tree::parse(&bytes) {
+        if let Ok(mut tree) = DeviceTree::parse(&bytes) {
             let again = tree.to_bytes().unwrap();
-            prop_assert_eq!(Tree::parse(&again).unwrap(), tree.clone());
+            prop_assert_eq!(DeviceTree::parse(&again).unwrap(), tree.clone());
             let _ = idle_states::add(&mut tree);
         }
     }
@@ -76,7 +81,7 @@ proptest! {
 
 #[test]
 fn a_real_tree_keeps_its_size() {
-    let tree = Tree::parse(VIRT).unwrap();
+    let tree = DeviceTree::parse(VIRT).unwrap();
     assert_eq!(tree.to_bytes().unwrap().len(), VIRT.len());
     assert_eq!(
         tree.root.texts("compatible").next(),
@@ -86,9 +91,9 @@ fn a_real_tree_keeps_its_size() {
 
 #[test]
 fn every_part_of_a_small_tree() {
-    let tree = Tree::parse(SMALL).unwrap();
+    let tree = DeviceTree::parse(SMALL).unwrap();
     assert_eq!(tree.boot_cpu, 1);
-    let reservation = |address, size| Reservation { address, size };
+    let reservation = |address, size| MemoryReservation { address, size };
     assert_eq!(
         tree.reservations,
         [reservation(0x4800_0000, 0x1000), reservation(0, 0x10)]
@@ -127,7 +132,7 @@ fn the_structure_makes_sense() {
         &[BEGIN, 0, END_NODE, END, 77],
     ];
     for structure in good {
-        let read = Tree::parse(&with(structure));
+        let read = DeviceTree::parse(&with(structure));
         assert!(read.is_ok(), "{structure:?}: {read:?}");
     }
     let bad: [(&[u32], &str); 15] = [
@@ -160,7 +165,7 @@ fn the_structure_makes_sense() {
         (&[BEGIN, 0, 5, END_NODE, END], "an unknown token"),
     ];
     for (structure, problem) in bad {
-        let error = Tree::parse(&with(structure)).unwrap_err();
+        let error = DeviceTree::parse(&with(structure)).unwrap_err();
         assert!(
             error.to_string().ends_with(problem),
             "{structure:?}: {error}"
@@ -193,15 +198,15 @@ fn the_header_makes_sense() {
     ] {
         let mut bytes = good.clone();
         field(&mut bytes, index, value);
-        let error = Tree::parse(&bytes).unwrap_err().to_string();
+        let error = DeviceTree::parse(&bytes).unwrap_err().to_string();
         assert!(error.contains(problem), "{index}: {value}: {error}");
     }
     for length in 0..good.len() {
-        assert!(Tree::parse(&good[..length]).is_err(), "{length}");
+        assert!(DeviceTree::parse(&good[..length]).is_err(), "{length}");
     }
     // Without an entry of zeros the reservations have no end.
     good[40..].fill(1);
-    let error = Tree::parse(&good).unwrap_err().to_string();
+    let error = DeviceTree::parse(&good).unwrap_err().to_string();
     assert!(
         error.ends_with("the list of reserved memory has no end"),
         "{error}"
@@ -211,55 +216,60 @@ fn the_header_makes_sense() {
 #[test]
 fn depth_has_a_bound() {
     let nested = |depth: usize| {
-        let innermost = Node::new(if depth == 1 { "" } else { "n" });
-        (1..depth).rev().fold(innermost, |inner, level| Node {
-            name: if level == 1 { "" } else { "n" }.to_owned(),
-            properties: Vec::new(),
-            children: vec![inner],
-        })
+        let innermost = DeviceTreeNode::new(if depth == 1 { "" } else { "n" });
+        (1..depth)
+            .rev()
+            .fold(innermost, |inner, level| DeviceTreeNode {
+                name: if level == 1 { "" } else { "n" }.to_owned(),
+                properties: Vec::new(),
+                children: vec![inner],
+            })
     };
-    let tree = |depth| Tree {
+    let tree = |depth| DeviceTree {
         root: nested(depth),
-        ..Tree::default()
+        ..DeviceTree::default()
     };
     let deepest = tree(MAX_DEPTH);
-    assert_eq!(Tree::parse(&deepest.to_bytes().unwrap()), Ok(deepest));
-    let too_deep = Err(Error::TooMuch {
+    assert_eq!(DeviceTree::parse(&deepest.to_bytes().unwrap()), Ok(deepest));
+    let too_deep = Err(DeviceTreeError::TooMuch {
         what: "nodes nested deeper than 64",
     });
     assert_eq!(tree(MAX_DEPTH + 1).to_bytes(), too_deep);
     let begin = [1, u32::from_be_bytes(*b"n\0\0\0")].repeat(MAX_DEPTH);
     let bytes = with(&[&[1, 0], &begin[..]].concat());
-    assert_eq!(Tree::parse(&bytes).map(|_| Vec::new()), too_deep);
+    assert_eq!(DeviceTree::parse(&bytes).map(|_| Vec::new()), too_deep);
 }
 
 #[test]
 fn what_no_file_can_hold_is_refused() {
     let long = "x".repeat(256);
     for name in ["", "a/b", "a\0b", &long] {
-        let mut tree = Tree::default();
-        tree.root.children.push(Node::new(name));
+        let mut tree = DeviceTree::default();
+        tree.root.children.push(DeviceTreeNode::new(name));
         let error = tree.to_bytes().unwrap_err();
-        assert_eq!(error, Error::Name { name: name.into() });
+        assert_eq!(error, DeviceTreeError::Name { name: name.into() });
     }
     for name in ["", "a\0b", &long] {
-        let mut tree = Tree::default();
+        let mut tree = DeviceTree::default();
         tree.root.set(name, []);
         let error = tree.to_bytes().unwrap_err();
-        assert_eq!(error, Error::Name { name: name.into() });
+        assert_eq!(error, DeviceTreeError::Name { name: name.into() });
     }
-    let mut tree = Tree::default();
+    let mut tree = DeviceTree::default();
     tree.root.name = "root".into();
     assert!(tree.to_bytes().is_err());
 
-    let mut tree = Tree::default();
+    let mut tree = DeviceTree::default();
     tree.root.set("large", vec![0; avocado_fdt::MAX_SIZE]);
-    assert!(matches!(tree.to_bytes(), Err(Error::TooMuch { .. })));
+    assert!(matches!(
+        tree.to_bytes(),
+        Err(DeviceTreeError::TooMuch { .. })
+    ));
 
-    let mut tree = Tree::default();
-    tree.reservations.push(Reservation {
+    let mut tree = DeviceTree::default();
+    tree.reservations.push(MemoryReservation {
         address: 0,
         size: 0,
     });
-    assert_eq!(tree.to_bytes(), Err(Error::EmptyReservation));
+    assert_eq!(tree.to_bytes(), Err(DeviceTreeError::EmptyReservation));
 }

@@ -17,14 +17,14 @@ pub struct ParseDigestError(String);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        let mut hasher = Hasher::default();
+        let mut hasher = DigestHasher::default();
         hasher.update(bytes);
         hasher.finish()
     }
 
     /// The digest and the length in bytes of everything that `reader` still holds.
     pub fn of_reader(mut reader: impl io::Read) -> io::Result<(Self, u64)> {
-        let mut hasher = Hasher::default();
+        let mut hasher = DigestHasher::default();
         let mut buffer = vec![0; 128 * 1024];
         let mut length = 0;
         loop {
@@ -92,21 +92,21 @@ impl From<Digest> for String {
 
 /// Hashes bytes as they pass.
 #[derive(Clone)]
-pub struct Hasher(ring::digest::Context);
+pub struct DigestHasher(ring::digest::Context);
 
-impl Default for Hasher {
+impl Default for DigestHasher {
     fn default() -> Self {
-        Hasher(ring::digest::Context::new(&ring::digest::SHA256))
+        DigestHasher(ring::digest::Context::new(&ring::digest::SHA256))
     }
 }
 
-impl fmt::Debug for Hasher {
+impl fmt::Debug for DigestHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hasher")
+        f.write_str("DigestHasher")
     }
 }
 
-impl Hasher {
+impl DigestHasher {
     /// Takes more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);

@@ -1,9 +1,23 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ImageId, Name, RuntimeId};
+use crate::{CanonicalJsonError, Digest, ImageId, Name, RuntimeId, canonical_json};
 
 /// The manifest version that is written. Versions 1 and 2 are read.
 pub const MANIFEST_VERSION: u32 = 2;
+
+/// The longest text in a manifest, in bytes. Everything that lists runtimes repeats them.
+pub const LONGEST_MANIFEST_TEXT: usize = 255;
+
+/// The longest name in a directory, in bytes.
+const LONGEST_FILE_NAME: usize = 255;
+
+/// Whether a device can merge an extension with this name and version, as one of `extensions`. There
+/// its release file is called `extension-release.<number>-<name>-<version>`.
+pub fn is_mergeable(name: &Name, version: &Name, extensions: usize) -> bool {
+    let width = extensions.to_string().len().max(2);
+    let (name, version) = (name.as_str().len(), version.as_str().len());
+    "extension-release.".len() + width + "--".len() + name + version <= LONGEST_FILE_NAME
+}
 
 /// The runtime manifest, `runtimes/<id>/manifest.json` on a device and the target
 /// `manifest.json` in a repository. Fields that are not known are ignored when reading.
@@ -16,19 +30,19 @@ pub struct Manifest {
     /// When it was built: RFC 3339 in UTC, from `source_date_epoch`.
     pub built_at: String,
     /// Name and version of the runtime.
-    pub runtime: RuntimeInfo,
+    pub runtime: RuntimeLabel,
     /// The root file system that the runtime was built with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rootfs: Option<Image>,
+    pub rootfs: Option<OsImage>,
     /// The initial RAM file system that the runtime was built with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub initramfs: Option<Image>,
+    pub initramfs: Option<OsImage>,
     /// The kernel that the runtime was built with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kernel: Option<Image>,
+    pub kernel: Option<OsImage>,
     /// The extensions in order of priority: the first wins.
     #[serde(default)]
-    pub extensions: Vec<Extension>,
+    pub extensions: Vec<RuntimeExtension>,
     /// The bundle for the inactive OS slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub os_bundle: Option<OsBundle>,
@@ -36,7 +50,7 @@ pub struct Manifest {
 
 /// Name and version of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuntimeInfo {
+pub struct RuntimeLabel {
     /// The key below `runtimes:` in avocado.yaml.
     pub name: String,
     /// The version that the project states, or one derived from the content.
@@ -45,7 +59,7 @@ pub struct RuntimeInfo {
 
 /// An image that is part of the OS rather than of the extension pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Image {
+pub struct OsImage {
     /// The version, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -61,7 +75,7 @@ pub struct Image {
 
 /// One extension of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Extension {
+pub struct RuntimeExtension {
     /// The extension's name.
     pub name: Name,
     /// The extension's version.
@@ -105,7 +119,7 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
-/// A manifest could not be read.
+/// A manifest could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
@@ -115,6 +129,15 @@ pub enum ManifestError {
     /// A version that this program does not know.
     #[error("manifest version {0} is not supported (versions 1 and 2 are); update avocadoctl")]
     Version(u32),
+    /// A text is longer than anything sensible.
+    #[error("the manifest's `{0}` is longer than {LONGEST_MANIFEST_TEXT} bytes")]
+    TextTooLong(&'static str),
+    /// The manifest has no JSON form.
+    #[error("the manifest cannot be written")]
+    Write(#[source] serde_json::Error),
+    /// The manifest has no canonical form, and so no id.
+    #[error("the manifest has no id")]
+    Canonical(#[from] CanonicalJsonError),
 }
 
 impl Manifest {
@@ -132,31 +155,64 @@ impl Manifest {
         if !(1..=MANIFEST_VERSION).contains(&manifest_version) {
             return Err(ManifestError::Version(manifest_version));
         }
-        Ok(serde_json::from_slice(bytes)?)
+        let manifest: Manifest = serde_json::from_slice(bytes)?;
+        let is_long =
+            |text: Option<&str>| text.is_some_and(|text| text.len() > LONGEST_MANIFEST_TEXT);
+        let long = manifest.texts().find(|(_, text)| is_long(*text));
+        match long.map(|(field, _)| field) {
+            Some(field) => Err(ManifestError::TextTooLong(field)),
+            None => Ok(manifest),
+        }
+    }
+
+    /// Every text that is no name or id, which have a length of their own, with its field.
+    fn texts(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        let parts = [&self.rootfs, &self.initramfs, &self.kernel];
+        let of_parts = parts.into_iter().flatten().flat_map(|part| {
+            [
+                ("version", part.version.as_deref()),
+                ("image_type", part.image_type.as_deref()),
+            ]
+        });
+        let of_extensions = self.extensions.iter();
+        let of_extensions = of_extensions.map(|e| ("image_type", e.image_type.as_deref()));
+        let of_bundle = self.os_bundle.iter().flat_map(|bundle| {
+            [
+                ("os_build_id", bundle.os_build_id.as_deref()),
+                ("initramfs_build_id", bundle.initramfs_build_id.as_deref()),
+            ]
+        });
+        [
+            ("built_at", Some(self.built_at.as_str())),
+            ("runtime.name", Some(self.runtime.name.as_str())),
+            ("runtime.version", Some(self.runtime.version.as_str())),
+        ]
+        .into_iter()
+        .chain(of_parts)
+        .chain(of_extensions)
+        .chain(of_bundle)
     }
 
     /// The bytes of `manifest.json`: indented by two spaces, with a final newline.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+    ///
+    /// # Errors
+    /// [`ManifestError::Write`].
+    pub fn to_json(&self) -> Result<Vec<u8>, ManifestError> {
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(ManifestError::Write)?;
         bytes.push(b'\n');
-        bytes
+        Ok(bytes)
     }
 
     /// The id that follows from the content: SHA-256 of the canonical JSON without `id`.
-    pub fn content_id(&self) -> RuntimeId {
-        use serde::Serialize as _;
-        let mut value = serde_json::to_value(self).unwrap_or_default();
+    ///
+    /// # Errors
+    /// [`ManifestError::Write`] or [`ManifestError::Canonical`].
+    pub fn content_id(&self) -> Result<RuntimeId, ManifestError> {
+        let mut value = serde_json::to_value(self).map_err(ManifestError::Write)?;
         if let Some(object) = value.as_object_mut() {
             object.shift_remove("id");
         }
-        let mut bytes = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(
-            &mut bytes,
-            olpc_cjson::CanonicalFormatter::new(),
-        );
-        // A manifest holds strings, booleans and integers: all of them have a canonical form.
-        let _ = value.serialize(&mut serializer);
-        RuntimeId::from_digest(Digest::of(&bytes))
+        Ok(RuntimeId::from_digest(Digest::of(&canonical_json(&value)?)))
     }
 }
 
@@ -170,14 +226,14 @@ mod tests {
             manifest_version: 2,
             id: "placeholder".parse().unwrap(),
             built_at: "1970-01-01T00:00:00Z".into(),
-            runtime: RuntimeInfo {
+            runtime: RuntimeLabel {
                 name: "dev".into(),
                 version: "1".into(),
             },
             rootfs: None,
             initramfs: None,
             kernel: None,
-            extensions: vec![Extension {
+            extensions: vec![RuntimeExtension {
                 name: "app".parse().unwrap(),
                 version: "0.1.0".parse().unwrap(),
                 image_id: Some(image),
@@ -192,18 +248,39 @@ mod tests {
     #[test]
     fn round_trip() {
         let manifest = sample();
-        assert_eq!(Manifest::parse(&manifest.to_json()).unwrap(), manifest);
+        assert_eq!(
+            Manifest::parse(&manifest.to_json().unwrap()).unwrap(),
+            manifest
+        );
     }
 
     #[test]
     fn the_id_follows_from_everything_but_the_id() {
         let mut a = sample();
-        let id = a.content_id();
+        let id = a.content_id().unwrap();
         a.id = id.clone();
-        assert_eq!(a.content_id(), id);
-        assert_eq!(id.as_str().len(), 64);
+        assert_eq!(a.content_id().unwrap(), id);
+        assert_eq!(
+            id.as_str(),
+            "65972329c9b5c2475f6be4a030af28c526be8baf5ae0b9a64a430a0094b051be"
+        );
         a.runtime.version = "2".into();
-        assert_ne!(a.content_id(), id);
+        assert_ne!(a.content_id().unwrap(), id);
+    }
+
+    #[test]
+    fn manifests_whose_bytes_differ_have_different_ids() {
+        let with = |built_at: &str, name: &str| {
+            let mut manifest = sample();
+            manifest.built_at = built_at.into();
+            manifest.runtime.name = name.into();
+            manifest
+        };
+        // `é`, and `e` with U+0301: one text for people, and two for everything else.
+        let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+        let id = |manifest: Manifest| manifest.content_id().unwrap();
+        assert_ne!(id(with(composed, "dev")), id(with(decomposed, "dev")));
+        assert_ne!(id(with("now", composed)), id(with("now", decomposed)));
     }
 
     #[test]
@@ -216,8 +293,61 @@ mod tests {
     }
 
     #[test]
+    fn texts_have_an_end() {
+        type SetText = fn(&mut Manifest, String);
+        let with = |length: usize, set: SetText| {
+            let mut manifest = sample();
+            set(&mut manifest, "x".repeat(length));
+            Manifest::parse(&manifest.to_json().unwrap())
+        };
+        let all: [(&str, SetText); 5] = [
+            ("built_at", |m, text| m.built_at = text),
+            ("runtime.name", |m, text| m.runtime.name = text),
+            ("runtime.version", |m, text| m.runtime.version = text),
+            ("image_type", |m, text| {
+                m.extensions[0].image_type = Some(text);
+            }),
+            ("os_build_id", |m, text| {
+                m.os_bundle = Some(OsBundle {
+                    image_id: ImageId::from_digest(Digest::of(b"x")),
+                    sha256: None,
+                    os_build_id: Some(text),
+                    initramfs_build_id: None,
+                });
+            }),
+        ];
+        for (field, set) in all {
+            with(255, set).unwrap();
+            for length in [256, 3 << 20] {
+                let error = with(length, set).unwrap_err();
+                assert!(
+                    matches!(error, ManifestError::TextTooLong(f) if f == field),
+                    "{error}"
+                );
+                assert!(error.to_string().len() < 100);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_and_a_version_leave_room_for_a_number() {
+        let name = |length: usize| "x".repeat(length).parse::<Name>().unwrap();
+        for (length, extensions, fits) in [
+            (133, 1, true),
+            (134, 1, false),
+            (133, 99, true),
+            (133, 100, false),
+            (132, 100, true),
+            (132, 1000, false),
+        ] {
+            let is = is_mergeable(&name(100), &name(length), extensions);
+            assert_eq!(is, fits, "{length} {extensions}");
+        }
+    }
+
+    #[test]
     fn bad_manifests_are_refused() {
-        let good = String::from_utf8(sample().to_json()).unwrap();
+        let good = String::from_utf8(sample().to_json().unwrap()).unwrap();
         for (from, to) in [
             ("\"manifest_version\": 2", "\"manifest_version\": 3"),
             ("\"manifest_version\": 2", "\"manifest_version\": 0"),

@@ -81,7 +81,7 @@ pub enum UpdatePolicy {
     SeedOnly,
 }
 
-/// The manifest of a VM's image could not be read.
+/// The manifest of a VM's image could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VmImageError {
@@ -99,6 +99,9 @@ pub enum VmImageError {
     /// It has no file for a role without which no VM starts.
     #[error("the VM's image has no {0}")]
     Missing(VmRole),
+    /// It has no JSON form.
+    #[error("the manifest of the VM's image cannot be written")]
+    Write(#[source] serde_json::Error),
 }
 
 impl VmImage {
@@ -143,10 +146,13 @@ impl VmImage {
     }
 
     /// The bytes of `manifest.json`: indented by two spaces, with a final newline.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+    ///
+    /// # Errors
+    /// [`VmImageError::Write`].
+    pub fn to_json(&self) -> Result<Vec<u8>, VmImageError> {
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(VmImageError::Write)?;
         bytes.push(b'\n');
-        bytes
+        Ok(bytes)
     }
 
     /// The file of a role.
@@ -211,7 +217,7 @@ mod tests {
     #[test]
     fn round_trip() {
         let image = sample();
-        assert_eq!(VmImage::parse(&image.to_json()).unwrap(), image);
+        assert_eq!(VmImage::parse(&image.to_json().unwrap()).unwrap(), image);
     }
 
     #[test]
@@ -249,7 +255,7 @@ mod tests {
 
     #[test]
     fn bad_manifests_are_refused() {
-        let good = String::from_utf8(sample().to_json()).unwrap();
+        let good = String::from_utf8(sample().to_json().unwrap()).unwrap();
         for (from, to) in [
             ("avocado-direct", "avocado-other"),
             ("\"format_version\": 1", "\"format_version\": 2"),
@@ -271,7 +277,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let mut image = sample();
         image.artifacts.remove("rootfs");
-        let error = VmImage::parse(&image.to_json()).unwrap_err();
+        let error = VmImage::parse(&image.to_json().unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "the VM's image has no rootfs");
     }
 }
