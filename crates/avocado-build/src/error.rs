@@ -1,5 +1,13 @@
+use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use avocado_backend::{BackendError, JobError, LoopMountError, ToolError};
+use avocado_project::{Diagnostic, ExtensionSource, LockFileError, SourceKind};
+use avocado_tuf::writer::WriterError;
+
+use crate::failure_kind::FailureKind;
 
 /// A build did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +33,32 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A script of the project failed.
+    #[error("the script `{}` failed; all that it said is in {}", script.display(), log.display())]
+    Hook {
+        /// The script, relative to its project.
+        script: PathBuf,
+        /// What it said.
+        log: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// The backend could not run the step, or the step said why it failed.
     #[error(transparent)]
-    Sdk(#[from] avocado_sdk::SdkError),
+    Backend(#[from] BackendError),
     /// A tool failed.
     #[error(transparent)]
-    Tool(#[from] avocado_sdk::ToolError),
+    Tool(#[from] ToolFailure),
+    /// An image could not be mounted.
+    #[error(transparent)]
+    LoopMount(#[from] LoopMountError),
     /// The lock file cannot be used.
     #[error(transparent)]
-    Lock(#[from] avocado_project::Error),
+    Lock(#[from] LockFileError),
+    /// A package is named after something that is not known.
+    #[error(transparent)]
+    Late(#[from] avocado_project::UnboundLateValue),
     /// The feed did not answer as it should.
     #[error("the package feed did not answer at {url}")]
     Feed {
@@ -51,6 +76,30 @@ pub enum Error {
         /// Why.
         #[source]
         source: Box<Error>,
+    },
+    /// A package has the locked version and is not the locked one.
+    #[error(
+        "package {package} {version} is not the one in avocado.lock: its header has {found}, locked is {locked}"
+    )]
+    OtherContents {
+        /// Its name.
+        package: String,
+        /// `version-release.arch`.
+        version: String,
+        /// The digest of its header.
+        found: String,
+        /// The digest that the lock has.
+        locked: String,
+    },
+    /// The feed has none of the kernels that the project wants.
+    #[error("the feed has no kernel `{wanted}` ({stated_at}){}", known(available))]
+    NoKernel {
+        /// Which ones are meant.
+        wanted: String,
+        /// Where the project says so.
+        stated_at: String,
+        /// The versions that there are.
+        available: Vec<String>,
     },
     /// The pinned snapshot is no longer in the feed.
     #[error("snapshot {snapshot} of {release}/{channel} is no longer in the feed ({url})")]
@@ -74,6 +123,48 @@ pub enum Error {
         /// What there is.
         available: Vec<String>,
     },
+    /// An extension comes from elsewhere and is not here.
+    #[error("the extension `{extension}` ({stated_at}) is not here: it comes from {from}")]
+    NotFetched {
+        /// Its name.
+        extension: String,
+        /// Where it is from.
+        from: String,
+        /// Where the project says so.
+        stated_at: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Nothing was to be told of a runtime, and something is.
+    #[error("runtime `{runtime}` is not published, for the build is strict:\n{}", findings.join("\n"))]
+    Findings {
+        /// The runtime.
+        runtime: String,
+        /// What is to be told of it.
+        findings: Vec<String>,
+    },
+    /// An extension could not be fetched.
+    #[error("cannot fetch the extension `{extension}` ({stated_at}) from {from}")]
+    Fetch {
+        /// Its name.
+        extension: String,
+        /// Where it is from.
+        from: String,
+        /// Where the project says so.
+        stated_at: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A git repository no longer has a commit that is locked.
+    #[error("the repository no longer has commit {commit}, which avocado.lock has")]
+    CommitGone {
+        /// The commit.
+        commit: String,
+        /// What git said.
+        #[source]
+        source: Box<Error>,
+    },
     /// The signing key is not in the registry.
     #[error("runtime `{runtime}` is signed with key `{key}`, which is not in the registry {}", registry.display())]
     NoKey {
@@ -89,19 +180,63 @@ pub enum Error {
     Keyring(#[from] avocado_tuf::keyring::KeyringError),
     /// The repository could not be written.
     #[error(transparent)]
-    Repository(#[from] avocado_tuf::writer::WriteError),
+    Repository(#[from] WriterError),
+    /// The manifest of a runtime could not be made.
+    #[error(transparent)]
+    Manifest(#[from] avocado_manifest::ManifestError),
+    /// The manifest of a VM's image could not be made.
+    #[error(transparent)]
+    VmImage(#[from] avocado_manifest::VmImageError),
     /// A result is not what the step that made it left behind.
     #[error("{} is not what was built", path.display())]
     Changed {
         /// The file or directory.
         path: PathBuf,
     },
+    /// A file of a tree is not what it must be.
+    #[error("cannot use {}", tree.join(path).display())]
+    Tree {
+        /// The tree.
+        tree: PathBuf,
+        /// The file in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        fault: TreeFault,
+    },
+    /// The project does not have what a step needs, or wants of it what this version cannot do.
+    /// `Display` is a line for each.
+    #[error("{}", lines(diagnostics))]
+    Project {
+        /// What, each with its place; at least one.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// The image of the var partition has to be mounted to be filled, which this user may not.
+    #[error("only root can make the var image with btrfs-progs before 6.12")]
+    VarImageNeedsRoot,
     /// Something in the project or in its packages makes a step impossible.
     #[error("{0}")]
     Invalid(String),
+    /// What a step did cannot be recorded.
+    #[error(transparent)]
+    Stamp(#[from] avocado_engine::StampError),
+    /// The graph of steps is wrong: a mistake in this program.
+    #[error(transparent)]
+    Graph(#[from] avocado_engine::GraphError),
+    /// A step reads what it does not need: a mistake in this program.
+    #[error(transparent)]
+    UndeclaredNeed(#[from] avocado_engine::UndeclaredNeed),
     /// The user asked to stop.
     #[error("stopped; what was finished is kept, a rerun goes on from there")]
     Cancelled,
+}
+
+/// What is wrong with a file of a tree.
+#[derive(Debug, thiserror::Error)]
+#[error("it {what} (what a package, an overlay or a hook puts into a tree counts only there)")]
+pub struct TreeFault {
+    /// What it is.
+    pub(crate) what: String,
 }
 
 fn known(names: &[String]) -> String {
@@ -112,93 +247,192 @@ fn known(names: &[String]) -> String {
     }
 }
 
+fn lines(diagnostics: &[Diagnostic]) -> String {
+    let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
 impl Error {
+    /// Of which kind it is, where there is something that a user can do about it.
+    pub fn kind(&self) -> Option<FailureKind> {
+        match self {
+            Error::Step { source, .. }
+            | Error::Install { source, .. }
+            | Error::Fetch { source, .. }
+            | Error::Hook { source, .. } => source.kind(),
+            Error::CommitGone { .. } => Some(FailureKind::CommitGone),
+            Error::Io { source, .. } => FailureKind::of_io(source),
+            Error::Tool(failure) => failure.kind,
+            Error::LoopMount(LoopMountError::Mount { source, .. })
+            | Error::Backend(BackendError::Tool(source)) => FailureKind::of_tool(source),
+            Error::Backend(BackendError::Failed { kind, .. }) => {
+                kind.as_deref().and_then(FailureKind::from_name)
+            }
+            Error::Backend(BackendError::Namespace { .. }) => Some(FailureKind::NamespaceRefused),
+            Error::Feed { .. } => Some(FailureKind::FeedUnreachable),
+            Error::NoKernel { .. } => Some(FailureKind::KernelNotFound),
+            Error::SnapshotGone { .. } => Some(FailureKind::SnapshotGone),
+            Error::OtherContents { .. } => Some(FailureKind::PackageChanged),
+            Error::Changed { .. } => Some(FailureKind::ResultChanged),
+            Error::NoKey { .. } => Some(FailureKind::SigningKeyMissing),
+            Error::VarImageNeedsRoot => Some(FailureKind::VarImageNeedsRoot),
+            Error::Repository(WriterError::OtherKey { .. }) => Some(FailureKind::OtherSigningKey),
+            // Of what has no kind of its own it may still be the disk that is full.
+            _ => kind_of_causes(self.source()),
+        }
+    }
+
+    /// What is wrong with the project, where that is the reason.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Error::Project { diagnostics } => diagnostics,
+            Error::Step { source, .. } | Error::Install { source, .. } => source.diagnostics(),
+            _ => &[],
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        let text = match self {
-            Error::Step { source, .. } => return source.hint(),
-            Error::SnapshotGone { .. } => {
-                "run `avocado update` to move the project to the newest snapshot".into()
+        match self {
+            Error::Project { diagnostics } => diagnostics.iter().find_map(|d| d.hint.clone()),
+            Error::Step { source, .. }
+            | Error::Install { source, .. }
+            | Error::Fetch { source, .. } => source.hint(),
+            Error::NotFetched { hint, .. } => Some(hint.clone()),
+            Error::NoKey { key, .. } => {
+                Some(format!("create it: avocado signing-keys create {key}"))
             }
-            Error::Feed { .. } => {
-                "check the network and `distro.repo.url` (or AVOCADO_REPO_URL), then run it again"
-                    .into()
-            }
-            Error::NoKey { key, .. } => format!("create it: avocado signing-keys create {key}"),
-            Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "free some space and run it again; finished steps are kept".into()
-            }
-            _ => return hint_from_chain(self),
-        };
-        Some(text)
+            Error::Lock(LockFileError::Locked { .. }) => Some(
+                "run `avocado install` without --locked, look at what it changed, and commit the lock file"
+                    .to_owned(),
+            ),
+            _ => self.kind().map(|kind| kind.hint().to_owned()),
+        }
     }
 
     /// Whether the user asked to stop.
     pub fn is_cancelled(&self) -> bool {
         match self {
-            Error::Cancelled | Error::Sdk(avocado_sdk::SdkError::Cancelled) => true,
-            Error::Step { source, .. } | Error::Install { source, .. } => source.is_cancelled(),
+            Error::Cancelled | Error::Backend(BackendError::Cancelled) => true,
+            Error::Step { source, .. }
+            | Error::Install { source, .. }
+            | Error::Fetch { source, .. } => source.is_cancelled(),
             _ => false,
         }
     }
 }
 
-/// Errors of a step come from another process as text; what they are about can still be told.
-fn hint_from_chain(error: &Error) -> Option<String> {
-    let text: String = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source())
-        .map(|e| format!("{e}\n"))
-        .collect();
-    let rules = [
-        (
-            "No space left on device",
-            "free some space and run it again; finished steps are kept",
-        ),
-        (
-            "Failed writing received data to disk",
-            "free some space and run it again; finished steps are kept",
-        ),
-        (
-            "nable to find a match",
-            "check the package's name, or run `avocado update` if the feed no longer has the locked version",
-        ),
-        (
-            "o match for argument",
-            "check the package's name, or run `avocado update` if the feed no longer has the locked version",
-        ),
-        (
-            "Cannot download repomd.xml",
-            "check the network and `distro.repo.url` (or AVOCADO_REPO_URL), then run it again",
-        ),
-        (
-            "Failed to download metadata",
-            "check the network and `distro.repo.url` (or AVOCADO_REPO_URL), then run it again",
-        ),
-        (
-            "Cannot find a valid compressor",
-            "this mkfs.erofs cannot do that compression: zstd needs erofs-utils 1.8; `erofs-lz4` works with older ones",
-        ),
-        ("is not what was built", "remove it and run the build again"),
-        (
-            "belongs to another signing key",
-            "sign with the key it was published with; to change the key, remove that directory, and know that devices trust only the old one until they are provisioned anew",
-        ),
-        (
-            "make a namespace for the step",
-            "run it as root, or let users make namespaces (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
-        ),
-        (
-            "cannot start `/opt/src",
-            "is the interpreter in the first line of the script installed?",
-        ),
-        (
-            "cannot start `",
-            "the host backend needs this tool on PATH; install it and run it again",
-        ),
-    ];
-    rules
-        .iter()
-        .find(|(sign, _)| text.contains(sign))
-        .map(|(_, hint)| (*hint).to_owned())
+impl Error {
+    /// That the extension of this source could not be fetched.
+    pub(crate) fn fetch(source: &ExtensionSource, error: Error) -> Self {
+        Error::Fetch {
+            extension: source.extension.to_string(),
+            from: source.kind.to_string(),
+            stated_at: source.stated_at.clone(),
+            source: Box::new(error),
+        }
+    }
+
+    /// That the extension of this source is not here.
+    pub(crate) fn not_fetched(source: &ExtensionSource) -> Self {
+        let hint = match &source.kind {
+            SourceKind::Path { .. } => "put it there, or change `path`",
+            SourceKind::Git { .. } | SourceKind::Package { .. } => "run `avocado fetch`",
+        };
+        Error::NotFetched {
+            extension: source.extension.to_string(),
+            from: source.kind.to_string(),
+            stated_at: source.stated_at.clone(),
+            hint: hint.to_owned(),
+        }
+    }
+}
+
+impl From<avocado_fs::PathError> for Error {
+    fn from(error: avocado_fs::PathError) -> Self {
+        Error::Io {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
+impl avocado_engine::TaskError for Error {
+    fn is_cancelled(&self) -> bool {
+        Error::is_cancelled(self)
+    }
+}
+
+impl From<avocado_engine::EngineError<Error>> for Error {
+    fn from(error: avocado_engine::EngineError<Error>) -> Self {
+        use avocado_engine::EngineError;
+        let failed = |step, source| Error::Step {
+            step,
+            source: Box::new(source),
+        };
+        match error {
+            EngineError::Task { stage, source } => failed(stage, source),
+            EngineError::Stamp { stage, source } => failed(stage, source.into()),
+            EngineError::Graph(error) => error.into(),
+            EngineError::Stopped => Error::Cancelled,
+            other => Error::Invalid(other.to_string()),
+        }
+    }
+}
+
+fn kind_of_causes(mut cause: Option<&(dyn std::error::Error + 'static)>) -> Option<FailureKind> {
+    while let Some(error) = cause {
+        if let Some(kind) = error.downcast_ref().and_then(FailureKind::of_io) {
+            return Some(kind);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+impl JobError for Error {
+    fn kind(&self) -> Option<&'static str> {
+        Error::kind(self).map(FailureKind::name)
+    }
+}
+
+/// A tool's failure, and what it is about as far as the one who ran it can tell.
+#[derive(Debug)]
+pub struct ToolFailure {
+    error: ToolError,
+    kind: Option<FailureKind>,
+}
+
+impl ToolFailure {
+    /// The failure of a tool whose words are known to whoever ran it: `kind` reads them.
+    pub(crate) fn read_by(
+        error: ToolError,
+        kind: impl FnOnce(&ToolError) -> Option<FailureKind>,
+    ) -> Self {
+        ToolFailure {
+            kind: FailureKind::of_tool(&error).or_else(|| kind(&error)),
+            error,
+        }
+    }
+}
+
+impl fmt::Display for ToolFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for ToolFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl From<ToolError> for Error {
+    fn from(error: ToolError) -> Self {
+        Error::Tool(ToolFailure::read_by(error, |_| None))
+    }
 }
 
 /// Says on which file an I/O error happened.
@@ -214,5 +448,91 @@ impl<T> At<T> for io::Result<T> {
             path: path.to_owned(),
             source,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_found_through_the_steps_around_it() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let in_step = |source| Error::Step {
+            step: "rootfs install".into(),
+            source: Box::new(source),
+        };
+        let from_child = |kind: Option<&str>| {
+            Error::Backend(BackendError::Failed {
+                kind: kind.map(ToOwned::to_owned),
+                message: "No space left on device; cannot start `dnf`".into(),
+                source: None,
+            })
+        };
+        for (error, kind) in [
+            (
+                in_step(from_child(Some("package_not_found"))),
+                Some(FailureKind::PackageNotFound),
+            ),
+            // The words decide nothing.
+            (in_step(from_child(None)), None),
+            (from_child(Some("of_the_future")), None),
+            (
+                in_step(Error::Io {
+                    action: "write",
+                    path: "x".into(),
+                    source: full(),
+                }),
+                Some(FailureKind::StorageFull),
+            ),
+            (
+                Error::Install {
+                    feed: "f".into(),
+                    source: Box::new(Error::Changed { path: "x".into() }),
+                },
+                Some(FailureKind::ResultChanged),
+            ),
+            (Error::Invalid("is not what was built".into()), None),
+            (Error::Cancelled, None),
+        ] {
+            assert_eq!(error.kind(), kind, "{error:?}");
+            assert_eq!(
+                error.hint().as_deref(),
+                kind.map(FailureKind::hint),
+                "{error:?}"
+            );
+            assert_eq!(JobError::kind(&error), kind.map(FailureKind::name));
+        }
+    }
+
+    #[test]
+    fn a_stop_is_no_failure_and_a_failure_no_stop() {
+        let in_step = |source| Error::Step {
+            step: "rootfs install".into(),
+            source: Box::new(source),
+        };
+        let broken = || Error::Invalid("broken".into());
+        for (error, cancelled) in [
+            (Error::Cancelled, true),
+            (Error::Backend(BackendError::Cancelled), true),
+            (in_step(Error::Cancelled), true),
+            (broken(), false),
+            (in_step(broken()), false),
+        ] {
+            assert_eq!(error.is_cancelled(), cancelled, "{error:?}");
+            // By this the engine tells a step that was stopped from one that failed.
+            let by_engine = avocado_engine::TaskError::is_cancelled(&error);
+            assert_eq!(by_engine, cancelled, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_key_is_named_in_its_hint() {
+        let error = Error::NoKey {
+            runtime: "dev".into(),
+            key: "mine".into(),
+            registry: "/keys".into(),
+        };
+        assert!(error.hint().unwrap().ends_with("create mine"));
     }
 }

@@ -1,12 +1,17 @@
 //! Which key signs a runtime.
 
+use std::path::Path;
+
 use avocado_events::{Event, Sink};
+use avocado_fs::OpenFileWarning;
 use avocado_project::{Project, Runtime};
 use avocado_tuf::keyring::Keyring;
+use avocado_tuf::writer::WriterError;
 use avocado_tuf::{SigningKey, writer};
 
+use crate::error::Error;
 use crate::layout::Layout;
-use crate::{Error, Options};
+use crate::options::Options;
 
 /// The key of projects that name none.
 const DEVELOPMENT_KEY: &str = "dev-signing-key";
@@ -15,7 +20,7 @@ const DEVELOPMENT_KEY: &str = "dev-signing-key";
 pub(crate) struct RuntimeKey {
     pub(crate) key: SigningKey,
     /// The root metadata that its devices trust.
-    pub(crate) anchor: Vec<u8>,
+    pub(crate) anchor: String,
 }
 
 impl RuntimeKey {
@@ -28,11 +33,47 @@ impl RuntimeKey {
         runtime: &Runtime,
         sink: &dyn Sink,
     ) -> Result<Self, Error> {
-        let key = signing_key(options, project, runtime, sink)?;
         let repository = layout.repository(&runtime.name);
+        let of_owner = owner_key(options, &repository, runtime, sink)?;
+        let key = match of_owner {
+            Some(key) => key,
+            None => signing_key(options, project, runtime, sink)?,
+        };
         let anchor = writer::anchor(&repository, &key, options.now)?;
+        let anchor = String::from_utf8(anchor)
+            .map_err(|e| Error::Invalid(format!("the trust anchor is no text: {e}")))?;
         Ok(RuntimeKey { key, anchor })
     }
+}
+
+/// The development key of the project's owner, where it is the one that signed what is there: root
+/// has another one, and devices trust only the first.
+fn owner_key(
+    options: &Options,
+    repository: &Path,
+    runtime: &Runtime,
+    sink: &dyn Sink,
+) -> Result<Option<SigningKey>, Error> {
+    let is_published = repository.join("metadata/root.json").exists();
+    let (None, Some(directory), true) =
+        (&runtime.signing_key, &options.owner_keyring, is_published)
+    else {
+        return Ok(None);
+    };
+    let registry = Keyring::new(directory);
+    let Some(entry) = registry.find(DEVELOPMENT_KEY)? else {
+        return Ok(None);
+    };
+    let key = registry.load(&entry, &|warning| warn(sink, &warning))?;
+    match writer::anchor(repository, &key, options.now) {
+        Ok(_) => Ok(Some(key)),
+        Err(WriterError::OtherKey { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn warn(sink: &dyn Sink, warning: &OpenFileWarning) {
+    sink.emit(Event::warning(warning.to_string()));
 }
 
 /// The key that signs `runtime`, created if the project names none and there is none yet.
@@ -46,6 +87,7 @@ pub fn signing_key(
         Error::Invalid("no place for signing keys: set HOME or AVOCADO_SIGNING_KEYS_DIR".into())
     })?;
     let registry = Keyring::new(directory);
+    let warn = |warning: OpenFileWarning| warn(sink, &warning);
     let Some(wanted) = &runtime.signing_key else {
         let entry = match registry.find(DEVELOPMENT_KEY)? {
             Some(entry) => entry,
@@ -59,14 +101,22 @@ pub fn signing_key(
                 entry
             }
         };
-        return Ok(registry.load(&entry)?);
+        return Ok(registry.load(&entry, &warn)?);
     };
     let in_project = project.signing_keys.iter().find(|(name, _)| name == wanted);
     let name = in_project.map_or(wanted, |(_, in_registry)| in_registry);
-    let entry = registry.find(name)?.ok_or_else(|| Error::NoKey {
+    if let Some(entry) = registry.find(name)? {
+        return Ok(registry.load(&entry, &warn)?);
+    }
+    if let Some(directory) = &options.owner_keyring {
+        let registry = Keyring::new(directory);
+        if let Some(entry) = registry.find(name)? {
+            return Ok(registry.load(&entry, &warn)?);
+        }
+    }
+    Err(Error::NoKey {
         runtime: runtime.name.to_string(),
         key: name.clone(),
         registry: directory.clone(),
-    })?;
-    Ok(registry.load(&entry)?)
+    })
 }

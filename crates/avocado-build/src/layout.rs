@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use avocado_manifest::Name;
 
+use crate::architecture::HOST_ARCH;
+use crate::error::Error;
+
 /// The paths of one target, below `<state>/<target>` on the host or `/opt/_avocado/<target>`
 /// inside a step: the same layout from two places.
 #[derive(Debug, Clone)]
@@ -25,7 +28,7 @@ impl Layout {
 
     /// The layout as a step sees it.
     pub(crate) fn in_step(target: &Name) -> Self {
-        Layout::new(Path::new(avocado_sdk::STATE_MOUNT), target)
+        Layout::new(Path::new(avocado_backend::STATE_MOUNT), target)
     }
 
     /// `AVOCADO_PREFIX`.
@@ -49,6 +52,11 @@ impl Layout {
         self.state.join(".lock")
     }
 
+    /// What the tools of this host said of themselves; the same for all targets.
+    pub(crate) fn tool_identities(&self) -> PathBuf {
+        self.state.join(".tools.json")
+    }
+
     /// `AVOCADO_SDK_PREFIX`.
     pub(crate) fn sdk(&self, arch: &str) -> PathBuf {
         self.prefix.join("sdk").join(arch)
@@ -57,6 +65,29 @@ impl Layout {
     /// Repository configuration for the target's packages.
     pub(crate) fn target_repoconf(&self) -> PathBuf {
         self.prefix.join("sdk/target-repoconf")
+    }
+
+    /// What the SDK compiles against.
+    pub(crate) fn target_sysroot(&self) -> PathBuf {
+        self.prefix.join("sdk/target-sysroot")
+    }
+
+    /// `AVOCADO_BUILD_DIR` of a section of `sdk.compile`.
+    pub(crate) fn compile(&self, section: &str) -> PathBuf {
+        self.sdk(HOST_ARCH).join("build").join(section)
+    }
+
+    /// All that the last run of a hook said.
+    pub(crate) fn log(&self, hook: &str) -> PathBuf {
+        let mut name = String::new();
+        for c in hook.chars() {
+            match c {
+                ' ' => name.push('-'),
+                c if c.is_alphanumeric() || "._-".contains(c) => name.push(c),
+                c => name += &format!("%{:02X}", u32::from(c)),
+            }
+        }
+        self.prefix.join("logs").join(format!("{name}.log"))
     }
 
     /// The installed tree of a named rootfs or initramfs: `rootfs`, `rootfs-<name>`.
@@ -76,6 +107,16 @@ impl Layout {
     /// The packages of an extension, before overlay and metadata.
     pub(crate) fn extension_packages(&self, name: &Name) -> PathBuf {
         self.work("extensions").join(name)
+    }
+
+    /// What was fetched.
+    pub(crate) fn includes(&self) -> PathBuf {
+        self.prefix.join("includes")
+    }
+
+    /// The files of an extension that was fetched.
+    pub(crate) fn include(&self, name: &Name) -> PathBuf {
+        self.includes().join(name)
     }
 
     /// The built sysroot of an extension.
@@ -133,8 +174,81 @@ impl Layout {
         self.prefix.join("output/runtimes").join(runtime).join("vm")
     }
 
+    /// Makes sure that the directories that the build itself writes to, outside of steps, are
+    /// directories: what runs in a step can change the state, and a link would lead out of it.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let own = [
+            "output",
+            "output/extensions",
+            "output/runtimes",
+            "runtimes",
+            "extensions",
+            "includes",
+            "kernel",
+            "sdk",
+            ".work",
+            ".stamps",
+        ];
+        let own = own.iter().map(|name| self.prefix.join(name));
+        let fixed = std::iter::once(self.prefix.clone()).chain(own);
+        let below = |name: &str, depth| {
+            let walk = walkdir::WalkDir::new(self.prefix.join(name)).max_depth(depth);
+            let entries = walk.into_iter().filter_map(Result::ok);
+            entries.map(walkdir::DirEntry::into_path)
+        };
+        // Both are small: a directory for each runtime or component, and a few files.
+        let walked = below(".stamps", 4).chain(below("output/runtimes", 2));
+        match fixed.chain(walked).find(|path| path.is_symlink()) {
+            Some(path) => Err(Error::Invalid(format!(
+                "{} is a symbolic link, which a hook or a tool of the SDK must have made: the build would follow it out of its state; remove it",
+                path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// All stamps of the target.
     pub fn stamps(&self) -> PathBuf {
         self.prefix.join(".stamps")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_in_the_place_of_a_directory_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let outside = directory.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let layout = Layout::new(&directory.path().join("state"), &"t".parse().unwrap());
+        layout.check().unwrap();
+        for path in [
+            "../t",
+            "output",
+            "output/runtimes",
+            "output/runtimes/dev",
+            "output/runtimes/dev/repository",
+            ".work",
+            ".stamps",
+            ".stamps/ext/app",
+            ".stamps/ext/app/build.stamp",
+            "kernel",
+        ] {
+            let path = match path {
+                "../t" => layout.prefix().to_owned(),
+                path => layout.prefix().join(path),
+            };
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(&outside, &path).unwrap();
+            let error = layout.check().unwrap_err().to_string();
+            assert!(error.starts_with(&*path.to_string_lossy()), "{error}");
+            fs::remove_file(&path).unwrap();
+            layout.check().unwrap();
+            let _ = fs::remove_dir_all(layout.prefix());
+        }
     }
 }

@@ -2,32 +2,38 @@
 //! which systemd and avocadoctl know it.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::Sink;
 use avocado_manifest::{Digest, Name};
 use avocado_project::Extension;
 use serde::{Deserialize, Serialize};
 
+use super::accounts::ExtensionAccounts;
+use super::compile::{self, CompileOutput, CompiledPackage};
 use super::hook::{Hook, OverlayFiles};
-use super::{Bench, Context, Step};
-use crate::Error;
-use crate::error::At as _;
-use crate::graph::{Done, Task, TaskId};
-use crate::stamp::{Outcome, Slot};
-use crate::tree::{self, Modes};
+use super::install::{self, InstallOutput};
+use crate::build_context::BuildContext;
+use crate::error::Error;
+use crate::needed;
+use crate::plan::{BuildStep, Plan};
+use crate::sources::SourcesDigest;
+use crate::step_context::StepContext;
+use crate::step_request::StepRequest;
+use crate::trees::{self, CopyModes, Tree};
 
 /// A build, as it travels to the child: what of the extension's configuration it consumes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ExtensionBuild {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExtensionBuildRequest {
     name: Name,
     version: Name,
     sysext: bool,
     confext: bool,
     overlay: Option<OverlayFiles>,
     post_build: Option<Hook>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    accounts: Option<ExtensionAccounts>,
     enable_services: Vec<String>,
     modprobe: Vec<String>,
     on_merge: Vec<String>,
@@ -37,42 +43,122 @@ pub(crate) struct ExtensionBuild {
     confext_scopes: Vec<String>,
     /// Whether there is an installed tree to start from.
     packages: bool,
-    /// A rootfs tree to look for units in.
+    /// The rootfs tree that it is for, to look for units in.
     base: Option<Name>,
+    /// Those of its packages that the project compiles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    compiled: Vec<CompiledPackage>,
 }
 
 /// What a build made.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Built {
-    digest: Digest,
+pub(crate) struct ExtensionBuildOutput {
+    /// Of the sysroot.
+    pub(crate) digest: Digest,
+}
+
+/// Adds the build of an extension, and what it needs.
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    name: &Name,
+) -> Result<TaskId<ExtensionBuildOutput>, Error> {
+    plan.once(&stamp_key(name, "build"), |plan| {
+        let extension = plan.context.extension(name)?;
+        needed::for_extension_build(plan.context.project, extension)?;
+        let version = plan.context.version_of(extension)?;
+        let packages = install::plan_extension(plan, name)?;
+        let needs_base = !extension.enable_services.is_empty() || extension.permissions.is_some();
+        let base = if needs_base {
+            install::plan_base(plan, name)?
+        } else {
+            None
+        };
+        let sections = compile::plan_packages(plan, &extension.project_packages)?;
+        let mut installed = extension.project_packages.iter();
+        let runs_script =
+            extension.post_build.is_some() || installed.any(|package| package.install().is_some());
+        let sdk = if runs_script {
+            Some(install::plan_sdk(plan)?)
+        } else {
+            None
+        };
+        Ok(ExtensionBuildTask {
+            context: plan.context,
+            extension,
+            version,
+            packages,
+            base,
+            sdk,
+            sections,
+        })
+    })
+}
+
+/// The stamp of a step of an extension.
+pub(super) fn stamp_key(extension: &Name, command: &'static str) -> StampKey {
+    StampKey {
+        component: "extension",
+        // As published: shorter than the component.
+        directory: "ext",
+        name: Some(extension.to_string()),
+        command,
+    }
 }
 
 /// The parent's side of a build.
-pub(crate) struct ExtensionBuildTask<'a> {
-    pub(crate) context: &'a Context<'a>,
-    pub(crate) extension: &'a Extension,
+struct ExtensionBuildTask<'a> {
+    context: &'a BuildContext<'a>,
+    extension: &'a Extension,
+    version: &'a Name,
     /// The install of its packages, if it has any.
-    pub(crate) install: Option<TaskId>,
-    /// The rootfs that the extension is for, with its install.
-    pub(crate) base: Option<(Name, TaskId)>,
+    packages: Option<TaskId<InstallOutput>>,
+    /// The rootfs that the extension is for, with its install. The units that are enabled are
+    /// looked up in it, and the users that there are.
+    base: Option<(Name, TaskId<InstallOutput>)>,
     /// The install of the SDK, where a hook may use its tools.
-    pub(crate) sdk: Option<TaskId>,
+    sdk: Option<TaskId<InstallOutput>>,
+    /// What compiles those of its packages that the project makes.
+    sections: Vec<TaskId<CompileOutput>>,
+}
+
+/// Counts how often the same inputs came to mean another sysroot: what was made before is not good
+/// any more. The last was that hard links of an overlay are files of their own.
+const REVISION: u32 = 2;
+
+/// What a build consumes.
+#[derive(Debug, Serialize)]
+struct ExtensionBuildInputs {
+    revision: u32,
+    build: ExtensionBuildRequest,
+    packages: Option<Digest>,
+    base: Option<Digest>,
+    sdk: Option<Digest>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    compiled: Vec<Digest>,
+    /// What the scripts that install what was compiled can read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<SourcesDigest>,
 }
 
 impl ExtensionBuildTask<'_> {
-    fn request(&self) -> Result<ExtensionBuild, Error> {
+    fn request(&self) -> Result<ExtensionBuildRequest, Error> {
         let e = self.extension;
         let overlay = e.overlay.as_ref();
         let post_build = e.post_build.as_deref();
-        Ok(ExtensionBuild {
+        let files = self.context.files_of(e);
+        Ok(ExtensionBuildRequest {
             name: e.name.clone(),
-            version: e.version.clone(),
+            version: self.version.clone(),
             sysext: e.sysext,
             confext: e.confext,
             overlay: overlay
-                .map(|o| OverlayFiles::new(self.context, o))
+                .map(|o| OverlayFiles::new(self.context, &files, o))
                 .transpose()?,
-            post_build: post_build.map(|p| Hook::new(self.context, p)).transpose()?,
+            post_build: post_build.map(|p| Hook::new(&files, p)).transpose()?,
+            accounts: match &self.base {
+                Some((rootfs, _)) => ExtensionAccounts::new(self.context, e, rootfs)?,
+                None => None,
+            },
             enable_services: e.enable_services.clone(),
             modprobe: e.modprobe.clone(),
             on_merge: e.on_merge.clone(),
@@ -80,103 +166,182 @@ impl ExtensionBuildTask<'_> {
             reload_service_manager: e.reload_service_manager,
             sysext_scopes: e.sysext_scopes.clone(),
             confext_scopes: e.confext_scopes.clone(),
-            packages: self.install.is_some(),
+            packages: self.packages.is_some(),
             base: self.base.as_ref().map(|(name, _)| name.clone()),
+            compiled: CompiledPackage::all(&files, &e.project_packages)?,
         })
     }
 }
 
 impl Task for ExtensionBuildTask<'_> {
-    fn name(&self) -> String {
+    type Inputs = ExtensionBuildInputs;
+    type Output = ExtensionBuildOutput;
+    type Error = Error;
+
+    fn stage(&self) -> String {
         format!("ext build {}", self.extension.name)
     }
 
-    fn slot(&self) -> Slot {
-        Slot {
-            component: "extension",
-            name: Some(self.extension.name.to_string()),
-            command: "build",
+    fn stamp_key(&self) -> StampKey {
+        stamp_key(&self.extension.name, "build")
+    }
+
+    fn needs(&self) -> Vec<AnyTaskId> {
+        let base = self.base.as_ref().map(|(_, id)| *id);
+        let needs = [self.packages, base, self.sdk];
+        let sections = self.sections.iter().map(|id| AnyTaskId::from(*id));
+        let needs = needs.into_iter().flatten().map(AnyTaskId::from);
+        needs.chain(sections).collect()
+    }
+
+    fn inputs(&self, needs: &Needs<'_>) -> Result<ExtensionBuildInputs, Error> {
+        let base = self.base.as_ref().map(|(_, id)| *id);
+        let build = self.request()?;
+        let mut compiled = Vec::new();
+        for section in &self.sections {
+            compiled.push(needs.digest(*section)?);
         }
+        Ok(ExtensionBuildInputs {
+            revision: REVISION,
+            sources: if build.compiled.is_empty() {
+                Vec::new()
+            } else {
+                let files = self.context.files_of(self.extension);
+                self.context.sources_of(&files)
+            },
+            build,
+            compiled,
+            packages: needs.optional_digest(self.packages)?,
+            base: needs.optional_digest(base)?,
+            sdk: needs.optional_digest(self.sdk)?,
+        })
     }
 
-    fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
-        // Only the units that are enabled are looked up in the rootfs.
-        let base = match &self.base {
-            Some((_, id)) if !self.extension.enable_services.is_empty() => {
-                Some(done.get(*id)?.digest)
-            }
-            _ => None,
-        };
-        Ok(serde_json::json!({
-            "build": self.request()?,
-            "packages": done.digest(self.install)?,
-            "base": base,
-            "sdk": done.digest(self.sdk)?,
-        }))
+    fn recorded_inputs(&self, before: ExtensionBuildInputs) -> Result<ExtensionBuildInputs, Error> {
+        let sources = before.sources.into_iter();
+        Ok(ExtensionBuildInputs {
+            sources: sources.map(SourcesDigest::recorded).collect(),
+            ..before
+        })
     }
 
-    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
+    fn run(
+        &self,
+        inputs: &ExtensionBuildInputs,
+        _needs: &Needs<'_>,
+        sink: &dyn Sink,
+    ) -> Result<ExtensionBuildOutput, Error> {
+        let request = inputs.build.clone();
+        self.context.run_step(&self.stage(), request, sink)
+    }
+
+    fn output_files(&self, _output: &ExtensionBuildOutput) -> Vec<PathBuf> {
         vec![self.context.layout.extension(&self.extension.name)]
     }
 
-    fn run(&self, _done: &Done<'_>, sink: &dyn Sink) -> Result<Outcome, Error> {
-        let step = Step::ExtensionBuild(self.request()?);
-        let built: Built = self.context.step(&self.name(), step, None, sink)?;
-        Ok(Outcome {
-            digest: built.digest,
-            detail: serde_json::Value::Null,
-        })
+    fn digest(&self, output: &ExtensionBuildOutput) -> Digest {
+        output.digest
     }
 }
 
-impl ExtensionBuild {
-    pub(crate) fn work(self, bench: &Bench<'_>) -> Result<Built, Error> {
-        let place = bench.layout.extension(&self.name);
-        let root = tree::unfinished(&place);
-        tree::fresh(&root)?;
+impl BuildStep for ExtensionBuildTask<'_> {}
+
+impl StepRequest for ExtensionBuildRequest {
+    const KIND: &'static str = "extension_build";
+    type Result = ExtensionBuildOutput;
+
+    fn runs_hook(&self) -> bool {
+        self.post_build.is_some() || !self.compiled.is_empty()
+    }
+
+    fn work(self, context: &StepContext<'_>) -> Result<ExtensionBuildOutput, Error> {
+        let place = context.layout.extension(&self.name);
+        let new = trees::unfinished(&place);
+        let root = Tree::fresh(&new)?;
         if self.packages {
-            let packages = bench.layout.extension_packages(&self.name);
-            tree::copy(&packages, &root, Modes::Keep)?;
+            let packages = context.layout.extension_packages(&self.name);
+            trees::copy(&packages, &root, Path::new(""), CopyModes::Keep)?;
         }
-        if let Some(overlay) = &self.overlay {
-            overlay.apply(bench, &root)?;
-        }
-        if let Some(hook) = &self.post_build {
-            hook.run(
-                bench,
+        for package in &self.compiled {
+            let log = format!("ext build {} {}", self.name, package.name());
+            package.install(
+                context,
+                &log,
                 &[
-                    ("AVOCADO_BUILD_EXT_SYSROOT", root.as_os_str()),
+                    ("AVOCADO_BUILD_EXT_SYSROOT", new.as_os_str()),
                     ("AVOCADO_EXT_NAME", self.name.as_str().as_ref()),
                 ],
             )?;
         }
+        // A script may have put another directory there.
+        let root = Tree::open(&new)?;
+        if let Some(overlay) = &self.overlay {
+            overlay.tell_of_modes(context)?;
+            overlay.apply(context, &root)?;
+        }
+        if let Some(hook) = &self.post_build {
+            hook.run(
+                context,
+                &format!("ext build {} post_build", self.name),
+                &[
+                    ("AVOCADO_BUILD_EXT_SYSROOT", new.as_os_str()),
+                    ("AVOCADO_EXT_NAME", self.name.as_str().as_ref()),
+                ],
+            )?;
+        }
+        // The hook may have put another directory there.
+        let root = Tree::open(&new)?;
+        trees::remove_unused_directories(&root)?;
+        if let Some(accounts) = &self.accounts {
+            accounts.apply(context, &self.name, &root)?;
+        }
+        self.add_metadata(context, &root)
+            .map_err(|error| match &self.overlay {
+                Some(overlay) => overlay.blamed_for(error),
+                None => error,
+            })?;
+        let digest = trees::digest(&new, CopyModes::Keep)?;
+        trees::replace(&new, &place)?;
+        Ok(ExtensionBuildOutput { digest })
+    }
+}
+
+/// Where the release file of an extension is, without which systemd takes no image.
+pub(super) fn release_files(name: &Name, version: &Name) -> [PathBuf; 2] {
+    ["usr/lib", "etc"].map(|directory| {
+        let file = format!("extension-release.d/extension-release.{name}-{version}");
+        Path::new(directory).join(file)
+    })
+}
+
+impl ExtensionBuildRequest {
+    /// The links of enabled services, and the release files.
+    fn add_metadata(&self, context: &StepContext<'_>, root: &Tree) -> Result<(), Error> {
         if self.confext {
-            self.enable(bench, &root, "etc/systemd/system")?;
+            self.enable(context, root, "etc/systemd/system")?;
         } else if self.sysext {
-            self.enable(bench, &root, "usr/lib/systemd/system")?;
+            self.enable(context, root, "usr/lib/systemd/system")?;
         }
-        let file = format!("extension-release.{}-{}", self.name, self.version);
+        let [sysext, confext] = release_files(&self.name, &self.version);
         if self.sysext {
-            let path = root.join("usr/lib/extension-release.d").join(&file);
-            tree::write(
-                &path,
-                self.release(&root, "usr", "SYSEXT_SCOPE", &self.sysext_scopes),
-            )?;
+            let text = self.release(root, "usr", "SYSEXT_SCOPE", &self.sysext_scopes)?;
+            root.write(sysext, text, 0o644)?;
         }
         if self.confext {
-            let path = root.join("etc/extension-release.d").join(&file);
-            tree::write(
-                &path,
-                self.release(&root, "etc", "CONFEXT_SCOPE", &self.confext_scopes),
-            )?;
+            let text = self.release(root, "etc", "CONFEXT_SCOPE", &self.confext_scopes)?;
+            root.write(confext, text, 0o644)?;
         }
-        let digest = tree::digest(&root, Modes::Keep)?;
-        tree::replace(&root, &place)?;
-        Ok(Built { digest })
+        Ok(())
     }
 
     /// The text of an extension-release file. Keys that are not systemd's are avocadoctl's.
-    fn release(&self, root: &Path, hierarchy: &str, scope_key: &str, scopes: &[String]) -> String {
+    fn release(
+        &self,
+        root: &Tree,
+        hierarchy: &str,
+        scope_key: &str,
+        scopes: &[String],
+    ) -> Result<String, Error> {
         let mut text = String::from("ID=_any\n");
         let mut line = |key: &str, value: &str| {
             // Writing to a string cannot fail.
@@ -187,9 +352,8 @@ impl ExtensionBuild {
             line("EXTENSION_RELOAD_MANAGER", &reload.to_string());
         }
         line(scope_key, &quoted(&scopes.join(" ")));
-        let has = |directories: &[&str], suffix: &str| {
-            directories.iter().any(|d| holds(&root.join(d), suffix))
-        };
+        let has =
+            |directories: &[&str], suffix: &str| directories.iter().any(|d| holds(root, d, suffix));
         let (sysusers, tmpfiles): (&[&str], &[&str]) = if hierarchy == "usr" {
             (
                 &["usr/lib/sysusers.d", "usr/local/lib/sysusers.d"],
@@ -198,9 +362,11 @@ impl ExtensionBuild {
         } else {
             (&["etc/sysusers.d"], &["etc/tmpfiles.d"])
         };
-        let modules = &root.join("usr/lib/modules");
         let automatic = [
-            ("depmod", hierarchy == "usr" && holds_module(modules)),
+            (
+                "depmod",
+                hierarchy == "usr" && holds_module(root, "usr/lib/modules"),
+            ),
             (
                 "ldconfig",
                 hierarchy == "etc" && has(&["etc/ld.so.conf.d"], ".conf"),
@@ -227,19 +393,19 @@ impl ExtensionBuild {
                 &quoted(&self.enable_services.join(" ")),
             );
         }
-        text
+        Ok(text)
     }
 
     /// Makes the links that `systemctl enable` would make, from each unit's `[Install]` section.
-    fn enable(&self, bench: &Bench<'_>, root: &Path, links: &str) -> Result<(), Error> {
+    fn enable(&self, context: &StepContext<'_>, root: &Tree, links: &str) -> Result<(), Error> {
+        let base = match &self.base {
+            Some(name) => Some(Tree::open(&context.layout.os_tree("rootfs", name))?),
+            None => None,
+        };
         for service in &self.enable_services {
-            let base = self
-                .base
-                .as_ref()
-                .map(|name| bench.layout.os_tree("rootfs", name));
-            let (unit, text) = std::iter::once(root.to_owned())
-                .chain(base)
-                .find_map(|tree| find_unit(&tree, service))
+            let (unit, text) = std::iter::once(root)
+                .chain(&base)
+                .find_map(|tree| find_unit(tree, service))
                 .ok_or_else(|| {
                     Error::Invalid(format!(
                         "extension `{}` enables {service}, but neither it nor the rootfs holds such a unit",
@@ -254,11 +420,8 @@ impl ExtensionBuild {
                 )));
             }
             for (target, kind) in installs {
-                let directory = root.join(links).join(format!("{target}.{kind}"));
-                fs::create_dir_all(&directory).at("create", &directory)?;
-                let link = directory.join(service);
-                tree::clear(&link)?;
-                symlink(&unit, &link).at("create", &link)?;
+                let directory = Path::new(links).join(format!("{target}.{kind}"));
+                root.symlink(&unit, directory.join(service))?;
             }
         }
         Ok(())
@@ -270,34 +433,30 @@ fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace(['"', '\n', '\r'], " "))
 }
 
-fn holds(directory: &Path, suffix: &str) -> bool {
-    fs::read_dir(directory).is_ok_and(|entries| {
-        entries
-            .filter_map(Result::ok)
-            .any(|e| e.file_name().to_string_lossy().ends_with(suffix))
+/// Whether the extension itself has such files: a link out of it is one to what the device has.
+fn holds(root: &Tree, directory: &str, suffix: &str) -> bool {
+    root.names(directory).is_ok_and(|names| {
+        let mut names = names.iter().map(|name| name.to_string_lossy());
+        names.any(|name| name.ends_with(suffix))
     })
 }
 
-fn holds_module(modules: &Path) -> bool {
-    walkdir::WalkDir::new(modules)
-        .into_iter()
-        .filter_map(Result::ok)
-        .any(|e| {
+fn holds_module(root: &Tree, modules: &str) -> bool {
+    root.resolve(modules).is_ok_and(|modules| {
+        let entries = walkdir::WalkDir::new(modules).into_iter();
+        entries.filter_map(Result::ok).any(|e| {
             let name = e.file_name().to_string_lossy();
             [".ko", ".ko.xz", ".ko.gz", ".ko.zst"]
                 .iter()
                 .any(|s| name.ends_with(s))
         })
+    })
 }
 
 /// The path that a unit will have on the device, and its text. `name@instance` is found as the
 /// template `name@`.
-fn find_unit(root: &Path, service: &str) -> Option<(PathBuf, String)> {
-    let template = service
-        .split_once('@')
-        .and_then(|(name, rest)| Some(format!("{name}@{}", &rest[rest.rfind('.')?..])));
-    let names = std::iter::once(service.to_owned()).chain(template);
-    names.into_iter().find_map(|name| {
+fn find_unit(root: &Tree, service: &str) -> Option<(PathBuf, String)> {
+    trees::merged::unit_names(service).find_map(|name| {
         [
             "etc/systemd/system",
             "usr/lib/systemd/system",
@@ -306,7 +465,7 @@ fn find_unit(root: &Path, service: &str) -> Option<(PathBuf, String)> {
         .iter()
         .map(|directory| Path::new(directory).join(&name))
         .find_map(|path| {
-            let text = fs::read_to_string(tree::inside(root, &path)).ok()?;
+            let text = root.read(&path).ok()??;
             Some((Path::new("/").join(path), text))
         })
     })
@@ -335,7 +494,10 @@ fn install_links(unit: &str) -> Vec<(String, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::layout::Layout;
 
     #[test]
     fn install_sections_are_read() {
@@ -353,20 +515,179 @@ mod tests {
     }
 
     #[test]
+    fn systemd_and_avocadoctl_know_an_extension_by_its_release_file() {
+        let root = tempfile::tempdir().unwrap();
+        let touch = |path: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        let both = ExtensionBuildRequest {
+            name: "app".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            sysext: true,
+            confext: true,
+            overlay: None,
+            post_build: None,
+            accounts: None,
+            enable_services: vec!["app.service".into()],
+            modprobe: vec!["m".into(), "n".into()],
+            on_merge: vec!["in".into()],
+            on_unmerge: vec!["out".into()],
+            reload_service_manager: true,
+            sysext_scopes: vec!["system".into(), "portable".into()],
+            confext_scopes: vec!["initrd".into()],
+            packages: false,
+            base: None,
+            compiled: Vec::new(),
+        };
+        let sysext = |request: &ExtensionBuildRequest| {
+            let tree = Tree::open(root.path()).unwrap();
+            let text = request.release(&tree, "usr", "SYSEXT_SCOPE", &request.sysext_scopes);
+            text.unwrap()
+        };
+        let confext = |request: &ExtensionBuildRequest| {
+            let tree = Tree::open(root.path()).unwrap();
+            let text = request.release(&tree, "etc", "CONFEXT_SCOPE", &request.confext_scopes);
+            text.unwrap()
+        };
+        let told =
+            "AVOCADO_MODPROBE=\"m n\"\nAVOCADO_ON_MERGE=\"in\"\nAVOCADO_ON_UNMERGE=\"out\"\n";
+        let scopes = "ID=_any\nEXTENSION_RELOAD_MANAGER=1\nSYSEXT_SCOPE=\"system portable\"\n";
+        assert_eq!(sysext(&both), format!("{scopes}{told}"));
+        // The confext has the links, so it names the services.
+        let services = "AVOCADO_ENABLE_SERVICES=\"app.service\"\n";
+        assert_eq!(
+            confext(&both),
+            format!("ID=_any\nCONFEXT_SCOPE=\"initrd\"\n{told}{services}")
+        );
+        let alone = ExtensionBuildRequest {
+            confext: false,
+            ..both.clone()
+        };
+        assert_eq!(sysext(&alone), format!("{scopes}{told}{services}"));
+
+        // What its files need is done when it is merged.
+        touch("usr/lib/modules/6.12/extra/m.ko.xz");
+        touch("usr/lib/sysusers.d/app.conf");
+        touch("usr/local/lib/tmpfiles.d/app.conf");
+        touch("etc/ld.so.conf.d/app.conf");
+        let on_merge = |text: String| {
+            let lines = text.lines().map(ToOwned::to_owned);
+            let on_merge = lines.filter(|l| l.starts_with("AVOCADO_ON_MERGE="));
+            on_merge.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            on_merge(sysext(&both)),
+            [
+                "AVOCADO_ON_MERGE=\"depmod\"",
+                "AVOCADO_ON_MERGE=\"systemd-sysusers\"",
+                "AVOCADO_ON_MERGE=\"systemd-tmpfiles --create\"",
+                "AVOCADO_ON_MERGE=\"in\""
+            ]
+        );
+        assert_eq!(
+            on_merge(confext(&both)),
+            ["AVOCADO_ON_MERGE=\"ldconfig\"", "AVOCADO_ON_MERGE=\"in\""]
+        );
+    }
+
+    #[test]
+    fn users_of_an_extension_are_added_to_those_of_its_rootfs() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), &"t".parse().unwrap());
+        let rootfs = layout.os_tree("rootfs", &"default".parse().unwrap());
+        fs::create_dir_all(rootfs.join("etc")).unwrap();
+        for (file, text) in [
+            (
+                "passwd",
+                "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\n",
+            ),
+            ("shadow", "root:*:20000:0:99999:7:::\ndaemon:*:1::::::\n"),
+            ("group", "root:x:0:\ndaemon:x:1:\n"),
+        ] {
+            fs::write(rootfs.join("etc").join(file), text).unwrap();
+        }
+        let accounts = serde_json::json!({
+            "own": {"users": [{
+                "name": "root", "password": "", "groups": [], "last_change": 19000,
+                "min_days": 0, "max_days": 99999, "warn_days": 7,
+            }], "groups": [{"name": "wheel"}]},
+            "rootfs": "default",
+            "rootfs_permissions": {"users": [{
+                "name": "pi", "uid": 1500, "password": "$6$x", "groups": ["daemon"],
+                "last_change": 19000, "min_days": 0, "max_days": 99999, "warn_days": 7,
+            }], "groups": []},
+        });
+        let request = ExtensionBuildRequest {
+            name: "config".parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            sysext: false,
+            confext: true,
+            overlay: None,
+            post_build: None,
+            accounts: Some(serde_json::from_value(accounts).unwrap()),
+            enable_services: Vec::new(),
+            modprobe: Vec::new(),
+            on_merge: Vec::new(),
+            on_unmerge: Vec::new(),
+            reload_service_manager: false,
+            sysext_scopes: Vec::new(),
+            confext_scopes: vec!["system".into()],
+            packages: false,
+            base: Some("default".parse().unwrap()),
+            compiled: Vec::new(),
+        };
+        let context = StepContext {
+            target: "t".parse().unwrap(),
+            layout: layout.clone(),
+            host_layout: layout.clone(),
+            epoch: 0,
+            modes: CopyModes::Keep,
+            sink: &avocado_events::Silent,
+            loop_mounts: None,
+        };
+        request.clone().work(&context).unwrap();
+        let read = |file: &str| {
+            let tree = layout.extension(&request.name);
+            fs::read_to_string(tree.join("etc").join(file)).unwrap()
+        };
+        assert_eq!(
+            read("shadow"),
+            "root::19000:0:99999:7:::\ndaemon:*:1::::::\npi:$6$x:19000:0:99999:7:::\n"
+        );
+        assert_eq!(
+            read("passwd"),
+            "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\n\
+             pi:x:1500:1500:pi:/home/pi:/bin/sh\n"
+        );
+        let group = "root:x:0:\ndaemon:x:1:pi\npi:x:1500:\nwheel:x:1000:\n";
+        assert_eq!(read("group"), group);
+        let shadow = layout.extension(&request.name).join("etc/shadow");
+        let mode = fs::metadata(shadow).unwrap().permissions();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+            0o640
+        );
+        assert!(!layout.work("accounts-config").exists());
+    }
+
+    #[test]
     fn a_value_cannot_leave_its_quotes() {
         assert_eq!(quoted("a\"\nKEY=1"), "\"a  KEY=1\"");
     }
 
     #[test]
     fn units_are_found_by_name_or_template() {
-        let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("usr/lib/systemd/system");
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("a@.service"), "t").unwrap();
-        let (path, text) = find_unit(root.path(), "a@1.service").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let units = directory.path().join("usr/lib/systemd/system");
+        fs::create_dir_all(&units).unwrap();
+        fs::write(units.join("a@.service"), "t").unwrap();
+        let root = Tree::open(directory.path()).unwrap();
+        let (path, text) = find_unit(&root, "a@1.service").unwrap();
         assert_eq!(path, Path::new("/usr/lib/systemd/system/a@.service"));
         assert_eq!(text, "t");
-        assert!(find_unit(root.path(), "b.service").is_none());
-        assert!(find_unit(root.path(), "a@").is_none());
+        assert!(find_unit(&root, "b.service").is_none());
+        assert!(find_unit(&root, "a@").is_none());
     }
 }

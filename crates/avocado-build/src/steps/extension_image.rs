@@ -1,22 +1,30 @@
 //! Turning an extension's sysroot into its image.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use avocado_events::Sink;
-use avocado_manifest::{Digest, Hasher, Name};
+use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
+use avocado_events::{Event, Sink};
+use avocado_manifest::{Digest, DigestHasher, Name};
 use avocado_project::{Extension, Filesystem};
 use serde::{Deserialize, Serialize};
 
-use super::{Bench, Context, Made, PACKAGE_STATE, Step};
-use crate::graph::{Done, Task, TaskId};
-use crate::pattern::Patterns;
-use crate::stamp::{Outcome, Slot};
-use crate::tree::{self, Modes};
-use crate::{Error, image};
+use super::PACKAGE_STATE;
+use super::extension_build::{self, ExtensionBuildOutput, release_files, stamp_key};
+use crate::artifact::Artifact;
+use crate::build_context::BuildContext;
+use crate::error::Error;
+use crate::file_digest::FileDigest;
+use crate::images;
+use crate::needed;
+use crate::plan::{BuildStep, Plan};
+use crate::step_context::StepContext;
+use crate::step_request::StepRequest;
+use crate::trees::{self, CopyModes, Tree, var_files};
 
 /// An image, as it travels to the child.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ExtensionImage {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExtensionImageRequest {
     name: Name,
     version: Name,
     filesystem: Filesystem,
@@ -27,103 +35,220 @@ pub(crate) struct ExtensionImage {
 }
 
 /// What an image step made.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Imaged {
-    pub(crate) image: Made,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExtensionImageOutput {
+    pub(crate) image: FileDigest,
     /// What is left out of the image belongs on the var partition: the paths in the sysroot.
     pub(crate) var_paths: Vec<PathBuf>,
     var_content: Digest,
 }
 
+impl ExtensionImageOutput {
+    /// Makes sure that what was left out of the image is still what it was when that was made.
+    pub(crate) fn check_var_content(&self, root: &Tree) -> Result<(), Error> {
+        if var_content(root, &self.var_paths)? == self.var_content {
+            return Ok(());
+        }
+        let path = root.path().to_owned();
+        Err(Error::Changed { path })
+    }
+}
+
+/// Adds the image of an extension, and what it needs.
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    name: &Name,
+) -> Result<TaskId<ExtensionImageOutput>, Error> {
+    plan.once(&stamp_key(name, "image"), |plan| {
+        let context = plan.context;
+        let extension = context.extension(name)?;
+        needed::for_extension_image(context.project, extension)?;
+        Ok(ExtensionImageTask {
+            context,
+            extension,
+            build: extension_build::plan(plan, name)?,
+            version: context.version_of(extension)?,
+        })
+    })
+}
+
 /// The parent's side of an image step.
-pub(crate) struct ExtensionImageTask<'a> {
-    pub(crate) context: &'a Context<'a>,
-    pub(crate) extension: &'a Extension,
-    pub(crate) build: TaskId,
+struct ExtensionImageTask<'a> {
+    context: &'a BuildContext<'a>,
+    extension: &'a Extension,
+    version: &'a Name,
+    build: TaskId<ExtensionBuildOutput>,
+}
+
+/// Counts how often the same inputs came to mean another image: what was made before is not good any
+/// more. The last was that a squashfs does not show where a file had holes, and keeps the hard
+/// links of what `var_files` leave out of it.
+const REVISION: u32 = 2;
+
+/// What an image step consumes.
+#[derive(Debug, Serialize)]
+struct ExtensionImageInputs {
+    revision: u32,
+    image: ExtensionImageRequest,
+    /// The tool that writes the format.
+    writer: Option<String>,
 }
 
 impl ExtensionImageTask<'_> {
-    fn request(&self, done: &Done<'_>) -> Result<ExtensionImage, Error> {
-        Ok(ExtensionImage {
-            name: self.extension.name.clone(),
-            version: self.extension.version.clone(),
-            filesystem: self.extension.filesystem,
-            var_files: self.extension.var_files.clone(),
-            source_date_epoch: self.context.project.source_date_epoch,
-            sysroot: done.get(self.build)?.digest,
-        })
+    fn path(&self) -> PathBuf {
+        let layout = &self.context.layout;
+        layout.extension_image(&self.extension.name, self.version)
     }
 }
 
 impl Task for ExtensionImageTask<'_> {
-    fn name(&self) -> String {
+    type Inputs = ExtensionImageInputs;
+    type Output = ExtensionImageOutput;
+    type Error = Error;
+
+    fn stage(&self) -> String {
         format!("ext image {}", self.extension.name)
     }
 
-    fn slot(&self) -> Slot {
-        Slot {
-            component: "extension",
-            name: Some(self.extension.name.to_string()),
-            command: "image",
-        }
+    fn stamp_key(&self) -> StampKey {
+        stamp_key(&self.extension.name, "image")
     }
 
-    fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
-        Ok(serde_json::json!({
-            "image": self.request(done)?,
-            "writer": self.context.tool(image::writer(self.extension.filesystem)),
-        }))
+    fn needs(&self) -> Vec<AnyTaskId> {
+        vec![self.build.into()]
     }
 
-    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
-        let e = self.extension;
-        vec![self.context.layout.extension_image(&e.name, &e.version)]
-    }
-
-    fn run(&self, done: &Done<'_>, sink: &dyn Sink) -> Result<Outcome, Error> {
-        let step = Step::ExtensionImage(self.request(done)?);
-        let imaged: Imaged = self.context.step(&self.name(), step, None, sink)?;
-        let mut hasher = Hasher::default();
-        hasher.update(imaged.image.sha256.as_bytes());
-        hasher.update(imaged.var_content.as_bytes());
-        Ok(Outcome {
-            digest: hasher.finish(),
-            detail: serde_json::to_value(imaged).unwrap_or_default(),
+    fn inputs(&self, needs: &Needs<'_>) -> Result<ExtensionImageInputs, Error> {
+        let extension = self.extension;
+        Ok(ExtensionImageInputs {
+            revision: REVISION,
+            image: ExtensionImageRequest {
+                name: extension.name.clone(),
+                version: self.version.clone(),
+                filesystem: extension.filesystem,
+                var_files: extension.var_files.clone(),
+                source_date_epoch: self.context.project.source_date_epoch,
+                sysroot: needs.digest(self.build)?,
+            },
+            writer: match images::writer(extension.filesystem) {
+                Some(writer) => self.context.tool(writer)?,
+                None => None,
+            },
         })
+    }
+
+    fn run(
+        &self,
+        inputs: &ExtensionImageInputs,
+        _needs: &Needs<'_>,
+        sink: &dyn Sink,
+    ) -> Result<ExtensionImageOutput, Error> {
+        let request = inputs.image.clone();
+        self.context.run_step(&self.stage(), request, sink)
+    }
+
+    fn output_files(&self, _output: &ExtensionImageOutput) -> Vec<PathBuf> {
+        vec![self.path()]
+    }
+
+    fn digest(&self, output: &ExtensionImageOutput) -> Digest {
+        let mut hasher = DigestHasher::default();
+        hasher.update(output.image.sha256.as_bytes());
+        hasher.update(output.var_content.as_bytes());
+        hasher.finish()
     }
 }
 
-impl ExtensionImage {
-    pub(crate) fn work(self, bench: &Bench<'_>) -> Result<Imaged, Error> {
-        let root = bench.layout.extension(&self.name);
-        if tree::digest(&root, Modes::Keep)? != self.sysroot {
-            return Err(Error::Changed { path: root });
+impl BuildStep for ExtensionImageTask<'_> {
+    fn artifacts(&self, output: &ExtensionImageOutput) -> Vec<Artifact> {
+        let name = format!("{}-{}", self.extension.name, self.version);
+        vec![Artifact::new("extension", name, self.path(), output.image)]
+    }
+}
+
+impl StepRequest for ExtensionImageRequest {
+    const KIND: &'static str = "extension_image";
+    type Result = ExtensionImageOutput;
+
+    fn work(self, context: &StepContext<'_>) -> Result<ExtensionImageOutput, Error> {
+        let root = Tree::open(&context.layout.extension(&self.name))?;
+        if trees::digest(root.path(), CopyModes::Keep)? != self.sysroot {
+            let path = root.path().to_owned();
+            return Err(Error::Changed { path });
         }
-        let var_paths = Patterns::new(&self.var_files)?.find(&root)?;
+        let var_paths = var_files::find(&root, &self.var_files)?;
+        for unmatched in var_files::unmatched(&root, &self.var_files)? {
+            context.sink.emit(Event::warning(format!(
+                "`{unmatched}` in var_files of extension `{}` matches nothing in it",
+                self.name
+            )));
+        }
+        self.keeps_its_release_files(&root, &var_paths)?;
+        self.has_no_os_release(&root, &var_paths)?;
         let mut left_out = var_paths.clone();
         left_out.extend(
             PACKAGE_STATE
                 .iter()
                 .map(PathBuf::from)
-                .filter(|path| root.join(path).exists()),
+                .filter(|path| root.has(path)),
         );
-        let place = bench.layout.extension_image(&self.name, &self.version);
-        let new = tree::unfinished(&place);
-        image::write(bench, self.filesystem, &root, &new, &left_out)?;
-        let made = Made::of(&new)?;
-        tree::replace(&new, &place)?;
-        let mut var_content = Hasher::default();
-        for path in &var_paths {
-            use std::os::unix::ffi::OsStrExt as _;
-            var_content.update(path.as_os_str().as_bytes());
-            var_content.update(tree::digest(&root.join(path), Modes::Keep)?.as_bytes());
-        }
-        Ok(Imaged {
-            image: made,
+        let place = context.layout.extension_image(&self.name, &self.version);
+        let new = trees::unfinished(&place);
+        images::write(context, self.filesystem, root.path(), &new, &left_out)?;
+        let image_file = FileDigest::of(&new)?;
+        trees::replace(&new, &place)?;
+        Ok(ExtensionImageOutput {
+            image: image_file,
+            var_content: var_content(&root, &var_paths)?,
             var_paths,
-            var_content: var_content.finish(),
         })
     }
+}
+
+impl ExtensionImageRequest {
+    /// systemd takes an image with that file for an operating system, and refuses it as an extension.
+    fn has_no_os_release(&self, root: &Tree, var_paths: &[PathBuf]) -> Result<(), Error> {
+        let file = Path::new("usr/lib/os-release");
+        if !root.has(file) || var_paths.iter().any(|out| file.starts_with(out)) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "extension `{}` has /usr/lib/os-release: systemd refuses such an extension on the \
+             device; leave out the package or the file of the overlay that brings it",
+            self.name
+        )))
+    }
+
+    /// A device would find no extension in an image without them.
+    fn keeps_its_release_files(&self, root: &Tree, var_paths: &[PathBuf]) -> Result<(), Error> {
+        for file in release_files(&self.name, &self.version) {
+            if !root.has(&file) {
+                continue;
+            }
+            let place = root.resolve(&file)?;
+            if let Some(path) = var_paths.iter().find(|path| {
+                let out = root.shown(path);
+                place.starts_with(&out) || root.shown(&file).starts_with(&out)
+            }) {
+                return Err(Error::Invalid(format!(
+                    "var_files of extension `{}` leave {} out of its image, and with it the file by which systemd knows the extension",
+                    self.name,
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn var_content(root: &Tree, paths: &[PathBuf]) -> Result<Digest, Error> {
+    let mut hasher = DigestHasher::default();
+    for path in paths {
+        hasher.update(path.as_os_str().as_bytes());
+        let content = trees::digest(&root.shown(path), CopyModes::Keep)?;
+        hasher.update(content.as_bytes());
+    }
+    Ok(hasher.finish())
 }
 
 /// Where a file that was left out of an image goes on the var partition.

@@ -1,76 +1,135 @@
 //! The user's own scripts: the only programs that are started as the files they are.
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use avocado_backend::{SOURCE_MOUNT, Tool, ToolError};
+use avocado_events::Event;
 use avocado_manifest::Digest;
-use avocado_sdk::{SOURCE_MOUNT, Tool};
 use serde::{Deserialize, Serialize};
 
-use super::{Bench, Context};
-use crate::error::At as _;
-use crate::{Error, tree};
+use crate::architecture::HOST_ARCH;
+use crate::build_context::{BuildContext, FilesOfProject};
+use crate::error::{At as _, Error, TreeFault};
+use crate::step_context::StepContext;
+use crate::trees::{self, Tree};
+
+const WITH_ENVIRONMENT: &str = include_str!("with-environment.sh");
 
 /// A script of the project, with the digest of its content: editing it is a change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Hook {
+    /// What a step sees its project as.
+    #[serde(default = "source_mount", skip_serializing_if = "is_source_mount")]
+    project: PathBuf,
     path: PathBuf,
     content: Digest,
 }
 
 impl Hook {
-    /// Describes the script at `path`, which is relative to the source directory.
-    pub(crate) fn new(context: &Context<'_>, path: &Path) -> Result<Self, Error> {
-        let file = context.project.src_dir.join(path);
+    /// Describes the script at `path` below `files`.
+    pub(crate) fn new(files: &FilesOfProject, path: &Path) -> Result<Self, Error> {
+        let file = files.find(path)?;
         let bytes = std::fs::read(&file).at("read", &file)?;
         Ok(Hook {
+            project: files.in_step.clone(),
             path: path.to_owned(),
             content: Digest::of(&bytes),
         })
     }
 
-    /// Runs it in the source directory with the published variables.
+    /// Runs it in the directory of its project, with the published variables and those of the SDK.
+    /// All that it says is kept under the name `log`.
     pub(crate) fn run<V: AsRef<OsStr>>(
         &self,
-        bench: &Bench<'_>,
+        context: &StepContext<'_>,
+        log: &str,
         variables: &[(&str, V)],
     ) -> Result<(), Error> {
-        let file = Path::new(SOURCE_MOUNT).join(&self.path);
+        let file = self.project.join(&self.path);
         let is_executable = {
             use std::os::unix::fs::PermissionsExt as _;
             let metadata = std::fs::metadata(&file).at("look at", &file)?;
             metadata.permissions().mode() & 0o111 != 0
         };
-        // A script that nobody made executable is one for the shell, as it always was.
-        let mut tool = if is_executable {
-            Tool::new(&file)
+        let setup = context.layout.sdk(HOST_ARCH).join("environment-setup");
+        let mut command: Vec<&OsStr> = Vec::new();
+        if setup.is_file() {
+            // It names the compiler and its companions, in the way of a shell.
+            let shell = ["bash", "-c", WITH_ENVIRONMENT, "bash"];
+            command.extend(shell.map(OsStr::new));
+            command.push(setup.as_os_str());
+        }
+        if is_executable {
+            interpreter_is_there(&file)?;
         } else {
-            Tool::new("bash").arg(&file)
-        };
-        tool = tool
-            .current_dir(SOURCE_MOUNT)
-            .env("SOURCE_DATE_EPOCH", bench.epoch.to_string());
+            // A script that nobody made executable is one for the shell, as it always was.
+            command.push("bash".as_ref());
+        }
+        command.push(file.as_os_str());
+        let place = context.layout.log(log);
+        trees::write(&place, "")?;
+        let output = File::options().append(true).open(&place);
+        let mut tool = Tool::new(command[0])
+            .args(&command[1..])
+            .called(file.to_string_lossy())
+            .log_to(output.at("open", &place)?)
+            .current_dir(&self.project)
+            .env("SOURCE_DATE_EPOCH", context.epoch.to_string());
         for (key, value) in variables {
             tool = tool.env(key, value);
         }
-        Ok(tool.run(bench.sink)?)
+        tool.run(context.sink).map_err(|error| Error::Hook {
+            script: self.path.clone(),
+            log: context.host_layout.log(log),
+            source: Box::new(error.into()),
+        })
+    }
+}
+
+/// Starting it through the SDK's environment, its failure to start would be one of the shell.
+fn interpreter_is_there(script: &Path) -> Result<(), Error> {
+    let mut start = Vec::new();
+    let file = File::open(script).at("open", script)?;
+    file.take(4096).read_to_end(&mut start).at("read", script)?;
+    let line = start.split(|b| *b == b'\n').next().unwrap_or_default();
+    let Some(line) = line.strip_prefix(b"#!") else {
+        return Ok(());
+    };
+    let line = line.trim_ascii_start();
+    let end = line.iter().position(u8::is_ascii_whitespace);
+    let interpreter = Path::new(OsStr::from_bytes(&line[..end.unwrap_or(line.len())]));
+    match fs::metadata(interpreter) {
+        Err(source) if interpreter.is_absolute() => Err(ToolError::Start {
+            tool: script.display().to_string(),
+            source,
+        }
+        .into()),
+        _ => Ok(()),
     }
 }
 
 /// An overlay of the project, with the digest of its content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct OverlayFiles {
+    /// What a step sees its project as.
+    #[serde(default = "source_mount", skip_serializing_if = "is_source_mount")]
+    project: PathBuf,
     dir: PathBuf,
     content: Digest,
 }
 
 impl OverlayFiles {
-    /// Describes an overlay, whose directory is relative to the source directory.
+    /// Describes an overlay, whose directory is below `files`.
     pub(crate) fn new(
-        context: &Context<'_>,
+        context: &BuildContext<'_>,
+        files: &FilesOfProject,
         overlay: &avocado_project::Overlay,
     ) -> Result<Self, Error> {
-        let dir = context.project.src_dir.join(&overlay.dir);
+        let dir = files.on_host.join(&overlay.dir);
         if !dir.is_dir() {
             return Err(Error::Invalid(format!(
                 "the overlay directory {} does not exist",
@@ -78,13 +137,56 @@ impl OverlayFiles {
             )));
         }
         Ok(OverlayFiles {
+            project: files.in_step.clone(),
             dir: overlay.dir.clone(),
-            content: tree::digest(&dir, context.modes())?,
+            content: trees::digest(&files.find(&overlay.dir)?, context.modes())?,
         })
     }
 
     /// Lays it over a tree.
-    pub(crate) fn apply(&self, bench: &Bench<'_>, root: &Path) -> Result<(), Error> {
-        tree::copy(&Path::new(SOURCE_MOUNT).join(&self.dir), root, bench.modes)
+    pub(crate) fn apply(&self, context: &StepContext<'_>, root: &Tree) -> Result<(), Error> {
+        let from = trees::of_project(&self.project.join(&self.dir))?;
+        trees::copy(&from, root, Path::new(""), context.modes)
     }
+
+    /// Tells which of its modes no clone of the project has.
+    pub(crate) fn tell_of_modes(&self, context: &StepContext<'_>) -> Result<(), Error> {
+        let from = trees::of_project(&self.project.join(&self.dir))?;
+        let what = format!("the overlay `{}`", self.dir.display());
+        if let Some(told) = trees::modes_of_no_clone(&what, &from, context.modes)? {
+            context.sink.emit(Event::warning(told));
+        }
+        Ok(())
+    }
+
+    /// Says that it was this overlay which put into a tree what makes that useless.
+    pub(crate) fn blamed_for(&self, error: Error) -> Error {
+        match error {
+            Error::Tree { tree, path, fault }
+                if self
+                    .project
+                    .join(&self.dir)
+                    .join(&path)
+                    .symlink_metadata()
+                    .is_ok() =>
+            {
+                let what = format!(
+                    "{} and comes from the overlay `{}`",
+                    fault.what,
+                    self.dir.display()
+                );
+                let fault = TreeFault { what };
+                Error::Tree { tree, path, fault }
+            }
+            other => other,
+        }
+    }
+}
+
+fn source_mount() -> PathBuf {
+    SOURCE_MOUNT.into()
+}
+
+fn is_source_mount(path: &Path) -> bool {
+    path == Path::new(SOURCE_MOUNT)
 }

@@ -1,25 +1,42 @@
 //! Turning an installed rootfs or initramfs into the image of one runtime.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use avocado_events::Sink;
-use avocado_manifest::Name;
-use avocado_project::{Filesystem, OsImage, Permissions, Runtime};
-use avocado_sdk::Tool;
+use avocado_backend::{Tool, ToolQuery};
+use avocado_engine::{AnyTaskId, InputsHash, Needs, StampKey, Task, TaskId};
+use avocado_events::{Event, Sink};
+use avocado_manifest::{Digest, LONGEST_MANIFEST_TEXT, Name, release_file};
+use avocado_project::{Filesystem, OsImageConfig, Permissions, Runtime};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::PACKAGE_STATE;
 use super::hook::{Hook, OverlayFiles};
-use super::{Bench, Context, Made, PACKAGE_STATE, Step};
-use crate::error::At as _;
-use crate::graph::{Done, Task, TaskId};
-use crate::stamp::{Outcome, Slot, hash};
-use crate::tree::{self, Modes};
-use crate::{Error, image, passwd};
+use super::install::{self, InstallOutput, PackageTree};
+use crate::artifact::Artifact;
+use crate::build_context::BuildContext;
+use crate::error::Error;
+use crate::file_digest::FileDigest;
+use crate::images;
+use crate::needed;
+use crate::plan::{BuildStep, Plan};
+use crate::step_context::StepContext;
+use crate::step_request::StepRequest;
+use crate::trees::{self, CopyModes, Tree, passwd};
 
 /// The namespace of OS build ids, as published.
 const BUILD_ID_NAMESPACE: Uuid = Uuid::NAMESPACE_DNS;
+
+/// Applies the presets of a rootfs.
+const SYSTEMCTL: ToolQuery = ToolQuery {
+    tool: "systemctl",
+    arguments: &["--version"],
+};
+/// Writes the cache of libraries of a rootfs.
+const LDCONFIG: ToolQuery = ToolQuery {
+    tool: "ldconfig",
+    arguments: &["--version"],
+};
 
 /// The release files of an initramfs; the first that is there says its version.
 const INITRAMFS_RELEASES: [&str; 2] = ["usr/lib/initrd-release", "usr/lib/os-release-initrd"];
@@ -27,31 +44,31 @@ const INITRAMFS_RELEASES: [&str; 2] = ["usr/lib/initrd-release", "usr/lib/os-rel
 /// Which of the two file systems of an OS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Part {
+pub(crate) enum OsPart {
     Rootfs,
     Initramfs,
 }
 
-impl Part {
+impl OsPart {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Part::Rootfs => "rootfs",
-            Part::Initramfs => "initramfs",
+            OsPart::Rootfs => "rootfs",
+            OsPart::Initramfs => "initramfs",
         }
     }
 
     fn releases(self) -> &'static [&'static str] {
         match self {
-            Part::Rootfs => &["usr/lib/os-release"],
-            Part::Initramfs => &INITRAMFS_RELEASES,
+            OsPart::Rootfs => &["usr/lib/os-release"],
+            OsPart::Initramfs => &INITRAMFS_RELEASES,
         }
     }
 }
 
 /// An OS image, as it travels to the child.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct OsImageStep {
-    part: Part,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OsImageRequest {
+    part: OsPart,
     /// Which of the project's rootfs or initramfs.
     name: Name,
     filesystem: Filesystem,
@@ -66,150 +83,289 @@ pub(crate) struct OsImageStep {
 }
 
 /// What an OS image step made.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct OsImaged {
-    pub(crate) image: Made,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OsImageOutput {
+    pub(crate) image: FileDigest,
     pub(crate) version: Option<String>,
     pub(crate) build_id: String,
 }
 
+/// Adds an OS image of a runtime, and what it needs.
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    part: OsPart,
+    runtime: &Name,
+) -> Result<TaskId<OsImageOutput>, Error> {
+    plan.once(&stamp_key(part, runtime), |plan| {
+        let context = plan.context;
+        let runtime = context.runtime(runtime)?;
+        let (name, tree) = match part {
+            OsPart::Rootfs => {
+                let name = &runtime.rootfs;
+                (name, PackageTree::Rootfs(name.clone()))
+            }
+            OsPart::Initramfs => {
+                let name = &runtime.initramfs;
+                (name, PackageTree::Initramfs(name.clone()))
+            }
+        };
+        let os = context.os_image(part.as_str(), name)?;
+        needed::for_os_image(context.project, &stage(part, &runtime.name), os)?;
+        let packages = install::plan_tree(plan, &tree)?;
+        let sdk = match os.post_install {
+            Some(_) => Some(install::plan_sdk(plan)?),
+            None => None,
+        };
+        Ok(OsImageTask {
+            context,
+            part,
+            name,
+            os,
+            runtime,
+            packages,
+            sdk,
+        })
+    })
+}
+
+fn stamp_key(part: OsPart, runtime: &Name) -> StampKey {
+    StampKey {
+        component: "runtime",
+        directory: "runtime",
+        name: Some(runtime.to_string()),
+        command: match part {
+            OsPart::Rootfs => "rootfs-image",
+            OsPart::Initramfs => "initramfs-image",
+        },
+    }
+}
+
+fn stage(part: OsPart, runtime: &Name) -> String {
+    format!("{} image {runtime}", part.as_str())
+}
+
 /// The parent's side of an OS image.
-pub(crate) struct OsImageTask<'a> {
-    pub(crate) context: &'a Context<'a>,
-    pub(crate) part: Part,
-    pub(crate) name: &'a Name,
-    pub(crate) os: &'a OsImage,
-    pub(crate) runtime: &'a Runtime,
-    pub(crate) install: TaskId,
+struct OsImageTask<'a> {
+    context: &'a BuildContext<'a>,
+    part: OsPart,
+    name: &'a Name,
+    os: &'a OsImageConfig,
+    runtime: &'a Runtime,
+    packages: TaskId<InstallOutput>,
     /// The install of the SDK, where a hook may use its tools.
-    pub(crate) sdk: Option<TaskId>,
+    sdk: Option<TaskId<InstallOutput>>,
+}
+
+/// Counts how often the same inputs came to mean another result: what was made before is not good any
+/// more. The last was that hard links of an overlay are files of their own.
+const REVISION: u32 = 2;
+
+/// What an OS image consumes.
+#[derive(Debug, Serialize)]
+struct OsImageInputs {
+    revision: u32,
+    image: OsImageRequest,
+    packages: Digest,
+    sdk: Option<Digest>,
+    /// The tool that writes the format.
+    writer: Option<String>,
+    /// The tools that prepare the tree.
+    tools: [Option<String>; 2],
+}
+
+/// What the build id of an OS image follows from: the request without the id, and the trees.
+#[derive(Debug, Serialize)]
+struct BuildIdSource<'r> {
+    os: &'r OsImageRequest,
+    packages: Digest,
+    sdk: Option<Digest>,
 }
 
 impl OsImageTask<'_> {
-    fn request(&self, done: &Done<'_>) -> Result<OsImageStep, Error> {
+    fn request(&self, packages: Digest, sdk: Option<Digest>) -> Result<OsImageRequest, Error> {
         let (context, os, runtime) = (self.context, self.os, self.runtime);
         let overlay = os.overlay.as_ref();
         let post_install = os.post_install.as_deref();
-        let mut step = OsImageStep {
+        let files = context.files();
+        let mut request = OsImageRequest {
             part: self.part,
             name: self.name.clone(),
             filesystem: os.filesystem,
-            overlay: overlay.map(|o| OverlayFiles::new(context, o)).transpose()?,
-            post_install: post_install.map(|p| Hook::new(context, p)).transpose()?,
+            overlay: overlay
+                .map(|o| OverlayFiles::new(context, &files, o))
+                .transpose()?,
+            post_install: post_install.map(|p| Hook::new(&files, p)).transpose()?,
             permissions: os.permissions.clone(),
             runtime: runtime.name.clone(),
             runtime_version: runtime.version.clone(),
             source_date_epoch: context.project.source_date_epoch,
             build_id: String::new(),
         };
-        let packages = done.get(self.install)?.digest;
-        let sdk = done.digest(self.sdk)?;
-        let shape = hash(&serde_json::json!({ "os": step, "packages": packages, "sdk": sdk }));
-        step.build_id = Uuid::new_v5(&BUILD_ID_NAMESPACE, shape.as_bytes()).to_string();
-        Ok(step)
+        let os = &request;
+        let source = InputsHash::of(&BuildIdSource { os, packages, sdk })?.to_string();
+        request.build_id = Uuid::new_v5(&BUILD_ID_NAMESPACE, source.as_bytes()).to_string();
+        Ok(request)
+    }
+
+    fn path(&self) -> PathBuf {
+        let extension = images::extension(self.os.filesystem);
+        let layout = &self.context.layout;
+        layout.os_image(self.part.as_str(), &self.runtime.name, extension)
     }
 }
 
 impl Task for OsImageTask<'_> {
-    fn name(&self) -> String {
-        format!("{} image {}", self.part.as_str(), self.runtime.name)
+    type Inputs = OsImageInputs;
+    type Output = OsImageOutput;
+    type Error = Error;
+
+    fn stage(&self) -> String {
+        stage(self.part, &self.runtime.name)
     }
 
-    fn slot(&self) -> Slot {
-        Slot {
-            component: "runtime",
-            name: Some(self.runtime.name.to_string()),
-            command: match self.part {
-                Part::Rootfs => "rootfs-image",
-                Part::Initramfs => "initramfs-image",
+    fn stamp_key(&self) -> StampKey {
+        stamp_key(self.part, &self.runtime.name)
+    }
+
+    fn needs(&self) -> Vec<AnyTaskId> {
+        let needs = [Some(self.packages), self.sdk];
+        needs.into_iter().flatten().map(AnyTaskId::from).collect()
+    }
+
+    fn inputs(&self, needs: &Needs<'_>) -> Result<OsImageInputs, Error> {
+        let packages = needs.digest(self.packages)?;
+        let sdk = needs.optional_digest(self.sdk)?;
+        Ok(OsImageInputs {
+            revision: REVISION,
+            image: self.request(packages, sdk)?,
+            packages,
+            sdk,
+            writer: match images::writer(self.os.filesystem) {
+                Some(writer) => self.context.tool(writer)?,
+                None => None,
             },
-        }
-    }
-
-    fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
-        Ok(serde_json::json!({
-            "image": self.request(done)?,
-            "packages": done.get(self.install)?.digest,
-            "sdk": done.digest(self.sdk)?,
-            "writer": self.context.tool(image::writer(self.os.filesystem)),
-            "tools": [self.context.tool("systemctl"), self.context.tool("ldconfig")],
-        }))
-    }
-
-    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
-        let extension = image::extension(self.os.filesystem);
-        let layout = &self.context.layout;
-        vec![layout.os_image(self.part.as_str(), &self.runtime.name, extension)]
-    }
-
-    fn run(&self, done: &Done<'_>, sink: &dyn Sink) -> Result<Outcome, Error> {
-        let step = Step::OsImage(self.request(done)?);
-        let imaged: OsImaged = self.context.step(&self.name(), step, None, sink)?;
-        Ok(Outcome {
-            digest: imaged.image.sha256,
-            detail: serde_json::to_value(imaged).unwrap_or_default(),
+            tools: [
+                self.context.tool(&SYSTEMCTL)?,
+                self.context.tool(&LDCONFIG)?,
+            ],
         })
+    }
+
+    fn run(
+        &self,
+        inputs: &OsImageInputs,
+        _needs: &Needs<'_>,
+        sink: &dyn Sink,
+    ) -> Result<OsImageOutput, Error> {
+        let request = inputs.image.clone();
+        self.context.run_step(&self.stage(), request, sink)
+    }
+
+    fn output_files(&self, _output: &OsImageOutput) -> Vec<PathBuf> {
+        vec![self.path()]
+    }
+
+    fn digest(&self, output: &OsImageOutput) -> Digest {
+        output.image.sha256
     }
 }
 
-impl OsImageStep {
-    pub(crate) fn work(self, bench: &Bench<'_>) -> Result<OsImaged, Error> {
-        let root = self.prepare(bench)?;
-        for file in self.part.releases() {
-            self.extend_release(&root, file)?;
-        }
-        let extension = image::extension(self.filesystem);
-        let layout = &bench.layout;
+impl BuildStep for OsImageTask<'_> {
+    fn artifacts(&self, output: &OsImageOutput) -> Vec<Artifact> {
+        let name = self.runtime.name.to_string();
+        let kind = self.part.as_str();
+        vec![Artifact::new(kind, name, self.path(), output.image)]
+    }
+}
+
+impl StepRequest for OsImageRequest {
+    const KIND: &'static str = "os_image";
+    type Result = OsImageOutput;
+
+    fn runs_hook(&self) -> bool {
+        self.post_install.is_some()
+    }
+
+    fn work(self, context: &StepContext<'_>) -> Result<OsImageOutput, Error> {
+        let root = self.prepare(context).map_err(|error| match &self.overlay {
+            Some(overlay) => overlay.blamed_for(error),
+            None => error,
+        })?;
+        let extension = images::extension(self.filesystem);
+        let layout = &context.layout;
         let place = layout.os_image(self.part.as_str(), &self.runtime, extension);
-        let new = tree::unfinished(&place);
-        image::write(bench, self.filesystem, &root, &new, &[])?;
-        let made = Made::of(&new)?;
-        tree::replace(&new, &place)?;
+        let new = trees::unfinished(&place);
+        images::write(context, self.filesystem, root.path(), &new, &[])?;
+        let image_file = FileDigest::of(&new)?;
+        trees::replace(&new, &place)?;
         let mut releases = self.part.releases().iter();
-        let version = releases.find_map(|file| release_value(&root, file, "VERSION_ID"));
-        tree::clear(&root)?;
-        Ok(OsImaged {
-            image: made,
+        let version = releases
+            .find_map(|file| release_value(&root, file, "VERSION_ID").transpose())
+            .transpose()?;
+        trees::clear(root.path())?;
+        Ok(OsImageOutput {
+            image: image_file,
             version,
             build_id: self.build_id,
         })
     }
+}
 
+impl OsImageRequest {
     /// A copy of the installed tree with overlay, users and groups, made fit by the user's hook or
-    /// else by what is built in.
-    fn prepare(&self, bench: &Bench<'_>) -> Result<PathBuf, Error> {
+    /// else by what is built in, and with our keys in its release files.
+    fn prepare(&self, context: &StepContext<'_>) -> Result<Tree, Error> {
+        let root = self.assemble(context)?;
+        for file in self.part.releases() {
+            self.extend_release(&root, file)?;
+        }
+        Ok(root)
+    }
+
+    fn assemble(&self, context: &StepContext<'_>) -> Result<Tree, Error> {
         let part = self.part.as_str();
-        let root = bench.layout.work(&format!("{part}-image-{}", self.runtime));
-        tree::fresh(&root)?;
-        tree::copy(&bench.layout.os_tree(part, &self.name), &root, Modes::Keep)?;
+        let place = context
+            .layout
+            .work(&format!("{part}-image-{}", self.runtime));
+        let root = Tree::fresh(&place)?;
+        let packages = context.layout.os_tree(part, &self.name);
+        trees::copy(&packages, &root, Path::new(""), CopyModes::Keep)?;
         for state in PACKAGE_STATE {
-            tree::clear(&root.join(state))?;
+            root.clear(state)?;
         }
         if let Some(overlay) = &self.overlay {
-            overlay.apply(bench, &root)?;
+            overlay.tell_of_modes(context)?;
+            overlay.apply(context, &root)?;
         }
         if let Some(permissions) = &self.permissions {
-            passwd::apply(&root, permissions)?;
+            for told in passwd::apply(&root, permissions)? {
+                context.sink.emit(Event::warning(told));
+            }
         }
         match (&self.post_install, self.part) {
             (Some(hook), _) => {
                 let variable = format!("AVOCADO_{}_SYSROOT", part.to_uppercase());
-                let root = root.as_os_str();
-                hook.run(bench, &[(&variable, root), ("AVOCADO_BUILD_DIR", root)])?;
+                let root = place.as_os_str();
+                let log = format!("{part} image {} post_install", self.runtime);
+                hook.run(
+                    context,
+                    &log,
+                    &[(&variable, root), ("AVOCADO_BUILD_DIR", root)],
+                )?;
+                // The hook may have put another directory there.
+                return Tree::open(&place);
             }
-            (None, Part::Rootfs) => finish_rootfs(bench, &root)?,
-            (None, Part::Initramfs) => finish_initramfs(&root)?,
+            (None, OsPart::Rootfs) => finish_rootfs(context, &root)?,
+            (None, OsPart::Initramfs) => finish_initramfs(&root)?,
         }
         Ok(root)
     }
 
     /// Adds our keys to a release file of the tree.
-    fn extend_release(&self, root: &Path, file: &str) -> Result<(), Error> {
-        let path = tree::inside(root, Path::new(file));
-        if !path.is_file() {
+    fn extend_release(&self, root: &Tree, file: &str) -> Result<(), Error> {
+        let Some(mut text) = root.read(file)? else {
             return Ok(());
-        }
-        let mut text = fs::read_to_string(&path).at("read", &path)?;
+        };
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
@@ -218,59 +374,108 @@ impl OsImageStep {
         if let Some(version) = &self.runtime_version {
             text += &format!("AVOCADO_RUNTIME_VERSION=\"{}\"\n", version.replace('"', ""));
         }
-        tree::write(&path, text)?;
-        tree::set_mode(&path, 0o644)
+        root.rewrite(file, text, 0o644)
     }
 }
 
-/// The value of a key in a release file.
-fn release_value(root: &Path, file: &str, key: &str) -> Option<String> {
-    let text = fs::read_to_string(tree::inside(root, Path::new(file))).ok()?;
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .find(|(k, _)| *k == key)
-        .map(|(_, value)| value.trim_matches(['"', '\'']).to_owned())
+/// The value of a key in a release file, as it goes into a manifest.
+fn release_value(root: &Tree, file: &str, key: &str) -> Result<Option<String>, Error> {
+    let text = root.read(file)?.unwrap_or_default();
+    match release_file::value(&text, key) {
+        Some(value) if value.len() > LONGEST_MANIFEST_TEXT => Err(Error::Invalid(format!(
+            "{} of {} has {} bytes: a device takes {LONGEST_MANIFEST_TEXT} at most",
+            key,
+            root.shown(file).display(),
+            value.len()
+        ))),
+        value => Ok(value.map(ToOwned::to_owned)),
+    }
 }
 
 /// What makes a tree of packages a root file system, where the project has no hook of its own.
-fn finish_rootfs(bench: &Bench<'_>, root: &Path) -> Result<(), Error> {
+fn finish_rootfs(context: &StepContext<'_>, root: &Tree) -> Result<(), Error> {
     for name in ["bin", "sbin", "lib"] {
-        let link = root.join(name);
-        if fs::symlink_metadata(&link).is_err() {
-            fs::create_dir_all(root.join("usr").join(name)).at("create", root)?;
-            std::os::unix::fs::symlink(format!("usr/{name}"), &link).at("create", &link)?;
+        if !root.has(name) {
+            let directory = Path::new("usr").join(name);
+            root.make_directories(&directory)?;
+            root.symlink(&directory, name)?;
         }
     }
     // The kernel travels beside the rootfs, not inside it.
-    tree::fresh(&root.join("boot"))?;
-    for name in ["opt", "var", "proc", "sys", "dev", "run", "tmp"] {
-        fs::create_dir_all(root.join(name)).at("create", root)?;
+    root.clear("boot")?;
+    for name in ["boot", "opt", "var", "proc", "sys", "dev", "run", "tmp"] {
+        root.make_directories(name)?;
     }
-    tree::write(&root.join("etc/machine-id"), "")?;
-    if root.join("usr/lib/systemd/system-preset").is_dir() {
-        Tool::new("systemctl")
-            .arg(format!("--root={}", root.display()))
+    root.write("etc/machine-id", "", 0o644)?;
+    if root.is_directory("usr/lib/systemd/system-preset") {
+        Tool::new(SYSTEMCTL.tool)
+            .arg(format!("--root={}", root.path().display()))
             .args(["preset-all", "--preset-mode=enable-only"])
-            .run(bench.sink)?;
+            .run(context.sink)?;
     }
-    if root.join("etc/ld.so.conf").is_file() {
-        Tool::new("ldconfig")
+    if root.file("etc/ld.so.conf")?.is_some() {
+        Tool::new(LDCONFIG.tool)
             .arg("-X")
             .arg("-r")
-            .arg(root)
-            .run(bench.sink)?;
+            .arg(root.path())
+            .run(context.sink)?;
         // Holds inode numbers and times of the build host's file system.
-        tree::clear(&root.join("var/cache/ldconfig"))?;
+        root.clear("var/cache/ldconfig")?;
     }
     Ok(())
 }
 
 /// What makes a tree of packages an initramfs, where the project has no hook of its own.
-fn finish_initramfs(root: &Path) -> Result<(), Error> {
-    fs::create_dir_all(root.join("sysroot")).at("create", root)?;
-    let init = root.join("init");
-    if fs::symlink_metadata(&init).is_err() {
-        std::os::unix::fs::symlink("/sbin/init", &init).at("create", &init)?;
+fn finish_initramfs(root: &Tree) -> Result<(), Error> {
+    root.make_directories("sysroot")?;
+    if !root.has("init") {
+        root.symlink("/sbin/init", "init")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_initramfs_has_what_the_kernel_starts_and_where_the_root_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = Tree::open(root.path()).unwrap();
+        finish_initramfs(&tree).unwrap();
+        assert!(root.path().join("sysroot").is_dir());
+        let init = root.path().join("init");
+        assert_eq!(fs::read_link(&init).unwrap(), Path::new("/sbin/init"));
+        // One of the packages is left alone.
+        fs::remove_file(&init).unwrap();
+        fs::write(&init, "own").unwrap();
+        finish_initramfs(&tree).unwrap();
+        assert_eq!(fs::read_to_string(&init).unwrap(), "own");
+    }
+
+    #[test]
+    fn the_version_is_the_one_that_a_device_reads() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = Tree::open(root.path()).unwrap();
+        let version = || release_value(&tree, "usr/lib/os-release", "VERSION_ID").unwrap();
+        assert_eq!(version(), None);
+        let text = "#VERSION_ID=0\nVERSION_ID=1\nID=x\nVERSION_ID=\"2\"\n";
+        tree.write("usr/lib/os-release", text, 0o644).unwrap();
+        assert_eq!(version().as_deref(), Some("2"));
+        let long = |length| format!("VERSION_ID={}\n", "1".repeat(length));
+        tree.write("usr/lib/os-release", long(255), 0o644).unwrap();
+        assert_eq!(version().unwrap().len(), 255);
+        tree.write("usr/lib/os-release", long(256), 0o644).unwrap();
+        let error = release_value(&tree, "usr/lib/os-release", "VERSION_ID").unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("usr/lib/os-release has 256 bytes"), "{said}");
+    }
+
+    #[test]
+    fn the_release_files_of_each_part_are_those_that_systemd_reads() {
+        assert_eq!(OsPart::Rootfs.releases(), ["usr/lib/os-release"]);
+        assert_eq!(OsPart::Initramfs.releases()[0], "usr/lib/initrd-release");
+    }
 }

@@ -1,28 +1,79 @@
 //! Publishing a runtime as a signed repository. The key never leaves this process.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::Sink;
-use avocado_manifest::ImageId;
+use avocado_manifest::{Digest, ImageId, Name};
 use avocado_project::Runtime;
-use avocado_tuf::writer::{self, Publication, Target};
+use avocado_tuf::writer::{self, Publication, PublicationTarget, RoleSigners};
+use serde::{Deserialize, Serialize};
 
-use super::extension_image::Imaged;
-use super::runtime_build::Assembled;
-use super::{Context, Made, detail};
-use crate::Error;
-use crate::graph::{Done, Task, TaskId};
+use super::extension_image::{self, ExtensionImageOutput};
+use super::runtime_build::{self, RuntimeBuildOutput};
+use crate::artifact::{Artifact, size_of_files};
+use crate::build_context::BuildContext;
+use crate::error::Error;
+use crate::file_digest::FileDigest;
 use crate::keys::RuntimeKey;
-use crate::stamp::{Outcome, Slot};
+use crate::plan::{BuildStep, Plan};
+
+/// What is published.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RepositoryOutput {
+    /// The digest of the runtime's manifest.
+    manifest: Digest,
+}
+
+/// Adds the publication of a runtime, and what it needs.
+pub(crate) fn plan(plan: &mut Plan<'_>, runtime: &Name) -> Result<TaskId<RepositoryOutput>, Error> {
+    plan.once(&stamp_key(runtime), |plan| {
+        let context = plan.context;
+        let runtime = context.runtime(runtime)?;
+        let build = runtime_build::plan(plan, &runtime.name)?;
+        let mut images = Vec::new();
+        for member in &runtime.extensions {
+            images.push(extension_image::plan(plan, &member.name)?);
+        }
+        Ok(RepositoryTask {
+            context,
+            runtime,
+            key: plan.runtime_key(runtime)?,
+            build,
+            images,
+        })
+    })
+}
+
+fn stamp_key(runtime: &Name) -> StampKey {
+    StampKey {
+        component: "runtime",
+        directory: "runtime",
+        name: Some(runtime.to_string()),
+        command: "repository",
+    }
+}
 
 /// A publication.
-pub(crate) struct RepositoryTask<'a> {
-    pub(crate) context: &'a Context<'a>,
-    pub(crate) runtime: &'a Runtime,
-    pub(crate) key: &'a RuntimeKey,
-    pub(crate) build: TaskId,
+struct RepositoryTask<'a> {
+    context: &'a BuildContext<'a>,
+    runtime: &'a Runtime,
+    key: Arc<RuntimeKey>,
+    build: TaskId<RuntimeBuildOutput>,
     /// The images of its extensions, in the order of the runtime's list.
-    pub(crate) images: Vec<TaskId>,
+    images: Vec<TaskId<ExtensionImageOutput>>,
+}
+
+/// What a publication consumes.
+#[derive(Debug, Serialize)]
+struct RepositoryInputs {
+    manifest: Digest,
+    /// The id of the key.
+    key: String,
+    role: String,
+    /// Whether a device would take what is there already.
+    current: bool,
 }
 
 impl RepositoryTask<'_> {
@@ -37,39 +88,36 @@ impl RepositoryTask<'_> {
     /// Describes what is to be published and hands it to `act`.
     fn publication<R>(
         &self,
-        done: &Done<'_>,
+        needs: &Needs<'_>,
         act: impl FnOnce(&Publication<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let layout = &self.context.layout;
-        let assembled: Assembled = detail(done.get(self.build)?)?;
         let mut files = vec![(
             "manifest.json".to_owned(),
             layout.manifest(&self.runtime.name),
-            assembled.manifest,
+            needs.output(self.build)?.manifest,
         )];
         for (member, image) in self.runtime.extensions.iter().zip(&self.images) {
-            let imaged: Imaged = detail(done.get(*image)?)?;
-            if let Some(extension) = self.context.project.extension(&member.name) {
-                let path = layout.extension_image(&extension.name, &extension.version);
-                let id = ImageId::from_digest(imaged.image.sha256);
-                files.push((id.file_name(), path, imaged.image));
-            }
+            let extension = self.context.extension(&member.name)?;
+            let image = needs.output(*image)?.image;
+            let path = layout.extension_image(&extension.name, self.context.version_of(extension)?);
+            files.push((ImageId::from_digest(image.sha256).file_name(), path, image));
         }
         // Two extensions of one content are one target.
         files.sort_by(|a, b| a.0.cmp(&b.0));
         files.dedup_by(|a, b| a.0 == b.0);
-        let targets: Vec<Target<'_>> = files
+        let targets: Vec<PublicationTarget<'_>> = files
             .iter()
-            .map(|(name, path, made)| Target {
+            .map(|(name, path, file)| PublicationTarget {
                 name: name.clone(),
                 source: path,
-                digest: made.sha256,
-                length: made.size,
+                digest: file.sha256,
+                length: file.size,
             })
             .collect();
         act(&Publication {
             directory: &self.directory(),
-            key: &self.key.key,
+            signers: RoleSigners::one(&self.key.key),
             role: &self.role(),
             targets: &targets,
             now: self.context.options.now,
@@ -78,53 +126,87 @@ impl RepositoryTask<'_> {
 }
 
 impl Task for RepositoryTask<'_> {
-    fn name(&self) -> String {
+    type Inputs = RepositoryInputs;
+    type Output = RepositoryOutput;
+    type Error = Error;
+
+    fn stage(&self) -> String {
         format!("runtime repository {}", self.runtime.name)
     }
 
-    fn slot(&self) -> Slot {
-        Slot {
-            component: "runtime",
-            name: Some(self.runtime.name.to_string()),
-            command: "repository",
+    fn stamp_key(&self) -> StampKey {
+        stamp_key(&self.runtime.name)
+    }
+
+    fn needs(&self) -> Vec<AnyTaskId> {
+        let images = self.images.iter().map(|id| AnyTaskId::from(*id));
+        images.chain([self.build.into()]).collect()
+    }
+
+    fn inputs(&self, needs: &Needs<'_>) -> Result<RepositoryInputs, Error> {
+        let findings = &needs.output(self.build)?.findings;
+        if self.context.options.strict && !findings.is_empty() {
+            return Err(Error::Findings {
+                runtime: self.runtime.name.to_string(),
+                findings: findings.clone(),
+            });
         }
-    }
-
-    fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
-        // Looked at rather than remembered: metadata expire, and a repository that nobody may
+        // Looked at rather than remembered: metadata expire, and a repository that no device may
         // trust tomorrow is not up to date.
-        let current = self.publication(done, |publication| Ok(writer::is_current(publication)))?;
-        Ok(serde_json::json!({
-            "manifest": done.get(self.build)?.digest,
-            "key": self.key.key.id(),
-            "role": self.role(),
-            "current": current,
-        }))
+        let current = self.publication(needs, |publication| Ok(writer::is_current(publication)))?;
+        Ok(RepositoryInputs {
+            manifest: needs.digest(self.build)?,
+            key: self.key.key.id().to_string(),
+            role: self.role(),
+            current,
+        })
     }
 
-    fn settled(&self, mut before: serde_json::Value) -> serde_json::Value {
-        before["current"] = true.into();
-        before
+    fn recorded_inputs(&self, before: RepositoryInputs) -> Result<RepositoryInputs, Error> {
+        Ok(RepositoryInputs {
+            current: true,
+            ..before
+        })
     }
 
-    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
-        vec![self.directory().join("metadata/timestamp.json")]
-    }
-
-    fn run(&self, done: &Done<'_>, _sink: &dyn Sink) -> Result<Outcome, Error> {
-        self.publication(done, |publication| {
+    fn run(
+        &self,
+        inputs: &RepositoryInputs,
+        needs: &Needs<'_>,
+        _sink: &dyn Sink,
+    ) -> Result<RepositoryOutput, Error> {
+        self.publication(needs, |publication| {
             for target in publication.targets {
-                let made = Made {
+                let file = FileDigest {
                     sha256: target.digest,
                     size: target.length,
                 };
-                made.check(target.source)?;
+                file.check(target.source)?;
             }
             Ok(writer::publish(publication)?)
         })?;
-        Ok(Outcome {
-            digest: done.get(self.build)?.digest,
-            detail: serde_json::Value::Null,
+        Ok(RepositoryOutput {
+            manifest: inputs.manifest,
         })
+    }
+
+    fn output_files(&self, _output: &RepositoryOutput) -> Vec<PathBuf> {
+        vec![self.directory().join("metadata/timestamp.json")]
+    }
+
+    fn digest(&self, output: &RepositoryOutput) -> Digest {
+        output.manifest
+    }
+}
+
+impl BuildStep for RepositoryTask<'_> {
+    fn artifacts(&self, output: &RepositoryOutput) -> Vec<Artifact> {
+        let directory = self.directory();
+        let content = FileDigest {
+            sha256: output.manifest,
+            size: size_of_files(&directory),
+        };
+        let name = self.runtime.name.to_string();
+        vec![Artifact::new("repository", name, directory, content)]
     }
 }

@@ -1,230 +1,288 @@
-//! Assembling a runtime: its manifest, the content of the var partition with the runtime staged
-//! and active, and the partition's image.
+//! Assembling a runtime: its manifest, which says what belongs together.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use avocado_events::Sink;
+use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
+use avocado_events::{Event, Sink};
 use avocado_manifest::{
-    Digest, Extension, Image, ImageId, MANIFEST_VERSION, Manifest, Name, RuntimeId, RuntimeInfo,
+    Digest, ImageId, MANIFEST_VERSION, Manifest, Name, OsImage, RuntimeExtension, RuntimeId,
+    RuntimeLabel,
 };
-use avocado_project::{Runtime, VarFile};
-use avocado_sdk::SOURCE_MOUNT;
+use avocado_project::Runtime;
 use serde::{Deserialize, Serialize};
 
-use super::extension_image::{Imaged, var_destination};
-use super::hook::Hook;
-use super::install::InstallDetail;
-use super::os_image::OsImaged;
-use super::{Bench, Context, Made, Step, detail};
-use crate::error::At as _;
-use crate::graph::{Done, Task, TaskId};
-use crate::keys::RuntimeKey;
-use crate::stamp::{Outcome, Slot};
-use crate::tree::{self, Modes};
-use crate::{Error, image};
+use super::extension_image::{self, ExtensionImageOutput};
+use super::install::{self, InstallOutput, PackageTree};
+use super::os_image::{self, OsImageOutput, OsPart};
+use super::runtime_member::{self, RuntimeMember};
+use crate::artifact::Artifact;
+use crate::build_context::BuildContext;
+use crate::error::Error;
+use crate::file_digest::FileDigest;
+use crate::layout::Layout;
+use crate::needed;
+use crate::plan::{BuildStep, Plan};
+use crate::step_context::StepContext;
+use crate::step_request::StepRequest;
+use crate::trees::{self, Tree};
 
-/// An assembly, as it travels to the child.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct RuntimeBuild {
+/// An assembly, as it travels to the child. What is only on the var partition is no part of it: see
+/// `var_image`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RuntimeBuildRequest {
     name: Name,
     version: Option<String>,
     built_at: String,
-    extensions: Vec<Member>,
-    rootfs: OsImaged,
-    initramfs: OsImaged,
+    extensions: Vec<RuntimeMember>,
+    /// The name of the rootfs, which the extensions are compared with.
+    rootfs_tree: Name,
+    rootfs: OsImageOutput,
+    initramfs: OsImageOutput,
     kernel: Option<String>,
-    var_files: Vec<(VarFile, Digest)>,
-    post_build: Option<Hook>,
-    /// The digest of the trust anchor.
-    anchor: Digest,
     packages: Option<Digest>,
-}
-
-/// An extension in its runtime.
-#[derive(Debug, Serialize, Deserialize)]
-struct Member {
-    name: Name,
-    version: Name,
-    enabled: bool,
-    imaged: Imaged,
 }
 
 /// What an assembly made.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Assembled {
+pub(crate) struct RuntimeBuildOutput {
     pub(crate) id: RuntimeId,
-    pub(crate) manifest: Made,
-    pub(crate) var_image: Made,
+    /// Its version, whether stated or not.
+    pub(crate) version: String,
+    pub(crate) manifest: FileDigest,
+    /// What was told of how its extensions fit over one another and over the rootfs.
+    #[serde(default)]
+    pub(crate) findings: Vec<String>,
+}
+
+/// Adds the assembly of a runtime, and what it needs.
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    runtime: &Name,
+) -> Result<TaskId<RuntimeBuildOutput>, Error> {
+    plan.once(&stamp_key(runtime), |plan| {
+        let context = plan.context;
+        let runtime = context.runtime(runtime)?;
+        needed::for_runtime_build(context.project, runtime)?;
+        let rootfs_tree = PackageTree::Rootfs(runtime.rootfs.clone());
+        let rootfs_packages = install::plan_tree(plan, &rootfs_tree)?;
+        let rootfs = os_image::plan(plan, OsPart::Rootfs, &runtime.name)?;
+        let initramfs = os_image::plan(plan, OsPart::Initramfs, &runtime.name)?;
+        let packages = install::plan_runtime(plan, runtime)?;
+        let images = plan_images(plan, runtime)?;
+        Ok(RuntimeBuildTask {
+            context,
+            runtime,
+            images,
+            rootfs,
+            rootfs_packages,
+            initramfs,
+            packages,
+        })
+    })
+}
+
+fn stamp_key(runtime: &Name) -> StampKey {
+    StampKey {
+        component: "runtime",
+        directory: "runtime",
+        name: Some(runtime.to_string()),
+        command: "build",
+    }
 }
 
 /// The parent's side of an assembly.
-pub(crate) struct RuntimeBuildTask<'a> {
-    pub(crate) context: &'a Context<'a>,
-    pub(crate) runtime: &'a Runtime,
-    pub(crate) key: &'a RuntimeKey,
+struct RuntimeBuildTask<'a> {
+    context: &'a BuildContext<'a>,
+    runtime: &'a Runtime,
     /// The images of its extensions, in the order of the runtime's list.
-    pub(crate) images: Vec<TaskId>,
-    pub(crate) rootfs: TaskId,
-    pub(crate) rootfs_install: TaskId,
-    pub(crate) initramfs: TaskId,
-    pub(crate) packages: Option<TaskId>,
-    /// The install of the SDK, where a hook may use its tools.
-    pub(crate) sdk: Option<TaskId>,
+    images: Vec<TaskId<ExtensionImageOutput>>,
+    rootfs: TaskId<OsImageOutput>,
+    rootfs_packages: TaskId<InstallOutput>,
+    initramfs: TaskId<OsImageOutput>,
+    packages: Option<TaskId<InstallOutput>>,
 }
 
+/// What an assembly consumes.
+#[derive(Debug, Serialize)]
+struct RuntimeBuildInputs {
+    revision: u32,
+    runtime: RuntimeBuildRequest,
+    /// For the kernel, of which the request has the version only.
+    rootfs_packages: Digest,
+}
+
+/// Counts how often the same inputs came to mean another result. The last was what is told of how
+/// extensions fit together.
+const REVISION: u32 = 1;
+
 impl RuntimeBuildTask<'_> {
-    fn request(&self, done: &Done<'_>) -> Result<RuntimeBuild, Error> {
+    fn request(&self, needs: &Needs<'_>) -> Result<RuntimeBuildRequest, Error> {
         let (context, runtime) = (self.context, self.runtime);
-        let mut extensions = Vec::new();
-        for (member, image) in runtime.extensions.iter().zip(&self.images) {
-            let extension = context.project.extension(&member.name).ok_or_else(|| {
-                Error::Invalid(format!("extension `{}` is not in the project", member.name))
-            })?;
-            extensions.push(Member {
-                name: member.name.clone(),
-                version: extension.version.clone(),
-                enabled: member.enabled,
-                imaged: detail(done.get(*image)?)?,
-            });
-        }
-        let installed: InstallDetail = detail(done.get(self.rootfs_install)?)?;
-        let mut var_files = Vec::new();
-        for file in &runtime.var_files {
-            let source = context.project.src_dir.join(&file.source);
-            var_files.push((file.clone(), tree::digest(&source, context.modes())?));
-        }
-        let post_build = runtime.post_build.as_deref();
         let epoch = i64::try_from(context.project.source_date_epoch).unwrap_or(i64::MAX);
         let built_at = jiff::Timestamp::from_second(epoch)
             .map_err(|e| Error::Invalid(format!("source_date_epoch is out of range: {e}")))?;
-        Ok(RuntimeBuild {
+        Ok(RuntimeBuildRequest {
             name: runtime.name.clone(),
             version: runtime.version.clone(),
             built_at: built_at.to_string(),
-            extensions,
-            rootfs: detail(done.get(self.rootfs)?)?,
-            initramfs: detail(done.get(self.initramfs)?)?,
-            kernel: installed.kernel,
-            var_files,
-            post_build: post_build.map(|p| Hook::new(context, p)).transpose()?,
-            anchor: Digest::of(&self.key.anchor),
-            packages: done.digest(self.packages)?,
+            extensions: members(context, runtime, &self.images, needs)?,
+            rootfs_tree: runtime.rootfs.clone(),
+            rootfs: needs.output(self.rootfs)?.clone(),
+            initramfs: needs.output(self.initramfs)?.clone(),
+            kernel: needs.output(self.rootfs_packages)?.kernel.clone(),
+            packages: needs.optional_digest(self.packages)?,
         })
     }
 }
 
 impl Task for RuntimeBuildTask<'_> {
-    fn name(&self) -> String {
+    type Inputs = RuntimeBuildInputs;
+    type Output = RuntimeBuildOutput;
+    type Error = Error;
+
+    fn stage(&self) -> String {
         format!("runtime build {}", self.runtime.name)
     }
 
-    fn slot(&self) -> Slot {
-        Slot {
-            component: "runtime",
-            name: Some(self.runtime.name.to_string()),
-            command: "build",
-        }
+    fn stamp_key(&self) -> StampKey {
+        stamp_key(&self.runtime.name)
     }
 
-    fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
-        Ok(serde_json::json!({
-            "runtime": self.request(done)?,
-            // For the kernel, of which the request has the version only.
-            "rootfs_packages": done.get(self.rootfs_install)?.digest,
-            "writer": self.context.tool("mkfs.btrfs"),
-            "sdk": done.digest(self.sdk)?,
-        }))
+    fn needs(&self) -> Vec<AnyTaskId> {
+        let mut needs = vec![
+            self.rootfs_packages.into(),
+            self.rootfs.into(),
+            self.initramfs.into(),
+        ];
+        needs.extend(self.packages.map(AnyTaskId::from));
+        needs.extend(self.images.iter().map(|id| AnyTaskId::from(*id)));
+        needs
     }
 
-    fn outputs(&self, _outcome: &Outcome) -> Vec<PathBuf> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<RuntimeBuildInputs, Error> {
+        Ok(RuntimeBuildInputs {
+            revision: REVISION,
+            runtime: self.request(needs)?,
+            rootfs_packages: needs.digest(self.rootfs_packages)?,
+        })
+    }
+
+    fn run(
+        &self,
+        inputs: &RuntimeBuildInputs,
+        _needs: &Needs<'_>,
+        sink: &dyn Sink,
+    ) -> Result<RuntimeBuildOutput, Error> {
+        let request = inputs.runtime.clone();
+        self.context.run_step(&self.stage(), request, sink)
+    }
+
+    fn output_files(&self, _output: &RuntimeBuildOutput) -> Vec<PathBuf> {
         let (layout, name) = (&self.context.layout, &self.runtime.name);
-        vec![
-            layout.var_tree(name),
-            layout.var_image(name),
-            layout.manifest(name),
-        ]
+        vec![layout.manifest(name)]
     }
 
-    fn run(&self, done: &Done<'_>, sink: &dyn Sink) -> Result<Outcome, Error> {
-        let request = self.request(done)?;
-        let anchor = anchor(&self.context.layout, &self.runtime.name);
-        tree::write(&anchor, &self.key.anchor)?;
-        let step = Step::RuntimeBuild(request);
-        let assembled: Assembled = self.context.step(&self.name(), step, None, sink)?;
-        Ok(Outcome {
-            digest: assembled.manifest.sha256,
-            detail: serde_json::to_value(assembled).unwrap_or_default(),
-        })
+    fn digest(&self, output: &RuntimeBuildOutput) -> Digest {
+        output.manifest.sha256
     }
 }
 
-/// Where the trust anchor waits for the child.
-fn anchor(layout: &crate::layout::Layout, runtime: &Name) -> PathBuf {
-    layout.work(&format!("{runtime}.root.json"))
+/// Adds the images of a runtime's extensions, in the order of its list.
+pub(super) fn plan_images(
+    plan: &mut Plan<'_>,
+    runtime: &Runtime,
+) -> Result<Vec<TaskId<ExtensionImageOutput>>, Error> {
+    let members = runtime.extensions.iter();
+    members
+        .map(|member| extension_image::plan(plan, &member.name))
+        .collect()
 }
 
-impl RuntimeBuild {
-    pub(crate) fn work(self, bench: &Bench<'_>) -> Result<Assembled, Error> {
-        let layout = &bench.layout;
-        let place = layout.var_tree(&self.name);
-        let var = tree::unfinished(&place);
-        tree::fresh(&var)?;
-        let manifest = self.manifest(bench)?;
-        self.stage(bench, &var, &manifest)?;
-        self.seed(bench, &var)?;
-        tree::replace(&var, &place)?;
-        if let Some(hook) = &self.post_build {
-            hook.run(
-                bench,
-                &[
-                    ("AVOCADO_RUNTIME_NAME", self.name.as_str().as_ref()),
-                    (
-                        "AVOCADO_RUNTIME_BUILD_DIR",
-                        layout.runtime(&self.name).as_os_str(),
-                    ),
-                ],
-            )?;
+/// The extensions of a runtime, with their `images`.
+pub(super) fn members(
+    context: &BuildContext<'_>,
+    runtime: &Runtime,
+    images: &[TaskId<ExtensionImageOutput>],
+    needs: &Needs<'_>,
+) -> Result<Vec<RuntimeMember>, Error> {
+    let mut members = Vec::new();
+    for (member, image) in runtime.extensions.iter().zip(images) {
+        let extension = context.extension(&member.name)?;
+        members.push(RuntimeMember {
+            name: member.name.clone(),
+            version: context.version_of(extension)?.clone(),
+            enabled: member.enabled,
+            sysext: extension.sysext,
+            confext: extension.confext,
+            enable_services: extension.enable_services.clone(),
+            image: needs.output(*image)?.clone(),
+        });
+    }
+    Ok(members)
+}
+
+impl BuildStep for RuntimeBuildTask<'_> {
+    fn artifacts(&self, output: &RuntimeBuildOutput) -> Vec<Artifact> {
+        let (layout, name) = (&self.context.layout, &self.runtime.name);
+        let titled = format!("{name} {}", output.id.short());
+        let manifest = layout.manifest(name);
+        vec![Artifact::new("manifest", titled, manifest, output.manifest)]
+    }
+}
+
+/// The file of a kernel: the published name is a link to the package's.
+pub(super) fn kernel_image(layout: &Layout, version: &str) -> Result<PathBuf, Error> {
+    Tree::open(&layout.kernel(version))?.resolve("Image")
+}
+
+impl StepRequest for RuntimeBuildRequest {
+    const KIND: &'static str = "runtime_build";
+    type Result = RuntimeBuildOutput;
+
+    fn work(self, context: &StepContext<'_>) -> Result<RuntimeBuildOutput, Error> {
+        let layout = &context.layout;
+        let rootfs = layout.os_tree("rootfs", &self.rootfs_tree);
+        let findings = runtime_member::findings(layout, &rootfs, &self.extensions)?;
+        for told in &findings {
+            context.sink.emit(Event::warning(told.clone()));
         }
-        let image_place = layout.var_image(&self.name);
-        let new = tree::unfinished(&image_place);
-        image::btrfs::write(bench, &place, &new)?;
-        let var_image = Made::of(&new)?;
-        tree::replace(&new, &image_place)?;
+        let manifest = self.manifest(context)?;
         let manifest_place = layout.manifest(&self.name);
-        tree::write(&manifest_place, manifest.to_json())?;
-        Ok(Assembled {
+        trees::write(&manifest_place, manifest.to_json()?)?;
+        Ok(RuntimeBuildOutput {
             id: manifest.id,
-            manifest: Made::of(&manifest_place)?,
-            var_image,
+            version: manifest.runtime.version,
+            manifest: FileDigest::of(&manifest_place)?,
+            findings,
         })
     }
+}
 
-    fn manifest(&self, bench: &Bench<'_>) -> Result<Manifest, Error> {
-        let os_image = |imaged: &OsImaged| Image {
-            version: imaged.version.clone(),
-            image_id: ImageId::from_digest(imaged.image.sha256),
-            sha256: Some(imaged.image.sha256),
+impl RuntimeBuildRequest {
+    fn manifest(&self, context: &StepContext<'_>) -> Result<Manifest, Error> {
+        let os_image = |os: &OsImageOutput| OsImage {
+            version: os.version.clone(),
+            image_id: ImageId::from_digest(os.image.sha256),
+            sha256: Some(os.image.sha256),
             image_type: None,
         };
         let kernel = match &self.kernel {
             Some(version) => {
-                let made = Made::of(&bench.layout.kernel(version).join("Image"))?;
-                Some(Image {
+                let file = FileDigest::of(&kernel_image(&context.layout, version)?)?;
+                Some(OsImage {
                     version: Some(version.clone()),
-                    image_id: ImageId::from_digest(made.sha256),
-                    sha256: Some(made.sha256),
+                    image_id: ImageId::from_digest(file.sha256),
+                    sha256: Some(file.sha256),
                     image_type: None,
                 })
             }
             None => None,
         };
-        let member = |member: &Member| Extension {
+        let member = |member: &RuntimeMember| RuntimeExtension {
             name: member.name.clone(),
             version: member.version.clone(),
-            image_id: Some(ImageId::from_digest(member.imaged.image.sha256)),
-            sha256: Some(member.imaged.image.sha256),
+            image_id: Some(ImageId::from_digest(member.image.image.sha256)),
+            sha256: Some(member.image.image.sha256),
             image_type: None,
             enabled: member.enabled,
         };
@@ -232,7 +290,7 @@ impl RuntimeBuild {
             manifest_version: MANIFEST_VERSION,
             id: RuntimeId::from_digest(Digest::of(b"")),
             built_at: self.built_at.clone(),
-            runtime: RuntimeInfo {
+            runtime: RuntimeLabel {
                 name: self.name.to_string(),
                 version: self.version.clone().unwrap_or_default(),
             },
@@ -244,71 +302,9 @@ impl RuntimeBuild {
         };
         if self.version.is_none() {
             // A version that nobody states follows from the content, as the id does.
-            manifest.runtime.version = manifest.content_id().short().to_owned();
+            manifest.runtime.version = manifest.content_id()?.short().to_owned();
         }
-        manifest.id = manifest.content_id();
+        manifest.id = manifest.content_id()?;
         Ok(manifest)
-    }
-
-    /// The device's store, with this runtime staged and active.
-    fn stage(&self, bench: &Bench<'_>, var: &Path, manifest: &Manifest) -> Result<(), Error> {
-        let base = var.join("lib/avocado");
-        let images = base.join("images");
-        fs::create_dir_all(&images).at("create", &images)?;
-        for member in &self.extensions {
-            let from = bench.layout.extension_image(&member.name, &member.version);
-            let id = ImageId::from_digest(member.imaged.image.sha256);
-            let to = images.join(id.file_name());
-            member.imaged.image.check(&from)?;
-            // Two extensions of one content share one image, here as on the device.
-            if !to.exists() {
-                fs::hard_link(&from, &to).at("link", &from)?;
-            }
-        }
-        let runtime = base.join("runtimes").join(&manifest.id);
-        tree::write(&runtime.join("manifest.json"), manifest.to_json())?;
-        let active = base.join("active");
-        symlink(Path::new("runtimes").join(&manifest.id), &active).at("create", &active)?;
-        let anchor = anchor(&bench.layout, &self.name);
-        let bytes = fs::read(&anchor).at("read", &anchor)?;
-        for name in ["root.json", "1.root.json"] {
-            tree::write(&base.join("metadata").join(name), &bytes)?;
-        }
-        Ok(())
-    }
-
-    /// Files for the var partition. The last extension comes first, so that the first wins; what
-    /// the runtime itself states wins over all.
-    fn seed(&self, bench: &Bench<'_>, var: &Path) -> Result<(), Error> {
-        for member in self.extensions.iter().rev() {
-            let root = bench.layout.extension(&member.name);
-            for path in &member.imaged.var_paths {
-                let destination = var_destination(path);
-                let from = match path.starts_with("var") {
-                    true => &root.join("var"),
-                    false => &root,
-                };
-                tree::make_parents(from, var, destination)?;
-                let to = tree::inside(var, destination);
-                tree::copy(&root.join(path), &to, Modes::Keep)?;
-            }
-        }
-        for (file, _) in &self.var_files {
-            let from = Path::new(SOURCE_MOUNT).join(&file.source);
-            let mut to = tree::inside(var, &file.dest);
-            // As `cp` does: a file goes into a directory that is named as the destination.
-            let into = file.dest.as_os_str().to_string_lossy().ends_with('/') || to.is_dir();
-            if from.is_file()
-                && into
-                && let Some(name) = from.file_name()
-            {
-                to.push(name);
-            }
-            if let Some(parent) = to.parent() {
-                fs::create_dir_all(parent).at("create", parent)?;
-            }
-            tree::copy(&from, &to, bench.modes)?;
-        }
-        Ok(())
     }
 }

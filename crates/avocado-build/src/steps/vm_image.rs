@@ -4,40 +4,44 @@
 use std::fs;
 use std::path::PathBuf;
 
+use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::Sink;
-use avocado_manifest::{Digest, Manifest, Name, UpdatePolicy, VmArtifact, VmImage, VmRole};
-use avocado_project::{Filesystem, OsImage, Runtime};
+use avocado_manifest::{Digest, Name, UpdatePolicy, VmArtifact, VmImage, VmRole};
+use avocado_project::{Filesystem, OsImageConfig, Runtime};
+use serde::{Deserialize, Serialize};
 
-use super::install::InstallDetail;
-use super::os_image::OsImaged;
-use super::runtime_build::Assembled;
-use super::{Context, Made, detail};
-use crate::error::At as _;
-use crate::graph::{Done, Task, TaskId};
-use crate::stamp::{Outcome, Slot};
-use crate::{Error, image, tree};
+use super::install::{self, InstallOutput, PackageTree};
+use super::os_image::{self, OsImageOutput, OsPart};
+use super::runtime_build::{self, RuntimeBuildOutput};
+use super::var_image::{self, VarImageOutput};
+use crate::artifact::Artifact;
+use crate::build_context::BuildContext;
+use crate::error::{At as _, Error};
+use crate::file_digest::FileDigest;
+use crate::plan::{BuildStep, Plan};
+use crate::{images, trees};
 
 /// The name of the manifest in the directory of the image.
 const MANIFEST: &str = "manifest.json";
 
 /// A machine that QEMU provides.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Machine {
+pub(crate) struct QemuMachine {
     /// As in the manifest.
     architecture: &'static str,
     /// The serial line that the kernel writes to.
     console: &'static str,
 }
 
-impl Machine {
+impl QemuMachine {
     /// The machine of a target, if that is one of QEMU's.
     pub(crate) fn of(target: &Name) -> Option<Self> {
         match target.as_str().strip_prefix("qemu")? {
-            machine if machine.starts_with("x86-64") => Some(Machine {
+            machine if machine.starts_with("x86-64") => Some(QemuMachine {
                 architecture: "x86_64",
                 console: "ttyS0",
             }),
-            machine if machine.starts_with("arm64") => Some(Machine {
+            machine if machine.starts_with("arm64") => Some(QemuMachine {
                 architecture: "arm64",
                 console: "ttyAMA0",
             }),
@@ -62,23 +66,90 @@ fn root_type(filesystem: Filesystem) -> Option<&'static str> {
     }
 }
 
+/// What was made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VmImageOutput {
+    /// Of the image's manifest; of nothing where there is none.
+    digest: Digest,
+    /// `None` where a runtime is not something that a VM could start.
+    image: Option<VmImage>,
+}
+
+/// Adds the image of a VM, and what it needs, where the target is a machine of QEMU's.
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    runtime: &Name,
+) -> Result<Option<TaskId<VmImageOutput>>, Error> {
+    let context = plan.context;
+    let Some(machine) = QemuMachine::of(&context.project.target) else {
+        return Ok(None);
+    };
+    let id = plan.once(&stamp_key(runtime), |plan| {
+        let runtime = context.runtime(runtime)?;
+        let name = &runtime.name;
+        let build = runtime_build::plan(plan, name)?;
+        let var = var_image::plan(plan, name)?;
+        let rootfs = os_image::plan(plan, OsPart::Rootfs, name)?;
+        let initramfs = os_image::plan(plan, OsPart::Initramfs, name)?;
+        let tree = PackageTree::Rootfs(runtime.rootfs.clone());
+        Ok(VmImageTask {
+            context,
+            runtime,
+            machine,
+            build,
+            var,
+            rootfs: (context.os_image("rootfs", &runtime.rootfs)?, rootfs),
+            rootfs_packages: install::plan_tree(plan, &tree)?,
+            initramfs: (
+                context.os_image("initramfs", &runtime.initramfs)?,
+                initramfs,
+            ),
+        })
+    })?;
+    Ok(Some(id))
+}
+
+fn stamp_key(runtime: &Name) -> StampKey {
+    StampKey {
+        component: "runtime",
+        directory: "runtime",
+        name: Some(runtime.to_string()),
+        command: "vm",
+    }
+}
+
 /// The image of a VM.
-pub(crate) struct VmImageTask<'a> {
-    pub(crate) context: &'a Context<'a>,
-    pub(crate) runtime: &'a Runtime,
-    pub(crate) machine: Machine,
-    pub(crate) build: TaskId,
-    pub(crate) rootfs: (&'a OsImage, TaskId),
-    pub(crate) rootfs_install: TaskId,
-    pub(crate) initramfs: (&'a OsImage, TaskId),
+struct VmImageTask<'a> {
+    context: &'a BuildContext<'a>,
+    runtime: &'a Runtime,
+    machine: QemuMachine,
+    build: TaskId<RuntimeBuildOutput>,
+    var: TaskId<VarImageOutput>,
+    rootfs: (&'a OsImageConfig, TaskId<OsImageOutput>),
+    rootfs_packages: TaskId<InstallOutput>,
+    initramfs: (&'a OsImageConfig, TaskId<OsImageOutput>),
+}
+
+/// What the image of a VM consumes.
+#[derive(Debug, Serialize)]
+struct VmImageInputs {
+    cmdline: Option<String>,
+    /// The version of the kernel.
+    kernel: Option<String>,
+    /// For the kernel, of which the above is the version only.
+    rootfs_packages: Digest,
+    rootfs: Digest,
+    initramfs: Digest,
+    var: FileDigest,
+    manifest: FileDigest,
 }
 
 /// One file of the image, and where it comes from.
-struct Part {
+struct VmImageFile {
     role: VmRole,
     source: PathBuf,
     kind: &'static str,
-    made: Made,
+    content: FileDigest,
 }
 
 impl VmImageTask<'_> {
@@ -86,61 +157,40 @@ impl VmImageTask<'_> {
         self.context.layout.vm_image(&self.runtime.name)
     }
 
-    /// The version of the kernel and the type of the root file system; `None` where a runtime is
-    /// nothing that a VM could start.
-    fn bootable(&self, done: &Done<'_>) -> Result<Option<(String, &'static str)>, Error> {
-        let installed: InstallDetail = detail(done.get(self.rootfs_install)?)?;
-        let root_type = root_type(self.rootfs.0.filesystem);
-        Ok(installed.kernel.zip(root_type))
-    }
-
-    /// The version of the runtime, whether stated or not.
-    fn version(&self) -> Result<String, Error> {
-        let path = self.context.layout.manifest(&self.runtime.name);
-        let text = fs::read(&path).at("read", &path)?;
-        let manifest = Manifest::parse(&text)
-            .map_err(|e| Error::Invalid(format!("{} is not a manifest: {e}", path.display())))?;
-        Ok(manifest.runtime.version)
-    }
-
-    fn parts(&self, done: &Done<'_>, kernel: &str) -> Result<Vec<Part>, Error> {
+    fn files(&self, needs: &Needs<'_>, kernel: &str) -> Result<Vec<VmImageFile>, Error> {
         let (layout, name) = (&self.context.layout, &self.runtime.name);
-        let kernel = layout.kernel(kernel).join("Image");
-        // The published name is a link to the package's file.
-        let kernel = fs::canonicalize(&kernel).at("find", &kernel)?;
-        let os = |part: &'static str, role, (os, id): (&OsImage, TaskId)| -> Result<_, Error> {
-            let imaged: OsImaged = detail(done.get(id)?)?;
-            let kind = image::extension(os.filesystem);
-            Ok(Part {
+        let kernel = runtime_build::kernel_image(layout, kernel)?;
+        let os = |part: OsPart, role, (os, id): (&OsImageConfig, TaskId<OsImageOutput>)| {
+            let kind = images::extension(os.filesystem);
+            Ok::<_, Error>(VmImageFile {
                 role,
-                source: layout.os_image(part, name, kind),
+                source: layout.os_image(part.as_str(), name, kind),
                 kind,
-                made: imaged.image,
+                content: needs.output(id)?.image,
             })
         };
-        let assembled: Assembled = detail(done.get(self.build)?)?;
         Ok(vec![
-            Part {
+            VmImageFile {
                 role: VmRole::Kernel,
-                made: Made::of(&kernel)?,
+                content: FileDigest::of(&kernel)?,
                 source: kernel,
                 kind: "kernel",
             },
-            os("initramfs", VmRole::Initramfs, self.initramfs)?,
-            os("rootfs", VmRole::Rootfs, self.rootfs)?,
-            Part {
+            os(OsPart::Initramfs, VmRole::Initramfs, self.initramfs)?,
+            os(OsPart::Rootfs, VmRole::Rootfs, self.rootfs)?,
+            VmImageFile {
                 role: VmRole::Var,
                 source: layout.var_image(name),
                 kind: "btrfs",
-                made: assembled.var_image,
+                content: needs.output(self.var)?.image,
             },
         ])
     }
 }
 
-impl Part {
+impl VmImageFile {
     /// The same for every version, so that an update replaces files instead of adding some.
-    fn file(&self) -> Result<Name, Error> {
+    fn name(&self) -> Result<Name, Error> {
         let name = match self.role {
             VmRole::Kernel => Some("Image".into()),
             _ => self.source.file_name().map(|name| name.to_string_lossy()),
@@ -152,9 +202,9 @@ impl Part {
 
     fn artifact(&self) -> Result<VmArtifact, Error> {
         Ok(VmArtifact {
-            file: self.file()?,
-            sha256: self.made.sha256,
-            size: Some(self.made.size),
+            file: self.name()?,
+            sha256: self.content.sha256,
+            size: Some(self.content.size),
             update_policy: match self.role {
                 VmRole::Var => UpdatePolicy::SeedOnly,
                 _ => UpdatePolicy::Replace,
@@ -166,89 +216,114 @@ impl Part {
 }
 
 impl Task for VmImageTask<'_> {
-    fn name(&self) -> String {
+    type Inputs = VmImageInputs;
+    type Output = VmImageOutput;
+    type Error = Error;
+
+    fn stage(&self) -> String {
         format!("runtime vm {}", self.runtime.name)
     }
 
-    fn slot(&self) -> Slot {
-        Slot {
-            component: "runtime",
-            name: Some(self.runtime.name.to_string()),
-            command: "vm",
-        }
+    fn stamp_key(&self) -> StampKey {
+        stamp_key(&self.runtime.name)
     }
 
-    fn inputs(&self, done: &Done<'_>) -> Result<serde_json::Value, Error> {
-        let bootable = self.bootable(done)?;
-        let assembled: Assembled = detail(done.get(self.build)?)?;
-        Ok(serde_json::json!({
-            "cmdline": bootable.as_ref().map(|(_, root_type)| self.machine.cmdline(root_type)),
-            "kernel": bootable.map(|(kernel, _)| kernel),
-            // For the kernel, of which the above is the version only.
-            "rootfs_packages": done.get(self.rootfs_install)?.digest,
-            "rootfs": done.get(self.rootfs.1)?.digest,
-            "initramfs": done.get(self.initramfs.1)?.digest,
-            "var": assembled.var_image,
-            "manifest": assembled.manifest,
-        }))
+    fn needs(&self) -> Vec<AnyTaskId> {
+        vec![
+            self.build.into(),
+            self.var.into(),
+            self.rootfs.1.into(),
+            self.rootfs_packages.into(),
+            self.initramfs.1.into(),
+        ]
     }
 
-    fn outputs(&self, outcome: &Outcome) -> Vec<PathBuf> {
-        let directory = self.directory();
-        let image = detail::<Option<VmImage>>(outcome).ok().flatten();
-        let files = |image: VmImage| {
-            let files = image
-                .artifacts
-                .into_values()
-                .map(|a| directory.join(a.file));
-            let mut files: Vec<_> = files.collect();
-            files.push(directory.join(MANIFEST));
-            files
-        };
-        image.map(files).unwrap_or_default()
+    fn failure_stops_others(&self) -> bool {
+        false
     }
 
-    fn run(&self, done: &Done<'_>, _sink: &dyn Sink) -> Result<Outcome, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<VmImageInputs, Error> {
+        // Without one of the two a runtime is nothing that a VM could start.
+        let kernel = needs.output(self.rootfs_packages)?.kernel.clone();
+        let root_type = root_type(self.rootfs.0.filesystem);
+        let (kernel, root_type) = kernel.zip(root_type).unzip();
+        let build = needs.output(self.build)?;
+        Ok(VmImageInputs {
+            cmdline: root_type.map(|root_type| self.machine.cmdline(root_type)),
+            kernel,
+            rootfs_packages: needs.digest(self.rootfs_packages)?,
+            rootfs: needs.digest(self.rootfs.1)?,
+            initramfs: needs.digest(self.initramfs.1)?,
+            var: needs.output(self.var)?.image,
+            manifest: build.manifest,
+        })
+    }
+
+    fn run(
+        &self,
+        inputs: &VmImageInputs,
+        needs: &Needs<'_>,
+        _sink: &dyn Sink,
+    ) -> Result<VmImageOutput, Error> {
         let place = self.directory();
-        let Some((kernel, root_type)) = self.bootable(done)? else {
-            tree::clear(&place)?;
-            return Ok(Outcome {
+        let (Some(kernel), Some(cmdline)) = (&inputs.kernel, &inputs.cmdline) else {
+            trees::clear(&place)?;
+            return Ok(VmImageOutput {
                 digest: Digest::of(b""),
-                detail: serde_json::Value::Null,
+                image: None,
             });
         };
         let mut image = VmImage::new(
             format!("avocado-{}", self.context.project.target),
             self.machine.architecture,
-            self.machine.cmdline(root_type),
+            cmdline.clone(),
         );
-        image.version = Some(self.version()?);
-        let new = tree::unfinished(&place);
-        tree::fresh(&new)?;
-        for part in self.parts(done, &kernel)? {
-            let artifact = part.artifact()?;
+        image.version = Some(needs.output(self.build)?.version.clone());
+        let new = trees::unfinished(&place);
+        trees::fresh(&new)?;
+        for file in self.files(needs, kernel)? {
+            let artifact = file.artifact()?;
             let to = new.join(&artifact.file);
-            fs::hard_link(&part.source, &to).at("link", &part.source)?;
-            image.artifacts.insert(part.role.as_str().into(), artifact);
+            fs::hard_link(&file.source, &to).at("link", &file.source)?;
+            image.artifacts.insert(file.role.as_str().into(), artifact);
         }
-        let text = image.to_json();
-        tree::write(&new.join(MANIFEST), &text)?;
-        tree::replace(&new, &place)?;
-        Ok(Outcome {
+        let text = image.to_json()?;
+        trees::write(&new.join(MANIFEST), &text)?;
+        trees::replace(&new, &place)?;
+        Ok(VmImageOutput {
             digest: Digest::of(&text),
-            detail: serde_json::to_value(image).unwrap_or_default(),
+            image: Some(image),
         })
+    }
+
+    fn output_files(&self, output: &VmImageOutput) -> Vec<PathBuf> {
+        let directory = self.directory();
+        let Some(image) = &output.image else {
+            return Vec::new();
+        };
+        let artifacts = image.artifacts.values();
+        let mut files: Vec<_> = artifacts.map(|a| directory.join(&a.file)).collect();
+        files.push(directory.join(MANIFEST));
+        files
+    }
+
+    fn digest(&self, output: &VmImageOutput) -> Digest {
+        output.digest
     }
 }
 
-/// The size of an image's files and the digest of its manifest; `None` where a runtime has no
-/// image.
-pub(crate) fn made(outcome: &Outcome) -> Result<Option<Made>, Error> {
-    let image: Option<VmImage> = detail(outcome)?;
-    Ok(image.map(|image| Made {
-        sha256: outcome.digest,
-        size: image.artifacts.values().filter_map(|a| a.size).sum(),
-    }))
+impl BuildStep for VmImageTask<'_> {
+    fn artifacts(&self, output: &VmImageOutput) -> Vec<Artifact> {
+        let content = output.image.as_ref().map(|image| FileDigest {
+            sha256: output.digest,
+            size: image.artifacts.values().filter_map(|a| a.size).sum(),
+        });
+        let name = self.runtime.name.to_string();
+        content
+            .map(|content| Artifact::new("vm", name, self.directory(), content))
+            .into_iter()
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -264,7 +339,7 @@ mod tests {
             ("raspberrypi4", None),
             ("x86-64", None),
         ] {
-            let machine = Machine::of(&target.parse().unwrap());
+            let machine = QemuMachine::of(&target.parse().unwrap());
             assert_eq!(machine.map(|m| m.architecture), expected, "{target}");
         }
     }

@@ -1,0 +1,124 @@
+//! What every backend offers.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use avocado_events::{Cancel, Sink};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::BackendError;
+
+/// A place where tools run: this host, a container, another host.
+pub trait Backend: Debug + Send + Sync {
+    /// What jobs can do here.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Runs a job to its end and returns its result, whose form is the caller's. [`Job::run_on`]
+    /// knows it.
+    ///
+    /// # Errors
+    /// When the job fails, cannot be started, or `cancel` asks to stop; its process and its tools
+    /// are gone then.
+    fn run(
+        &self,
+        job: &Job,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<serde_json::Value, BackendError>;
+
+    /// What a tool of this place says of itself: equal for two tools that make the same of the
+    /// same input, wherever they are installed. `None` where the tool is not there.
+    ///
+    /// The answer is found once per run. Where the tool is what it was in an earlier run, no
+    /// process is started for it.
+    ///
+    /// # Errors
+    /// When the tool is there and nothing can be found out about it.
+    fn tool_identity(&self, query: &ToolQuery) -> Result<Option<String>, BackendError>;
+
+    /// How many processes were started so far, tools included.
+    fn processes(&self) -> u64;
+}
+
+/// What jobs can do in a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Mount the file system in an image.
+    pub loop_mounts: bool,
+    /// Open block devices.
+    pub devices: bool,
+    /// Reach the network.
+    pub network: bool,
+}
+
+/// How a tool is asked what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToolQuery {
+    /// Its name on PATH.
+    pub tool: &'static str,
+    /// With these arguments it says its version in the first line of its output, and does nothing
+    /// else.
+    pub arguments: &'static [&'static str],
+}
+
+/// Work for a backend.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The stage under which its events appear.
+    pub stage: String,
+    /// The environment of the job and of its tools: all of it.
+    pub environment: BTreeMap<String, OsString>,
+    /// What of the host the job sees elsewhere, or may change. Everything else of the host is
+    /// read-only to it, and temporary directories are its own. A job makes no mounts of its own,
+    /// for a container without privileges could not.
+    pub mounts: Vec<Mount>,
+    /// Directories of the host that the job does not see: it finds empty ones.
+    pub hidden: Vec<PathBuf>,
+    /// Files and directories that it sees all the same, though they are below a hidden or a
+    /// temporary one. What of them is not there does not matter.
+    pub visible: Vec<PathBuf>,
+    /// Whether the job may ask for loop mounts. It gets them where the backend can make them.
+    pub loop_mounts: bool,
+    /// What to do, in the caller's own terms.
+    pub request: serde_json::Value,
+}
+
+/// A directory of the host that a job sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// On the host.
+    pub source: PathBuf,
+    /// Inside the job. Below `/opt` it need not exist on the host.
+    pub target: PathBuf,
+    /// What the job may do there.
+    pub access: MountAccess,
+}
+
+/// What a job may do in a directory of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountAccess {
+    /// Read.
+    Read,
+    /// Read and write; devices in it do not work.
+    Write,
+}
+
+impl Job {
+    /// Runs this job to its end and returns its result.
+    ///
+    /// # Errors
+    /// As [`Backend::run`], and when the result is not what the caller expects.
+    pub fn run_on<R: DeserializeOwned>(
+        &self,
+        backend: &dyn Backend,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<R, BackendError> {
+        let result = backend.run(self, cancel, sink)?;
+        serde_json::from_value(result).map_err(BackendError::Result)
+    }
+}

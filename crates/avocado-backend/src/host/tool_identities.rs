@@ -1,0 +1,374 @@
+//! What the tools of the host are: asked once, and again only when a tool's file has changed.
+//!
+//! With nothing to do a build starts no process, so what a tool said is remembered in a file, by
+//! everything that the kernel knows of the tool's file. That key stays on this machine; a step's
+//! inputs have the identity alone, which is the same wherever the same tool is installed.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use avocado_events::Silent;
+use avocado_fs::{AtPath as _, Durability, WriteOptions, read_if_there};
+use avocado_manifest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{BackendError, Tool, ToolError, ToolQuery};
+
+/// The version of the file's format.
+const FORMAT: u32 = 1;
+/// Far more than it ever has; a larger file is none of ours.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The tools on a search path.
+#[derive(Debug)]
+pub(super) struct ToolIdentities {
+    search_path: OsString,
+    /// What earlier runs were told.
+    file: PathBuf,
+    known: Mutex<Option<Known>>,
+}
+
+/// What is known of the tools in this run.
+#[derive(Debug, Default)]
+struct Known {
+    /// By the tool's name: the answers of this run.
+    answers: BTreeMap<&'static str, Option<String>>,
+    remembered: Vec<Remembered>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct IdentityFile {
+    format: u32,
+    tools: Vec<Remembered>,
+}
+
+/// What a tool said once, and which file said it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    file: ToolFile,
+    arguments: Vec<String>,
+    identity: String,
+}
+
+/// A program's file, as the kernel knows it: a file that was replaced or written to differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ToolFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// In bytes.
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// Seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl ToolFile {
+    fn new(path: &Path, metadata: &Metadata) -> Self {
+        ToolFile {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl ToolIdentities {
+    /// The tools on `search_path`; what they say is remembered in `file`.
+    pub(super) fn new(search_path: OsString, file: PathBuf) -> Self {
+        ToolIdentities {
+            search_path,
+            file,
+            known: Mutex::new(None),
+        }
+    }
+
+    /// [`Backend::tool_identity`](crate::Backend::tool_identity). `spawned` is told of each process.
+    pub(super) fn get(
+        &self,
+        query: &ToolQuery,
+        spawned: &dyn Fn(),
+    ) -> Result<Option<String>, BackendError> {
+        // Held while a tool is asked: other steps want to know the same.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_or_insert_with(|| Known {
+            answers: BTreeMap::new(),
+            remembered: self.read(),
+        });
+        if let Some(answer) = known.answers.get(query.tool) {
+            return Ok(answer.clone());
+        }
+        let answer = match self.find(query.tool) {
+            Some((path, metadata)) => Some(self.identity(&path, &metadata, query, known, spawned)?),
+            None => None,
+        };
+        known.answers.insert(query.tool, answer.clone());
+        Ok(answer)
+    }
+
+    /// The program that a step would start.
+    fn find(&self, tool: &str) -> Option<(PathBuf, Metadata)> {
+        std::env::split_paths(&self.search_path)
+            .map(|directory| directory.join(tool))
+            .find_map(|path| {
+                let metadata = fs::metadata(&path).ok()?;
+                let executable = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+                executable.then_some((path, metadata))
+            })
+    }
+
+    fn identity(
+        &self,
+        path: &Path,
+        metadata: &Metadata,
+        query: &ToolQuery,
+        known: &mut Known,
+        spawned: &dyn Fn(),
+    ) -> Result<String, BackendError> {
+        let file = ToolFile::new(path, metadata);
+        let is_same = |r: &&Remembered| r.file == file && r.arguments == query.arguments;
+        if let Some(remembered) = known.remembered.iter().find(is_same) {
+            return Ok(remembered.identity.clone());
+        }
+        let identity = self.ask(path, query, spawned)?;
+        let after = fs::metadata(path).at("look at", path)?;
+        // A tool that was replaced while it was asked is asked again in the next run.
+        if ToolFile::new(path, &after) == file {
+            known.remembered.retain(|r| r.file.path != file.path);
+            known.remembered.push(Remembered {
+                file,
+                arguments: query.arguments.iter().map(|a| (*a).to_owned()).collect(),
+                identity: identity.clone(),
+            });
+            self.write(&known.remembered);
+        }
+        Ok(identity)
+    }
+
+    /// What the tool says of itself; of one that says nothing, its package and its version; of one
+    /// that is in no package, the digest of its content.
+    fn ask(
+        &self,
+        path: &Path,
+        query: &ToolQuery,
+        spawned: &dyn Fn(),
+    ) -> Result<String, BackendError> {
+        let run = |program: &Path, arguments: &[&OsStr]| -> Option<String> {
+            spawned();
+            // Interrupted, it would say nothing, and be taken and remembered for one that never
+            // does.
+            let tool = Tool::new(program)
+                .out_of_process_group()
+                .clear_environment()
+                .env("PATH", &self.search_path)
+                .env("LC_ALL", "C.UTF-8")
+                .args(arguments);
+            first_line(tool.read(&Silent))
+        };
+        let arguments: Vec<&OsStr> = query.arguments.iter().map(OsStr::new).collect();
+        if let Some(version) = run(path, &arguments) {
+            return Ok(version);
+        }
+        let package_manager = |name: &str| self.find(name).map(|(path, _)| path);
+        // A path is in a package under the name that the package has for it, which a link of the
+        // distribution's may hide.
+        let real = fs::canonicalize(path).at("find", path)?;
+        for file in [path, &real] {
+            if let Some(dpkg) = package_manager("dpkg-query")
+                && let Some(owner) = run(&dpkg, &["-S".as_ref(), file.as_ref()])
+                && let Some((package, _)) = owner.rsplit_once(": ")
+            {
+                let format = "${Package} ${Version} ${Architecture}\\n";
+                let arguments = [
+                    "-W".as_ref(),
+                    "-f".as_ref(),
+                    format.as_ref(),
+                    package.as_ref(),
+                ];
+                if let Some(version) = run(&dpkg, &arguments) {
+                    return Ok(version);
+                }
+            }
+            if let Some(rpm) = package_manager("rpm")
+                && let Some(package) = run(&rpm, &["-qf".as_ref(), file.as_ref()])
+            {
+                return Ok(package);
+            }
+        }
+        let content = File::open(&real).at("open", &real)?;
+        let (digest, _) = Digest::of_reader(content).at("read", &real)?;
+        Ok(format!("{} {digest}", query.tool))
+    }
+
+    /// A file that cannot be read or understood is as good as none: the tools are asked again.
+    fn read(&self) -> Vec<Remembered> {
+        let text = read_if_there(&self.file, LARGEST_FILE).ok().flatten();
+        text.and_then(|text| serde_json::from_slice::<IdentityFile>(&text).ok())
+            .filter(|file| file.format == FORMAT)
+            .map_or_else(Vec::new, |file| file.tools)
+    }
+
+    /// That it cannot be written, on a medium that is read-only, costs the next run a question.
+    fn write(&self, tools: &[Remembered]) {
+        let file = IdentityFile {
+            format: FORMAT,
+            tools: tools.to_vec(),
+        };
+        if let Ok(text) = serde_json::to_vec_pretty(&file) {
+            let options = WriteOptions::new().durability(Durability::None);
+            let _ = options.write(&self.file, &text);
+        }
+    }
+}
+
+fn first_line(output: Result<String, ToolError>) -> Option<String> {
+    let output = output.ok()?;
+    let line = output.lines().map(str::trim).find(|l| !l.is_empty())?;
+    Some(line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::process::Command;
+
+    const QUERY: ToolQuery = ToolQuery {
+        tool: "mkthing",
+        arguments: &["--version"],
+    };
+
+    /// A directory with tools, and the file in which their identities are remembered.
+    struct Place {
+        directory: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            fs::create_dir(directory.path().join("bin")).unwrap();
+            Place { directory }
+        }
+
+        fn tool(&self, name: &str, script: &str) {
+            let text = self.directory.path().join("text");
+            fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+            // Not written by this process, whose other children might hold it open.
+            let mut install = Command::new("install");
+            let to = self.directory.path().join("bin").join(name);
+            let done = install.args(["-m", "755"]).args([&text, &to]).status();
+            assert!(done.unwrap().success());
+        }
+
+        /// What a new run is told, and how many processes it took.
+        fn ask(&self) -> (Option<String>, u32) {
+            let identities = ToolIdentities::new(
+                self.directory.path().join("bin").into(),
+                self.directory.path().join("tools.json"),
+            );
+            let processes = Cell::new(0);
+            let count = || processes.set(processes.get() + 1);
+            let first = identities.get(&QUERY, &count).unwrap();
+            let started = processes.get();
+            assert_eq!(identities.get(&QUERY, &count).unwrap(), first);
+            assert_eq!(processes.get(), started, "a second question in one run");
+            (first, started)
+        }
+    }
+
+    fn said(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_tool_is_asked_once_and_again_when_its_file_changed() {
+        let place = Place::new();
+        assert_eq!(place.ask(), (None, 0));
+        place.tool("mkthing", "echo; echo ' mkthing 1.0 '; echo more");
+        assert_eq!(place.ask(), (said("mkthing 1.0"), 1));
+        assert_eq!(place.ask(), (said("mkthing 1.0"), 0));
+        // Another build of the same version: asked again, and the same to every step.
+        place.tool("mkthing", "echo mkthing 1.0 # rebuilt");
+        assert_eq!(place.ask(), (said("mkthing 1.0"), 1));
+        place.tool("mkthing", "echo mkthing 2.0 # rebuilt");
+        assert_eq!(place.ask(), (said("mkthing 2.0"), 1));
+        assert_eq!(place.ask(), (said("mkthing 2.0"), 0));
+        for damaged in ["{", "{\"format\": 2, \"tools\": []}"] {
+            fs::write(place.directory.path().join("tools.json"), damaged).unwrap();
+            assert_eq!(place.ask(), (said("mkthing 2.0"), 1), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_the_same_size_and_times_is_another_one() {
+        let place = Place::new();
+        place.tool("mkthing", "echo 1");
+        assert_eq!(place.ask().0, said("1"));
+        let path = place.directory.path().join("bin/mkthing");
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        place.tool("mkthing", "echo 2");
+        File::open(&path).unwrap().set_modified(modified).unwrap();
+        assert_eq!(place.ask().0, said("2"));
+    }
+
+    #[test]
+    fn a_tool_that_says_nothing_is_known_by_its_package() {
+        let place = Place::new();
+        place.tool("mkthing", "exit 1");
+        // As on Debian, where `-S` knows the file and `-W` the version.
+        place.tool(
+            "dpkg-query",
+            "case $1 in -S) echo \"thing:amd64: $2\";; -W) echo \"$4 1.2-3 amd64\";; esac",
+        );
+        assert_eq!(place.ask().0, said("thing:amd64 1.2-3 amd64"));
+
+        let place = Place::new();
+        place.tool("mkthing", "exit 1");
+        place.tool("rpm", "echo thing-1.2-3.fc44.x86_64");
+        assert_eq!(place.ask().0, said("thing-1.2-3.fc44.x86_64"));
+    }
+
+    #[test]
+    fn a_tool_in_no_package_is_known_by_its_content() {
+        let place = Place::new();
+        place.tool("dpkg-query", "exit 1");
+        place.tool("rpm", "echo is not owned by any package; exit 1");
+        place.tool("mkthing", "exit 1 # a");
+        let first = place.ask().0.unwrap();
+        assert!(first.starts_with("mkthing "), "{first}");
+        place.tool("mkthing", "exit 1 # b");
+        assert_ne!(place.ask().0.unwrap(), first);
+        place.tool("mkthing", "exit 1 # a");
+        assert_eq!(place.ask().0.unwrap(), first);
+    }
+
+    #[test]
+    fn ctrl_c_does_not_reach_a_tool_that_is_asked() {
+        let place = Place::new();
+        place.tool(
+            "mkthing",
+            "read -r _ _ _ _ group _ </proc/self/stat; echo $group",
+        );
+        let own = rustix::process::getpgrp().as_raw_nonzero();
+        assert_ne!(place.ask().0.unwrap(), own.to_string());
+    }
+
+    #[test]
+    fn what_is_no_program_is_not_found() {
+        let place = Place::new();
+        let bin = place.directory.path().join("bin");
+        fs::create_dir(bin.join("mkthing")).unwrap();
+        assert_eq!(place.ask(), (None, 0));
+        fs::remove_dir(bin.join("mkthing")).unwrap();
+        fs::write(bin.join("mkthing"), "").unwrap();
+        assert_eq!(place.ask(), (None, 0));
+    }
+}

@@ -1,0 +1,113 @@
+//! Mounting the file system in an image, for jobs that were allowed to.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use avocado_events::Sink;
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::host::devices;
+use crate::{Tool, ToolError};
+
+/// The right to mount images. A job has it if it declared that it may need it
+/// ([`Job::loop_mounts`](crate::Job::loop_mounts)) and the backend can do it
+/// ([`Capabilities::loop_mounts`](crate::Capabilities::loop_mounts)).
+#[derive(Debug)]
+pub struct LoopMounts(());
+
+/// An image that is mounted in the job's own namespace: the mount ends with the job at the
+/// latest, however that ends.
+#[derive(Debug)]
+pub struct LoopMount {
+    /// `None` once it is unmounted.
+    point: Option<PathBuf>,
+}
+
+/// An image could not be mounted or unmounted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoopMountError {
+    /// It could not be mounted.
+    #[error("cannot mount {}", image.display())]
+    Mount {
+        /// The image.
+        image: PathBuf,
+        /// Why.
+        #[source]
+        source: ToolError,
+    },
+    /// The devices of the host could not be shown or hidden again.
+    #[error("cannot reach the host's loop devices")]
+    Devices(#[source] io::Error),
+    /// It could not be unmounted, so that not all may be written.
+    #[error("cannot unmount {}", point.display())]
+    Unmount {
+        /// Where it is mounted.
+        point: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LoopMounts {
+    /// For the worker, which knows what was asked for and granted.
+    pub(crate) fn granted() -> Self {
+        LoopMounts(())
+    }
+
+    /// Mounts the file system of type `filesystem` in `image` on the directory `point`.
+    ///
+    /// # Errors
+    /// When there is no free loop device, or the image holds no such file system.
+    pub fn mount(
+        &self,
+        filesystem: &str,
+        image: &Path,
+        point: &Path,
+        sink: &dyn Sink,
+    ) -> Result<LoopMount, LoopMountError> {
+        // The loop device is one of the host's. Nothing but the tool runs while they are in view.
+        devices::uncover().map_err(LoopMountError::Devices)?;
+        let mounted = Tool::new("mount")
+            .may_mount()
+            .args(["-t", filesystem, "-o", "loop,nodev,nosuid"])
+            .arg(image)
+            .arg(point)
+            .run(sink);
+        let covered = devices::cover().map_err(LoopMountError::Devices);
+        mounted.map_err(|source| LoopMountError::Mount {
+            image: image.to_owned(),
+            source,
+        })?;
+        let mounted = LoopMount {
+            point: Some(point.to_owned()),
+        };
+        covered.map(|()| mounted)
+    }
+}
+
+impl LoopMount {
+    /// Unmounts the image, whose bytes are complete then.
+    ///
+    /// # Errors
+    /// When something is still open in it, or the device cannot be written.
+    pub fn unmount(mut self) -> Result<(), LoopMountError> {
+        let Some(point) = self.point.take() else {
+            return Ok(());
+        };
+        unmount(&point, UnmountFlags::empty()).map_err(|e| LoopMountError::Unmount {
+            point,
+            source: e.into(),
+        })
+    }
+}
+
+impl Drop for LoopMount {
+    fn drop(&mut self) {
+        if let Some(point) = &self.point {
+            // The job has failed; the image is of no use, and its loop device goes with the mount.
+            let _ = unmount(point, UnmountFlags::DETACH);
+        }
+    }
+}

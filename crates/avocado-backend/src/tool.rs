@@ -1,0 +1,351 @@
+//! One tool, started inside a job.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+
+use avocado_events::{Event, Sink};
+
+use crate::capabilities;
+use crate::parent_death::die_with_parent;
+
+/// How many of a tool's last lines an error keeps.
+const KEPT_LINES: usize = 30;
+
+/// A tool to run: an argument vector, never a shell line.
+#[derive(Debug)]
+pub struct Tool {
+    name: String,
+    command: Command,
+    may_mount: bool,
+    /// Where all that it says goes, byte for byte.
+    log: Option<File>,
+}
+
+/// A tool did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// It could not be started.
+    #[error("cannot start `{tool}`")]
+    Start {
+        /// The tool's name.
+        tool: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It said no.
+    #[error("`{tool}` failed ({status}){}", quote(telling(output)))]
+    Failed {
+        /// The tool's name.
+        tool: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last lines; the message has those of them that tell why.
+        output: Vec<String>,
+    },
+    /// Its output could not be read.
+    #[error("lost contact with `{tool}`")]
+    Lost {
+        /// The tool's name.
+        tool: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ToolError {
+    /// Whether the tool's last lines have these words of its own. Only one who knows the tool can
+    /// make something of them.
+    pub fn says(&self, words: &str) -> bool {
+        match self {
+            ToolError::Failed { output, .. } => output.iter().any(|line| line.contains(words)),
+            _ => false,
+        }
+    }
+}
+
+/// What a tool said last: from its last line about an error on, or a few lines. All of it was
+/// reported while the tool ran.
+fn telling(lines: &[String]) -> &[String] {
+    let error = lines.iter().rposition(|line| {
+        let line = line.to_ascii_lowercase();
+        line.starts_with("error") || line.contains("error:")
+    });
+    let start = error.unwrap_or(lines.len().saturating_sub(3));
+    lines.get(start..).unwrap_or_default()
+}
+
+fn quote(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n    {line}")).collect()
+}
+
+impl Tool {
+    /// A tool by its name on PATH, or by its path.
+    pub fn new(name: impl AsRef<OsStr>) -> Self {
+        let name = name.as_ref();
+        let mut command = Command::new(name);
+        command.stdin(Stdio::null());
+        die_with_parent(&mut command);
+        Tool {
+            name: name.to_string_lossy().into_owned(),
+            command,
+            may_mount: false,
+            log: None,
+        }
+    }
+
+    /// Leaves the tool what a job may do with its own mounts: by them it could leave what the job
+    /// is to see.
+    pub(crate) fn may_mount(mut self) -> Self {
+        self.may_mount = true;
+        self
+    }
+
+    /// What errors call the tool, where that is not the program that is started.
+    #[must_use]
+    pub fn called(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Keeps from the tool what a terminal sends to everything that runs in it, such as Ctrl-C.
+    #[must_use]
+    pub(crate) fn out_of_process_group(mut self) -> Self {
+        self.command.process_group(0);
+        self
+    }
+
+    /// Keeps all that the tool says in a file, byte for byte.
+    #[must_use]
+    pub fn log_to(mut self, file: File) -> Self {
+        self.log = Some(file);
+        self
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(mut self, args: I) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets one variable of the tool's environment.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// Takes away everything of the environment that was not set here.
+    #[must_use]
+    pub fn clear_environment(mut self) -> Self {
+        self.command.env_clear();
+        self
+    }
+
+    /// Sets the directory that the tool starts in.
+    #[must_use]
+    pub fn current_dir(mut self, dir: impl AsRef<std::path::Path>) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Runs the tool; its lines become output events.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end with 0; the error keeps its last lines.
+    pub fn run(self, sink: &dyn Sink) -> Result<(), ToolError> {
+        self.capture(sink, true).map(drop)
+    }
+
+    /// Runs the tool and returns its standard output; only its standard error becomes events.
+    ///
+    /// # Errors
+    /// As [`Tool::run`].
+    pub fn read(self, sink: &dyn Sink) -> Result<String, ToolError> {
+        self.capture(sink, false)
+    }
+
+    fn capture(mut self, sink: &dyn Sink, report_stdout: bool) -> Result<String, ToolError> {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if crate::worker::is_worker() && !self.may_mount {
+            capabilities::limit(&mut self.command);
+        }
+        crate::worker::count_spawn();
+        let mut child = self.command.spawn().map_err(|source| ToolError::Start {
+            tool: self.name.clone(),
+            source,
+        })?;
+        let ended = collect(&mut child, sink, report_stdout, self.log.as_ref());
+        let (status, stdout, last_lines) = ended.map_err(|source| ToolError::Lost {
+            tool: self.name.clone(),
+            source,
+        })?;
+        if status.success() {
+            return Ok(stdout);
+        }
+        Err(ToolError::Failed {
+            tool: self.name,
+            status,
+            output: last_lines.into(),
+        })
+    }
+
+    /// The argument vector, for messages.
+    pub fn command_line(&self) -> Vec<OsString> {
+        std::iter::once(self.command.get_program())
+            .chain(self.command.get_args())
+            .map(OsStr::to_owned)
+            .collect()
+    }
+}
+
+/// Waits for the tool and reads both of its streams: standard output as a whole and the last lines
+/// of both.
+fn collect(
+    child: &mut Child,
+    sink: &dyn Sink,
+    report_stdout: bool,
+    log: Option<&File>,
+) -> io::Result<(ExitStatus, String, VecDeque<String>)> {
+    let missing = || io::Error::other("the tool has no output streams");
+    let stdout = child.stdout.take().ok_or_else(missing)?;
+    let stderr = child.stderr.take().ok_or_else(missing)?;
+    thread::scope(|scope| {
+        let errors =
+            scope.spawn(|| read_lines(stderr, log, |line| sink.emit(Event::output("", line))));
+        let output = scope.spawn(|| {
+            let mut text = String::new();
+            let last = read_lines(stdout, log, |line| {
+                if report_stdout {
+                    sink.emit(Event::output("", line));
+                } else {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            });
+            last.map(|last| (text, last))
+        });
+        let status = child.wait();
+        // Before the streams are waited for: they end when the last holder does.
+        crate::worker::end_leftovers();
+        let stopped = |_| io::Error::other("a reader stopped");
+        let (text, mut last) = output.join().map_err(stopped)??;
+        let error_lines = errors.join().map_err(stopped)??;
+        if !report_stdout {
+            last.clear();
+        }
+        last.extend(error_lines);
+        Ok((status?, text, last))
+    })
+}
+
+fn read_lines(
+    stream: impl Read,
+    log: Option<&File>,
+    mut each: impl FnMut(&str),
+) -> io::Result<VecDeque<String>> {
+    let mut last = VecDeque::new();
+    let mut reader = BufReader::new(stream);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        if reader.read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(last);
+        }
+        if let Some(mut log) = log {
+            // Lines of both streams, each whole.
+            log.write_all(&bytes)?;
+        }
+        let line = String::from_utf8_lossy(&bytes);
+        let line = line.trim_end();
+        if line.is_empty() {
+            continue;
+        }
+        each(line);
+        if last.len() == KEPT_LINES {
+            last.pop_front();
+        }
+        last.push_back(line.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use avocado_events::Silent;
+
+    #[test]
+    fn a_failure_keeps_what_the_tool_said() {
+        let error = Tool::new("ls")
+            .arg("/no/such/place")
+            .env("LC_ALL", "C")
+            .run(&Silent)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`ls` failed"), "{error}");
+        assert!(error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn an_error_has_the_lines_that_tell_why() {
+        let lines = |text: &str| text.lines().map(ToOwned::to_owned).collect::<Vec<_>>();
+        for (said, kept) in [
+            ("a\nb\nError: x\n  y", "Error: x\n  y"),
+            ("Error: 1\nError: 2", "Error: 2"),
+            ("1\n2\n3\n4", "2\n3\n4"),
+            ("mkfs: error: full\nmore", "mkfs: error: full\nmore"),
+            ("", ""),
+        ] {
+            assert_eq!(telling(&lines(said)), lines(kept), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_log_has_every_byte_of_both_streams() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("script");
+        std::fs::write(&script, "printf 'a\\n\\n  \\377 b'\nprintf 'c\\n' >&2\n").unwrap();
+        let path = directory.path().join("log");
+        let log = File::create(&path).unwrap();
+        let tool = Tool::new("bash").arg(&script).log_to(log);
+        tool.run(&Silent).unwrap();
+        let mut lines: Vec<Vec<u8>> = std::fs::read(&path)
+            .unwrap()
+            .split_inclusive(|b| *b == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
+        lines.sort();
+        let joined = lines.concat();
+        assert_eq!(joined.len(), b"a\n\n  \xff bc\n".len(), "{joined:?}");
+        assert!(joined.contains(&0xff));
+    }
+
+    #[test]
+    fn a_missing_tool_is_named() {
+        let error = Tool::new("no-such-tool-anywhere").run(&Silent).unwrap_err();
+        assert_eq!(error.to_string(), "cannot start `no-such-tool-anywhere`");
+    }
+
+    #[test]
+    fn output_is_read_or_reported() {
+        assert_eq!(Tool::new("echo").arg("hi").read(&Silent).unwrap(), "hi\n");
+        let seen = std::sync::Mutex::new(Vec::new());
+        let sink = |e: Event| seen.lock().unwrap().push(e.message);
+        Tool::new("echo").arg("hi").run(&sink).unwrap();
+        assert_eq!(*seen.lock().unwrap(), ["hi"]);
+    }
+}

@@ -1,0 +1,343 @@
+//! What the parent's side of every step can see, and how it hands work to a child.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use avocado_backend::{Backend, Job, Mount, MountAccess, SOURCE_MOUNT, STATE_MOUNT, ToolQuery};
+use avocado_events::{Cancel, Sink};
+use avocado_manifest::Name;
+use avocado_project::{
+    CompileSection, Extension, ExtensionSource, LockFile, OsImageConfig, Packages, Project,
+    Runtime, SourceKind,
+};
+
+use crate::architecture::HOST_ARCH;
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::options::Options;
+use crate::packages::feed::Feed;
+use crate::sources::{ProjectSources, SourcesDigest};
+use crate::step_request::{StepMessage, StepRequest};
+use crate::trees::{self, CopyModes};
+
+/// What the parent's side of every step can see.
+pub(crate) struct BuildContext<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) project: &'a Project,
+    pub(crate) layout: Layout,
+    pub(crate) backend: Box<dyn Backend>,
+    /// `avocado.lock`.
+    pub(crate) lock_file: Mutex<LockFile>,
+    /// That installs write into the lock what it did not have, which is told once in a run.
+    pub(crate) completes_lock: Once,
+    pub(crate) feed: Feed<'a>,
+    pub(crate) cancel: &'a Cancel,
+    /// The mode of avocado.yaml; see [`CopyModes::Checkout`].
+    pub(crate) checkout_mode: u32,
+    /// The state of the project's files, for the scripts that read them.
+    pub(crate) sources: ProjectSources,
+}
+
+/// Where a step sees the directories of this machine that extensions are in. Whatever else was
+/// fetched is below the state.
+const INCLUDES_MOUNT: &str = "/opt/includes";
+
+/// An extension that comes in a package of the feed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IncludedPackage<'a> {
+    pub(crate) source: &'a ExtensionSource,
+    pub(crate) name: &'a str,
+    version: &'a str,
+    pub(crate) repository: Option<&'a str>,
+}
+
+impl<'a> IncludedPackage<'a> {
+    fn of(source: &'a ExtensionSource) -> Option<Self> {
+        match &source.kind {
+            SourceKind::Package {
+                package,
+                version,
+                repository,
+            } => Some(IncludedPackage {
+                source,
+                name: package,
+                version,
+                repository: repository.as_deref(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// As what is to be installed.
+    pub(crate) fn package(&self) -> Packages {
+        Packages::from([(self.name.to_owned(), self.version.to_owned())])
+    }
+}
+
+/// The directory that the paths of a project, or of a fetched extension, are relative to.
+pub(crate) struct FilesOfProject {
+    pub(crate) on_host: PathBuf,
+    pub(crate) in_step: PathBuf,
+    /// They were fetched: what they say is not what the user says.
+    pub(crate) is_foreign: bool,
+}
+
+impl FilesOfProject {
+    /// Where a file or directory really is. The user may name it by a link; one of what was
+    /// fetched must not lead to what else is on this machine.
+    pub(crate) fn find(&self, path: &Path) -> Result<PathBuf, Error> {
+        let place = trees::of_project(&self.on_host.join(path))?;
+        if self.is_foreign && !place.starts_with(trees::of_project(&self.on_host)?) {
+            return Err(Error::Invalid(format!(
+                "`{}` leads out of {}, which was fetched",
+                path.display(),
+                self.on_host.display()
+            )));
+        }
+        Ok(place)
+    }
+}
+
+impl<'a> BuildContext<'a> {
+    /// The files of the project itself.
+    pub(crate) fn files(&self) -> FilesOfProject {
+        FilesOfProject {
+            on_host: self.project.src_dir.clone(),
+            in_step: SOURCE_MOUNT.into(),
+            is_foreign: false,
+        }
+    }
+
+    /// The files that an extension names.
+    pub(crate) fn files_of(&self, extension: &Extension) -> FilesOfProject {
+        let Some(place) = &extension.fetched_to else {
+            return self.files();
+        };
+        let of_state = place.strip_prefix(self.project.state_dir());
+        FilesOfProject {
+            is_foreign: of_state.is_ok(),
+            on_host: place.clone(),
+            in_step: match of_state {
+                Ok(below) => Path::new(STATE_MOUNT).join(below),
+                Err(_) => Path::new(INCLUDES_MOUNT).join(&extension.name),
+            },
+        }
+    }
+
+    /// The files that what is written in this avocado.yaml is relative to: those of the extension
+    /// that it came with, or of the project.
+    pub(crate) fn files_at(&self, config: &Path) -> FilesOfProject {
+        let mut extensions = self.project.extensions.iter();
+        let is_there = |e: &&Extension| {
+            let place = e.fetched_to.as_ref();
+            place.is_some_and(|place| config.starts_with(place))
+        };
+        match extensions.find(is_there) {
+            Some(extension) => self.files_of(extension),
+            None => self.files(),
+        }
+    }
+
+    /// The state of everything that a script among `files` can read, as far as it is the project's.
+    pub(crate) fn sources_of(&self, files: &FilesOfProject) -> Vec<SourcesDigest> {
+        let own = &self.project.src_dir;
+        let mut sources = vec![self.sources.get(own, self.modes())];
+        // What is in the state is left out of those of the project.
+        if files.on_host != *own {
+            sources.push(SourcesDigest::of(&files.on_host, self.modes()));
+        }
+        sources
+    }
+
+    /// A section of `sdk.compile`.
+    pub(crate) fn compile_section(&self, name: &str) -> Result<&'a CompileSection, Error> {
+        let sections = &self.project.sdk.compile;
+        let found = sections.iter().find(|section| **section.name == *name);
+        found.ok_or_else(|| Error::Unknown {
+            kind: "section of `sdk.compile`",
+            name: name.to_owned(),
+            available: sections.iter().map(|s| s.name.value.clone()).collect(),
+        })
+    }
+
+    /// The directories of extensions that are neither in the project nor in its state.
+    fn mounts_of_extensions(&self, access: MountAccess) -> impl Iterator<Item = Mount> {
+        let extensions = self.project.extensions.iter();
+        extensions
+            .map(|extension| self.files_of(extension))
+            .filter(|files| files.in_step.starts_with(INCLUDES_MOUNT))
+            .map(move |files| Mount {
+                source: files.on_host,
+                target: files.in_step,
+                access,
+            })
+    }
+
+    /// How files of the project are copied and digested.
+    pub(crate) fn modes(&self) -> CopyModes {
+        CopyModes::Checkout(self.checkout_mode)
+    }
+
+    /// `avocado.lock`, for this step alone while the guard lives.
+    pub(crate) fn lock_file(&self) -> MutexGuard<'_, LockFile> {
+        self.lock_file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The extension of that name.
+    pub(crate) fn extension(&self, name: &Name) -> Result<&'a Extension, Error> {
+        let project = self.project;
+        let missing = || match project.source(name) {
+            Some(source) => Error::not_fetched(source),
+            None => Error::Invalid(format!("extension `{name}` is not in the project")),
+        };
+        project.extension(name).ok_or_else(missing)
+    }
+
+    /// The version of an extension.
+    pub(crate) fn version_of(&self, extension: &'a Extension) -> Result<&'a Name, Error> {
+        extension.version.get().map_err(|why| Error::Project {
+            diagnostics: vec![why.clone()],
+        })
+    }
+
+    /// The package that an extension is fetched as.
+    pub(crate) fn include(&self, name: &Name) -> Result<IncludedPackage<'a>, Error> {
+        let found = self.project.source(name).and_then(IncludedPackage::of);
+        found.ok_or_else(|| Error::Invalid(format!("extension `{name}` comes in no package")))
+    }
+
+    /// The runtime of that name.
+    pub(crate) fn runtime(&self, name: &Name) -> Result<&'a Runtime, Error> {
+        let runtime = self.project.runtime(name);
+        runtime.ok_or_else(|| Error::Invalid(format!("runtime `{name}` is not in the project")))
+    }
+
+    /// The `rootfs` or `initramfs` of that name.
+    pub(crate) fn os_image(
+        &self,
+        kind: &'static str,
+        name: &Name,
+    ) -> Result<&'a OsImageConfig, Error> {
+        let list = match kind {
+            "rootfs" => &self.project.rootfs,
+            _ => &self.project.initramfs,
+        };
+        let found = list.iter().find(|(n, _)| n == name).map(|(_, os)| os);
+        found.ok_or_else(|| Error::Unknown {
+            kind,
+            name: name.to_string(),
+            available: list.iter().map(|(n, _)| n.to_string()).collect(),
+        })
+    }
+
+    /// Has a step's work done by a child, and returns what it made.
+    pub(crate) fn run_step<R: StepRequest>(
+        &self,
+        stage: &str,
+        request: R,
+        sink: &dyn Sink,
+    ) -> Result<R::Result, Error> {
+        let sources = if request.runs_hook() {
+            MountAccess::Write
+        } else {
+            MountAccess::Read
+        };
+        let runs_hook = request.runs_hook();
+        let message = StepMessage {
+            state: self.project.state_dir(),
+            target: self.project.target.clone(),
+            source_date_epoch: self.project.source_date_epoch,
+            checkout_mode: self.checkout_mode,
+            kind: R::KIND.to_owned(),
+            request,
+        };
+        let request = serde_json::to_value(message)
+            .map_err(|e| Error::Invalid(format!("the step's request has no JSON form: {e}")))?;
+        let mut mounts = vec![
+            Mount {
+                source: self.project.state_dir(),
+                target: STATE_MOUNT.into(),
+                access: MountAccess::Write,
+            },
+            Mount {
+                source: self.project.src_dir.clone(),
+                target: SOURCE_MOUNT.into(),
+                access: sources,
+            },
+        ];
+        mounts.extend(self.mounts_of_extensions(sources));
+        let job = Job {
+            stage: stage.to_owned(),
+            environment: self.environment(),
+            mounts,
+            hidden: self.hidden(),
+            visible: self.visible(),
+            loop_mounts: R::LOOP_MOUNTS,
+            request,
+        };
+        let result = job.run_on(&*self.backend, self.cancel, sink);
+        if runs_hook {
+            self.sources.forget();
+        }
+        self.layout.check()?;
+        Ok(result?)
+    }
+
+    /// What no step sees: what else the user has, and above all the signing keys.
+    fn hidden(&self) -> Vec<PathBuf> {
+        let options = self.options;
+        let keyrings = options.keyring.iter().chain(&options.owner_keyring);
+        options.home.iter().chain(keyrings).cloned().collect()
+    }
+
+    /// What a step sees wherever it is: the project, the tools and what proves who the feed is.
+    fn visible(&self) -> Vec<PathBuf> {
+        let sources = std::iter::once(self.project.src_dir.clone());
+        let tools = std::env::split_paths(&self.options.search_path);
+        let paths = sources.chain(tools).chain(self.project.distro.ca.clone());
+        let hidden = self.hidden();
+        // A directory of tools that holds all that is hidden would bring it back.
+        let is_kept = |path: &PathBuf| {
+            path.is_absolute() && !hidden.iter().any(|hidden| hidden.starts_with(path))
+        };
+        paths.filter(is_kept).collect()
+    }
+
+    /// The whole environment of a step: nothing of the user's leaks in but what is listed here.
+    fn environment(&self) -> BTreeMap<String, OsString> {
+        let layout = Layout::in_step(&self.project.target);
+        let target = self.project.target.as_str();
+        let mut environment = self.options.proxy_environment.clone();
+        let fixed: [(&str, OsString); 11] = [
+            ("PATH", self.options.search_path.clone()),
+            ("LC_ALL", "C.UTF-8".into()),
+            ("TZ", "UTC".into()),
+            ("AVOCADO_TARGET", target.into()),
+            ("AVOCADO_SDK_TARGET", target.into()),
+            ("AVOCADO_SRC_DIR", SOURCE_MOUNT.into()),
+            ("AVOCADO_HOST_PLATFORM", "linux".into()),
+            (
+                "AVOCADO_SDK_REPO_URL",
+                self.project.distro.repo_url.clone().into(),
+            ),
+            ("AVOCADO_PREFIX", layout.prefix().into()),
+            ("AVOCADO_SDK_PREFIX", layout.sdk(HOST_ARCH).into()),
+            (
+                "AVOCADO_EXT_SYSROOTS",
+                layout.prefix().join("extensions").into(),
+            ),
+        ];
+        environment.extend(fixed.map(|(key, value)| (key.to_owned(), value)));
+        environment
+    }
+
+    /// What a tool is: part of the inputs of every step whose bytes it shapes. `None` where the
+    /// tool is missing, which is for the step to complain of.
+    pub(crate) fn tool(&self, query: &ToolQuery) -> Result<Option<String>, Error> {
+        Ok(self.backend.tool_identity(query)?)
+    }
+}

@@ -1,0 +1,204 @@
+//! What each writer makes of trees that are not simple, read back by other programs.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use avocado_events::Silent;
+use avocado_project::Filesystem;
+use walkdir::WalkDir;
+
+use crate::layout::Layout;
+use crate::step_context::StepContext;
+use crate::trees::{CopyModes, Tree};
+
+const FILESYSTEMS: [Filesystem; 3] = [Filesystem::Squashfs, Filesystem::ErofsLz4, Filesystem::Cpio];
+
+fn context(state: &Path) -> StepContext<'static> {
+    StepContext {
+        target: "t".parse().unwrap(),
+        layout: Layout::new(state, &"t".parse().unwrap()),
+        host_layout: Layout::new(state, &"t".parse().unwrap()),
+        epoch: 1_234_567,
+        modes: CopyModes::Keep,
+        sink: &Silent,
+        loop_mounts: None,
+    }
+}
+
+/// The image of a tree, unpacked again.
+fn through(
+    filesystem: Filesystem,
+    root: &Path,
+    left_out: &[PathBuf],
+) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    super::write(&context(dir.path()), filesystem, root, &image, left_out).unwrap();
+    let out = dir.path().join("out");
+    let mut tool = match filesystem {
+        Filesystem::Squashfs => {
+            let mut tool = Command::new("unsquashfs");
+            tool.args(["-no-progress", "-quiet", "-dest"])
+                .arg(&out)
+                .arg(&image);
+            tool
+        }
+        Filesystem::Cpio => {
+            fs::create_dir(&out).unwrap();
+            let mut tool = Command::new("cpio");
+            tool.args(["--extract", "--quiet", "--preserve-modification-time"])
+                .current_dir(&out)
+                .stdin(File::open(&image).unwrap());
+            tool
+        }
+        _ => {
+            let mut extract = OsString::from("--extract=");
+            extract.push(&out);
+            let mut tool = Command::new("fsck.erofs");
+            tool.arg(extract).arg(&image);
+            tool
+        }
+    };
+    let status = tool.stdout(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{filesystem:?}");
+    (dir, out)
+}
+
+/// What is where, byte for byte: the content of a file, the target of a link.
+fn content(root: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let entries = WalkDir::new(root)
+        .min_depth(1)
+        .into_iter()
+        .map(Result::unwrap);
+    entries
+        .map(|entry| {
+            let path = entry.path();
+            let kind = entry.file_type();
+            let content = if kind.is_symlink() {
+                fs::read_link(path).unwrap().into_os_string().into_vec()
+            } else if kind.is_file() {
+                fs::read(path).unwrap()
+            } else {
+                Vec::new()
+            };
+            let name = path.strip_prefix(root).unwrap().as_os_str().as_bytes();
+            (name.to_vec(), content)
+        })
+        .collect()
+}
+
+/// A name for each byte that one can have.
+fn names() -> Vec<OsString> {
+    let bytes = (1..=255_u8).filter(|byte| *byte != b'/');
+    let mut names: Vec<_> = bytes
+        .clone()
+        .map(|byte| OsString::from_vec(vec![b'n', byte]))
+        .collect();
+    let alone = bytes.filter(|byte| *byte != b'.');
+    names.extend(alone.map(|byte| OsString::from_vec(vec![byte])));
+    let more: [&[u8]; 6] = [
+        b"-e",
+        b"...",
+        b"... x",
+        b"TRAILER!!!",
+        b"a b\n'c\"$(d)`e`\\",
+        b"[!a]*?{b,c}",
+    ];
+    names.extend(more.map(|name| OsStr::from_bytes(name).to_owned()));
+    names
+}
+
+#[test]
+fn names_are_any_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("tree");
+    fs::create_dir_all(root.join("out")).unwrap();
+    for name in names() {
+        fs::write(root.join(&name), name.as_bytes()).unwrap();
+    }
+    for (at, name) in names().into_iter().enumerate() {
+        symlink(&name, root.join(format!("out/{at}"))).unwrap();
+    }
+    let whole = content(&root);
+    for filesystem in FILESYSTEMS {
+        let (_dir, out) = through(filesystem, &root, &[]);
+        assert!(content(&out) == whole, "{filesystem:?}");
+    }
+}
+
+#[test]
+fn what_is_left_out_is_that_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("tree");
+    fs::create_dir_all(&root).unwrap();
+    let mut left_out = Vec::new();
+    for (at, name) in names().into_iter().enumerate() {
+        let parent = Path::new("var").join(&name);
+        fs::create_dir_all(root.join(&parent)).unwrap();
+        let path = parent.join(&name);
+        fs::write(root.join(&path), "out").unwrap();
+        // Another name of the same file is another file.
+        fs::hard_link(root.join(&path), root.join(format!("kept{at}"))).unwrap();
+        left_out.push(path);
+    }
+    // A pattern would match these too.
+    for name in ["var/*/kept", "var/?/kept", "var/[/kept"] {
+        fs::write(root.join(name), "").unwrap();
+    }
+    let mut expected = content(&root);
+    for path in &left_out {
+        expected.remove(path.as_os_str().as_bytes()).unwrap();
+    }
+    for filesystem in FILESYSTEMS {
+        let (_dir, out) = through(filesystem, &root, &left_out);
+        let found = content(&out);
+        assert!(
+            found == expected,
+            "{filesystem:?}: {:?}",
+            expected
+                .keys()
+                .filter(|k| !found.contains_key(*k))
+                .chain(found.keys().filter(|k| !expected.contains_key(*k)))
+                .map(|n| String::from_utf8_lossy(n))
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(fs::metadata(out.join("kept0")).unwrap().nlink(), 1);
+    }
+}
+
+/// The image of an overlay, as a build makes it.
+fn image_of_overlay(filesystem: Filesystem, fill: impl FnOnce(&Path)) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let overlay = dir.path().join("overlay");
+    fs::create_dir(&overlay).unwrap();
+    fill(&overlay);
+    let tree = Tree::fresh(&dir.path().join("tree")).unwrap();
+    crate::trees::copy(&overlay, &tree, Path::new(""), CopyModes::Checkout(0o644)).unwrap();
+    let image = dir.path().join("image");
+    super::write(&context(dir.path()), filesystem, tree.path(), &image, &[]).unwrap();
+    fs::read(image).unwrap()
+}
+
+#[test]
+fn an_author_with_hard_links_and_holes_and_a_clone_have_the_same_image() {
+    let name = |directory: &Path, name: &str| directory.join(name);
+    for filesystem in FILESYSTEMS {
+        let author = image_of_overlay(filesystem, |overlay| {
+            fs::write(name(overlay, "a"), "twice").unwrap();
+            fs::hard_link(name(overlay, "a"), name(overlay, "b")).unwrap();
+            let holes = File::create(name(overlay, "holes")).unwrap();
+            holes.set_len(1 << 20).unwrap();
+        });
+        let clone = image_of_overlay(filesystem, |overlay| {
+            fs::write(name(overlay, "a"), "twice").unwrap();
+            fs::write(name(overlay, "b"), "twice").unwrap();
+            fs::write(name(overlay, "holes"), vec![0; 1 << 20]).unwrap();
+        });
+        assert!(author == clone, "{filesystem:?}");
+    }
+}

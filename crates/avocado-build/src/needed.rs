@@ -1,0 +1,280 @@
+//! What a step needs of the project, looked at when the step is planned.
+//!
+//! Reading a project does not ask for what only some steps need: that a script is not there, or
+//! that this version cannot do what one extension wants, is no reason not to list the others.
+
+use std::path::{Path, PathBuf};
+
+use avocado_project::{
+    CompileSection, Diagnostic, Extension, KernelConfig, KernelOrigin, Needed, OsImageConfig,
+    Overlay, PackageOrigin, Placed, Project, ProjectPackage, Runtime, SourcePlace,
+};
+
+use crate::build_context::FilesOfProject;
+use crate::error::Error;
+
+/// What a step cannot do without, or cannot do, as far as it was looked at.
+struct Shortcomings<'a> {
+    /// What the paths of the project are relative to.
+    files: &'a Path,
+    found: Vec<Diagnostic>,
+}
+
+/// Whether the packages of the SDK can be installed.
+pub(crate) fn for_sdk(project: &Project) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&project.src_dir);
+    short.packages(&project.sdk.project_packages);
+    short.end("sdk install")
+}
+
+/// Whether the packages of a rootfs or an initramfs can be installed.
+pub(crate) fn for_os_install(
+    project: &Project,
+    stage: &str,
+    os: &OsImageConfig,
+) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&project.src_dir);
+    short.os_packages(os);
+    short.end(stage)
+}
+
+/// Whether the image of a rootfs or an initramfs can be made.
+pub(crate) fn for_os_image(
+    project: &Project,
+    stage: &str,
+    os: &OsImageConfig,
+) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&project.src_dir);
+    short.os_packages(os);
+    short.overlay(os.overlay.as_ref());
+    short.script(os.post_install.as_ref());
+    short.unsupported(os.kab.as_ref(), "the image type `kab`");
+    short.end(stage)
+}
+
+/// Whether the packages of an extension can be installed.
+pub(crate) fn for_extension_install(project: &Project, extension: &Extension) -> Result<(), Error> {
+    let mut short = Shortcomings::of_extension(project, extension);
+    short.legacy_packages(&extension.project_packages);
+    short.end(&format!("ext install {}", extension.name))
+}
+
+/// Whether an extension can be built.
+pub(crate) fn for_extension_build(project: &Project, extension: &Extension) -> Result<(), Error> {
+    let mut short = Shortcomings::of_extension(project, extension);
+    short.version(extension);
+    short.compiled_packages(project, &extension.project_packages);
+    let needs = extension.dependencies.first().map(|d| &d.name.place);
+    short.unsupported(needs, "an extension that needs other extensions");
+    short.overlay(extension.overlay.as_ref());
+    short.script(extension.post_build.as_ref());
+    short.end(&format!("ext build {}", extension.name))
+}
+
+/// Whether the image of an extension can be made.
+pub(crate) fn for_extension_image(project: &Project, extension: &Extension) -> Result<(), Error> {
+    let mut short = Shortcomings::of_extension(project, extension);
+    short.unsupported(extension.kab.as_ref(), "the image type `kab`");
+    short.end(&format!("ext image {}", extension.name))
+}
+
+/// Whether a section of `sdk.compile` can be compiled.
+pub(crate) fn for_compile(section: &CompileSection, files: &FilesOfProject) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&files.on_host);
+    short.script(section.compile.as_ref());
+    let name = section.name.as_str();
+    if name.starts_with('.') || name.is_empty() || name.contains(['/', '\0']) || name.len() > 200 {
+        let message = format!("the section `{}` cannot be compiled", name.escape_debug());
+        let hint = "its name becomes that of a directory: it has no `/` and no `.` in front";
+        short
+            .found
+            .push(section.name.place.error(message).with_hint(hint));
+    }
+    short.end(&format!("sdk compile {name}"))
+}
+
+/// Whether the packages of a runtime can be installed.
+pub(crate) fn for_runtime_install(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&project.src_dir);
+    short.packages(&runtime.project_packages);
+    short.end(&format!("runtime install {}", runtime.name))
+}
+
+/// Whether a runtime can be assembled.
+pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&project.src_dir);
+    short.unsupported(runtime.kos.as_ref(), "a runtime of type `kos`");
+    short.packages(&runtime.project_packages);
+    short.kernel(runtime.kernel.as_ref());
+    let second_key = runtime.content_key.as_ref();
+    short.unsupported(second_key, "a second key for the content");
+    let blake3 = runtime.blake3.as_ref();
+    short.unsupported(blake3, "the checksum algorithm `blake3`");
+    for member in &runtime.extensions {
+        let extension = project.extension(&member.name);
+        let images = extension.map(|e| e.docker_images.as_slice());
+        let first = images.unwrap_or_default().first();
+        let place = first.map(|image| &image.image.place);
+        short.unsupported(place, "a container image on the var partition");
+    }
+    short.end(&format!("runtime build {}", runtime.name))
+}
+
+/// Whether the var partition of a runtime can be made.
+pub(crate) fn for_var_image(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&project.src_dir);
+    for file in &runtime.var_files {
+        short.exists("file", &file.place, &file.source, |path| path.exists());
+    }
+    short.script(runtime.post_build.as_ref());
+    short.end(&format!("runtime var {}", runtime.name))
+}
+
+impl<'a> Shortcomings<'a> {
+    fn new(files: &'a Path) -> Self {
+        Shortcomings {
+            files,
+            found: Vec::new(),
+        }
+    }
+
+    fn of_extension(project: &'a Project, extension: &'a Extension) -> Self {
+        let files = extension.fetched_to.as_deref();
+        Shortcomings::new(files.unwrap_or(&project.src_dir))
+    }
+
+    fn unsupported(&mut self, place: Option<&SourcePlace>, what: &str) {
+        self.found
+            .extend(place.map(|place| place.unsupported(what)));
+    }
+
+    fn version(&mut self, extension: &Extension) {
+        if let Needed::Missing(why) = &extension.version {
+            self.found.push((**why).clone());
+        }
+    }
+
+    fn os_packages(&mut self, os: &OsImageConfig) {
+        let source = os.source.as_ref().map(|source| &source.place);
+        self.unsupported(source, "a section from another project (`source`)");
+        self.packages(&os.project_packages);
+    }
+
+    fn packages(&mut self, packages: &[ProjectPackage]) {
+        for package in packages {
+            let what = match package.origin {
+                PackageOrigin::Compiled { .. } => "a package that the project compiles",
+                PackageOrigin::Extension { .. } => "an extension of another project",
+            };
+            self.unsupported(Some(&package.name.place), what);
+        }
+    }
+
+    /// Of another project, in the old form.
+    fn legacy_packages(&mut self, packages: &[ProjectPackage]) {
+        let compiled = |p: &&ProjectPackage| matches!(p.origin, PackageOrigin::Compiled { .. });
+        let legacy = packages.iter().filter(|p| !compiled(p));
+        for package in legacy {
+            let what = "an extension of another project";
+            self.unsupported(Some(&package.name.place), what);
+        }
+    }
+
+    /// Those that the project compiles: the sections and the scripts have to be there.
+    fn compiled_packages(&mut self, project: &Project, packages: &[ProjectPackage]) {
+        self.legacy_packages(packages);
+        for package in packages {
+            self.script(package.install());
+            let PackageOrigin::Compiled {
+                section: Some(section),
+                ..
+            } = &package.origin
+            else {
+                continue;
+            };
+            let sections = || project.sdk.compile.iter().map(|s| s.name.as_str());
+            if !sections().any(|name| name == section.as_str()) {
+                let message = format!("`sdk.compile` has no section `{}`", &**section);
+                let there: Vec<&str> = sections().collect();
+                let hint = match there[..] {
+                    [] => "add it, with the script that compiles".to_owned(),
+                    _ => format!("it has {}", there.join(", ")),
+                };
+                self.found
+                    .push(section.place.error(message).with_hint(hint));
+            }
+        }
+    }
+
+    fn kernel(&mut self, kernel: Option<&KernelConfig>) {
+        let Some(kernel) = kernel else {
+            return;
+        };
+        let source = kernel.source.as_ref().map(|source| &source.place);
+        self.unsupported(source, "a kernel section from another project");
+        self.unsupported(kernel.kab.as_ref(), "the image type `kab`");
+        match &kernel.origin {
+            KernelOrigin::Compiled { section, .. } => {
+                self.unsupported(Some(&section.place), "a kernel that the project compiles");
+            }
+            KernelOrigin::Feed { package, .. } => {
+                let other = package.as_ref().filter(|p| p.value != "kernel-image");
+                let other = other.map(|package| &package.place);
+                self.unsupported(other, "a kernel package of another name");
+            }
+        }
+    }
+
+    fn overlay(&mut self, overlay: Option<&Overlay>) {
+        let Some(overlay) = overlay else {
+            return;
+        };
+        let preprocess = overlay.preprocess.as_ref();
+        self.unsupported(preprocess, "`preprocess` of an overlay");
+        self.exists(
+            "overlay directory",
+            &overlay.place,
+            &overlay.dir,
+            Path::is_dir,
+        );
+    }
+
+    fn script(&mut self, script: Option<&Placed<PathBuf>>) {
+        if let Some(script) = script {
+            self.exists("script", &script.place, script, Path::is_file);
+        }
+    }
+
+    fn exists(
+        &mut self,
+        what: &str,
+        place: &SourcePlace,
+        path: &Path,
+        is_there: impl Fn(&Path) -> bool,
+    ) {
+        let full = self.files.join(path);
+        if is_there(&full) {
+            return;
+        }
+        let shown = path.display();
+        let message = if full.exists() {
+            format!("`{shown}` is no {what}")
+        } else {
+            format!("the {what} `{shown}` does not exist")
+        };
+        let hint = format!("it is looked for at {}", full.display());
+        self.found.push(place.error(message).with_hint(hint));
+    }
+
+    fn end(self, stage: &str) -> Result<(), Error> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Step {
+            step: stage.to_owned(),
+            source: Box::new(Error::Project {
+                diagnostics: self.found,
+            }),
+        })
+    }
+}

@@ -1,0 +1,50 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use avocado_http::NetworkSettings;
+use avocado_project::Project;
+
+/// Everything that a build depends on besides its goal.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The project, resolved for its target.
+    pub project: Project,
+    /// Our own program, re-executed as `avocado step`.
+    pub exe: PathBuf,
+    /// PATH for tools.
+    pub search_path: OsString,
+    /// Further variables for tools: those by which a network is reached, such as `https_proxy`.
+    pub proxy_environment: BTreeMap<String, OsString>,
+    /// The whole environment of git, which fetches as the user: where his home is, how ssh is
+    /// reached, and the way through a proxy.
+    pub git_environment: BTreeMap<String, OsString>,
+    /// How this process itself reaches the feed: its proxy. What the project says of the feed's
+    /// certificate counts besides.
+    pub network: NetworkSettings,
+    /// How many steps may run at once; at least 1.
+    pub jobs: usize,
+    /// False: neither read nor write stamps, so every step runs.
+    pub stamps: bool,
+    /// Say of each step that runs which of its inputs differs, with both values.
+    pub explain: bool,
+    /// Whether a runtime is not published of which there is something to tell: files of extensions
+    /// that hide others, or that no device will show.
+    pub strict: bool,
+    /// Fail where the lock file would have to change.
+    pub locked: bool,
+    /// Further arguments for dnf.
+    pub dnf_args: Vec<String>,
+    /// The directory with the signing keys; needed only by what signs.
+    pub keyring: Option<PathBuf>,
+    /// The signing keys of the user to whom the project belongs, where this is another one (root):
+    /// what that user published is published again with that user's key.
+    pub owner_keyring: Option<PathBuf>,
+    /// The user's home directory, of which a step sees nothing but what belongs to the project and
+    /// the tools on PATH.
+    pub home: Option<PathBuf>,
+    /// The time of this run: for stamps and for the expiry of metadata, never for an image.
+    pub now: jiff::Timestamp,
+    /// The version of the program.
+    pub cli_version: String,
+}

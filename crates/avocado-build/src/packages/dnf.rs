@@ -1,0 +1,572 @@
+//! dnf and rpm: the configuration and the argument vectors that make them work on a tree of
+//! ours, whatever the build host is.
+
+use std::ffi::OsString;
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::{Component, Path, PathBuf};
+
+use avocado_backend::{Tool, ToolError};
+use avocado_events::{Event, Sink};
+use avocado_fs::{FileLock, LockPlace};
+use avocado_project::PackageHeaders;
+
+use crate::architecture::Architectures;
+use crate::error::Error;
+use crate::error::{At as _, ToolFailure};
+use crate::failure_kind::FailureKind;
+use crate::layout::Layout;
+use crate::packages::feed::FeedAccess;
+use crate::packages::indexes::Indexes;
+use crate::packages::installed;
+use crate::packages::lost;
+use crate::packages::version;
+use crate::trees::Tree;
+
+/// Where later steps find rpm's database in a tree.
+pub(crate) const DATABASE: &str = "var/lib/rpm";
+
+/// Which repositories dnf sees, and for which architectures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RepositoryView {
+    /// Only the repository with the target's repository configuration.
+    Bootstrap,
+    /// The build host's packages.
+    Sdk,
+    /// The target's packages.
+    Target,
+    /// Those, and the packages of extensions.
+    Includes,
+}
+
+/// dnf for one tree.
+pub(crate) struct Dnf<'a> {
+    root: &'a Path,
+    /// Beside the tree: configuration, and what rpm and dnf take for the user's home.
+    home: PathBuf,
+    options: Vec<OsString>,
+    /// In the tree: where rpm has its database until [`Dnf::finish`]. Its name is new each time, so
+    /// that no package can bring a file for it: what is installed is asked of it.
+    database: PathBuf,
+    /// The cache of metadata and packages that all trees share.
+    cache: PathBuf,
+}
+
+impl<'a> Dnf<'a> {
+    /// Prepares the configuration for installing into `root`.
+    pub(crate) fn new(
+        layout: &Layout,
+        access: &FeedAccess,
+        view: RepositoryView,
+        root: &'a Path,
+        weak_dependencies: bool,
+    ) -> Result<Self, Error> {
+        let home = crate::trees::hidden(root, ".dnf");
+        crate::trees::fresh(&home)?;
+        let at = |name: &str| home.join(name);
+        // The keys of a hash map are the randomness that the standard library has.
+        let random = || RandomState::new().build_hasher().finish();
+        let database = PathBuf::from(format!(".rpm-{:016x}{:016x}", random(), random()));
+        // Whatever a host is set to, a package has the digests that it says it has: the lock goes
+        // by them.
+        write(
+            &at(".rpmmacros"),
+            &format!(
+                "%_dbpath /{}\n%_pkgverify_level digest\n",
+                database.display()
+            ),
+        )?;
+        write(
+            &at("repos/avocado-sdk.repo"),
+            "[avocado-sdk]\nname=Avocado SDK\nbaseurl=${repo_url}/$releasever/sdk/all\n\
+             enabled=1\n",
+        )?;
+        write(&at("vars/repo_url"), &access.url)?;
+        let target = layout.target_repoconf();
+        let architectures = match view {
+            RepositoryView::Target | RepositoryView::Includes => Architectures::of_target(&target)?,
+            _ => Architectures::of_sdk(),
+        };
+        write(&at("vars/arch"), &architectures.to_string())?;
+        let repositories = target.join("etc/yum.repos.d");
+        let repositories = match view {
+            RepositoryView::Bootstrap => vec![at("repos")],
+            RepositoryView::Sdk | RepositoryView::Includes => vec![at("repos"), repositories],
+            RepositoryView::Target => vec![repositories],
+        };
+        // `ignorearch`: the feed's architectures are its own, not those of the build host.
+        let cache = layout.dnf_cache();
+        fs::create_dir_all(&cache).at("create", &cache)?;
+        let mut conf = format!(
+            "[main]\ngpgcheck={}\nassumeyes=1\nplugins=0\nbest=1\nkeepcache=1\nignorearch=1\n\
+             tsflags=noscripts\nskip_if_unavailable=0\nmetadata_expire=1\n\
+             check_config_file_age=0\ninstall_weak_deps={}\nreposdir={}\nvarsdir={}\ncachedir={}\n",
+            u8::from(access.signing_keys.is_some()),
+            u8::from(weak_dependencies),
+            joined(&repositories),
+            joined(&[at("vars")]),
+            seen_from(root, &cache).display(),
+        );
+        if let Some(ca) = &access.ca {
+            conf += &format!("sslcacert={}\n", ca.display());
+        }
+        if !access.tls_verify {
+            conf += "sslverify=0\n";
+        }
+        write(&at("dnf.conf"), &conf)?;
+        let mut options = vec!["-c".into(), at("dnf.conf").into(), "--installroot".into()];
+        options.push(root.into());
+        options.push(format!("--releasever={}", access.releasever).into());
+        if let Some(keys) = &access.signing_keys {
+            let file = at("feed-keys.asc");
+            write(&file, keys)?;
+            // For all repositories: those of the target come from the feed, and say what the feed
+            // wants them to say.
+            options.push("--setopt=*.gpgcheck=1".into());
+            options.push(format!("--setopt=*.gpgkey=file://{}", file.display()).into());
+        }
+        if matches!(view, RepositoryView::Sdk | RepositoryView::Target) {
+            // The lowest layer is for fetched extensions, never for a tree's packages.
+            options.push("--disablerepo=*-target-ext".into());
+        }
+        options.extend(access.dnf_args.iter().map(OsString::from));
+        Ok(Dnf {
+            root,
+            home,
+            options,
+            database,
+            cache,
+        })
+    }
+
+    /// Asks one repository alone.
+    pub(crate) fn only_from(mut self, repository: &str) -> Self {
+        self.options.push(format!("--repo={repository}").into());
+        self
+    }
+
+    /// Whether a package that is installed provides something.
+    pub(crate) fn provides(
+        &self,
+        package: &str,
+        what: &str,
+        sink: &dyn Sink,
+    ) -> Result<bool, Error> {
+        let query = self.tool("rpm").arg("--root").arg(self.root);
+        let text = query.args(["-q", "--provides", package]).read(sink)?;
+        let mut provided = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().next());
+        Ok(provided.any(|name| name == what))
+    }
+
+    /// In the tree: where rpm has its database for now.
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Waits until no other step uses the shared cache. dnf has locks of its own for that, but
+    /// they hold process numbers, which mean nothing to a step in another process namespace, or
+    /// after its dnf was killed.
+    fn lock_cache(&self) -> Result<FileLock, Error> {
+        let path = crate::trees::hidden(&self.cache, ".lock");
+        let lock = LockPlace::file(&path).lock()?;
+        for entry in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().ends_with("_lock.pid") {
+                crate::trees::clear(&entry.path())?;
+            }
+        }
+        Ok(lock)
+    }
+
+    fn tool(&self, name: &str) -> Tool {
+        Tool::new(name).env("HOME", &self.home)
+    }
+
+    fn dnf(&self, command: &str) -> Tool {
+        self.tool("dnf").args(&self.options).arg(command)
+    }
+
+    /// Removes what dnf leaves in a tree beside the packages. Their database stays: it says what
+    /// is installed.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        let Dnf {
+            root,
+            home,
+            database,
+            ..
+        } = self;
+        crate::trees::clear(&home)?;
+        let root = Tree::open(root)?;
+        if root.has(&database) {
+            root.clear(DATABASE)?;
+            root.make_directories(DATABASE)?;
+            let (from, to) = (root.resolve(&database)?, root.resolve(DATABASE)?);
+            fs::rename(&from, &to).at("rename", &from)?;
+        }
+        for path in ["var/cache/dnf", "var/lib/dnf", "etc/dnf/modules.d"] {
+            root.clear(path)?;
+        }
+        for name in root.names("var/log").unwrap_or_default() {
+            let text = name.to_string_lossy();
+            if text.starts_with("dnf") || text == "hawkey.log" {
+                root.clear(Path::new("var/log").join(&name))?;
+            }
+        }
+        // Directories that only these were in. Those with anything else in them stay.
+        for path in ["var/cache", "var/log", "etc/dnf", "etc"] {
+            root.remove_if_empty(path);
+        }
+        Ok(())
+    }
+
+    /// Installs `specs`; nothing to install is fine.
+    pub(crate) fn install(&self, specs: &[String], sink: &dyn Sink) -> Result<(), Error> {
+        if specs.is_empty() {
+            return Ok(());
+        }
+        let counted = |event: Event| {
+            if let Some((package, done, total)) = transaction_step(&event.message) {
+                sink.emit(Event::items("", package, done, Some(total)));
+            }
+            sink.emit(event);
+        };
+        self.with_cache(|| self.dnf("install").args(specs).run(&counted))
+    }
+
+    /// Asks dnf something while no other step uses the cache, in which it finds no index that is
+    /// not as a dnf that succeeded left it.
+    fn with_cache<T>(&self, ask: impl FnOnce() -> Result<T, ToolError>) -> Result<T, Error> {
+        let _lock = self.lock_cache()?;
+        let indexes = Indexes::of(&self.cache);
+        indexes.drop_damaged()?;
+        let answer = ask().map_err(failure)?;
+        indexes.record()?;
+        Ok(answer)
+    }
+
+    /// Everything that is installed in the tree, by name.
+    pub(crate) fn installed(&self, sink: &dyn Sink) -> Result<PackageHeaders, Error> {
+        if !Tree::open(self.root)?.is_directory(&self.database) {
+            return Ok(PackageHeaders::new());
+        }
+        let text = self
+            .tool("rpm")
+            .arg("--root")
+            .arg(self.root)
+            .args(["-qa", "--qf", installed::QUERY])
+            .read(sink)?;
+        installed::parse(&text)
+    }
+
+    /// What there is to tell of the files of `packages`, which are installed in the tree: what of
+    /// them no image holds.
+    pub(crate) fn lost_attributes(
+        &self,
+        packages: &PackageHeaders,
+        sink: &dyn Sink,
+    ) -> Result<Vec<String>, Error> {
+        if packages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tool = self.tool("rpm").arg("--root").arg(self.root);
+        let text = tool.args(["-qa", "--qf", lost::QUERY]).read(sink)?;
+        Ok(lost::told(&text, packages))
+    }
+
+    /// Leaves packages out of everything that follows.
+    pub(crate) fn exclude(&mut self, patterns: impl Iterator<Item = String>) {
+        let options = patterns.map(|pattern| format!("--exclude={pattern}").into());
+        self.options.extend(options);
+    }
+
+    /// The versions of the kernels that the feed has, by the virtual `avocado-kernel-<version>`;
+    /// oldest first.
+    pub(crate) fn kernels(&self, sink: &dyn Sink) -> Result<Vec<String>, Error> {
+        let words = [
+            "--quiet",
+            "--whatprovides",
+            "avocado-kernel-*",
+            "--provides",
+        ];
+        let text = self.with_cache(|| self.dnf("repoquery").args(words).read(sink))?;
+        let versions = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("avocado-kernel-"))
+            .filter_map(|rest| rest.split_whitespace().next());
+        let mut versions: Vec<String> = versions.map(ToOwned::to_owned).collect();
+        versions.sort_by(|a, b| version::compare(a, b).then_with(|| a.cmp(b)));
+        versions.dedup();
+        Ok(versions)
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).at("create", parent)?;
+    }
+    fs::write(path, text).at("write", path)
+}
+
+fn joined(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    paths.join(",")
+}
+
+/// The path of `directory` as dnf takes it from its configuration: dnf puts the tree before it, so
+/// it leads out of the tree again. Otherwise each new tree would begin without a cache.
+fn seen_from(root: &Path, directory: &Path) -> PathBuf {
+    let common = root.components().zip(directory.components());
+    let common = common.take_while(|(a, b)| a == b).count();
+    let mut path = PathBuf::from("/");
+    path.extend(root.components().skip(common).map(|_| Component::ParentDir));
+    path.extend(directory.components().skip(common));
+    path
+}
+
+fn failure(error: ToolError) -> ToolFailure {
+    ToolFailure::read_by(error, failure_kind)
+}
+
+/// What dnf says of its failure, in the locale that steps run in: it ends with 1 whatever it is.
+fn failure_kind(error: &ToolError) -> Option<FailureKind> {
+    let words = [
+        // What curl says through dnf, where the error of the system gets lost.
+        (
+            "Failed writing received data to disk",
+            FailureKind::StorageFull,
+        ),
+        ("Unable to find a match", FailureKind::PackageNotFound),
+        ("No match for argument", FailureKind::PackageNotFound),
+        ("GPG check FAILED", FailureKind::PackageSignature),
+        ("digest: BAD", FailureKind::PackageDamaged),
+        ("Cannot download repomd.xml", FailureKind::FeedUnreachable),
+        ("Failed to download metadata", FailureKind::FeedUnreachable),
+    ];
+    let said = words.into_iter().find(|(words, _)| error.says(words));
+    said.map(|(_, kind)| kind)
+}
+
+/// What a line of dnf's like `  Installing : hello-1.0.0-r0.x86_64   2/3` counts.
+fn transaction_step(line: &str) -> Option<(&str, u64, u64)> {
+    let mut words = line
+        .trim_start()
+        .strip_prefix("Installing")?
+        .split_whitespace();
+    let (package, count) = match (words.next()?, words.next()?, words.next()) {
+        (":", package, Some(count)) => (package, count),
+        _ => return None,
+    };
+    let (done, total) = count.split_once('/')?;
+    Some((package, done.parse().ok()?, total.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_of_a_transaction_are_counted() {
+        let line = "  Installing       : hello-1.0.0-r0.core2_64                    2/3 ";
+        let step = transaction_step(line);
+        assert_eq!(step, Some(("hello-1.0.0-r0.core2_64", 2, 3)));
+        for other in [
+            "Installing:",
+            " Installing dependencies:",
+            " hello  1.0.0  3/4",
+            "",
+        ] {
+            assert_eq!(transaction_step(other), None, "{other}");
+        }
+    }
+
+    fn access() -> FeedAccess {
+        FeedAccess {
+            url: "http://feed".into(),
+            releasever: "2024/edge".into(),
+            ca: None,
+            tls_verify: true,
+            signing_keys: None,
+            dnf_args: vec!["--nobest".into()],
+        }
+    }
+
+    fn layout(state: &Path) -> Layout {
+        let layout = Layout::new(state, &"t".parse().unwrap());
+        let vars = layout.target_repoconf().join("etc/dnf/vars");
+        fs::create_dir_all(&vars).unwrap();
+        fs::write(vars.join("arch"), "core2_64:noarch\n").unwrap();
+        layout
+    }
+
+    #[test]
+    fn the_cache_is_reached_from_every_tree() {
+        for (root, cache, seen) in [
+            ("/s/t/.rootfs.new", "/s/t/.work/c", "/../.work/c"),
+            ("/s/t/.work/e/.a.new", "/s/t/.work/c", "/../../c"),
+            ("/a/b", "/c", "/../../c"),
+            ("/a", "/a/c", "/c"),
+        ] {
+            let found = seen_from(Path::new(root), Path::new(cache));
+            assert_eq!(found, Path::new(seen), "{root} {cache}");
+        }
+    }
+
+    #[test]
+    fn each_view_has_its_repositories_and_architectures() {
+        let state = tempfile::tempdir().unwrap();
+        let (layout, root) = (layout(state.path()), state.path().join("t/tree"));
+        let home = state.path().join("t/.tree.dnf");
+        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap();
+        let line = |key: &str| {
+            let conf = read("dnf.conf");
+            let lines = conf.lines().filter_map(|line| line.split_once('='));
+            let mut values = lines.filter(|(k, _)| *k == key).map(|(_, v)| v.to_owned());
+            values.next()
+        };
+        let (own, target) = (
+            home.join("repos").display().to_string(),
+            layout.target_repoconf().join("etc/yum.repos.d"),
+        );
+        let target = target.display().to_string();
+        for (view, repositories, arch, lowest_layer) in [
+            (
+                RepositoryView::Bootstrap,
+                own.clone(),
+                "avocado_nativesdk",
+                true,
+            ),
+            (
+                RepositoryView::Sdk,
+                format!("{own},{target}"),
+                "avocado_nativesdk",
+                false,
+            ),
+            (RepositoryView::Target, target.clone(), "core2_64", false),
+            (
+                RepositoryView::Includes,
+                format!("{own},{target}"),
+                "core2_64",
+                true,
+            ),
+        ] {
+            let dnf = Dnf::new(&layout, &access(), view, &root, false).unwrap();
+            assert_eq!(line("reposdir"), Some(repositories), "{view:?}");
+            assert_eq!(line("cachedir").unwrap(), "/../.work/dnf-cache");
+            assert_eq!(line("install_weak_deps").unwrap(), "0");
+            assert_eq!((line("sslverify"), line("sslcacert")), (None, None));
+            assert!(read("vars/arch").contains(arch), "{view:?}");
+            assert_eq!(read("vars/repo_url"), "http://feed");
+            let words = dnf.dnf("install").command_line();
+            let has = |word: &str| words.iter().any(|w| w == word);
+            assert_eq!(has("--disablerepo=*-target-ext"), !lowest_layer, "{view:?}");
+            assert!(
+                has("--releasever=2024/edge") && has("--nobest"),
+                "{words:?}"
+            );
+        }
+        let access = FeedAccess {
+            ca: Some("/ca.pem".into()),
+            tls_verify: false,
+            ..access()
+        };
+        Dnf::new(&layout, &access, RepositoryView::Target, &root, true).unwrap();
+        assert_eq!(line("sslcacert").unwrap(), "/ca.pem");
+        assert_eq!(line("sslverify").unwrap(), "0");
+        assert_eq!(line("install_weak_deps").unwrap(), "1");
+    }
+
+    #[test]
+    fn dnf_leaves_no_trace_but_the_database() {
+        let state = tempfile::tempdir().unwrap();
+        let (layout, root) = (layout(state.path()), state.path().join("t/tree"));
+        let dnf = Dnf::new(&layout, &access(), RepositoryView::Target, &root, false).unwrap();
+        for file in [
+            "var/lib/rpm/rpmdb.sqlite",
+            "var/lib/dnf/history.sqlite",
+            "var/log/dnf.log",
+            "var/log/dnf.rpm.log",
+            "var/log/hawkey.log",
+            "var/cache/app/kept",
+            "etc/dnf/modules.d/m",
+        ] {
+            write(&root.join(file), "").unwrap();
+        }
+        dnf.finish().unwrap();
+        let walk = walkdir::WalkDir::new(&root).sort_by_file_name();
+        let left = walk.into_iter().map(|entry| entry.unwrap());
+        let left = left.filter(|entry| entry.depth() > 0 && !entry.path().is_symlink());
+        let left: Vec<String> = left
+            .map(|e| e.path().strip_prefix(&root).unwrap().display().to_string())
+            .collect();
+        assert_eq!(
+            left,
+            [
+                "var",
+                "var/cache",
+                "var/cache/app",
+                "var/cache/app/kept",
+                "var/lib",
+                "var/lib/rpm",
+                "var/lib/rpm/rpmdb.sqlite",
+            ]
+        );
+        assert!(!state.path().join("t/.tree.dnf").exists());
+        assert!(layout.dnf_cache().is_dir());
+    }
+
+    #[test]
+    fn locks_of_a_dnf_that_is_gone_are_removed() {
+        let state = tempfile::tempdir().unwrap();
+        let (layout, root) = (layout(state.path()), state.path().join("t/tree"));
+        let dnf = Dnf::new(&layout, &access(), RepositoryView::Target, &root, false).unwrap();
+        let stale = layout.dnf_cache().join("download_lock.pid");
+        fs::write(&stale, "123").unwrap();
+        fs::write(layout.dnf_cache().join("a.solv"), "").unwrap();
+        let _lock = dnf.lock_cache().unwrap();
+        assert!(!stale.exists());
+        assert!(layout.dnf_cache().join("a.solv").exists());
+    }
+
+    #[test]
+    fn what_dnf_says_of_a_failure_is_understood() {
+        use std::os::unix::process::ExitStatusExt as _;
+        use std::process::ExitStatus;
+        for (lines, kind) in [
+            (
+                &[
+                    "No match for argument: nothing-1.0",
+                    "Error: Unable to find a match: nothing-1.0",
+                ][..],
+                Some(FailureKind::PackageNotFound),
+            ),
+            (
+                &[
+                    "Error: Failed to download metadata for repo 'a': Cannot download repomd.xml: Cannot download repodata/repomd.xml: All mirrors were tried",
+                ],
+                Some(FailureKind::FeedUnreachable),
+            ),
+            (
+                &[
+                    "  - Curl error (23): Failed writing received data to disk/application",
+                    "Error: Failed to download metadata for repo 'a'",
+                ],
+                Some(FailureKind::StorageFull),
+            ),
+            (
+                &["OSError: [Errno 28] No space left on device"],
+                Some(FailureKind::StorageFull),
+            ),
+            (&["Error: nothing provides x needed by y"], None),
+            (&[], None),
+        ] {
+            let error = ToolError::Failed {
+                tool: "dnf".into(),
+                status: ExitStatus::from_raw(256),
+                output: lines.iter().map(|l| (*l).to_owned()).collect(),
+            };
+            let error = Error::from(failure(error));
+            assert_eq!(error.kind(), kind, "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The order of versions, which is rpm's.
+
+use std::cmp::Ordering;
+
+use rpm_version::rpm_evr_compare;
+
+/// Which of two versions is older, as rpm sees it: `~` comes before the end of a version, `^`
+/// after it and before everything else.
+pub(crate) fn compare(a: &str, b: &str) -> Ordering {
+    rpm_evr_compare(a, b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// What rpm's own order says of each pair: the first is older.
+    const ORDERED: &[(&str, &str)] = &[
+        ("6.1.0", "6.12.0"),
+        ("6.12.0-rc1", "6.12.1"),
+        ("6.12.9", "6.12.10+deb13"),
+        ("1.0", "1.0.1"),
+        ("1.0a", "1.0.1"),
+        ("1.0", "1.0a"),
+        ("a", "1"),
+        ("Z", "a"),
+        ("1.9", "1.10"),
+        // Before the release that it leads to.
+        ("1.0~rc1", "1.0"),
+        ("1.0~rc1", "1.0~rc2"),
+        ("1.0~~", "1.0~"),
+        ("1.0~rc1^git1", "1.0~rc1^git2"),
+        ("1.0~rc1", "1.0~rc1^git1"),
+        // After the release that it follows, before the next one.
+        ("1.0", "1.0^20240101"),
+        ("1.0^20240101", "1.0.1"),
+        ("1.0^20240101", "1.0a"),
+        ("1.0^20240101", "1.0^20240102"),
+        ("1.0^git1~pre", "1.0^git1"),
+        ("1.0~rc1^git1", "1.0"),
+        // A difference in the release counts only between equal versions.
+        ("1.0-2", "1.0-10"),
+        ("1.0^1-9", "1.0.1-1"),
+    ];
+
+    const EQUAL: &[(&str, &str)] = &[("1.0", "1_0"), ("1.05", "1.5"), ("1.0", "1..0")];
+
+    #[test]
+    fn versions_are_ordered_as_rpm_does() {
+        for (a, b) in ORDERED {
+            assert_eq!(compare(a, b), Ordering::Less, "{a} < {b}");
+            assert_eq!(compare(b, a), Ordering::Greater, "{b} > {a}");
+        }
+        for (a, b) in EQUAL {
+            assert_eq!(compare(a, b), Ordering::Equal, "{a} = {b}");
+        }
+    }
+
+    #[test]
+    fn rpm_says_the_same() {
+        let cases = ORDERED
+            .iter()
+            .map(|(a, b)| (*a, *b, "-1"))
+            .chain(EQUAL.iter().map(|(a, b)| (*a, *b, "0")));
+        for (a, b, expected) in cases {
+            // Of rpm's builtins this one compares as its transactions do.
+            let expression = format!("%{{lua:print(rpm.vercmp('{a}', '{b}'))}}");
+            let output = Command::new("rpm").arg("--eval").arg(expression).output();
+            let Ok(output) = output else {
+                return avocado_test_support::skip("rpm_says_the_same", "rpm is not installed");
+            };
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(said.trim(), expected, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Mutex, Once};
+
+use avocado_backend::{Backend, HostBackend};
+use avocado_engine::StampStore;
+use avocado_events::{Cancel, Sink};
+use avocado_project::LockFile;
+
+use crate::artifact::Artifact;
+use crate::build_context::BuildContext;
+use crate::error::Error;
+use crate::goal::Goal;
+use crate::layout::Layout;
+use crate::options::Options;
+use crate::packages::feed::Feed;
+use crate::plan::Plan;
+use crate::project_lock::lock_project;
+use crate::sources::ProjectSources;
+
+/// What a run did.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The steps that ran, in the order of the graph.
+    pub ran: Vec<String>,
+    /// The steps that were up to date.
+    pub skipped: Vec<String>,
+    /// How many processes were started, tools included.
+    pub processes: u64,
+    /// What is there now, whether this run made it or an earlier one.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// Brings everything that `goal` needs up to date.
+///
+/// # Errors
+/// When a step fails, the lock or the feed cannot be used, or `cancel` asks to stop. What was
+/// finished is kept; a rerun goes on from there.
+pub fn run(
+    options: &Options,
+    goal: &Goal,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<Report, Error> {
+    let layout = Layout::new(&options.project.state_dir(), &options.project.target);
+    let backend = HostBackend::new(
+        options.exe.clone(),
+        options.search_path.clone(),
+        layout.tool_identities(),
+    );
+    run_with(options, Box::new(backend), goal, cancel, sink)
+}
+
+/// As [`run`], with the work of the steps done by `backend`.
+pub(crate) fn run_with(
+    options: &Options,
+    backend: Box<dyn Backend>,
+    goal: &Goal,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<Report, Error> {
+    let project = &options.project;
+    let steps = goal.steps(project)?;
+    let layout = Layout::new(&project.state_dir(), &project.target);
+    let _lock = lock_project(&layout, cancel, sink)?;
+    layout.check()?;
+    let context = BuildContext {
+        options,
+        project,
+        backend,
+        lock_file: Mutex::new(LockFile::load(&project.src_dir)?.locked(options.locked)),
+        completes_lock: Once::new(),
+        sources: ProjectSources::default(),
+        feed: Feed::new(project, &options.network, cancel),
+        cancel,
+        checkout_mode: fs::metadata(&project.config_path).map_or(0o644, |m| m.mode()),
+        layout: layout.clone(),
+    };
+    let stamps = StampStore {
+        directory: layout.stamps(),
+        prefix: layout.prefix().to_owned(),
+        target: project.target.to_string(),
+        cli_version: options.cli_version.clone(),
+        timestamp: options.now.to_string(),
+        enabled: options.stamps,
+        explain: options.explain,
+    };
+    let mut plan = Plan::new(&context, sink);
+    for step in &steps {
+        step.add_to(&mut plan)?;
+    }
+    let finished = plan.graph().run(options.jobs, &stamps, cancel, sink)?;
+    let artifacts = plan.artifacts(&finished)?;
+    Ok(Report {
+        artifacts,
+        processes: context.backend.processes(),
+        ran: finished.ran,
+        skipped: finished.skipped,
+    })
+}

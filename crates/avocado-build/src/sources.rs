@@ -1,0 +1,199 @@
+//! What the scripts of a project may have read: all of its files.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use avocado_manifest::{Digest, DigestHasher};
+use serde::Serialize;
+use walkdir::{DirEntry, WalkDir};
+
+use crate::trees::CopyModes;
+
+/// How many files are looked at, and how many bytes of them are read, to tell whether a script has
+/// to run. Beyond that, running the script costs less than finding out.
+const MOST_FILES: u64 = 20_000;
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The state of the files that a script can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SourcesDigest {
+    /// Of their names, kinds, modes and contents.
+    Content(Digest),
+    /// There are too many of them, or one cannot be read: the script runs each time.
+    NotKnown {
+        /// In the inputs of a run that is over. What is compared with it says false.
+        ran: bool,
+    },
+}
+
+impl SourcesDigest {
+    /// Looks at everything below `directory`, but what builds themselves write there.
+    pub(crate) fn of(directory: &Path, modes: CopyModes) -> Self {
+        let unknown = SourcesDigest::NotKnown { ran: false };
+        content(directory, modes, MOST_FILES, MOST_BYTES).map_or(unknown, SourcesDigest::Content)
+    }
+
+    /// What to record once the script ran.
+    pub(crate) fn recorded(self) -> Self {
+        match self {
+            SourcesDigest::NotKnown { .. } => SourcesDigest::NotKnown { ran: true },
+            content @ SourcesDigest::Content(_) => content,
+        }
+    }
+
+    /// For those who consume what a script made: one that is not known is like no other.
+    pub(crate) fn or_unique(self) -> Digest {
+        match self {
+            SourcesDigest::Content(digest) => digest,
+            SourcesDigest::NotKnown { .. } => {
+                let now = std::time::SystemTime::now();
+                let since = now
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .unwrap_or_default();
+                Digest::of(format!("not known at {since:?}").as_bytes())
+            }
+        }
+    }
+}
+
+/// The state of the project's own files, looked at once until a script may have changed it.
+///
+/// One that was looked at earlier in this run is as good: what changed since then differs from it
+/// in the next run.
+#[derive(Debug, Default)]
+pub(crate) struct ProjectSources(Mutex<Option<SourcesDigest>>);
+
+impl ProjectSources {
+    pub(crate) fn get(&self, directory: &Path, modes: CopyModes) -> SourcesDigest {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.get_or_insert_with(|| SourcesDigest::of(directory, modes))
+    }
+
+    /// A script ran.
+    pub(crate) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn content(directory: &Path, modes: CopyModes, mut files: u64, mut bytes: u64) -> Option<Digest> {
+    let mut hasher = DigestHasher::default();
+    let directory = fs::canonicalize(directory).ok()?;
+    let walk = WalkDir::new(&directory).sort_by_file_name();
+    for entry in walk.into_iter().filter_entry(is_source) {
+        let entry = entry.ok()?;
+        files = files.checked_sub(1)?;
+        let relative = entry.path().strip_prefix(&directory).ok()?;
+        let metadata = entry.metadata().ok()?;
+        let kind = metadata.file_type();
+        let content = if kind.is_file() {
+            let file = fs::File::open(entry.path()).ok()?;
+            // It may grow while it is read.
+            let mut file = io::Read::take(file, bytes.checked_add(1)?);
+            let (digest, length) = Digest::of_reader(&mut file).ok()?;
+            bytes = bytes.checked_sub(length)?;
+            format!("file {digest}").into_bytes()
+        } else if kind.is_symlink() {
+            let target = fs::read_link(entry.path()).ok()?;
+            [b"link ", target.as_os_str().as_bytes()].concat()
+        } else if kind.is_dir() {
+            b"directory".to_vec()
+        } else {
+            // A socket, say: nothing that can be read again.
+            b"special".to_vec()
+        };
+        let mode = if kind.is_symlink() {
+            0
+        } else {
+            modes.of(&metadata)
+        };
+        hasher.update(relative.as_os_str().as_bytes());
+        hasher.update(format!("\0{mode:o} ").as_bytes());
+        hasher.update(&content);
+        hasher.update(b"\0");
+    }
+    Some(hasher.finish())
+}
+
+/// Not what builds write: their state and the lock file. Of git what says which commit and which
+/// tags there are, for scripts ask it for a version; its index changes whenever it is looked at.
+fn is_source(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let parent = entry.path().parent().and_then(Path::file_name);
+    match entry.depth() {
+        1 => name != ".avocado" && name != "avocado.lock",
+        2 if parent.is_some_and(|parent| parent == ".git") => {
+            ["HEAD", "packed-refs", "refs", "shallow"]
+                .iter()
+                .any(|part| name == *part)
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn digest(directory: &Path) -> SourcesDigest {
+        SourcesDigest::of(directory, CopyModes::Checkout(0o644))
+    }
+
+    #[test]
+    fn every_file_counts_but_what_builds_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        fs::write(at("src/main.c"), "1").unwrap();
+        fs::write(at(".git/HEAD"), "ref").unwrap();
+        let mut seen = vec![digest(directory.path())];
+        for name in [
+            "src/main.c",
+            "src/.avocado",
+            "other",
+            ".git/refs/tags/v1",
+            ".git/HEAD",
+        ] {
+            fs::write(at(name), "2").unwrap();
+            let now = digest(directory.path());
+            assert!(!seen.contains(&now), "{name}");
+            seen.push(now);
+        }
+        symlink("main.c", at("src/link")).unwrap();
+        let linked = digest(directory.path());
+        assert!(!seen.contains(&linked));
+        for name in [
+            ".avocado/state/x",
+            "avocado.lock",
+            ".git/index",
+            ".git/objects/aa/bb",
+        ] {
+            fs::write(at(name), "3").unwrap();
+        }
+        assert_eq!(digest(directory.path()), linked);
+        // Written again with what it had.
+        fs::write(at("other"), "2").unwrap();
+        assert_eq!(digest(directory.path()), linked);
+    }
+
+    #[test]
+    fn what_is_too_much_to_read_is_never_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("a"), "12345").unwrap();
+        let content = |files, bytes| content(directory.path(), CopyModes::Keep, files, bytes);
+        assert!(content(2, 5).is_some());
+        assert_eq!((content(1, 5), content(2, 4)), (None, None));
+        let missing = digest(&directory.path().join("none"));
+        assert_eq!(missing, SourcesDigest::NotKnown { ran: false });
+        assert_ne!(missing, missing.recorded());
+        assert_ne!(missing.or_unique(), missing.or_unique());
+    }
+}

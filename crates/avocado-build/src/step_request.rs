@@ -1,0 +1,43 @@
+//! How the work of a step travels to the child that does it.
+
+use std::path::PathBuf;
+
+use avocado_manifest::Name;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::step_context::StepContext;
+
+/// The work of one kind of step: made by the parent, done by a child in the backend.
+pub(crate) trait StepRequest: Serialize + DeserializeOwned {
+    /// Tells the kinds apart on the way.
+    const KIND: &'static str;
+    /// Whether its work may have to mount an image.
+    const LOOP_MOUNTS: bool = false;
+    /// Whether it runs a hook, which may change the project's sources: where they are, they are
+    /// built.
+    fn runs_hook(&self) -> bool {
+        false
+    }
+    /// What the child answers with.
+    type Result: Serialize + DeserializeOwned;
+
+    /// Does the work; the child's whole purpose.
+    fn work(self, context: &StepContext<'_>) -> Result<Self::Result, Error>;
+}
+
+/// A request on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StepMessage<R> {
+    pub(crate) target: Name,
+    /// Where the host has the state: what users are told of is there.
+    pub(crate) state: PathBuf,
+    /// Seconds since 1970.
+    pub(crate) source_date_epoch: u64,
+    /// The mode of avocado.yaml; see [`CopyModes::Checkout`](crate::trees::CopyModes::Checkout).
+    pub(crate) checkout_mode: u32,
+    /// [`StepRequest::KIND`].
+    pub(crate) kind: String,
+    pub(crate) request: R,
+}

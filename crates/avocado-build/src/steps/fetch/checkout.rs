@@ -1,0 +1,191 @@
+//! A checkout of a git repository, made by git. What the repository holds is not trusted, and what
+//! the user set up for himself does not shape it: the network is used with his configuration (keys,
+//! helpers, proxies), the files are written without it (no filters, no line ends of his taste).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use avocado_backend::{Tool, ToolError};
+use avocado_events::Sink;
+
+use crate::error::{Error, ToolFailure};
+use crate::failure_kind::FailureKind;
+use crate::trees;
+
+/// What git is told each time: no program of a template, a hook or a repository runs.
+const SETTINGS: [&str; 9] = [
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.attributesFile=/dev/null",
+    "submodule.recurse=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "advice.detachedHead=false",
+    // A server that says nothing for a minute is gone.
+    "http.lowSpeedLimit=1",
+    "http.lowSpeedTime=60",
+];
+
+/// Variables that the user may set for git, beside what every tool gets.
+const FETCH_ONLY: [(&str, &str); 3] = [
+    // Nobody is there to answer.
+    ("GIT_TERMINAL_PROMPT", "0"),
+    // `ext::` and the like are programs. This counts before what the user's configuration says.
+    ("GIT_ALLOW_PROTOCOL", "file:https:ssh:git"),
+    ("GCM_INTERACTIVE", "never"),
+];
+
+/// A checkout in the making.
+pub(super) struct Checkout<'a> {
+    pub(super) environment: &'a BTreeMap<String, OsString>,
+    pub(super) url: &'a str,
+    /// The branch, tag or commit; what the repository itself points to where it is absent.
+    pub(super) reference: Option<&'a str>,
+    /// What is checked out; empty for everything.
+    pub(super) sparse: &'a [String],
+    /// An empty directory.
+    pub(super) place: &'a Path,
+    pub(super) sink: &'a dyn Sink,
+}
+
+impl Checkout<'_> {
+    /// Makes it, of the commit that is locked or of what the reference is now, and answers with the
+    /// commit. Nothing of git's own stays.
+    pub(super) fn make(&self, locked: Option<&str>) -> Result<String, Error> {
+        self.run(self.git().args(["init", "--quiet", "--template="]))?;
+        let commit = match locked {
+            Some(commit) => self
+                .fetch_commit(commit)
+                .map_err(|error| match error.kind() {
+                    // Only the repository itself can say that it is gone.
+                    Some(FailureKind::SourceUnreachable) => Error::CommitGone {
+                        commit: commit.to_owned(),
+                        source: Box::new(error),
+                    },
+                    _ => error,
+                })?,
+            None => self.fetch_reference(self.reference.unwrap_or("HEAD"))?,
+        };
+        if !self.sparse.is_empty() {
+            let is_pattern = |path: &String| path.contains(['*', '?', '[', '!']);
+            // Directories, and what stands beside them on the way down; else patterns.
+            let cone = if self.sparse.iter().any(is_pattern) {
+                "--no-cone"
+            } else {
+                "--cone"
+            };
+            let git = self.git().args(["sparse-checkout", "set", cone]);
+            self.run(git.args(self.sparse))?;
+        }
+        let checkout = ["checkout", "--quiet", "--force", "--detach"];
+        self.run(self.git().args(checkout).arg(&commit))?;
+        trees::clear(&self.place.join(".git"))?;
+        Ok(commit)
+    }
+
+    /// What a branch, a tag or a commit is now.
+    fn fetch_reference(&self, reference: &str) -> Result<String, Error> {
+        let first = match self.fetch(&["--depth=1", "--no-tags"], &[reference]) {
+            Ok(()) => return self.commit_of("FETCH_HEAD"),
+            Err(error) => error,
+        };
+        // A commit in short, say, which only those who have them all know.
+        let may_be_commit =
+            reference.len() >= 7 && reference.bytes().all(|b| b.is_ascii_hexdigit());
+        if !may_be_commit || first.kind() != Some(FailureKind::SourceUnreachable) {
+            return Err(first);
+        }
+        let everything = self.fetch(&["--tags"], &["+refs/heads/*:refs/remotes/origin/*"]);
+        everything.and_then(|()| self.commit_of(reference).map_err(|_| first))
+    }
+
+    /// One commit, from a server that gives single ones or by way of all that it has.
+    fn fetch_commit(&self, commit: &str) -> Result<String, Error> {
+        let first = match self.fetch(&["--depth=1", "--no-tags"], &[commit]) {
+            Ok(()) => return self.commit_of(commit),
+            Err(error) => error,
+        };
+        if first.kind() != Some(FailureKind::SourceUnreachable) {
+            return Err(first);
+        }
+        self.fetch(&["--tags"], &["+refs/heads/*:refs/remotes/origin/*"])?;
+        self.commit_of(commit).map_err(|_| first)
+    }
+
+    fn fetch(&self, options: &[&str], refspecs: &[&str]) -> Result<(), Error> {
+        let mut git = self.with_settings(Tool::new("git").clear_environment());
+        for (key, value) in self.environment {
+            git = git.env(key, value);
+        }
+        for (key, value) in FETCH_ONLY {
+            git = git.env(key, value);
+        }
+        if !self.environment.contains_key("GIT_SSH_COMMAND") {
+            git = git.env(
+                "GIT_SSH_COMMAND",
+                "ssh -o BatchMode=yes -o ConnectTimeout=20",
+            );
+        }
+        let git = git
+            .args(["fetch", "--quiet", "--no-recurse-submodules"])
+            .args(options)
+            .args(["--", self.url])
+            .args(refspecs);
+        let fetched = git.run(self.sink);
+        fetched.map_err(|error| ToolFailure::read_by(error, failure_kind).into())
+    }
+
+    fn commit_of(&self, name: &str) -> Result<String, Error> {
+        let git = self
+            .git()
+            .args(["rev-parse", "--verify", "--end-of-options"]);
+        let text = git
+            .arg(format!("{name}^{{commit}}"))
+            .read(self.sink)
+            .map_err(Error::from)?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn run(&self, tool: Tool) -> Result<(), Error> {
+        Ok(tool.run(self.sink)?)
+    }
+
+    /// git without anything of the user's.
+    fn git(&self) -> Tool {
+        let mut git = Tool::new("git").clear_environment();
+        if let Some(path) = self.environment.get("PATH") {
+            git = git.env("PATH", path);
+        }
+        self.with_settings(git)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+    }
+
+    fn with_settings(&self, mut git: Tool) -> Tool {
+        git = git.env("LC_ALL", "C.UTF-8").arg("-C").arg(self.place);
+        for setting in SETTINGS {
+            git = git.args(["-c", setting]);
+        }
+        git
+    }
+}
+
+/// What git says of its failure, in the locale that it runs in: it ends with 128 whatever it is.
+fn failure_kind(error: &ToolError) -> Option<FailureKind> {
+    let refused = [
+        "terminal prompts disabled",
+        "could not read Username",
+        "could not read Password",
+        "Authentication failed",
+        "Permission denied",
+        "Host key verification failed",
+    ];
+    let is_refused = refused.iter().any(|words| error.says(words));
+    Some(if is_refused {
+        FailureKind::SourceRefused
+    } else {
+        FailureKind::SourceUnreachable
+    })
+}

@@ -1,0 +1,161 @@
+//! The step that fetches an extension from a git repository.
+
+use std::path::PathBuf;
+
+use avocado_engine::{AnyTaskId, Needs, StampKey, Task};
+use avocado_events::Sink;
+use avocado_manifest::Digest;
+use avocado_project::{ExtensionSource, GitSource, SourceKind};
+use serde::{Deserialize, Serialize};
+
+use super::checkout::Checkout;
+use crate::build_context::BuildContext;
+use crate::error::{At as _, Error};
+use crate::plan::{BuildStep, Plan};
+use crate::steps::extension_build;
+use crate::trees;
+
+/// Adds the fetching of an extension from a git repository.
+pub(super) fn plan<'a>(plan: &mut Plan<'a>, source: &'a ExtensionSource) -> Result<(), Error> {
+    let SourceKind::Git {
+        url,
+        sparse_checkout,
+        ..
+    } = &source.kind
+    else {
+        return Ok(());
+    };
+    let Some(asked) = source.kind.git_source() else {
+        return Ok(());
+    };
+    let key = extension_build::stamp_key(&source.extension, "fetch");
+    let made = plan.once(&key, |plan| {
+        Ok(GitFetchTask {
+            context: plan.context,
+            source,
+            asked,
+            url,
+            sparse_checkout,
+        })
+    });
+    made.map(drop)
+}
+
+/// A step that runs in this process.
+struct GitFetchTask<'a> {
+    context: &'a BuildContext<'a>,
+    source: &'a ExtensionSource,
+    /// What the lock has it under.
+    asked: GitSource,
+    url: &'a str,
+    sparse_checkout: &'a [String],
+}
+
+/// What a fetch consumes.
+#[derive(Debug, Serialize)]
+struct GitFetchInputs {
+    /// Without secrets: inputs are kept, and told.
+    git: GitSource,
+    sparse_checkout: Vec<String>,
+    /// That the lock has.
+    commit: Option<String>,
+}
+
+/// What a fetch brought.
+#[derive(Debug, Serialize, Deserialize)]
+struct GitFetchOutput {
+    /// Of the files.
+    digest: Digest,
+}
+
+impl GitFetchTask<'_> {
+    fn locked_commit(&self) -> Option<String> {
+        let lock = self.context.lock_file();
+        let lock = lock.target(&self.context.project.target)?;
+        let commit = lock.commit(&self.source.extension, &self.asked)?;
+        Some(commit.to_owned())
+    }
+
+    fn fetch(&self, commit: Option<&str>, sink: &dyn Sink) -> Result<GitFetchOutput, Error> {
+        let context = self.context;
+        let layout = &context.layout;
+        let includes = layout.includes();
+        let place = layout.include(&self.source.extension);
+        let new = trees::unfinished(&place);
+        trees::fresh(&new)?;
+        let checkout = Checkout {
+            environment: &context.options.git_environment,
+            url: self.url,
+            reference: self.asked.reference.as_deref(),
+            sparse: self.sparse_checkout,
+            place: &new,
+            sink,
+        };
+        let commit = checkout.make(commit)?;
+        let digest = trees::digest(&new, context.modes())?;
+        self.source.forget(&includes).at("write to", &includes)?;
+        trees::replace(&new, &place)?;
+        self.source.note(&includes).at("write to", &includes)?;
+        let mut lock = context.lock_file();
+        let target = lock.target_mut(&context.project.target);
+        target.set_commit(&self.source.extension, &self.asked, &commit);
+        lock.save()?;
+        Ok(GitFetchOutput { digest })
+    }
+}
+
+impl Task for GitFetchTask<'_> {
+    type Inputs = GitFetchInputs;
+    type Output = GitFetchOutput;
+    type Error = Error;
+
+    fn stage(&self) -> String {
+        format!("ext fetch {}", self.source.extension)
+    }
+
+    fn stamp_key(&self) -> StampKey {
+        extension_build::stamp_key(&self.source.extension, "fetch")
+    }
+
+    fn needs(&self) -> Vec<AnyTaskId> {
+        Vec::new()
+    }
+
+    fn inputs(&self, _needs: &Needs<'_>) -> Result<GitFetchInputs, Error> {
+        Ok(GitFetchInputs {
+            git: self.asked.clone(),
+            sparse_checkout: self.sparse_checkout.to_vec(),
+            commit: self.locked_commit(),
+        })
+    }
+
+    /// Which commit it is, the first fetch settles.
+    fn recorded_inputs(&self, before: GitFetchInputs) -> Result<GitFetchInputs, Error> {
+        Ok(GitFetchInputs {
+            commit: self.locked_commit(),
+            ..before
+        })
+    }
+
+    fn run(
+        &self,
+        inputs: &GitFetchInputs,
+        _needs: &Needs<'_>,
+        sink: &dyn Sink,
+    ) -> Result<GitFetchOutput, Error> {
+        let fetched = self.fetch(inputs.commit.as_deref(), sink);
+        fetched.map_err(|error| Error::fetch(self.source, error))
+    }
+
+    fn output_files(&self, _output: &GitFetchOutput) -> Vec<PathBuf> {
+        let layout = &self.context.layout;
+        let record = self.source.record(&layout.includes());
+        vec![layout.include(&self.source.extension), record]
+    }
+
+    fn digest(&self, output: &GitFetchOutput) -> Digest {
+        output.digest
+    }
+}
+
+impl BuildStep for GitFetchTask<'_> {}

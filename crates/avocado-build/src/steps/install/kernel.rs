@@ -1,0 +1,142 @@
+//! The kernel that a rootfs brings.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use avocado_fs::LockPlace;
+use avocado_manifest::Name;
+use avocado_project::PackageHeaders;
+
+use crate::error::{At as _, Error};
+use crate::layout::Layout;
+use crate::packages::version;
+use crate::trees::{self, Tree};
+
+/// The kernel that a rootfs brought by itself: the newest, where it has several.
+pub(super) fn kernel_of(packages: &PackageHeaders) -> Option<String> {
+    let versions = packages
+        .keys()
+        .filter_map(|p| p.strip_prefix("kernel-image-"));
+    versions
+        .filter(|v| v.starts_with(|c: char| c.is_ascii_digit()))
+        .max_by(|a, b| version::compare(a, b))
+        .map(ToOwned::to_owned)
+}
+
+/// Puts the kernel's files where later steps look for them, with the published name `Image`.
+pub(super) fn stage_kernel(layout: &Layout, root: &Tree, version: &str) -> Result<(), Error> {
+    // It was part of a package's name, and becomes one of a directory.
+    let version: Name = version.parse().map_err(|e| {
+        Error::Invalid(format!(
+            "a kernel package of the feed has a strange version: {e}"
+        ))
+    })?;
+    // Another rootfs may bring the same kernel at the same time.
+    let _lock = LockPlace::file(&layout.work("kernel.lock")).lock()?;
+    let place = layout.kernel(version.as_str());
+    let new = Tree::fresh(&trees::unfinished(&place))?;
+    let boot = Path::new("boot");
+    let mut image = None;
+    for name in root.names(boot)? {
+        let from = boot.join(&name);
+        let name = name.to_string_lossy().into_owned();
+        if !name.contains(version.as_str()) {
+            continue;
+        }
+        let Some(mut file) = root.file(&from)? else {
+            continue;
+        };
+        let shown = root.shown(&from);
+        io::copy(&mut file, &mut new.create(&name)?).at("copy", &shown)?;
+        let mode = file.metadata().at("look at", &shown)?.mode();
+        new.set_mode(&name, mode & 0o7777)?;
+        if ["vmlinuz", "bzImage", "Image", "zImage"]
+            .iter()
+            .any(|k| name.starts_with(k))
+        {
+            image = Some(name);
+        }
+    }
+    let Some(image) = image else {
+        return Err(Error::Invalid(format!(
+            "package kernel-image-{version} put no kernel into /boot"
+        )));
+    };
+    new.symlink(image, "Image")?;
+    trees::replace(new.path(), &place)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use avocado_project::PackageHeader;
+
+    fn packages(names: &[&str]) -> PackageHeaders {
+        let header = || PackageHeader {
+            version: "1-r0.x".into(),
+            epoch: 0,
+            digest: "sha256:aa".into(),
+        };
+        let names = names.iter().map(|name| (name.to_string(), header()));
+        names.collect()
+    }
+
+    #[test]
+    fn the_newest_kernel_counts() {
+        let both = ["kernel-image-6.9.0", "kernel-image-6.12.0", "kernel-image"];
+        assert_eq!(kernel_of(&packages(&both)).as_deref(), Some("6.12.0"));
+        let none = ["kernel-image", "kernel-image-bzimage", "kernel-6.1"];
+        assert_eq!(kernel_of(&packages(&none)), None);
+    }
+
+    #[test]
+    fn a_kernel_is_staged_with_its_published_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), &"t".parse().unwrap());
+        fs::create_dir_all(layout.work("")).unwrap();
+        let root = directory.path().join("root");
+        fs::create_dir_all(root.join("boot")).unwrap();
+        for name in ["bzImage-6.12.0", "System.map-6.12.0", "bzImage-6.9.0"] {
+            fs::write(root.join("boot").join(name), name).unwrap();
+        }
+        let root = Tree::open(&root).unwrap();
+        stage_kernel(&layout, &root, "6.12.0").unwrap();
+        let staged = layout.kernel("6.12.0");
+        assert_eq!(fs::read(staged.join("Image")).unwrap(), b"bzImage-6.12.0");
+        let link = fs::read_link(staged.join("Image")).unwrap();
+        assert_eq!(link, Path::new("bzImage-6.12.0"));
+        assert!(staged.join("System.map-6.12.0").is_file());
+        assert!(!staged.join("bzImage-6.9.0").exists());
+
+        let error = stage_kernel(&layout, &root, "7.0").unwrap_err();
+        assert!(error.to_string().contains("no kernel into /boot"));
+    }
+
+    #[test]
+    fn a_kernel_package_reads_and_writes_nothing_of_the_host() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), &"t".parse().unwrap());
+        fs::create_dir_all(layout.work("")).unwrap();
+        let secret = directory.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        let root = Tree::fresh(&directory.path().join("root")).unwrap();
+        root.symlink(&secret, "boot/vmlinuz-6.12.0").unwrap();
+        let error = stage_kernel(&layout, &root, "6.12.0").unwrap_err();
+        assert!(matches!(error, Error::Tree { .. }), "{error}");
+        assert!(!layout.kernel("6.12.0").exists());
+        // A link within the tree is one kernel's other name.
+        root.write("boot/real-6.12.0", "kernel", 0o644).unwrap();
+        root.symlink("real-6.12.0", "boot/vmlinuz-6.12.0").unwrap();
+        stage_kernel(&layout, &root, "6.12.0").unwrap();
+        let staged = layout.kernel("6.12.0").join("Image");
+        assert_eq!(fs::read(staged).unwrap(), b"kernel");
+
+        for version in ["../../../x", "6/7", "", ".."] {
+            let error = stage_kernel(&layout, &root, version).unwrap_err();
+            assert!(error.to_string().contains("strange version"), "{error}");
+        }
+    }
+}

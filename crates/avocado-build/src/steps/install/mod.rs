@@ -1,0 +1,22 @@
+//! Installing packages with dnf into one tree: the SDK, a rootfs, an initramfs, an extension or
+//! a runtime. Every install starts from an empty tree, so what is in the tree follows from the
+//! request, the lock and the snapshot alone.
+//!
+//! `package_tree` says which trees there are, `plan` which of them a build has, `task` is the
+//! parent's side, and `request` the child's.
+
+mod include;
+mod kernel;
+mod package_tree;
+mod plan;
+mod request;
+#[cfg(test)]
+mod small_feed;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use package_tree::PackageTree;
+pub(crate) use plan::{plan, plan_base, plan_extension, plan_runtime, plan_sdk, plan_tree};
+pub(crate) use request::InstallRequest;
+pub(crate) use task::InstallOutput;

@@ -1,0 +1,221 @@
+//! Which installs a build has.
+
+use std::borrow::Cow;
+
+use avocado_engine::TaskId;
+use avocado_manifest::Name;
+use avocado_project::{KernelOrigin, KernelSpec, Late, Packages, Placed, Project, Runtime};
+
+use super::PackageTree;
+use super::task::{InstallOutput, InstallTask};
+use crate::error::Error;
+use crate::needed;
+use crate::plan::Plan;
+
+/// Adds the install of a tree, and what it needs; nothing where an extension or a runtime has no
+/// packages.
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    tree: &PackageTree,
+) -> Result<Option<TaskId<InstallOutput>>, Error> {
+    match tree {
+        PackageTree::Extension(name) => plan_extension(plan, name),
+        PackageTree::Runtime(name) => {
+            let runtime = plan.context.runtime(name)?;
+            plan_runtime(plan, runtime)
+        }
+        tree => plan_tree(plan, tree).map(Some),
+    }
+}
+
+/// Adds the install of the SDK: for what is installed, because the SDK brings the repository
+/// configuration of the target, and for the project's own scripts, which may use its tools.
+/// What needs neither is made without a feed.
+pub(crate) fn plan_sdk(plan: &mut Plan<'_>) -> Result<TaskId<InstallOutput>, Error> {
+    plan_tree(plan, &PackageTree::Sdk)
+}
+
+/// Adds the install of an extension's packages, if it has any.
+pub(crate) fn plan_extension(
+    plan: &mut Plan<'_>,
+    name: &Name,
+) -> Result<Option<TaskId<InstallOutput>>, Error> {
+    let extension = plan.context.extension(name)?;
+    needed::for_extension_install(plan.context.project, extension)?;
+    if extension.packages.is_empty() {
+        return Ok(None);
+    }
+    plan_tree(plan, &PackageTree::Extension(name.clone())).map(Some)
+}
+
+/// Adds the install of a runtime's own packages, if it has any.
+pub(crate) fn plan_runtime(
+    plan: &mut Plan<'_>,
+    runtime: &Runtime,
+) -> Result<Option<TaskId<InstallOutput>>, Error> {
+    needed::for_runtime_install(plan.context.project, runtime)?;
+    if runtime.packages.is_empty() {
+        return Ok(None);
+    }
+    plan_tree(plan, &PackageTree::Runtime(runtime.name.clone())).map(Some)
+}
+
+/// Adds the install of the rootfs that an extension is made for: that of the first runtime that
+/// has the extension, else of the first runtime, else the project's first.
+pub(crate) fn plan_base(
+    plan: &mut Plan<'_>,
+    extension: &Name,
+) -> Result<Option<(Name, TaskId<InstallOutput>)>, Error> {
+    let project = plan.context.project;
+    let has = |r: &&Runtime| r.extensions.iter().any(|e| e.name == *extension);
+    let runtime = project
+        .runtimes
+        .iter()
+        .find(has)
+        .or(project.runtimes.first());
+    plan_first_rootfs(plan, runtime)
+}
+
+/// Adds the install of the rootfs of a runtime, else of the project's first.
+fn plan_first_rootfs(
+    plan: &mut Plan<'_>,
+    runtime: Option<&Runtime>,
+) -> Result<Option<(Name, TaskId<InstallOutput>)>, Error> {
+    let project = plan.context.project;
+    let first = project.rootfs.first().map(|(name, _)| name);
+    match runtime.map(|r| &r.rootfs).or(first) {
+        Some(name) => Ok(Some((name.clone(), plan_rootfs(plan, name)?))),
+        None => Ok(None),
+    }
+}
+
+/// Which kernels the project wants for a rootfs: those that its runtimes state.
+fn wanted_kernels<'p>(
+    project: &'p Project,
+    rootfs: &Name,
+) -> Result<Option<&'p Placed<KernelSpec>>, Error> {
+    // One that is compiled is not in the rootfs.
+    let wanted = |runtime: &'p Runtime| match runtime.kernel.as_ref().map(|k| &k.origin) {
+        Some(KernelOrigin::Feed { version, .. }) => Some((runtime, version.as_ref())),
+        Some(KernelOrigin::Compiled { .. }) => None,
+        None => Some((runtime, None)),
+    };
+    let runtimes = project.runtimes.iter().filter(|r| r.rootfs == *rootfs);
+    let mut wanted = runtimes.filter_map(wanted);
+    let Some((first, kernels)) = wanted.next() else {
+        return Ok(None);
+    };
+    let is_other =
+        |spec: Option<&Placed<KernelSpec>>| spec.map(|s| &s.value) != kernels.map(|s| &s.value);
+    let Some((other, spec)) = wanted.find(|(_, spec)| is_other(*spec)) else {
+        return Ok(kernels);
+    };
+    let message = format!(
+        "the runtimes `{}` and `{}` have the rootfs `{rootfs}` and want different kernels",
+        first.name, other.name
+    );
+    let place = spec.or(kernels).map(|spec| &spec.place);
+    let found = place.map(|place| {
+        let found = place.error(message);
+        found
+            .with_hint("give one of them a rootfs of its own: its packages are made for one kernel")
+    });
+    Err(Error::Project {
+        diagnostics: found.into_iter().collect(),
+    })
+}
+
+fn plan_rootfs(plan: &mut Plan<'_>, name: &Name) -> Result<TaskId<InstallOutput>, Error> {
+    plan_tree(plan, &PackageTree::Rootfs(name.clone()))
+}
+
+/// What the target's C library and its headers come with.
+const TARGET_SYSROOT_PACKAGE: &str = "avocado-sdk-target-sysroot";
+
+/// What every section of `sdk.compile` is compiled against: all of them, whatever is built, so
+/// that no two goals want another one.
+fn target_sysroot_packages(project: &Project) -> Late<Packages> {
+    let mut packages = Late::default();
+    for section in &project.sdk.compile {
+        packages.fill(&section.packages);
+    }
+    packages.add(TARGET_SYSROOT_PACKAGE, "*");
+    packages
+}
+
+/// Adds the install of a tree, whether or not there are packages for it.
+pub(crate) fn plan_tree(
+    plan: &mut Plan<'_>,
+    tree: &PackageTree,
+) -> Result<TaskId<InstallOutput>, Error> {
+    plan.once(&tree.stamp_key(), |plan| {
+        let context = plan.context;
+        let sdk = match tree {
+            PackageTree::Sdk => {
+                needed::for_sdk(context.project)?;
+                None
+            }
+            PackageTree::Repositories => None,
+            PackageTree::Include(_) => Some(plan_tree(plan, &PackageTree::Repositories)?),
+            _ => Some(plan_sdk(plan)?),
+        };
+        let (packages, base) = match tree {
+            PackageTree::Sdk => (Cow::Owned(context.project.sdk_packages()), None),
+            PackageTree::TargetSysroot => {
+                let packages = target_sysroot_packages(context.project);
+                let base = if packages.is_late() {
+                    plan_first_rootfs(plan, context.project.runtimes.first())?
+                } else {
+                    None
+                };
+                (Cow::Owned(packages), base)
+            }
+            PackageTree::Rootfs(name) => {
+                let os = context.os_image("rootfs", name)?;
+                needed::for_os_install(context.project, &tree.label(), os)?;
+                (Cow::Borrowed(&os.packages), None)
+            }
+            PackageTree::Initramfs(name) => {
+                let os = context.os_image("initramfs", name)?;
+                needed::for_os_install(context.project, &tree.label(), os)?;
+                (Cow::Borrowed(&os.packages), None)
+            }
+            PackageTree::Extension(name) => {
+                let base = plan_base(plan, name)?;
+                (Cow::Borrowed(&context.extension(name)?.packages), base)
+            }
+            PackageTree::Runtime(name) => {
+                let runtime = context.runtime(name)?;
+                let base = plan_rootfs(plan, &runtime.rootfs)?;
+                let base = Some((runtime.rootfs.clone(), base));
+                (Cow::Borrowed(&runtime.packages), base)
+            }
+            PackageTree::Repositories => (Cow::Owned(Late::default()), None),
+            PackageTree::Include(name) => (
+                Cow::Owned(Late::from(context.include(name)?.package())),
+                None,
+            ),
+        };
+        let include = match tree {
+            PackageTree::Include(name) => Some(context.include(name)?),
+            _ => None,
+        };
+        let rootfs = match tree {
+            PackageTree::Rootfs(name) => Some(name),
+            _ => base.as_ref().map(|(name, _)| name),
+        };
+        let kernels = match rootfs {
+            Some(name) => wanted_kernels(context.project, name)?,
+            None => None,
+        };
+        Ok(InstallTask {
+            context,
+            kernels,
+            tree: tree.clone(),
+            packages,
+            sdk,
+            base,
+            include,
+        })
+    })
+}

@@ -1,0 +1,313 @@
+//! The parent's side of an install.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
+use avocado_events::{Event, Sink};
+use avocado_manifest::{Digest, Name};
+use avocado_project::{KernelSpec, Late, PackageHeaders, Packages, Placed};
+use serde::{Deserialize, Serialize};
+
+use super::PackageTree;
+use super::request::{
+    InstallRequest, InstallSpec, KernelChoice, SDK_PACKAGE, repositories_package,
+};
+use crate::build_context::{BuildContext, IncludedPackage};
+use crate::error::{At as _, Error};
+use crate::plan::BuildStep;
+
+/// The rootfs package that brings a whole system, and with it a kernel.
+const ROOTFS_PACKAGE: &str = "avocado-pkg-rootfs";
+
+/// What the next steps want to know of an install.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InstallOutput {
+    /// Of the packages with their headers.
+    digest: Digest,
+    /// The version of the kernel that a rootfs brought.
+    pub(crate) kernel: Option<String>,
+}
+
+/// The parent's side of an install.
+pub(super) struct InstallTask<'a> {
+    pub(super) context: &'a BuildContext<'a>,
+    pub(super) tree: PackageTree,
+    pub(super) packages: Cow<'a, Late<Packages>>,
+    /// Which kernels the project wants for the rootfs that this is, or is made for.
+    pub(super) kernels: Option<&'a Placed<KernelSpec>>,
+    /// The install of the SDK, for every other tree; that of the repository configuration alone for
+    /// what is fetched.
+    pub(super) sdk: Option<TaskId<InstallOutput>>,
+    /// The rootfs whose packages count as present, with its install.
+    pub(super) base: Option<(Name, TaskId<InstallOutput>)>,
+    /// What is fetched.
+    pub(super) include: Option<IncludedPackage<'a>>,
+}
+
+/// What an install consumes.
+#[derive(Debug, Serialize)]
+pub(super) struct InstallInputs {
+    install: InstallSpec,
+    base: Option<Digest>,
+    /// What of the feed counts: its snapshot, or its place.
+    feed: String,
+    /// Who may sign packages, where signatures are checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_keys: Option<Digest>,
+    dnf_args: Vec<String>,
+}
+
+impl InstallTask<'_> {
+    fn spec(&self, base_kernel: Option<String>) -> InstallSpec {
+        let lock_file = self.context.lock_file();
+        let lock = lock_file.target(&self.context.project.target);
+        let sysroot = self.tree.sysroot();
+        let is_rootfs = matches!(self.tree, PackageTree::Rootfs(_));
+        let kernels = self.kernels.map(|kernels| &kernels.value);
+        let wants_kernel = is_rootfs && kernels.is_some()
+            || wants_newest_kernel(&self.tree, self.packages.template());
+        let is_meant = |version: &&str| kernels.is_none_or(|kernels| kernels.matches(version));
+        let locked = lock.and_then(|l| l.packages(&sysroot)).cloned();
+        let mut locked = locked.unwrap_or_default();
+        let mut headers = lock.map(|l| l.headers(&sysroot)).unwrap_or_default();
+        if self.tree == PackageTree::Repositories {
+            // The rest of what the lock has of the SDK is not asked for here.
+            let package = repositories_package(&self.context.project.target);
+            locked.retain(|name, _| *name == package);
+            headers.retain(|name, _| *name == package);
+        }
+        InstallSpec {
+            tree: self.tree.clone(),
+            packages: Late::clone(&self.packages),
+            repository: self
+                .include
+                .and_then(|include| include.repository)
+                .map(ToOwned::to_owned),
+            locked,
+            headers,
+            weak_dependencies: !self.context.project.sdk.disable_weak_dependencies,
+            base: self.base.as_ref().map(|(name, _)| name.clone()),
+            base_kernel,
+            kernel: wants_kernel.then(|| KernelChoice {
+                pinned: lock
+                    .and_then(|l| l.kernel_version(&sysroot))
+                    .filter(is_meant)
+                    .map(ToOwned::to_owned),
+                wanted: kernels.cloned(),
+            }),
+            one_kernel: kernels.is_some(),
+        }
+    }
+
+    /// What the lock gains beside what was asked for.
+    fn tell_of_lock(&self, spec: &InstallSpec, installed: &PackageHeaders, sink: &dyn Sink) {
+        if spec.locked.is_empty() {
+            return;
+        }
+        if spec.locked.keys().any(|p| !spec.headers.contains_key(p)) {
+            self.context.completes_lock.call_once(|| {
+                sink.emit(Event::info(
+                    "avocado.lock had versions alone, as earlier versions of avocado wrote it: \
+                     now it also says what each package is",
+                ));
+            });
+        }
+        // With all that the project asks for in the lock, what it needs was in the lock too.
+        let asked = self.packages.template().keys().map(String::as_str);
+        let of_sdk = (self.tree == PackageTree::Sdk).then_some(SDK_PACKAGE);
+        if asked.chain(of_sdk).any(|p| !spec.locked.contains_key(p)) {
+            return;
+        }
+        let new = installed.keys().filter(|p| !spec.locked.contains_key(*p));
+        let new: Vec<&str> = new.map(String::as_str).collect();
+        if !new.is_empty() {
+            sink.emit(Event::warning(format!(
+                "the feed added what avocado.lock did not have: {}",
+                new.join(", ")
+            )));
+        }
+    }
+
+    fn feed(&self) -> String {
+        self.context.feed.identity(&self.context.lock_file())
+    }
+}
+
+impl Task for InstallTask<'_> {
+    type Inputs = InstallInputs;
+    type Output = InstallOutput;
+    type Error = Error;
+
+    fn stage(&self) -> String {
+        self.tree.label()
+    }
+
+    fn stamp_key(&self) -> StampKey {
+        self.tree.stamp_key()
+    }
+
+    fn needs(&self) -> Vec<AnyTaskId> {
+        let base = self.base.as_ref().map(|(_, id)| *id);
+        let needs = [self.sdk, base];
+        needs.into_iter().flatten().map(AnyTaskId::from).collect()
+    }
+
+    fn inputs(&self, needs: &Needs<'_>) -> Result<InstallInputs, Error> {
+        let base = self.base.as_ref().map(|(_, id)| *id);
+        let base_kernel = match base {
+            Some(base) if self.packages.is_late() || self.kernels.is_some() => {
+                needs.output(base)?.kernel.clone()
+            }
+            _ => None,
+        };
+        Ok(InstallInputs {
+            install: self.spec(base_kernel),
+            base: needs.optional_digest(base)?,
+            feed: self.feed(),
+            signing_keys: self
+                .context
+                .feed
+                .signing_keys()?
+                .map(|keys| Digest::of(keys.as_bytes())),
+            dnf_args: self.context.options.dnf_args.clone(),
+        })
+    }
+
+    /// What an install writes into the lock, and the pin that the first one sets, are settled by
+    /// the run.
+    fn recorded_inputs(&self, before: InstallInputs) -> Result<InstallInputs, Error> {
+        let now = self.spec(None);
+        Ok(InstallInputs {
+            install: InstallSpec {
+                locked: now.locked,
+                headers: now.headers,
+                kernel: now.kernel,
+                ..before.install
+            },
+            feed: self.feed(),
+            ..before
+        })
+    }
+
+    fn run(
+        &self,
+        inputs: &InstallInputs,
+        _needs: &Needs<'_>,
+        sink: &dyn Sink,
+    ) -> Result<InstallOutput, Error> {
+        let context = self.context;
+        let access = context
+            .feed
+            .access(&context.lock_file, &context.options.dnf_args, sink)?;
+        let feed = format!("{}/{}", access.url, access.releasever);
+        let request = InstallRequest {
+            spec: inputs.install.clone(),
+            access,
+            kernels_stated_at: self.kernels.map(|kernels| kernels.place.to_string()),
+        };
+        let includes = context.layout.includes();
+        if let Some(include) = self.include {
+            let forgotten = include.source.forget(&includes);
+            forgotten.at("write to", &includes)?;
+        }
+        let installed = context
+            .run_step(&self.stage(), request, sink)
+            .map_err(|source| Error::Install {
+                feed,
+                source: Box::new(source),
+            })
+            .map_err(|error| match self.include {
+                Some(include) => Error::fetch(include.source, error),
+                None => error,
+            })?;
+        if let Some(include) = self.include {
+            let noted = include.source.note(&includes);
+            noted.at("write to", &includes)?;
+        }
+        self.tell_of_lock(&inputs.install, &installed.packages, sink);
+        let mut lock_file = context.lock_file();
+        let locked = lock_file.target_mut(&context.project.target);
+        let sysroot = self.tree.sysroot();
+        let versions = installed.packages.iter();
+        let versions = versions.map(|(name, p)| (name.clone(), p.version.clone()));
+        let (mut packages, mut headers) = (BTreeMap::new(), PackageHeaders::new());
+        if self.tree == PackageTree::Repositories {
+            // The install of the SDK locks the rest.
+            packages = locked.packages(&sysroot).cloned().unwrap_or_default();
+            headers = locked.headers(&sysroot);
+        }
+        packages.extend(versions);
+        headers.extend(installed.packages);
+        if let Some(include) = self.include
+            && let Some(version) = packages.get(include.name)
+        {
+            locked.set_source_package(&include.source.extension, include.name, version);
+        }
+        locked.set_packages(&sysroot, packages);
+        locked.set_headers(&sysroot, headers);
+        if installed.kernel.is_some() {
+            locked.set_kernel_version(&sysroot, installed.kernel.clone());
+        }
+        lock_file.save()?;
+        Ok(InstallOutput {
+            digest: installed.digest,
+            kernel: installed.kernel,
+        })
+    }
+
+    fn output_files(&self, output: &InstallOutput) -> Vec<PathBuf> {
+        let layout = &self.context.layout;
+        let mut files = vec![self.tree.root(layout)];
+        files.extend(output.kernel.as_ref().map(|version| layout.kernel(version)));
+        if self.tree == PackageTree::Sdk {
+            files.push(layout.target_repoconf());
+        }
+        if let Some(include) = self.include {
+            files.push(include.source.record(&layout.includes()));
+        }
+        files
+    }
+
+    fn digest(&self, output: &InstallOutput) -> Digest {
+        output.digest
+    }
+}
+
+impl BuildStep for InstallTask<'_> {}
+
+/// Whether a kernel comes with the rootfs of the distribution that the project does not name.
+fn wants_newest_kernel(tree: &PackageTree, packages: &Packages) -> bool {
+    let explicit_kernel = packages.keys().any(|p| p.starts_with("kernel-image"));
+    matches!(tree, PackageTree::Rootfs(_))
+        && packages.contains_key(ROOTFS_PACKAGE)
+        && !explicit_kernel
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_comes_with_the_rootfs_that_names_none() {
+        let name: Name = "default".parse().unwrap();
+        let rootfs = PackageTree::Rootfs(name.clone());
+        let initramfs = PackageTree::Initramfs(name);
+        for (tree, packages, wants) in [
+            (&rootfs, &[ROOTFS_PACKAGE][..], true),
+            (&rootfs, &[ROOTFS_PACKAGE, "more"], true),
+            (&rootfs, &[ROOTFS_PACKAGE, "kernel-image-6.12"], false),
+            (&rootfs, &["small-rootfs"], false),
+            (&initramfs, &[ROOTFS_PACKAGE], false),
+        ] {
+            let packages = packages.iter().map(|p| ((*p).to_owned(), "*".to_owned()));
+            let packages: Packages = packages.collect();
+            assert_eq!(
+                wants_newest_kernel(tree, &packages),
+                wants,
+                "{tree:?} {packages:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! When what the project compiles is compiled again.
+
+use std::fs;
+
+use super::test_project::TestProject;
+use crate::error::Error;
+use crate::goal::Goal;
+
+const COMPILED: &str = "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+sdk:
+  packages: {avocado-sdk-toolchain: '*'}
+  compile:
+    app: {compile: hook.sh, packages: {libgreeting-dev: '*'}}
+    other: {compile: hook.sh}
+extensions:
+  app:
+    version: 1.0.0
+    packages: {app: {compile: app, install: install.sh}}
+    sdk: {packages: {nativesdk-tool: '*'}}
+  plain: {version: 1.0.0}
+";
+
+const SDK: [&str; 2] = ["sdk install", "sdk install target-sysroot"];
+
+fn ran(project: &TestProject, goal: &Goal) -> Vec<String> {
+    let mut ran = project.run(goal).unwrap().ran;
+    ran.sort();
+    ran
+}
+
+fn project() -> TestProject {
+    let project = TestProject::new(COMPILED);
+    project.write("install.sh", "true\n");
+    fs::create_dir(project.path("src")).unwrap();
+    project.write("src/main.c", "int main;\n");
+    project
+}
+
+#[test]
+fn what_is_compiled_is_compiled_before_it_is_installed() {
+    let project = project();
+    let mut all = vec!["ext build app", "ext image app", "sdk compile app"];
+    all.extend(SDK);
+    assert_eq!(
+        ran(&project, &Goal::ExtImage(Some("app".parse().unwrap()))),
+        all
+    );
+    // All sections, of which one is done.
+    assert_eq!(
+        ran(&project, &Goal::SdkCompile(vec![])),
+        ["sdk compile other"]
+    );
+    assert_eq!(ran(&project, &Goal::SdkInstall), [""; 0]);
+    let error = project.run(&Goal::SdkCompile(vec!["none".into()]));
+    assert!(matches!(error, Err(Error::Unknown { .. })), "{error:?}");
+}
+
+#[test]
+fn every_input_of_a_script_runs_it_again_and_nothing_that_follows_from_the_same() {
+    let mut project = project();
+    let goal = Goal::ExtImage(None);
+    ran(&project, &goal);
+    assert_eq!(ran(&project, &goal), [""; 0]);
+    let compiled = ["ext build app", "sdk compile app"];
+    // What the scripts make of it is the same here, so no image is made anew.
+    for name in ["src/main.c", "new", "avocado.lock.orig"] {
+        project.write(name, "another\n");
+        assert_eq!(ran(&project, &goal), compiled, "{name}");
+        assert_eq!(ran(&project, &goal), [""; 0], "{name}");
+    }
+    fs::remove_file(project.path("new")).unwrap();
+    assert_eq!(ran(&project, &goal), compiled);
+    // The script that installs is what the tree is made of.
+    project.write("install.sh", "false\n");
+    let all = ["ext build app", "ext image app", "sdk compile app"];
+    assert_eq!(ran(&project, &goal), all);
+
+    for (old, new, sdk) in [
+        (
+            "libgreeting-dev",
+            "libother-dev",
+            "sdk install target-sysroot",
+        ),
+        ("nativesdk-tool", "nativesdk-other", "sdk install"),
+    ] {
+        project.edit(old, new);
+        let ran = ran(&project, &goal);
+        assert!(ran.contains(&sdk.to_owned()), "{old}: {ran:?}");
+        assert!(
+            ran.contains(&"sdk compile app".to_owned()),
+            "{old}: {ran:?}"
+        );
+    }
+    project.edit("app: {compile: hook.sh", "app: {compile: install.sh");
+    assert_eq!(ran(&project, &goal), compiled);
+    fs::remove_dir_all(project.options.project.state_dir().join("qemux86-64/sdk")).unwrap();
+    // What is compiled from the same is the same: nobody after it is asked to run.
+    let mut all = vec!["sdk compile app"];
+    all.extend(SDK);
+    assert_eq!(ran(&project, &goal), all);
+}
+
+#[test]
+fn what_cannot_be_compiled_is_told_at_its_place() {
+    for (old, new, said) in [
+        ("compile: app,", "compile: apo,", "has no section `apo`"),
+        (
+            "install: install.sh",
+            "install: none.sh",
+            "script `none.sh` does not exist",
+        ),
+        (
+            "app: {compile: hook.sh",
+            "app: {compile: none.sh",
+            "script `none.sh` does not exist",
+        ),
+    ] {
+        let mut project = project();
+        project.edit(old, new);
+        let error = project.run(&Goal::ExtBuild(Some("app".parse().unwrap())));
+        let error = error.unwrap_err();
+        let [found] = error.diagnostics() else {
+            panic!("{error}")
+        };
+        assert!(found.message.contains(said), "{found}");
+        // Nobody else is stopped by it.
+        project
+            .run(&Goal::ExtBuild(Some("plain".parse().unwrap())))
+            .unwrap();
+    }
+    let mut project = project();
+    project.edit("    other:", "    a/b:");
+    project.edit("compile: app,", "compile: a/b,");
+    let error = project.run(&Goal::ExtBuild(None)).unwrap_err();
+    assert!(error.diagnostics()[0].message.contains("`a/b`"), "{error}");
+}

@@ -1,0 +1,221 @@
+//! A backend whose steps make small files.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use avocado_backend::{Backend, BackendError, Capabilities, Job, ToolQuery};
+use avocado_events::{Cancel, Sink};
+use avocado_manifest::{
+    Digest, ImageId, MANIFEST_VERSION, Manifest, Name, OsImage, RuntimeId, RuntimeLabel,
+};
+use avocado_project::Project;
+use serde_json::{Value, json};
+
+use crate::file_digest::FileDigest;
+use crate::layout::Layout;
+use crate::step_request::StepMessage;
+
+#[derive(Debug)]
+pub(super) struct FakeBackend {
+    layout: Layout,
+    processes: AtomicU64,
+    /// The stage that is stopped.
+    pub(super) stops: Option<&'static str>,
+    /// The stage that fails.
+    pub(super) fails: Option<&'static str>,
+    /// Part of the header of every package: another build of the same version.
+    pub(super) header: &'static str,
+    /// Packages that come with every other one.
+    pub(super) dependencies: &'static [&'static str],
+    /// What is told of every runtime.
+    pub(super) findings: &'static [&'static str],
+    /// What every tool says of itself.
+    pub(super) tools: &'static str,
+}
+
+impl FakeBackend {
+    pub(super) fn new(project: &Project) -> Self {
+        FakeBackend {
+            layout: Layout::new(&project.state_dir(), &project.target),
+            processes: AtomicU64::new(0),
+            stops: None,
+            fails: None,
+            header: "1",
+            dependencies: &[],
+            findings: &[],
+            tools: "1.0",
+        }
+    }
+
+    fn work(&self, kind: &str, request: &Value) -> Value {
+        let name = |value: &Value| -> Name { serde_json::from_value(value.clone()).unwrap() };
+        let layout = &self.layout;
+        match kind {
+            "install" => self.install(&request["spec"]),
+            "compile" => {
+                let section = request["section"].as_str().unwrap();
+                fs::create_dir_all(layout.compile(section)).unwrap();
+                json!({ "built": digest(request) })
+            }
+            "extension_build" => {
+                fs::create_dir_all(layout.extension(&name(&request["name"]))).unwrap();
+                json!({ "digest": digest(request) })
+            }
+            "extension_image" => {
+                let version = name(&request["version"]);
+                let path = layout.extension_image(&name(&request["name"]), &version);
+                json!({
+                    "image": written(&path, request),
+                    "var_paths": [],
+                    "var_content": digest(&request["var_files"]),
+                })
+            }
+            "os_image" => {
+                let filesystem = serde_json::from_value(request["filesystem"].clone()).unwrap();
+                let extension = crate::images::extension(filesystem);
+                let part = request["part"].as_str().unwrap();
+                let path = layout.os_image(part, &name(&request["runtime"]), extension);
+                json!({
+                    "image": written(&path, request),
+                    "version": "1",
+                    "build_id": request["build_id"],
+                })
+            }
+            "runtime_build" => self.assemble(&name(&request["name"]), request),
+            "var_image" => {
+                let runtime = name(&request["name"]);
+                fs::create_dir_all(layout.var_tree(&runtime)).unwrap();
+                json!({ "image": written(&layout.var_image(&runtime), request) })
+            }
+            other => panic!("no such step: {other}"),
+        }
+    }
+
+    fn install(&self, spec: &Value) -> Value {
+        let layout = &self.layout;
+        let name = |value: &Value| -> Name { serde_json::from_value(value.clone()).unwrap() };
+        let tree = &spec["tree"];
+        let mut kernel = Value::Null;
+        let root = if tree == "sdk" {
+            fs::create_dir_all(layout.target_repoconf()).unwrap();
+            layout.sdk(crate::architecture::HOST_ARCH)
+        } else if tree == "target_sysroot" {
+            layout.target_sysroot()
+        } else if let Some(rootfs) = tree.get("rootfs") {
+            kernel = "6.12.0".into();
+            let image = layout.kernel("6.12.0").join("Image");
+            written(&image, &json!(self.header));
+            layout.os_tree("rootfs", &name(rootfs))
+        } else if let Some(initramfs) = tree.get("initramfs") {
+            layout.os_tree("initramfs", &name(initramfs))
+        } else if let Some(extension) = tree.get("extension") {
+            layout.extension_packages(&name(extension))
+        } else {
+            layout.work("runtimes").join(name(&tree["runtime"]))
+        };
+        fs::create_dir_all(root).unwrap();
+        let packages = spec["packages"]["template"].as_object().unwrap();
+        let names = packages.keys().map(String::as_str);
+        let installed = names.chain(self.dependencies.iter().copied()).map(|name| {
+            (
+                name.to_owned(),
+                json!({"version": "1-r0.all", "digest": self.header}),
+            )
+        });
+        let installed: Value = installed.collect::<serde_json::Map<_, _>>().into();
+        json!({
+            "digest": digest(&json!([installed, self.header])),
+            "packages": installed,
+            "kernel": kernel,
+        })
+    }
+
+    fn assemble(&self, name: &Name, request: &Value) -> Value {
+        let layout = &self.layout;
+        let os_image = |part: &str| {
+            let sha256: Digest =
+                serde_json::from_value(request[part]["image"]["sha256"].clone()).unwrap();
+            Some(OsImage {
+                version: None,
+                image_id: ImageId::from_digest(sha256),
+                sha256: Some(sha256),
+                image_type: None,
+            })
+        };
+        let manifest = Manifest {
+            manifest_version: MANIFEST_VERSION,
+            id: RuntimeId::from_digest(digest(request)),
+            built_at: request["built_at"].as_str().unwrap().into(),
+            runtime: RuntimeLabel {
+                name: name.to_string(),
+                version: "1".into(),
+            },
+            rootfs: os_image("rootfs"),
+            initramfs: os_image("initramfs"),
+            kernel: None,
+            extensions: Vec::new(),
+            os_bundle: None,
+        };
+        let path = layout.manifest(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, manifest.to_json().unwrap()).unwrap();
+        json!({
+            "id": manifest.id,
+            "version": manifest.runtime.version,
+            "manifest": FileDigest::of(&path).unwrap(),
+            "findings": self.findings,
+        })
+    }
+}
+
+impl Backend for FakeBackend {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            loop_mounts: false,
+            devices: false,
+            network: false,
+        }
+    }
+
+    fn run(&self, job: &Job, _cancel: &Cancel, _sink: &dyn Sink) -> Result<Value, BackendError> {
+        if self.stops == Some(job.stage.as_str()) {
+            return Err(BackendError::Cancelled);
+        }
+        if self.fails == Some(job.stage.as_str()) {
+            return Err(BackendError::Failed {
+                message: "no luck".to_owned(),
+                kind: None,
+                source: None,
+            });
+        }
+        self.processes.fetch_add(1, Ordering::SeqCst);
+        let message: StepMessage<Value> = serde_json::from_value(job.request.clone()).unwrap();
+        Ok(self.work(&message.kind, &message.request))
+    }
+
+    fn tool_identity(&self, query: &ToolQuery) -> Result<Option<String>, BackendError> {
+        Ok(Some(format!("{} {}", query.tool, self.tools)))
+    }
+
+    fn processes(&self) -> u64 {
+        self.processes.load(Ordering::SeqCst)
+    }
+}
+
+fn digest(value: &Value) -> Digest {
+    Digest::of(value.to_string().as_bytes())
+}
+
+/// A file whose content follows from `content`.
+fn written(path: &Path, content: &Value) -> FileDigest {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // A new file, as every step makes one: the old one may be linked to elsewhere. Whole at once,
+    // because two steps may bring the same kernel.
+    let mut new = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
+    new.write_all(content.to_string().as_bytes()).unwrap();
+    let digest = FileDigest::of(new.path()).unwrap();
+    new.persist(path).unwrap();
+    digest
+}

@@ -1,0 +1,16 @@
+//! Whole builds, with a backend that makes small files instead of starting tools.
+
+mod accounts;
+mod compile;
+mod explain;
+mod fake_backend;
+mod goals;
+pub(crate) mod graphs;
+mod hostile_trees;
+mod lock;
+mod needed;
+mod sdk;
+mod sources;
+mod stamp_inputs;
+mod strict;
+pub(crate) mod test_project;

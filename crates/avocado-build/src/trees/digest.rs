@@ -1,0 +1,161 @@
+//! The digest of a tree.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use avocado_manifest::{Digest, DigestHasher};
+use walkdir::WalkDir;
+
+use super::CopyModes;
+use super::checkout::refuse_special;
+use crate::error::{At as _, Error};
+
+/// Digest of names, kinds, modes and contents of everything below `path`, which may be a file or a
+/// link, and of which names are hard links of one another, where copying keeps them so.
+/// Time stamps and owners are left out: no image of ours holds them.
+pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
+    let mut hasher = DigestHasher::default();
+    let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
+    let walk = WalkDir::new(path).follow_root_links(false);
+    for entry in walk.sort_by_file_name() {
+        let entry = entry.map_err(io::Error::from).at("read", path)?;
+        let relative = entry.path().strip_prefix(path).unwrap_or(entry.path());
+        let metadata = entry
+            .metadata()
+            .map_err(io::Error::from)
+            .at("look at", entry.path())?;
+        let kind = metadata.file_type();
+        if modes.is_checkout() {
+            refuse_special(entry.path(), kind)?;
+        }
+        let linked = kind.is_file() && metadata.nlink() > 1 && modes.keeps_hard_links();
+        let inode = (metadata.dev(), metadata.ino());
+        let content = if linked && let Some(first) = links.get(&inode) {
+            [b"same ", first.as_os_str().as_bytes()].concat()
+        } else if kind.is_file() {
+            let file = fs::File::open(entry.path()).at("open", entry.path())?;
+            let (digest, length) = Digest::of_reader(file).at("read", entry.path())?;
+            format!("file {digest} {length}").into_bytes()
+        } else if kind.is_symlink() {
+            let link = fs::read_link(entry.path()).at("read", entry.path())?;
+            // Byte for byte: what is not UTF-8 is not all the same.
+            [b"link ", link.as_os_str().as_bytes()].concat()
+        } else if kind.is_dir() {
+            b"directory".to_vec()
+        } else {
+            format!("special {} {}", metadata.mode(), metadata.rdev()).into_bytes()
+        };
+        if linked {
+            links.entry(inode).or_insert_with(|| relative.to_owned());
+        }
+        let mode = if kind.is_symlink() {
+            0
+        } else {
+            modes.of(&metadata)
+        };
+        hasher.update(relative.as_os_str().as_bytes());
+        hasher.update(format!("\0{mode:o} ").as_bytes());
+        hasher.update(&content);
+        hasher.update(b"\0");
+    }
+    Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::trees::modes::set_mode;
+    use crate::trees::{Tree, copy};
+
+    #[test]
+    fn a_digest_sees_content_mode_and_name_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, "1").unwrap();
+        let first = digest(dir.path(), CopyModes::Keep).unwrap();
+        let copied = tempfile::tempdir().unwrap();
+        let other = copied.path().join("c");
+        let tree = Tree::fresh(&other).unwrap();
+        copy(dir.path(), &tree, Path::new(""), CopyModes::Keep).unwrap();
+        assert_eq!(digest(&other, CopyModes::Keep).unwrap(), first);
+        set_mode(&other.join("f"), 0o755).unwrap();
+        assert_ne!(digest(&other, CopyModes::Keep).unwrap(), first);
+        fs::write(&file, "2").unwrap();
+        assert_ne!(digest(dir.path(), CopyModes::Keep).unwrap(), first);
+    }
+
+    #[test]
+    fn every_byte_of_a_name_and_of_a_link_counts() {
+        let of = |name: &[u8], link: &[u8]| {
+            let dir = tempfile::tempdir().unwrap();
+            let link = OsStr::from_bytes(link);
+            symlink(link, dir.path().join(OsStr::from_bytes(name))).unwrap();
+            digest(dir.path(), CopyModes::Keep).unwrap()
+        };
+        let all = [
+            of(b"n", b"a\xff"),
+            of(b"n", b"a\xfe"),
+            of(b"n", "a\u{fffd}".as_bytes()),
+            of(b"n\xff", b"a"),
+            of(b"n\n", b"a"),
+            of(b"n", b"a\n"),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[at + 1..].contains(one), "{at}");
+        }
+    }
+
+    #[test]
+    fn hard_links_count_where_an_image_would_have_them() {
+        let of = |links: &[(&str, &str)], modes| {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["a", "b", "c"] {
+                fs::write(dir.path().join(name), "same").unwrap();
+            }
+            for (first, second) in links {
+                fs::remove_file(dir.path().join(second)).unwrap();
+                fs::hard_link(dir.path().join(first), dir.path().join(second)).unwrap();
+            }
+            digest(dir.path(), modes).unwrap()
+        };
+        let structures: [&[(&str, &str)]; 4] =
+            [&[], &[("a", "b")], &[("a", "c")], &[("a", "b"), ("a", "c")]];
+        let kept = structures.map(|links| of(links, CopyModes::Keep));
+        for (at, one) in kept.iter().enumerate() {
+            assert!(!kept[at + 1..].contains(one), "{at}");
+        }
+        let project = structures.map(|links| of(links, CopyModes::Checkout(0o644)));
+        assert!(project.iter().all(|one| *one == project[0]));
+        assert_eq!(project[0], kept[0]);
+    }
+
+    #[test]
+    fn a_link_to_what_is_elsewhere_is_a_file_like_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("f"), "1").unwrap();
+        let alone = digest(&tree, CopyModes::Keep).unwrap();
+        fs::hard_link(tree.join("f"), dir.path().join("elsewhere")).unwrap();
+        assert_eq!(digest(&tree, CopyModes::Keep).unwrap(), alone);
+    }
+
+    #[test]
+    fn holes_of_a_file_are_zeroes_like_any_others() {
+        let of = |file: &dyn Fn(&Path)| {
+            let dir = tempfile::tempdir().unwrap();
+            file(&dir.path().join("f"));
+            digest(dir.path(), CopyModes::Keep).unwrap()
+        };
+        let sparse = of(&|f| fs::File::create(f).unwrap().set_len(1 << 20).unwrap());
+        let dense = of(&|f| fs::write(f, vec![0; 1 << 20]).unwrap());
+        assert_eq!(sparse, dense);
+    }
+}

@@ -1,0 +1,24 @@
+//! Directory trees: copying, overlaying, digesting, replacing; and the users, groups and seed
+//! files in them.
+
+mod checkout;
+mod content;
+mod copy;
+mod digest;
+mod hiding;
+mod list;
+pub(crate) mod merged;
+mod modes;
+pub(crate) mod passwd;
+mod replace;
+mod tree;
+pub(crate) mod var_files;
+
+pub(crate) use checkout::modes_of_no_clone;
+pub(crate) use copy::{copy, make_parents, of_project};
+pub(crate) use digest::digest;
+pub(crate) use hiding::{MERGED_DIRECTORIES, hidden_parts, remove_unused_directories};
+pub(crate) use list::list_of;
+pub(crate) use modes::CopyModes;
+pub(crate) use replace::{clear, fresh, hidden, replace, unfinished, write};
+pub(crate) use tree::{Tree, is};

@@ -1,0 +1,136 @@
+//! Making a result beside its place, and putting it there when it is whole.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use avocado_fs::{Durability, WriteOptions};
+
+use crate::error::{At as _, Error};
+
+/// Removes whatever is at `path`; nothing there is fine.
+pub(crate) fn clear(path: &Path) -> Result<(), Error> {
+    Ok(avocado_fs::remove_tree(path)?)
+}
+
+/// Makes an empty directory at `path`, whatever was there.
+pub(crate) fn fresh(path: &Path) -> Result<(), Error> {
+    clear(path)?;
+    fs::create_dir_all(path).at("create", path)
+}
+
+/// The name under which a result is made before it takes its place.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    hidden(path, ".new")
+}
+
+/// A name beside `path` that nothing of a project can have: those never start with a dot.
+pub(crate) fn hidden(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// Puts the finished directory or file `new` in the place of `path`. An interruption leaves the
+/// old, the new or nothing there, never a part.
+pub(crate) fn replace(new: &Path, path: &Path) -> Result<(), Error> {
+    let old = hidden(path, ".old");
+    clear(&old)?;
+    match fs::rename(path, &old) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("move", path),
+        _ => {}
+    }
+    fs::rename(new, path).at("move", new)?;
+    clear(&old)
+}
+
+/// Writes a file in one step: a reader sees the old content or the new. Nothing is brought to the
+/// disk, for what is written so is made again when a power cut has spoiled it.
+pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).at("create", parent)?;
+    }
+    let options = WriteOptions::new().durability(Durability::None);
+    Ok(options.write(path, bytes.as_ref())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+        let mut names: Vec<_> = entries
+            .map(|e| e.file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_result_is_made_under_a_name_that_no_project_has() {
+        let path = Path::new("/s/rootfs");
+        assert_eq!(unfinished(path), Path::new("/s/.rootfs.new"));
+        assert_eq!(hidden(path, ".old"), Path::new("/s/.rootfs.old"));
+    }
+
+    #[test]
+    fn a_result_replaces_whatever_was_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, new) = (dir.path().join("r"), dir.path().join(".r.new"));
+        let finish = |content: &str| {
+            fresh(&new).unwrap();
+            fs::write(new.join(content), "").unwrap();
+            // What a killed process left behind on its way.
+            fs::create_dir_all(dir.path().join(".r.old/x")).unwrap();
+            replace(&new, &place).unwrap();
+            assert_eq!(names(dir.path()), ["r"]);
+        };
+        finish("first");
+        assert_eq!(names(&place), ["first"]);
+        finish("second");
+        assert_eq!(names(&place), ["second"]);
+        clear(&place).unwrap();
+        fs::write(&place, "a file").unwrap();
+        finish("third");
+        assert_eq!(names(&place), ["third"]);
+        // Nothing was made: what is there stays findable.
+        let error = replace(&new, &place).unwrap_err().to_string();
+        assert!(error.contains(".r.new"), "{error}");
+    }
+
+    #[test]
+    fn a_fresh_directory_is_empty_and_behind_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, path) = (dir.path().join("outside"), dir.path().join("a/b"));
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "").unwrap();
+        fresh(&path).unwrap();
+        fs::write(path.join("x"), "").unwrap();
+        fresh(&path).unwrap();
+        assert!(names(&path).is_empty());
+        clear(&path).unwrap();
+        symlink(&outside, &path).unwrap();
+        fresh(&path).unwrap();
+        assert!(!path.is_symlink() && path.is_dir());
+        assert_eq!(names(&outside), ["kept"]);
+    }
+
+    #[test]
+    fn a_file_is_written_in_place_of_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, path) = (dir.path().join("outside"), dir.path().join("etc/f"));
+        fs::write(&outside, "of the host").unwrap();
+        write(&path, "1").unwrap();
+        clear(&path).unwrap();
+        symlink(&outside, &path).unwrap();
+        // Such a link a package may hold as well, where a temporary file could be expected.
+        symlink(&outside, unfinished(&path)).unwrap();
+        write(&path, "2").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "2");
+        assert!(!path.is_symlink());
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "of the host");
+    }
+}

@@ -1,0 +1,59 @@
+//! The child's side: what runs when our program is started as `avocado step`.
+
+use std::process::ExitCode;
+
+use avocado_backend::worker::Workplace;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::step_context::StepContext;
+use crate::step_request::{StepMessage, StepRequest};
+use crate::steps::compile::CompileRequest;
+use crate::steps::extension_build::ExtensionBuildRequest;
+use crate::steps::extension_image::ExtensionImageRequest;
+use crate::steps::install::InstallRequest;
+use crate::steps::os_image::OsImageRequest;
+use crate::steps::runtime_build::RuntimeBuildRequest;
+use crate::steps::var_image::VarImageRequest;
+use crate::trees::CopyModes;
+
+/// The whole of the hidden `avocado step`: reads a step as JSON on standard input, does it, and
+/// writes events and the result as NDJSON to standard output.
+pub fn step_main() -> ExitCode {
+    avocado_backend::worker::main(work)
+}
+
+fn work(message: StepMessage<Value>, workplace: &Workplace<'_>) -> Result<Value, Error> {
+    let context = StepContext {
+        layout: Layout::in_step(&message.target),
+        host_layout: Layout::new(&message.state, &message.target),
+        target: message.target,
+        epoch: message.source_date_epoch,
+        modes: CopyModes::Checkout(message.checkout_mode),
+        sink: workplace.sink,
+        loop_mounts: workplace.loop_mounts.as_ref(),
+    };
+    let work = match message.kind.as_str() {
+        InstallRequest::KIND => work_on::<InstallRequest>,
+        CompileRequest::KIND => work_on::<CompileRequest>,
+        ExtensionBuildRequest::KIND => work_on::<ExtensionBuildRequest>,
+        ExtensionImageRequest::KIND => work_on::<ExtensionImageRequest>,
+        OsImageRequest::KIND => work_on::<OsImageRequest>,
+        RuntimeBuildRequest::KIND => work_on::<RuntimeBuildRequest>,
+        VarImageRequest::KIND => work_on::<VarImageRequest>,
+        other => {
+            let what = format!("this program has no step of the kind `{other}`");
+            return Err(Error::Invalid(what));
+        }
+    };
+    work(message.request, &context)
+}
+
+fn work_on<R: StepRequest>(request: Value, context: &StepContext<'_>) -> Result<Value, Error> {
+    let request: R = serde_json::from_value(request)
+        .map_err(|e| Error::Invalid(format!("the step's request cannot be understood: {e}")))?;
+    let result = request.work(context)?;
+    serde_json::to_value(result)
+        .map_err(|e| Error::Invalid(format!("the step's result has no JSON form: {e}")))
+}

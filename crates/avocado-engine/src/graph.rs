@@ -1,0 +1,128 @@
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+
+use avocado_events::{Cancel, Sink};
+
+use crate::node::Node;
+use crate::scheduler;
+use crate::task::{Task, TaskId};
+use crate::{EngineError, Finished, GraphError, StampKey, StampStore, TaskError};
+
+/// Tasks and what they need of each other. A task can need only tasks that were added before it,
+/// so there are no cycles.
+pub struct Graph<'a, E: TaskError> {
+    nodes: Vec<Node<'a, E>>,
+    /// The first task of each stamp.
+    by_stamp: HashMap<StampKey, usize>,
+    /// What makes no sense of what was added first.
+    fault: Option<GraphError>,
+}
+
+impl<'a, E: TaskError> Graph<'a, E> {
+    /// A graph without tasks.
+    pub fn new() -> Self {
+        Graph {
+            nodes: Vec::new(),
+            by_stamp: HashMap::new(),
+            fault: None,
+        }
+    }
+
+    /// Adds a task.
+    pub fn add<T: Task<Error = E> + 'a>(&mut self, task: T) -> TaskId<T::Output> {
+        let index = self.nodes.len();
+        let (stage, needs) = (task.stage(), task.needs());
+        let mut declared = needs.clone();
+        declared.sort_unstable();
+        if declared.last().is_some_and(|last| last.0 >= index) {
+            let stage = stage.clone();
+            self.fault.get_or_insert(GraphError::UnknownNeed { stage });
+        }
+        match self.by_stamp.entry(task.stamp_key()) {
+            Entry::Vacant(entry) => {
+                entry.insert(index);
+            }
+            Entry::Occupied(entry) => {
+                let first = self.nodes[*entry.get()].stage.clone();
+                let second = stage.clone();
+                self.fault
+                    .get_or_insert(GraphError::SharedStamp { first, second });
+            }
+        }
+        self.nodes.push(Node {
+            stage,
+            needs,
+            declared,
+            failure_stops_others: task.failure_stops_others(),
+            output: TypeId::of::<T::Output>(),
+            task: Box::new(task),
+        });
+        TaskId::new(index)
+    }
+
+    /// The task that was added with this stamp and this type of output.
+    pub fn find<T: 'static>(&self, stamp_key: &StampKey) -> Option<TaskId<T>> {
+        let index = *self.by_stamp.get(stamp_key)?;
+        let is_it = self.nodes[index].output == TypeId::of::<T>();
+        is_it.then(|| TaskId::new(index))
+    }
+
+    /// Brings every task up to date, with `jobs` of them at work at once (0 counts as 1). After
+    /// the first failure no further task is started, unless the one that failed lets others go on
+    /// ([`Task::failure_stops_others`]); those at work finish, and keep their results.
+    ///
+    /// Tells `sink` of each task: first that it is pending; then, while it runs or is skipped,
+    /// its other states.
+    ///
+    /// # Errors
+    /// The first failure of a task, or [`EngineError::Stopped`] when `cancel` asks to stop before
+    /// every task was started.
+    ///
+    /// # Panics
+    /// When a task does.
+    pub fn run(
+        &self,
+        jobs: usize,
+        stamps: &StampStore,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<Finished, EngineError<E>> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone().into());
+        }
+        scheduler::run(&self.nodes, jobs, stamps, cancel, sink)
+    }
+}
+
+impl<E: TaskError> Default for Graph<'_, E> {
+    fn default() -> Self {
+        Graph::new()
+    }
+}
+
+/// One line for each task, in the order in which they were added: its stage, and the stages of
+/// those that it needs.
+impl<E: TaskError> fmt::Display for Graph<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for node in &self.nodes {
+            f.write_str(&node.stage)?;
+            for (nth, need) in node.needs.iter().enumerate() {
+                let separator = if nth == 0 { " <- " } else { ", " };
+                let stage = self.nodes.get(need.0).map_or("?", |n| &n.stage);
+                write!(f, "{separator}{stage}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl<E: TaskError> fmt::Debug for Graph<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.nodes.iter().map(|node| &node.stage))
+            .finish()
+    }
+}

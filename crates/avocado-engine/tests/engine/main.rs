@@ -1,0 +1,12 @@
+//! The engine, with tasks of a few lines.
+
+mod fakes;
+
+mod cancel;
+mod failure;
+mod graph;
+mod order;
+mod outputs;
+mod parallel;
+mod shared;
+mod stamps;
