@@ -4,24 +4,44 @@
 //! up: text is interpolated, overrides for the target are applied, names are checked. What is
 //! wrong comes back as [`Diagnostic`]s with file, line and column. [`LockFile`] is `avocado.lock`.
 //!
-//! The route of the text, a module each: `yaml` (tree with places) → `interpolate` (`{{ … }}`) →
-//! `overrides` (`target-<name>:`) → `decode` (`raw` structs) → `resolve` (the model).
+//! [`load`] goes through phases, each a type: [`ReadProject`] → [`SourcedProject`] →
+//! [`ComposedProject`] → [`Loaded`]. A build that fetches extensions goes through them itself.
+//!
+//! The route of the text, a module each: `source` (files and places in them) → `yaml` (tree with
+//! places) → `interpolate` (`{{ … }}`) → `phases` (merging) → `overrides` (`target-<name>:`) →
+//! `decode` (`raw` structs) → `resolve` (the model). The `raw` structs are the one description of
+//! the format; [`json_schema`] and `shape` are made from them.
 
 mod decode;
 mod diagnostic;
 mod error;
 mod interpolate;
+mod late;
 mod load;
 mod lock;
 mod model;
 mod overrides;
+mod phases;
 mod raw;
+mod report;
 mod resolve;
+mod schema;
+mod shape;
+mod source;
 mod suggest;
+mod text;
 mod yaml;
 
-pub use diagnostic::{Diagnostic, Severity};
-pub use error::Error;
-pub use load::{LoadOptions, Loaded, load};
-pub use lock::{LOCK_VERSION, LockFile, Snapshot, Sysroot, TargetLock};
+pub use diagnostic::{Diagnostic, Severity, Snippet};
+pub use error::ProjectError;
+pub use late::{Bind, KernelSpec, KernelSpecError, Late, LateValue, LateValues, UnboundLateValue};
+pub use load::load;
+pub use lock::{
+    GitSource, LOCK_VERSION, LockChange, LockFile, LockFileError, LockedThing, PackageHeader,
+    PackageHeaders, Snapshot, Sysroot, TargetLock,
+};
 pub use model::*;
+pub use phases::{
+    ComposedProject, ExtensionSource, LoadOptions, Loaded, ReadProject, SourceKind, SourcedProject,
+};
+pub use schema::json_schema;

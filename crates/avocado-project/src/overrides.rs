@@ -7,123 +7,123 @@
 
 use std::collections::HashMap;
 
-use crate::diagnostic::{Report, quoted};
-use crate::raw;
+use crate::report::Report;
+use crate::shape::{Reading, Shape};
+use crate::text::quoted;
 use crate::yaml::{Entry, Key, Node, Value};
 
-/// Maps whose keys are chosen by the project.
-const NAMED: [&str; 12] = [
-    "compile",
-    "dependencies",
-    "extensions",
-    "groups",
-    "packages",
-    "provision",
-    "provision_profiles",
-    "runtime",
-    "runtimes",
-    "split",
-    "subvolumes",
-    "users",
-];
+/// `kernel-<spec>:` in a section: what differs for some kernels, which are not known yet.
+#[derive(Debug, PartialEq)]
+pub(crate) struct KernelOverride {
+    /// Where the section is, for example `extensions`, `app`.
+    pub(crate) section: [String; 2],
+    /// The key, with `kernel-`.
+    pub(crate) key: Key,
+    pub(crate) value: Node,
+}
 
-/// Applies the overrides of `target` everywhere below the top level.
+/// Applies the overrides of `target` everywhere below the top level, and gives keys with an old
+/// name their present one. What differs for some kernels is taken out.
 pub(crate) fn apply(
     root: Node,
+    shape: &Shape,
     target: &str,
     supported: &[String],
-    report: &mut Report<'_>,
-) -> Node {
+    report: &mut Report,
+) -> (Node, Vec<KernelOverride>) {
     let Value::Mapping(entries) = root.value else {
-        return root;
+        return (root, Vec::new());
     };
     let mut overrides = Overrides {
         target,
         supported,
         report,
+        path: Vec::new(),
+        kernels: Vec::new(),
     };
     let entries = entries
         .into_iter()
         .map(|entry| {
-            let kind = match raw::section_fields(&entry.key.text) {
-                Some(fields) if !raw::is_singleton(&entry.value, fields) => Kind::Names,
-                Some(_) => Kind::Section,
-                None => Kind::of(&entry.key.text),
-            };
-            overrides.entry(entry, kind)
+            let below = shape.field(&entry.key.text);
+            overrides.entry(entry, below)
         })
         .collect();
-    Node {
+    let root = Node {
         value: Value::Mapping(entries),
         span: root.span,
-    }
+    };
+    (root, overrides.kernels)
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    /// The format defines the keys.
-    Section,
-    /// The project chooses the keys.
-    Names,
-}
-
-impl Kind {
-    fn of(key: &str) -> Self {
-        if NAMED.contains(&key) {
-            Kind::Names
-        } else {
-            Kind::Section
-        }
-    }
-
-    /// Of the value below `key` in a map of this kind.
-    fn below(self, key: &str) -> Self {
-        match self {
-            Kind::Names => Kind::Section,
-            Kind::Section => Kind::of(key),
-        }
-    }
-}
-
-struct Overrides<'a, 'r, 't> {
+struct Overrides<'a> {
     target: &'a str,
     supported: &'a [String],
-    report: &'r mut Report<'t>,
+    report: &'a mut Report,
+    /// Of the value that is looked at.
+    path: Vec<String>,
+    kernels: Vec<KernelOverride>,
 }
 
 /// What a key is.
-enum Role {
+enum KeyRole {
     Base,
     /// The old spelling, for the current target.
-    Bare,
-    Target,
+    BareOverride,
+    Override,
     /// An override for another target.
-    Other,
+    OverrideOfAnother,
+    /// For some kernels, in a section that may differ for them.
+    KernelOverride([String; 2]),
 }
 
-impl Overrides<'_, '_, '_> {
-    fn entry(&mut self, entry: Entry, kind: Kind) -> Entry {
+impl Overrides<'_> {
+    fn entry(&mut self, entry: Entry, shape: &Shape) -> Entry {
+        let reading = shape.read(&entry.value);
+        self.path.push(entry.key.text.clone());
+        let value = self.node(entry.value, reading);
+        self.path.pop();
         Entry {
             key: entry.key,
-            value: self.node(entry.value, kind),
+            value,
         }
     }
 
-    fn node(&mut self, node: Node, kind: Kind) -> Node {
-        let Value::Mapping(entries) = node.value else {
-            return node;
+    fn node(&mut self, node: Node, reading: Reading<'_>) -> Node {
+        let mut entries = match (node.value, reading) {
+            (Value::Mapping(entries), Reading::Section(_) | Reading::Names(_)) => entries,
+            (value, _) => {
+                return Node {
+                    value,
+                    span: node.span,
+                };
+            }
         };
+        if let Reading::Section(section) = reading {
+            section.rename_old_keys(&mut entries, self.report);
+        }
         let (mut base, mut bare, mut current) = (Vec::new(), Vec::new(), Vec::new());
         for entry in entries {
-            match self.role(&entry, kind) {
-                Role::Base => {
-                    let below = kind.below(&entry.key.text);
+            match self.role(&entry, reading) {
+                KeyRole::Base => {
+                    let below = match reading {
+                        Reading::Section(section) => section.field(&entry.key.text),
+                        Reading::Names(names) => names,
+                        Reading::Opaque => continue,
+                    };
                     base.push(self.entry(entry, below));
                 }
                 // An override is a part of the section that it overrides.
-                Role::Bare => bare.push(self.node(entry.value, kind)),
-                Role::Target => current.push(self.node(entry.value, kind)),
-                Role::Other => {}
+                KeyRole::BareOverride => bare.push(self.node(entry.value, reading)),
+                KeyRole::Override => current.push(self.node(entry.value, reading)),
+                KeyRole::OverrideOfAnother => {}
+                KeyRole::KernelOverride(section) => {
+                    let value = self.node(entry.value, reading);
+                    self.kernels.push(KernelOverride {
+                        section,
+                        key: entry.key,
+                        value,
+                    });
+                }
             }
         }
         for over in bare.into_iter().chain(current) {
@@ -137,37 +137,45 @@ impl Overrides<'_, '_, '_> {
         }
     }
 
-    fn role(&mut self, entry: &Entry, kind: Kind) -> Role {
+    fn role(&mut self, entry: &Entry, reading: Reading<'_>) -> KeyRole {
         let key = entry.key.text.as_str();
         let map = matches!(entry.value.value, Value::Mapping(_));
-        let section = map || entry.value.is_null();
+        let map_or_null = map || entry.value.is_null();
+        let in_section = matches!(reading, Reading::Section(_));
         if let Some(name) = key.strip_prefix("target-") {
             // A package may be called `target-…`: `packages: {target-tools: "*"}`.
-            return match (map || section && kind == Kind::Section, name == self.target) {
-                (false, _) => Role::Base,
-                (true, true) => Role::Target,
-                (true, false) => Role::Other,
+            let over = map || map_or_null && in_section;
+            return match (over, name == self.target) {
+                (false, _) => KeyRole::Base,
+                (true, true) => KeyRole::Override,
+                (true, false) => KeyRole::OverrideOfAnother,
             };
         }
-        if kind == Kind::Names || !section {
-            return Role::Base;
+        if !in_section || !map_or_null {
+            return KeyRole::Base;
         }
         if key.starts_with("kernel-") {
+            // What is installed after a root file system, which brings the kernel.
+            if let [section, name] = &self.path[..]
+                && ["extensions", "runtimes"].contains(&section.as_str())
+            {
+                return KeyRole::KernelOverride([section.clone(), name.clone()]);
+            }
             let message = format!("{} is not supported by this version yet", quoted(key));
             self.report
                 .error(entry.key.span, message)
                 .hint("state what the section needs without an override for a kernel");
-            return Role::Other;
+            return KeyRole::OverrideOfAnother;
         }
         if key == self.target {
             self.deprecated(&entry.key);
-            return Role::Bare;
+            return KeyRole::BareOverride;
         }
         if self.supported.iter().any(|name| name == key) {
             self.deprecated(&entry.key);
-            return Role::Other;
+            return KeyRole::OverrideOfAnother;
         }
-        Role::Base
+        KeyRole::Base
     }
 
     fn deprecated(&mut self, key: &Key) {
@@ -210,7 +218,26 @@ fn merge(base: &mut Vec<Entry>, over: Vec<Entry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::FileId;
     use crate::yaml;
+
+    /// A format with sections, maps of names, and a section that may be either.
+    fn shape() -> Shape {
+        let any = || serde_json::json!({});
+        let section =
+            |properties: serde_json::Value| serde_json::json!({ "properties": properties });
+        let names = |of: serde_json::Value| serde_json::json!({ "additionalProperties": of });
+        let image = section(serde_json::json!({ "packages": names(any()), "filesystem": any() }));
+        let a = section(serde_json::json!({ "a": any() }));
+        Shape::from_schema(&section(serde_json::json!({
+            "s": section(serde_json::json!({
+                "a": any(), "b": any(), "c": any(), "l": any(), "n": a.clone(), "m": section(any()),
+                "packages": names(section(serde_json::json!({ "version": any() }))),
+            })),
+            "runtimes": names(a.clone()),
+            "rootfs": { "anyOf": [image.clone(), names(image)] },
+        })))
+    }
 
     /// The tree as compact JSON-like text.
     fn show(node: &Node) -> String {
@@ -232,9 +259,10 @@ mod tests {
 
     fn applied(text: &str) -> (String, Vec<String>) {
         let mut report = Report::new("f".as_ref(), text);
-        let root = yaml::parse(&mut report).expect("valid YAML");
+        let root = yaml::parse(FileId::MAIN, &mut report).expect("valid YAML");
         let supported = ["t1".to_owned(), "t2".to_owned()];
-        let root = apply(root, "t1", &supported, &mut report);
+        let (root, kernels) = apply(root, &shape(), "t1", &supported, &mut report);
+        assert_eq!(kernels, []);
         let found = report.finish();
         (show(&root), found.iter().map(ToString::to_string).collect())
     }

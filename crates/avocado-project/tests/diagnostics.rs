@@ -158,7 +158,7 @@ fn not_yet_supported() {
         ),
         (
             "kernel override",
-            "extensions:\n  a: {version: 0.1.0, kernel-6.6.*: {packages: {x: '*'}}}\n",
+            "rootfs: {filesystem: erofs-lz4, kernel-6.6.*: {packages: {x: '*'}}}\nextensions:\n  a: {version: 0.1.0, kernel-6.6.*: {overlay: overlay}, kernel-6 6: {packages: {}}}\n",
         ),
     ];
     insta::assert_snapshot!(table(&Site::new(), &cases));
@@ -232,6 +232,10 @@ fn references_and_values() {
             "users",
             "permissions:\n  users:\n    root: {shell: bash, password: 'a:b', groups: [wheel, 'a b']}\n    'x:y': {}\n    a: {name: b}\n  groups:\n    - name: g\n    - name: g\n    - h\n    - {gid: 5}\n",
         ),
+        (
+            "numbers and passwords of users",
+            "permissions:\n  users:\n    a: {uid: 010, gid: 99O}\n    b: {password: secret}\n    c: {password: '$6$salt$hash'}\n    d: {password: '!'}\n    e: {password: ''}\n  groups:\n    gpio: 99O\n    spi: 010\n    i2c: auto\n    video: 44\n",
+        ),
         ("keys", "signing_keys: [{a: k1, b: k2}, {c: k3}, {c: k4}]\n"),
         (
             "default runtime",
@@ -241,6 +245,11 @@ fn references_and_values() {
             "feed",
             "distro:\n  release: ../x\n  channel: \"a b\"\n  repo: {url: feed.example.org, ca: none.pem}\n",
         ),
+        (
+            "signatures of the feed",
+            "distro:\n  repo: {gpgcheck: true}\n",
+        ),
+        ("keys of the feed", "distro:\n  repo: {gpgkey: none.asc}\n"),
         ("source directory", "src_dir: nowhere\n"),
         (
             "old override",
@@ -248,6 +257,28 @@ fn references_and_values() {
         ),
     ];
     insta::assert_snapshot!(table(&Site::new(), &cases));
+}
+
+#[test]
+fn what_no_device_would_take() {
+    let (name, pre) = ("n".repeat(100), "p".repeat(127));
+    let extension = |pre: &str| format!("extensions:\n  {name}: {{version: 0.1.0-{pre}}}\n");
+    let runtime = |length| format!("runtimes:\n  dev: {{version: {}}}\n", "v".repeat(length));
+    let site = Site::new();
+    for good in [extension(&pre), runtime(255)] {
+        assert_eq!(table(&site, &[("", &good)]).matches("error").count(), 0);
+    }
+    let cases = [
+        ("long extension", extension(&format!("{pre}p"))),
+        ("long version", runtime(256)),
+        (
+            "one name of two",
+            "extensions:\n  a: {version: 1.0.0-2.0.0}\n  b: {version: 2.0.0}\n  a-1.0.0: {version: 2.0.0}\n"
+                .to_owned(),
+        ),
+    ];
+    let cases = cases.each_ref().map(|(name, yaml)| (*name, yaml.as_str()));
+    insta::assert_snapshot!(table(&site, &cases));
 }
 
 #[test]
@@ -294,13 +325,14 @@ fn files() {
     let site = Site::new();
     insta::assert_snapshot!(site.said(b"a: 1\nb: \"\xff\"\n"), @r#"
     error: the file is not UTF-8 here
-      --> avocado.yaml:2:5
-      2 | b: "
-        |     ^
+     --> avocado.yaml:2:5
+      |
+    2 | b: "
+      |     ^
     "#);
     insta::assert_snapshot!(site.said("#".repeat(5 << 20)), @r"
     error: the file is larger than 4 MiB
-      --> avocado.yaml
+    --> avocado.yaml
     ");
     std::fs::remove_file(site.config()).unwrap();
     let error = avocado_project::load(&avocado_project::LoadOptions {
@@ -311,7 +343,7 @@ fn files() {
     })
     .unwrap_err();
     assert!(
-        matches!(error, avocado_project::Error::Read { .. }),
+        matches!(error, avocado_project::ProjectError::Read { .. }),
         "{error}"
     );
 }
@@ -385,11 +417,11 @@ fn every_line_end_counts_once() {
             "6:5",
             "6 |     {{ env.X",
         ),
-        ("a: [\r\tb: c\r", "4:", "4 | \tb: c"),
+        ("a: [\r\tb: c\r", "4:", "4 |     b: c"),
         ("a: {{ env.X }}\r", "3:", "3 | a: {{ env.X }}"),
     ] {
         let said = site.said(format!("{before}{after}"));
-        let shown = said.lines().nth(2).unwrap_or_default().trim();
+        let shown = said.lines().nth(3).unwrap_or_default().trim();
         assert!(said.contains(&format!("avocado.yaml:{place}")), "{said}");
         assert_eq!(shown, line, "{said}");
     }

@@ -15,7 +15,8 @@ fn project(site: &Site, yaml: &str) -> Project {
 /// The project as text, without the path of its directory.
 fn show(site: &Site, project: &Project) -> String {
     let dir = site.dir.path().display().to_string();
-    format!("{project:#?}").replace(&dir, "[dir]")
+    let text = serde_json::to_string_pretty(project).unwrap();
+    text.replace(&dir, "[dir]")
 }
 
 #[test]
@@ -174,6 +175,22 @@ fn the_release_comes_from_the_environment_then_the_file() {
 }
 
 #[test]
+fn a_stated_key_is_one_to_check_with() {
+    let site = Site::new();
+    let key = |repo: &str| {
+        project(&site, &format!("distro: {{repo: {repo}}}"))
+            .distro
+            .gpg_key
+    };
+    let file = Some(site.dir.path().join("ca.pem"));
+    assert_eq!(key("{}"), None);
+    assert_eq!(key("{gpgcheck: false}"), None);
+    assert_eq!(key("{gpgkey: ca.pem}"), file);
+    assert_eq!(key("{gpgkey: ca.pem, gpgcheck: true}"), file);
+    assert_eq!(key("{gpgkey: ca.pem, gpgcheck: false}"), None);
+}
+
+#[test]
 fn the_certificate_of_the_feed() {
     let site = Site::new();
     let strict = "distro: {repo: {ca: ca.pem}}";
@@ -260,13 +277,39 @@ names: {app: "{{ config.names.real }}", real: my-app}
     );
     let extension = &found.extensions[0];
     assert_eq!(extension.name.as_str(), "my-app");
-    assert_eq!(extension.version.as_str(), "1.7.0");
+    assert_eq!(extension.version.known().unwrap().as_str(), "1.7.0");
     assert!(extension.reload_service_manager);
     assert_eq!(extension.filesystem, Filesystem::Erofs);
     let user = &found.rootfs[0].1.permissions.as_ref().unwrap().users[0];
     assert_eq!(user.uid, Some(7));
     // Empty text is text: a password that is not needed, not one that is locked.
     assert_eq!(user.password.as_deref(), Some(""));
+}
+
+#[test]
+fn a_password_in_the_clear_is_told() {
+    let site = Site::new();
+    let warnings = |password: &str| {
+        let yaml = format!("permissions: {{users: {{root: {{password: '{password}'}}}}}}\n");
+        let warnings = site.load(&yaml).unwrap().warnings;
+        warnings.into_iter().map(|w| w.message).collect::<Vec<_>>()
+    };
+    for hash in [
+        "",
+        "*",
+        "!",
+        "!$6$salt$hash",
+        "$6$salt$hash",
+        "$y$j9T$salt$hash",
+        "abJnggxhB/yWI",
+        "_J9..K0AyUubDrfOgO4s",
+    ] {
+        assert_eq!(warnings(hash), [""; 0], "{hash}");
+    }
+    for clear in ["secret", "1234", "a longer sentence", "$money"] {
+        let told = "this is no hash of a password: nobody can log in with it";
+        assert_eq!(warnings(clear), [told], "{clear}");
+    }
 }
 
 #[test]

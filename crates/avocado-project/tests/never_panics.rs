@@ -2,7 +2,7 @@
 
 mod common;
 
-use avocado_project::{Error, LockFile};
+use avocado_project::{LockFile, ProjectError};
 use common::Site;
 use proptest::prelude::*;
 
@@ -46,7 +46,7 @@ fn check(site: &Site, yaml: &[u8]) -> Result<(), TestCaseError> {
     let lines = yaml.split(|b| matches!(b, b'\n' | b'\r')).count();
     let found = match site.load(yaml) {
         Ok(loaded) => loaded.warnings,
-        Err(Error::Invalid { diagnostics }) => {
+        Err(ProjectError::Invalid { diagnostics }) => {
             prop_assert!(
                 diagnostics
                     .iter()

@@ -1,21 +1,23 @@
 //! From the tree to structs that derive `Deserialize`.
 
-mod access;
-mod de;
+mod deserializer;
+mod error;
+mod schemas;
 mod wrappers;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt;
 
-use serde::de::{DeserializeOwned, Expected, Unexpected};
+use serde::de::DeserializeOwned;
 
-use crate::diagnostic::{Report, quoted};
+use crate::report::Report;
 use crate::suggest;
-use crate::yaml::{Node, Span, Value};
+use crate::text::quoted;
+use crate::yaml::{Node, Value};
 
-use de::De;
-pub(crate) use wrappers::{Accepted, Entries, Named, Spanned, TextOr};
+use deserializer::NodeDeserializer;
+use error::UnknownKey;
+pub(crate) use wrappers::{MapOrList, NameMap, NotDecoded, OneOrNamed, Spanned, TextOr};
 
 /// A decoded section.
 pub(crate) struct Decoded<T> {
@@ -26,15 +28,12 @@ pub(crate) struct Decoded<T> {
 
 /// Decodes a section. What is wrong is added to the report, and the rest is decoded without it;
 /// unknown keys become warnings. `None` where nothing of it can be used.
-pub(crate) fn decode<T: DeserializeOwned>(
-    node: &Node,
-    report: &mut Report<'_>,
-) -> Option<Decoded<T>> {
+pub(crate) fn decode<T: DeserializeOwned>(node: &Node, report: &mut Report) -> Option<Decoded<T>> {
     let mut dropped = Vec::new();
     let mut node = Cow::Borrowed(node);
     loop {
         let unknown = RefCell::new(Vec::new());
-        let error = match T::deserialize(De::new(&node, &unknown)) {
+        let error = match T::deserialize(NodeDeserializer::new(&node, &unknown)) {
             Ok(value) => {
                 warn(unknown.into_inner(), report);
                 return Some(Decoded { value, dropped });
@@ -55,7 +54,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
     }
 }
 
-fn warn(unknown: Vec<UnknownKey>, report: &mut Report<'_>) {
+fn warn(unknown: Vec<UnknownKey>, report: &mut Report) {
     for UnknownKey { key, span, known } in unknown {
         let message = format!("unknown key {}; it is ignored", quoted(&key));
         let near = suggest::nearest(&key, known.iter().copied());
@@ -63,62 +62,6 @@ fn warn(unknown: Vec<UnknownKey>, report: &mut Report<'_>) {
         if let Some(near) = near {
             diagnostic.hint(format!("did you mean `{near}`?"));
         }
-    }
-}
-
-/// A key that the struct it was decoded into does not have.
-struct UnknownKey {
-    key: String,
-    span: Span,
-    known: &'static [&'static str],
-}
-
-/// A value is not what it should be.
-#[derive(Debug)]
-pub(crate) struct DecodeError {
-    message: String,
-    hint: Option<String>,
-    /// Of the innermost value.
-    span: Option<Span>,
-    /// Index of the entry at fault in the outermost map.
-    entry: Option<usize>,
-}
-
-impl DecodeError {
-    fn at(mut self, span: Span) -> Self {
-        self.span.get_or_insert(span);
-        self
-    }
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
-impl serde::de::Error for DecodeError {
-    fn custom<M: fmt::Display>(message: M) -> Self {
-        DecodeError {
-            message: message.to_string(),
-            hint: None,
-            span: None,
-            entry: None,
-        }
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::custom(format_args!("`{field}` is missing"))
-    }
-
-    fn duplicate_field(field: &'static str) -> Self {
-        Self::custom(format_args!("`{field}` is given twice, under two names"))
-    }
-
-    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::custom(format_args!("expected {expected}"))
     }
 }
 

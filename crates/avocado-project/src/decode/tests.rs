@@ -3,6 +3,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::*;
+use crate::source::FileId;
 use crate::yaml;
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -13,9 +14,9 @@ struct Sample {
     number: Option<u32>,
     list: Option<Vec<Spanned<String>>>,
     #[serde(alias = "old")]
-    names: Entries<Option<TextOr<Inner>>>,
-    anything: Accepted,
-    either: Option<Named<Inner>>,
+    names: NameMap<Option<TextOr<Inner>>>,
+    anything: NotDecoded,
+    either: Option<MapOrList<Inner>>,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -27,7 +28,7 @@ struct Inner {
 /// The struct, the keys without which it was decoded, and what was said.
 fn decoded(text: &str) -> (Option<Sample>, Vec<String>, Vec<String>) {
     let mut report = Report::new(Path::new("f"), text);
-    let node = yaml::parse(&mut report).expect("valid YAML");
+    let node = yaml::parse(FileId::MAIN, &mut report).expect("valid YAML");
     let decoded = decode::<Sample>(&node, &mut report);
     let said = report.finish().iter().map(ToString::to_string).collect();
     match decoded {
@@ -106,13 +107,13 @@ fn unknown_keys_are_found_at_every_depth_and_names_are_not_keys() {
 fn maps_and_lists_of_named_things() {
     let (value, _, said) = decoded("either: {a: {number: 1}, b: }");
     assert_eq!(said, [""; 0]);
-    let Some(Named::Map(Entries(entries))) = value.unwrap().either else {
+    let Some(MapOrList::Map(NameMap(entries))) = value.unwrap().either else {
         panic!("a map");
     };
     assert_eq!(entries[0].0.value, "a");
     assert_eq!(entries[1].1, None);
     let (value, _, _) = decoded("either: [{number: 1}]");
-    assert!(matches!(value.unwrap().either, Some(Named::List(items)) if items.len() == 1));
+    assert!(matches!(value.unwrap().either, Some(MapOrList::List(items)) if items.len() == 1));
     let (_, _, said) = decoded("either: text");
     assert_eq!(said, ["f:1:9: expected a map or a list"]);
 }

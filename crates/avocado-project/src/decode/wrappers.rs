@@ -11,11 +11,11 @@ use serde::de::{
     Visitor,
 };
 
-use super::DecodeError;
-use crate::yaml::Span;
+use super::error::DecodeError;
+use crate::source::{FileId, Span};
 
 pub(super) const SPANNED: &str = "avocado::Spanned";
-pub(super) const ACCEPTED: &str = "avocado::Accepted";
+pub(super) const NOT_DECODED: &str = "avocado::NotDecoded";
 pub(super) const TEXT_OR: &str = "avocado::TextOr";
 
 /// A value and where it was written.
@@ -45,10 +45,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let missing = || A::Error::custom("a place has four numbers");
+                let missing = || A::Error::custom("a place has five numbers");
                 let mut number =
                     || -> Result<u64, A::Error> { seq.next_element()?.ok_or_else(missing) };
                 let span = Span {
+                    file: FileId::from_number(u32::try_from(number()?).unwrap_or(u32::MAX)),
                     line: u32::try_from(number()?).unwrap_or(u32::MAX),
                     column: u32::try_from(number()?).unwrap_or(u32::MAX),
                     start: usize::try_from(number()?).unwrap_or(usize::MAX),
@@ -63,15 +64,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     }
 }
 
-/// The four numbers of a span, then the value.
+/// The five numbers of a span, then the value.
 pub(super) struct SpanThen<D> {
-    numbers: std::array::IntoIter<u64, 4>,
+    numbers: std::array::IntoIter<u64, 5>,
     value: Option<D>,
 }
 
 impl<D> SpanThen<D> {
     pub(super) fn new(span: Span, value: D) -> Self {
         let numbers = [
+            u64::from(span.file.number()),
             u64::from(span.line),
             u64::from(span.column),
             span.start as u64,
@@ -102,29 +104,43 @@ impl<'de, D: Deserializer<'de, Error = DecodeError>> SeqAccess<'de> for SpanThen
     }
 }
 
-/// A value of the published format that has no meaning here (yet). It is not looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Accepted;
+/// A value that is known and not looked at where its map is decoded; `T` describes it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct NotDecoded<T = Anything>(PhantomData<T>);
 
-impl<'de> Deserialize<'de> for Accepted {
+impl<T> Default for NotDecoded<T> {
+    fn default() -> Self {
+        NotDecoded(PhantomData)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for NotDecoded<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Anything;
+        struct Unseen<T>(PhantomData<T>);
 
-        impl Visitor<'_> for Anything {
-            type Value = Accepted;
+        impl<T> Visitor<'_> for Unseen<T> {
+            type Value = NotDecoded<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
 
-            fn visit_unit<E: Error>(self) -> Result<Accepted, E> {
-                Ok(Accepted)
+            fn visit_unit<E: Error>(self) -> Result<NotDecoded<T>, E> {
+                Ok(NotDecoded::default())
             }
         }
 
-        deserializer.deserialize_newtype_struct(ACCEPTED, Anything)
+        deserializer.deserialize_newtype_struct(NOT_DECODED, Unseen(PhantomData))
     }
 }
+
+/// What the format says nothing more about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Anything {}
+
+/// The description of a section that is one `T`, or a map of named ones. It is not decoded as a
+/// whole.
+pub(crate) struct OneOrNamed<T>(PhantomData<T>);
 
 /// Either text or something of its own shape, for example a name or the thing itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,20 +178,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
 
 /// A map of names, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entries<T>(pub(crate) Vec<(Spanned<String>, T)>);
+pub(crate) struct NameMap<T>(pub(crate) Vec<(Spanned<String>, T)>);
 
-impl<T> Default for Entries<T> {
+impl<T> Default for NameMap<T> {
     fn default() -> Self {
-        Entries(Vec::new())
+        NameMap(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameMap<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Map<T>(PhantomData<T>);
 
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
-            type Value = Entries<T>;
+            type Value = NameMap<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map")
@@ -186,7 +202,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(Entries(entries))
+                Ok(NameMap(entries))
             }
         }
 
@@ -194,19 +210,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     }
 }
 
-/// A map of names, or a list of maps that hold their `name`. In the order of the file.
+/// A map of names, or a list of maps that hold their `name` or of what else has one. In the order
+/// of the file.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Named<T> {
-    Map(Entries<Option<T>>),
-    List(Vec<Spanned<T>>),
+pub(crate) enum MapOrList<T, I = T> {
+    Map(NameMap<Option<T>>),
+    List(Vec<Spanned<I>>),
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+impl<'de, T: Deserialize<'de>, I: Deserialize<'de>> Deserialize<'de> for MapOrList<T, I> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either<T>(PhantomData<T>);
+        struct Either<T, I>(PhantomData<(T, I)>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
-            type Value = Named<T>;
+        impl<'de, T: Deserialize<'de>, I: Deserialize<'de>> Visitor<'de> for Either<T, I> {
+            type Value = MapOrList<T, I>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map or a list")
@@ -217,7 +234,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
                 while let Some(item) = seq.next_element()? {
                     items.push(item);
                 }
-                Ok(Named::List(items))
+                Ok(MapOrList::List(items))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -225,7 +242,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(Named::Map(Entries(entries)))
+                Ok(MapOrList::Map(NameMap(entries)))
             }
         }
 

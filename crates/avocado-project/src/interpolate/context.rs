@@ -1,14 +1,14 @@
 use crate::yaml::Node;
 
 /// What expressions may refer to besides the file.
-pub(crate) struct Context<'a> {
+pub(crate) struct InterpolationContext<'a> {
     /// The environment.
     pub(crate) env: &'a dyn Fn(&str) -> Option<String>,
     /// The current target, once it is known.
     pub(crate) target: Option<&'a str>,
 }
 
-impl Context<'_> {
+impl InterpolationContext<'_> {
     /// A variable that is set and not empty.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         (self.env)(name).filter(|value| !value.is_empty())

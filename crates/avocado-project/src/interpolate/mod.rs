@@ -5,15 +5,17 @@
 //! is looked at once: braces that only meet after a replacement are not an expression.
 
 mod context;
-mod lookup;
+mod reference;
 
 use std::collections::HashSet;
 
-use crate::diagnostic::{Diagnostic, Report, quoted};
-use crate::suggest;
-use crate::yaml::{Entry, Key, Node, Scalar, Span, Style, Value, line};
+use crate::report::Report;
+use crate::source::{FileId, Span, line};
+use crate::text::quoted;
+use crate::yaml::{Entry, Key, Node, Scalar, Style, Value};
 
-pub(crate) use context::Context;
+pub(crate) use context::InterpolationContext;
+use reference::Reference;
 
 /// The longest chain of expressions within expressions.
 const MAX_CHAIN: usize = 32;
@@ -24,13 +26,17 @@ const MAX_OUTPUT: usize = 8 << 20;
 
 /// Resolves every expression of the tree, keys first. What is wrong is added to the report; the
 /// text it is in stays as it is.
-pub(crate) fn interpolate(root: Node, context: &Context<'_>, report: &mut Report<'_>) -> Node {
+pub(crate) fn interpolate(
+    root: Node,
+    context: &InterpolationContext<'_>,
+    report: &mut Report,
+) -> Node {
     let keyed = {
-        let mut resolver = Resolver::new(&root, context, report);
-        resolver.tree(&root, Part::Keys)
+        let mut interpolator = Interpolator::new(&root, context, report);
+        interpolator.tree(&root, Pass::Keys)
     };
-    let mut resolver = Resolver::new(&keyed, context, report);
-    resolver.tree(&keyed, Part::Values)
+    let mut interpolator = Interpolator::new(&keyed, context, report);
+    interpolator.tree(&keyed, Pass::Values)
 }
 
 /// The text at `path`, resolved, where there is text. For the few values that are needed before
@@ -38,36 +44,63 @@ pub(crate) fn interpolate(root: Node, context: &Context<'_>, report: &mut Report
 pub(crate) fn peek(
     root: &Node,
     path: &[&str],
-    context: &Context<'_>,
-    report: &Report<'_>,
+    context: &InterpolationContext<'_>,
+    report: &Report,
 ) -> Option<String> {
     let node = path.iter().try_fold(root, |node, key| node.get(key))?;
     let mut scratch = report.scratch();
-    let mut resolver = Resolver::new(root, context, &mut scratch);
-    resolver.node_text(node).ok()
+    let mut interpolator = Interpolator::new(root, context, &mut scratch);
+    interpolator.node_text(node).ok()
+}
+
+/// The text of an expression or a key, resolved; `None` where that is not possible. Mistakes are
+/// left for when the tree that it is in is resolved.
+pub(crate) fn text(
+    text: &str,
+    root: &Node,
+    context: &InterpolationContext<'_>,
+    report: &Report,
+) -> Option<String> {
+    let mut scratch = report.scratch();
+    let mut interpolator = Interpolator::new(root, context, &mut scratch);
+    interpolator.outside(text, Span::default()).ok()
+}
+
+/// Resolves the expressions of a tree that other files were merged into. Those of the main file
+/// are resolved already, and what they left is left again.
+pub(crate) fn interpolate_merged(
+    root: &mut Node,
+    context: &InterpolationContext<'_>,
+    report: &mut Report,
+) {
+    for pass in [Pass::Keys, Pass::Values] {
+        let mut interpolator = Interpolator::new(root, context, report);
+        interpolator.skip_main = true;
+        *root = interpolator.tree(root, pass);
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Part {
+enum Pass {
     Keys,
     Values,
 }
 
 /// Where a text with expressions was written.
 #[derive(Clone, Copy)]
-struct Origin {
+struct TextOrigin {
     span: Span,
     /// The text is the source of the span, and not the value of a variable that is used there.
     written: bool,
 }
 
 /// An expression could not be resolved; it is in the report.
-struct Failed;
+struct Unresolved;
 
-struct Resolver<'a, 'r, 't> {
+struct Interpolator<'a, 'r> {
     root: &'a Node,
-    context: &'a Context<'a>,
-    report: &'r mut Report<'t>,
+    context: &'a InterpolationContext<'a>,
+    report: &'r mut Report,
     /// The expressions that are being resolved.
     chain: Vec<String>,
     /// Expressions that are known to lead back to themselves.
@@ -76,11 +109,13 @@ struct Resolver<'a, 'r, 't> {
     output: usize,
     /// A limit was reached; nothing more is resolved.
     stopped: bool,
+    /// What the main file has stays as it is.
+    skip_main: bool,
 }
 
-impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
-    fn new(root: &'a Node, context: &'a Context<'a>, report: &'r mut Report<'t>) -> Self {
-        Resolver {
+impl<'a, 'r> Interpolator<'a, 'r> {
+    fn new(root: &'a Node, context: &'a InterpolationContext<'a>, report: &'r mut Report) -> Self {
+        Interpolator {
             root,
             context,
             report,
@@ -89,16 +124,17 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
             steps: 0,
             output: 0,
             stopped: false,
+            skip_main: false,
         }
     }
 
-    fn tree(&mut self, node: &Node, part: Part) -> Node {
+    fn tree(&mut self, node: &Node, pass: Pass) -> Node {
         let value = match &node.value {
-            Value::Scalar(scalar) => Value::Scalar(self.scalar(scalar, node.span, part)),
+            Value::Scalar(scalar) => Value::Scalar(self.scalar(scalar, node.span, pass)),
             Value::Sequence(items) => {
-                Value::Sequence(items.iter().map(|item| self.tree(item, part)).collect())
+                Value::Sequence(items.iter().map(|item| self.tree(item, pass)).collect())
             }
-            Value::Mapping(entries) => Value::Mapping(self.entries(entries, part)),
+            Value::Mapping(entries) => Value::Mapping(self.entries(entries, pass)),
         };
         Node {
             value,
@@ -106,13 +142,13 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
         }
     }
 
-    fn entries(&mut self, entries: &[Entry], part: Part) -> Vec<Entry> {
+    fn entries(&mut self, entries: &[Entry], pass: Pass) -> Vec<Entry> {
         let mut seen = HashSet::new();
         let mut out = Vec::with_capacity(entries.len());
         for entry in entries {
-            let key = match part {
-                Part::Keys => self.key(&entry.key),
-                Part::Values => entry.key.clone(),
+            let key = match pass {
+                Pass::Keys => self.key(&entry.key),
+                Pass::Values => entry.key.clone(),
             };
             if !seen.insert(key.text.clone()) {
                 let text = quoted(&key.text);
@@ -120,7 +156,7 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
                 self.report.error(key.span, message);
                 continue;
             }
-            let value = self.tree(&entry.value, part);
+            let value = self.tree(&entry.value, pass);
             out.push(Entry { key, value });
         }
         out
@@ -129,13 +165,13 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
     fn key(&mut self, key: &Key) -> Key {
         let resolved = self.written(&key.text, key.span);
         Key {
-            text: resolved.unwrap_or_else(|Failed| key.text.clone()),
+            text: resolved.unwrap_or_else(|Unresolved| key.text.clone()),
             span: key.span,
         }
     }
 
-    fn scalar(&mut self, scalar: &Scalar, span: Span, part: Part) -> Scalar {
-        if part == Part::Keys || !scalar.text.contains("{{") {
+    fn scalar(&mut self, scalar: &Scalar, span: Span, pass: Pass) -> Scalar {
+        if pass == Pass::Keys || !scalar.text.contains("{{") {
             return scalar.clone();
         }
         match self.written(&scalar.text, span) {
@@ -148,12 +184,15 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
     }
 
     /// Resolves text that stands in the file at `span`.
-    fn written(&mut self, text: &str, span: Span) -> Result<String, Failed> {
+    fn written(&mut self, text: &str, span: Span) -> Result<String, Unresolved> {
+        if self.skip_main && span.file == FileId::MAIN {
+            return Ok(text.to_owned());
+        }
         let written = true;
-        self.text(text, Origin { span, written })
+        self.text(text, TextOrigin { span, written })
     }
 
-    fn text(&mut self, text: &str, origin: Origin) -> Result<String, Failed> {
+    fn text(&mut self, text: &str, origin: TextOrigin) -> Result<String, Unresolved> {
         let mut out = String::new();
         let mut rest = text;
         let mut failed = false;
@@ -163,11 +202,11 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
             let at = self.locate(origin, nth);
             let Some((inner, tail)) = after.split_once("}}") else {
                 self.unclosed(at, after);
-                return Err(Failed);
+                return Err(Unresolved);
             };
             if inner.contains("{{") {
                 self.unclosed(at, inner);
-                return Err(Failed);
+                return Err(Unresolved);
             }
             nth += 1;
             rest = tail;
@@ -179,20 +218,21 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
                     out.push_str("}}");
                 }
                 // Go on: the other expressions of the text may be wrong as well.
-                Err(Failed) => failed = true,
+                Err(Unresolved) => failed = true,
             }
             self.bound(out.len(), at)?;
         }
         out.push_str(rest);
         self.output = self.output.saturating_add(out.len());
-        if failed { Err(Failed) } else { Ok(out) }
+        if failed { Err(Unresolved) } else { Ok(out) }
     }
 
     fn unclosed(&mut self, at: Span, after: &str) {
         let shown: String = after.trim().chars().take(40).collect();
-        let message = match shown.is_empty() {
-            true => "`{{` is not closed".to_owned(),
-            false => format!("`{{{{` is not closed: {}", quoted(&format!("{{{{ {shown}"))),
+        let message = if shown.is_empty() {
+            "`{{` is not closed".to_owned()
+        } else {
+            format!("`{{{{` is not closed: {}", quoted(&format!("{{{{ {shown}")))
         };
         self.report
             .error(at, message)
@@ -200,11 +240,11 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
     }
 
     /// The text of one expression; `None` where it is to stay as it is.
-    fn expression(&mut self, expr: &str, at: Span) -> Result<Option<String>, Failed> {
+    fn expression(&mut self, expr: &str, at: Span) -> Result<Option<String>, Unresolved> {
         self.steps += 1;
         self.bound(0, at)?;
         if self.circular.contains(expr) {
-            return Err(Failed);
+            return Err(Unresolved);
         }
         if let Some(first) = self.chain.iter().position(|e| e == expr) {
             let round = self.chain.iter().skip(first).cloned();
@@ -213,12 +253,12 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
             self.report
                 .error(at, format!("circular reference: {chain}"));
             self.circular.extend(round);
-            return Err(Failed);
+            return Err(Unresolved);
         }
         if self.chain.len() >= MAX_CHAIN {
             let message = format!("{} leads through too many references", quoted(expr));
             self.report.error(at, message);
-            return Err(Failed);
+            return Err(Unresolved);
         }
         self.chain.push(expr.to_owned());
         let value = self.value(expr, at);
@@ -226,27 +266,28 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
         value
     }
 
-    fn bound(&mut self, more: usize, at: Span) -> Result<(), Failed> {
+    fn bound(&mut self, more: usize, at: Span) -> Result<(), Unresolved> {
         if self.stopped {
-            return Err(Failed);
+            return Err(Unresolved);
         }
         if self.steps > MAX_STEPS || self.output.saturating_add(more) > MAX_OUTPUT {
             self.stopped = true;
             self.report
                 .error(at, "the templates of this file produce too much text")
                 .hint("references that refer to each other repeatedly multiply");
-            return Err(Failed);
+            return Err(Unresolved);
         }
         Ok(())
     }
 
     /// Where the `nth` `{{` of a text stands in the file.
-    fn locate(&self, origin: Origin, nth: usize) -> Span {
+    fn locate(&self, origin: TextOrigin, nth: usize) -> Span {
         let span = origin.span;
-        let source = match origin.written {
-            true => self.report.text().get(span.start..span.end),
-            false => None,
-        };
+        if !origin.written {
+            return span;
+        }
+        let file = self.report.file(span.file);
+        let source = file.text.get(span.start..span.end);
         let Some((source, (offset, _))) =
             source.and_then(|s| Some((s, s.match_indices("{{").nth(nth)?)))
         else {
@@ -257,27 +298,85 @@ impl<'a, 'r, 't> Resolver<'a, 'r, 't> {
             (1, column) => (span.line, span.column.saturating_add(column - 1)),
             (line, column) => (span.line.saturating_add(line - 1), column),
         };
+        let length = source
+            .get(offset..)
+            .and_then(|expression| expression.find("}}"))
+            .map_or_else(
+                // To the end of the text, without its quote.
+                || {
+                    source
+                        .trim_end_matches(['"', '\''])
+                        .len()
+                        .saturating_sub(offset)
+                },
+                |close| close + 2,
+            );
         Span {
+            file: span.file,
             line,
             column,
             start: span.start + offset,
-            end: span.end,
+            end: span.start + offset + length,
         }
     }
 
-    fn unknown(&mut self, expr: &str, at: Span) -> &mut Diagnostic {
-        let message = format!("{} is not an expression; it stays as it is", quoted(expr));
-        self.report.warning(at, message)
+    /// The text that an expression stands for; `None` where it is to stay as it is.
+    fn value(&mut self, expr: &str, at: Span) -> Result<Option<String>, Unresolved> {
+        match reference::find(expr, self.root, self.context) {
+            Reference::BoardOf(runtime) => {
+                let runtime = runtime.map(|name| self.outside(&name, at)).transpose()?;
+                let board = reference::board(runtime.as_deref(), self.root, self.context);
+                self.referred(board, expr, at)
+            }
+            other => self.referred(other, expr, at),
+        }
     }
 
-    fn unknown_namespace(&mut self, expr: &str, at: Span) {
-        let namespace = expr.split('.').next().unwrap_or_default();
-        let near = suggest::nearest(namespace, ["env", "config", "avocado"]);
-        let hint = match near {
-            Some(near) => format!("did you mean `{near}.…`?"),
-            None => "expressions start with `env.`, `config.` or `avocado.`".to_owned(),
-        };
-        self.unknown(expr, at).hint(hint);
+    fn referred(
+        &mut self,
+        reference: Reference<'_>,
+        expr: &str,
+        at: Span,
+    ) -> Result<Option<String>, Unresolved> {
+        match reference {
+            Reference::Node(node) => self.node_text(node).map(Some),
+            Reference::Outside(text) => self.outside(&text, at).map(Some),
+            // A task of the build fills in what is late.
+            Reference::Late | Reference::Unstated | Reference::BoardOf(_) => Ok(None),
+            Reference::UnsetVariable(name) => {
+                let message = format!("the environment variable {} is not set", quoted(name));
+                self.report
+                    .warning(at, message)
+                    .hint("empty text takes its place");
+                Ok(Some(String::new()))
+            }
+            Reference::Unknown { hint } => {
+                let message = format!("{} is not an expression; it stays as it is", quoted(expr));
+                let diagnostic = self.report.warning(at, message);
+                if let Some(hint) = hint {
+                    diagnostic.hint(hint);
+                }
+                Ok(None)
+            }
+            Reference::Broken { message, hint } => {
+                let diagnostic = self.report.error(at, message);
+                if let Some(hint) = hint {
+                    diagnostic.hint(hint);
+                }
+                Err(Unresolved)
+            }
+        }
+    }
+
+    /// The resolved text of a node; empty where it is not text.
+    fn node_text(&mut self, node: &Node) -> Result<String, Unresolved> {
+        self.written(node.as_text().unwrap_or_default(), node.span)
+    }
+
+    /// Resolves text that is not from the file but is used at `at`.
+    fn outside(&mut self, text: &str, at: Span) -> Result<String, Unresolved> {
+        let written = false;
+        self.text(text, TextOrigin { span: at, written })
     }
 }
 

@@ -3,6 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::source::FileId;
 use crate::yaml;
 
 const DOCUMENT: &str = "
@@ -31,8 +32,8 @@ fn resolved(template: &str, env: &dyn Fn(&str) -> Option<String>) -> (String, Ve
     let value = serde_json::to_string(template).unwrap();
     let text = format!("{DOCUMENT}value: {value}\n");
     let mut report = Report::new(Path::new("f"), &text);
-    let root = yaml::parse(&mut report).expect("valid YAML");
-    let context = Context {
+    let root = yaml::parse(FileId::MAIN, &mut report).expect("valid YAML");
+    let context = InterpolationContext {
         env,
         target: Some("t1"),
     };
@@ -138,8 +139,8 @@ fn a_long_chain_ends() {
         text.push_str(&format!("a{n}: \"{{{{ config.a{} }}}}\"\n", n - 1));
     }
     let mut report = Report::new(Path::new("f"), &text);
-    let root = yaml::parse(&mut report).expect("valid YAML");
-    let context = Context {
+    let root = yaml::parse(FileId::MAIN, &mut report).expect("valid YAML");
+    let context = InterpolationContext {
         env: &|_| None,
         target: None,
     };

@@ -1,219 +1,297 @@
-//! The JSON of the lock file, both ways. Empty parts are not written.
+//! What the lock file holds. Empty parts are not written, and what is not known here is kept.
 
 use std::collections::BTreeMap;
 
-use super::json::{Json, Map};
-use super::target::Scope;
-use super::{LOCK_VERSION, LockFile, Snapshot, TargetLock};
+use avocado_manifest::Name;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use super::header::{self, PackageHeaders};
+use super::locked_tree::{GitSource, LockedTree};
+use super::sysroot::Sysroot;
 use crate::model::Packages;
 
-/// Something is not what it should be.
-#[derive(Debug)]
-pub(super) struct Misfit {
-    /// Where, for example `targets.qemux86-64.rootfs`.
-    pub(super) at: String,
-    pub(super) expected: &'static str,
+/// The version of the lock file that is written. Older ones are read.
+pub const LOCK_VERSION: u64 = 7;
+
+/// A document of the present version.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct LockDocument {
+    pub(super) version: u64,
+    /// `distro.release` when the packages were locked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) distro_release: Option<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) targets: BTreeMap<String, TargetLock>,
+    #[serde(flatten)]
+    pub(super) other: Map<String, Value>,
 }
 
-/// `distro_release`, the targets, and everything else.
-pub(super) type Parts = (Option<String>, BTreeMap<String, TargetLock>, Map);
-
-/// Reads a document of the current version.
-pub(super) fn read(mut root: Map) -> Result<Parts, Misfit> {
-    root.remove("version");
-    let release = text(root.remove("distro_release"), "distro_release")?;
-    let targets = each(root.remove("targets"), "targets", target)?;
-    Ok((release, targets, root))
+/// What is locked for one target.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct TargetLock {
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    sdk: BTreeMap<String, Packages>,
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    rootfs: Packages,
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    initramfs: Packages,
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    rootfs_named: BTreeMap<String, Packages>,
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    initramfs_named: BTreeMap<String, Packages>,
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    target_sysroot: Packages,
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    extensions: BTreeMap<String, LockedTree>,
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    runtimes: BTreeMap<String, LockedTree>,
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    kernel_versions: BTreeMap<String, String>,
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    kernels: BTreeMap<String, Packages>,
+    /// By extension: the package that it is fetched as, and what that needs. Other readers of the
+    /// format know `source` of the extension.
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    includes: BTreeMap<String, Packages>,
+    /// What others locked in place of that: it is written once it was installed.
+    #[serde(skip)]
+    adopted: BTreeMap<String, Packages>,
+    /// By tree, named as among the kernel versions: beside the packages, because other readers of
+    /// the format know those as text alone.
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    package_headers: BTreeMap<String, PackageHeaders>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot: Option<Value>,
+    #[serde(rename = "repo-snapshot", skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Snapshot>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
 }
 
-/// The document.
-pub(super) fn write(lock: &LockFile) -> Json {
-    let mut root = lock.other.clone();
-    root.insert("version".to_owned(), Json::Number(LOCK_VERSION.to_string()));
-    if let Some(release) = &lock.distro_release {
-        root.insert("distro_release".to_owned(), Json::Text(release.clone()));
+/// The frozen state of the feed that a target's packages are from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The release.
+    pub release: String,
+    /// The channel.
+    pub channel: String,
+    /// The id of the snapshot.
+    pub snapshot: String,
+    /// The feed, where it was not the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repo_url: Option<String>,
+    /// When the feed made it, as the feed says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+}
+
+impl TargetLock {
+    /// The exact packages of a tree: name → `version-release.arch`. `None` where nothing is
+    /// locked.
+    pub fn packages(&self, sysroot: &Sysroot) -> Option<&BTreeMap<String, String>> {
+        let packages = match sysroot {
+            Sysroot::Sdk(arch) => self.sdk.get(arch),
+            Sysroot::TargetSysroot => Some(&self.target_sysroot),
+            Sysroot::Rootfs => Some(&self.rootfs),
+            Sysroot::Initramfs => Some(&self.initramfs),
+            Sysroot::NamedRootfs(name) => self.rootfs_named.get(name.as_str()),
+            Sysroot::NamedInitramfs(name) => self.initramfs_named.get(name.as_str()),
+            Sysroot::Extension(name) => self.extensions.get(name.as_str()).map(|t| &t.packages),
+            Sysroot::Runtime(name) => self.runtimes.get(name.as_str()).map(|t| &t.packages),
+            Sysroot::Include(name) => {
+                let adopted = self.adopted.get(name.as_str());
+                adopted.or_else(|| self.includes.get(name.as_str()))
+            }
+        };
+        packages.filter(|packages| !packages.is_empty())
     }
-    let targets = lock.targets.iter();
-    let targets = targets.map(|(name, target)| (name.clone(), write_target(target)));
-    root.insert("targets".to_owned(), targets.collect());
-    Json::Map(root)
-}
 
-fn target(value: Json, at: &str) -> Result<TargetLock, Misfit> {
-    let mut map = map(value, at)?;
-    let mut part = |key: &str| (map.remove(key), format!("{at}.{key}"));
-    let mut packages_of = |key: &str| {
-        let (value, at) = part(key);
-        packages(value, &at)
-    };
-    let rootfs = packages_of("rootfs")?;
-    let initramfs = packages_of("initramfs")?;
-    let target_sysroot = packages_of("target-sysroot")?;
-    let kernel_versions = packages_of("kernel-versions")?;
-    let mut maps_of = |key: &str| {
-        let (value, at) = part(key);
-        each(value, &at, |value, at| packages(Some(value), at))
-    };
-    let sdk = maps_of("sdk")?;
-    let rootfs_named = maps_of("rootfs-named")?;
-    let initramfs_named = maps_of("initramfs-named")?;
-    let kernels = maps_of("kernels")?;
-    let mut scopes_of = |key: &str| {
-        let (value, at) = part(key);
-        each(value, &at, scope)
-    };
-    let extensions = scopes_of("extensions")?;
-    let runtimes = scopes_of("runtimes")?;
-    let (snapshot, at) = part("repo-snapshot");
-    let snapshot = match snapshot {
-        Some(Json::Null) | None => None,
-        Some(value) => Some(read_snapshot(value, &at)?),
-    };
-    Ok(TargetLock {
-        sdk,
-        rootfs,
-        initramfs,
-        rootfs_named,
-        initramfs_named,
-        target_sysroot,
-        extensions,
-        runtimes,
-        kernel_versions,
-        kernels,
-        boot: map.remove("boot"),
-        snapshot,
-        other: map,
-    })
-}
-
-fn write_target(target: &TargetLock) -> Json {
-    let mut root = target.other.clone();
-    let mut put = |key: &str, value: Json| {
-        if !matches!(&value, Json::Map(map) if map.is_empty()) {
-            root.insert(key.to_owned(), value);
+    /// Locks the packages of a tree; none unlocks it.
+    pub fn set_packages(&mut self, sysroot: &Sysroot, packages: BTreeMap<String, String>) {
+        match sysroot {
+            Sysroot::Sdk(arch) => set(&mut self.sdk, arch, packages),
+            Sysroot::TargetSysroot => self.target_sysroot = packages,
+            Sysroot::Rootfs => self.rootfs = packages,
+            Sysroot::Initramfs => self.initramfs = packages,
+            Sysroot::NamedRootfs(name) => set(&mut self.rootfs_named, name.as_str(), packages),
+            Sysroot::NamedInitramfs(name) => {
+                set(&mut self.initramfs_named, name.as_str(), packages);
+            }
+            Sysroot::Extension(name) => set_tree(&mut self.extensions, name, packages),
+            Sysroot::Runtime(name) => set_tree(&mut self.runtimes, name, packages),
+            Sysroot::Include(name) => {
+                self.adopted.remove(name.as_str());
+                set(&mut self.includes, name.as_str(), packages);
+            }
         }
-    };
-    let flat = |packages: &Packages| {
-        let packages = packages.iter();
-        Json::from_iter(packages.map(|(name, version)| (name.clone(), Json::Text(version.clone()))))
-    };
-    let nested = |maps: &BTreeMap<String, Packages>| {
-        let full = maps.iter().filter(|(_, packages)| !packages.is_empty());
-        Json::from_iter(full.map(|(name, packages)| (name.clone(), flat(packages))))
-    };
-    let scopes = |scopes: &BTreeMap<String, Scope>| {
-        let full = scopes
-            .iter()
-            .filter(|(_, scope)| **scope != Scope::default());
-        Json::from_iter(full.map(|(name, scope)| {
-            let mut map = scope.other.clone();
-            map.insert("packages".to_owned(), flat(&scope.packages));
-            (name.clone(), Json::Map(map))
-        }))
-    };
-    put("rootfs", flat(&target.rootfs));
-    put("initramfs", flat(&target.initramfs));
-    put("target-sysroot", flat(&target.target_sysroot));
-    put("kernel-versions", flat(&target.kernel_versions));
-    put("sdk", nested(&target.sdk));
-    put("rootfs-named", nested(&target.rootfs_named));
-    put("initramfs-named", nested(&target.initramfs_named));
-    put("kernels", nested(&target.kernels));
-    put("extensions", scopes(&target.extensions));
-    put("runtimes", scopes(&target.runtimes));
-    if let Some(boot) = &target.boot {
-        put("boot", boot.clone());
+        let headers = self.headers(sysroot);
+        self.set_headers(sysroot, headers);
     }
-    if let Some(snapshot) = &target.snapshot {
-        put("repo-snapshot", write_snapshot(snapshot));
+
+    /// What the packages of a tree are, for those of which it is known: locks of earlier versions
+    /// of this program, and of others, have versions alone.
+    pub fn headers(&self, sysroot: &Sysroot) -> PackageHeaders {
+        let headers = self.package_headers.get(&sysroot.key());
+        let mut headers = headers.cloned().unwrap_or_default();
+        let none = Packages::new();
+        header::keep_those_of(self.packages(sysroot).unwrap_or(&none), &mut headers);
+        headers
     }
-    Json::Map(root)
-}
 
-fn scope(value: Json, at: &str) -> Result<Scope, Misfit> {
-    let mut map = map(value, at)?;
-    let packages = packages(map.remove("packages"), &format!("{at}.packages"))?;
-    Ok(Scope {
-        packages,
-        other: map,
-    })
-}
-
-fn read_snapshot(value: Json, at: &str) -> Result<Snapshot, Misfit> {
-    let mut map = map(value, at)?;
-    let mut optional = |key: &str| text(map.remove(key), &format!("{at}.{key}"));
-    let mut required = |key: &str| {
-        optional(key)?.ok_or_else(|| Misfit {
-            at: format!("{at}.{key}"),
-            expected: "there",
-        })
-    };
-    Ok(Snapshot {
-        release: required("release")?,
-        channel: required("channel")?,
-        snapshot: required("snapshot")?,
-        repo_url: optional("repo_url")?,
-        created: optional("created")?,
-    })
-}
-
-fn write_snapshot(snapshot: &Snapshot) -> Json {
-    let fields = [
-        ("release", Some(&snapshot.release)),
-        ("channel", Some(&snapshot.channel)),
-        ("snapshot", Some(&snapshot.snapshot)),
-        ("repo_url", snapshot.repo_url.as_ref()),
-        ("created", snapshot.created.as_ref()),
-    ];
-    let fields = fields.into_iter();
-    let fields =
-        fields.filter_map(|(key, value)| Some((key.to_owned(), Json::Text(value?.clone()))));
-    Json::from_iter(fields)
-}
-
-/// Each entry of a map; absent and null have none.
-fn each<T>(
-    value: Option<Json>,
-    at: &str,
-    mut read: impl FnMut(Json, &str) -> Result<T, Misfit>,
-) -> Result<BTreeMap<String, T>, Misfit> {
-    let mut out = BTreeMap::new();
-    if let Some(value) = value.filter(|value| !value.is_null()) {
-        for (key, value) in map(value, at)? {
-            let entry = read(value, &format!("{at}.{key}"))?;
-            out.insert(key, entry);
+    /// Locks what the packages of a tree are. Only the headers of packages that are locked count.
+    pub fn set_headers(&mut self, sysroot: &Sysroot, headers: PackageHeaders) {
+        let key = sysroot.key();
+        if headers.is_empty() {
+            self.package_headers.remove(&key);
+        } else {
+            self.package_headers.insert(key, headers);
         }
     }
-    Ok(out)
-}
 
-fn packages(value: Option<Json>, at: &str) -> Result<Packages, Misfit> {
-    each(value, at, |value, at| match value {
-        Json::Text(version) => Ok(version),
-        _ => Err(Misfit {
-            at: at.to_owned(),
-            expected: "text",
-        }),
-    })
-}
+    /// The commit that an extension was fetched from, as long as it comes from this repository and
+    /// this branch, tag or commit of it.
+    pub fn commit(&self, extension: &Name, source: &GitSource) -> Option<&str> {
+        let locked = self.extensions.get(extension.as_str())?.source()?;
+        (locked.git == *source).then_some(locked.commit)
+    }
 
-fn map(value: Json, at: &str) -> Result<Map, Misfit> {
-    match value {
-        Json::Map(map) => Ok(map),
-        _ => Err(Misfit {
-            at: at.to_owned(),
-            expected: "an object",
-        }),
+    /// Locks the commit that an extension was fetched from.
+    pub fn set_commit(&mut self, extension: &Name, source: &GitSource, commit: &str) {
+        let tree = self.extensions.entry(extension.to_string()).or_default();
+        tree.set_commit(source, commit);
+    }
+
+    /// Records which package an extension was fetched as, for other readers of the format.
+    pub fn set_source_package(&mut self, extension: &Name, package: &str, version: &str) {
+        let tree = self.extensions.entry(extension.to_string()).or_default();
+        tree.set_package(package, version);
+    }
+
+    /// Takes over what others locked of the packages that extensions are fetched as: they know
+    /// `source` alone.
+    pub(super) fn adopt_sources(&mut self) {
+        for (extension, tree) in &self.extensions {
+            let Some((package, version)) = tree.package(extension) else {
+                continue;
+            };
+            let known = self.includes.get(extension).and_then(|p| p.get(package));
+            if known.map(String::as_str) != Some(version) {
+                let packages = Packages::from([(package.to_owned(), version.to_owned())]);
+                self.adopted.insert(extension.clone(), packages);
+            }
+        }
+    }
+
+    /// The snapshot that the target is pinned to; `None`: it follows the head of the channel.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// Pins the target to a snapshot.
+    pub fn set_snapshot(&mut self, snapshot: Option<Snapshot>) {
+        self.snapshot = snapshot;
+    }
+
+    /// The version of the kernel that a tree was made for.
+    pub fn kernel_version(&self, sysroot: &Sysroot) -> Option<&str> {
+        let version = self.kernel_versions.get(&sysroot.key())?;
+        Some(version)
+    }
+
+    /// Records the version of the kernel that a tree was made for.
+    pub fn set_kernel_version(&mut self, sysroot: &Sysroot, version: Option<String>) {
+        let key = sysroot.key();
+        match version {
+            Some(version) => self.kernel_versions.insert(key, version),
+            None => self.kernel_versions.remove(&key),
+        };
+    }
+
+    /// Forgets everything but `boot`, and what is not known here.
+    pub(super) fn clear(&mut self) {
+        *self = TargetLock {
+            boot: self.boot.take(),
+            other: std::mem::take(&mut self.other),
+            ..TargetLock::default()
+        };
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == TargetLock::default()
     }
 }
 
-fn text(value: Option<Json>, at: &str) -> Result<Option<String>, Misfit> {
-    match value {
-        Some(Json::Null) | None => Ok(None),
-        Some(Json::Text(text)) => Ok(Some(text)),
-        Some(_) => Err(Misfit {
-            at: at.to_owned(),
-            expected: "text",
-        }),
+/// Entries without content are not kept: the file does not have them either.
+fn set(map: &mut BTreeMap<String, Packages>, key: &str, packages: Packages) {
+    if packages.is_empty() {
+        map.remove(key);
+    } else {
+        map.insert(key.to_owned(), packages);
     }
+}
+
+fn set_tree(map: &mut BTreeMap<String, LockedTree>, name: &Name, packages: Packages) {
+    let tree = map.entry(name.to_string()).or_default();
+    tree.packages = packages;
+    if *tree == LockedTree::default() {
+        map.remove(name.as_str());
+    }
+}
+
+/// Null is what is absent.
+pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// The entries that hold something.
+fn filled<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let mut entries: BTreeMap<String, T> = or_default(deserializer)?;
+    entries.retain(|_, value| *value != T::default());
+    Ok(entries)
 }

@@ -6,16 +6,19 @@
 //! 3 to 5: a runtime is its packages.
 //! 6: has no snapshot.
 
-use super::json::{Json, Map};
+use serde_json::{Map as JsonMap, Value};
+
+/// A JSON object.
+type Map = JsonMap<String, Value>;
 
 /// Brings the targets of a document of an older version into the current shape. What does not
 /// have the shape of its version is left for the reader to refuse.
 pub(super) fn migrate(version: u64, root: &mut Map) {
-    let Some(Json::Map(targets)) = root.get_mut("targets") else {
+    let Some(Value::Object(targets)) = root.get_mut("targets") else {
         return;
     };
     for target in targets.values_mut() {
-        let Json::Map(target) = target else {
+        let Value::Object(target) = target else {
             continue;
         };
         if version == 1 {
@@ -40,8 +43,8 @@ fn nest(target: &mut Map) {
             Some((section @ ("extensions" | "runtimes"), name)) => {
                 let section = target
                     .entry(section.to_owned())
-                    .or_insert_with(|| Json::Map(Map::new()));
-                if let Json::Map(section) = section {
+                    .or_insert_with(|| Value::Object(Map::new()));
+                if let Value::Object(section) = section {
                     section.insert(name.to_owned(), packages);
                 }
             }
@@ -54,49 +57,49 @@ fn nest(target: &mut Map) {
 
 /// `app: {pkg: version}` → `app: {packages: {pkg: version}}` for each entry of a section.
 fn wrap_all(target: &mut Map, section: &str) {
-    if let Some(Json::Map(section)) = target.get_mut(section) {
+    if let Some(Value::Object(section)) = target.get_mut(section) {
         for entry in section.values_mut() {
             if is_flat(entry) {
-                let packages = std::mem::replace(entry, Json::Null);
-                *entry = Json::from_iter([("packages".to_owned(), packages)]);
+                let packages = std::mem::replace(entry, Value::Null);
+                *entry = Value::from_iter([("packages".to_owned(), packages)]);
             }
         }
     }
 }
 
 /// Versions are text; an entry of the later shape holds an object.
-fn is_flat(entry: &Json) -> bool {
+fn is_flat(entry: &Value) -> bool {
     match entry {
-        Json::Map(map) => map.values().all(|v| matches!(v, Json::Text(_))),
+        Value::Object(map) => map.values().all(|v| matches!(v, Value::String(_))),
         _ => false,
     }
 }
 
 /// `fetched-extensions: {app: {pkg: version}}` → `extensions: {app: {source: {…}}}`.
 fn fetched(target: &mut Map) {
-    let Some(Json::Map(fetched)) = target.remove("fetched-extensions") else {
+    let Some(Value::Object(fetched)) = target.remove("fetched-extensions") else {
         return;
     };
     let extensions = target
         .entry("extensions".to_owned())
-        .or_insert_with(|| Json::Map(Map::new()));
-    let Json::Map(extensions) = extensions else {
+        .or_insert_with(|| Value::Object(Map::new()));
+    let Value::Object(extensions) = extensions else {
         return;
     };
     for (name, packages) in fetched {
-        let mut source = Map::from_iter([("type".to_owned(), Json::from("package"))]);
+        let mut source = Map::from_iter([("type".to_owned(), Value::from("package"))]);
         // There was one package for each.
-        if let Json::Map(packages) = packages
+        if let Value::Object(packages) = packages
             && let Some((package, version)) = packages.into_iter().next()
         {
-            source.insert("package".to_owned(), Json::Text(package));
+            source.insert("package".to_owned(), Value::String(package));
             source.insert("version".to_owned(), version);
         }
         let entry = extensions
             .entry(name)
-            .or_insert_with(|| Json::Map(Map::new()));
-        if let Json::Map(entry) = entry {
-            entry.insert("source".to_owned(), Json::Map(source));
+            .or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(entry) = entry {
+            entry.insert("source".to_owned(), Value::Object(source));
         }
     }
 }

@@ -1,13 +1,14 @@
-use avocado_manifest::Name;
+use avocado_manifest::{Name, is_mergeable};
 
-use crate::decode::{Decoded, Spanned, TextOr, decode};
-use crate::diagnostic::quoted;
-use crate::model::{Extension, Filesystem};
-use crate::raw::{RawExtension, RawVersionFile, Text, listed};
+use crate::decode::{Decoded, Spanned, decode};
+use crate::model::{DockerImage, Extension, Filesystem, RpmMetadata};
+use crate::raw::{RawDockerImage, RawExtension, Text, listed};
 use crate::suggest;
+use crate::text::quoted;
 
-use super::values::{MOUNTED, is_version};
-use super::{Resolver, spanned};
+use super::context::{ResolveContext, SourceState, spanned};
+use super::values::{MOUNTED, all_plain, plain};
+use super::{dependencies, packages, paths, permissions, values, var, version};
 
 /// The extensions of the project.
 pub(super) struct Extensions {
@@ -16,134 +17,191 @@ pub(super) struct Extensions {
     pub(super) declared: Vec<String>,
 }
 
-impl Resolver<'_, '_> {
-    pub(super) fn extensions(&mut self) -> Extensions {
-        let mut extensions = Extensions {
-            entries: Vec::new(),
-            declared: Vec::new(),
+pub(super) fn extensions(cx: &mut ResolveContext<'_>) -> Extensions {
+    let mut extensions = Extensions {
+        entries: Vec::new(),
+        declared: Vec::new(),
+    };
+    for entry in cx.section("extensions") {
+        let key = spanned(&entry.key);
+        extensions.declared.push(key.value.clone());
+        let name = cx.name(&key);
+        let Some(raw) = decode(&entry.value, cx.report) else {
+            continue;
         };
-        for entry in self.section("extensions") {
-            let key = spanned(&entry.key);
-            extensions.declared.push(key.value.clone());
-            let name = self.name(&key);
-            let Some(raw) = decode(&entry.value, self.report) else {
-                continue;
-            };
-            let extension = self.extension(&key, name, raw);
-            extensions.entries.extend(extension);
-        }
-        extensions
+        let Some(extension) = extension(cx, &key, name, raw) else {
+            continue;
+        };
+        check_file_name(cx, &key, &extension, &extensions.entries);
+        extensions.entries.push(extension);
     }
+    extensions
+}
 
-    fn extension(
-        &mut self,
-        key: &Text,
-        name: Option<Name>,
-        raw: Decoded<RawExtension>,
-    ) -> Option<Extension> {
-        let Decoded {
-            value: raw,
-            dropped,
-        } = raw;
-        if let Some(source) = &raw.source {
-            let what = "an extension that is fetched (`source`)";
-            self.unsupported(source.span, what);
+/// An extension becomes a file with its name and version, here and where a device merges it.
+fn check_file_name(
+    cx: &mut ResolveContext<'_>,
+    key: &Text,
+    extension: &Extension,
+    before: &[Extension],
+) {
+    let Some(version) = extension.version.known() else {
+        return;
+    };
+    let name = &extension.name;
+    let file = |name: &Name, version: &Name| format!("{name}-{version}");
+    let count = cx.section("extensions").len();
+    if !is_mergeable(name, version, count) {
+        let length = name.as_str().len() + version.as_str().len();
+        let message = format!("the name and the version of this extension have {length} bytes");
+        cx.report
+            .error(key.span, message)
+            .hint("no device can merge it: shorten one of them");
+    }
+    let own = file(name, version);
+    let is_same = |other: &&Extension| {
+        let version = other.version.known();
+        version.is_some_and(|version| file(&other.name, version) == own)
+    };
+    if let Some(other) = before.iter().find(is_same) {
+        let message = format!(
+            "this extension and {} would both be {own}",
+            quoted(other.name.as_str())
+        );
+        cx.report
+            .error(key.span, message)
+            .hint("their names and versions make one name together: change one of them");
+    }
+}
+
+fn extension(
+    cx: &mut ResolveContext<'_>,
+    key: &Text,
+    name: Option<Name>,
+    raw: Decoded<RawExtension>,
+) -> Option<Extension> {
+    let Decoded {
+        value: raw,
+        dropped,
+    } = raw;
+    let mut fetched_to = None;
+    if raw.source.is_some() {
+        match cx.sources.get(&key.value) {
+            Some(SourceState::FetchedTo(directory)) => fetched_to = Some(directory.clone()),
             // It has its version and the rest where it comes from.
-            return None;
+            Some(SourceState::Wrong | SourceState::NotFetched) | None => return None,
         }
-        if let Some(nested) = &raw.extensions {
-            self.unsupported(nested.span, "an extension that needs other extensions");
-        }
-        for part in [&raw.users, &raw.groups].into_iter().flatten() {
-            self.report
-                .warning(part.span, "users and groups of an extension have no effect")
-                .hint("move them to `permissions:` and name that in `rootfs.permissions`");
-        }
-        self.image_type(raw.image.as_ref(), None);
-        let version = match raw.version {
-            Some(version) => self.version(version),
-            None => {
-                if !dropped.iter().any(|key| key == "version") {
-                    let message = format!("the extension {} has no `version`", quoted(key));
-                    self.report
-                        .error(key.span, message)
-                        .hint("add for example `version: 0.1.0`");
-                }
-                None
-            }
-        };
-        let (sysext, confext) = self.types(raw.types);
-        let scopes = self.words(raw.scopes, "scope");
-        let scopes = match scopes.is_empty() {
-            true => vec!["system".to_owned()],
-            false => scopes,
-        };
-        let own_scopes = |this: &mut Self, own: Option<Vec<Text>>| match own {
-            Some(own) => this.words(Some(own), "scope"),
-            None => scopes.clone(),
-        };
-        let extension = Extension {
-            sysext,
-            confext,
-            packages: self.packages(raw.packages),
-            overlay: self.overlay(raw.overlay),
-            post_build: self.script(raw.post_build.as_ref()),
-            filesystem: self.filesystem(raw.filesystem.as_ref(), MOUNTED, Filesystem::Squashfs),
-            var_files: self.var_patterns(raw.var_files),
-            enable_services: self.words(raw.enable_services, "service"),
-            modprobe: self.words(raw.modprobe, "kernel module"),
-            on_merge: self.lines(raw.on_merge.map(listed)),
-            on_unmerge: self.lines(raw.on_unmerge.map(listed)),
-            reload_service_manager: raw.reload_service_manager.unwrap_or(false),
-            sysext_scopes: own_scopes(self, raw.sysext_scopes),
-            confext_scopes: own_scopes(self, raw.confext_scopes),
-            // Last, so that one without a name or version is checked as well.
-            name: name?,
-            version: version?,
-        };
-        Some(extension)
     }
+    let files = fetched_to.clone().unwrap_or_else(|| cx.src_dir.clone());
+    let cx = &mut cx.within(files);
+    let place = cx.place(key.span);
+    let version = match raw.version {
+        Some(stated) => version::version(cx, stated),
+        None => {
+            if !dropped.iter().any(|key| key == "version") {
+                let message = format!("the extension {} has no `version`", quoted(key));
+                cx.report
+                    .error(key.span, message)
+                    .hint("add for example `version: 0.1.0`");
+            }
+            None
+        }
+    };
+    let (sysext, confext) = types(cx, raw.types);
+    let mut scopes = values::words(cx, raw.scopes, "scope");
+    if scopes.is_empty() {
+        scopes.push("system".to_owned());
+    }
+    let own_scopes = |cx: &mut ResolveContext<'_>, own: Option<Vec<Text>>| match own {
+        Some(own) => values::words(cx, Some(own), "scope"),
+        None => scopes.clone(),
+    };
+    let packages = packages::packages_for_kernels(cx, raw.packages, ["extensions", &key.value]);
+    let sdk_packages = raw.sdk.and_then(|sdk| sdk.packages);
+    let mut dependencies = dependencies::dependencies(cx, raw.extensions);
+    dependencies.extend(dependencies::dependencies(cx, raw.depends_on));
+    let extension = Extension {
+        place,
+        fetched_to,
+        sysext,
+        confext,
+        packages: packages.feed,
+        project_packages: packages.project,
+        sdk_packages: packages::packages(cx, sdk_packages).feed,
+        dependencies,
+        permissions: permissions::of_extension(cx, confext, raw.users, raw.groups),
+        overlay: paths::overlay(cx, raw.overlay),
+        post_build: paths::script(cx, raw.post_build.as_ref()),
+        filesystem: values::filesystem(cx, raw.filesystem.as_ref(), MOUNTED, Filesystem::Squashfs),
+        var_files: paths::var_patterns(cx, raw.var_files),
+        enable_services: values::words(cx, raw.enable_services, "service"),
+        modprobe: values::words(cx, raw.modprobe, "kernel module"),
+        on_merge: values::lines(cx, raw.on_merge.map(listed)),
+        on_unmerge: values::lines(cx, raw.on_unmerge.map(listed)),
+        reload_service_manager: raw.reload_service_manager.unwrap_or(false),
+        sysext_scopes: own_scopes(cx, raw.sysext_scopes),
+        confext_scopes: own_scopes(cx, raw.confext_scopes),
+        docker_images: docker_images(cx, raw.docker_images.unwrap_or_default()),
+        subvolumes: var::subvolumes(cx, raw.subvolumes),
+        stone_include_paths: paths::stone_include_paths(cx, raw.stone_include_paths),
+        kab: values::kab(cx, raw.image.as_ref(), None),
+        rpm: RpmMetadata {
+            release: plain(raw.release),
+            summary: plain(raw.summary),
+            description: plain(raw.description),
+            license: plain(raw.license),
+            arch: plain(raw.arch),
+            vendor: plain(raw.vendor),
+            url: plain(raw.url),
+        },
+        package_files: all_plain(raw.package_files),
+        // Last, so that one without a name or version is checked as well.
+        name: name?,
+        version: version?,
+    };
+    Some(extension)
+}
 
-    fn version(&mut self, version: Spanned<TextOr<RawVersionFile>>) -> Option<Name> {
-        let span = version.span;
-        match version.value {
-            TextOr::Other(_) => {
-                self.unsupported(span, "a version that is read from a file");
-                None
-            }
-            TextOr::Text(value) if is_version(&value) => self.name(&Spanned { value, span }),
-            TextOr::Text(value) => {
-                let message = format!("{} is not a version of an extension", quoted(&value));
-                self.report.error(span, message).hint(
-                    "write three numbers or more, for example `0.1.0`, `1.2.3-rc.1` or `1.2.3+7`",
-                );
-                None
-            }
-        }
-    }
-
-    /// Whether it is a sysext, and whether it is a confext.
-    fn types(&mut self, types: Option<Spanned<Vec<Text>>>) -> (bool, bool) {
-        let Some(types) = types else {
-            return (true, true);
+fn docker_images(
+    cx: &mut ResolveContext<'_>,
+    raw: Vec<Spanned<RawDockerImage>>,
+) -> Vec<DockerImage> {
+    let mut images = Vec::new();
+    for Spanned { value, span } in raw {
+        let (Some(image), Some(tag)) = (value.image, value.tag) else {
+            let message = "an entry of `docker_images` has an `image` and a `tag`";
+            cx.report.error(span, message);
+            continue;
         };
-        let (mut sysext, mut confext) = (false, false);
-        for text in &types.value {
-            match text.as_str() {
-                "sysext" => sysext = true,
-                "confext" => confext = true,
-                other => {
-                    let message = format!("{} is not a type of extension", quoted(other));
-                    self.report
-                        .error(text.span, message)
-                        .hint(suggest::hint(other, ["sysext", "confext"]));
-                }
+        images.push(DockerImage {
+            image: cx.placed(image.value, image.span),
+            tag: tag.value,
+        });
+    }
+    images
+}
+
+/// Whether it is a sysext, and whether it is a confext.
+fn types(cx: &mut ResolveContext<'_>, types: Option<Spanned<Vec<Text>>>) -> (bool, bool) {
+    let Some(types) = types else {
+        return (true, true);
+    };
+    let (mut sysext, mut confext) = (false, false);
+    for text in &types.value {
+        match text.as_str() {
+            "sysext" => sysext = true,
+            "confext" => confext = true,
+            other => {
+                let message = format!("{} is not a type of extension", quoted(other));
+                cx.report
+                    .error(text.span, message)
+                    .hint(suggest::hint(other, ["sysext", "confext"]));
             }
         }
-        if types.value.is_empty() {
-            let message = "an extension is a `sysext`, a `confext` or both";
-            self.report.error(types.span, message);
-        }
-        (sysext, confext)
     }
+    if types.value.is_empty() {
+        let message = "an extension is a `sysext`, a `confext` or both";
+        cx.report.error(types.span, message);
+    }
+    (sysext, confext)
 }

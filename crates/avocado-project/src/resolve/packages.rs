@@ -1,62 +1,137 @@
-use crate::decode::{Spanned, TextOr};
-use crate::diagnostic::quoted;
-use crate::model::Packages;
+use crate::decode::{Spanned, TextOr, decode};
+use crate::late::{KernelSpec, Late};
+use crate::model::{PackageOrigin, Packages, ProjectPackage};
 use crate::raw::{RawPackage, RawPackages, Text};
+use crate::text::quoted;
 
-use super::Resolver;
+use super::context::ResolveContext;
+use super::paths;
 
-impl Resolver<'_, '_> {
-    /// Package name → version. Both reach the package manager as arguments.
-    pub(super) fn packages(&mut self, raw: Option<RawPackages>) -> Packages {
-        let mut packages = Packages::new();
-        for (name, value) in raw.unwrap_or_default().0 {
-            if let Some(version) = self.package(&name, value) {
+/// The packages of a tree.
+pub(super) struct PackageList {
+    /// Those of the feed: name → version. Both reach the package manager as arguments.
+    pub(super) feed: Late<Packages>,
+    /// Those that the project makes.
+    pub(super) project: Vec<ProjectPackage>,
+}
+
+pub(super) fn packages(cx: &mut ResolveContext<'_>, raw: Option<RawPackages>) -> PackageList {
+    let mut project = Vec::new();
+    PackageList {
+        feed: Late::new(plain(cx, raw, &mut project)),
+        project,
+    }
+}
+
+/// The same for an extension or a runtime, which may need other packages for some kernels.
+pub(super) fn packages_for_kernels(
+    cx: &mut ResolveContext<'_>,
+    raw: Option<RawPackages>,
+    section: [&str; 2],
+) -> PackageList {
+    let mut packages = packages(cx, raw);
+    for over in cx.kernel_overrides {
+        if over.section != section {
+            continue;
+        }
+        let text = over.key.text.strip_prefix("kernel-").unwrap_or_default();
+        let spec = text.parse::<KernelSpec>();
+        if let Err(error) = &spec {
+            let hint = "write for example `kernel-6.6.*:` or `kernel->=6.6, <6.12:`";
+            cx.report.error(over.key.span, error.to_string()).hint(hint);
+        }
+        let entries = over.value.entries().unwrap_or_default();
+        for other in entries.iter().filter(|e| e.key.text != "packages") {
+            let key = quoted(&other.key.text);
+            let message = format!("{key} cannot differ for a kernel");
+            cx.report
+                .error(other.key.span, message)
+                .hint("only `packages` can: they are installed when the kernel is known");
+        }
+        let raw = match over.value.get("packages") {
+            Some(node) => decode::<Option<RawPackages>>(node, cx.report).map(|raw| raw.value),
+            None => None,
+        };
+        let own = raw.map(|raw| plain(cx, raw, &mut packages.project));
+        if let (Ok(spec), Some(own)) = (spec, own) {
+            packages.feed.for_kernels(spec, own);
+        }
+    }
+    packages
+}
+
+fn plain(
+    cx: &mut ResolveContext<'_>,
+    raw: Option<RawPackages>,
+    project: &mut Vec<ProjectPackage>,
+) -> Packages {
+    let mut packages = Packages::new();
+    for (name, value) in raw.unwrap_or_default().0 {
+        match package(cx, &name, value) {
+            Some(WantedPackage::Feed(version)) => {
                 packages.insert(name.value, version);
             }
+            Some(WantedPackage::Project(origin)) => project.push(ProjectPackage {
+                name: cx.placed(name.value, name.span),
+                origin,
+            }),
+            None => {}
         }
-        packages
     }
+    packages
+}
 
-    fn package(
-        &mut self,
-        name: &Text,
-        value: Option<Spanned<TextOr<RawPackage>>>,
-    ) -> Option<String> {
-        if !is_package(name) {
-            let message = format!("{} is not the name of a package", quoted(name));
-            self.report.error(name.span, message);
-            return None;
-        }
-        let any = || "*".to_owned();
-        let Some(Spanned { value, span }) = value else {
-            return Some(any());
-        };
-        let version = match value {
-            TextOr::Text(value) => Spanned { value, span },
-            TextOr::Other(raw) => {
-                if let Some(part) = raw.compile.as_ref().or(raw.install.as_ref()) {
-                    self.unsupported(part.span, "a package that the project compiles");
-                    return None;
-                }
-                if let Some(part) = &raw.extensions {
-                    self.unsupported(part.span, "an extension of another project");
-                    return None;
-                }
-                match raw.version {
-                    Some(version) => version,
-                    None => return Some(any()),
-                }
-            }
-        };
-        if is_package_version(&version) {
-            return Some(version.value);
-        }
-        let message = format!("{} is not the version of a package", quoted(&version));
-        self.report
-            .error(version.span, message)
-            .hint("write \"*\" for any version, or an exact one such as \"1.2.3-r0\"");
-        None
+/// Where a package comes from.
+enum WantedPackage {
+    /// From the feed, in this version.
+    Feed(String),
+    Project(PackageOrigin),
+}
+
+fn package(
+    cx: &mut ResolveContext<'_>,
+    name: &Text,
+    value: Option<Spanned<TextOr<RawPackage>>>,
+) -> Option<WantedPackage> {
+    if !is_package(name) {
+        let message = format!("{} is not the name of a package", quoted(name));
+        cx.report.error(name.span, message);
+        return None;
     }
+    let any = || WantedPackage::Feed("*".to_owned());
+    let Some(Spanned { value, span }) = value else {
+        return Some(any());
+    };
+    let version = match value {
+        TextOr::Text(value) => Spanned { value, span },
+        TextOr::Other(raw) => {
+            if raw.compile.is_some() || raw.install.is_some() {
+                let section = raw.compile;
+                return Some(WantedPackage::Project(PackageOrigin::Compiled {
+                    install: paths::script(cx, raw.install.as_ref()),
+                    section: section.map(|text| cx.placed(text.value, text.span)),
+                }));
+            }
+            if let Some(extension) = raw.extensions {
+                return Some(WantedPackage::Project(PackageOrigin::Extension {
+                    extension: extension.value,
+                    config: raw.config.map(|text| text.value),
+                }));
+            }
+            match raw.version {
+                Some(version) => version,
+                None => return Some(any()),
+            }
+        }
+    };
+    if is_package_version(&version) {
+        return Some(WantedPackage::Feed(version.value));
+    }
+    let message = format!("{} is not the version of a package", quoted(&version));
+    cx.report
+        .error(version.span, message)
+        .hint("write \"*\" for any version, or an exact one such as \"1.2.3-r0\"");
+    None
 }
 
 /// No white space (a template that is resolved later may have some), and nothing that reads as

@@ -3,130 +3,139 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::decode::{Spanned, TextOr};
-use crate::diagnostic::quoted;
-use crate::model::{Overlay, OverlayMode};
+use crate::model::{Overlay, OverlayMode, Placed};
 use crate::raw::{RawOverlay, Text};
 use crate::suggest;
+use crate::text::quoted;
 
-use super::Resolver;
+use super::context::ResolveContext;
 
-impl Resolver<'_, '_> {
-    /// A path below the source directory, without `.` and `..`.
-    pub(super) fn source_path(&mut self, text: &Text, what: &str) -> Option<PathBuf> {
-        match relative(&text.value) {
-            Ok(path) => Some(path),
+/// A path below the source directory, without `.` and `..`.
+pub(super) fn source_path(cx: &mut ResolveContext<'_>, text: &Text, what: &str) -> Option<PathBuf> {
+    match relative(&text.value) {
+        Ok(path) => Some(path),
+        Err(why) => {
+            let message = format!("the {what} {} cannot be used: {why}", quoted(text));
+            cx.report
+                .error(text.span, message)
+                .hint("steps see the source directory only; paths are relative to it");
+            None
+        }
+    }
+}
+
+/// A path below the source directory, with its place: whether it is there is seen when it is used.
+pub(super) fn placed_path(
+    cx: &mut ResolveContext<'_>,
+    text: Option<&Text>,
+    what: &str,
+) -> Option<Placed<PathBuf>> {
+    let text = text?;
+    let path = source_path(cx, text, what)?;
+    Some(cx.placed(path, text.span))
+}
+
+/// A script.
+pub(super) fn script(cx: &mut ResolveContext<'_>, text: Option<&Text>) -> Option<Placed<PathBuf>> {
+    placed_path(cx, text, "script")
+}
+
+/// The directories that provisioning looks into, with a word that nothing does so yet.
+pub(super) fn stone_include_paths(
+    cx: &mut ResolveContext<'_>,
+    texts: Option<Vec<Text>>,
+) -> Vec<Placed<PathBuf>> {
+    let texts = texts.unwrap_or_default();
+    if let Some(first) = texts.first() {
+        for_provisioning(cx, first, "stone_include_paths");
+    }
+    let paths = texts.iter();
+    paths
+        .filter_map(|text| placed_path(cx, Some(text), "directory"))
+        .collect()
+}
+
+/// Says that a key is for a command that this version does not have.
+pub(super) fn for_provisioning(cx: &mut ResolveContext<'_>, text: &Text, key: &str) {
+    cx.without_effect(text.span, key)
+        .hint("it says how a device is provisioned");
+}
+
+/// An overlay.
+pub(super) fn overlay(
+    cx: &mut ResolveContext<'_>,
+    raw: Option<Spanned<TextOr<RawOverlay>>>,
+) -> Option<Overlay> {
+    let Spanned { value, span } = raw?;
+    let (dir, mode, preprocess) = match value {
+        TextOr::Text(value) => (Some(Spanned { value, span }), None, None),
+        TextOr::Other(raw) => (raw.dir, raw.mode, raw.preprocess),
+    };
+    let Some(dir) = dir else {
+        cx.report.error(span, "the overlay has no `dir`");
+        return None;
+    };
+    let mode = overlay_mode(cx, mode.as_ref());
+    let preprocess = preprocess.filter(|p| !is_false(&p.value));
+    Some(Overlay {
+        dir: source_path(cx, &dir, "overlay directory")?,
+        place: cx.place(dir.span),
+        mode,
+        preprocess: cx.place_of(preprocess.as_ref()),
+    })
+}
+
+fn overlay_mode(cx: &mut ResolveContext<'_>, text: Option<&Text>) -> OverlayMode {
+    let Some(text) = text else {
+        return OverlayMode::default();
+    };
+    match text.as_str() {
+        "merge" => OverlayMode::Merge,
+        "opaque" => OverlayMode::Opaque,
+        other => {
+            let message = format!("{} is not a mode of an overlay", quoted(other));
+            cx.report
+                .error(text.span, message)
+                .hint(suggest::hint(other, ["merge", "opaque"]));
+            OverlayMode::default()
+        }
+    }
+}
+
+/// `var_files` of an extension: paths of its tree, from the root of the tree. A `/*` or `/**`
+/// at the end stays; a slash at the start goes.
+pub(super) fn var_patterns(cx: &mut ResolveContext<'_>, texts: Option<Vec<Text>>) -> Vec<String> {
+    let mut patterns = Vec::new();
+    for text in texts.unwrap_or_default() {
+        match var_pattern(&text.value) {
+            Ok(pattern) => patterns.push(pattern),
             Err(why) => {
-                let message = format!("the {what} {} cannot be used: {why}", quoted(text));
-                self.report
+                let message = format!("{} cannot be used: {why}", quoted(&text));
+                cx.report
                     .error(text.span, message)
-                    .hint("steps see the source directory only; paths are relative to it");
-                None
+                    .hint("write for example `var/lib/app` or `var/lib/app/**`");
             }
         }
     }
+    patterns
+}
 
-    /// A script that exists.
-    pub(super) fn script(&mut self, text: Option<&Text>) -> Option<PathBuf> {
-        let text = text?;
-        let path = self.source_path(text, "script")?;
-        let full = self.src_dir.join(&path);
-        if full.is_file() {
-            return Some(path);
+/// A path below `/var` of the device.
+pub(super) fn var_dest(cx: &mut ResolveContext<'_>, text: &Text) -> Option<PathBuf> {
+    match relative(&text.value) {
+        Ok(mut path) => {
+            // A slash at the end says that this is a directory to put things into.
+            if text.ends_with('/') {
+                path.push("");
+            }
+            Some(path)
         }
-        let message = format!("the script {} does not exist", quoted(text));
-        self.missing(text, message, &full);
-        None
-    }
-
-    /// An overlay whose directory exists.
-    pub(super) fn overlay(&mut self, raw: Option<Spanned<TextOr<RawOverlay>>>) -> Option<Overlay> {
-        let Spanned { value, span } = raw?;
-        let (dir, mode) = match value {
-            TextOr::Text(value) => (Some(Spanned { value, span }), None),
-            TextOr::Other(raw) => {
-                let preprocess = raw.preprocess.as_ref();
-                if let Some(preprocess) = preprocess.filter(|p| !is_false(&p.value)) {
-                    self.unsupported(preprocess.span, "`preprocess` of an overlay");
-                }
-                (raw.dir, raw.mode)
-            }
-        };
-        let Some(dir) = dir else {
-            self.report.error(span, "the overlay has no `dir`");
-            return None;
-        };
-        let mode = self.overlay_mode(mode.as_ref());
-        let path = self.source_path(&dir, "overlay directory")?;
-        let full = self.src_dir.join(&path);
-        if !full.is_dir() {
-            let message = match full.exists() {
-                true => format!("the overlay {} is not a directory", quoted(&dir)),
-                false => format!("the overlay directory {} does not exist", quoted(&dir)),
-            };
-            self.missing(&dir, message, &full);
-            return None;
-        }
-        Some(Overlay { dir: path, mode })
-    }
-
-    fn overlay_mode(&mut self, text: Option<&Text>) -> OverlayMode {
-        let Some(text) = text else {
-            return OverlayMode::default();
-        };
-        match text.as_str() {
-            "merge" => OverlayMode::Merge,
-            "opaque" => OverlayMode::Opaque,
-            other => {
-                let message = format!("{} is not a mode of an overlay", quoted(other));
-                self.report
-                    .error(text.span, message)
-                    .hint(suggest::hint(other, ["merge", "opaque"]));
-                OverlayMode::default()
-            }
-        }
-    }
-
-    fn missing(&mut self, text: &Text, message: String, full: &Path) {
-        self.report
-            .error(text.span, message)
-            .hint(format!("it is looked for at {}", full.display()));
-    }
-
-    /// `var_files` of an extension: paths of its tree, from the root of the tree. A `/*` or `/**`
-    /// at the end stays; a slash at the start goes.
-    pub(super) fn var_patterns(&mut self, texts: Option<Vec<Text>>) -> Vec<String> {
-        let mut patterns = Vec::new();
-        for text in texts.unwrap_or_default() {
-            match var_pattern(&text.value) {
-                Ok(pattern) => patterns.push(pattern),
-                Err(why) => {
-                    let message = format!("{} cannot be used: {why}", quoted(&text));
-                    self.report
-                        .error(text.span, message)
-                        .hint("write for example `var/lib/app` or `var/lib/app/**`");
-                }
-            }
-        }
-        patterns
-    }
-
-    /// A path below `/var` of the device.
-    pub(super) fn var_dest(&mut self, text: &Text) -> Option<PathBuf> {
-        match relative(&text.value) {
-            Ok(mut path) => {
-                // A slash at the end says that this is a directory to put things into.
-                if text.ends_with('/') {
-                    path.push("");
-                }
-                Some(path)
-            }
-            Err(why) => {
-                let message = format!("the destination {} cannot be used: {why}", quoted(text));
-                self.report
-                    .error(text.span, message)
-                    .hint("it is relative to /var, for example `lib/app`");
-                None
-            }
+        Err(why) => {
+            let message = format!("the destination {} cannot be used: {why}", quoted(text));
+            cx.report
+                .error(text.span, message)
+                .hint("it is relative to /var, for example `lib/app`");
+            None
         }
     }
 }
@@ -149,10 +158,10 @@ fn relative(text: &str) -> Result<PathBuf, &'static str> {
             Component::RootDir | Component::Prefix(_) => return Err("it is absolute"),
         }
     }
-    match path.as_os_str().is_empty() {
-        true => Err("it names nothing"),
-        false => Ok(path),
+    if path.as_os_str().is_empty() {
+        return Err("it names nothing");
     }
+    Ok(path)
 }
 
 fn var_pattern(text: &str) -> Result<String, &'static str> {

@@ -1,11 +1,11 @@
 //! Single values: formats, versions, words.
 
-use crate::diagnostic::quoted;
-use crate::model::Filesystem;
+use crate::model::{Filesystem, SourcePlace};
 use crate::raw::{RawImageType, Text};
 use crate::suggest;
+use crate::text::quoted;
 
-use super::Resolver;
+use super::context::ResolveContext;
 
 /// Every format with its name in avocado.yaml.
 const FILESYSTEMS: [(&str, Filesystem); 8] = [
@@ -35,83 +35,102 @@ pub(super) const UNPACKED: &[Filesystem] = &[
     Filesystem::CpioGz,
 ];
 
-impl Resolver<'_, '_> {
-    /// One of the `allowed` formats.
-    pub(super) fn filesystem(
-        &mut self,
-        text: Option<&Text>,
-        allowed: &[Filesystem],
-        default: Filesystem,
-    ) -> Filesystem {
-        let Some(text) = text else {
-            return default;
-        };
-        let allowed = || FILESYSTEMS.iter().filter(|(_, f)| allowed.contains(f));
-        if let Some((_, found)) = allowed().find(|(name, _)| *name == text.value) {
-            return *found;
-        }
-        let message = format!(
-            "{} is not a file system that can be used here",
-            quoted(text)
-        );
-        self.report
-            .error(text.span, message)
-            .hint(suggest::hint(text, allowed().map(|(name, _)| *name)));
-        default
+/// One of the `allowed` formats.
+pub(super) fn filesystem(
+    cx: &mut ResolveContext<'_>,
+    text: Option<&Text>,
+    allowed: &[Filesystem],
+    default: Filesystem,
+) -> Filesystem {
+    let Some(text) = text else {
+        return default;
+    };
+    let allowed = || FILESYSTEMS.iter().filter(|(_, f)| allowed.contains(f));
+    if let Some((_, found)) = allowed().find(|(name, _)| *name == text.value) {
+        return *found;
     }
+    let message = format!(
+        "{} is not a file system that can be used here",
+        quoted(text)
+    );
+    cx.report
+        .error(text.span, message)
+        .hint(suggest::hint(text, allowed().map(|(name, _)| *name)));
+    default
+}
 
-    /// Refuses container formats of images that are not plain.
-    pub(super) fn image_type(&mut self, image: Option<&RawImageType>, short: Option<&Text>) {
-        let long = image.and_then(|image| image.r#type.as_ref());
-        for text in [long, short].into_iter().flatten() {
-            match text.as_str() {
-                "raw" => {}
-                "kab" => self.unsupported(text.span, "the image type `kab`"),
-                other => {
-                    let message = format!("{} is not an image type", quoted(other));
-                    self.report
-                        .error(text.span, message)
-                        .hint(suggest::hint(other, ["raw", "kab"]));
-                }
-            }
-        }
-    }
-
-    /// Commands and the like: one line of text each.
-    pub(super) fn lines(&mut self, texts: Option<Vec<Text>>) -> Vec<String> {
-        let mut lines = Vec::new();
-        for text in texts.unwrap_or_default() {
-            if text.trim().is_empty() {
-                self.report.error(text.span, "this is empty");
-            } else if text.contains('"') {
-                let message = format!("{} has a quotation mark", quoted(&text));
-                self.report
+/// Where an image is said to go into a container of the format `kab`.
+pub(super) fn kab(
+    cx: &mut ResolveContext<'_>,
+    image: Option<&RawImageType>,
+    short: Option<&Text>,
+) -> Option<SourcePlace> {
+    let long = image.and_then(|image| image.r#type.as_ref());
+    let mut kab = None;
+    for text in [long, short].into_iter().flatten() {
+        match text.as_str() {
+            "raw" => {}
+            "kab" => kab = Some(cx.place(text.span)),
+            other => {
+                let message = format!("{} is not an image type", quoted(other));
+                cx.report
                     .error(text.span, message)
-                    .hint("the device splits it at spaces and runs no shell; put it into a script");
-            } else if text.chars().any(char::is_control) {
-                let message = format!("{} must be one line of text", quoted(&text));
-                self.report.error(text.span, message);
-            } else {
-                lines.push(text.value);
+                    .hint(suggest::hint(other, ["raw", "kab"]));
             }
         }
-        lines
     }
+    kab
+}
 
-    /// Names of units, modules and scopes: words that need no quoting anywhere.
-    pub(super) fn words(&mut self, texts: Option<Vec<Text>>, what: &str) -> Vec<String> {
-        let mut words = Vec::new();
-        for text in texts.unwrap_or_default() {
-            let usable = |c: char| c.is_ascii_alphanumeric() || "@._-:\\+".contains(c);
-            if text.is_empty() || text.starts_with('-') || !text.chars().all(usable) {
-                let message = format!("{} is not the name of a {what}", quoted(&text));
-                self.report.error(text.span, message);
-            } else {
-                words.push(text.value);
-            }
+/// The text, without its place.
+pub(super) fn plain(text: Option<Text>) -> Option<String> {
+    text.map(|text| text.value)
+}
+
+/// The texts, without their places.
+pub(super) fn all_plain(texts: Option<Vec<Text>>) -> Vec<String> {
+    let texts = texts.unwrap_or_default().into_iter();
+    texts.map(|text| text.value).collect()
+}
+
+/// Commands and the like: one line of text each.
+pub(super) fn lines(cx: &mut ResolveContext<'_>, texts: Option<Vec<Text>>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for text in texts.unwrap_or_default() {
+        if text.trim().is_empty() {
+            cx.report.error(text.span, "this is empty");
+        } else if text.contains('"') {
+            let message = format!("{} has a quotation mark", quoted(&text));
+            cx.report
+                .error(text.span, message)
+                .hint("the device splits it at spaces and runs no shell; put it into a script");
+        } else if text.chars().any(char::is_control) {
+            let message = format!("{} must be one line of text", quoted(&text));
+            cx.report.error(text.span, message);
+        } else {
+            lines.push(text.value);
         }
-        words
     }
+    lines
+}
+
+/// Names of units, modules and scopes: words that need no quoting anywhere.
+pub(super) fn words(
+    cx: &mut ResolveContext<'_>,
+    texts: Option<Vec<Text>>,
+    what: &str,
+) -> Vec<String> {
+    let mut words = Vec::new();
+    for text in texts.unwrap_or_default() {
+        let usable = |c: char| c.is_ascii_alphanumeric() || "@._-:\\+".contains(c);
+        if text.is_empty() || text.starts_with('-') || !text.chars().all(usable) {
+            let message = format!("{} is not the name of a {what}", quoted(&text));
+            cx.report.error(text.span, message);
+        } else {
+            words.push(text.value);
+        }
+    }
+    words
 }
 
 /// Three or more numbers with dots, then `-pre` and `+build` where there are any.

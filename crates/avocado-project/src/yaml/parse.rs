@@ -1,9 +1,11 @@
 use std::collections::{HashMap, HashSet};
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Place, StrInput, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as ParserSpan, StrInput, Tag};
 
-use super::{Entry, Key, Node, Scalar, Span, Style, Value, line};
-use crate::diagnostic::{Report, quoted};
+use super::tree::{Entry, Key, Node, Scalar, Style, Value};
+use crate::report::Report;
+use crate::source::{FileId, Span, line};
+use crate::text::quoted;
 
 /// The largest file that is read, in bytes.
 pub(crate) const MAX_BYTES: usize = 4 << 20;
@@ -14,13 +16,13 @@ const MAX_DEPTH: usize = 64;
 /// The largest tree, in units of [`weight`], after the expansion of aliases.
 const MAX_WEIGHT: usize = 500_000;
 
-/// Reads one YAML document. What is wrong is added to the report, and `None` returned.
-pub(crate) fn parse(report: &mut Report<'_>) -> Option<Node> {
-    match Builder::new(report.text()).run() {
+/// Reads the YAML document of a file. What is wrong is added to the report, and `None` returned.
+pub(crate) fn parse(file: FileId, report: &mut Report) -> Option<Node> {
+    match TreeBuilder::new(file, &report.file(file).text).run() {
         Ok(node) => Some(node),
-        Err(fault) => {
-            let diagnostic = report.error(fault.span, fault.message);
-            if let Some(hint) = fault.hint {
+        Err(mistake) => {
+            let diagnostic = report.error(mistake.span, mistake.message);
+            if let Some(hint) = mistake.hint {
                 diagnostic.hint(hint);
             }
             None
@@ -28,15 +30,15 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Option<Node> {
     }
 }
 
-struct Fault {
+struct Mistake {
     span: Span,
     message: String,
     hint: Option<String>,
 }
 
-impl Fault {
+impl Mistake {
     fn new(span: Span, message: impl Into<String>) -> Self {
-        Fault {
+        Mistake {
             span,
             message: message.into(),
             hint: None,
@@ -50,7 +52,7 @@ impl Fault {
 }
 
 /// A collection that is not complete yet.
-enum Open {
+enum OpenCollection {
     Sequence(Vec<Node>),
     Mapping(OpenMapping),
 }
@@ -66,12 +68,13 @@ struct OpenMapping {
 }
 
 struct Frame {
-    open: Open,
+    open: OpenCollection,
     span: Span,
     anchor: usize,
 }
 
-struct Builder<'t> {
+struct TreeBuilder<'t> {
+    file: FileId,
     text: &'t str,
     /// Byte offset of each character, where that is not the same number.
     offsets: Option<Vec<usize>>,
@@ -81,13 +84,14 @@ struct Builder<'t> {
     root: Option<Node>,
 }
 
-impl<'t> Builder<'t> {
-    fn new(text: &'t str) -> Self {
+impl<'t> TreeBuilder<'t> {
+    fn new(file: FileId, text: &'t str) -> Self {
         let offsets = (!text.is_ascii()).then(|| {
             let ends = std::iter::once(text.len());
             text.char_indices().map(|(at, _)| at).chain(ends).collect()
         });
-        Builder {
+        TreeBuilder {
+            file,
             text,
             offsets,
             stack: Vec::new(),
@@ -97,7 +101,7 @@ impl<'t> Builder<'t> {
         }
     }
 
-    fn run(mut self) -> Result<Node, Fault> {
+    fn run(mut self) -> Result<Node, Mistake> {
         let mut parser: Parser<'t, StrInput<'t>> = Parser::new_from_str(self.text);
         let mut documents = 0;
         while let Some(next) = parser.next_event() {
@@ -107,7 +111,7 @@ impl<'t> Builder<'t> {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents > 1 {
-                        return Err(Fault::new(span, "a second YAML document starts here")
+                        return Err(Mistake::new(span, "a second YAML document starts here")
                             .hint("avocado.yaml holds one document; remove the `---`"));
                     }
                 }
@@ -124,11 +128,15 @@ impl<'t> Builder<'t> {
                 }
                 Event::SequenceStart(anchor, tag) => {
                     tagged(tag.as_deref(), span)?;
-                    self.open(Open::Sequence(Vec::new()), span, anchor)?;
+                    self.open(OpenCollection::Sequence(Vec::new()), span, anchor)?;
                 }
                 Event::MappingStart(anchor, tag) => {
                     tagged(tag.as_deref(), span)?;
-                    self.open(Open::Mapping(OpenMapping::default()), span, anchor)?;
+                    self.open(
+                        OpenCollection::Mapping(OpenMapping::default()),
+                        span,
+                        anchor,
+                    )?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(span)?,
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -141,6 +149,7 @@ impl<'t> Builder<'t> {
                 style: Style::Plain,
             }),
             span: Span {
+                file: self.file,
                 line: 1,
                 column: 1,
                 start: 0,
@@ -149,7 +158,7 @@ impl<'t> Builder<'t> {
         }))
     }
 
-    fn open(&mut self, open: Open, span: Span, anchor: usize) -> Result<(), Fault> {
+    fn open(&mut self, open: OpenCollection, span: Span, anchor: usize) -> Result<(), Mistake> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(too_deep(span));
         }
@@ -158,33 +167,33 @@ impl<'t> Builder<'t> {
                 .text
                 .get(..span.start)
                 .is_some_and(|before| before.ends_with('{'));
-            let fault = Fault::new(span, "a key must be text, not a map or a list");
+            let mistake = Mistake::new(span, "a key must be text, not a map or a list");
             return Err(if template {
-                fault.hint("put quotes around a value that holds a template: \"{{ … }}\"")
+                mistake.hint("put quotes around a value that holds a template: \"{{ … }}\"")
             } else {
-                fault
+                mistake
             });
         }
         self.stack.push(Frame { open, span, anchor });
         Ok(())
     }
 
-    fn close(&mut self, end: Span) -> Result<(), Fault> {
+    fn close(&mut self, end: Span) -> Result<(), Mistake> {
         let Some(frame) = self.stack.pop() else {
-            return Err(Fault::new(end, "this ends something that did not start"));
+            return Err(Mistake::new(end, "this ends something that did not start"));
         };
         let value = match frame.open {
-            Open::Sequence(items) => Value::Sequence(items),
-            Open::Mapping(map) => Value::Mapping(map.finish()),
+            OpenCollection::Sequence(items) => Value::Sequence(items),
+            OpenCollection::Mapping(map) => Value::Mapping(map.finish()),
         };
         let mut span = frame.span;
         span.end = end.end.max(span.start);
         self.complete(Node { value, span }, frame.anchor)
     }
 
-    fn alias(&mut self, id: usize, span: Span) -> Result<(), Fault> {
+    fn alias(&mut self, id: usize, span: Span) -> Result<(), Mistake> {
         let Some(node) = self.anchors.get(&id) else {
-            return Err(Fault::new(
+            return Err(Mistake::new(
                 span,
                 "this alias refers to something that it is a part of",
             ));
@@ -202,7 +211,7 @@ impl<'t> Builder<'t> {
     }
 
     /// A node is complete: remembers it under its anchor and puts it where it belongs.
-    fn complete(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+    fn complete(&mut self, node: Node, anchor: usize) -> Result<(), Mistake> {
         let span = node.span;
         // The parts of a collection were counted when they were complete.
         self.weight += own_weight(&node);
@@ -216,7 +225,7 @@ impl<'t> Builder<'t> {
         self.place(node, span)
     }
 
-    fn add(&mut self, copy: &Node, span: Span) -> Result<(), Fault> {
+    fn add(&mut self, copy: &Node, span: Span) -> Result<(), Mistake> {
         self.weight += weight(copy);
         if self.weight > MAX_WEIGHT {
             return Err(too_large(span));
@@ -225,17 +234,17 @@ impl<'t> Builder<'t> {
     }
 
     /// `at` is where it stands, for an alias not where it was written.
-    fn place(&mut self, node: Node, at: Span) -> Result<(), Fault> {
+    fn place(&mut self, node: Node, at: Span) -> Result<(), Mistake> {
         let Some(frame) = self.stack.last_mut() else {
             self.root = Some(node);
             return Ok(());
         };
         match &mut frame.open {
-            Open::Sequence(items) => {
+            OpenCollection::Sequence(items) => {
                 items.push(node);
                 Ok(())
             }
-            Open::Mapping(map) => match map.key.take() {
+            OpenCollection::Mapping(map) => match map.key.take() {
                 Some(key) => map.value(key, node, at),
                 None => map.key(node, at),
             },
@@ -245,13 +254,13 @@ impl<'t> Builder<'t> {
     fn expects_key(&self) -> bool {
         matches!(
             self.stack.last(),
-            Some(Frame { open: Open::Mapping(map), .. }) if map.key.is_none()
+            Some(Frame { open: OpenCollection::Mapping(map), .. }) if map.key.is_none()
         )
     }
 
-    fn syntax(&self, marker: Marker, info: &str) -> Fault {
-        let span = self.span(Place::empty(marker));
-        let fault = Fault::new(span, format!("this is not valid YAML: {info}"));
+    fn syntax(&self, marker: Marker, info: &str) -> Mistake {
+        let span = self.span(ParserSpan::empty(marker));
+        let mistake = Mistake::new(span, format!("this is not valid YAML: {info}"));
         let from = line::start(self.text, span.start);
         let line = self.text.get(from..span.start).unwrap_or_default();
         if line.starts_with('\t')
@@ -260,15 +269,15 @@ impl<'t> Builder<'t> {
                 .get(span.start..)
                 .is_some_and(|t| t.starts_with('\t'))
         {
-            fault.hint("indent with spaces; YAML does not allow tabs there")
+            mistake.hint("indent with spaces; YAML does not allow tabs there")
         } else if line.contains("{{") {
-            fault.hint("put quotes around a value that holds a template: \"{{ … }}\"")
+            mistake.hint("put quotes around a value that holds a template: \"{{ … }}\"")
         } else {
-            fault
+            mistake
         }
     }
 
-    fn span(&self, place: Place) -> Span {
+    fn span(&self, place: ParserSpan) -> Span {
         let byte = |index: usize| match &self.offsets {
             Some(offsets) => offsets.get(index).copied().unwrap_or(self.text.len()),
             None => index.min(self.text.len()),
@@ -276,6 +285,7 @@ impl<'t> Builder<'t> {
         let (start, end) = (byte(place.start.index()), byte(place.end.index()));
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Span {
+            file: self.file,
             line: number(place.start.line()),
             column: number(place.start.col()).saturating_add(1),
             start,
@@ -285,18 +295,18 @@ impl<'t> Builder<'t> {
 }
 
 impl OpenMapping {
-    fn key(&mut self, node: Node, at: Span) -> Result<(), Fault> {
+    fn key(&mut self, node: Node, at: Span) -> Result<(), Mistake> {
         let Value::Scalar(scalar) = node.value else {
-            return Err(Fault::new(at, "a key must be text, not a map or a list"));
+            return Err(Mistake::new(at, "a key must be text, not a map or a list"));
         };
         if scalar.text.is_empty() {
-            return Err(Fault::new(at, "a key is empty"));
+            return Err(Mistake::new(at, "a key is empty"));
         }
         let merge = scalar.style == Style::Plain && scalar.text == "<<";
         if !merge && let Some(first) = self.seen.insert(scalar.text.clone(), at) {
             let text = quoted(&scalar.text);
             let line = first.line;
-            return Err(Fault::new(
+            return Err(Mistake::new(
                 at,
                 format!("{text} is given twice; first on line {line}"),
             ));
@@ -308,7 +318,7 @@ impl OpenMapping {
         Ok(())
     }
 
-    fn value(&mut self, key: Key, node: Node, at: Span) -> Result<(), Fault> {
+    fn value(&mut self, key: Key, node: Node, at: Span) -> Result<(), Mistake> {
         // A key `<<` that is text (quoted) was entered in `seen`; the merge key was not.
         if key.text != "<<" || self.seen.contains_key("<<") {
             self.entries.push(Entry { key, value: node });
@@ -321,7 +331,7 @@ impl OpenMapping {
         for source in sources {
             match source.value {
                 Value::Mapping(entries) => self.merged.extend(entries),
-                _ => return Err(Fault::new(at, "`<<` takes a map or a list of maps")),
+                _ => return Err(Mistake::new(at, "`<<` takes a map or a list of maps")),
             }
         }
         Ok(())
@@ -341,7 +351,7 @@ impl OpenMapping {
 }
 
 /// The style that a tag asks for. Tags that could change the meaning are refused.
-fn tagged(tag: Option<&Tag>, span: Span) -> Result<Option<Style>, Fault> {
+fn tagged(tag: Option<&Tag>, span: Span) -> Result<Option<Style>, Mistake> {
     match tag {
         Some(tag) if tag.is_yaml_core_schema() => {
             Ok((tag.suffix == "str").then_some(Style::Quoted))
@@ -350,21 +360,24 @@ fn tagged(tag: Option<&Tag>, span: Span) -> Result<Option<Style>, Fault> {
         Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(Some(Style::Quoted)),
         Some(tag) => {
             let tag = quoted(&tag.to_string());
-            Err(Fault::new(span, format!("the tag {tag} is not supported")))
+            Err(Mistake::new(
+                span,
+                format!("the tag {tag} is not supported"),
+            ))
         }
         None => Ok(None),
     }
 }
 
-fn too_deep(span: Span) -> Fault {
-    Fault::new(
+fn too_deep(span: Span) -> Mistake {
+    Mistake::new(
         span,
         format!("this is nested more than {MAX_DEPTH} levels deep"),
     )
 }
 
-fn too_large(span: Span) -> Fault {
-    Fault::new(span, "the document is too large here")
+fn too_large(span: Span) -> Mistake {
+    Mistake::new(span, "the document is too large here")
         .hint("it has too many values, or aliases that multiply")
 }
 

@@ -3,11 +3,11 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::yaml::line;
+use crate::source::line;
 
 fn tree(text: &str) -> Result<Node, String> {
     let mut report = Report::new(Path::new("f"), text);
-    match parse(&mut report) {
+    match parse(FileId::MAIN, &mut report) {
         Some(node) => Ok(node),
         None => Err(report.finish().iter().map(ToString::to_string).collect()),
     }
@@ -145,7 +145,7 @@ proptest! {
     ) {
         let text = pieces.concat();
         let mut report = Report::new(Path::new("f"), &text);
-        if let Some(root) = parse(&mut report) {
+        if let Some(root) = parse(FileId::MAIN, &mut report) {
             let mut spans = Vec::new();
             collect(&root, &mut spans);
             for span in spans.into_iter().filter(|span| span.start < text.len()) {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use avocado_project::{Diagnostic, Error, LoadOptions, Loaded, load};
+use avocado_project::{Diagnostic, LoadOptions, Loaded, ProjectError, load};
 
 /// A directory with `overlay/`, `overlay.txt`, `hook.sh` and `ca.pem`.
 pub(crate) struct Site {
@@ -41,7 +41,7 @@ impl Site {
         self.dir.path().join("avocado.yaml")
     }
 
-    pub(crate) fn load(&self, yaml: impl AsRef<[u8]>) -> Result<Loaded, Error> {
+    pub(crate) fn load(&self, yaml: impl AsRef<[u8]>) -> Result<Loaded, ProjectError> {
         std::fs::write(self.config(), yaml).unwrap();
         load(&LoadOptions {
             config: &self.config(),

@@ -1,26 +1,26 @@
 use std::cell::RefCell;
 
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::access::{Items, Members};
-use super::{DecodeError, UnknownKey, wrappers};
-use crate::yaml::{Node, Scalar, Style, Value};
+use super::error::{DecodeError, UnknownKey};
+use super::wrappers;
+use crate::yaml::{Entry, Key, Node, Scalar, Style, Value};
 
 /// Unknown keys, as they are met.
-pub(super) type Unknown = RefCell<Vec<UnknownKey>>;
+type UnknownKeys = RefCell<Vec<UnknownKey>>;
 
 /// Decodes one node. A scalar is text unless a number or a boolean is asked for, so that
 /// `release: 2024` and `release: "2024"` are the same release.
 #[derive(Clone, Copy)]
-pub(super) struct De<'a> {
-    pub(super) node: &'a Node,
-    pub(super) unknown: &'a Unknown,
+pub(super) struct NodeDeserializer<'a> {
+    node: &'a Node,
+    unknown: &'a UnknownKeys,
 }
 
-impl<'a> De<'a> {
-    pub(super) fn new(node: &'a Node, unknown: &'a Unknown) -> Self {
-        De { node, unknown }
+impl<'a> NodeDeserializer<'a> {
+    pub(super) fn new(node: &'a Node, unknown: &'a UnknownKeys) -> Self {
+        NodeDeserializer { node, unknown }
     }
 
     fn expected(self, what: &str) -> DecodeError {
@@ -39,6 +39,12 @@ impl<'a> De<'a> {
         let what = "a whole number";
         let scalar = self.scalar(what)?;
         match scalar.as_u64() {
+            // Eight in YAML 1.1, as most programs still read it, and ten in YAML 1.2.
+            Some(_) if has_leading_zero(&scalar.text) => {
+                let mut error = self.expected("a number without a leading zero");
+                error.hint = Some("programs disagree on whether that is octal".to_owned());
+                Err(error)
+            }
             Some(number) if number <= max => Ok(number),
             Some(_) => Err(self.expected(&format!("a whole number up to {max}"))),
             None => {
@@ -59,14 +65,18 @@ impl<'a> De<'a> {
         let Some(entries) = self.node.entries() else {
             return Err(self.expected("a map"));
         };
-        let mut members = Members::new(entries, fields, self.unknown);
+        let mut members = EntryAccess::new(entries, fields, self.unknown);
         let value = visitor.visit_map(&mut members);
         // The visitor itself finds keys that mean the same.
         value.map_err(|e| members.blame(e).at(self.node.span))
     }
 }
 
-impl<'de> Deserializer<'de> for De<'_> {
+fn has_leading_zero(text: &str) -> bool {
+    text.len() > 1 && text.starts_with('0') && text.chars().all(|c| c.is_ascii_digit())
+}
+
+impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     type Error = DecodeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -128,7 +138,7 @@ impl<'de> Deserializer<'de> for De<'_> {
             _ => return Err(self.expected("a list")),
         };
         visitor
-            .visit_seq(Items::new(items, self.unknown))
+            .visit_seq(ListAccess::new(items, self.unknown))
             .map_err(|e| e.at(self.node.span))
     }
 
@@ -154,7 +164,7 @@ impl<'de> Deserializer<'de> for De<'_> {
             (wrappers::SPANNED, _) => {
                 visitor.visit_seq(wrappers::SpanThen::new(self.node.span, self))
             }
-            (wrappers::ACCEPTED, _) => visitor.visit_unit(),
+            (wrappers::NOT_DECODED, _) => visitor.visit_unit(),
             (wrappers::TEXT_OR, Value::Scalar(scalar)) if !scalar.is_null() => {
                 visitor.visit_str(&scalar.text)
             }
@@ -169,5 +179,135 @@ impl<'de> Deserializer<'de> for De<'_> {
     forward_to_deserialize_any! {
         i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
         tuple_struct enum identifier
+    }
+}
+
+struct ListAccess<'a> {
+    rest: std::slice::Iter<'a, Node>,
+    unknown: &'a UnknownKeys,
+}
+
+impl<'a> ListAccess<'a> {
+    pub(super) fn new(items: &'a [Node], unknown: &'a UnknownKeys) -> Self {
+        ListAccess {
+            rest: items.iter(),
+            unknown,
+        }
+    }
+}
+
+impl<'de> SeqAccess<'de> for ListAccess<'_> {
+    type Error = DecodeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DecodeError> {
+        let Some(node) = self.rest.next() else {
+            return Ok(None);
+        };
+        match seed.deserialize(NodeDeserializer::new(node, self.unknown)) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(error.at(node.span)),
+        }
+    }
+}
+
+struct EntryAccess<'a> {
+    rest: std::iter::Enumerate<std::slice::Iter<'a, Entry>>,
+    current: Option<(usize, &'a Entry)>,
+    /// The keys that the struct has; `None` in a map of names.
+    fields: Option<&'static [&'static str]>,
+    unknown: &'a UnknownKeys,
+}
+
+impl<'a> EntryAccess<'a> {
+    pub(super) fn new(
+        entries: &'a [Entry],
+        fields: Option<&'static [&'static str]>,
+        unknown: &'a UnknownKeys,
+    ) -> Self {
+        EntryAccess {
+            rest: entries.iter().enumerate(),
+            current: None,
+            fields,
+            unknown,
+        }
+    }
+
+    /// Points at the current entry, if there is one. The outermost map is the last to say which of
+    /// its entries is at fault.
+    pub(super) fn blame(&self, mut error: DecodeError) -> DecodeError {
+        if let Some((at, entry)) = self.current {
+            error = error.at(entry.key.span);
+            error.entry = Some(at);
+        }
+        error
+    }
+}
+
+impl<'de> MapAccess<'de> for EntryAccess<'_> {
+    type Error = DecodeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, DecodeError> {
+        self.current = self.rest.next();
+        let Some((_, entry)) = self.current else {
+            return Ok(None);
+        };
+        let key = &entry.key;
+        if let Some(fields) = self.fields
+            && !fields.contains(&key.text.as_str())
+        {
+            self.unknown.borrow_mut().push(UnknownKey {
+                key: key.text.clone(),
+                span: key.span,
+                known: fields,
+            });
+        }
+        match seed.deserialize(KeyDeserializer(key)) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(self.blame(error)),
+        }
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<T::Value, DecodeError> {
+        let Some((_, entry)) = self.current else {
+            return Err(DecodeError::custom("a value was asked for without its key"));
+        };
+        seed.deserialize(NodeDeserializer::new(&entry.value, self.unknown))
+            .map_err(|error| self.blame(error))
+    }
+}
+
+/// A key: text, with or without its place.
+struct KeyDeserializer<'a>(&'a Key);
+
+impl<'de> Deserializer<'de> for KeyDeserializer<'_> {
+    type Error = DecodeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_str(&self.0.text)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match name {
+            wrappers::SPANNED => visitor.visit_seq(wrappers::SpanThen::new(self.0.span, self)),
+            _ => visitor.visit_newtype_struct(self),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }

@@ -5,9 +5,10 @@ pub(crate) fn start(text: &str, at: usize) -> usize {
     let before = text.get(..at).unwrap_or(text);
     // In the middle of an end of a line that has two bytes.
     let inside = before.ends_with('\r') && text.get(at..).is_some_and(|t| t.starts_with('\n'));
-    let before = match inside {
-        true => before.strip_suffix('\r').unwrap_or(before),
-        false => before,
+    let before = if inside {
+        before.strip_suffix('\r').unwrap_or(before)
+    } else {
+        before
     };
     before.rfind(['\n', '\r']).map_or(0, |end| end + 1)
 }

@@ -1,0 +1,37 @@
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::place::{Placed, SourcePlace};
+use crate::late::KernelSpec;
+
+/// The kernel of a runtime, as the project wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KernelConfig {
+    /// Where it comes from.
+    pub origin: KernelOrigin,
+    /// `image: {type: kab}`: it goes into a container of that format.
+    pub kab: Option<SourcePlace>,
+    /// `source`: it is stated in the project of that directory, relative to the source directory.
+    pub source: Option<Placed<PathBuf>>,
+}
+
+/// Where a kernel comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelOrigin {
+    /// From the feed.
+    Feed {
+        /// `package`, where the project states it.
+        package: Option<Placed<String>>,
+        /// `version`: which ones are meant; of those the highest is taken.
+        version: Option<Placed<KernelSpec>>,
+    },
+    /// The project compiles it.
+    Compiled {
+        /// A section of `sdk.compile`.
+        section: Placed<String>,
+        /// The script that installs it, relative to the source directory.
+        install: Placed<PathBuf>,
+    },
+}

@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+
+use avocado_manifest::Name;
+use serde::{Deserialize, Serialize};
+
+use super::compile::ProjectPackage;
+use super::kernel::KernelConfig;
+use super::place::{Placed, SourcePlace};
+use super::sdk::Packages;
+use super::var::VarPartition;
+use crate::late::Late;
+
+/// One runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Runtime {
+    /// The key below `runtimes:`.
+    pub name: Name,
+    /// `type: kos`: it is of that kind.
+    pub kos: Option<SourcePlace>,
+    /// `target_board`, where the project states one.
+    pub target_board: Option<String>,
+    /// `version`, where the project states one.
+    pub version: Option<String>,
+    /// The extensions in order of priority; each exists in [`super::Project::extensions`], or in
+    /// [`super::Project::sources`] while it is not here.
+    pub extensions: Vec<ExtensionInclusion>,
+    /// What dnf installs into the runtime's own tree.
+    pub packages: Late<Packages>,
+    /// Those of its packages that are not of the feed.
+    pub project_packages: Vec<ProjectPackage>,
+    /// Its kernel: what it states itself, over what the project states.
+    pub kernel: Option<KernelConfig>,
+    /// `var`: the var partition.
+    pub var: VarPartition,
+    /// `var_files`.
+    pub var_files: Vec<Placed<VarFile>>,
+    /// Key of [`super::Project::rootfs`].
+    pub rootfs: Name,
+    /// Key of [`super::Project::initramfs`].
+    pub initramfs: Name,
+    /// `signing.key`: a name of [`super::Project::signing_keys`] or of the registry.
+    pub signing_key: Option<String>,
+    /// `signing.content_key`: a second key, for the content.
+    pub content_key: Option<SourcePlace>,
+    /// `signing.checksum_algorithm: blake3`.
+    pub blake3: Option<SourcePlace>,
+    /// `stone_include_paths`, relative to the source directory: where provisioning finds what it
+    /// needs.
+    pub stone_include_paths: Vec<Placed<PathBuf>>,
+    /// `stone_manifest`, relative to the source directory: how a device is provisioned.
+    pub stone_manifest: Option<Placed<PathBuf>>,
+    /// `post_build`: a script, relative to the source directory.
+    pub post_build: Option<Placed<PathBuf>>,
+}
+
+/// An extension's place in a runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtensionInclusion {
+    /// Its name.
+    pub name: Name,
+    /// False: carried, not merged.
+    pub enabled: bool,
+}
+
+/// A file or directory of the project that seeds the var partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VarFile {
+    /// Relative to the source directory.
+    pub source: PathBuf,
+    /// Relative to `/var`, safe: no `..`, not absolute.
+    pub dest: PathBuf,
+}

@@ -1,0 +1,51 @@
+use std::path::PathBuf;
+
+use super::options::LoadOptions;
+use super::parse;
+use super::sourced::SourcedProject;
+use super::text_file;
+use crate::error::ProjectError;
+use crate::report::Report;
+use crate::source::FileId;
+use crate::yaml::Node;
+
+/// The first phase: avocado.yaml is YAML that this version can read.
+pub struct ReadProject {
+    config: PathBuf,
+    root: Node,
+    report: Report,
+}
+
+impl ReadProject {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`ProjectError::Read`] when the file cannot be read; [`ProjectError::Invalid`] when it is no
+    /// YAML, or when it needs another version of this program.
+    pub fn read(options: &LoadOptions<'_>) -> Result<Self, ProjectError> {
+        let failed = |source| ProjectError::Read {
+            path: options.config.to_owned(),
+            source,
+        };
+        let text = text_file::read(options.config).map_err(failed)?;
+        let text = text.map_err(ProjectError::invalid)?;
+        let config = std::path::absolute(options.config).map_err(failed)?;
+        let mut report = Report::new(options.config, text);
+        match parse::parse(FileId::MAIN, options.cli_version, &mut report) {
+            Some(root) => Ok(ReadProject {
+                config,
+                root,
+                report,
+            }),
+            None => Err(ProjectError::invalid(report)),
+        }
+    }
+
+    /// Goes on to the sources of the extensions, for a target.
+    ///
+    /// # Errors
+    /// [`ProjectError::Invalid`] where a template cannot be resolved, or where there is no target.
+    pub fn find_sources(self, options: &LoadOptions<'_>) -> Result<SourcedProject, ProjectError> {
+        SourcedProject::find(self.config, self.root, self.report, options)
+    }
+}

@@ -1,0 +1,22 @@
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{RawImageType, RawSectionSource, Text};
+use crate::decode::Spanned;
+
+/// A kernel.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Kernel")]
+pub(crate) struct RawKernel {
+    /// The package that has it.
+    pub(crate) package: Option<Text>,
+    /// Which versions are meant: `6.12.69`, `6.12.*`, or `>=6.6, <6.12`. The highest is taken.
+    pub(crate) version: Option<Text>,
+    /// The section of `sdk.compile` that makes it.
+    pub(crate) compile: Option<Text>,
+    /// The script that installs what was compiled.
+    pub(crate) install: Option<Text>,
+    pub(crate) image: Option<RawImageType>,
+    pub(crate) source: Option<Spanned<RawSectionSource>>,
+}

@@ -1,0 +1,250 @@
+//! avocado.yaml as it is written: every key that the published format defines.
+//!
+//! This is the one description of the format. Sections are decoded into these types; their
+//! [JSON Schema](crate::json_schema) is derived from them; and what has to know about keys without
+//! decoding them (overrides, old names, suggestions) asks the [`Shape`](crate::shape::Shape) that
+//! is made of that schema.
+//!
+//! - A field of type [`NotDecoded`] is known and not read where its map is: a section is decoded
+//!   on its own, and what has no meaning here (yet) not at all. Neither is a typo.
+//! - `Spanned<NotDecoded>` marks what is refused where it is found.
+//! - `x-old-name` is a name that the field had once. It is still read.
+
+// Fields that nothing reads are still the list of the keys that exist.
+#![allow(dead_code)]
+
+mod compile;
+mod extension;
+mod kernel;
+mod permissions;
+mod runtime;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::decode::{NameMap, NotDecoded, OneOrNamed, Spanned, TextOr};
+
+pub(crate) use compile::*;
+pub(crate) use extension::*;
+pub(crate) use kernel::*;
+pub(crate) use permissions::*;
+pub(crate) use runtime::*;
+
+/// Text with its place.
+pub(crate) type Text = Spanned<String>;
+
+/// A list of text.
+pub(crate) type Texts = Vec<Text>;
+/// A text, or a list of them.
+pub(crate) type OneOrMore = Spanned<TextOr<Texts>>;
+
+/// The list, whichever way it was written.
+pub(crate) fn listed(texts: OneOrMore) -> Texts {
+    match texts.value {
+        TextOr::Text(value) => vec![Spanned {
+            value,
+            span: texts.span,
+        }],
+        TextOr::Other(list) => list,
+    }
+}
+
+/// Package name → version or more.
+pub(crate) type RawPackages = NameMap<Option<Spanned<TextOr<RawPackage>>>>;
+
+/// The extensions of a runtime: each a name, or a name with settings.
+pub(crate) type RawInclusions = Vec<Spanned<TextOr<NameMap<Option<RawInclusion>>>>>;
+
+/// Path below /var → what the subvolume there is like.
+pub(crate) type RawSubvolumes = NameMap<Option<Spanned<TextOr<RawSubvolume>>>>;
+
+/// A project: avocado.yaml.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "avocado.yaml")]
+pub(crate) struct RawTop {
+    /// The versions of avocado that can read this project, for example `>=0.41.0`.
+    pub(crate) cli_requirement: Option<Text>,
+    /// Seconds since 1970 for every time stamp in a result.
+    pub(crate) source_date_epoch: Option<u64>,
+    /// The target when neither the command line nor AVOCADO_TARGET names one.
+    pub(crate) default_target: Option<Text>,
+    /// The board when no runtime names one.
+    pub(crate) default_target_board: Option<Text>,
+    /// The runtime that commands act on when none is named.
+    pub(crate) default_runtime: Option<Text>,
+    /// The targets that the project can be built for; `*` for all.
+    pub(crate) supported_targets: Option<Spanned<TextOr<Texts>>>,
+    /// Where the sources are, relative to this file.
+    pub(crate) src_dir: Option<Text>,
+    /// A list of `name: key id` pairs.
+    pub(crate) signing_keys: Option<Vec<Spanned<NameMap<Text>>>>,
+    // Sections: each is decoded on its own, so that one mistake does not hide another.
+    pub(crate) distro: NotDecoded<RawDistro>,
+    #[schemars(extend("x-old-name" = "runtime"))]
+    pub(crate) runtimes: NotDecoded<NameMap<Option<RawRuntime>>>,
+    pub(crate) extensions: NotDecoded<NameMap<Option<RawExtension>>>,
+    pub(crate) sdk: NotDecoded<RawSdk>,
+    pub(crate) rootfs: NotDecoded<OneOrNamed<RawImage>>,
+    pub(crate) initramfs: NotDecoded<OneOrNamed<RawImage>>,
+    pub(crate) kernel: NotDecoded<OneOrNamed<RawKernel>>,
+    pub(crate) permissions: NotDecoded<OneOrNamed<RawPermissions>>,
+    #[schemars(extend("x-old-name" = "provision"))]
+    pub(crate) provision_profiles: NotDecoded<NameMap<Option<RawProvisionProfile>>>,
+    pub(crate) connect: NotDecoded<RawConnect>,
+}
+
+/// The package feed, and where the project stands in it.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Distro")]
+pub(crate) struct RawDistro {
+    /// For example `2024`.
+    #[schemars(extend("x-old-name" = "version"))]
+    pub(crate) release: Option<Text>,
+    /// For example `edge`.
+    pub(crate) channel: Option<Text>,
+    pub(crate) repo: Option<RawRepo>,
+}
+
+/// Where packages come from.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Repo")]
+pub(crate) struct RawRepo {
+    /// The URL of the feed.
+    pub(crate) url: Option<Text>,
+    /// The releasever, stated outright: snapshots are not used then.
+    pub(crate) releasever: Option<Text>,
+    /// PEM file of a private CA for the feed.
+    pub(crate) ca: Option<Text>,
+    /// False: do not verify the certificate of the feed.
+    pub(crate) tls_verify: Option<bool>,
+    /// File of the public keys that may sign packages, in text form (`gpg --armor --export`).
+    /// Stated, every package has to be signed with one of them.
+    pub(crate) gpgkey: Option<Text>,
+    /// False: do not check signatures, although `gpgkey` is stated.
+    pub(crate) gpgcheck: Option<Spanned<bool>>,
+}
+
+/// How a kind of provisioning runs.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "ProvisionProfile")]
+pub(crate) struct RawProvisionProfile {
+    pub(crate) container_args: Option<OneOrMore>,
+    /// Relative to the source directory.
+    pub(crate) state_file: Option<Text>,
+}
+
+/// Where the project is in Peridio's service.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Connect")]
+pub(crate) struct RawConnect {
+    pub(crate) org: Option<Text>,
+    pub(crate) project: Option<Text>,
+    /// In hexadecimal.
+    pub(crate) server_key: Option<Text>,
+}
+
+/// The project that a section is taken from.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "SectionSource")]
+pub(crate) struct RawSectionSource {
+    /// `path`.
+    pub(crate) r#type: Option<Text>,
+    /// A directory, relative to the source directory.
+    pub(crate) path: Option<Text>,
+}
+
+/// Tools that run on the build host.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Sdk")]
+pub(crate) struct RawSdk {
+    /// The container image, for the container backend.
+    pub(crate) image: Option<String>,
+    /// What dnf installs into the SDK.
+    #[schemars(extend("x-old-name" = "dependencies"))]
+    pub(crate) packages: Option<RawPackages>,
+    /// What the SDK can compile.
+    pub(crate) compile: NotDecoded<NameMap<Option<RawSdkCompile>>>,
+    /// Arguments for the container backend.
+    pub(crate) container_args: Option<OneOrMore>,
+    /// Do not install what packages only recommend.
+    pub(crate) disable_weak_dependencies: Option<bool>,
+    pub(crate) host_uid: NotDecoded,
+    pub(crate) host_gid: NotDecoded,
+    pub(crate) repo_url: Option<Text>,
+    pub(crate) repo_release: Option<Text>,
+}
+
+/// A root file system or an initramfs.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Image")]
+pub(crate) struct RawImage {
+    /// What dnf installs.
+    #[schemars(extend("x-old-name" = "dependencies"))]
+    pub(crate) packages: Option<RawPackages>,
+    /// The image format.
+    pub(crate) filesystem: Option<Text>,
+    /// Files laid over the installed packages.
+    pub(crate) overlay: Option<Spanned<TextOr<RawOverlay>>>,
+    pub(crate) image: Option<RawImageType>,
+    /// The container format of the image.
+    pub(crate) image_type: Option<Text>,
+    /// A script that replaces the built-in preparation of the tree.
+    pub(crate) post_install: Option<Text>,
+    /// Users and groups: the name of an entry of `permissions`, or the thing itself.
+    pub(crate) permissions: Option<Spanned<TextOr<RawPermissions>>>,
+    pub(crate) source: Option<Spanned<RawSectionSource>>,
+}
+
+/// The container format of an image.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "ImageType")]
+pub(crate) struct RawImageType {
+    pub(crate) r#type: Option<Text>,
+    pub(crate) args: NotDecoded,
+}
+
+/// A directory whose files are laid over a tree.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Overlay")]
+pub(crate) struct RawOverlay {
+    /// The directory, relative to the source directory.
+    pub(crate) dir: Option<Text>,
+    /// `merge` or `opaque`.
+    pub(crate) mode: Option<Text>,
+    pub(crate) preprocess: Option<Spanned<TextOr<NotDecoded>>>,
+}
+
+/// Where an extension is fetched from.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Source")]
+pub(crate) struct RawSource {
+    /// `package`, `git` or `path`.
+    pub(crate) r#type: Option<Text>,
+    /// Of the package; `*` for any.
+    pub(crate) version: Option<Text>,
+    /// The name of the package, where it is not that of the extension.
+    pub(crate) package: Option<Text>,
+    /// The repository that has the package.
+    pub(crate) repo_name: Option<Text>,
+    /// Of the git repository.
+    pub(crate) url: Option<Text>,
+    /// The branch, tag or commit.
+    pub(crate) r#ref: Option<Text>,
+    /// The paths of the repository that are checked out.
+    pub(crate) sparse_checkout: Option<Texts>,
+    /// A directory, relative to the source directory.
+    pub(crate) path: Option<Text>,
+    /// What of the rest of the fetched file is taken over: `a.b`, or `a.b.*`.
+    pub(crate) include: Option<Texts>,
+}

@@ -1,0 +1,92 @@
+//! The SDK, and what else runs in its container.
+
+use crate::decode::decode;
+use crate::model::{Connect, ProvisionProfile, Sdk};
+use crate::raw::{OneOrMore, RawConnect, RawProvisionProfile, RawSdk, listed};
+
+use super::context::ResolveContext;
+use super::values::plain;
+use super::{compile, packages};
+
+pub(super) fn sdk(cx: &mut ResolveContext<'_>) -> Sdk {
+    let raw: RawSdk = cx.decoded("sdk");
+    let packages = packages::packages(cx, raw.packages);
+    Sdk {
+        image: raw.image,
+        container_args: arguments(raw.container_args),
+        packages: packages.feed,
+        project_packages: packages.project,
+        compile: compile::sections(cx),
+        disable_weak_dependencies: raw.disable_weak_dependencies.unwrap_or(false),
+    }
+}
+
+pub(super) fn provision_profiles(cx: &mut ResolveContext<'_>) -> Vec<ProvisionProfile> {
+    let mut profiles = Vec::new();
+    for entry in cx.section("provision_profiles") {
+        let Some(raw) = decode::<Option<RawProvisionProfile>>(&entry.value, cx.report) else {
+            continue;
+        };
+        let raw = raw.value.unwrap_or_default();
+        let name = &entry.key.text;
+        let state_file = plain(raw.state_file);
+        profiles.push(ProvisionProfile {
+            container_args: arguments(raw.container_args),
+            state_file: state_file.unwrap_or_else(|| format!(".avocado/provision-{name}.state")),
+            name: name.clone(),
+        });
+    }
+    profiles
+}
+
+pub(super) fn connect(cx: &mut ResolveContext<'_>) -> Option<Connect> {
+    cx.root.get("connect")?;
+    let raw: RawConnect = cx.decoded("connect");
+    Some(Connect {
+        org: plain(raw.org),
+        project: plain(raw.project),
+        server_key: plain(raw.server_key),
+    })
+}
+
+/// Each item is split at spaces, except between quotation marks.
+fn arguments(texts: Option<OneOrMore>) -> Vec<String> {
+    let texts = texts.map(listed).unwrap_or_default();
+    let split = texts.iter().flat_map(|text| split_arguments(text));
+    split.collect()
+}
+
+fn split_arguments(text: &str) -> Vec<String> {
+    let mut arguments = Vec::new();
+    let mut current: Option<String> = None;
+    let mut is_quoted = false;
+    for c in text.chars() {
+        if c == '"' {
+            is_quoted = !is_quoted;
+            current.get_or_insert_default();
+        } else if c.is_whitespace() && !is_quoted {
+            arguments.extend(current.take());
+        } else {
+            current.get_or_insert_default().push(c);
+        }
+    }
+    arguments.extend(current);
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_arguments;
+
+    #[test]
+    fn arguments_end_at_spaces_that_are_not_quoted() {
+        for (text, expected) in [
+            ("-v /dev:/dev", &["-v", "/dev:/dev"][..]),
+            ("-e A=\"b  c\" x", &["-e", "A=b  c", "x"]),
+            ("\"\" \"a", &["", "a"]),
+            ("  ", &[]),
+        ] {
+            assert_eq!(split_arguments(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The JSON Schema of avocado.yaml, for editors.
+
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use serde_json::{Value as Json, json};
+
+use crate::raw::RawTop;
+
+/// The keyword for a name that a field had once.
+pub(crate) const OLD_NAME: &str = "x-old-name";
+
+/// The JSON Schema (draft 2020-12) of avocado.yaml: every key of the format, with what it takes.
+///
+/// It takes what [`crate::load`] takes: any scalar where text is asked for, a template in place of
+/// a number or a boolean, null in place of anything, `target-<name>:` in every section. Keys that
+/// it does not have are allowed, as they are when a project is loaded.
+pub fn json_schema() -> Json {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings
+        .transforms
+        .push(Box::new(RecursiveTransform(as_yaml)));
+    let schema = settings.into_generator().into_root_schema_for::<RawTop>();
+    schema.to_value()
+}
+
+/// The schema as the types have it, without references.
+pub(crate) fn inlined() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<RawTop>()
+}
+
+/// From what the types say to what may be written in YAML.
+fn as_yaml(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(Json::Object(properties)) = object.get_mut("properties") {
+        let old: Vec<(String, Json)> = properties
+            .values_mut()
+            .filter_map(|property| {
+                let property = property.as_object_mut()?;
+                let Some(Json::String(name)) = property.shift_remove(OLD_NAME) else {
+                    return None;
+                };
+                let mut property = property.clone();
+                property.insert("deprecated".to_owned(), json!(true));
+                Some((name, Json::Object(property)))
+            })
+            .collect();
+        properties.extend(old);
+        object.insert(
+            "patternProperties".to_owned(),
+            json!({"^(target|kernel)-": {"type": ["object", "null"]}}),
+        );
+    }
+    let types = match object.get("type").cloned() {
+        Some(Json::Array(types)) => types,
+        Some(one) => vec![one],
+        None => return,
+    };
+    let mut written: Vec<&str> = types.iter().filter_map(Json::as_str).collect();
+    if written.contains(&"string") {
+        written.extend(["number", "boolean"]);
+    } else if written.contains(&"integer") || written.contains(&"boolean") {
+        // A template.
+        written.push("string");
+    }
+    written.push("null");
+    written.sort_unstable();
+    written.dedup();
+    object.insert("type".to_owned(), json!(written));
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

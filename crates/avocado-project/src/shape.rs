@@ -1,0 +1,148 @@
+//! What has to be known of avocado.yaml without decoding it: which maps have keys of the format,
+//! and which have keys of the project.
+
+use std::sync::LazyLock;
+
+use serde_json::Value as Json;
+
+use crate::report::Report;
+use crate::schema;
+use crate::yaml::{Entry, Node, Value};
+
+/// A kind of value of avocado.yaml. Where it is neither a section nor a map of names, nothing in
+/// it is looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Shape {
+    /// The keys of a section.
+    fields: Vec<Field>,
+    /// What a map holds whose keys the project chooses.
+    names: Option<Box<Shape>>,
+}
+
+#[derive(Debug)]
+struct Field {
+    name: String,
+    old_name: Option<String>,
+    shape: Shape,
+}
+
+/// What a value is, of those that its shape allows.
+#[derive(Clone, Copy)]
+pub(crate) enum Reading<'s> {
+    /// The format defines the keys.
+    Section(&'s Shape),
+    /// The project chooses the keys; each value has the shape.
+    Names(&'s Shape),
+    /// Nothing in it is looked at.
+    Opaque,
+}
+
+static OPAQUE: Shape = Shape {
+    fields: Vec::new(),
+    names: None,
+};
+
+impl Shape {
+    /// Of avocado.yaml.
+    pub(crate) fn of_project() -> &'static Shape {
+        static PROJECT: LazyLock<Shape> =
+            LazyLock::new(|| Shape::from_schema(schema::inlined().as_value()));
+        &PROJECT
+    }
+
+    /// Of a JSON Schema without references.
+    pub(crate) fn from_schema(schema: &Json) -> Shape {
+        let mut shape = Shape::default();
+        shape.add(schema);
+        shape
+    }
+
+    fn add(&mut self, schema: &Json) {
+        let alternatives = schema.get("anyOf").and_then(Json::as_array);
+        for alternative in alternatives.into_iter().flatten() {
+            self.add(alternative);
+        }
+        let properties = schema.get("properties").and_then(Json::as_object);
+        for (name, property) in properties.into_iter().flatten() {
+            let old_name = property.get(schema::OLD_NAME).and_then(Json::as_str);
+            self.fields.push(Field {
+                name: name.clone(),
+                old_name: old_name.map(str::to_owned),
+                shape: Shape::from_schema(property),
+            });
+        }
+        if let Some(named) = schema.get("additionalProperties") {
+            self.names = Some(Box::new(Shape::from_schema(named)));
+        }
+    }
+
+    /// Of the value of a key of a section; [`Reading::Opaque`] for a key that does not exist.
+    pub(crate) fn field(&self, key: &str) -> &Shape {
+        let field = self.fields.iter().find(|field| field.name == key);
+        field.map_or(&OPAQUE, |field| &field.shape)
+    }
+
+    /// The keys of a section.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|field| field.name.as_str())
+    }
+
+    /// Whether a section has this key, under its name or an old one.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        self.fields
+            .iter()
+            .any(|field| field.name == key || field.old_name.as_deref() == Some(key))
+    }
+
+    /// What a value is. One that may be either is a section if it has a key of one, or no value
+    /// that could be a named section (then its keys are typos).
+    pub(crate) fn read(&self, node: &Node) -> Reading<'_> {
+        match (&self.names, &self.fields[..]) {
+            (None, []) => Reading::Opaque,
+            (Some(names), []) => Reading::Names(names),
+            (None, _) => Reading::Section(self),
+            (Some(names), _) => {
+                let entries = node.entries().unwrap_or_default().iter();
+                let mut entries = entries.filter(|e| !e.key.text.starts_with("target-"));
+                let section = entries.clone().any(|e| self.has_key(&e.key.text))
+                    || !entries
+                        .any(|e| matches!(e.value.value, Value::Mapping(_)) || e.value.is_null());
+                if section {
+                    Reading::Section(self)
+                } else {
+                    Reading::Names(names)
+                }
+            }
+        }
+    }
+
+    /// What a map that nothing is known of is, preferring the section.
+    pub(crate) fn reading_of_maps(&self) -> Reading<'_> {
+        match (&self.names, &self.fields[..]) {
+            (None, []) => Reading::Opaque,
+            (Some(names), []) => Reading::Names(names),
+            (_, [_, ..]) => Reading::Section(self),
+        }
+    }
+
+    /// Gives the keys of a section that are written with an old name their present one. A key that
+    /// is there under both names is reported, and stays once.
+    pub(crate) fn rename_old_keys(&self, entries: &mut Vec<Entry>, report: &mut Report) {
+        for field in &self.fields {
+            let Some(old_name) = &field.old_name else {
+                continue;
+            };
+            let at = |name: &str| entries.iter().position(|e| e.key.text == name);
+            match (at(&field.name), at(old_name)) {
+                (Some(now), Some(old)) => {
+                    let second = entries.remove(now.max(old));
+                    let message = format!("`{}` is given twice, under two names", field.name);
+                    report.error(second.key.span, message);
+                    entries[now.min(old)].key.text.clone_from(&field.name);
+                }
+                (None, Some(old)) => entries[old].key.text.clone_from(&field.name),
+                (_, None) => {}
+            }
+        }
+    }
+}
