@@ -13,7 +13,7 @@ use rustix::io::Errno;
 /// The decoded path of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UrlPath {
-    /// For people, logs and fault rules. Starts with `/`.
+    /// For people and reports, and no longer than those want it. Starts with `/`.
     pub(crate) text: String,
     /// Relative to the root; `None` when nothing can be there: it has `..` or NUL in it, or bad
     /// escapes, or names the root itself.
@@ -24,11 +24,11 @@ impl UrlPath {
     pub(crate) fn new(raw: &str) -> Self {
         let Some(bytes) = decode(raw) else {
             return UrlPath {
-                text: raw.to_owned(),
+                text: beginning(raw, LONGEST_PATH),
                 file: None,
             };
         };
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let text = beginning(&String::from_utf8_lossy(&bytes), LONGEST_PATH);
         // A trailing slash names a directory, and directories are not served.
         let refused = bytes.contains(&0)
             || bytes.ends_with(b"/")
@@ -45,6 +45,24 @@ impl UrlPath {
             file: file.filter(|file| !file.as_os_str().is_empty()),
         }
     }
+}
+
+/// The longest path in a report, in bytes.
+const LONGEST_PATH: usize = 1024;
+
+/// A text that clients choose, for reports: those who keep reports keep no more than this of it.
+pub(crate) fn beginning(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(longest);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// The path of a request's URL as people write it, as in
+/// [`ServedRequest::path`](crate::ServedRequest::path).
+pub fn decoded_path(raw: &str) -> String {
+    UrlPath::new(raw).text
 }
 
 /// Undoes percent-encoding; `None` for an escape that is none.
@@ -65,7 +83,7 @@ fn decode(raw: &str) -> Option<Vec<u8>> {
 
 /// An open regular file and what HTTP says about it.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct FileContent {
     pub(crate) file: File,
     pub(crate) length: u64,
     pub(crate) etag: String,
@@ -74,7 +92,7 @@ pub(crate) struct Content {
 }
 
 /// Opens the regular file `path` below `root`. `Ok(None)`: there is no such file.
-pub(crate) fn open(root: &Path, path: &Path) -> std::io::Result<Option<Content>> {
+pub(crate) fn open(root: &Path, path: &Path) -> std::io::Result<Option<FileContent>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags | OFlags::DIRECTORY, Mode::empty())?;
     // The kernel keeps the whole resolution, symbolic links included, below the root. It asks for
@@ -108,7 +126,7 @@ pub(crate) fn open(root: &Path, path: &Path) -> std::io::Result<Option<Content>>
     if !metadata.is_file() {
         return Ok(None);
     }
-    Ok(Some(Content {
+    Ok(Some(FileContent {
         length: metadata.len(),
         // With the time of the last change of the inode, a file that was rewritten in place and
         // then given its old date is still a new one.
@@ -158,6 +176,21 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
+
+    #[test]
+    fn what_is_reported_of_a_path_is_bounded() {
+        let at_most = LONGEST_PATH + '…'.len_utf8();
+        for raw in [
+            "a".repeat(70_000),
+            "%C3%A4".repeat(9_000),
+            "%".repeat(9_000),
+        ] {
+            let text = decoded_path(&format!("/{raw}"));
+            assert!(text.len() <= at_most && text.ends_with('…'), "{text}");
+        }
+        let fits = format!("/{}", "a".repeat(LONGEST_PATH - 1));
+        assert_eq!(decoded_path(&fits), fits);
+    }
 
     #[test]
     fn paths() {

@@ -1,46 +1,44 @@
-//! A directory over HTTP(S), with faults on demand for tests.
+//! A directory over HTTP(S).
 //!
-//! [`Server::start`] serves the regular files below one directory until the [`Server`] is stopped
-//! or dropped. It serves `avocado deploy` and the sample feed alike; a test that needs a bad
-//! network asks for [`Faults`].
+//! [`FileServer::start`] serves the regular files below one directory until the [`FileServer`] is
+//! stopped or dropped. It serves `avocado deploy` and the sample feed alike. Tests
+//! that need a bad network put `avocado-test-server` around it.
 //!
 //! ```no_run
-//! use avocado_serve::{Options, Server};
+//! use avocado_serve::{FileServer, ServeOptions};
 //!
-//! let server = Server::start(Options::new("repository"))?;
+//! let server = FileServer::start(ServeOptions::new("repository"))?;
 //! println!("{}", server.url());
-//! # Ok::<(), avocado_serve::Error>(())
+//! # Ok::<(), avocado_serve::ServeError>(())
 //! ```
 // Names are resolved with `openat2`, which only Linux has.
 #![cfg(target_os = "linux")]
 
-mod answer;
+mod arguments;
 mod body;
+mod connection;
 mod content;
-mod faults;
-mod log;
 mod range;
+mod request;
 mod server;
+mod site;
 mod tls;
-mod wire;
 
-pub use faults::{BadRule, Fault, Faults, Rule};
-pub use log::{Outcome, Request};
-pub use server::Server;
-pub use tls::Tls;
+pub use arguments::ServeArguments;
+pub use body::AnswerBody;
+pub use connection::{AcceptedConnection, ConnectionStream, Duplex};
+pub use content::decoded_path;
+pub use request::{OnRequest, RequestOutcome, ServedRequest};
+pub use server::{FileServer, StopSignal};
+pub use site::Site;
+pub use tls::TlsIdentity;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
-
-/// Called when a request arrives, whenever more of its body was sent, and when it ended.
-///
-/// It runs on the server's only thread: it must not block.
-pub type OnRequest = Arc<dyn Fn(&Request) + Send + Sync>;
 
 /// What to serve, where and to whom.
 #[derive(Clone)]
-pub struct Options {
+pub struct ServeOptions {
     /// The directory whose regular files are served. Nothing outside of it is ever reached.
     pub root: PathBuf,
     /// Where to listen; port 0 takes any free port.
@@ -48,22 +46,19 @@ pub struct Options {
     /// When set, every request must carry it as its bearer token.
     pub token: Option<String>,
     /// When set, the server speaks TLS only.
-    pub tls: Option<Tls>,
-    /// What shall go wrong. Keep a clone, or use [`Server::faults`], to change it later.
-    pub faults: Faults,
+    pub tls: Option<TlsIdentity>,
     /// Who is told about requests as they move.
     pub on_request: Option<OnRequest>,
 }
 
-impl Options {
-    /// `root` on any free port of 127.0.0.1, without token, TLS or faults.
+impl ServeOptions {
+    /// `root` on any free port of 127.0.0.1, without token or TLS.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Options {
+        ServeOptions {
             root: root.into(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             token: None,
             tls: None,
-            faults: Faults::default(),
             on_request: None,
         }
     }
@@ -72,7 +67,7 @@ impl Options {
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ServeError {
     /// The directory to serve is not there or cannot be read.
     #[error("cannot serve the directory {path}")]
     Root {

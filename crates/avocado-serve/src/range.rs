@@ -4,24 +4,24 @@ use std::ops::Range;
 
 /// What a `Range` header asks for, given the file's length.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum RequestedRange {
     /// Everything: no header, one that is not understood, or several ranges at once.
-    All,
+    WholeFile,
     /// These bytes; never empty, never beyond the end.
-    Part(Range<u64>),
+    Bytes(Range<u64>),
     /// Bytes that the file does not have.
-    Nothing,
+    BeyondEnd,
 }
 
 /// Reads `header` for a file of `length` bytes.
 ///
 /// A header that is not understood is ignored, as HTTP says, so it never fails.
-pub(crate) fn wanted(header: Option<&str>, length: u64) -> Wanted {
+pub(crate) fn requested(header: Option<&str>, length: u64) -> RequestedRange {
     let Some(spec) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
-        return Wanted::All;
+        return RequestedRange::WholeFile;
     };
     let Some((first, last)) = spec.trim().split_once('-') else {
-        return Wanted::All;
+        return RequestedRange::WholeFile;
     };
     let range = match (position(first), position(last)) {
         (Ok(None), Ok(Some(suffix))) => length.saturating_sub(suffix)..length,
@@ -29,12 +29,12 @@ pub(crate) fn wanted(header: Option<&str>, length: u64) -> Wanted {
         (Ok(Some(first)), Ok(Some(last))) if first <= last => {
             first..last.saturating_add(1).min(length)
         }
-        _ => return Wanted::All,
+        _ => return RequestedRange::WholeFile,
     };
     if range.is_empty() {
-        Wanted::Nothing
+        RequestedRange::BeyondEnd
     } else {
-        Wanted::Part(range)
+        RequestedRange::Bytes(range)
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn headers_and_their_meaning() {
-        let part = Wanted::Part;
+        let part = RequestedRange::Bytes;
         for (header, length, expected) in [
             ("bytes=0-0", 10, part(0..1)),
             ("bytes=0-", 10, part(0..10)),
@@ -62,35 +62,39 @@ mod tests {
             ("bytes=-4", 10, part(6..10)),
             ("bytes=-400", 10, part(0..10)),
             ("bytes=9-9", 10, part(9..10)),
-            ("bytes=10-", 10, Wanted::Nothing),
-            ("bytes=10-12", 10, Wanted::Nothing),
-            ("bytes=-0", 10, Wanted::Nothing),
-            ("bytes=0-", 0, Wanted::Nothing),
-            ("bytes=-1", 0, Wanted::Nothing),
+            ("bytes=10-", 10, RequestedRange::BeyondEnd),
+            ("bytes=10-12", 10, RequestedRange::BeyondEnd),
+            ("bytes=-0", 10, RequestedRange::BeyondEnd),
+            ("bytes=0-", 0, RequestedRange::BeyondEnd),
+            ("bytes=-1", 0, RequestedRange::BeyondEnd),
             ("bytes=2-99999999999999999999999", 10, part(2..10)),
-            ("bytes=99999999999999999999999-", 10, Wanted::Nothing),
-            ("bytes=5-3", 10, Wanted::All),
-            ("bytes=-", 10, Wanted::All),
-            ("bytes=", 10, Wanted::All),
-            ("bytes=a-b", 10, Wanted::All),
-            ("bytes=+1-2", 10, Wanted::All),
-            ("bytes=0-1,3-4", 10, Wanted::All),
-            ("lines=0-1", 10, Wanted::All),
-            ("", 10, Wanted::All),
+            (
+                "bytes=99999999999999999999999-",
+                10,
+                RequestedRange::BeyondEnd,
+            ),
+            ("bytes=5-3", 10, RequestedRange::WholeFile),
+            ("bytes=-", 10, RequestedRange::WholeFile),
+            ("bytes=", 10, RequestedRange::WholeFile),
+            ("bytes=a-b", 10, RequestedRange::WholeFile),
+            ("bytes=+1-2", 10, RequestedRange::WholeFile),
+            ("bytes=0-1,3-4", 10, RequestedRange::WholeFile),
+            ("lines=0-1", 10, RequestedRange::WholeFile),
+            ("", 10, RequestedRange::WholeFile),
         ] {
             assert_eq!(
-                wanted(Some(header), length),
+                requested(Some(header), length),
                 expected,
                 "{header} of {length}"
             );
         }
-        assert_eq!(wanted(None, 10), Wanted::All);
+        assert_eq!(requested(None, 10), RequestedRange::WholeFile);
     }
 
     proptest::proptest! {
         #[test]
         fn a_part_is_inside_the_file(header in "(bytes=)?[0-9, -]{0,12}", length in 0_u64..50) {
-            if let Wanted::Part(range) = wanted(Some(&header), length) {
+            if let RequestedRange::Bytes(range) = requested(Some(&header), length) {
                 assert!(range.start < range.end && range.end <= length);
             }
         }

@@ -1,73 +1,90 @@
 //! The server: a thread that listens, and its end.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::answer::Site;
-use crate::faults::Faults;
-use crate::log::{Log, Request};
-use crate::wire::{Flushes, Wire};
-use crate::{Error, Options, content};
+use crate::connection::{AcceptedConnection, ConnectionStream};
+use crate::request::RequestReporter;
+use crate::site::Site;
+use crate::{ServeError, ServeOptions, TlsIdentity, content};
 
 /// How long a stopping server lets answers finish that are on their way.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long a client may take for its TLS greeting.
+/// How long a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long to wait before listening again when the system has no more connections to give.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// A running server. It stops when it is dropped.
-pub struct Server {
+pub struct FileServer {
     address: SocketAddr,
     scheme: &'static str,
-    faults: Faults,
-    log: Log,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Tells when the server stops.
 #[derive(Clone)]
-pub(crate) struct Stopped(watch::Receiver<bool>);
+pub struct StopSignal(watch::Receiver<bool>);
 
-impl Stopped {
-    pub(crate) async fn wait(&mut self) {
+impl StopSignal {
+    /// Returns when the server stops.
+    pub async fn wait(&mut self) {
         // It fails when the server is gone, which is the same.
         let _ = self.0.wait_for(|stopped| *stopped).await;
     }
 }
 
-impl std::fmt::Debug for Server {
+impl std::fmt::Debug for FileServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("url", &self.url()).finish()
+        f.debug_struct("FileServer")
+            .field("url", &self.url())
+            .finish()
     }
 }
 
-impl Server {
+impl FileServer {
     /// Starts serving. When it returns, connections are accepted.
     ///
     /// # Errors
     /// The directory is not there, the address cannot be had, or the TLS identity is unusable.
-    pub fn start(options: Options) -> Result<Self, Error> {
-        let root = content::check_root(&options.root).map_err(|source| Error::Root {
+    pub fn start(options: ServeOptions) -> Result<Self, ServeError> {
+        FileServer::start_with(options, |connection| {
+            let (site, client) = (connection.site().clone(), connection.client());
+            connection.speak(
+                |stream| stream,
+                move |request| site.clone().answer(request, client),
+            )
+        })
+    }
+
+    /// As [`FileServer::start`], with every connection left to `speak`, which calls
+    /// [`AcceptedConnection::speak`] with what it puts around stream and answers.
+    ///
+    /// # Errors
+    /// As [`FileServer::start`].
+    pub fn start_with<S, F>(options: ServeOptions, speak: S) -> Result<Self, ServeError>
+    where
+        S: Fn(AcceptedConnection) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let root = content::check_root(&options.root).map_err(|source| ServeError::Root {
             path: options.root.clone(),
             source,
         })?;
-        let tls = options.tls.as_ref().map(crate::Tls::acceptor).transpose()?;
-        let cannot_listen = |source| Error::Listen {
+        let tls = options
+            .tls
+            .as_ref()
+            .map(TlsIdentity::acceptor)
+            .transpose()?;
+        let cannot_listen = |source| ServeError::Listen {
             address: options.address,
             source,
         };
@@ -78,32 +95,32 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(Error::Thread)?;
+            .map_err(ServeError::Thread)?;
         let listener = {
             let _context = runtime.enter();
             TcpListener::from_std(listener).map_err(cannot_listen)?
         };
-        let log = Log::new(options.on_request);
         let (stop, stopped) = watch::channel(false);
-        let stopped = Stopped(stopped);
-        let site = Arc::new(Site {
-            root,
-            token: options.token,
-            faults: options.faults.clone(),
-            log: log.clone(),
-            stopped: stopped.clone(),
-        });
         let scheme = if tls.is_some() { "https" } else { "http" };
+        let listening = Listening {
+            listener,
+            tls,
+            site: Arc::new(Site::new(
+                root,
+                options.token,
+                RequestReporter::new(options.on_request),
+            )),
+            stop: StopSignal(stopped),
+            speak: Arc::new(speak),
+        };
         let thread = std::thread::Builder::new()
             .name("avocado-serve".into())
             // Dropping the runtime at the end of the thread waits for its file reads.
-            .spawn(move || runtime.block_on(listen(listener, tls, site, stopped)))
-            .map_err(Error::Thread)?;
-        Ok(Server {
+            .spawn(move || runtime.block_on(listening.run()))
+            .map_err(ServeError::Thread)?;
+        Ok(FileServer {
             address,
             scheme,
-            faults: options.faults,
-            log,
             stop,
             thread: Some(thread),
         })
@@ -126,22 +143,6 @@ impl Server {
         format!("{}://{address}", self.scheme)
     }
 
-    /// The handle to what goes wrong.
-    pub fn faults(&self) -> &Faults {
-        &self.faults
-    }
-
-    /// The newest requests (at most 10 000), oldest first.
-    pub fn requests(&self) -> Vec<Request> {
-        self.log.requests()
-    }
-
-    /// Waits until the requests are as `until` wants them, at most for `limit`; says whether they
-    /// are.
-    pub fn wait(&self, limit: Duration, until: impl FnMut(&[Request]) -> bool) -> bool {
-        self.log.wait(limit, until)
-    }
-
     /// Stops: no new connections, five seconds for what is on its way, then the end. Dropping the
     /// server does the same.
     pub fn stop(self) {
@@ -149,7 +150,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for FileServer {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
@@ -159,80 +160,68 @@ impl Drop for Server {
     }
 }
 
-async fn listen(
+/// What the server's thread works with.
+struct Listening<S> {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     site: Arc<Site>,
-    mut stopped: Stopped,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped.wait() => break,
-            Some(_) = connections.join_next() => continue,
-        };
-        let Ok((stream, client)) = accepted else {
-            tokio::time::sleep(EXHAUSTED).await;
-            continue;
-        };
-        connections.spawn(connect(
-            stream,
-            client,
-            tls.clone(),
-            site.clone(),
-            stopped.clone(),
-        ));
-    }
-    drop(listener);
-    let all = async { while connections.join_next().await.is_some() {} };
-    // What is still there after the grace ends with the set.
-    let _ = tokio::time::timeout(GRACE, all).await;
+    stop: StopSignal,
+    speak: Arc<S>,
 }
 
-async fn connect(
+impl<S, F> Listening<S>
+where
+    S: Fn(AcceptedConnection) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    async fn run(self) {
+        let mut connections = JoinSet::new();
+        let mut stop = self.stop.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stop.wait() => break,
+                Some(_) = connections.join_next() => continue,
+            };
+            let Ok((stream, client)) = accepted else {
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            };
+            let accepted = accept(stream, self.tls.clone(), self.stop.clone());
+            let (site, stop, speak) = (self.site.clone(), self.stop.clone(), self.speak.clone());
+            connections.spawn(async move {
+                if let Some(stream) = accepted.await {
+                    speak(AcceptedConnection {
+                        stream,
+                        client,
+                        site,
+                        stop,
+                    })
+                    .await;
+                }
+            });
+        }
+        drop(self.listener);
+        let all = async { while connections.join_next().await.is_some() {} };
+        // What is still there after the grace ends with the set.
+        let _ = tokio::time::timeout(GRACE, all).await;
+    }
+}
+
+/// The stream of a connection; none when its TLS handshake failed or the server stopped.
+async fn accept(
     stream: TcpStream,
-    client: SocketAddr,
     tls: Option<TlsAcceptor>,
-    site: Arc<Site>,
-    mut stopped: Stopped,
-) {
+    mut stop: StopSignal,
+) -> Option<ConnectionStream> {
     // Small answers must not wait for the acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return talk(stream, client, site, stopped).await;
+        return Some(Box::new(stream));
     };
-    let greeting = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
-    let greeted = tokio::select! {
-        greeted = greeting => greeted,
-        () = stopped.wait() => return,
-    };
-    if let Ok(Ok(stream)) = greeted {
-        talk(stream, client, site, stopped).await;
-    }
-}
-
-async fn talk<S>(stream: S, client: SocketAddr, site: Arc<Site>, mut stopped: Stopped)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let flushes = Flushes::default();
-    let io = TokioIo::new(Wire::new(stream, flushes.clone()));
-    let service = service_fn(move |request| {
-        let answer = site.clone().answer(request, client, flushes.clone());
-        async { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(io, service)
-    );
-    // A connection that fails is the client's business; the log has what became of its request.
+    let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
     tokio::select! {
-        _ = connection.as_mut() => {}
-        () = stopped.wait() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
+        done = handshake => Some(Box::new(done.ok()?.ok()?)),
+        () = stop.wait() => None,
     }
 }

@@ -2,10 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use avocado_serve::{Error, Options, Outcome, Request, Server};
+use avocado_serve::{FileServer, RequestOutcome, ServeError, ServeOptions, ServedRequest};
 use tempfile::TempDir;
 use ureq::http::Response;
 use ureq::{Agent, Body};
@@ -21,8 +21,37 @@ fn site() -> TempDir {
     root
 }
 
-fn start(root: &TempDir) -> Server {
-    Server::start(Options::new(root.path())).unwrap()
+/// What a server tells about its requests, in the order in which it does.
+#[derive(Clone, Default)]
+struct Reports(Arc<(Mutex<Vec<ServedRequest>>, Condvar)>);
+
+impl Reports {
+    fn start(&self, root: &TempDir) -> FileServer {
+        let reports = self.clone();
+        FileServer::start(ServeOptions {
+            on_request: Some(Arc::new(move |request: &ServedRequest| {
+                let (list, grown) = &*reports.0;
+                list.lock().unwrap().push(request.clone());
+                grown.notify_all();
+            })),
+            ..ServeOptions::new(root.path())
+        })
+        .unwrap()
+    }
+
+    /// Waits until one of them is as `wanted` says; all of them then.
+    fn wait(&self, wanted: impl Fn(&ServedRequest) -> bool) -> Vec<ServedRequest> {
+        let (list, grown) = &*self.0;
+        let list = list.lock().unwrap();
+        let missing = |list: &mut Vec<ServedRequest>| !list.iter().any(&wanted);
+        let (list, waited) = grown.wait_timeout_while(list, LONG, missing).unwrap();
+        assert!(!waited.timed_out(), "{list:?}");
+        list.clone()
+    }
+}
+
+fn start(root: &TempDir) -> FileServer {
+    FileServer::start(ServeOptions::new(root.path())).unwrap()
 }
 
 fn agent() -> Agent {
@@ -33,7 +62,7 @@ fn agent() -> Agent {
         .into()
 }
 
-fn get(server: &Server, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
+fn get(server: &FileServer, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
     let mut request = agent().get(format!("{}{path}", server.url()));
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -53,7 +82,7 @@ fn text(response: Response<Body>) -> String {
 }
 
 /// Sends `request` as it is and returns everything that comes back until the end.
-fn raw(server: &Server, request: &str) -> String {
+fn raw(server: &FileServer, request: &str) -> String {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -62,7 +91,7 @@ fn raw(server: &Server, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn get_raw(server: &Server, target: &str) -> String {
+fn get_raw(server: &FileServer, target: &str) -> String {
     let answer = raw(
         server,
         &format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
@@ -142,7 +171,7 @@ fn nothing_outside_the_root_is_reached() {
     link("..", "up");
     link("loop", "loop");
     link("inside", "in");
-    let server = Server::start(Options::new(&root)).unwrap();
+    let server = FileServer::start(ServeOptions::new(&root)).unwrap();
     for path in [
         "/../ten",
         "/%2e%2e/ten",
@@ -252,9 +281,9 @@ fn conditions() {
 #[test]
 fn a_token_is_asked_for() {
     let root = site();
-    let server = Server::start(Options {
+    let server = FileServer::start(ServeOptions {
         token: Some("s3cret".into()),
-        ..Options::new(root.path())
+        ..ServeOptions::new(root.path())
     })
     .unwrap();
     for (given, status) in [
@@ -280,14 +309,15 @@ fn a_token_is_asked_for() {
 #[test]
 fn connections_are_kept() {
     let root = site();
-    let server = start(&root);
+    let reports = Reports::default();
+    let server = reports.start(&root);
     let agent = agent();
     for _ in 0..3 {
         let mut response = agent.get(format!("{}/ten", server.url())).call().unwrap();
         response.body_mut().read_to_string().unwrap();
     }
-    let requests = server.requests();
-    assert_eq!(requests.len(), 3);
+    let requests = reports.wait(|r| r.number == 2);
+    assert!(requests.iter().all(|r| r.number < 3), "{requests:?}");
     assert!(
         requests.windows(2).all(|w| w[0].client == w[1].client),
         "{requests:?}"
@@ -299,23 +329,14 @@ fn progress_is_told_per_client() {
     let root = site();
     let big = vec![7; 3_000_000];
     std::fs::write(root.path().join("big"), &big).unwrap();
-    let told: Arc<Mutex<Vec<Request>>> = Arc::default();
-    let server = Server::start(Options {
-        on_request: Some({
-            let told = told.clone();
-            Arc::new(move |request: &Request| told.lock().unwrap().push(request.clone()))
-        }),
-        ..Options::new(root.path())
-    })
-    .unwrap();
+    let reports = Reports::default();
+    let server = reports.start(&root);
     let response = get(&server, "/big", &[("Range", "bytes=1000000-")]);
     assert_eq!(
         response.into_body().read_to_vec().unwrap(),
         big[1_000_000..]
     );
-    assert!(server.wait(LONG, |all| all[0].outcome == Outcome::Complete));
-
-    let told = told.lock().unwrap();
+    let told = reports.wait(|r| r.outcome == RequestOutcome::Complete);
     let (first, last) = (told.first().unwrap(), told.last().unwrap());
     assert_eq!((first.sent, first.total), (0, 2_000_000));
     assert_eq!((last.sent, last.total), (2_000_000, 2_000_000));
@@ -323,7 +344,7 @@ fn progress_is_told_per_client() {
     assert_eq!(last.range.as_deref(), Some("bytes=1000000-"));
     assert!(told.len() > 10, "{} reports", told.len());
     assert!(told.windows(2).all(|w| w[0].sent <= w[1].sent));
-    assert_eq!(server.requests().last(), Some(last));
+    assert!(told.iter().all(|r| r.number == 0));
 }
 
 #[test]
@@ -349,7 +370,8 @@ fn many_clients_at_once() {
 fn stopping_frees_the_port_and_lets_answers_finish() {
     let root = site();
     std::fs::write(root.path().join("big"), vec![1; 8_000_000]).unwrap();
-    let server = start(&root);
+    let reports = Reports::default();
+    let server = reports.start(&root);
     let address = server.address();
     let url = format!("{}/big", server.url());
     let client = std::thread::spawn(move || {
@@ -360,14 +382,14 @@ fn stopping_frees_the_port_and_lets_answers_finish() {
             .limit(9_000_000)
             .read_to_vec()
     });
-    assert!(server.wait(LONG, |all| !all.is_empty()));
+    reports.wait(|_| true);
     server.stop();
     assert_eq!(client.join().unwrap().unwrap().len(), 8_000_000);
     assert!(TcpStream::connect(address).is_err());
     // The address can be had again at once.
-    Server::start(Options {
+    FileServer::start(ServeOptions {
         address,
-        ..Options::new(root.path())
+        ..ServeOptions::new(root.path())
     })
     .unwrap();
 }
@@ -376,14 +398,49 @@ fn stopping_frees_the_port_and_lets_answers_finish() {
 fn a_server_that_cannot_start_says_why() {
     let root = site();
     let server = start(&root);
-    let taken = Server::start(Options {
+    let taken = FileServer::start(ServeOptions {
         address: server.address(),
-        ..Options::new(root.path())
+        ..ServeOptions::new(root.path())
     });
-    assert!(matches!(taken, Err(Error::Listen { address, .. }) if address == server.address()));
+    assert!(
+        matches!(taken, Err(ServeError::Listen { address, .. }) if address == server.address())
+    );
     for path in ["ten", "missing"] {
         let path = root.path().join(path);
-        let error = Server::start(Options::new(&path)).unwrap_err();
-        assert!(matches!(&error, Error::Root { path: p, .. } if *p == path));
+        let error = FileServer::start(ServeOptions::new(&path)).unwrap_err();
+        assert!(matches!(&error, ServeError::Root { path: p, .. } if *p == path));
     }
+}
+
+/// Sends a head and reads what comes until the server closes the connection.
+fn answer_to(server: &FileServer, head: &str) -> String {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    // The server may close before it has read everything.
+    let _ = stream.write_all(head.as_bytes());
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn a_head_that_is_too_long_is_refused_and_what_is_reported_is_short() {
+    let root = site();
+    let reports = Reports::default();
+    let server = reports.start(&root);
+    let head = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    for length in [64 << 10, 256 << 10] {
+        let answer = answer_to(&server, &head(&"a".repeat(length)));
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "{answer}"
+        );
+    }
+    let answer = answer_to(&server, &head(&"b".repeat(8 << 10)));
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let reported = reports.wait(|r| r.outcome == RequestOutcome::Complete);
+    assert!(reported.iter().all(|r| r.path.len() < 2 << 10));
+    assert!(reported.iter().all(|r| r.path.starts_with("/bb")));
+    // And it goes on.
+    assert_eq!(text(get(&server, "/ten", &[])), "0123456789");
 }

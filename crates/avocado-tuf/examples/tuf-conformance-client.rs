@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use avocado_events::Silent;
 use avocado_manifest::Digest;
-use avocado_tuf::{Client, Limits, Options, Remote, Trusted};
+use avocado_tuf::{ClientLimits, ClientOptions, RemoteRepository, TrustedMetadata, TufClient};
 
 type Failure = Box<dyn Error>;
 
@@ -40,6 +40,9 @@ fn tell(error: &dyn Error) {
         cause = error.source();
     }
 }
+
+/// Stands for a URL of which nothing is asked.
+const NOWHERE: &str = "http://nowhere.invalid";
 
 /// The command line, as it is given: every option takes a value.
 #[derive(Default)]
@@ -79,8 +82,8 @@ impl Arguments {
         let command: Vec<&str> = self.command.iter().map(String::as_str).collect();
         match *command.as_slice() {
             // Opening checks the root and stores it, and makes no request.
-            ["init", root] => self.client(fs::read(root)?, "", "").map(drop),
-            ["refresh"] => self.known("")?.refresh().map_err(Failure::from),
+            ["init", root] => self.client(fs::read(root)?, NOWHERE, NOWHERE).map(drop),
+            ["refresh"] => self.known(NOWHERE)?.refresh().map_err(Failure::from),
             ["download"] => self.download(),
             _ => Err("the command is `init ROOT`, `refresh` or `download`".into()),
         }
@@ -98,7 +101,7 @@ impl Arguments {
     }
 
     /// A client that goes on from the root that it trusts by now.
-    fn known(&self, targets_url: &str) -> Result<Client, Failure> {
+    fn known(&self, targets_url: &str) -> Result<TufClient, Failure> {
         let root = given(&self.metadata_dir, "--metadata-dir")?.join("root.json");
         let url = given(&self.metadata_url, "--metadata-url")?;
         self.client(fs::read(root)?, url, targets_url)
@@ -109,22 +112,24 @@ impl Arguments {
         root: Vec<u8>,
         metadata_url: &str,
         targets_url: &str,
-    ) -> Result<Client, Failure> {
-        let trusted = Trusted {
-            directory: given(&self.metadata_dir, "--metadata-dir")?.clone(),
+    ) -> Result<TufClient, Failure> {
+        let directory = given(&self.metadata_dir, "--metadata-dir")?;
+        let trusted = TrustedMetadata {
+            directory: directory.clone(),
+            root_directory: directory.clone(),
             root,
         };
-        let remote = Remote {
-            metadata_url: metadata_url.to_owned(),
-            targets_url: targets_url.to_owned(),
+        let remote = RemoteRepository {
+            metadata_url: metadata_url.parse()?,
+            targets_url: targets_url.parse()?,
             auth_token: None,
         };
-        let options = Options {
+        let options = ClientOptions {
             start_time: jiff::Timestamp::now(),
-            limits: Limits::default(),
+            limits: ClientLimits::default(),
             relax_legacy: false,
         };
-        Ok(Client::open(trusted, remote, options)?)
+        Ok(TufClient::open(trusted, remote, options)?)
     }
 }
 
@@ -135,7 +140,7 @@ fn given<'a, T>(option: &'a Option<T>, name: &str) -> Result<&'a T, Failure> {
 }
 
 /// Brings one target, unless it is there already.
-fn fetch(client: &mut Client, name: &str, directory: &Path) -> Result<(), Failure> {
+fn fetch(client: &mut TufClient, name: &str, directory: &Path) -> Result<(), Failure> {
     let target = client
         .target(name)?
         .ok_or_else(|| format!("no role lists the target `{name}`"))?;

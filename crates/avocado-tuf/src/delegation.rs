@@ -2,14 +2,16 @@
 
 use avocado_manifest::Digest;
 
-use crate::metadata::{DelegatedRole, Scope};
+use crate::metadata::{DelegatedRole, DelegationScope};
 
 impl DelegatedRole {
     /// Whether the target path is delegated to this role.
     pub(crate) fn covers(&self, path: &str) -> bool {
         match &self.scope {
-            Scope::Paths(patterns) => patterns.iter().any(|pattern| matches(pattern, path)),
-            Scope::HashPrefixes(prefixes) => {
+            DelegationScope::Paths(patterns) => {
+                patterns.iter().any(|pattern| matches(pattern, path))
+            }
+            DelegationScope::HashPrefixes(prefixes) => {
                 let digest = Digest::of(path.as_bytes()).to_string();
                 prefixes.iter().any(|prefix| digest.starts_with(prefix))
             }
@@ -19,7 +21,7 @@ impl DelegatedRole {
 
 /// Shell-style matching segment by segment: `*` is any run of characters and `?` any one
 /// character, and neither is ever a `/`. Everything else is literal.
-fn matches(pattern: &str, path: &str) -> bool {
+pub(crate) fn matches(pattern: &str, path: &str) -> bool {
     let mut patterns = pattern.split('/');
     let mut segments = path.split('/');
     loop {
@@ -103,7 +105,7 @@ mod tests {
     fn hash_prefixes() {
         let digest = Digest::of(b"a.raw").to_string();
         let role = |prefix: &str| DelegatedRole {
-            scope: Scope::HashPrefixes(vec![prefix.to_owned()]),
+            scope: DelegationScope::HashPrefixes(vec![prefix.to_owned()]),
             ..DelegatedRole::for_test("x")
         };
         assert!(role(&digest[..2]).covers("a.raw"));

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 
-use avocado_manifest::{Digest, Hasher};
+use avocado_manifest::{Digest, DigestHasher};
 use ring::digest::{Context, SHA512};
 use serde::{Deserialize, Deserializer};
 
@@ -42,9 +42,9 @@ impl Digests {
     }
 
     /// A computation of the digests that are stated, and of no other.
-    pub(crate) fn start(&self) -> Running {
-        Running {
-            sha256: self.sha256.map(|_| Hasher::default()),
+    pub(crate) fn start(&self) -> RunningDigests {
+        RunningDigests {
+            sha256: self.sha256.map(|_| DigestHasher::default()),
             sha512: self.sha512.map(|_| Context::new(&SHA512)),
         }
     }
@@ -84,12 +84,12 @@ impl<'de> Deserialize<'de> for Digests {
 }
 
 /// Digests under way.
-pub(crate) struct Running {
-    sha256: Option<Hasher>,
+pub(crate) struct RunningDigests {
+    sha256: Option<DigestHasher>,
     sha512: Option<Context>,
 }
 
-impl Running {
+impl RunningDigests {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         if let Some(hasher) = &mut self.sha256 {
             hasher.update(bytes);
@@ -117,7 +117,7 @@ impl Running {
     }
 
     pub(crate) fn matches(self, expected: &Digests) -> bool {
-        let sha256 = self.sha256.map(Hasher::finish);
+        let sha256 = self.sha256.map(DigestHasher::finish);
         let sha512 = self.sha512.map(Context::finish);
         (sha256.is_some() || sha512.is_some())
             && sha256 == expected.sha256

@@ -5,21 +5,26 @@
 //! [`SigningKey::id`].
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use avocado_fs::{
+    Durability, FileLock, LockPlace, OpenFileWarning, PathError, TemporaryName, WriteOptions,
+    create_directories, open_to_others, read_at_most, read_if_there, remove_file_if_there,
+};
 use avocado_manifest::{Digest, Name, NameError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::files::{self, At, PathError};
 use crate::keys::{KeyError, SigningKey};
 
 const INDEX: &str = "keys.json";
+const LOCK: &str = ".lock";
 const ALGORITHM: &str = "ed25519";
+/// The largest file that is read, in bytes: a registry of many thousand keys.
+const LONGEST: u64 = 16 << 20;
 
 /// What went wrong with a key in the registry.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +68,7 @@ pub enum KeyringError {
 
 /// A key that the registry lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct KeyringEntry {
     /// The key's name.
     #[serde(skip)]
     pub name: String,
@@ -82,9 +87,9 @@ pub struct Entry {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Index {
+struct KeyringIndex {
     #[serde(default)]
-    keys: BTreeMap<String, Entry>,
+    keys: BTreeMap<String, KeyringEntry>,
     #[serde(flatten)]
     other: Map<String, Value>,
 }
@@ -109,10 +114,10 @@ impl Keyring {
     }
 
     /// Makes a key. The registry never overwrites one.
-    pub fn create(&self, name: &str, now: jiff::Timestamp) -> Result<Entry, KeyringError> {
+    pub fn create(&self, name: &str, now: jiff::Timestamp) -> Result<KeyringEntry, KeyringError> {
         let name: Name = name.parse()?;
-        files::create_directory(&self.directory, 0o700).at(&self.directory)?;
-        let _lock = files::lock(&self.directory).at(&self.directory)?;
+        create_directories(&self.directory, 0o700)?;
+        let _lock = self.lock()?;
         let mut index = self.read()?;
         if index.keys.contains_key(name.as_str()) {
             return Err(KeyringError::Exists(name.into()));
@@ -124,9 +129,12 @@ impl Keyring {
         let key_id = Digest::of(public).to_string();
         // The key before its entry: an interruption leaves a stray file, never an entry without
         // its key.
-        self.write(&format!("{key_id}.key"), &STANDARD.encode(seed), 0o600)?;
-        self.write(&format!("{key_id}.pub"), &STANDARD.encode(public), 0o644)?;
-        let entry = Entry {
+        for (suffix, bytes, mode) in [("key", &seed[..], 0o600), ("pub", public, 0o644)] {
+            let name = format!("{key_id}.{suffix}");
+            // The index comes last, and with it the names of all.
+            self.write(&name, &STANDARD.encode(bytes), mode, Durability::Content)?;
+        }
+        let entry = KeyringEntry {
             name: name.to_string(),
             uri: format!("file://{}", self.directory.join(&key_id).display()),
             key_id,
@@ -140,12 +148,12 @@ impl Keyring {
     }
 
     /// All keys, by name.
-    pub fn list(&self) -> Result<Vec<Entry>, KeyringError> {
+    pub fn list(&self) -> Result<Vec<KeyringEntry>, KeyringError> {
         Ok(self.read()?.keys.into_values().collect())
     }
 
     /// The key with this name or, where no name is so, with this id.
-    pub fn find(&self, name_or_id: &str) -> Result<Option<Entry>, KeyringError> {
+    pub fn find(&self, name_or_id: &str) -> Result<Option<KeyringEntry>, KeyringError> {
         let mut keys = self.read()?.keys;
         if let Some(entry) = keys.remove(name_or_id) {
             return Ok(Some(entry));
@@ -153,8 +161,13 @@ impl Keyring {
         Ok(keys.into_values().find(|entry| entry.key_id == name_or_id))
     }
 
-    /// Reads the private key of an entry and checks that it is the one listed.
-    pub fn load(&self, entry: &Entry) -> Result<SigningKey, KeyringError> {
+    /// Reads the private key of an entry and checks that it is the one listed. `warn` hears where
+    /// others can read its file.
+    pub fn load(
+        &self,
+        entry: &KeyringEntry,
+        warn: &dyn Fn(OpenFileWarning),
+    ) -> Result<SigningKey, KeyringError> {
         let unsupported = || KeyringError::Unsupported {
             name: entry.name.clone(),
             uri: entry.uri.clone(),
@@ -164,9 +177,12 @@ impl Keyring {
             return Err(unsupported());
         }
         let path = PathBuf::from(format!("{stem}.key"));
-        let text = fs::read_to_string(&path).at(&path)?;
+        let text = read_at_most(&path, LONGEST)?;
+        if let Some(warning) = open_to_others(&path) {
+            warn(warning);
+        }
         let seed: [u8; 32] = STANDARD
-            .decode(text.trim())
+            .decode(text.trim_ascii())
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or_else(|| KeyringError::WrongKey(path.clone()))?;
@@ -178,11 +194,11 @@ impl Keyring {
     }
 
     /// Forgets a key, by name or id, and deletes its files where they are in this registry.
-    pub fn remove(&self, name_or_id: &str) -> Result<Entry, KeyringError> {
+    pub fn remove(&self, name_or_id: &str) -> Result<KeyringEntry, KeyringError> {
         let unknown = || KeyringError::Unknown(name_or_id.to_owned());
-        let _lock = match files::lock(&self.directory) {
+        let _lock = match self.lock() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(unknown()),
-            lock => lock.at(&self.directory)?,
+            lock => lock?,
         };
         let mut index = self.read()?;
         let entry = self.find(name_or_id)?.ok_or_else(unknown)?;
@@ -194,19 +210,22 @@ impl Keyring {
         let shared = index.keys.values().any(|e| e.key_id == entry.key_id);
         if here && !shared {
             for suffix in ["key", "pub"] {
-                let path = stem.with_extension(suffix);
-                files::remove_if_there(&path).at(&path)?;
+                remove_file_if_there(&stem.with_extension(suffix))?;
             }
         }
         Ok(entry)
     }
 
-    fn read(&self) -> Result<Index, KeyringError> {
+    fn lock(&self) -> Result<FileLock, PathError> {
+        LockPlace::file(&self.directory.join(LOCK)).lock()
+    }
+
+    fn read(&self) -> Result<KeyringIndex, KeyringError> {
         let path = self.directory.join(INDEX);
-        let Some(bytes) = files::read_if_there(&path).at(&path)? else {
-            return Ok(Index::default());
+        let Some(bytes) = read_if_there(&path, LONGEST)? else {
+            return Ok(KeyringIndex::default());
         };
-        let mut index: Index = serde_json::from_slice(&bytes)
+        let mut index: KeyringIndex = serde_json::from_slice(&bytes)
             .map_err(|source| KeyringError::Malformed { path, source })?;
         for (name, entry) in &mut index.keys {
             entry.name.clone_from(name);
@@ -214,18 +233,26 @@ impl Keyring {
         Ok(index)
     }
 
-    fn store(&self, index: &Index) -> Result<(), KeyringError> {
+    fn store(&self, index: &KeyringIndex) -> Result<(), KeyringError> {
         let path = self.directory.join(INDEX);
         let mut text = serde_json::to_string_pretty(index)
             .map_err(|source| KeyringError::Malformed { path, source })?;
         text.push('\n');
-        self.write(INDEX, &text, 0o600)?;
-        files::sync_directory(&self.directory).at(&self.directory)?;
-        Ok(())
+        Ok(self.write(INDEX, &text, 0o600, Durability::Full)?)
     }
 
-    fn write(&self, name: &str, text: &str, mode: u32) -> Result<(), PathError> {
-        files::write(&self.directory, name, text.as_bytes(), mode).at(&self.directory.join(name))
+    fn write(
+        &self,
+        name: &str,
+        text: &str,
+        mode: u32,
+        durability: Durability,
+    ) -> Result<(), PathError> {
+        WriteOptions::new()
+            .mode(mode)
+            .temporary(TemporaryName::Shared(".new"))
+            .durability(durability)
+            .write(&self.directory.join(name), text.as_bytes())
     }
 }
 
@@ -237,6 +264,7 @@ pub(crate) fn seconds(at: jiff::Timestamp) -> jiff::Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::MetadataExt;
 
     fn now() -> jiff::Timestamp {
@@ -261,7 +289,7 @@ mod tests {
         assert_eq!(ring.find("dev").unwrap(), Some(entry.clone()));
         assert_eq!(ring.find(&entry.key_id).unwrap(), Some(entry.clone()));
 
-        let key = ring.load(&entry).unwrap();
+        let key = ring.load(&entry, &|_| {}).unwrap();
         assert!(key.public().verify(b"m", &key.sign(b"m")));
         let mode = |p: PathBuf| fs::metadata(p).unwrap().mode() & 0o777;
         assert_eq!(mode(home.clone()), 0o700);
@@ -269,7 +297,28 @@ mod tests {
 
         assert_eq!(ring.remove(&entry.key_id).unwrap(), entry);
         assert_eq!(ring.list().unwrap(), []);
-        assert_eq!(fs::read_dir(&home).unwrap().count(), 1);
+        let left = fs::read_dir(&home).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".lock", "keys.json"]);
+        assert_eq!(mode(home.join(".lock")), 0o600);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_told() {
+        use std::cell::RefCell;
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let ring = Keyring::new(dir.path());
+        let entry = ring.create("dev", now()).unwrap();
+        let warnings = RefCell::new(Vec::new());
+        let warn = |warning: OpenFileWarning| warnings.borrow_mut().push(warning);
+        ring.load(&entry, &warn).unwrap();
+        assert_eq!(*warnings.borrow(), []);
+        let path = dir.path().join(format!("{}.key", entry.key_id));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        ring.load(&entry, &warn).unwrap();
+        assert_eq!(*warnings.borrow(), [OpenFileWarning { path, mode: 0o666 }]);
     }
 
     #[test]
@@ -302,21 +351,21 @@ mod tests {
         ));
 
         let entry = ring.create("dev", now()).unwrap();
-        let token = Entry {
+        let token = KeyringEntry {
             uri: "pkcs11:object=x".into(),
             ..entry.clone()
         };
         assert!(matches!(
-            ring.load(&token),
+            ring.load(&token, &|_| {}),
             Err(KeyringError::Unsupported { .. })
         ));
         let other = ring.create("other", now()).unwrap();
-        let swapped = Entry {
+        let swapped = KeyringEntry {
             uri: other.uri,
             ..entry
         };
         assert!(matches!(
-            ring.load(&swapped),
+            ring.load(&swapped, &|_| {}),
             Err(KeyringError::WrongKey(_))
         ));
         fs::write(dir.path().join(INDEX), "{").unwrap();

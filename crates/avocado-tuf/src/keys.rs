@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use avocado_manifest::Digest;
+use avocado_manifest::{Digest, canonical_json};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ED25519, Ed25519KeyPair, KeyPair, RSA_PSS_2048_8192_SHA256,
@@ -11,7 +11,7 @@ use ring::signature::{
 use serde_json::{Value, json};
 
 use crate::digests::{hex, unhex};
-use crate::pem::{self, Spki};
+use crate::pem::PemKey;
 
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +22,16 @@ pub enum KeyError {
     /// The bytes are no Ed25519 seed.
     #[error("the bytes are no Ed25519 key")]
     NotAKey,
+    /// The key cannot be written as TUF metadata carries it.
+    #[error("the key has no form in TUF metadata")]
+    Unwritable,
 }
 
 /// A private Ed25519 key.
 pub struct SigningKey {
     pair: Ed25519KeyPair,
     public: PublicKey,
+    id: String,
 }
 
 impl SigningKey {
@@ -35,7 +39,8 @@ impl SigningKey {
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| KeyError::NotAKey)?;
         let public = PublicKey::ed25519(pair.public_key().as_ref());
-        Ok(SigningKey { pair, public })
+        let id = public.id()?;
+        Ok(SigningKey { pair, public, id })
     }
 
     /// A seed for a new key.
@@ -54,7 +59,7 @@ impl SigningKey {
 
     /// The id that TUF metadata knows this key by.
     pub fn id(&self) -> String {
-        self.public.id()
+        self.id.clone()
     }
 
     /// The signature over `message`, 64 bytes.
@@ -65,12 +70,12 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.id())
+        write!(f, "SigningKey({})", self.id)
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Algorithm {
+enum KeyAlgorithm {
     Ed25519,
     EcdsaP256,
     RsaPssSha256,
@@ -80,7 +85,7 @@ enum Algorithm {
 /// whatever ids they are listed under.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PublicKey {
-    algorithm: Algorithm,
+    algorithm: KeyAlgorithm,
     material: Vec<u8>,
 }
 
@@ -88,7 +93,7 @@ impl PublicKey {
     /// An Ed25519 key from its 32 bytes.
     fn ed25519(bytes: &[u8]) -> Self {
         PublicKey {
-            algorithm: Algorithm::Ed25519,
+            algorithm: KeyAlgorithm::Ed25519,
             material: bytes.to_vec(),
         }
     }
@@ -105,17 +110,17 @@ impl PublicKey {
         let (algorithm, material) = match (keytype.as_str(), scheme.as_str()) {
             ("ed25519", "ed25519") => {
                 let bytes = unhex(&public).filter(|bytes| bytes.len() == 32)?;
-                (Algorithm::Ed25519, bytes)
+                (KeyAlgorithm::Ed25519, bytes)
             }
             ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => {
-                match pem::parse(&public)? {
-                    Spki::P256(point) => (Algorithm::EcdsaP256, point),
-                    Spki::Rsa(_) => return None,
+                match PemKey::parse(&public)? {
+                    PemKey::P256(point) => (KeyAlgorithm::EcdsaP256, point),
+                    PemKey::Rsa(_) => return None,
                 }
             }
-            ("rsa", "rsassa-pss-sha256") => match pem::parse(&public)? {
-                Spki::Rsa(key) => (Algorithm::RsaPssSha256, key),
-                Spki::P256(_) => return None,
+            ("rsa", "rsassa-pss-sha256") => match PemKey::parse(&public)? {
+                PemKey::Rsa(key) => (KeyAlgorithm::RsaPssSha256, key),
+                PemKey::P256(_) => return None,
             },
             _ => return None,
         };
@@ -125,24 +130,33 @@ impl PublicKey {
         })
     }
 
-    /// The key as TUF metadata writes it. Only Ed25519 keys, the only ones that we sign with, are
-    /// ever written.
-    pub(crate) fn to_tuf(&self) -> Value {
-        json!({
-            "keytype": "ed25519",
-            "keyval": { "public": hex(&self.material) },
-            "scheme": "ed25519",
-        })
+    /// The key as TUF metadata writes it.
+    ///
+    /// # Errors
+    /// [`KeyError::Unwritable`].
+    pub(crate) fn to_tuf(&self) -> Result<Value, KeyError> {
+        let pem = |key: PemKey| key.to_pem().ok_or(KeyError::Unwritable);
+        let (keytype, scheme, public) = match self.algorithm {
+            KeyAlgorithm::Ed25519 => ("ed25519", "ed25519", hex(&self.material)),
+            KeyAlgorithm::EcdsaP256 => {
+                let point = PemKey::P256(self.material.clone());
+                ("ecdsa", "ecdsa-sha2-nistp256", pem(point)?)
+            }
+            KeyAlgorithm::RsaPssSha256 => {
+                let key = PemKey::Rsa(self.material.clone());
+                ("rsa", "rsassa-pss-sha256", pem(key)?)
+            }
+        };
+        Ok(json!({ "keytype": keytype, "keyval": { "public": public }, "scheme": scheme }))
     }
 
-    /// The SHA-256 of the canonical form of the key.
-    pub(crate) fn id(&self) -> String {
-        // Written out: nothing in it needs escaping, and it cannot fail.
-        let canonical = format!(
-            r#"{{"keytype":"ed25519","keyval":{{"public":"{}"}},"scheme":"ed25519"}}"#,
-            hex(&self.material)
-        );
-        Digest::of(canonical.as_bytes()).to_string()
+    /// The id that TUF metadata knows this key by: the SHA-256 of the canonical form of the key.
+    ///
+    /// # Errors
+    /// [`KeyError::Unwritable`].
+    pub fn id(&self) -> Result<String, KeyError> {
+        let canonical = canonical_json(&self.to_tuf()?).map_err(|_| KeyError::Unwritable)?;
+        Ok(Digest::of(&canonical).to_string())
     }
 
     /// The raw bytes of the key.
@@ -153,9 +167,9 @@ impl PublicKey {
     /// Whether `signature` is this key's over `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let algorithm: &'static dyn VerificationAlgorithm = match self.algorithm {
-            Algorithm::Ed25519 => &ED25519,
-            Algorithm::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
-            Algorithm::RsaPssSha256 => &RSA_PSS_2048_8192_SHA256,
+            KeyAlgorithm::Ed25519 => &ED25519,
+            KeyAlgorithm::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
+            KeyAlgorithm::RsaPssSha256 => &RSA_PSS_2048_8192_SHA256,
         };
         UnparsedPublicKey::new(algorithm, &self.material)
             .verify(message, signature)
@@ -166,7 +180,6 @@ impl PublicKey {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::canonical::canonical;
 
     /// A key that is the same in every run.
     pub(crate) fn key(n: u8) -> SigningKey {
@@ -176,10 +189,13 @@ pub(crate) mod tests {
     #[test]
     fn the_id_is_the_digest_of_the_canonical_key() {
         let key = key(1);
-        let canonical = canonical(&key.public().to_tuf()).unwrap();
-        assert_eq!(key.id(), Digest::of(&canonical).to_string());
+        let canonical = format!(
+            r#"{{"keytype":"ed25519","keyval":{{"public":"{}"}},"scheme":"ed25519"}}"#,
+            hex(key.public().as_bytes())
+        );
+        assert_eq!(key.id(), Digest::of(canonical.as_bytes()).to_string());
         assert_eq!(
-            PublicKey::from_tuf(&key.public().to_tuf()).as_ref(),
+            PublicKey::from_tuf(&key.public().to_tuf().unwrap()).as_ref(),
             Some(key.public())
         );
     }
@@ -216,13 +232,18 @@ pub(crate) mod tests {
             .map(|v| PublicKey::from_tuf(&v["key"]).unwrap())
             .collect();
         let algorithms: Vec<_> = keys.iter().map(|key| key.algorithm).collect();
-        assert_eq!(algorithms, [Algorithm::EcdsaP256, Algorithm::RsaPssSha256]);
+        assert_eq!(
+            algorithms,
+            [KeyAlgorithm::EcdsaP256, KeyAlgorithm::RsaPssSha256]
+        );
         for (vector, key) in vectors.iter().zip(&keys) {
             let mut signature = unhex(vector["sig"].as_str().unwrap()).unwrap();
             assert!(key.verify(b"message", &signature));
             assert!(!key.verify(b"massage", &signature));
             *signature.last_mut().unwrap() ^= 1;
             assert!(!key.verify(b"message", &signature));
+            // Written, it is what the reference implementation wrote.
+            assert_eq!(key.to_tuf().unwrap(), vector["key"]);
             // A key of one kind under the name of another.
             let mut other = vector["key"].clone();
             other["keytype"] = json!(if other["keytype"] == "rsa" {

@@ -1,7 +1,7 @@
 //! The four kinds of TUF metadata, typed, and the check of their signatures.
 //!
 //! A signature covers the canonical form of the `signed` value *as received*, fields that are
-//! unknown here included; the typed view is made from the same value.
+//! unknown here included; the typed view is made from the same text, once the signatures are right.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
@@ -10,7 +10,7 @@ use avocado_manifest::Digest;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::canonical::canonical;
+use crate::canonical::JsonText;
 use crate::digests::{Digests, hex, unhex};
 use crate::keys::PublicKey;
 
@@ -41,13 +41,16 @@ pub enum MetadataError {
     /// even where enough others are good.
     #[error("it lists more than one signature of key `{0}`")]
     Repeated(String),
+    /// More signatures than any role has keys.
+    #[error("its signatures are longer than 256 KiB")]
+    TooManySignatures,
     /// A number in it has no canonical form.
     #[error("it holds a number that cannot be signed")]
     Number,
 }
 
 /// A kind of metadata.
-pub(crate) trait Kind: for<'de> Deserialize<'de> {
+pub(crate) trait MetadataKind: for<'de> Deserialize<'de> {
     /// The value of `_type`.
     const TYPE: &'static str;
     fn version(&self) -> u64;
@@ -55,12 +58,12 @@ pub(crate) trait Kind: for<'de> Deserialize<'de> {
 }
 
 /// Which keys speak for a role, and how many of them have to.
-pub(crate) struct Authority<'a> {
-    pub(crate) keys: &'a Keys,
+pub(crate) struct RoleAuthority<'a> {
+    pub(crate) keys: &'a KeySet,
     pub(crate) role: &'a RoleKeys,
 }
 
-impl Authority<'_> {
+impl RoleAuthority<'_> {
     /// Names the keys and how many of them are needed, whatever ids they have.
     pub(crate) fn fingerprint(&self) -> Digest {
         let ids = self.role.keyids.iter();
@@ -70,12 +73,6 @@ impl Authority<'_> {
         let keys: Vec<_> = keys.into_iter().collect();
         Digest::of(format!("{} {}", self.role.threshold, keys.join(" ")).as_bytes())
     }
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    signatures: Vec<Signature>,
-    signed: Value,
 }
 
 #[derive(Deserialize)]
@@ -91,45 +88,65 @@ struct Header {
     spec_version: String,
 }
 
-/// Metadata whose signatures have not been looked at yet.
-pub(crate) struct Unverified {
-    envelope: Envelope,
+/// The longest list of signatures, in bytes.
+const SIGNATURES: usize = 256 << 10;
+
+/// Metadata whose signatures have not been looked at yet. Nothing is made of its content before.
+pub(crate) struct UnverifiedMetadata<'a> {
+    signatures: Vec<Signature>,
+    signed: JsonText<'a>,
 }
 
-impl Unverified {
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
-        let envelope: Envelope = serde_json::from_slice(bytes)?;
+impl<'a> UnverifiedMetadata<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, MetadataError> {
+        let envelope = JsonText::parse(bytes)?;
+        let signatures = envelope.member("signatures")?.as_str();
+        if signatures.len() > SIGNATURES {
+            return Err(MetadataError::TooManySignatures);
+        }
+        let signatures: Vec<Signature> = serde_json::from_slice(signatures.as_bytes())?;
         let mut seen = BTreeSet::new();
-        for signature in &envelope.signatures {
+        for signature in &signatures {
             if !seen.insert(&signature.keyid) {
                 return Err(MetadataError::Repeated(signature.keyid.clone()));
             }
         }
-        Ok(Unverified { envelope })
+        Ok(UnverifiedMetadata {
+            signed: envelope.member("signed")?,
+            signatures,
+        })
     }
 
     /// The content, once enough keys of every authority have signed it.
-    pub(crate) fn verify<T: Kind>(self, authorities: &[Authority<'_>]) -> Result<T, MetadataError> {
-        let message = canonical(&self.envelope.signed).map_err(|_| MetadataError::Number)?;
+    pub(crate) fn verify<T: MetadataKind>(
+        self,
+        authorities: &[RoleAuthority<'_>],
+    ) -> Result<T, MetadataError> {
+        let message = self.signed.canonical()?;
         for authority in authorities {
             self.check(&message, authority)?;
         }
+        drop(message);
         self.content()
     }
 
     /// The content of a root, which also speaks for itself.
-    pub(crate) fn verify_root(self, trusted: Option<&Root>) -> Result<Root, MetadataError> {
-        let root: Root = self.content()?;
-        let own = root.authority(&root.roles.root);
-        match trusted {
-            Some(trusted) => self.verify::<Root>(&[trusted.authority(&trusted.roles.root), own])?,
-            None => self.verify::<Root>(&[own])?,
-        };
+    pub(crate) fn verify_root(
+        self,
+        trusted: Option<&RootMetadata>,
+    ) -> Result<RootMetadata, MetadataError> {
+        let message = self.signed.canonical()?;
+        if let Some(trusted) = trusted {
+            self.check(&message, &trusted.authority(&trusted.roles.root))?;
+        }
+        let root: RootMetadata = self.content()?;
+        self.check(&message, &root.authority(&root.roles.root))?;
         Ok(root)
     }
 
-    fn content<T: Kind>(&self) -> Result<T, MetadataError> {
-        let header = Header::deserialize(&self.envelope.signed)?;
+    fn content<T: MetadataKind>(&self) -> Result<T, MetadataError> {
+        let text = self.signed.as_str().as_bytes();
+        let header: Header = serde_json::from_slice(text)?;
         if header.kind != T::TYPE {
             return Err(MetadataError::Type(header.kind));
         }
@@ -138,13 +155,13 @@ impl Unverified {
         if !numbers || !(2..=3).contains(&parts.len()) || parts.first() != Some(&"1") {
             return Err(MetadataError::Specification(header.spec_version));
         }
-        Ok(T::deserialize(&self.envelope.signed)?)
+        Ok(serde_json::from_slice(text)?)
     }
 
-    fn check(&self, message: &[u8], authority: &Authority<'_>) -> Result<(), MetadataError> {
+    fn check(&self, message: &[u8], authority: &RoleAuthority<'_>) -> Result<(), MetadataError> {
         // Distinct keys, not ids: one key may be listed under several ids.
         let mut valid = BTreeSet::new();
-        for Signature { keyid, sig } in &self.envelope.signatures {
+        for Signature { keyid, sig } in &self.signatures {
             let key = authority.keys.0.get(keyid);
             let key = key.filter(|_| authority.role.keyids.contains(keyid));
             if let (Some(key), Some(sig)) = (key, unhex(sig))
@@ -167,15 +184,15 @@ impl Unverified {
 
 /// Keys by id; those of unknown kinds are left out, so that they cannot count.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Keys(pub(crate) BTreeMap<String, PublicKey>);
+pub(crate) struct KeySet(pub(crate) BTreeMap<String, PublicKey>);
 
-impl<'de> Deserialize<'de> for Keys {
+impl<'de> Deserialize<'de> for KeySet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let values = BTreeMap::<String, Value>::deserialize(deserializer)?;
         let keys = values
             .into_iter()
             .filter_map(|(id, value)| Some((id, PublicKey::from_tuf(&value)?)));
-        Ok(Keys(keys.collect()))
+        Ok(KeySet(keys.collect()))
     }
 }
 
@@ -186,13 +203,13 @@ pub(crate) struct RoleKeys {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Root {
+pub(crate) struct RootMetadata {
     pub(crate) version: NonZeroU64,
     #[serde(deserialize_with = "utc")]
     pub(crate) expires: jiff::Timestamp,
     #[serde(default)]
     pub(crate) consistent_snapshot: bool,
-    pub(crate) keys: Keys,
+    pub(crate) keys: KeySet,
     pub(crate) roles: RootRoles,
 }
 
@@ -204,9 +221,9 @@ pub(crate) struct RootRoles {
     pub(crate) targets: RoleKeys,
 }
 
-impl Root {
-    pub(crate) fn authority<'a>(&'a self, role: &'a RoleKeys) -> Authority<'a> {
-        Authority {
+impl RootMetadata {
+    pub(crate) fn authority<'a>(&'a self, role: &'a RoleKeys) -> RoleAuthority<'a> {
+        RoleAuthority {
             keys: &self.keys,
             role,
         }
@@ -215,13 +232,13 @@ impl Root {
 
 /// What one metadata file says about another.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct MetaFile {
+pub(crate) struct MetadataFile {
     pub(crate) version: NonZeroU64,
     pub(crate) length: Option<u64>,
     pub(crate) hashes: Option<Digests>,
 }
 
-impl MetaFile {
+impl MetadataFile {
     /// Whether `bytes` have the stated length and digests, as far as they are stated.
     pub(crate) fn describes(&self, bytes: &[u8]) -> bool {
         self.length.is_none_or(|n| n == bytes.len() as u64)
@@ -230,7 +247,7 @@ impl MetaFile {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Timestamp {
+pub(crate) struct TimestampMetadata {
     pub(crate) version: NonZeroU64,
     #[serde(deserialize_with = "utc")]
     pub(crate) expires: jiff::Timestamp,
@@ -242,31 +259,31 @@ pub(crate) struct Timestamp {
 #[derive(Debug, Clone, Deserialize)]
 struct TimestampMeta {
     #[serde(rename = "snapshot.json")]
-    snapshot: MetaFile,
+    snapshot: MetadataFile,
 }
 
-impl Timestamp {
+impl TimestampMetadata {
     /// When it was signed, where the publisher says it. This is our writer's own field, and no
     /// reason to refuse anything.
     pub(crate) fn issued(&self) -> Option<jiff::Timestamp> {
         self.issued.as_ref()?.as_str()?.parse().ok()
     }
 
-    pub(crate) fn snapshot(&self) -> &MetaFile {
+    pub(crate) fn snapshot(&self) -> &MetadataFile {
         &self.meta.snapshot
     }
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Snapshot {
+pub(crate) struct SnapshotMetadata {
     pub(crate) version: NonZeroU64,
     #[serde(deserialize_with = "utc")]
     pub(crate) expires: jiff::Timestamp,
-    pub(crate) meta: BTreeMap<String, MetaFile>,
+    pub(crate) meta: BTreeMap<String, MetadataFile>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Targets {
+pub(crate) struct TargetsMetadata {
     pub(crate) version: NonZeroU64,
     #[serde(deserialize_with = "utc")]
     pub(crate) expires: jiff::Timestamp,
@@ -284,13 +301,13 @@ pub(crate) struct TargetFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "RawDelegations")]
 pub(crate) struct Delegations {
-    pub(crate) keys: Keys,
+    pub(crate) keys: KeySet,
     pub(crate) roles: Vec<DelegatedRole>,
 }
 
 #[derive(Deserialize)]
 struct RawDelegations {
-    keys: Keys,
+    keys: KeySet,
     #[serde(default)]
     roles: Vec<DelegatedRole>,
 }
@@ -321,12 +338,12 @@ pub(crate) struct DelegatedRole {
     pub(crate) name: String,
     pub(crate) keys: RoleKeys,
     pub(crate) terminating: bool,
-    pub(crate) scope: Scope,
+    pub(crate) scope: DelegationScope,
 }
 
 /// What a delegated role may speak about.
 #[derive(Debug, Clone)]
-pub(crate) enum Scope {
+pub(crate) enum DelegationScope {
     Paths(Vec<String>),
     HashPrefixes(Vec<String>),
 }
@@ -347,8 +364,8 @@ impl TryFrom<RawDelegatedRole> for DelegatedRole {
 
     fn try_from(raw: RawDelegatedRole) -> Result<Self, String> {
         let scope = match (raw.paths, raw.path_hash_prefixes) {
-            (Some(paths), None) => Scope::Paths(paths),
-            (None, Some(prefixes)) => Scope::HashPrefixes(prefixes),
+            (Some(paths), None) => DelegationScope::Paths(paths),
+            (None, Some(prefixes)) => DelegationScope::HashPrefixes(prefixes),
             _ => {
                 return Err(format!(
                     "the role `{}` needs either `paths` or `path_hash_prefixes`",
@@ -375,14 +392,14 @@ impl DelegatedRole {
                 threshold: NonZeroU64::MIN,
             },
             terminating: false,
-            scope: Scope::Paths(Vec::new()),
+            scope: DelegationScope::Paths(Vec::new()),
         }
     }
 }
 
 macro_rules! kind {
     ($type:ident, $name:literal) => {
-        impl Kind for $type {
+        impl MetadataKind for $type {
             const TYPE: &'static str = $name;
 
             fn version(&self) -> u64 {
@@ -396,10 +413,10 @@ macro_rules! kind {
     };
 }
 
-kind!(Root, "root");
-kind!(Timestamp, "timestamp");
-kind!(Snapshot, "snapshot");
-kind!(Targets, "targets");
+kind!(RootMetadata, "root");
+kind!(TimestampMetadata, "timestamp");
+kind!(SnapshotMetadata, "snapshot");
+kind!(TargetsMetadata, "targets");
 
 /// An RFC 3339 time in UTC, written with `Z`.
 fn utc<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {

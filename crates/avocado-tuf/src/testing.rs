@@ -4,26 +4,30 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::{Digest, Extension, ImageId, MANIFEST_VERSION, Manifest, RuntimeInfo};
+use avocado_manifest::{
+    Digest, ImageId, MANIFEST_VERSION, Manifest, RuntimeExtension, RuntimeLabel, canonical_json,
+};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
-use crate::{Publication, Published, SigningKey, Target, writer};
+use crate::digests::hex;
+use crate::{Publication, PublicationTarget, PublishedVersions, RoleSigners, SigningKey, writer};
 
 /// A publisher: a directory with a repository and with the files that were published in it.
 #[derive(Debug)]
-pub struct Desk {
+pub struct TestPublisher {
     directory: PathBuf,
     /// Signs for every role.
     pub key: SigningKey,
 }
 
-/// The delegated role that [`Desk::publish`] publishes.
+/// The delegated role that [`TestPublisher::publish`] publishes.
 pub const ROLE: &str = "runtime-dev";
 
-impl Desk {
+impl TestPublisher {
     /// A publisher in `directory`. The same `seed` gives the same key.
     pub fn new(directory: impl Into<PathBuf>, seed: u8) -> Self {
-        Desk {
+        TestPublisher {
             directory: directory.into(),
             key: SigningKey::from_seed(&[seed; 32]).unwrap(),
         }
@@ -68,7 +72,7 @@ impl Desk {
         let targets = files
             .iter()
             .zip(&paths)
-            .map(|((name, bytes), source)| Target {
+            .map(|((name, bytes), source)| PublicationTarget {
                 name: name.as_ref().to_owned(),
                 source,
                 digest: Digest::of(bytes.as_ref()),
@@ -77,7 +81,7 @@ impl Desk {
         let targets: Vec<_> = targets.collect();
         f(&Publication {
             directory: &self.repository(),
-            key: &self.key,
+            signers: RoleSigners::one(&self.key),
             role,
             targets: &targets,
             now,
@@ -89,19 +93,51 @@ impl Desk {
         &self,
         files: &[(N, B)],
         now: Timestamp,
-    ) -> Published {
+    ) -> PublishedVersions {
         self.with(ROLE, files, now, writer::publish).unwrap()
     }
 
     /// Publishes a runtime with these images.
     pub fn publish_runtime(&self, manifest: &Manifest, images: &[&[u8]], now: Timestamp) {
-        let mut files = vec![("manifest.json".to_owned(), manifest.to_json())];
+        let mut files = vec![("manifest.json".to_owned(), manifest.to_json().unwrap())];
         files.extend(
             images
                 .iter()
                 .map(|image| (image_name(image), image.to_vec())),
         );
         self.publish(&files, now);
+    }
+
+    /// Replaces the key that signs for every role by that of `seed`: the next root is signed by both
+    /// keys, and what had been published is gone.
+    pub fn rotate(&mut self, seed: u8, now: Timestamp) {
+        let metadata = self.repository().join("metadata");
+        let roots: Vec<_> = (1..)
+            .map(|version| metadata.join(format!("{version}.root.json")))
+            .take_while(|path| path.exists())
+            .map(|path| (fs::read(&path).unwrap(), path))
+            .collect();
+        let new = SigningKey::from_seed(&[seed; 32]).unwrap();
+        let root = writer::root(&new, now).unwrap();
+        let mut root: Value = serde_json::from_slice(&root).unwrap();
+        let version = roots.len() + 1;
+        root["signed"]["version"] = version.into();
+        let message = canonical_json(&root["signed"]).unwrap();
+        let signatures = [&self.key, &new].map(|key| {
+            let signature = key.sign(&message);
+            json!({"keyid": key.id(), "sig": hex(&signature)})
+        });
+        root["signatures"] = json!(signatures);
+        self.begin_anew();
+        fs::create_dir_all(&metadata).unwrap();
+        for (bytes, path) in roots {
+            fs::write(path, bytes).unwrap();
+        }
+        let root = serde_json::to_vec(&root).unwrap();
+        for name in [format!("{version}.root.json"), "root.json".to_owned()] {
+            fs::write(metadata.join(name), &root).unwrap();
+        }
+        self.key = new;
     }
 
     /// Begins again with an empty repository at the same place.
@@ -118,9 +154,9 @@ pub fn image_name(image: &[u8]) -> String {
 }
 
 /// An extension with this image.
-pub fn extension(name: &str, version: &str, image: &[u8]) -> Extension {
+pub fn extension(name: &str, version: &str, image: &[u8]) -> RuntimeExtension {
     let digest = Digest::of(image);
-    Extension {
+    RuntimeExtension {
         name: name.parse().unwrap(),
         version: version.parse().unwrap(),
         image_id: Some(ImageId::from_digest(digest)),
@@ -131,12 +167,17 @@ pub fn extension(name: &str, version: &str, image: &[u8]) -> Extension {
 }
 
 /// A runtime with these extensions, under the id that follows from them.
-pub fn runtime(name: &str, version: &str, built_at: &str, extensions: Vec<Extension>) -> Manifest {
+pub fn runtime(
+    name: &str,
+    version: &str,
+    built_at: &str,
+    extensions: Vec<RuntimeExtension>,
+) -> Manifest {
     let mut manifest = Manifest {
         manifest_version: MANIFEST_VERSION,
         id: "none".parse().unwrap(),
         built_at: built_at.to_owned(),
-        runtime: RuntimeInfo {
+        runtime: RuntimeLabel {
             name: name.to_owned(),
             version: version.to_owned(),
         },
@@ -146,6 +187,6 @@ pub fn runtime(name: &str, version: &str, built_at: &str, extensions: Vec<Extens
         extensions,
         os_bundle: None,
     };
-    manifest.id = manifest.content_id();
+    manifest.id = manifest.content_id().unwrap();
     manifest
 }

@@ -11,7 +11,7 @@ const MOST: i32 = 64;
 /// The variables with which a service manager announces sockets. The caller reads them from the
 /// environment.
 #[derive(Debug, Clone, Default)]
-pub struct Variables {
+pub struct ListenVariables {
     /// `LISTEN_PID`: the process that they are meant for.
     pub pid: Option<String>,
     /// `LISTEN_PIDFDID`: the same process, told apart from later ones with its number.
@@ -22,7 +22,7 @@ pub struct Variables {
     pub names: Option<String>,
 }
 
-impl Variables {
+impl ListenVariables {
     /// The numbers of the descriptors that are meant for this process and for varlink: the only
     /// one, or, of several, those named `varlink`.
     pub fn descriptors(&self) -> Vec<i32> {
@@ -62,7 +62,7 @@ impl Variables {
     #[allow(unsafe_code)]
     pub fn take(&self) -> std::io::Result<Vec<(OwnedFd, bool)>> {
         let take = |raw| {
-            // SAFETY: the service manager opened this descriptor for us and nobody else in this
+            // SAFETY: the service manager opened this descriptor for us and nothing else in this
             // process refers to it; `fcntl` below fails when it is not open after all, and then
             // the number is given up again without being closed.
             let fd = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(raw) });
@@ -89,14 +89,14 @@ mod tests {
     #[test]
     fn only_what_is_meant_for_us() {
         let own = std::process::id().to_string();
-        let make = |pid: &str, fds: &str, names: &str| Variables {
+        let make = |pid: &str, fds: &str, names: &str| ListenVariables {
             pid: Some(pid.into()),
             pidfd_id: None,
             fds: Some(fds.into()),
             names: Some(names.into()),
         };
         for (variables, expected) in [
-            (Variables::default(), vec![]),
+            (ListenVariables::default(), vec![]),
             (make("1", "1", "varlink"), vec![]),
             (make(&own, "1", "varlink"), vec![3]),
             (make(&own, "1", "anything"), vec![3]),
@@ -110,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(variables.descriptors(), expected, "{variables:?}");
         }
-        let other = Variables {
+        let other = ListenVariables {
             pidfd_id: Some("0".into()),
             ..make(&own, "1", "varlink")
         };

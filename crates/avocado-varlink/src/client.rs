@@ -9,43 +9,43 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::wire::{self, Decoder, Malformed, Mode, Parameters, Reply, TooLong};
+use crate::wire::{self, CallMode, Malformed, MessageDecoder, Parameters, ReplyMessage, TooLong};
 
 /// The longest reply that is read, in bytes.
 const MAX_REPLY: usize = 16 * 1024 * 1024;
 
 /// Where a service listens: `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address(PathBuf);
+pub struct VarlinkAddress(PathBuf);
 
 /// A text is not an address that this client can connect to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an address of the form unix:/path/to/socket")]
 pub struct AddressError(String);
 
-impl std::str::FromStr for Address {
+impl std::str::FromStr for VarlinkAddress {
     type Err = AddressError;
 
     /// Properties after a `;` are ignored.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let plain = text.split(';').next().unwrap_or_default();
         match plain.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => Ok(Address(path.into())),
+            Some(path) if path.starts_with('/') => Ok(VarlinkAddress(path.into())),
             _ => Err(AddressError(text.to_owned())),
         }
     }
 }
 
-impl std::fmt::Display for Address {
+impl std::fmt::Display for VarlinkAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "unix:{}", self.0.display())
     }
 }
 
-impl Address {
+impl VarlinkAddress {
     /// The address of the socket at `path`.
     pub fn of(path: impl Into<PathBuf>) -> Self {
-        Address(path.into())
+        VarlinkAddress(path.into())
     }
 
     /// The path of the socket.
@@ -58,11 +58,11 @@ impl Address {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody answers at the address.
+    /// No service answers at the address.
     #[error("cannot connect to {address}")]
     Connect {
         /// The address.
-        address: Address,
+        address: VarlinkAddress,
         /// What the kernel answered.
         #[source]
         source: io::Error,
@@ -71,14 +71,14 @@ pub enum ClientError {
     #[error("the connection to {address} failed")]
     Connection {
         /// The address.
-        address: Address,
+        address: VarlinkAddress,
         /// What the kernel answered.
         #[source]
         source: io::Error,
     },
     /// The service closed the connection instead of answering.
     #[error("the service at {0} closed the connection without an answer")]
-    Closed(Address),
+    Closed(VarlinkAddress),
     /// The parameters have no JSON form.
     #[error("the parameters of {method} cannot be written as JSON")]
     Parameters {
@@ -92,7 +92,7 @@ pub enum ClientError {
     #[error("the service at {address} does not speak varlink")]
     Protocol {
         /// The address.
-        address: Address,
+        address: VarlinkAddress,
         /// What is wrong.
         #[source]
         source: Malformed,
@@ -101,7 +101,7 @@ pub enum ClientError {
     #[error("the reply of {address} is too long")]
     TooLong {
         /// The address.
-        address: Address,
+        address: VarlinkAddress,
         /// The bound.
         #[source]
         source: TooLong,
@@ -132,34 +132,35 @@ fn reason(parameters: &Parameters) -> String {
         .iter()
         .map(|(k, v)| format!("{k}: {}", plain(v)))
         .collect();
-    match parts.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", parts.join(", ")),
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
     }
 }
 
 /// A connection to a service.
 #[derive(Debug)]
-pub struct Client {
-    address: Address,
+pub struct VarlinkClient {
+    address: VarlinkAddress,
     stream: UnixStream,
-    decoder: Decoder,
+    decoder: MessageDecoder,
 }
 
-impl Client {
+impl VarlinkClient {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody listens there, or the caller may not connect.
-    pub fn connect(address: &Address) -> Result<Self, ClientError> {
+    /// When no service listens there, or the caller may not connect.
+    pub fn connect(address: &VarlinkAddress) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(&address.0).map_err(|source| ClientError::Connect {
             address: address.clone(),
             source,
         })?;
-        Ok(Client {
+        Ok(VarlinkClient {
             address: address.clone(),
             stream,
-            decoder: Decoder::new(MAX_REPLY),
+            decoder: MessageDecoder::new(MAX_REPLY),
         })
     }
 
@@ -172,7 +173,7 @@ impl Client {
         method: &str,
         parameters: &impl Serialize,
     ) -> Result<R, ClientError> {
-        self.send(method, parameters, Mode::Once)?;
+        self.send(method, parameters, CallMode::Once)?;
         loop {
             let reply = self.receive()?;
             // A reply with `continues` was not asked for; the last one counts.
@@ -191,7 +192,7 @@ impl Client {
         method: &str,
         parameters: &impl Serialize,
     ) -> Result<(), ClientError> {
-        self.send(method, parameters, Mode::Oneway)
+        self.send(method, parameters, CallMode::Oneway)
     }
 
     /// Calls `method` and gives its replies one by one. Consumes the connection: a client that
@@ -203,9 +204,9 @@ impl Client {
         mut self,
         method: &str,
         parameters: &impl Serialize,
-    ) -> Result<Replies<R>, ClientError> {
-        self.send(method, parameters, Mode::More)?;
-        Ok(Replies {
+    ) -> Result<ReplyStream<R>, ClientError> {
+        self.send(method, parameters, CallMode::More)?;
+        Ok(ReplyStream {
             client: self,
             method: method.to_owned(),
             over: false,
@@ -217,7 +218,7 @@ impl Client {
         &mut self,
         method: &str,
         parameters: &impl Serialize,
-        mode: Mode,
+        mode: CallMode,
     ) -> Result<(), ClientError> {
         let bytes = wire::call_bytes(method, parameters, mode).map_err(|source| {
             ClientError::Parameters {
@@ -230,7 +231,7 @@ impl Client {
             .map_err(|source| self.broken(source))
     }
 
-    fn receive(&mut self) -> Result<Reply, ClientError> {
+    fn receive(&mut self) -> Result<ReplyMessage, ClientError> {
         let mut chunk = [0; 8192];
         loop {
             let address = || self.address.clone();
@@ -242,10 +243,11 @@ impl Client {
                     });
                 }
                 Ok(Some(message)) => {
-                    let reply = Reply::parse(message).map_err(|source| ClientError::Protocol {
-                        address: address(),
-                        source,
-                    })?;
+                    let reply =
+                        ReplyMessage::parse(message).map_err(|source| ClientError::Protocol {
+                            address: address(),
+                            source,
+                        })?;
                     return match reply.error {
                         Some(name) => Err(ClientError::Service {
                             name,
@@ -288,14 +290,14 @@ fn result<R: DeserializeOwned>(method: &str, parameters: Parameters) -> Result<R
 
 /// The replies to one call, in order. Ends after the last one or the first error.
 #[derive(Debug)]
-pub struct Replies<R> {
-    client: Client,
+pub struct ReplyStream<R> {
+    client: VarlinkClient,
     method: String,
     over: bool,
     kind: PhantomData<fn() -> R>,
 }
 
-impl<R: DeserializeOwned> Iterator for Replies<R> {
+impl<R: DeserializeOwned> Iterator for ReplyStream<R> {
     type Item = Result<R, ClientError>;
 
     fn next(&mut self) -> Option<Self::Item> {

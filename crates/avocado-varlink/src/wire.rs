@@ -1,7 +1,7 @@
 //! Messages and their framing, without a socket.
 //!
-//! A stream of bytes goes into a [`Decoder`], which gives back one message at a time.
-//! [`Call::parse`] and [`Reply::parse`] read a message strictly: what the specification wants
+//! A stream of bytes goes into a [`MessageDecoder`], which gives back one message at a time.
+//! [`CallMessage::parse`] and [`ReplyMessage::parse`] read a message strictly: what the specification wants
 //! answered by closing the connection is a [`Malformed`].
 
 use std::fmt;
@@ -15,7 +15,7 @@ pub type Parameters = Map<String, Value>;
 
 /// Cuts a stream of bytes into messages at the NUL bytes.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct MessageDecoder {
     buffer: Vec<u8>,
     /// Everything before this was given out.
     start: usize,
@@ -29,10 +29,10 @@ pub struct Decoder {
 #[error("a message is longer than {0} bytes")]
 pub struct TooLong(pub usize);
 
-impl Decoder {
+impl MessageDecoder {
     /// A decoder for messages of at most `longest` bytes each, without the NUL.
     pub fn new(longest: usize) -> Self {
-        Decoder {
+        MessageDecoder {
             buffer: Vec::new(),
             start: 0,
             searched: 0,
@@ -45,6 +45,11 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// How many bytes it keeps.
+    pub fn buffered(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// The next complete message without its NUL, or `None` while it is still incomplete.
     ///
     /// # Errors
@@ -54,9 +59,10 @@ impl Decoder {
         let Some(found) = unread.iter().position(|&b| b == 0) else {
             self.searched = self.buffer.len();
             self.compact();
-            return match self.buffer.len() > self.longest {
-                true => Err(TooLong(self.longest)),
-                false => Ok(None),
+            return if self.buffer.len() > self.longest {
+                Err(TooLong(self.longest))
+            } else {
+                Ok(None)
             };
         };
         let (from, to) = (self.start, self.searched + found);
@@ -95,7 +101,7 @@ pub enum Malformed {
 
 /// What the caller wants to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum CallMode {
     /// Exactly one reply.
     #[default]
     Once,
@@ -109,16 +115,16 @@ pub enum Mode {
 
 /// A call.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Call {
+pub struct CallMessage {
     /// The full name of the method: interface, dot, method.
     pub method: String,
     /// The parameters; absent, `null` and `{}` are the same.
     pub parameters: Parameters,
     /// How to answer.
-    pub mode: Mode,
+    pub mode: CallMode,
 }
 
-impl Call {
+impl CallMessage {
     /// Reads a call.
     ///
     /// # Errors
@@ -126,13 +132,13 @@ impl Call {
     pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
         let header: Header = serde_json::from_slice(message).map_err(Malformed::Message)?;
         let mode = match (header.oneway, header.more, header.upgrade) {
-            (false, false, false) => Mode::Once,
-            (true, false, false) => Mode::Oneway,
-            (false, true, false) => Mode::More,
-            (false, false, true) => Mode::Upgrade,
+            (false, false, false) => CallMode::Once,
+            (true, false, false) => CallMode::Oneway,
+            (false, true, false) => CallMode::More,
+            (false, false, true) => CallMode::Upgrade,
             _ => return Err(Malformed::Flags),
         };
-        Ok(Call {
+        Ok(CallMessage {
             method: header.method,
             parameters: header.parameters,
             mode,
@@ -152,13 +158,13 @@ impl Call {
 pub fn call_bytes(
     method: &str,
     parameters: &impl Serialize,
-    mode: Mode,
+    mode: CallMode,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let flag = match mode {
-        Mode::Once => None,
-        Mode::Oneway => Some("oneway"),
-        Mode::More => Some("more"),
-        Mode::Upgrade => Some("upgrade"),
+        CallMode::Once => None,
+        CallMode::Oneway => Some("oneway"),
+        CallMode::More => Some("more"),
+        CallMode::Upgrade => Some("upgrade"),
     };
     frame(Some(("method", method)), parameters, flag)
 }
@@ -217,7 +223,7 @@ fn frame(
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Reply {
+pub struct ReplyMessage {
     /// The result, or what the error tells.
     pub parameters: Parameters,
     /// More replies to the same call follow.
@@ -226,7 +232,7 @@ pub struct Reply {
     pub error: Option<String>,
 }
 
-impl Reply {
+impl ReplyMessage {
     /// Reads a reply.
     ///
     /// # Errors
@@ -311,16 +317,16 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-impl<'de> Visitor<'de> for Members<Reply> {
-    type Value = Reply;
+impl<'de> Visitor<'de> for Members<ReplyMessage> {
+    type Value = ReplyMessage;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a reply object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Reply, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ReplyMessage, A::Error> {
         const KNOWN: &[&str] = &["parameters", "continues", "error"];
-        let mut reply = Reply::default();
+        let mut reply = ReplyMessage::default();
         members(map, KNOWN, |map, name| {
             match name {
                 "parameters" => reply.parameters = nullable(map)?,
@@ -336,9 +342,9 @@ impl<'de> Visitor<'de> for Members<Reply> {
     }
 }
 
-impl<'de> Deserialize<'de> for Reply {
+impl<'de> Deserialize<'de> for ReplyMessage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members::<Reply>(std::marker::PhantomData))
+        deserializer.deserialize_map(Members::<ReplyMessage>(std::marker::PhantomData))
     }
 }
 

@@ -3,8 +3,8 @@ use serde_json::json;
 
 use super::*;
 
-fn parse(text: &str) -> Result<Call, Malformed> {
-    Call::parse(text.as_bytes())
+fn parse(text: &str) -> Result<CallMessage, Malformed> {
+    CallMessage::parse(text.as_bytes())
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn what_closes_the_connection() {
         assert!(parse(bad).is_err(), "{bad}");
     }
     assert!(
-        Call::parse(b"{\"method\":\"a.\xff\"}").is_err(),
+        CallMessage::parse(b"{\"method\":\"a.\xff\"}").is_err(),
         "not UTF-8"
     );
     let deep = format!(
@@ -62,17 +62,22 @@ fn absent_null_and_empty_are_the_same() {
         assert_eq!(parse(same).unwrap(), plain, "{same}");
     }
     assert_eq!(plain.name(), Some(("a", "B")));
-    assert_eq!(plain.mode, Mode::Once);
+    assert_eq!(plain.mode, CallMode::Once);
 }
 
 #[test]
 fn calls_and_replies_come_back() {
-    for mode in [Mode::Once, Mode::Oneway, Mode::More, Mode::Upgrade] {
+    for mode in [
+        CallMode::Once,
+        CallMode::Oneway,
+        CallMode::More,
+        CallMode::Upgrade,
+    ] {
         for parameters in [json!({}), json!({"a": {"b": [1, null, "\u{0}"]}})] {
             let bytes = call_bytes("org.example.Do", &parameters, mode).unwrap();
             let (&last, message) = bytes.split_last().unwrap();
             assert_eq!((last, message.contains(&0)), (0, false));
-            let call = Call::parse(message).unwrap();
+            let call = CallMessage::parse(message).unwrap();
             assert_eq!(call.mode, mode);
             assert_eq!(Value::Object(call.parameters), parameters);
         }
@@ -86,10 +91,11 @@ fn calls_and_replies_come_back() {
 
 #[test]
 fn replies_are_read_strictly() {
-    assert_eq!(Reply::parse(b"{}").unwrap(), Reply::default());
+    assert_eq!(ReplyMessage::parse(b"{}").unwrap(), ReplyMessage::default());
     assert_eq!(
-        Reply::parse(br#"{"parameters":null,"continues":false,"error":null,"a.b":1}"#).unwrap(),
-        Reply::default()
+        ReplyMessage::parse(br#"{"parameters":null,"continues":false,"error":null,"a.b":1}"#)
+            .unwrap(),
+        ReplyMessage::default()
     );
     for bad in [
         r#"{"surprise":1}"#,
@@ -98,13 +104,13 @@ fn replies_are_read_strictly() {
         r#"{"error":"a.B","continues":true}"#,
         "[]",
     ] {
-        assert!(Reply::parse(bad.as_bytes()).is_err(), "{bad}");
+        assert!(ReplyMessage::parse(bad.as_bytes()).is_err(), "{bad}");
     }
 }
 
 /// All messages that a decoder finds when the stream arrives in the given pieces.
 fn decode(stream: &[u8], pieces: &[usize], longest: usize) -> (Vec<Vec<u8>>, bool) {
-    let mut decoder = Decoder::new(longest);
+    let mut decoder = MessageDecoder::new(longest);
     let mut messages = Vec::new();
     let mut rest = stream;
     let mut pieces = pieces.iter().copied().chain(std::iter::repeat(7));
@@ -135,7 +141,7 @@ fn an_over_long_message_is_refused_before_it_is_complete() {
 
 #[test]
 fn an_idle_decoder_holds_no_memory() {
-    let mut decoder = Decoder::new(100);
+    let mut decoder = MessageDecoder::new(100);
     decoder.push(b"{}\0");
     assert!(decoder.next_message().unwrap().is_some());
     assert!(decoder.next_message().unwrap().is_none());
@@ -160,8 +166,8 @@ proptest! {
 
     #[test]
     fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Call::parse(&bytes);
-        let _ = Reply::parse(&bytes);
+        let _ = CallMessage::parse(&bytes);
+        let _ = ReplyMessage::parse(&bytes);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Work that nobody waits for any more is stopped.
+//! Work that no client waits for any more is stopped.
 #![allow(missing_docs)]
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use std::io::Write;
 use std::net::Shutdown;
 
-use avocado_varlink::server::{Ended, Options};
+use avocado_varlink::server::{ServerEnd, ServerOptions};
 use common::*;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn round_trip(server: &Running) {
 
 #[test]
 fn a_client_that_leaves_stops_its_call() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     for more in [false, true] {
         let mut call = watch("left");
         call["more"] = json!(more);
@@ -37,7 +37,7 @@ fn a_client_that_leaves_stops_its_call() {
 
 #[test]
 fn a_client_that_only_sends_no_more_is_waited_for() {
-    let mut server = start(Options::default());
+    let mut server = start(ServerOptions::default());
     let mut half = server.raw();
     half.write_all(&message(&watch("half"))).unwrap();
     half.shutdown(Shutdown::Write).unwrap();
@@ -51,7 +51,7 @@ fn a_client_that_only_sends_no_more_is_waited_for() {
     assert!(server.arrived.try_recv().is_err(), "both still run");
 
     // Until the server is to stop: then neither has a reason to go on.
-    assert_eq!(server.end(), Ended::Stopped);
+    assert_eq!(server.end(), ServerEnd::Stopped);
     let mut ended = [(); 2].map(|()| server.arrived.recv().unwrap());
     ended.sort();
     assert_eq!(ended, ["half true", "oneway true"]);
@@ -60,7 +60,7 @@ fn a_client_that_only_sends_no_more_is_waited_for() {
 
 #[test]
 fn what_waits_behind_a_call_goes_with_the_client() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let mut stream = server.raw();
     stream.write_all(&message(&watch("first"))).unwrap();
     // Pipelined: it waits for the first one, and goes with the client.

@@ -13,9 +13,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use avocado_varlink::client::{Address, Client, ClientError};
+use avocado_varlink::client::{ClientError, VarlinkAddress, VarlinkClient};
 use avocado_varlink::idl::Interface;
-use avocado_varlink::server::{Call, Listener, Options, ReplyError, Server, Service};
+use avocado_varlink::server::{
+    Listener, MethodCall, ReplyError, ServerOptions, VarlinkServer, VarlinkService,
+};
 use serde_json::{Map, Value, json};
 
 const IDL: &str = include_str!("org.varlink.certification.varlink");
@@ -86,7 +88,7 @@ struct Certification {
 }
 
 impl Certification {
-    fn step(&self, call: Call) -> Result<(), ReplyError> {
+    fn step(&self, call: MethodCall) -> Result<(), ReplyError> {
         if call.method() == "Start" {
             let mut clients = self.clients.lock().unwrap();
             let id = format!("client-{}", clients.len());
@@ -122,18 +124,18 @@ impl Certification {
     }
 }
 
-impl Service for Certification {
+impl VarlinkService for Certification {
     fn interfaces(&self) -> &[Interface] {
         &self.interfaces
     }
 
-    fn call(&self, call: Call) {
+    fn call(&self, call: MethodCall) {
         let _ = self.step(call);
     }
 }
 
 struct Ours {
-    address: Address,
+    address: VarlinkAddress,
     stop: UnixStream,
     thread: Option<std::thread::JoinHandle<()>>,
     _directory: tempfile::TempDir,
@@ -146,14 +148,15 @@ fn ours() -> Ours {
         interfaces: [Interface::parse(IDL).unwrap()],
         clients: Mutex::default(),
     };
-    let mut server = Server::new(Arc::new(service), common::info(), Options::default()).unwrap();
+    let mut server =
+        VarlinkServer::new(Arc::new(service), common::info(), ServerOptions::default()).unwrap();
     server
         .listen(Listener::bind(&path, 0o600).unwrap())
         .unwrap();
     let (stop, stopped) = UnixStream::pair().unwrap();
     server.stop_on(stopped.into()).unwrap();
     Ours {
-        address: Address::of(path),
+        address: VarlinkAddress::of(path),
         stop,
         thread: Some(std::thread::spawn(move || {
             server.run().unwrap();
@@ -171,16 +174,16 @@ impl Drop for Ours {
 }
 
 /// Our client's certification. Every value is checked as well as sent back.
-fn certify(address: &Address) {
+fn certify(address: &VarlinkAddress) {
     let call = |method: &str, parameters: &Value| -> Result<Value, ClientError> {
-        Client::connect(address)?.call(&format!("{NAME}.{method}"), parameters)
+        VarlinkClient::connect(address)?.call(&format!("{NAME}.{method}"), parameters)
     };
     let id = call("Start", &json!({})).unwrap()["client_id"].clone();
     let interface = Interface::parse(IDL).unwrap();
     for (method, mut parameters, expected) in steps() {
         parameters["client_id"] = id.clone();
         let full_name = format!("{NAME}.{method}");
-        let mut client = Client::connect(address).unwrap();
+        let mut client = VarlinkClient::connect(address).unwrap();
         let reply = match method {
             "Test10" => {
                 let replies = client.call_more::<Value>(&full_name, &parameters).unwrap();
@@ -220,7 +223,7 @@ fn our_client_and_our_server() {
     certify(&server.address);
     // It does check: what comes out of order is an error.
     let call = |method: &str, parameters: &Value| -> Result<Value, ClientError> {
-        let mut client = Client::connect(&server.address).unwrap();
+        let mut client = VarlinkClient::connect(&server.address).unwrap();
         client.call(&format!("{NAME}.{method}"), parameters)
     };
     let id = call("Start", &json!({})).unwrap()["client_id"].clone();
@@ -267,7 +270,7 @@ impl Drop for Theirs {
     }
 }
 
-fn theirs(python: &Path, address: &Address) -> Theirs {
+fn theirs(python: &Path, address: &VarlinkAddress) -> Theirs {
     let mut child = Command::new(python)
         .args(["-u", "-m", "varlink.tests.test_certification"])
         .arg(format!("--varlink={address}"))
@@ -287,7 +290,7 @@ fn our_client_and_their_server() {
         return;
     };
     let directory = tempfile::tempdir().unwrap();
-    let address = Address::of(directory.path().join("sock"));
+    let address = VarlinkAddress::of(directory.path().join("sock"));
     let _server = theirs(&python, &address);
     certify(&address);
 }

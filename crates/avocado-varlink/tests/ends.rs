@@ -6,7 +6,7 @@ mod common;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
-use avocado_varlink::client::{Address, Client, ClientError};
+use avocado_varlink::client::{ClientError, VarlinkAddress, VarlinkClient};
 use avocado_varlink::server::{ListenError, Listener};
 use common::*;
 use serde_json::json;
@@ -43,15 +43,18 @@ fn binding_respects_what_is_there() {
 #[test]
 fn the_client_says_what_went_wrong() {
     let directory = tempfile::tempdir().unwrap();
-    let address = Address::of(directory.path().join("none"));
+    let address = VarlinkAddress::of(directory.path().join("none"));
     assert!(matches!(
-        Client::connect(&address),
+        VarlinkClient::connect(&address),
         Err(ClientError::Connect { .. })
     ));
     for bad in ["", "/run/x", "unix:", "unix:x", "unix:@x", "tcp:1.2.3.4:5"] {
-        assert!(bad.parse::<Address>().is_err(), "{bad}");
+        assert!(bad.parse::<VarlinkAddress>().is_err(), "{bad}");
     }
-    assert_eq!("unix:/a;b=c".parse::<Address>().unwrap(), Address::of("/a"));
+    assert_eq!(
+        "unix:/a;b=c".parse::<VarlinkAddress>().unwrap(),
+        VarlinkAddress::of("/a")
+    );
 
     let listener = std::os::unix::net::UnixListener::bind(address.path()).unwrap();
     type Check = fn(&ClientError) -> bool;
@@ -77,7 +80,7 @@ fn the_client_says_what_went_wrong() {
             #[allow(dead_code)]
             n: i64,
         }
-        let mut client = Client::connect(&address).unwrap();
+        let mut client = VarlinkClient::connect(&address).unwrap();
         let (mut stream, _) = listener.accept().unwrap();
         let peer = std::thread::spawn(move || {
             read_one(&mut stream);

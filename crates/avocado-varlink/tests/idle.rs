@@ -5,19 +5,21 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use avocado_varlink::idl::Interface;
-use avocado_varlink::server::{Call, Info, Listener, Options, Server, Service};
+use avocado_varlink::server::{
+    Listener, MethodCall, ServerOptions, ServiceInfo, VarlinkServer, VarlinkService,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const CALL: &[u8] = b"{\"method\":\"org.varlink.service.GetInfo\"}\0";
 
 struct Nothing;
 
-impl Service for Nothing {
+impl VarlinkService for Nothing {
     fn interfaces(&self) -> &[Interface] {
         &[]
     }
 
-    fn call(&self, call: Call) {
+    fn call(&self, call: MethodCall) {
         let _ = call.method_not_implemented();
     }
 }
@@ -32,13 +34,13 @@ fn a_thousand_idle_connections_cost_less_than_8_mib() {
     setrlimit(Resource::Nofile, raised).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sock");
-    let info = Info {
+    let info = ServiceInfo {
         vendor: "Example".into(),
         product: "idle".into(),
         version: "1".into(),
         url: "https://example.org".into(),
     };
-    let mut server = Server::new(Arc::new(Nothing), info, Options::default()).unwrap();
+    let mut server = VarlinkServer::new(Arc::new(Nothing), info, ServerOptions::default()).unwrap();
     server
         .listen(Listener::bind(&path, 0o600).unwrap())
         .unwrap();
@@ -60,7 +62,7 @@ fn a_thousand_idle_connections_cost_less_than_8_mib() {
     idle.iter_mut().for_each(call);
     let grown = memory().saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB for 1000 idle connections");
-    // Somebody else is served as before.
+    // Another client is served as before.
     call(&mut UnixStream::connect(&path).unwrap());
 
     stop.write_all(b"x").unwrap();

@@ -9,13 +9,13 @@ use std::os::unix::fs::MetadataExt;
 
 use avocado_varlink::client::ClientError;
 use avocado_varlink::idl::Interface;
-use avocado_varlink::server::Options;
+use avocado_varlink::server::ServerOptions;
 use common::*;
 use serde_json::{Value, json};
 
 #[test]
 fn a_half_closed_client_gets_its_answer_and_then_the_close() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     assert_eq!(
         server.exchange(&echo("hello")),
         [json!({"parameters": {"text": "hello"}})]
@@ -41,7 +41,7 @@ fn a_half_closed_client_gets_its_answer_and_then_the_close() {
 
 #[test]
 fn replies_come_in_order_when_calls_are_pipelined() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let mut bytes = Vec::new();
     for n in 0..200 {
         bytes.extend(echo(&n.to_string()));
@@ -68,7 +68,7 @@ fn replies_come_in_order_when_calls_are_pipelined() {
 
 #[test]
 fn a_call_may_arrive_in_single_bytes() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let mut stream = server.raw();
     for byte in echo("bit by bit") {
         stream.write_all(&[byte]).unwrap();
@@ -78,7 +78,7 @@ fn a_call_may_arrive_in_single_bytes() {
 
 #[test]
 fn oneway_is_never_answered() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let mut bytes = Vec::new();
     for method in ["Echo", "Nonsense", "Leave", "Needy", "Unwritten", "Count"] {
         let method = format!("org.example.test.{method}");
@@ -99,7 +99,7 @@ fn oneway_is_never_answered() {
 
 #[test]
 fn a_oneway_call_is_run_although_the_client_is_gone() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let mut client = server.client();
     client
         .call_oneway("org.example.test.Meet", &json!({"name": "left"}))
@@ -111,7 +111,7 @@ fn a_oneway_call_is_run_although_the_client_is_gone() {
 
 #[test]
 fn more_gets_a_stream_and_otherwise_there_is_one_reply() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let replies = server
         .client()
         .call_more::<Value>("org.example.test.Count", &json!({"to": 3}));
@@ -138,7 +138,7 @@ fn more_gets_a_stream_and_otherwise_there_is_one_reply() {
 
 #[test]
 fn what_has_no_answer_closes_the_connection() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     for bad in [
         r#"{"method":"org.example.test.Who","more":true,"oneway":true}"#,
         r#"{"method":"org.example.test.Who","more":true,"upgrade":true}"#,
@@ -167,7 +167,7 @@ fn what_has_no_answer_closes_the_connection() {
         );
     }
     let mut stream = server.raw();
-    let long = vec![b' '; Options::default().max_message + 1];
+    let long = vec![b' '; ServerOptions::default().max_message + 1];
     stream.write_all(&long).unwrap();
     assert_eq!(
         read_all(&mut stream),
@@ -178,7 +178,7 @@ fn what_has_no_answer_closes_the_connection() {
 
 #[test]
 fn errors_name_what_is_wrong() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let none = json!({});
     let own = "org.example.test.Echo";
     for (method, parameters, error, told) in [
@@ -289,7 +289,7 @@ fn errors_name_what_is_wrong() {
 
 #[test]
 fn the_service_describes_itself() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let mut client = server.client();
     let info: Value = client
         .call("org.varlink.service.GetInfo", &json!({}))
@@ -311,7 +311,7 @@ fn the_service_describes_itself() {
 
 #[test]
 fn the_peer_is_known() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     let who: Value = server
         .client()
         .call("org.example.test.Who", &json!({}))

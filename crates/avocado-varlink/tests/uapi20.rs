@@ -7,7 +7,7 @@ mod common;
 use std::io::Write;
 use std::net::Shutdown;
 
-use avocado_varlink::server::Options;
+use avocado_varlink::server::ServerOptions;
 use common::*;
 use serde_json::{Value, json};
 
@@ -162,7 +162,7 @@ const AFTER: &str = r#"{"method":"ECHO","parameters":{"text":"after"}}¶"#;
 
 #[test]
 fn every_must() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     for (rule, sent, answer) in CASES {
         let (more, expected): (&str, Vec<Value>) = match answer {
             Says(messages) => {
@@ -190,7 +190,7 @@ fn every_must() {
 /// What no text can say.
 #[test]
 fn messages_that_are_no_text() {
-    let server = start(Options::default());
+    let server = start(ServerOptions::default());
     for bad in [
         b"{\"method\":\"org.example.test.Echo\xff\"}\0".to_vec(),
         b"\xef\xbb\xbf{\"method\":\"org.example.test.Needy\"}\0".to_vec(),
@@ -201,7 +201,7 @@ fn messages_that_are_no_text() {
             &[b'['; 5000],
         ]
         .concat(),
-        vec![b'{'; Options::default().max_message + 1],
+        vec![b'{'; ServerOptions::default().max_message + 1],
     ] {
         let mut stream = server.raw();
         let mut sent = bad;

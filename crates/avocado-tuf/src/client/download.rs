@@ -1,26 +1,23 @@
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use avocado_events::{Event, Sink};
-use serde::{Deserialize, Serialize};
+use avocado_http::{ResumeFrom, TransportError, TransportResponse, within_deadline};
 
-use super::rate::{Metered, broken};
-use super::retry::{Retry, ended_early};
-use super::{Client, Error, TargetInfo};
-use crate::digests::Running;
-use crate::files::{self, At, PathError};
+use super::destination::{Destination, DownloadOrigin, FileDestination};
+use super::rate::{MeteredBody, PROGRESS, broken};
+use super::retry::{RetryCounter, ended_early};
+use super::{TargetInfo, TufClient, TufError};
+use crate::digests::RunningDigests;
 use crate::names::target_url_path;
-use crate::transport::{Response, Resume, TransportError};
 
 /// How often progress is told.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How many new bytes make up for a failed attempt. A server that breaks the connection after
-/// every few bytes runs out of attempts.
-const PROGRESS: u64 = 256 * 1024;
+/// How much is read at once, in bytes.
+const BUFFER: usize = 128 * 1024;
 
-impl Client {
+impl TufClient {
     /// Downloads a target to `partial`, or what is missing of it there.
     ///
     /// On success `partial` holds exactly the target, verified and synced; giving it its final
@@ -30,55 +27,81 @@ impl Client {
     /// ever written beyond the target's length.
     ///
     /// Progress goes to `sink` as bytes of the stage `download`.
+    ///
+    /// # Errors
+    /// [`TufError::NoDigest`], [`TufError::Fetch`], [`TufError::TooLong`], [`TufError::Digest`], and
+    /// [`TufError::Io`] when the file cannot be written.
     pub fn download(
         &self,
         target: &TargetInfo,
         partial: &Path,
         sink: &dyn Sink,
-    ) -> Result<(), Error> {
+    ) -> Result<(), TufError> {
+        self.download_to(target, &mut FileDestination::new(partial), sink)
+    }
+
+    /// Downloads a target, or what is missing of it, to where `destination` keeps it. On success it
+    /// is verified and committed. On failure `destination` may hold the first part, and a later
+    /// call goes on from there. What turns out wrong is discarded.
+    ///
+    /// # Errors
+    /// As [`TufClient::download`].
+    pub fn download_to(
+        &self,
+        target: &TargetInfo,
+        destination: &mut dyn Destination,
+        sink: &dyn Sink,
+    ) -> Result<(), TufError> {
         let prefix = target.digests.file_prefix();
         let Some(prefix) = prefix else {
-            return Err(Error::NoDigest {
+            return Err(TufError::NoDigest {
                 target: target.name.clone(),
             });
         };
         let prefix = self.root.consistent_snapshot.then_some(prefix);
         let path = target_url_path(&target.name, prefix.as_deref());
-        let url = format!("{}{path}", self.targets_url);
+        let url = self.targets_url.join(&path);
 
-        let mut download = Download::open(target, partial, sink)?;
+        let mut download = TargetDownload::open(target, destination, sink)?;
         loop {
             let resumed = self.transfer(&url, &mut download)?;
-            match download.finish()? {
-                None => return Ok(()),
-                // What was there before this call may have been what is wrong.
-                Some(next) if resumed => download = next,
-                Some(next) => {
-                    next.delete()?;
-                    return Err(Error::Digest {
-                        target: target.name.clone(),
-                    });
-                }
+            if download.is_target() {
+                return Ok(download.destination.commit()?);
             }
+            // What was there before this call may have been what is wrong.
+            if resumed {
+                download.restart()?;
+                continue;
+            }
+            download.destination.discard()?;
+            return Err(TufError::Digest {
+                target: target.name.clone(),
+            });
         }
     }
 
     /// Fetches until everything is there, and says whether it began with bytes of an earlier call.
-    fn transfer(&self, url: &str, download: &mut Download<'_>) -> Result<bool, Error> {
+    fn transfer(&self, url: &str, download: &mut TargetDownload<'_>) -> Result<bool, TufError> {
         let mut resumed = download.done > 0;
-        let mut retry = Retry::new(&*self.transport, &self.options.limits);
+        let mut retry = RetryCounter::new(&*self.transport, &self.options.limits);
         download.tell(true);
         while download.missing() > 0 {
             let resume = download.resume();
             let before = download.done;
-            let error = match self.transport.get(url, resume.as_ref()) {
+            let deadline = retry.deadline();
+            let get = || self.transport.get(url, resume.as_ref());
+            let error = match within_deadline(deadline, get) {
                 Ok(response) => {
                     if response.offset == 0 && before > 0 {
                         download.restart()?;
                         resumed = false;
                     }
-                    let response = Response {
-                        body: Box::new(Metered::new(response.body, &self.options.limits)),
+                    let response = TransportResponse {
+                        body: Box::new(MeteredBody::new(
+                            response.body,
+                            &self.options.limits,
+                            deadline,
+                        )),
                         ..response
                     };
                     match download.receive(url, response)? {
@@ -104,75 +127,70 @@ impl Client {
     }
 }
 
-/// What a partial file is part of.
-#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
-struct Note {
-    /// The digests of the target, as text.
-    digests: String,
-    length: u64,
-    /// What the server named the state of the file that the bytes are from.
-    validator: Option<String>,
-}
-
-/// A partial file while it grows. The digests always cover exactly its first `done` bytes.
-struct Download<'a> {
+/// A download on its way. The digests always cover exactly the first `done` bytes.
+struct TargetDownload<'a> {
     target: &'a TargetInfo,
-    path: &'a Path,
-    note_path: PathBuf,
-    file: File,
-    running: Running,
+    destination: &'a mut dyn Destination,
+    running: RunningDigests,
     done: u64,
     validator: Option<String>,
     sink: &'a dyn Sink,
     told: Instant,
 }
 
-impl<'a> Download<'a> {
-    /// Opens the partial file; what is there is kept if it is noted to be part of this target.
-    fn open(target: &'a TargetInfo, path: &'a Path, sink: &'a dyn Sink) -> Result<Self, Error> {
-        let mut note_path = path.as_os_str().to_owned();
-        note_path.push(".resume");
-        let note_path = PathBuf::from(note_path);
-        let note = files::read_if_there(&note_path)
-            .at(&note_path)?
-            .and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok())
-            .filter(|note| note.digests == name_of(target) && note.length == target.length);
-
-        let file = files::open_partial(path).at(path)?;
-        let mut download = Download {
+impl<'a> TargetDownload<'a> {
+    /// Takes up what is there, if it is noted to be part of this target.
+    fn open(
+        target: &'a TargetInfo,
+        destination: &'a mut dyn Destination,
+        sink: &'a dyn Sink,
+    ) -> Result<Self, TufError> {
+        let there = destination.resume_point()?;
+        let mut download = TargetDownload {
             target,
-            path,
-            note_path,
-            file,
+            destination,
             running: target.digests.start(),
             done: 0,
             validator: None,
             sink,
             told: Instant::now(),
         };
-        let there = download.file.metadata().at(path)?.len();
-        match note {
-            Some(note) if there <= target.length => {
-                download.validator = note.validator;
-                let Download { file, running, .. } = &mut download;
-                download.done = running.update_from(file).at(path)?;
+        match there.usable(target) {
+            0 => download.restart()?,
+            usable => {
+                download.validator = there.origin.and_then(DownloadOrigin::into_validator);
+                download.read_back(usable)?;
             }
-            _ => download.restart()?,
         }
         Ok(download)
     }
 
-    fn resume(&self) -> Option<Resume> {
-        (self.done > 0).then(|| Resume {
+    /// Hashes the first `length` bytes of what is there.
+    fn read_back(&mut self, length: u64) -> Result<(), TufError> {
+        let mut buffer = vec![0; BUFFER];
+        while self.done < length {
+            let left = usize::try_from(length - self.done).unwrap_or(BUFFER);
+            let buffer = buffer.get_mut(..left.min(BUFFER)).unwrap_or_default();
+            let n = self.destination.read_at(self.done, buffer)?;
+            if n == 0 {
+                break;
+            }
+            self.running.update(buffer.get(..n).unwrap_or_default());
+            self.done += n as u64;
+        }
+        Ok(())
+    }
+
+    fn resume(&self) -> Option<ResumeFrom> {
+        (self.done > 0).then(|| ResumeFrom {
             offset: self.done,
             validator: self.validator.clone(),
         })
     }
 
-    /// Begins again with an empty file.
-    fn restart(&mut self) -> Result<(), Error> {
-        self.file.set_len(0).at(self.path)?;
-        self.file.seek(SeekFrom::Start(0)).at(self.path)?;
+    /// Begins again with nothing.
+    fn restart(&mut self) -> Result<(), TufError> {
+        self.destination.restart()?;
         self.running = self.target.digests.start();
         self.done = 0;
         self.validator = None;
@@ -183,16 +201,17 @@ impl<'a> Download<'a> {
     fn receive(
         &mut self,
         url: &str,
-        mut response: Response,
-    ) -> Result<Option<TransportError>, Error> {
+        mut response: TransportResponse,
+    ) -> Result<Option<TransportError>, TufError> {
         if response.length.is_some_and(|n| n > self.missing()) {
             return Err(self.refuse(url)?);
         }
         if response.offset == 0 {
             self.validator = response.validator.take();
-            self.write_note()?;
+            let origin = DownloadOrigin::new(self.target, self.validator.clone());
+            self.destination.remember(&origin)?;
         }
-        let mut buffer = vec![0; 128 * 1024];
+        let mut buffer = vec![0; BUFFER];
         loop {
             let n = match response.body.read(&mut buffer) {
                 Ok(0) if self.missing() > 0 => return Ok(Some(ended_early())),
@@ -209,23 +228,17 @@ impl<'a> Download<'a> {
             if n as u64 > self.missing() {
                 return Err(self.refuse(url)?);
             }
-            self.file.write_all(bytes).at(self.path)?;
+            self.destination.write_at(self.done, bytes)?;
             self.running.update(bytes);
             self.done += n as u64;
             self.tell(false);
         }
     }
 
-    /// Verifies what is there. If it is not the target, the result is the emptied download.
-    fn finish(mut self) -> Result<Option<Self>, Error> {
+    /// Whether what is there is the target.
+    fn is_target(&mut self) -> bool {
         let running = std::mem::replace(&mut self.running, self.target.digests.start());
-        if !running.matches(&self.target.digests) {
-            self.restart()?;
-            return Ok(Some(self));
-        }
-        self.file.sync_all().at(self.path)?;
-        files::remove_if_there(&self.note_path).at(&self.note_path)?;
-        Ok(None)
+        running.matches(&self.target.digests)
     }
 
     /// How many bytes are not there yet.
@@ -234,43 +247,20 @@ impl<'a> Download<'a> {
     }
 
     /// The server has more than it should: forget what came from it.
-    fn refuse(&self, url: &str) -> Result<Error, Error> {
-        self.delete()?;
-        Ok(Error::TooLong {
+    fn refuse(&mut self, url: &str) -> Result<TufError, TufError> {
+        self.destination.discard()?;
+        Ok(TufError::TooLong {
             url: url.to_owned(),
             limit: self.target.length,
         })
     }
 
-    fn delete(&self) -> Result<(), Error> {
-        files::remove_if_there(self.path).at(self.path)?;
-        files::remove_if_there(&self.note_path).at(&self.note_path)?;
-        Ok(())
-    }
-
-    fn write_note(&self) -> Result<(), Error> {
-        let note = Note {
-            digests: name_of(self.target),
-            length: self.target.length,
-            validator: self.validator.clone(),
-        };
-        // A note that a crash tore is no note, and the download begins again.
-        let text = serde_json::to_vec(&note)
-            .map_err(io::Error::from)
-            .and_then(|bytes| std::fs::write(&self.note_path, bytes));
-        text.at(&self.note_path).map_err(|e: PathError| e.into())
-    }
-
     fn tell(&mut self, always: bool) {
         if always || self.told.elapsed() >= INTERVAL {
             self.told = Instant::now();
-            let Download { target, done, .. } = self;
+            let TargetDownload { target, done, .. } = self;
             let event = Event::bytes("download", &target.name, *done, Some(target.length));
             self.sink.emit(event);
         }
     }
-}
-
-fn name_of(target: &TargetInfo) -> String {
-    format!("{:?}", target.digests)
 }

@@ -1,10 +1,10 @@
-use crate::files::PathError;
 use crate::metadata::MetadataError;
-use crate::transport::TransportError;
+use avocado_fs::PathError;
+use avocado_http::TransportError;
 
 /// Why a repository or a part of it is not used. `role` is the role's name as the metadata has it.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum TufError {
     /// The trust anchor that the caller gave is no usable root.
     #[error("the trust anchor is no usable root metadata")]
     Anchor(#[source] MetadataError),
@@ -18,12 +18,16 @@ pub enum Error {
         source: MetadataError,
     },
     /// Metadata is past its time.
-    #[error("the metadata of `{role}` expired at {at}")]
+    #[error("the metadata of `{role}` expired at {at}{}", judged(at, clock, remembered.as_ref()))]
     Expired {
         /// The role.
         role: String,
         /// The end of its time.
         at: jiff::Timestamp,
+        /// What the system clock says.
+        clock: jiff::Timestamp,
+        /// The newest trusted time, where that is later than the clock, and judged by.
+        remembered: Option<jiff::Timestamp>,
     },
     /// The repository offers something older than what was trusted before.
     #[error("the repository went back from version {trusted} of `{role}` to {offered}")]
@@ -125,8 +129,23 @@ pub enum Error {
     },
     /// The settings of the network cannot be used.
     #[error("the network settings cannot be used")]
-    Network(#[from] crate::http::NetworkError),
+    Network(#[from] avocado_http::NetworkSettingsError),
     /// A local file could not be read or written.
     #[error("cannot use a local file")]
     Io(#[from] PathError),
+}
+
+/// By what it was judged, where that is not the clock alone.
+fn judged(
+    at: &jiff::Timestamp,
+    clock: &jiff::Timestamp,
+    remembered: Option<&jiff::Timestamp>,
+) -> String {
+    match remembered {
+        Some(time) if at > clock => format!(
+            "; the clock says {clock}, but earlier metadata of this repository was from {time} or \
+             was judged then, and that is remembered"
+        ),
+        _ => format!("; the clock says {clock}"),
+    }
 }

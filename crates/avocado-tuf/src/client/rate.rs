@@ -1,36 +1,54 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use super::Limits;
-use crate::transport::TransportError;
+use super::ClientLimits;
+use avocado_http::{TransportError, within_deadline};
 
-/// The server sends less than [`Limits::min_rate`].
+/// The server sends less than [`ClientLimits::min_rate`].
 #[derive(Debug, thiserror::Error)]
 #[error("less than {0} bytes came per second")]
 struct TooSlow(u64);
 
 /// A body that fails when it comes too slowly.
-pub(super) struct Metered<R> {
+pub(super) struct MeteredBody<R> {
     body: R,
-    pace: Pace,
+    pace: TransferRate,
+    /// When there has to be progress, and how many bytes more make it.
+    deadline: Instant,
+    wanted: u64,
 }
 
-impl<R> Metered<R> {
-    pub(super) fn new(body: R, limits: &Limits) -> Self {
-        let pace = Pace {
+/// How many new bytes are progress: they make up for a failed attempt, and no deadline counts any
+/// more. A server that breaks the connection after every few bytes runs out of attempts.
+pub(super) const PROGRESS: u64 = 256 * 1024;
+
+impl<R> MeteredBody<R> {
+    pub(super) fn new(body: R, limits: &ClientLimits, deadline: Instant) -> Self {
+        let pace = TransferRate {
             min_rate: limits.min_rate,
             window: limits.rate_window,
             bytes: 0,
             waited: Duration::ZERO,
         };
-        Metered { body, pace }
+        MeteredBody {
+            body,
+            pace,
+            deadline,
+            wanted: PROGRESS,
+        }
     }
 }
 
-impl<R: Read> Read for Metered<R> {
+impl<R: Read> Read for MeteredBody<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let before = Instant::now();
-        let n = self.body.read(buffer)?;
+        let body = &mut self.body;
+        let n = if self.wanted == 0 {
+            body.read(buffer)?
+        } else {
+            within_deadline(self.deadline, || body.read(buffer))?
+        };
+        self.wanted = self.wanted.saturating_sub(n as u64);
         // The end is the end, however long it took to come.
         if n == 0 || self.pace.keeps(n as u64, before.elapsed()) {
             return Ok(n);
@@ -43,14 +61,14 @@ impl<R: Read> Read for Metered<R> {
 }
 
 /// What came within the present window.
-struct Pace {
+struct TransferRate {
     min_rate: u64,
     window: Duration,
     bytes: u64,
     waited: Duration,
 }
 
-impl Pace {
+impl TransferRate {
     /// Counts `bytes` for which the reader had to wait, and says whether it is still fast enough.
     fn keeps(&mut self, bytes: u64, waited: Duration) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
@@ -81,7 +99,7 @@ mod tests {
 
     /// Waits in milliseconds and the bytes that each brought.
     fn kept(min_rate: u64, reads: &[(u64, u64)]) -> Vec<bool> {
-        let mut pace = Pace {
+        let mut pace = TransferRate {
             min_rate,
             window: Duration::from_secs(10),
             bytes: 0,
@@ -128,13 +146,14 @@ mod tests {
                 Ok(1)
             }
         }
-        let limits = Limits {
+        let limits = ClientLimits {
             min_rate: u64::MAX,
             rate_window: Duration::ZERO,
-            ..Limits::default()
+            ..ClientLimits::default()
         };
         // With a window of nought every read is judged.
-        let error = io::copy(&mut Metered::new(Byte, &limits), &mut io::sink()).unwrap_err();
+        let mut body = MeteredBody::new(Byte, &limits, Instant::now());
+        let error = io::copy(&mut body, &mut io::sink()).unwrap_err();
         assert!(matches!(broken(error), TransportError::Slow(_)));
         let other = broken(io::Error::other("reset"));
         assert!(matches!(other, TransportError::Connection(_)));

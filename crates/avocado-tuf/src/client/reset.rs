@@ -1,12 +1,12 @@
 use std::path::Path;
 
-use super::Error;
-use super::store::Store;
+use super::TufError;
+use super::store::MetadataStore;
 
 /// How much of what is trusted of one repository [`reset`] forgets; each forgets what the one
 /// before it does as well. See [`crate::client`] for when to use which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Forget {
+pub enum ForgetLevel {
     /// Which roles there were, and their versions. The timestamp stays, so nothing older than what
     /// was seen last is accepted afterwards: this is always safe.
     Roles,
@@ -17,16 +17,16 @@ pub enum Forget {
     Time,
 }
 
-/// Forgets trusted metadata in `directory`, a [`Trusted::directory`](super::Trusted::directory)
+/// Forgets trusted metadata in `directory`, a [`TrustedMetadata::directory`](super::TrustedMetadata::directory)
 /// that no client uses now. Nothing happens where there is none.
 ///
 /// Never forgotten is the newest root: keys that were replaced stay replaced.
 ///
 /// # Errors
-/// [`Error::Io`] when a file cannot be removed. The reset may then be partial, and can be repeated.
-pub fn reset(directory: &Path, forget: Forget) -> Result<(), Error> {
+/// [`TufError::Io`] when a file cannot be removed. The reset may then be partial, and can be repeated.
+pub fn reset(directory: &Path, forget: ForgetLevel) -> Result<(), TufError> {
     if !directory.exists() {
         return Ok(());
     }
-    Ok(Store::at(directory.to_owned()).forget(forget)?)
+    Ok(MetadataStore::at(directory.to_owned()).forget(forget)?)
 }

@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::{Client, Current, Error};
+use super::{RefreshedMetadata, TufClient, TufError};
 use crate::digests::Digests;
-use crate::metadata::{Authority, DelegatedRole, Keys, Targets};
+use crate::metadata::{DelegatedRole, KeySet, RoleAuthority, TargetsMetadata};
 use crate::names::is_target_path;
 
 /// What trusted metadata says about a target.
@@ -33,17 +33,17 @@ impl TargetInfo {
 }
 
 /// A role that is still to be visited, with the keys of the role that delegates to it.
-struct Pending {
+struct PendingRole {
     role: DelegatedRole,
-    keys: Rc<Keys>,
+    keys: Rc<KeySet>,
 }
 
-impl Client {
+impl TufClient {
     /// What trusted metadata says about the target `name`; none where no role that may speak of
     /// it lists it. Refreshes first if that has not been done.
-    pub fn target(&mut self, name: &str) -> Result<Option<TargetInfo>, Error> {
+    pub fn target(&mut self, name: &str) -> Result<Option<TargetInfo>, TufError> {
         if !is_target_path(name) {
-            return Err(Error::TargetName(name.chars().take(200).collect()));
+            return Err(TufError::TargetName(name.chars().take(200).collect()));
         }
         let current = match self.current.take() {
             Some(current) => current,
@@ -56,23 +56,27 @@ impl Client {
 
     /// Visits the roles that may speak of `name` depth-first, in the order in which they are
     /// delegated to; a terminating delegation drops everything that would come after it.
-    fn search(&self, name: &str, current: &Current) -> Result<Option<TargetInfo>, Error> {
+    fn search(
+        &self,
+        name: &str,
+        current: &RefreshedMetadata,
+    ) -> Result<Option<TargetInfo>, TufError> {
         let mut pending = Vec::new();
         let mut visited = BTreeSet::new();
         if let Some(found) = visit(&current.targets, name, &mut pending) {
             return Ok(Some(found));
         }
-        while let Some(Pending { role, keys }) = pending.pop() {
+        while let Some(PendingRole { role, keys }) = pending.pop() {
             if !visited.insert(role.name.clone()) {
                 continue;
             }
             if visited.len() > self.options.limits.delegations {
-                return Err(Error::TooManyRoles {
+                return Err(TufError::TooManyRoles {
                     target: name.to_owned(),
                     visited: visited.len() - 1,
                 });
             }
-            let authority = Authority {
+            let authority = RoleAuthority {
                 keys: &keys,
                 role: &role.keys,
             };
@@ -86,7 +90,11 @@ impl Client {
 }
 
 /// The target, if these targets list it; otherwise adds the roles to ask next to `pending`.
-fn visit(targets: &Targets, name: &str, pending: &mut Vec<Pending>) -> Option<TargetInfo> {
+fn visit(
+    targets: &TargetsMetadata,
+    name: &str,
+    pending: &mut Vec<PendingRole>,
+) -> Option<TargetInfo> {
     if let Some(file) = targets.targets.get(name) {
         return Some(TargetInfo {
             name: name.to_owned(),
@@ -98,7 +106,7 @@ fn visit(targets: &Targets, name: &str, pending: &mut Vec<Pending>) -> Option<Ta
     let keys = Rc::new(delegations.keys.clone());
     let mut children = Vec::new();
     for role in delegations.roles.iter().filter(|role| role.covers(name)) {
-        children.push(Pending {
+        children.push(PendingRole {
             role: role.clone(),
             keys: Rc::clone(&keys),
         });

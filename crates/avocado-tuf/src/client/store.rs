@@ -7,10 +7,14 @@
 
 use std::path::PathBuf;
 
+use avocado_fs::recorded;
+use avocado_fs::{
+    AtPath, PathError, TemporaryName, WriteOptions, file_names, read_if_there,
+    remove_file_if_there, sync_directory,
+};
 use avocado_manifest::Digest;
 
-use super::{Error, Forget};
-use crate::files::{self, At, PathError};
+use super::{ForgetLevel, TufError};
 use crate::names::role_file;
 
 /// Names the trust anchor that `root.json` descends from.
@@ -19,23 +23,18 @@ const ANCHOR: &str = "anchor.sha256";
 const CLOCK: &str = "clock";
 
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct MetadataStore {
     directory: PathBuf,
 }
 
-impl Store {
-    pub(crate) fn open(directory: PathBuf) -> Result<Self, PathError> {
-        files::create_directory(&directory, 0o755).at(&directory)?;
-        Ok(Store { directory })
-    }
-
-    /// A store that need not be there.
+impl MetadataStore {
+    /// A store that need not be there: the first write creates it.
     pub(crate) fn at(directory: PathBuf) -> Self {
-        Store { directory }
+        MetadataStore { directory }
     }
 
     /// The newest root reached from `anchor`, if one is stored.
-    pub(crate) fn root(&self, anchor: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn root(&self, anchor: &[u8]) -> Result<Option<Vec<u8>>, TufError> {
         let stored = self.get(ANCHOR)?;
         if stored.as_deref() != Some(name_of(anchor).as_bytes()) {
             return Ok(None);
@@ -43,62 +42,70 @@ impl Store {
         self.read("root")
     }
 
-    /// Begins again at `anchor`.
-    pub(crate) fn reset_root(&self, anchor: &[u8]) -> Result<(), Error> {
+    /// Stores `root`, which descends from `anchor`. Writes nothing where it is stored.
+    pub(crate) fn write_root(&self, root: &[u8], anchor: &[u8]) -> Result<(), TufError> {
         // In this order, an interruption never leaves another anchor's root under this one's name.
-        self.write("root", anchor)?;
-        self.put(ANCHOR, name_of(anchor).as_bytes())?;
+        if self.read("root")?.as_deref() != Some(root) {
+            self.write("root", root)?;
+        }
+        if self.get(ANCHOR)?.as_deref() != Some(name_of(anchor).as_bytes()) {
+            self.put(ANCHOR, name_of(anchor).as_bytes())?;
+        }
         Ok(())
     }
 
-    pub(crate) fn read(&self, role: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn read(&self, role: &str) -> Result<Option<Vec<u8>>, TufError> {
         Ok(self.get(&file(role)?)?)
     }
 
-    pub(crate) fn write(&self, role: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn write(&self, role: &str, bytes: &[u8]) -> Result<(), TufError> {
         Ok(self.put(&file(role)?, bytes)?)
     }
 
-    pub(crate) fn clock(&self) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn clock(&self) -> Result<Option<Vec<u8>>, TufError> {
         Ok(self.get(CLOCK)?)
     }
 
-    pub(crate) fn write_clock(&self, text: &str) -> Result<(), Error> {
+    pub(crate) fn write_clock(&self, text: &str) -> Result<(), TufError> {
         Ok(self.put(CLOCK, text.as_bytes())?)
     }
 
-    pub(crate) fn remove(&self, role: &str) -> Result<(), Error> {
+    pub(crate) fn remove(&self, role: &str) -> Result<(), TufError> {
         let path = self.directory.join(file(role)?);
-        files::remove_if_there(&path).at(&path)?;
-        Ok(())
+        Ok(remove_file_if_there(&path)?)
     }
 
     /// Removes the metadata that `forget` names. Each file counts for itself, so an interruption
     /// just forgets less.
-    pub(crate) fn forget(&self, forget: Forget) -> Result<(), PathError> {
-        for name in files::names(&self.directory).at(&self.directory)? {
+    pub(crate) fn forget(&self, forget: ForgetLevel) -> Result<(), PathError> {
+        for name in file_names(&self.directory)? {
             let goes = match name.as_str() {
                 "root.json" => false,
-                "timestamp.json" => forget >= Forget::Versions,
-                CLOCK => forget >= Forget::Time,
+                "timestamp.json" => forget >= ForgetLevel::Versions,
+                CLOCK => forget >= ForgetLevel::Time,
                 other => other.ends_with(".json"),
             };
             if goes {
                 let path = self.directory.join(name);
-                files::remove_if_there(&path).at(&path)?;
+                remove_file_if_there(&path)?;
             }
         }
-        files::sync_directory(&self.directory).at(&self.directory)
+        sync_directory(&self.directory)
     }
 
     fn get(&self, name: &str) -> Result<Option<Vec<u8>>, PathError> {
-        let path = self.directory.join(name);
-        files::read_if_there(&path).at(&path)
+        // Its size was judged when it came.
+        read_if_there(&self.directory.join(name), u64::MAX)
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), PathError> {
-        files::write(&self.directory, name, bytes, 0o644).at(&self.directory.join(name))?;
-        files::sync_directory(&self.directory).at(&self.directory)
+        recorded::create_directories(&self.directory).at("create", &self.directory)?;
+        // One temporary name for all, so that a crash leaves at most one file behind. The user of the
+        // client holds a lock.
+        let options = WriteOptions::new()
+            .mode(0o644)
+            .temporary(TemporaryName::Shared(".new"));
+        options.write(&self.directory.join(name), bytes)
     }
 }
 
@@ -106,8 +113,8 @@ fn name_of(anchor: &[u8]) -> String {
     format!("{}\n", Digest::of(anchor))
 }
 
-fn file(role: &str) -> Result<String, Error> {
-    role_file(role).ok_or_else(|| Error::RoleName {
+fn file(role: &str) -> Result<String, TufError> {
+    role_file(role).ok_or_else(|| TufError::RoleName {
         role: role.to_owned(),
     })
 }

@@ -2,29 +2,31 @@
 //! snapshot and targets, each checked against what was trusted before.
 
 use super::retry::fetch;
-use super::{Client, Current, Error};
+use super::{RefreshedMetadata, TufClient, TufError};
 use crate::metadata::{
-    Authority, Kind, MetaFile, MetadataError, Snapshot, Targets, Timestamp, Unverified,
+    MetadataError, MetadataFile, MetadataKind, RoleAuthority, SnapshotMetadata, TargetsMetadata,
+    TimestampMetadata, UnverifiedMetadata,
 };
 use crate::names::role_file;
-use crate::transport::TransportError;
 
 /// Where the files of delegated roles are in the older layout.
 const LEGACY: &str = "delegations/";
 
-impl Client {
-    pub(super) fn update(&mut self) -> Result<Current, Error> {
+impl TufClient {
+    pub(super) fn update(&mut self) -> Result<RefreshedMetadata, TufError> {
         self.update_root()?;
         let (timestamp, unsettled) = self.update_timestamp()?;
         let snapshot = self.update_snapshot(&timestamp, unsettled)?;
         let authority = self.root.authority(&self.root.roles.targets);
         let targets = self.role("targets", &snapshot, &authority)?;
         self.remember(&timestamp)?;
-        Ok(Current { snapshot, targets })
+        // Older versions of this program look for it here.
+        self.store.write_root(&self.root_bytes, &self.anchor)?;
+        Ok(RefreshedMetadata { snapshot, targets })
     }
 
     /// Whether the repository is of the older layout, and taken as such.
-    pub(super) fn relaxes(&self, snapshot: &Snapshot) -> bool {
+    pub(super) fn relaxes(&self, snapshot: &SnapshotMetadata) -> bool {
         self.tolerant() && is_legacy(snapshot)
     }
 
@@ -33,44 +35,51 @@ impl Client {
         self.options.relax_legacy && !self.root.consistent_snapshot
     }
 
-    fn update_root(&mut self) -> Result<(), Error> {
+    fn update_root(&mut self) -> Result<(), TufError> {
         let role = "root";
         for _ in 0..self.options.limits.root_rotations {
             let expected = self.root.version.saturating_add(1);
-            let url = format!("{}{expected}.root.json", self.metadata_url);
+            let url = self.metadata_url.join(&format!("{expected}.root.json"));
             let bytes = match self.fetch(&url, self.options.limits.root) {
-                Err(Error::Fetch {
-                    source: TransportError::Missing(_),
-                    ..
-                }) => break,
+                Err(TufError::Fetch { source, .. }) if source.is_absent() => break,
                 bytes => bytes?,
             };
-            let root = Unverified::parse(&bytes)
+            let root = UnverifiedMetadata::parse(&bytes)
                 .and_then(|root| root.verify_root(Some(&self.root)))
                 .map_err(not_acceptable(role))?;
             same_version(role, expected.get(), root.version())?;
-            self.store.write(role, &bytes)?;
+            self.roots.write_root(&bytes, &self.anchor)?;
             self.root = root;
             self.root_bytes = bytes;
         }
         // The keys of this root say which trusted time counts.
         self.now = self.judging_time()?;
-        // Only the last root has to be fresh: the others are steps on the way.
+        // Only the last root has to be fresh: the others are steps on the way. Where the clock alone
+        // would have it so, the next timestamp may take back what made it look expired.
+        if self.root.expires > self.options.start_time {
+            return Ok(());
+        }
         self.fresh(role, &self.root)
     }
 
     /// The timestamp to go by. The bytes are returned with it where it is of the trusted version
     /// but differs, which only the older layout may do: then it is not stored yet.
-    fn update_timestamp(&self) -> Result<(Timestamp, Option<Vec<u8>>), Error> {
+    fn update_timestamp(&mut self) -> Result<(TimestampMetadata, Option<Vec<u8>>), TufError> {
         let role = "timestamp";
         let authority = self.root.authority(&self.root.roles.timestamp);
-        let trusted: Option<(Timestamp, _)> = self.stored(role, &authority)?;
+        let trusted: Option<(TimestampMetadata, _)> = self.stored(role, &authority)?;
 
-        let url = format!("{}timestamp.json", self.metadata_url);
+        let url = self.metadata_url.join("timestamp.json");
         let bytes = self.fetch(&url, self.options.limits.timestamp)?;
-        let offered: Timestamp = verified(role, &bytes, &authority)?;
+        let offered: TimestampMetadata = verified(role, &bytes, &authority)?;
 
         let mut unsettled = false;
+        let corrected = match &trusted {
+            Some((trusted, _)) => self.corrected(trusted, &offered)?,
+            None => None,
+        };
+        self.now = corrected.unwrap_or(self.now);
+        self.fresh("root", &self.root)?;
         if let Some((trusted, trusted_bytes)) = trusted {
             not_older(role, trusted.version(), offered.version())?;
             if offered.version == trusted.version {
@@ -79,7 +88,7 @@ impl Client {
                     return Ok((trusted, None));
                 }
                 if offered.expires < trusted.expires {
-                    return Err(Error::Changed {
+                    return Err(TufError::Changed {
                         role: role.to_owned(),
                         version: offered.version(),
                     });
@@ -93,19 +102,22 @@ impl Client {
         if unsettled {
             return Ok((offered, Some(bytes)));
         }
+        if let Some(time) = corrected {
+            self.write_time(time)?;
+        }
         self.store.write(role, &bytes)?;
         Ok((offered, None))
     }
 
     fn update_snapshot(
         &self,
-        timestamp: &Timestamp,
+        timestamp: &TimestampMetadata,
         unsettled: Option<Vec<u8>>,
-    ) -> Result<Snapshot, Error> {
+    ) -> Result<SnapshotMetadata, TufError> {
         let role = "snapshot";
         let authority = self.root.authority(&self.root.roles.snapshot);
         let meta = timestamp.snapshot();
-        let trusted: Option<(Snapshot, _)> = self.stored(role, &authority)?;
+        let trusted: Option<(SnapshotMetadata, _)> = self.stored(role, &authority)?;
 
         // What is stored need not be fetched again if it is what the timestamp announces.
         let (offered, fetched) = match &trusted {
@@ -128,7 +140,7 @@ impl Client {
         let was_legacy = trusted.as_ref().is_some_and(|(s, _)| is_legacy(s));
         let tolerant = self.tolerant() && (was_legacy || is_legacy(&offered));
         if unsettled.is_some() && !tolerant {
-            return Err(Error::Changed {
+            return Err(TufError::Changed {
                 role: "timestamp".to_owned(),
                 version: timestamp.version(),
             });
@@ -145,7 +157,7 @@ impl Client {
                     let role = file.strip_prefix(LEGACY).unwrap_or(file);
                     vanished.push(role.strip_suffix(".json").unwrap_or(role).to_owned());
                 }
-                None => return Err(Error::Vanished { file: file.clone() }),
+                None => return Err(TufError::Vanished { file: file.clone() }),
             }
         }
         self.fresh(role, &offered)?;
@@ -163,21 +175,21 @@ impl Client {
     }
 
     /// The targets metadata of a role that the snapshot lists, from the store or the repository.
-    /// It is verified for this delegation each time, whoever else delegates to it.
+    /// It is verified for this delegation each time, whichever other role delegates to it.
     pub(super) fn role(
         &self,
         role: &str,
-        snapshot: &Snapshot,
-        authority: &Authority<'_>,
-    ) -> Result<Targets, Error> {
+        snapshot: &SnapshotMetadata,
+        authority: &RoleAuthority<'_>,
+    ) -> Result<TargetsMetadata, TufError> {
         let (meta, url) = self.locate(role, snapshot)?;
-        if let Some((targets, bytes)) = self.stored::<Targets>(role, authority)?
+        if let Some((targets, bytes)) = self.stored::<TargetsMetadata>(role, authority)?
             && self.is_current(&targets, meta, &bytes)
         {
             return Ok(targets);
         }
         let bytes = self.announced(role, meta, &url, self.options.limits.targets)?;
-        let targets: Targets = verified(role, &bytes, authority)?;
+        let targets: TargetsMetadata = verified(role, &bytes, authority)?;
         same_version(role, meta.version.get(), targets.version())?;
         self.fresh(role, &targets)?;
         self.store.write(role, &bytes)?;
@@ -188,9 +200,9 @@ impl Client {
     fn locate<'a>(
         &self,
         role: &str,
-        snapshot: &'a Snapshot,
-    ) -> Result<(&'a MetaFile, String), Error> {
-        let file = role_file(role).ok_or_else(|| Error::RoleName {
+        snapshot: &'a SnapshotMetadata,
+    ) -> Result<(&'a MetadataFile, String), TufError> {
+        let file = role_file(role).ok_or_else(|| TufError::RoleName {
             role: role.to_owned(),
         })?;
         let relaxes = self.relaxes(snapshot);
@@ -199,9 +211,9 @@ impl Client {
         let (meta, url) = match standard {
             Some(meta) => (meta, self.versioned(meta, &file)),
             None => match older().filter(|_| relaxes) {
-                Some(meta) => (meta, format!("{}{LEGACY}{file}", self.metadata_url)),
+                Some(meta) => (meta, self.metadata_url.join(&format!("{LEGACY}{file}"))),
                 None => {
-                    return Err(Error::NotInSnapshot {
+                    return Err(TufError::NotInSnapshot {
                         role: role.to_owned(),
                     });
                 }
@@ -213,30 +225,30 @@ impl Client {
         Ok((meta, url))
     }
 
-    fn versioned(&self, meta: &MetaFile, file: &str) -> String {
+    fn versioned(&self, meta: &MetadataFile, file: &str) -> String {
         if self.root.consistent_snapshot {
-            format!("{}{}.{file}", self.metadata_url, meta.version)
+            self.metadata_url.join(&format!("{}.{file}", meta.version))
         } else {
-            format!("{}{file}", self.metadata_url)
+            self.metadata_url.join(file)
         }
     }
 
     /// The stored metadata of a role, if there is some and the role's present keys signed it.
-    fn stored<T: Kind>(
+    fn stored<T: MetadataKind>(
         &self,
         role: &str,
-        authority: &Authority<'_>,
-    ) -> Result<Option<(T, Vec<u8>)>, Error> {
+        authority: &RoleAuthority<'_>,
+    ) -> Result<Option<(T, Vec<u8>)>, TufError> {
         let Some(bytes) = self.store.read(role)? else {
             return Ok(None);
         };
         // Keys that have been replaced take what they signed with them: this is how a repository
-        // recovers from versions that somebody else made too high.
+        // recovers from versions that another holder of the old keys made too high.
         Ok(verified(role, &bytes, authority).ok().map(|t| (t, bytes)))
     }
 
     /// Whether stored metadata is what `meta` announces, and fresh.
-    fn is_current<T: Kind>(&self, stored: &T, meta: &MetaFile, bytes: &[u8]) -> bool {
+    fn is_current<T: MetadataKind>(&self, stored: &T, meta: &MetadataFile, bytes: &[u8]) -> bool {
         stored.version() == meta.version.get()
             && meta.describes(bytes)
             && stored.expires() > self.now
@@ -246,82 +258,94 @@ impl Client {
     fn announced(
         &self,
         role: &str,
-        meta: &MetaFile,
+        meta: &MetadataFile,
         url: &str,
         limit: u64,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Vec<u8>, TufError> {
+        // Without a digest a server without keys decides what it is up to this length.
+        let limit = match meta.hashes {
+            Some(_) => limit,
+            None => limit.min(self.options.limits.without_digest),
+        };
         let bytes = self.fetch(url, meta.length.map_or(limit, |length| length.min(limit)))?;
         if meta.describes(&bytes) {
             Ok(bytes)
         } else {
-            Err(Error::Announced {
+            Err(TufError::Announced {
                 role: role.to_owned(),
             })
         }
     }
 
-    fn fetch(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
+    fn fetch(&self, url: &str, limit: u64) -> Result<Vec<u8>, TufError> {
         fetch(&*self.transport, &self.options.limits, url, limit)
     }
 
-    fn fresh<T: Kind>(&self, role: &str, metadata: &T) -> Result<(), Error> {
+    fn fresh<T: MetadataKind>(&self, role: &str, metadata: &T) -> Result<(), TufError> {
         if metadata.expires() > self.now {
             return Ok(());
         }
-        Err(Error::Expired {
+        let clock = self.options.start_time;
+        Err(TufError::Expired {
             role: role.to_owned(),
             at: metadata.expires(),
+            clock,
+            remembered: (self.now > clock).then_some(self.now),
         })
     }
 }
 
 /// Whether a snapshot is of the older layout: it lists delegated roles under `delegations/` only.
-fn is_legacy(snapshot: &Snapshot) -> bool {
+fn is_legacy(snapshot: &SnapshotMetadata) -> bool {
     snapshot.meta.keys().any(|file| {
         file.strip_prefix(LEGACY)
             .is_some_and(|standard| !snapshot.meta.contains_key(standard))
     })
 }
 
-fn verified<T: Kind>(role: &str, bytes: &[u8], authority: &Authority<'_>) -> Result<T, Error> {
-    Unverified::parse(bytes)
+fn verified<T: MetadataKind>(
+    role: &str,
+    bytes: &[u8],
+    authority: &RoleAuthority<'_>,
+) -> Result<T, TufError> {
+    UnverifiedMetadata::parse(bytes)
         .and_then(|metadata| metadata.verify(std::slice::from_ref(authority)))
         .map_err(not_acceptable(role))
 }
 
-fn not_acceptable(role: &str) -> impl FnOnce(MetadataError) -> Error {
-    |source| Error::Metadata {
+fn not_acceptable(role: &str) -> impl FnOnce(MetadataError) -> TufError {
+    |source| TufError::Metadata {
         role: role.to_owned(),
         source,
     }
 }
 
 /// In the older layout versions say nothing: only digests tie metadata to what announces it.
-fn bound(role: &str, meta: &MetaFile) -> Result<(), Error> {
+fn bound(role: &str, meta: &MetadataFile) -> Result<(), TufError> {
     if meta.hashes.is_some() {
         return Ok(());
     }
-    Err(Error::Unbound {
+    Err(TufError::Unbound {
         role: role.to_owned(),
     })
 }
 
-fn same_version(role: &str, expected: u64, found: u64) -> Result<(), Error> {
+fn same_version(role: &str, expected: u64, found: u64) -> Result<(), TufError> {
     if expected == found {
         return Ok(());
     }
-    Err(Error::Version {
+    Err(TufError::Version {
         role: role.to_owned(),
         expected,
         found,
     })
 }
 
-fn not_older(role: &str, trusted: u64, offered: u64) -> Result<(), Error> {
+fn not_older(role: &str, trusted: u64, offered: u64) -> Result<(), TufError> {
     if offered >= trusted {
         return Ok(());
     }
-    Err(Error::Rollback {
+    Err(TufError::Rollback {
         role: role.to_owned(),
         trusted,
         offered,

@@ -1,13 +1,14 @@
 use std::path::PathBuf;
 
+use avocado_fs::PathError;
 use avocado_manifest::NameError;
 
-use crate::files::PathError;
+use crate::keys::KeyError;
 use crate::metadata::MetadataError;
 
 /// Why a repository could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub enum WriterError {
     /// The name of the role or of a target cannot be used.
     #[error("the name cannot be used in a repository")]
     Name(#[from] NameError),
@@ -15,7 +16,7 @@ pub enum WriteError {
     #[error("`{0}` cannot be the name of a delegated role")]
     Role(String),
     /// The role may not speak about this target.
-    #[error("the target `{0}` is neither a manifest nor an image")]
+    #[error("the target `{0}` is no kind of file that a runtime has")]
     Uncovered(String),
     /// Two targets have the same name.
     #[error("two targets have the name `{0}`")]
@@ -60,6 +61,24 @@ pub enum WriteError {
     /// A file could not be read or written.
     #[error("cannot write the repository")]
     Io(#[from] PathError),
+    /// The key of a signer cannot be written down.
+    #[error("the key of a signer cannot be used")]
+    Key(#[from] KeyError),
+    /// A signer did not sign.
+    #[error("the signer of `{role}` did not sign")]
+    Signer {
+        /// The role.
+        role: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A signer signed with another key than its own.
+    #[error("what the signer of `{role}` signed does not verify with its key")]
+    Signature {
+        /// The role.
+        role: String,
+    },
     /// The expiry would be out of range.
     #[error("the time of publication is out of range")]
     Time,

@@ -2,31 +2,32 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use avocado_fs::{AtPath, FileLock, LockPlace, PathError, lock_file_beside, remove_file_if_there};
 use serde_json::{Map, Value};
 
-use super::WriteError;
-use crate::files::{self, At};
-use crate::keys::SigningKey;
+use super::WriterError;
+use super::signer::{RoleSigners, Signer};
 use crate::metadata::{
-    Authority, Kind, MetaFile, MetadataError, RoleKeys, Root, Snapshot, Targets, Timestamp,
-    Unverified,
+    MetadataError, MetadataFile, MetadataKind, RoleAuthority, RoleKeys, RootMetadata,
+    SnapshotMetadata, TargetsMetadata, TimestampMetadata, UnverifiedMetadata,
 };
 
 /// Where things are.
 #[derive(Debug, Clone)]
-pub(super) struct Layout {
+pub(super) struct RepositoryLayout {
     pub(super) root: PathBuf,
     pub(super) metadata: PathBuf,
     pub(super) delegations: PathBuf,
     pub(super) targets: PathBuf,
 }
 
-impl Layout {
+impl RepositoryLayout {
     pub(super) fn new(directory: &Path) -> Self {
         let metadata = directory.join("metadata");
-        Layout {
+        RepositoryLayout {
             root: directory.to_owned(),
             delegations: metadata.join("delegations"),
             targets: directory.join("targets"),
@@ -34,23 +35,39 @@ impl Layout {
         }
     }
 
+    /// Keeps other writers out. The directory is there for others to read, so it cannot carry the
+    /// lock; only where nothing can be written beside it, it does.
+    pub(super) fn lock(&self) -> Result<FileLock, PathError> {
+        match LockPlace::file(&lock_file_beside(&self.root)).lock() {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
+                ) =>
+            {
+                LockPlace::directory(&self.root).lock()
+            }
+            lock => lock,
+        }
+    }
+
     /// A version of `file` for now: higher than every one written before. It is also no lower than
     /// the seconds of the clock, so that a repository that was deleted and published anew goes
     /// on, for its readers, from where the old one was.
-    pub(super) fn next(&self, file: &str, now: jiff::Timestamp) -> Result<u64, WriteError> {
+    pub(super) fn next(&self, file: &str, now: jiff::Timestamp) -> Result<u64, WriterError> {
         let highest = self.highest(file)?;
         Ok(above(highest, now))
     }
 
     /// The highest version of `<version>.<file>` that was ever written, shown to readers or not;
     /// 0 where there is none.
-    pub(super) fn highest(&self, file: &str) -> Result<u64, WriteError> {
+    pub(super) fn highest(&self, file: &str) -> Result<u64, WriterError> {
         let mut highest = 0;
         if !self.metadata.exists() {
             return Ok(highest);
         }
-        for entry in fs::read_dir(&self.metadata).at(&self.metadata)? {
-            let name = entry.at(&self.metadata)?.file_name();
+        for entry in fs::read_dir(&self.metadata).at("read", &self.metadata)? {
+            let name = entry.at("read", &self.metadata)?.file_name();
             let name = name.to_string_lossy();
             if let Some((version, rest)) = split_version(&name)
                 && rest == file
@@ -75,32 +92,33 @@ pub(super) fn split_version(name: &str) -> Option<(u64, &str)> {
 }
 
 /// Verified metadata with the bytes it was read from.
-pub(super) struct Signed<T> {
+pub(super) struct VerifiedMetadata<T> {
     pub(super) content: T,
     pub(super) bytes: Vec<u8>,
 }
 
-impl<T: Kind> Signed<T> {
-    fn read(path: &Path, authority: &Authority<'_>) -> Result<Self, WriteError> {
-        let bytes = fs::read(path).at(path)?;
-        let content = Unverified::parse(&bytes)
+impl<T: MetadataKind> VerifiedMetadata<T> {
+    fn read(path: &Path, authority: &RoleAuthority<'_>) -> Result<Self, WriterError> {
+        let bytes = fs::read(path).at("read", path)?;
+        let content = UnverifiedMetadata::parse(&bytes)
             .and_then(|metadata| metadata.verify(std::slice::from_ref(authority)))
             .map_err(|source| damaged(path, source))?;
-        Ok(Signed { content, bytes })
+        Ok(VerifiedMetadata { content, bytes })
     }
 
     /// Reads metadata that other metadata describes.
     fn announced(
-        layout: &Layout,
+        layout: &RepositoryLayout,
         file: &str,
-        meta: Option<&MetaFile>,
-        authority: &Authority<'_>,
-    ) -> Result<Self, WriteError> {
-        let inconsistent = || WriteError::Inconsistent {
+        meta: Option<&MetadataFile>,
+        authority: &RoleAuthority<'_>,
+    ) -> Result<Self, WriterError> {
+        let inconsistent = || WriterError::Inconsistent {
             path: layout.metadata.join(file),
         };
         let meta = meta.ok_or_else(inconsistent)?;
-        let signed: Self = Signed::read(&layout.metadata.join(versioned(meta, file)), authority)?;
+        let signed: Self =
+            VerifiedMetadata::read(&layout.metadata.join(versioned(meta, file)), authority)?;
         if meta.describes(&signed.bytes) && signed.content.version() == meta.version.get() {
             Ok(signed)
         } else {
@@ -115,78 +133,87 @@ impl<T: Kind> Signed<T> {
     }
 }
 
-fn versioned(meta: &MetaFile, file: &str) -> String {
+fn versioned(meta: &MetadataFile, file: &str) -> String {
     format!("{}.{file}", meta.version)
 }
 
-fn damaged(path: &Path, source: MetadataError) -> WriteError {
-    WriteError::Damaged {
+fn damaged(path: &Path, source: MetadataError) -> WriterError {
+    WriterError::Damaged {
         path: path.to_owned(),
         source,
     }
 }
 
-/// The newest root in the directory, once it is known to be of this key alone.
-pub(super) fn root(layout: &Layout, key: &SigningKey) -> Result<Option<Signed<Root>>, WriteError> {
+/// The newest root in the directory, once it is known to be of these keys alone.
+pub(super) fn root(
+    layout: &RepositoryLayout,
+    signers: &RoleSigners<'_>,
+) -> Result<Option<VerifiedMetadata<RootMetadata>>, WriterError> {
     let version = layout.highest("root.json")?;
     if version == 0 {
         return Ok(None);
     }
     let path = layout.metadata.join(format!("{version}.root.json"));
-    let bytes = fs::read(&path).at(&path)?;
-    let content = Unverified::parse(&bytes)
+    let bytes = fs::read(&path).at("read", &path)?;
+    let content = UnverifiedMetadata::parse(&bytes)
         .and_then(|metadata| metadata.verify_root(None))
         .map_err(|source| damaged(&path, source))?;
     let roles = &content.roles;
-    let own = |role: &RoleKeys| {
-        let ids: Vec<_> = role.keyids.iter().collect();
-        ids == [&key.id()] && role.threshold.get() == 1
-    };
-    if ![
-        &roles.root,
-        &roles.timestamp,
-        &roles.snapshot,
-        &roles.targets,
-    ]
-    .into_iter()
-    .all(own)
-    {
-        return Err(WriteError::OtherKey {
+    for (role, signer) in [
+        (&roles.root, signers.root),
+        (&roles.timestamp, signers.timestamp),
+        (&roles.snapshot, signers.snapshot),
+        (&roles.targets, signers.targets),
+    ] {
+        if is_of(role, signer)? {
+            continue;
+        }
+        return Err(WriterError::OtherKey {
             directory: layout.root.clone(),
         });
     }
-    Ok(Some(Signed { content, bytes }))
+    Ok(Some(VerifiedMetadata { content, bytes }))
+}
+
+/// Whether the signer speaks for the role, alone.
+fn is_of(role: &RoleKeys, signer: &dyn Signer) -> Result<bool, WriterError> {
+    let id = signer.public().id()?;
+    Ok(role.keyids.iter().eq([&id]) && role.threshold.get() == 1)
 }
 
 /// The publication that readers see.
-pub(super) struct Visible {
-    pub(super) timestamp: Signed<Timestamp>,
-    pub(super) snapshot: Signed<Snapshot>,
-    pub(super) targets: Signed<Targets>,
+pub(super) struct VisiblePublication {
+    pub(super) timestamp: VerifiedMetadata<TimestampMetadata>,
+    pub(super) snapshot: VerifiedMetadata<SnapshotMetadata>,
+    pub(super) targets: VerifiedMetadata<TargetsMetadata>,
 }
 
-impl Visible {
+impl VisiblePublication {
     /// Reads what readers see; none before the first publication is complete.
-    pub(super) fn read(layout: &Layout, root: &Root) -> Result<Option<Self>, WriteError> {
+    pub(super) fn read(
+        layout: &RepositoryLayout,
+        root: &RootMetadata,
+    ) -> Result<Option<Self>, WriterError> {
         let path = layout.metadata.join("timestamp.json");
         if !path.exists() {
             return Ok(None);
         }
         let roles = &root.roles;
-        let timestamp: Signed<Timestamp> = Signed::read(&path, &root.authority(&roles.timestamp))?;
-        let snapshot: Signed<Snapshot> = Signed::announced(
+        let timestamp: VerifiedMetadata<TimestampMetadata> =
+            VerifiedMetadata::read(&path, &root.authority(&roles.timestamp))?;
+        let snapshot: VerifiedMetadata<SnapshotMetadata> = VerifiedMetadata::announced(
             layout,
             "snapshot.json",
             Some(timestamp.content.snapshot()),
             &root.authority(&roles.snapshot),
         )?;
-        let targets = Signed::announced(
+        let targets = VerifiedMetadata::announced(
             layout,
             "targets.json",
             snapshot.content.meta.get("targets.json"),
             &root.authority(&roles.targets),
         )?;
-        Ok(Some(Visible {
+        Ok(Some(VisiblePublication {
             timestamp,
             snapshot,
             targets,
@@ -196,21 +223,21 @@ impl Visible {
     /// The metadata of a delegated role; none where nothing is delegated to it.
     pub(super) fn role(
         &self,
-        layout: &Layout,
+        layout: &RepositoryLayout,
         role: &str,
-    ) -> Result<Option<Signed<Targets>>, WriteError> {
+    ) -> Result<Option<VerifiedMetadata<TargetsMetadata>>, WriterError> {
         let delegations = self.targets.content.delegations.as_ref();
         let found = delegations.and_then(|d| Some((d, d.roles.iter().find(|r| r.name == role)?)));
         let Some((delegations, delegated)) = found else {
             return Ok(None);
         };
-        let authority = Authority {
+        let authority = RoleAuthority {
             keys: &delegations.keys,
             role: &delegated.keys,
         };
         let file = format!("{role}.json");
         let meta = self.snapshot.content.meta.get(&file);
-        Signed::announced(layout, &file, meta, &authority).map(Some)
+        VerifiedMetadata::announced(layout, &file, meta, &authority).map(Some)
     }
 
     /// What the snapshot says about each file, as it was written.
@@ -224,14 +251,18 @@ impl Visible {
 
 /// What one publication needs: metadata files below `metadata`, files below `targets`.
 #[derive(Default)]
-pub(super) struct Needs {
+pub(super) struct NeededFiles {
     pub(super) metadata: BTreeSet<String>,
     pub(super) targets: BTreeSet<String>,
 }
 
-impl Needs {
+impl NeededFiles {
     /// Adds everything that the publication consists of.
-    pub(super) fn add(&mut self, visible: &Visible, layout: &Layout) -> Result<(), WriteError> {
+    pub(super) fn add(
+        &mut self,
+        visible: &VisiblePublication,
+        layout: &RepositoryLayout,
+    ) -> Result<(), WriterError> {
         let snapshot = visible.timestamp.content.snapshot();
         self.metadata.insert(versioned(snapshot, "snapshot.json"));
         for (file, meta) in &visible.snapshot.content.meta {
@@ -255,23 +286,23 @@ impl Needs {
     }
 
     /// Removes what no publication needs. Readers do not see any of it.
-    pub(super) fn remove_the_rest(&self, layout: &Layout) -> Result<(), WriteError> {
-        for entry in fs::read_dir(&layout.targets).at(&layout.targets)? {
-            let entry = entry.at(&layout.targets)?;
+    pub(super) fn remove_the_rest(&self, layout: &RepositoryLayout) -> Result<(), WriterError> {
+        for entry in fs::read_dir(&layout.targets).at("read", &layout.targets)? {
+            let entry = entry.at("read", &layout.targets)?;
             let name = entry.file_name();
             let wanted = name.to_str().is_some_and(|n| self.targets.contains(n));
-            if !wanted && entry.file_type().at(&entry.path())?.is_file() {
-                files::remove_if_there(&entry.path()).at(&entry.path())?;
+            if !wanted && entry.file_type().at("look at", &entry.path())?.is_file() {
+                remove_file_if_there(&entry.path())?;
             }
         }
         // Roots stay: devices walk from one to the next.
-        for entry in fs::read_dir(&layout.metadata).at(&layout.metadata)? {
-            let entry = entry.at(&layout.metadata)?;
+        for entry in fs::read_dir(&layout.metadata).at("read", &layout.metadata)? {
+            let entry = entry.at("read", &layout.metadata)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let old = split_version(name).is_some_and(|(_, file)| file != "root.json");
             if old && !self.metadata.contains(name) {
-                files::remove_if_there(&entry.path()).at(&entry.path())?;
+                remove_file_if_there(&entry.path())?;
             }
         }
         Ok(())

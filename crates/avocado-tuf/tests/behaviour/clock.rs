@@ -1,6 +1,6 @@
 //! What a device believes about time when its clock is of no use.
 
-use avocado_tuf::Error;
+use avocado_tuf::TufError;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -27,8 +27,8 @@ fn expire_the_role(forge: &mut Forge) {
     forge.publish_all();
 }
 
-fn is_expired(error: &Error, role: &str) -> bool {
-    matches!(error, Error::Expired { role: r, .. } if r == role)
+fn is_expired(error: &TufError, role: &str) -> bool {
+    matches!(error, TufError::Expired { role: r, .. } if r == role)
 }
 
 #[test]
@@ -175,4 +175,73 @@ fn the_time_is_written_down_to_the_hour() {
         assert_eq!(device.stored()["clock"], clock.as_bytes());
     }
     assert_eq!(written, [0, 0, 60, 60, 121]);
+}
+
+#[test]
+fn a_time_that_was_remembered_is_named_where_it_decides() {
+    let mut forge = Forge::new();
+    let ahead = Device {
+        start_time: at("2026-03-01T00:00:00Z"),
+        ..forge.device()
+    };
+    ahead.fetch("manifest.json").unwrap();
+    forge.role("timestamp")["expires"] = json!("2025-06-08T00:00:00Z");
+    forge.publish_all();
+    let right = Device {
+        start_time: now(),
+        ..ahead
+    };
+    let error = right.fetch("manifest.json").unwrap_err();
+    assert!(is_expired(&error, "timestamp"), "{error:?}");
+    let told = error.to_string();
+    for time in ["2025-06-08", "2026-03-01T00:00:00Z", "2025-06-01T00:00:00Z"] {
+        assert!(told.contains(time), "{told}");
+    }
+    // Where the clock itself says so, it alone is named.
+    let late = Device {
+        start_time: at("2026-04-01T00:00:00Z"),
+        ..right
+    };
+    let told = late.fetch("manifest.json").unwrap_err().to_string();
+    assert!(
+        told.contains("2026-04-01") && !told.contains("remembered"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_publisher_takes_back_a_time_that_was_ahead() {
+    // The shortest of its files lives for a week; its clock was ahead by half a year.
+    let says = |forge: &mut Forge, issued: &str, expires: &str| {
+        for role in ["timestamp", "snapshot"] {
+            forge.role(role)["expires"] = json!(expires);
+        }
+        forge.role("timestamp")["x-avocado-issued"] = json!(issued);
+        forge.publish_all();
+    };
+    for start_time in [now(), at(START)] {
+        let mut forge = Forge::new();
+        let device = Device {
+            start_time,
+            ..forge.device()
+        };
+        says(&mut forge, "2026-01-01T00:00:00Z", "2026-01-08T00:00:00Z");
+        device.fetch("manifest.json").unwrap();
+        assert_eq!(
+            device.client().unwrap().judged_by(),
+            at("2026-01-01T00:00:00Z")
+        );
+        let ahead = std::fs::read(forge.path("metadata/timestamp.json")).unwrap();
+
+        says(&mut forge, "2025-06-01T00:00:00Z", "2025-06-08T00:00:00Z");
+        assert!(
+            device.fetch("manifest.json").unwrap().is_some(),
+            "{start_time}"
+        );
+        assert_eq!(device.client().unwrap().judged_by(), now());
+        // And it is no way back.
+        std::fs::write(forge.path("metadata/timestamp.json"), ahead).unwrap();
+        let error = device.fetch("manifest.json").unwrap_err();
+        assert!(matches!(error, TufError::Rollback { .. }), "{error:?}");
+    }
 }

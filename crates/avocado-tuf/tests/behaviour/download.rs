@@ -1,13 +1,17 @@
 //! Downloads over HTTP: what a bad network does to them, and what a restart keeps.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use avocado_events::{Event, Silent};
-use avocado_serve::{Fault, Rule, Server};
-use avocado_tuf::transport::TransportError;
-use avocado_tuf::{Client, Error, Remote, TargetInfo};
+use avocado_fs::recorded::RecordedFile;
+use avocado_fs::{AtPath, PathError};
+use avocado_http::TransportError;
+use avocado_test_server::{Fault, FaultRule, TestServer};
+use avocado_tuf::client::{Destination, DownloadOrigin, ResumePoint};
+use avocado_tuf::{RemoteRepository, TargetInfo, TufClient, TufError};
 
 use crate::support::{Device, Forge};
 
@@ -16,7 +20,7 @@ const SIZE: usize = 3_000_000;
 /// A repository behind a server, with one big target.
 struct Site {
     forge: Forge,
-    server: Server,
+    server: TestServer,
     device: Device,
     big: Vec<u8>,
 }
@@ -26,16 +30,16 @@ impl Site {
         Site::with(|_| {})
     }
 
-    fn with(options: impl FnOnce(&mut avocado_serve::Options)) -> Self {
+    fn with(options: impl FnOnce(&mut avocado_serve::ServeOptions)) -> Self {
         let mut forge = Forge::new();
         let big: Vec<u8> = (0..SIZE as u32)
             .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
             .collect();
         forge.add("app", "big.raw", &big);
         forge.publish_all();
-        let mut opts = avocado_serve::Options::new(forge.dir.path());
+        let mut opts = avocado_serve::ServeOptions::new(forge.dir.path());
         options(&mut opts);
-        let server = Server::start(opts).unwrap();
+        let server = TestServer::start(opts).unwrap();
         let mut device = forge.device();
         device.limits.read = Duration::from_secs(20);
         Site {
@@ -46,16 +50,16 @@ impl Site {
         }
     }
 
-    fn client_with(&self, token: Option<&str>) -> Result<Client, Error> {
-        let remote = Remote {
-            metadata_url: format!("{}/metadata", self.server.url()),
-            targets_url: format!("{}/targets/", self.server.url()),
+    fn client_with(&self, token: Option<&str>) -> Result<TufClient, TufError> {
+        let remote = RemoteRepository {
+            metadata_url: format!("{}/metadata", self.server.url()).parse().unwrap(),
+            targets_url: format!("{}/targets/", self.server.url()).parse().unwrap(),
             auth_token: token.map(str::to_owned),
         };
-        Client::open(self.device.trusted(), remote, self.device.options())
+        TufClient::open(self.device.trusted(), remote, self.device.options())
     }
 
-    fn client(&self) -> (Client, TargetInfo) {
+    fn client(&self) -> (TufClient, TargetInfo) {
         let mut client = self.client_with(None).unwrap();
         let info = client.target("big.raw").unwrap().unwrap();
         (client, info)
@@ -68,11 +72,11 @@ impl Site {
         self.device.limits.attempts = attempts;
         self.server
             .faults()
-            .add(Rule::new(Fault::Cut(bytes), "*.raw"));
+            .add(FaultRule::new(Fault::Cut(bytes), "*.raw"));
         let error = client
             .download(&info, &self.device.partial(), &Silent)
             .unwrap_err();
-        assert!(matches!(error, Error::Fetch { .. }), "{error:?}");
+        assert!(matches!(error, TufError::Fetch { .. }), "{error:?}");
         self.server.faults().clear();
         let there = fs::metadata(self.device.partial()).unwrap().len();
         assert_eq!(there, bytes);
@@ -122,11 +126,27 @@ fn bytes_and_progress_arrive() {
 }
 
 #[test]
+fn a_note_of_any_length_is_no_obstacle() {
+    let site = Site::new();
+    let mut note = site.device.partial().into_os_string();
+    note.push(".resume");
+    // A server may have named the state of the file at length, and a crash may leave anything.
+    fs::write(&note, vec![b' '; 1 << 20]).unwrap();
+    fs::write(site.device.partial(), b"of something else").unwrap();
+    let (client, info) = site.client();
+    client
+        .download(&info, &site.device.partial(), &avocado_events::Silent)
+        .unwrap();
+    assert!(fs::read(site.device.partial()).unwrap() == site.big);
+    assert!(!std::path::Path::new(&note).exists());
+}
+
+#[test]
 fn a_broken_connection_goes_on_where_it_broke() {
     let site = Site::new();
     site.server
         .faults()
-        .add(Rule::new(Fault::Cut(1_000_000), "*.raw").first(2));
+        .add(FaultRule::new(Fault::Cut(1_000_000), "*.raw").first(2));
     let ranges = site.resume();
     assert_eq!(ranges.len(), 3);
     assert_eq!(ranges[0], None);
@@ -193,7 +213,7 @@ fn a_symbolic_link_is_not_followed() {
     let (client, info) = site.client();
     assert!(matches!(
         client.download(&info, &site.device.partial(), &Silent),
-        Err(Error::Io(_))
+        Err(TufError::Io(_))
     ));
     assert_eq!(fs::read(&victim).unwrap(), b"precious");
 }
@@ -204,7 +224,7 @@ fn a_server_without_ranges_sends_it_all_again() {
     site.interrupt(1_000_000);
     site.server
         .faults()
-        .add(Rule::new(Fault::IgnoreRange, "*.raw"));
+        .add(FaultRule::new(Fault::IgnoreRange, "*.raw"));
     assert_eq!(site.resume().len(), 1);
 }
 
@@ -236,11 +256,11 @@ fn a_corrupt_transfer_is_refused_and_leaves_nothing() {
     let (client, info) = site.client();
     site.server
         .faults()
-        .add(Rule::new(Fault::Corrupt(5), "*.raw"));
+        .add(FaultRule::new(Fault::Corrupt(5), "*.raw"));
     let error = client
         .download(&info, &site.device.partial(), &Silent)
         .unwrap_err();
-    assert!(matches!(error, Error::Digest { .. }), "{error:?}");
+    assert!(matches!(error, TufError::Digest { .. }), "{error:?}");
     assert!(!site.device.partial().exists());
     assert!(!note(&site).exists());
 }
@@ -254,7 +274,7 @@ fn a_file_longer_than_stated_is_not_even_begun() {
     let error = client
         .download(&info, &site.device.partial(), &Silent)
         .unwrap_err();
-    assert!(matches!(error, Error::TooLong { .. }), "{error:?}");
+    assert!(matches!(error, TufError::TooLong { .. }), "{error:?}");
     assert!(!site.device.partial().exists());
 }
 
@@ -264,17 +284,17 @@ fn passing_trouble_is_waited_out_and_lasting_trouble_is_told() {
     for file in ["timestamp.json", "*.snapshot.json", "*.raw"] {
         site.server
             .faults()
-            .add(Rule::new(Fault::Status(503), file).first(2));
+            .add(FaultRule::new(Fault::Status(503), file).first(2));
     }
     site.resume();
     let site = Site::new();
     site.server
         .faults()
-        .add(Rule::new(Fault::Status(503), "timestamp.json"));
+        .add(FaultRule::new(Fault::Status(503), "timestamp.json"));
     let error = site.client_with(None).unwrap().refresh().unwrap_err();
     assert!(matches!(
         error,
-        Error::Fetch {
+        TufError::Fetch {
             source: TransportError::Status(503),
             ..
         }
@@ -296,13 +316,19 @@ fn what_is_missing_is_not_asked_for_again() {
         let (client, info) = site.client();
         site.server
             .faults()
-            .add(Rule::new(Fault::Status(status), "*.raw"));
+            .add(FaultRule::new(Fault::Status(status), "*.raw"));
         let error = client
             .download(&info, &site.device.partial(), &Silent)
             .unwrap_err();
-        assert!(
-            matches!(error, Error::Fetch { source: TransportError::Missing(s), .. } if s == status)
-        );
+        let TufError::Fetch { source, .. } = error else {
+            panic!("{error:?}");
+        };
+        assert!(source.is_absent());
+        match source {
+            TransportError::Missing(404) => assert_eq!(status, 404),
+            TransportError::Forbidden(403) => assert_eq!(status, 403),
+            other => panic!("{other:?}"),
+        }
         let asked = site
             .server
             .requests()
@@ -319,7 +345,7 @@ fn a_silent_connection_is_given_up() {
     site.device.limits.read = Duration::from_millis(200);
     site.server
         .faults()
-        .add(Rule::new(Fault::Stall(1_000_000), "*.raw").first(1));
+        .add(FaultRule::new(Fault::Stall(1_000_000), "*.raw").first(1));
     let ranges = site.resume();
     assert_eq!(ranges.len(), 2);
     assert!(ranges[1].as_deref().unwrap().starts_with("bytes="));
@@ -336,7 +362,7 @@ fn the_token_opens_the_repository() {
     assert!(
         matches!(
             refused,
-            Error::Fetch {
+            TufError::Fetch {
                 source: TransportError::Status(401),
                 ..
             }
@@ -365,10 +391,120 @@ fn nobody_listening_is_an_error_that_names_the_url() {
     let error = client.refresh().unwrap_err();
     assert!(matches!(
         error,
-        Error::Fetch {
+        TufError::Fetch {
             source: TransportError::Connection(_),
             ..
         }
     ));
     assert!(error.to_string().contains(&url));
+}
+
+/// A part of a file, as a partition is one of a disk: it cannot be made shorter, and what it holds
+/// besides is not to be touched.
+struct Region {
+    disk: RecordedFile,
+    start: u64,
+    /// What is in it according to the last call that came through.
+    noted: ResumePoint,
+    committed: bool,
+}
+
+impl Region {
+    fn open(path: &Path, start: u64, noted: ResumePoint) -> Self {
+        Region {
+            disk: RecordedFile::open_device(path).unwrap(),
+            start,
+            noted,
+            committed: false,
+        }
+    }
+}
+
+impl Destination for Region {
+    fn resume_point(&mut self) -> Result<ResumePoint, PathError> {
+        Ok(self.noted.clone())
+    }
+
+    fn restart(&mut self) -> Result<(), PathError> {
+        self.noted = ResumePoint::default();
+        Ok(())
+    }
+
+    fn remember(&mut self, origin: &DownloadOrigin) -> Result<(), PathError> {
+        self.noted.origin = Some(origin.clone());
+        Ok(())
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, PathError> {
+        use std::os::unix::fs::FileExt;
+        let read = self.disk.file().read_at(buffer, self.start + offset);
+        read.at("read", self.disk.path())
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), PathError> {
+        assert_eq!(offset, self.noted.length, "from the beginning to the end");
+        self.disk
+            .write_at(self.start + offset, bytes)
+            .at("write", self.disk.path())?;
+        self.noted.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), PathError> {
+        self.committed = true;
+        self.disk.sync().at("sync", self.disk.path())
+    }
+
+    fn discard(&mut self) -> Result<(), PathError> {
+        self.restart()
+    }
+}
+
+/// Where the disk has been written to, and whether nothing else was.
+fn region_of(site: &Site, path: &Path) -> bool {
+    let disk = fs::read(path).unwrap();
+    let (before, rest) = disk.split_at(START as usize);
+    let (target, after) = rest.split_at(SIZE);
+    assert!(before.iter().chain(after).all(|byte| *byte == 0xee));
+    target == site.big
+}
+
+const START: u64 = 4096;
+
+#[test]
+fn a_download_goes_into_a_region_of_a_disk_and_on_from_where_it_stopped() {
+    let mut site = Site::new();
+    let path = site.device.dir.path().join("disk");
+    fs::write(&path, vec![0xee; SIZE + 8192]).unwrap();
+    let attempts = std::mem::replace(&mut site.device.limits.attempts, 1);
+    let (client, info) = site.client();
+    site.device.limits.attempts = attempts;
+    let cut = FaultRule::new(Fault::Cut(1_000_000), "*.raw");
+    site.server.faults().add(cut);
+    let mut region = Region::open(&path, START, ResumePoint::default());
+    let error = client.download_to(&info, &mut region, &Silent).unwrap_err();
+    assert!(matches!(error, TufError::Fetch { .. }), "{error:?}");
+    assert!(!region.committed && !region_of(&site, &path));
+    let noted = region.noted;
+    assert_eq!(noted.length, 1_000_000);
+    site.server.faults().clear();
+
+    let (client, info) = site.client();
+    let ranges = |site: &Site| {
+        let requests = site.server.requests();
+        requests
+            .iter()
+            .filter_map(|r| r.range.clone())
+            .collect::<Vec<_>>()
+    };
+    let mut region = Region::open(&path, START, noted.clone());
+    client.download_to(&info, &mut region, &Silent).unwrap();
+    assert!(region.committed && region_of(&site, &path));
+    assert_eq!(ranges(&site), ["bytes=1000000-"]);
+
+    // What is noted to be there and is not the target's costs a download, and nothing else.
+    fs::write(&path, vec![0xee; SIZE + 8192]).unwrap();
+    let mut region = Region::open(&path, START, noted);
+    client.download_to(&info, &mut region, &Silent).unwrap();
+    assert!(region.committed && region_of(&site, &path));
 }

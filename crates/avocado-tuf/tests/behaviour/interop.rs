@@ -6,22 +6,22 @@ use std::path::Path;
 
 use avocado_events::Silent;
 use avocado_manifest::Digest;
-use avocado_serve::Server;
-use avocado_tuf::testing::Desk;
+use avocado_test_server::TestServer;
+use avocado_tuf::testing::TestPublisher;
 use avocado_tuf::writer::{publish, renew};
-use avocado_tuf::{Client, Error, Options, Remote, Trusted};
+use avocado_tuf::{ClientOptions, RemoteRepository, TrustedMetadata, TufClient, TufError};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::python::{Python, said};
 use crate::support::key;
 
-fn serve(directory: &Path) -> Server {
-    Server::start(avocado_serve::Options::new(directory)).unwrap()
+fn serve(directory: &Path) -> TestServer {
+    TestServer::start(avocado_serve::ServeOptions::new(directory)).unwrap()
 }
 
 /// Publishes files by name and content below `directory`.
 fn write(directory: &Path, role: &str, files: &[(&str, &str)], now: Timestamp) {
-    let desk = Desk::new(directory, 1);
+    let desk = TestPublisher::new(directory, 1);
     desk.with(role, files, now, publish).unwrap();
 }
 
@@ -103,23 +103,24 @@ fn our_client_reads_what_python_tuf_writes() {
     let root = fs::read(repository.join("metadata/1.root.json")).unwrap();
     let server = serve(&repository);
     let client = || {
-        let trusted = Trusted {
+        let trusted = TrustedMetadata {
             directory: desk.path().join("trusted"),
+            root_directory: desk.path().join("trusted"),
             root: root.clone(),
         };
-        let remote = Remote {
-            metadata_url: format!("{}/metadata", server.url()),
-            targets_url: format!("{}/targets", server.url()),
+        let remote = RemoteRepository {
+            metadata_url: format!("{}/metadata", server.url()).parse().unwrap(),
+            targets_url: format!("{}/targets", server.url()).parse().unwrap(),
             auth_token: None,
         };
-        let options = Options {
+        let options = ClientOptions {
             start_time: Timestamp::now(),
             limits: Default::default(),
             relax_legacy: false,
         };
-        Client::open(trusted, remote, options).unwrap()
+        TufClient::open(trusted, remote, options).unwrap()
     };
-    let read = |publication: &str| -> Result<(), Error> {
+    let read = |publication: &str| -> Result<(), TufError> {
         let mut client = client();
         client.refresh()?;
         for name in NAMES {
@@ -148,7 +149,7 @@ fn our_client_reads_what_python_tuf_writes() {
     fs::write(repository.join("metadata/timestamp.json"), second).unwrap();
     let error = read("2").unwrap_err();
     assert!(
-        matches!(&error, Error::Metadata { role, .. } if role == "timestamp"),
+        matches!(&error, TufError::Metadata { role, .. } if role == "timestamp"),
         "{error:?}"
     );
 }

@@ -3,8 +3,8 @@
 use std::fs;
 
 use avocado_manifest::Digest;
-use avocado_tuf::Error;
-use avocado_tuf::testing::Desk;
+use avocado_tuf::TufError;
+use avocado_tuf::testing::TestPublisher;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -87,7 +87,7 @@ fn without_the_relaxation_the_older_layout_is_not_read() {
         ..device
     };
     let error = strict.fetch("manifest.json").unwrap_err();
-    assert!(matches!(error, Error::NotInSnapshot { role } if role == "runtime-one"));
+    assert!(matches!(error, TufError::NotInSnapshot { role } if role == "runtime-one"));
 
     // And what it changes without a new version is not seen.
     let before = strict.stored();
@@ -108,7 +108,7 @@ fn the_older_layout_may_not_go_back_in_time() {
     publisher.publish("one", b"first", now());
     let error = device.fetch("manifest.json").unwrap_err();
     assert!(
-        matches!(&error, Error::Changed { role, version: 1 } if role == "timestamp"),
+        matches!(&error, TufError::Changed { role, version: 1 } if role == "timestamp"),
         "{error:?}"
     );
     assert_eq!(device.stored(), before);
@@ -117,7 +117,7 @@ fn the_older_layout_may_not_go_back_in_time() {
 #[test]
 fn the_older_layout_is_signed_dated_and_measured_like_any_other() {
     type Tamper = fn(&OlderPublisher);
-    type Refused = fn(&Error) -> bool;
+    type Refused = fn(&TufError) -> bool;
     let replace = |p: &OlderPublisher, file: &str| {
         let bytes = fs::read_to_string(p.file(file)).unwrap();
         fs::write(
@@ -130,7 +130,7 @@ fn the_older_layout_is_signed_dated_and_measured_like_any_other() {
         (
             "delegated role that is not the announced one",
             |p| fs::write(p.file(&p.delegated()), "{}").unwrap(),
-            |e| matches!(e, Error::Announced { role } if role == "runtime-two"),
+            |e| matches!(e, TufError::Announced { role } if role == "runtime-two"),
         ),
         (
             "delegated role of another key",
@@ -140,23 +140,23 @@ fn the_older_layout_is_signed_dated_and_measured_like_any_other() {
                 fs::write(&file, envelope.replace(&key(1).id(), &key(2).id())).unwrap();
                 p.announce();
             },
-            |e| matches!(e, Error::Metadata { role, .. } if role == "runtime-two"),
+            |e| matches!(e, TufError::Metadata { role, .. } if role == "runtime-two"),
         ),
         (
             "target with another content",
             |p| fs::write(p.path("targets/manifest.json"), "evil!!").unwrap(),
-            |e| matches!(e, Error::Digest { .. }),
+            |e| matches!(e, TufError::Digest { .. }),
         ),
         (
             "target longer than stated",
             |p| fs::write(p.path("targets/manifest.json"), "second and more").unwrap(),
-            |e| matches!(e, Error::TooLong { limit: 6, .. }),
+            |e| matches!(e, TufError::TooLong { limit: 6, .. }),
         ),
         (
             "expired timestamp",
             |p| p.change("timestamp", |s| s["expires"] = json!(now().to_string())),
             // It is older than the one before, too.
-            |e| matches!(e, Error::Changed { .. }),
+            |e| matches!(e, TufError::Changed { .. }),
         ),
         (
             "expired snapshot",
@@ -169,7 +169,7 @@ fn the_older_layout_is_signed_dated_and_measured_like_any_other() {
                     s["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(digest);
                 });
             },
-            |e| matches!(e, Error::Expired { role, .. } if role == "snapshot"),
+            |e| matches!(e, TufError::Expired { role, .. } if role == "snapshot"),
         ),
         (
             "snapshot without a digest",
@@ -178,22 +178,22 @@ fn the_older_layout_is_signed_dated_and_measured_like_any_other() {
                     s["meta"]["snapshot.json"] = json!({"version": 1});
                 })
             },
-            |e| matches!(e, Error::Unbound { role } if role == "snapshot"),
+            |e| matches!(e, TufError::Unbound { role } if role == "snapshot"),
         ),
         (
             "targets without a digest",
             |p| without_digest(p, "targets.json"),
-            |e| matches!(e, Error::Unbound { role } if role == "targets"),
+            |e| matches!(e, TufError::Unbound { role } if role == "targets"),
         ),
         (
             "delegated role without a digest",
             |p| without_digest(p, &format!("{}.json", p.delegated())),
-            |e| matches!(e, Error::Unbound { role } if role == "runtime-two"),
+            |e| matches!(e, TufError::Unbound { role } if role == "runtime-two"),
         ),
         (
             "version nought",
             |p| p.change("timestamp", |s| s["version"] = json!(0)),
-            |e| matches!(e, Error::Metadata { role, .. } if role == "timestamp"),
+            |e| matches!(e, TufError::Metadata { role, .. } if role == "timestamp"),
         ),
     ];
     for (name, tamper, refused) in attacks {
@@ -242,7 +242,7 @@ fn the_relaxation_is_bound_to_the_layout() {
     forge.publish(&["app", "targets", "snapshot", "timestamp"]);
     assert!(matches!(
         device.fetch("manifest.json"),
-        Err(Error::Changed { .. })
+        Err(TufError::Changed { .. })
     ));
     assert_eq!(device.stored(), before);
 
@@ -257,7 +257,7 @@ fn the_relaxation_is_bound_to_the_layout() {
     forge.publish(&["snapshot", "timestamp"]);
     assert!(matches!(
         device.fetch("manifest.json"),
-        Err(Error::Vanished { .. })
+        Err(TufError::Vanished { .. })
     ));
 }
 
@@ -272,7 +272,7 @@ fn a_repository_with_consistent_snapshots_is_never_of_the_older_layout() {
     }
     let device = publisher.device();
     let error = device.fetch("manifest.json").unwrap_err();
-    assert!(matches!(error, Error::NotInSnapshot { role } if role == "runtime-one"));
+    assert!(matches!(error, TufError::NotInSnapshot { role } if role == "runtime-one"));
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_publisher_that_moves_on_is_followed_and_cannot_go_back() {
 
     // The same key and the same URL, in the hands of our writer.
     let new = tempfile::tempdir().unwrap();
-    let desk = Desk::new(new.path(), 1);
+    let desk = TestPublisher::new(new.path(), 1);
     desk.publish(&[("manifest.json", "third")], later(2));
     let old = std::mem::replace(&mut device.files.root, desk.repository());
     assert_eq!(device.fetch("manifest.json").unwrap().unwrap(), b"third");
@@ -295,6 +295,6 @@ fn a_publisher_that_moves_on_is_followed_and_cannot_go_back() {
     device.files.root = old;
     assert!(matches!(
         device.fetch("manifest.json"),
-        Err(Error::Rollback { offered: 1, .. })
+        Err(TufError::Rollback { offered: 1, .. })
     ));
 }

@@ -5,24 +5,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use avocado_manifest::Digest;
-use avocado_tuf::writer::{is_current, publish, renew, root};
-use avocado_tuf::{Publication, Published, Target, WriteError, testing};
+use avocado_tuf::writer::{RoleSigners, is_current, publish, renew, root};
+use avocado_tuf::{Publication, PublicationTarget, PublishedVersions, WriterError, testing};
 use jiff::SignedDuration;
 
 use crate::support::{Device, key, now, tree};
 
 /// A publisher, and its time.
-struct Desk {
+struct TestPublisher {
     dir: tempfile::TempDir,
-    desk: testing::Desk,
+    desk: testing::TestPublisher,
     now: jiff::Timestamp,
 }
 
-impl Desk {
+impl TestPublisher {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Desk {
-            desk: testing::Desk::new(dir.path(), 1),
+        TestPublisher {
+            desk: testing::TestPublisher::new(dir.path(), 1),
             dir,
             now: now(),
         }
@@ -40,7 +40,7 @@ impl Desk {
         self.desk.with(role, files, self.now, f)
     }
 
-    fn publish(&self, role: &str, files: &[(&str, &str)]) -> Published {
+    fn publish(&self, role: &str, files: &[(&str, &str)]) -> PublishedVersions {
         self.with(role, files, publish).unwrap()
     }
 
@@ -83,7 +83,7 @@ fn assert_gets(device: &Device, files: &[(&str, &str)]) {
 
 #[test]
 fn what_is_published_is_what_a_device_gets() {
-    let mut desk = Desk::new();
+    let mut desk = TestPublisher::new();
     let first = desk.publish("runtime-dev", ONE);
     assert_eq!(first.root_version, 1);
     let mut device = desk.device();
@@ -101,7 +101,7 @@ fn what_is_published_is_what_a_device_gets() {
 
 #[test]
 fn versions_rise_even_within_a_second() {
-    let desk = Desk::new();
+    let desk = TestPublisher::new();
     let mut last = desk.publish("runtime-dev", ONE);
     let device = desk.device();
     for _ in 0..3 {
@@ -117,7 +117,7 @@ fn versions_rise_even_within_a_second() {
 
 #[test]
 fn a_repository_made_anew_goes_on_from_the_old_one() {
-    let mut desk = Desk::new();
+    let mut desk = TestPublisher::new();
     desk.publish("runtime-dev", ONE);
     let mut device = desk.device();
     assert_gets(&device, ONE);
@@ -130,7 +130,7 @@ fn a_repository_made_anew_goes_on_from_the_old_one() {
 
 #[test]
 fn the_layout_is_the_published_one() {
-    let desk = Desk::new();
+    let desk = TestPublisher::new();
     let p = desk.publish("runtime-dev", ONE);
     let metadata = tree(&desk.repository().join("metadata"));
     let mut expected = vec![
@@ -177,7 +177,7 @@ fn the_layout_is_the_published_one() {
 
 #[test]
 fn files_stay_for_one_more_publication() {
-    let mut desk = Desk::new();
+    let mut desk = TestPublisher::new();
     desk.publish("runtime-dev", ONE);
     let mut device = desk.device();
     let mut reader = device.client().unwrap();
@@ -214,7 +214,7 @@ fn files_stay_for_one_more_publication() {
 
 #[test]
 fn another_runtime_keeps_its_role_and_the_last_one_published_is_served() {
-    let mut desk = Desk::new();
+    let mut desk = TestPublisher::new();
     desk.publish("runtime-dev", ONE);
     let mut device = desk.device();
     for (role, files) in [
@@ -234,7 +234,7 @@ fn another_runtime_keeps_its_role_and_the_last_one_published_is_served() {
 
 #[test]
 fn current_is_what_readers_see_and_fresh_for_a_day() {
-    let mut desk = Desk::new();
+    let mut desk = TestPublisher::new();
     assert!(!desk.is_current("runtime-dev", ONE));
     assert!(!desk.repository().exists());
     desk.publish("runtime-dev", ONE);
@@ -269,10 +269,10 @@ fn current_is_what_readers_see_and_fresh_for_a_day() {
 
 #[test]
 fn renewing_keeps_a_repository_alive() {
-    let mut desk = Desk::new();
+    let mut desk = TestPublisher::new();
     assert!(matches!(
         renew(&desk.repository(), &desk.desk.key, desk.now),
-        Err(WriteError::Empty { .. })
+        Err(WriterError::Empty { .. })
     ));
     desk.publish("runtime-dev", ONE);
     let mut device = desk.device();
@@ -299,7 +299,7 @@ fn renewing_keeps_a_repository_alive() {
 
 #[test]
 fn the_root_is_renewed_a_month_before_it_expires() {
-    let mut desk = Desk::new();
+    let mut desk = TestPublisher::new();
     desk.publish("runtime-dev", ONE);
     let mut device = desk.device();
     desk.later(334);
@@ -323,7 +323,7 @@ fn the_root_is_renewed_a_month_before_it_expires() {
 
 #[test]
 fn an_anchor_made_ahead_fits_a_repository_of_the_same_key() {
-    let desk = Desk::new();
+    let desk = TestPublisher::new();
     desk.publish("runtime-dev", ONE);
     let device = Device::new(&root(&desk.desk.key, desk.now).unwrap(), &desk.repository());
     assert_gets(&device, ONE);
@@ -333,9 +333,9 @@ fn an_anchor_made_ahead_fits_a_repository_of_the_same_key() {
 
 #[test]
 fn what_cannot_be_published_changes_nothing() {
-    let desk = Desk::new();
+    let desk = TestPublisher::new();
     desk.publish("runtime-dev", ONE);
-    let all = |desk: &Desk| {
+    let all = |desk: &TestPublisher| {
         (
             tree(&desk.repository().join("metadata")),
             tree(&desk.repository().join("targets")),
@@ -343,14 +343,14 @@ fn what_cannot_be_published_changes_nothing() {
     };
     let before = all(&desk);
     let source = desk.desk.source(b"one");
-    let target = |name: &str, source: &Path, length| Target {
+    let target = |name: &str, source: &Path, length| PublicationTarget {
         name: name.to_owned(),
         source: Box::leak(source.to_owned().into_boxed_path()),
         digest: Digest::of(b"one"),
         length,
     };
     let good = target("manifest.json", &source, 3);
-    let cases: Vec<(&str, &str, Vec<Target<'_>>)> = vec![
+    let cases: Vec<(&str, &str, Vec<PublicationTarget<'_>>)> = vec![
         ("role", "../x", vec![good.clone()]),
         ("role", "targets", vec![good.clone()]),
         ("role", "3.targets", vec![good.clone()]),
@@ -377,26 +377,26 @@ fn what_cannot_be_published_changes_nothing() {
     for (what, role, targets) in cases {
         let publication = Publication {
             directory: &desk.repository(),
-            key: &desk.desk.key,
+            signers: RoleSigners::one(&desk.desk.key),
             role,
             targets: &targets,
             now: desk.now,
         };
         let error = publish(&publication).unwrap_err();
         let expected = match what {
-            "role" => matches!(error, WriteError::Role(_) | WriteError::Name(_)),
-            "name" => matches!(error, WriteError::Name(_)),
-            "uncovered" => matches!(error, WriteError::Uncovered(_)),
-            "duplicate" => matches!(error, WriteError::Duplicate(_)),
+            "role" => matches!(error, WriterError::Role(_) | WriterError::Name(_)),
+            "name" => matches!(error, WriterError::Name(_)),
+            "uncovered" => matches!(error, WriterError::Uncovered(_)),
+            "duplicate" => matches!(error, WriterError::Duplicate(_)),
             "length" => matches!(
                 error,
-                WriteError::Length {
+                WriterError::Length {
                     expected: 4,
                     found: 3,
                     ..
                 }
             ),
-            _ => matches!(error, WriteError::Io(_)),
+            _ => matches!(error, WriterError::Io(_)),
         };
         assert!(expected, "{what}: {error:?}");
         assert!(!is_current(&publication));
@@ -404,14 +404,14 @@ fn what_cannot_be_published_changes_nothing() {
     let other = key(2);
     let publication = Publication {
         directory: &desk.repository(),
-        key: &other,
+        signers: RoleSigners::one(&other),
         role: "runtime-dev",
         targets: &[good],
         now: desk.now,
     };
     assert!(matches!(
         publish(&publication),
-        Err(WriteError::OtherKey { .. })
+        Err(WriterError::OtherKey { .. })
     ));
     assert_eq!(all(&desk), before);
 }

@@ -1,7 +1,6 @@
 //! A Python with the `tuf` package, made once and kept in the cache of the project.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -16,7 +15,7 @@ impl Python {
         match Python::find() {
             Ok(python) => Some(python),
             Err(why) => {
-                skipped(test, &why);
+                avocado_test_support::skip(test, why);
                 None
             }
         }
@@ -103,10 +102,4 @@ fn succeeded(what: &str, result: std::io::Result<Output>) -> Result<(), String> 
 pub(crate) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     format!("{}\n{}", text(&output.stdout), text(&output.stderr))
-}
-
-fn skipped(test: &str, why: &str) {
-    // Past the test runner, which keeps the output of a passing test to itself.
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "SKIP {test}: {why}").and_then(|()| stdout.flush());
 }

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use avocado_tuf::Error;
-use avocado_tuf::client::{Forget, reset};
+use avocado_tuf::TufError;
+use avocado_tuf::client::{ForgetLevel, reset};
 use serde_json::json;
 
 use crate::support::{Device, Forge, PAST, now};
 
-fn forget(device: &Device, what: Forget) {
+fn forget(device: &Device, what: ForgetLevel) {
     reset(&device.trusted().directory, what).unwrap();
 }
 
@@ -46,9 +46,9 @@ fn roles_that_vanished_are_forgotten_and_nothing_goes_back() {
     begin_anew(&mut forge, 3, 3);
     assert!(matches!(
         device.fetch("manifest.json"),
-        Err(Error::Vanished { file }) if file == "app.json"
+        Err(TufError::Vanished { file }) if file == "app.json"
     ));
-    forget(&device, Forget::Roles);
+    forget(&device, ForgetLevel::Roles);
     assert_eq!(
         device.stored().into_keys().collect::<Vec<_>>(),
         ["anchor.sha256", "clock", "root.json", "timestamp.json"]
@@ -59,7 +59,7 @@ fn roles_that_vanished_are_forgotten_and_nothing_goes_back() {
     fs::write(forge.path("metadata/timestamp.json"), old).unwrap();
     assert!(matches!(
         device.fetch("manifest.json"),
-        Err(Error::Rollback { role, trusted: 3, offered: 2 }) if role == "timestamp"
+        Err(TufError::Rollback { role, trusted: 3, offered: 2 }) if role == "timestamp"
     ));
     fs::write(forge.path("metadata/timestamp.json"), new).unwrap();
     device.files.take_log();
@@ -72,12 +72,12 @@ fn roles_that_vanished_are_forgotten_and_nothing_goes_back() {
 fn versions_that_count_anew_are_forgotten_and_time_is_not() {
     let (mut forge, device) = known();
     begin_anew(&mut forge, 1, 1);
-    for what in [None, Some(Forget::Roles)] {
+    for what in [None, Some(ForgetLevel::Roles)] {
         what.into_iter().for_each(|what| forget(&device, what));
         let error = device.fetch("manifest.json").unwrap_err();
-        assert!(matches!(error, Error::Rollback { .. }), "{error:?}");
+        assert!(matches!(error, TufError::Rollback { .. }), "{error:?}");
     }
-    forget(&device, Forget::Versions);
+    forget(&device, ForgetLevel::Versions);
     // What had expired stays expired, also for a device whose clock begins anew.
     let device = Device {
         start_time: jiff::Timestamp::UNIX_EPOCH,
@@ -88,7 +88,7 @@ fn versions_that_count_anew_are_forgotten_and_time_is_not() {
     forge.publish(&["timestamp"]);
     assert!(matches!(
         device.fetch("manifest.json"),
-        Err(Error::Expired { .. })
+        Err(TufError::Expired { .. })
     ));
     forge.role("timestamp")["expires"] = expires;
     forge.publish(&["timestamp"]);
@@ -112,12 +112,12 @@ fn a_time_that_was_too_high_is_forgotten_last() {
         start_time: now(),
         ..device
     };
-    for what in [Forget::Roles, Forget::Versions] {
+    for what in [ForgetLevel::Roles, ForgetLevel::Versions] {
         forget(&device, what);
         let error = device.fetch("manifest.json").unwrap_err();
-        assert!(matches!(error, Error::Expired { .. }), "{error:?}");
+        assert!(matches!(error, TufError::Expired { .. }), "{error:?}");
     }
-    forget(&device, Forget::Time);
+    forget(&device, ForgetLevel::Time);
     assert!(device.fetch("manifest.json").unwrap().is_some());
 }
 
@@ -126,13 +126,13 @@ fn a_reset_takes_nothing_else_and_needs_nothing() {
     let (_forge, device) = known();
     let directory = device.trusted().directory;
     fs::write(directory.join("notes.txt"), "mine").unwrap();
-    forget(&device, Forget::Time);
+    forget(&device, ForgetLevel::Time);
     assert_eq!(
         device.stored().into_keys().collect::<Vec<_>>(),
         ["anchor.sha256", "notes.txt", "root.json"]
     );
-    forget(&device, Forget::Time);
-    reset(&directory.join("none"), Forget::Time).unwrap();
+    forget(&device, ForgetLevel::Time);
+    reset(&directory.join("none"), ForgetLevel::Time).unwrap();
     assert!(!directory.join("none").exists());
 }
 

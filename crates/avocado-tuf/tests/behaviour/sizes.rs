@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use avocado_events::Silent;
-use avocado_manifest::{Digest, Hasher};
-use avocado_serve::{Fault, Rule, Server};
-use avocado_tuf::transport::TransportError;
-use avocado_tuf::{Client, Error, Remote, TargetInfo};
+use avocado_http::TransportError;
+use avocado_manifest::{Digest, DigestHasher};
+use avocado_test_server::{Fault, FaultRule, TestServer};
+use avocado_tuf::{RemoteRepository, TargetInfo, TufClient, TufError};
 use serde_json::json;
 
 use crate::support::{Device, Forge};
@@ -30,7 +30,7 @@ fn sparse(path: PathBuf, length: u64) {
 /// The digests of that many zero bytes, for growing lengths.
 fn zeros(lengths: &[u64]) -> Vec<Digest> {
     let buffer = vec![0; 1 << 20];
-    let mut hasher = Hasher::default();
+    let mut hasher = DigestHasher::default();
     let mut done = 0;
     let mut digests = Vec::new();
     for length in lengths {
@@ -47,7 +47,7 @@ fn zeros(lengths: &[u64]) -> Vec<Digest> {
 /// A repository with one target that is said to have this length and digest.
 struct Site {
     forge: Forge,
-    server: Server,
+    server: TestServer,
     device: Device,
 }
 
@@ -60,7 +60,7 @@ impl Site {
         let mut device = forge.device();
         device.limits.attempts = 1;
         Site {
-            server: Server::start(avocado_serve::Options::new(forge.dir.path())).unwrap(),
+            server: TestServer::start(avocado_serve::ServeOptions::new(forge.dir.path())).unwrap(),
             device,
             forge,
         }
@@ -70,19 +70,19 @@ impl Site {
         self.forge.path(&format!("targets/{digest}.big.raw"))
     }
 
-    fn client(&self) -> (Client, TargetInfo) {
-        let remote = Remote {
-            metadata_url: format!("{}/metadata", self.server.url()),
-            targets_url: format!("{}/targets", self.server.url()),
+    fn client(&self) -> (TufClient, TargetInfo) {
+        let remote = RemoteRepository {
+            metadata_url: format!("{}/metadata", self.server.url()).parse().unwrap(),
+            targets_url: format!("{}/targets", self.server.url()).parse().unwrap(),
             auth_token: None,
         };
         let device = &self.device;
-        let mut client = Client::open(device.trusted(), remote, device.options()).unwrap();
+        let mut client = TufClient::open(device.trusted(), remote, device.options()).unwrap();
         let info = client.target("big.raw").unwrap().unwrap();
         (client, info)
     }
 
-    fn download(&self) -> Result<(), Error> {
+    fn download(&self) -> Result<(), TufError> {
         let (client, info) = self.client();
         client.download(&info, &self.device.partial(), &Silent)
     }
@@ -95,7 +95,7 @@ fn one_byte_more_or_less_is_another_length() {
         let site = Site::new(size, digest);
         sparse(site.file(digest), size + 1);
         assert!(
-            matches!(site.download(), Err(Error::TooLong { limit, .. }) if limit == size),
+            matches!(site.download(), Err(TufError::TooLong { limit, .. }) if limit == size),
             "{size}"
         );
         assert!(!site.device.partial().exists());
@@ -122,7 +122,7 @@ fn offsets_have_64_bits() {
         // Five bytes of it are missing: their offset is what is asked for.
         site.server
             .faults()
-            .add(Rule::new(Fault::Cut(1), "*.raw").first(1));
+            .add(FaultRule::new(Fault::Cut(1), "*.raw").first(1));
         site.download().unwrap_err();
         let partial = File::options().write(true).open(site.device.partial());
         partial.unwrap().set_len(size - 5).unwrap();
@@ -148,7 +148,7 @@ fn a_length_is_never_taken_for_its_lower_half() {
         assert!(
             matches!(
                 &error,
-                Error::Fetch {
+                TufError::Fetch {
                     source: TransportError::Connection(_),
                     ..
                 }
@@ -163,7 +163,7 @@ fn a_length_is_never_taken_for_its_lower_half() {
         sparse(site.file(digest), 5 + more);
         assert!(matches!(
             site.download(),
-            Err(Error::TooLong { limit: 5, .. })
+            Err(TufError::TooLong { limit: 5, .. })
         ));
         assert!(!site.device.partial().exists());
     }
@@ -183,7 +183,7 @@ fn numbers_that_do_not_fit_are_refused() {
         let device = forge.device();
         let error = device.fetch("manifest.json").unwrap_err();
         assert!(
-            matches!(&error, Error::Metadata { role, .. } if role == "app"),
+            matches!(&error, TufError::Metadata { role, .. } if role == "app"),
             "{error:?}"
         );
         assert!(!device.partial().exists());

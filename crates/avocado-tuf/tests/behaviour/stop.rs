@@ -7,13 +7,13 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use avocado_events::Cancel;
-use avocado_tuf::http::Http;
-use avocado_tuf::transport::{Transport, TransportError};
+use avocado_http::HttpClient;
+use avocado_http::{Transport, TransportError};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn http(cancel: &Cancel) -> Http {
-    Http::new(&[], None, HOUR, HOUR).stopped_by(cancel)
+fn http(cancel: &Cancel) -> HttpClient {
+    HttpClient::new(&[], None, HOUR, HOUR).stopped_by(cancel)
 }
 
 #[test]

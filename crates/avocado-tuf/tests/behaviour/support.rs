@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use avocado_http::{ResumeFrom, Transport, TransportError, TransportResponse};
 use avocado_manifest::Digest;
-use avocado_tuf::transport::{Response, Resume, Transport, TransportError};
-use avocado_tuf::{Client, Error, Limits, Options, Remote, SigningKey, Trusted};
+use avocado_tuf::{
+    ClientLimits, ClientOptions, RemoteRepository, SigningKey, TrustedMetadata, TufClient, TufError,
+};
 use serde_json::{Value, json};
 
 pub(crate) const NOW: &str = "2025-06-01T00:00:00Z";
@@ -217,7 +219,7 @@ pub(crate) struct Device {
     pub(crate) files: Files,
     pub(crate) relax_legacy: bool,
     pub(crate) start_time: jiff::Timestamp,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ClientLimits,
 }
 
 impl Device {
@@ -232,33 +234,34 @@ impl Device {
             },
             relax_legacy: false,
             start_time: now(),
-            limits: Limits {
+            limits: ClientLimits {
                 pause: Duration::ZERO,
                 attempts: 3,
-                ..Limits::default()
+                ..ClientLimits::default()
             },
         }
     }
 
-    pub(crate) fn client(&self) -> Result<Client, Error> {
-        let remote = Remote {
-            metadata_url: "disk:metadata".into(),
-            targets_url: "disk:targets/".into(),
+    pub(crate) fn client(&self) -> Result<TufClient, TufError> {
+        let remote = RemoteRepository {
+            metadata_url: "http://disk/metadata".parse().unwrap(),
+            targets_url: "http://disk/targets/".parse().unwrap(),
             auth_token: None,
         };
         let transport = Box::new(self.files.clone());
-        Client::with_transport(self.trusted(), &remote, self.options(), transport)
+        TufClient::with_transport(self.trusted(), &remote, self.options(), transport)
     }
 
-    pub(crate) fn trusted(&self) -> Trusted {
-        Trusted {
+    pub(crate) fn trusted(&self) -> TrustedMetadata {
+        TrustedMetadata {
             directory: self.dir.path().join("trusted"),
+            root_directory: self.dir.path().join("trusted"),
             root: self.anchor.clone(),
         }
     }
 
-    pub(crate) fn options(&self) -> Options {
-        Options {
+    pub(crate) fn options(&self) -> ClientOptions {
+        ClientOptions {
             start_time: self.start_time,
             limits: self.limits.clone(),
             relax_legacy: self.relax_legacy,
@@ -266,7 +269,7 @@ impl Device {
     }
 
     /// Refreshes, looks a target up and downloads it.
-    pub(crate) fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn fetch(&self, name: &str) -> Result<Option<Vec<u8>>, TufError> {
         let mut client = self.client()?;
         client.refresh()?;
         let Some(info) = client.target(name)? else {
@@ -299,7 +302,7 @@ pub(crate) fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Serves `disk:<path>` from a directory and remembers what was asked for.
+/// Serves `http://disk/<path>` from a directory and remembers what was asked for.
 #[derive(Clone)]
 pub(crate) struct Files {
     pub(crate) root: PathBuf,
@@ -315,15 +318,19 @@ impl Files {
 }
 
 impl Transport for Files {
-    fn get(&self, url: &str, resume: Option<&Resume>) -> Result<Response, TransportError> {
-        let path = url.strip_prefix("disk:").unwrap();
+    fn get(
+        &self,
+        url: &str,
+        resume: Option<&ResumeFrom>,
+    ) -> Result<TransportResponse, TransportError> {
+        let path = url.strip_prefix("http://disk/").unwrap();
         assert!(self.allow_dots || !path.contains(".."), "{path}");
         self.log.lock().unwrap().push(path.to_owned());
         let mut file =
             File::open(self.root.join(path)).map_err(|_| TransportError::Missing(404))?;
         let offset = resume.map_or(0, |r| r.offset);
         file.seek(SeekFrom::Start(offset)).unwrap();
-        Ok(Response {
+        Ok(TransportResponse {
             offset,
             length: None,
             validator: None,

@@ -116,11 +116,70 @@ pub(crate) fn tunnel(request: &str, stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// A proxy as most are set up: it connects to port 443 alone, fetches http URLs, and keeps to itself
+/// what was said to it.
+pub(crate) fn forward(request: &str, stream: &mut TcpStream) -> io::Result<()> {
+    let mut words = request.split(' ');
+    let target = match (words.next(), words.next()) {
+        (Some("CONNECT"), Some(host)) if host.ends_with(":443") => return tunnel(request, stream),
+        (Some("GET"), Some(url)) => url.strip_prefix("http://"),
+        _ => None,
+    };
+    let Some((host, path)) = target.and_then(|target| target.split_once('/')) else {
+        return stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+    };
+    let (_, headers) = request.split_once("\r\n").unwrap_or_default();
+    let headers = headers.lines().filter(|line| !line.is_empty());
+    let headers = headers.filter(|line| !line.to_ascii_lowercase().starts_with("proxy-"));
+    let headers: String = headers.map(|line| format!("{line}\r\n")).collect();
+    let mut up = TcpStream::connect(host)?;
+    write!(
+        up,
+        "GET /{path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n"
+    )?;
+    io::copy(&mut up, stream)?;
+    Ok(())
+}
+
+/// Passes on what the server at `address` says: the first bytes at once, and then one every now and
+/// then.
+pub(crate) fn dripping_relay(address: String, at_once: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap();
+    let pass = move |mut down: TcpStream| -> io::Result<()> {
+        let mut up = TcpStream::connect(&address)?;
+        let (mut from, mut to) = (down.try_clone()?, up.try_clone()?);
+        thread::spawn(move || io::copy(&mut from, &mut to));
+        let mut byte = [0];
+        for at in 0.. {
+            up.read_exact(&mut byte)?;
+            if at >= at_once {
+                thread::sleep(std::time::Duration::from_millis(20));
+            }
+            down.write_all(&byte)?;
+        }
+        Ok(())
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let pass = pass.clone();
+            // It ends when its client goes away.
+            thread::spawn(move || pass(stream));
+        }
+    });
+    here
+}
+
 /// Sends `start`, and then a byte every now and then for as long as somebody listens.
 pub(crate) fn drip(stream: &mut TcpStream, start: &str) -> io::Result<()> {
+    drip_of(stream, start, " ")
+}
+
+/// As [`drip`], with something else than a byte.
+pub(crate) fn drip_of(stream: &mut TcpStream, start: &str, drop: &str) -> io::Result<()> {
     stream.write_all(start.as_bytes())?;
     loop {
-        stream.write_all(b" ")?;
+        stream.write_all(drop.as_bytes())?;
         thread::sleep(std::time::Duration::from_millis(5));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use avocado_tuf::{Digests, Error};
+use avocado_tuf::{Digests, TufError};
 use serde_json::json;
 
 use crate::support::{Device, Forge, LATER, PAST, hex, key, sha512, sign, tuf_key};
@@ -321,7 +321,7 @@ fn the_search_is_bounded() {
     assert_eq!(device.client().unwrap().target("x").unwrap(), None);
     device.limits.delegations = 2;
     let error = device.client().unwrap().target("x").unwrap_err();
-    assert!(matches!(error, Error::TooManyRoles { visited: 2, .. }));
+    assert!(matches!(error, TufError::TooManyRoles { visited: 2, .. }));
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn a_role_is_verified_for_each_that_delegates_to_it() {
     let device = forge.device();
     let mut client = device.client().unwrap();
     assert!(client.target("a1").unwrap().is_some());
-    assert!(matches!(client.target("b1"), Err(Error::Metadata { role, .. }) if role == "C"));
+    assert!(matches!(client.target("b1"), Err(TufError::Metadata { role, .. }) if role == "C"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{Field, Interface, Misfit, Type};
+use super::{Field, Interface, ParameterMismatch, Type};
 use crate::wire::Parameters;
 
 /// Checks an object against the fields that its declaration names. No declaration, no fields.
@@ -8,20 +8,21 @@ pub(super) fn fields(
     interface: &Interface,
     declared: Option<&[Field]>,
     object: &Parameters,
-) -> Result<(), Misfit> {
+) -> Result<(), ParameterMismatch> {
     let declared = declared.unwrap_or_default();
     if let Some(unknown) = object
         .keys()
         .find(|k| declared.iter().all(|f| f.name != **k))
     {
-        return Err(Misfit(unknown.clone()));
+        return Err(ParameterMismatch(unknown.clone()));
     }
     for field in declared {
         let value = object.get(&field.name).unwrap_or(&Value::Null);
         fits(interface, &field.kind, value).map_err(|inner| {
-            Misfit(match inner.0.is_empty() {
-                true => field.name.clone(),
-                false => format!("{}.{}", field.name, inner.0),
+            ParameterMismatch(if inner.0.is_empty() {
+                field.name.clone()
+            } else {
+                format!("{}.{}", field.name, inner.0)
             })
         })?;
     }
@@ -29,7 +30,7 @@ pub(super) fn fields(
 }
 
 /// The name in the error is that of a field inside the value; empty for the value itself.
-fn fits(interface: &Interface, kind: &Type, value: &Value) -> Result<(), Misfit> {
+fn fits(interface: &Interface, kind: &Type, value: &Value) -> Result<(), ParameterMismatch> {
     let good = match (kind, value) {
         (Type::Nullable(_), Value::Null) => true,
         (Type::Nullable(kind), value) => return fits(interface, kind, value),
@@ -43,7 +44,7 @@ fn fits(interface: &Interface, kind: &Type, value: &Value) -> Result<(), Misfit>
         (Type::Named(name), value) => {
             return match interface.types.iter().find(|(n, _)| n == name) {
                 Some((_, kind)) => fits(interface, kind, value),
-                None => Err(Misfit(String::new())),
+                None => Err(ParameterMismatch(String::new())),
             };
         }
         (Type::Struct(declared), Value::Object(object)) => {
@@ -57,8 +58,9 @@ fn fits(interface: &Interface, kind: &Type, value: &Value) -> Result<(), Misfit>
         }
         _ => false,
     };
-    match good {
-        true => Ok(()),
-        false => Err(Misfit(String::new())),
+    if good {
+        Ok(())
+    } else {
+        Err(ParameterMismatch(String::new()))
     }
 }

@@ -51,7 +51,7 @@ enum Type {
 /// fields around it before it, separated by dots.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the field `{0}` is missing, unknown or of the wrong type")]
-pub struct Misfit(pub String);
+pub struct ParameterMismatch(pub String);
 
 impl Interface {
     /// Reads a definition.
@@ -86,7 +86,11 @@ impl Interface {
     ///
     /// # Errors
     /// Names the first parameter that is missing, not declared, or of the wrong type.
-    pub fn check_call(&self, method: &str, parameters: &Parameters) -> Result<(), Misfit> {
+    pub fn check_call(
+        &self,
+        method: &str,
+        parameters: &Parameters,
+    ) -> Result<(), ParameterMismatch> {
         let method = self.methods.iter().find(|m| m.name == method);
         check::fields(self, method.map(|m| m.input.as_slice()), parameters)
     }
@@ -95,7 +99,11 @@ impl Interface {
     ///
     /// # Errors
     /// Names the first parameter that is missing, not declared, or of the wrong type.
-    pub fn check_reply(&self, method: &str, parameters: &Parameters) -> Result<(), Misfit> {
+    pub fn check_reply(
+        &self,
+        method: &str,
+        parameters: &Parameters,
+    ) -> Result<(), ParameterMismatch> {
         let method = self.methods.iter().find(|m| m.name == method);
         check::fields(self, method.map(|m| m.output.as_slice()), parameters)
     }
@@ -104,7 +112,11 @@ impl Interface {
     ///
     /// # Errors
     /// Names the first parameter that is missing, not declared, or of the wrong type.
-    pub fn check_error(&self, error: &str, parameters: &Parameters) -> Result<(), Misfit> {
+    pub fn check_error(
+        &self,
+        error: &str,
+        parameters: &Parameters,
+    ) -> Result<(), ParameterMismatch> {
         let error = self.errors.iter().find(|(name, _)| name == error);
         check::fields(self, error.map(|(_, fields)| fields.as_slice()), parameters)
     }

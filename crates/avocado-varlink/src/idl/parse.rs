@@ -129,9 +129,10 @@ impl<'a> Parser<'a> {
     }
 
     fn symbol(&mut self, symbol: &str) -> Result<(), IdlError> {
-        match self.try_symbol(symbol) {
-            true => Ok(()),
-            false => Err(self.error(format!("expected `{symbol}`"))),
+        if self.try_symbol(symbol) {
+            Ok(())
+        } else {
+            Err(self.error(format!("expected `{symbol}`")))
         }
     }
 
@@ -185,9 +186,10 @@ impl<'a> Parser<'a> {
                 return Err(self.error("some fields have a type and some have none"));
             }
             if self.try_symbol(")") {
-                return Ok(match names.is_empty() {
-                    true => Type::Struct(fields),
-                    false => Type::Enum(names),
+                return Ok(if names.is_empty() {
+                    Type::Struct(fields)
+                } else {
+                    Type::Enum(names)
                 });
             }
             self.symbol(",")?;

@@ -71,24 +71,27 @@ fn parameters_are_checked() {
         (json!({"name": "a", "boxes": [], "Note": "x"}), "Note"),
     ] {
         let found = interface.check_call("Do", &object(bad.clone()));
-        assert_eq!(found, Err(Misfit(field.into())), "{bad}");
+        assert_eq!(found, Err(ParameterMismatch(field.into())), "{bad}");
     }
     let reply = |value| interface.check_reply("Do", &object(value));
     assert_eq!(reply(json!({"ok": true, "f": 1})), Ok(()));
-    assert_eq!(reply(json!({"ok": 1})), Err(Misfit("ok".into())));
+    assert_eq!(reply(json!({"ok": 1})), Err(ParameterMismatch("ok".into())));
     let error = |name, value| interface.check_error(name, &object(value));
     assert_eq!(error("Bad", json!({"field": "x"})), Ok(()));
     assert_eq!(error("Empty", json!({})), Ok(()));
-    assert_eq!(error("Other", json!({"x": 1})), Err(Misfit("x".into())));
+    assert_eq!(
+        error("Other", json!({"x": 1})),
+        Err(ParameterMismatch("x".into()))
+    );
     let rest = |value| interface.check_reply("Rest", &object(value));
     assert_eq!(rest(json!({"any": [], "object": {}})), Ok(()));
     assert_eq!(
         rest(json!({"any": null, "object": {}})),
-        Err(Misfit("any".into()))
+        Err(ParameterMismatch("any".into()))
     );
     assert_eq!(
         rest(json!({"any": 1, "object": []})),
-        Err(Misfit("object".into()))
+        Err(ParameterMismatch("object".into()))
     );
 }
 

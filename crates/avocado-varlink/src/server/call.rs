@@ -3,9 +3,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::outlet::Outlet;
-use super::peer::Peer;
-use crate::wire::{self, Mode, Parameters};
+use super::peer::PeerCredentials;
+use super::reply_writer::ReplyWriter;
+use crate::wire::{self, CallMode, Parameters};
 
 /// A reply was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -24,26 +24,26 @@ pub enum ReplyError {
 
 /// A call to be answered.
 #[must_use = "a call without an answer closes its connection"]
-pub struct Call {
-    call: wire::Call,
-    peer: Option<Peer>,
-    outlet: Arc<Outlet>,
+pub struct MethodCall {
+    call: wire::CallMessage,
+    peer: Option<PeerCredentials>,
+    replies: Arc<ReplyWriter>,
     max_pending_output: usize,
     answered: bool,
 }
 
-impl Call {
+impl MethodCall {
     pub(super) fn new(
-        call: wire::Call,
-        peer: Option<Peer>,
-        outlet: Arc<Outlet>,
+        call: wire::CallMessage,
+        peer: Option<PeerCredentials>,
+        replies: Arc<ReplyWriter>,
         max_pending_output: usize,
     ) -> Self {
-        Call {
-            answered: call.mode == Mode::Oneway,
+        MethodCall {
+            answered: call.mode == CallMode::Oneway,
             call,
             peer,
-            outlet,
+            replies,
             max_pending_output,
         }
     }
@@ -65,25 +65,25 @@ impl Call {
 
     /// Whether the client asked for more than one reply.
     pub fn wants_more(&self) -> bool {
-        self.call.mode == Mode::More
+        self.call.mode == CallMode::More
     }
 
     /// Whether the client wants no answer at all.
     pub fn is_oneway(&self) -> bool {
-        self.call.mode == Mode::Oneway
+        self.call.mode == CallMode::Oneway
     }
 
     /// Who calls, where the kernel tells.
-    pub fn peer(&self) -> Option<Peer> {
+    pub fn peer(&self) -> Option<PeerCredentials> {
         self.peer
     }
 
-    /// Runs `cancel`, once, when nobody waits for the result any more: the client has closed the
+    /// Runs `cancel`, once, when the client waits for the result no more: it has closed the
     /// connection (a client that only sends no more is still there; who calls `oneway` may go),
     /// or the server is asked to stop. It runs on the thread of the server and must not wait.
     /// Later calls replace what was set before; nothing runs once the call is answered.
     pub fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
-        self.outlet.on_cancel(!self.is_oneway(), Box::new(cancel));
+        self.replies.on_cancel(!self.is_oneway(), Box::new(cancel));
     }
 
     /// The parameters as they came. They fit the declaration of the method.
@@ -108,7 +108,7 @@ impl Call {
             return Ok(());
         }
         let message = wire::reply_bytes(parameters, true).map_err(ReplyError::Json)?;
-        self.outlet.send(&message, Some(self.max_pending_output))
+        self.replies.send(&message, Some(self.max_pending_output))
     }
 
     /// Sends the last or only reply.
@@ -165,6 +165,14 @@ impl Call {
         self.reply_error("org.varlink.service.ExpectedMore", &Parameters::new())
     }
 
+    /// Ends the call with `org.varlink.service.PermissionDenied`.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn permission_denied(self) -> Result<(), ReplyError> {
+        self.reply_error("org.varlink.service.PermissionDenied", &Parameters::new())
+    }
+
     fn service_error(self, error: &str, field: &str, value: &str) -> Result<(), ReplyError> {
         let mut parameters = Parameters::new();
         parameters.insert(field.into(), value.into());
@@ -173,19 +181,19 @@ impl Call {
 
     fn finish(mut self, message: &[u8]) -> Result<(), ReplyError> {
         self.answered = true;
-        self.outlet.forget_cancel();
+        self.replies.forget_cancel();
         if self.is_oneway() {
             return Ok(());
         }
-        self.outlet.send(message, None)
+        self.replies.send(message, None)
     }
 }
 
-impl Drop for Call {
+impl Drop for MethodCall {
     fn drop(&mut self) {
-        self.outlet.forget_cancel();
+        self.replies.forget_cancel();
         if !self.answered {
-            self.outlet.leave_unanswered();
+            self.replies.leave_unanswered();
         }
     }
 }

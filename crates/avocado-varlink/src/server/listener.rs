@@ -83,7 +83,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Listens on a socket that somebody else made, and keeps it.
+    /// Listens on a socket that another process made, and keeps it.
     pub fn from_fd(fd: OwnedFd) -> Self {
         Listener { fd, path: None }
     }

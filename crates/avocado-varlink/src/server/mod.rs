@@ -2,26 +2,26 @@
 //!
 //! One thread owns every connection and waits for all of them at once, so an idle client costs a
 //! few hundred bytes. A call runs on a thread of its own, of which there are at most
-//! [`Options::max_running`]; further calls wait. No thread ever waits for a client to read: what
-//! the socket does not take is kept, up to [`Options::max_pending_output`] per connection, and a
+//! [`ServerOptions::max_running`]; further calls wait. No thread ever waits for a client to read: what
+//! the socket does not take is kept, up to [`ServerOptions::max_pending_output`] per connection, and a
 //! connection whose last reply has not left yet is not asked for its next call.
 
 mod call;
-mod catalog;
 mod connection;
+mod interface_table;
 mod listener;
-mod outlet;
 mod peer;
 mod reactor;
+mod reply_writer;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use call::{Call, ReplyError};
+pub use call::{MethodCall, ReplyError};
 pub use listener::{ListenError, Listener};
-pub use peer::Peer;
+pub use peer::PeerCredentials;
 
 use crate::idl::{IdlError, Interface};
 
@@ -29,13 +29,13 @@ use crate::idl::{IdlError, Interface};
 pub const SERVICE_IDL: &str = include_str!("../../varlink/org.varlink.service.varlink");
 
 /// What a server serves.
-pub trait Service: Send + Sync + 'static {
+pub trait VarlinkService: Send + Sync + 'static {
     /// The interfaces, without `org.varlink.service`.
     fn interfaces(&self) -> &[Interface];
 
     /// Runs one call. The method exists and its parameters fit their declaration. A call that is
     /// dropped without an answer closes its connection.
-    fn call(&self, call: Call);
+    fn call(&self, call: MethodCall);
 
     /// The lane of a method: calls in the same one run one after another, over all connections.
     /// Those that wait for their turn occupy no thread. `None`: calls of this method never wait
@@ -47,7 +47,7 @@ pub trait Service: Send + Sync + 'static {
 
 /// What `org.varlink.service.GetInfo` tells.
 #[derive(Debug, Clone)]
-pub struct Info {
+pub struct ServiceInfo {
     /// Who makes the service.
     pub vendor: String,
     /// The program.
@@ -60,26 +60,34 @@ pub struct Info {
 
 /// The bounds of a server.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ServerOptions {
     /// The longest call, in bytes. A longer one closes its connection.
     pub max_message: usize,
-    /// Connections beyond this number are closed at once.
+    /// Connections beyond this number are closed at once. The last 64th of them is for root, so
+    /// that others do not lock out who could help.
     pub max_connections: usize,
+    /// The same for each user but root.
+    pub max_connections_per_user: usize,
+    /// The most that may wait in this process for all connections of one user together: unread
+    /// replies and unfinished calls, in bytes. A connection that goes beyond is closed.
+    pub max_buffered_per_user: usize,
     /// Calls that run at the same time.
     pub max_running: usize,
-    /// Bytes of unread replies per connection after which [`Call::reply_continues`] refuses more.
+    /// Bytes of unread replies per connection after which [`MethodCall::reply_continues`] refuses more.
     pub max_pending_output: usize,
-    /// Without any connection for this long, [`Server::run`] returns. `None`: never.
+    /// Without any connection for this long, [`VarlinkServer::run`] returns. `None`: never.
     pub exit_on_idle: Option<Duration>,
     /// How long running calls may take after a request to stop.
     pub stop_grace: Duration,
 }
 
-impl Default for Options {
+impl Default for ServerOptions {
     fn default() -> Self {
-        Options {
+        ServerOptions {
             max_message: 64 * 1024,
             max_connections: 4096,
+            max_connections_per_user: 1024,
+            max_buffered_per_user: 8 << 20,
             max_running: 16,
             max_pending_output: 256 * 1024,
             exit_on_idle: None,
@@ -88,10 +96,10 @@ impl Default for Options {
     }
 }
 
-/// Why [`Server::run`] came to its end.
+/// Why [`VarlinkServer::run`] came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Nobody was connected for [`Options::exit_on_idle`].
+pub enum ServerEnd {
+    /// No client was connected for [`ServerOptions::exit_on_idle`].
     Idle,
     /// It was asked to.
     Stopped,
@@ -118,22 +126,22 @@ pub enum ServerError {
 }
 
 /// A server that is being prepared.
-pub struct Server {
+pub struct VarlinkServer {
     reactor: reactor::Reactor,
 }
 
-impl Server {
+impl VarlinkServer {
     /// A server without a listener.
     ///
     /// # Errors
     /// When the kernel gives no event queue.
     pub fn new(
-        service: Arc<dyn Service>,
-        info: Info,
-        options: Options,
+        service: Arc<dyn VarlinkService>,
+        info: ServiceInfo,
+        options: ServerOptions,
     ) -> Result<Self, ServerError> {
         let reactor = reactor::Reactor::new(service, info, options)?;
-        Ok(Server { reactor })
+        Ok(VarlinkServer { reactor })
     }
 
     /// Serves the clients that connect to `listener`.
@@ -153,7 +161,7 @@ impl Server {
     }
 
     /// Stops as soon as `stop` becomes readable: no further calls, and those that run get
-    /// [`Options::stop_grace`]. Readable once more: without grace.
+    /// [`ServerOptions::stop_grace`]. Readable once more: without grace.
     ///
     /// # Errors
     /// When the kernel does not take the descriptor.
@@ -165,7 +173,7 @@ impl Server {
     ///
     /// # Errors
     /// When the kernel's event queue fails.
-    pub fn run(self) -> Result<Ended, ServerError> {
+    pub fn run(self) -> Result<ServerEnd, ServerError> {
         self.reactor.run()
     }
 }

@@ -3,7 +3,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// Who is at the other end of a connection, as the kernel knew it when the client connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub struct PeerCredentials {
     /// The process; unknown where it is outside of our process namespace.
     pub pid: Option<i32>,
     /// Its user.
@@ -12,7 +12,7 @@ pub struct Peer {
     pub gid: u32,
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for PeerCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "uid {}", self.uid)?;
         match self.pid {
@@ -22,7 +22,7 @@ impl fmt::Display for Peer {
     }
 }
 
-impl Peer {
+impl PeerCredentials {
     /// The peer of a connected socket. (rustix has this as well, but its process id cannot be 0,
     /// which is what the kernel says of processes that we cannot see.)
     #[allow(unsafe_code)]
@@ -45,7 +45,7 @@ impl Peer {
                 &raw mut length,
             )
         };
-        (result == 0 && usize::try_from(length) == Ok(size)).then_some(Peer {
+        (result == 0 && usize::try_from(length) == Ok(size)).then_some(PeerCredentials {
             pid: (found.pid > 0).then_some(found.pid),
             uid: found.uid,
             gid: found.gid,

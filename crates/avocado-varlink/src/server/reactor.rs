@@ -7,27 +7,35 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::call::Call;
-use super::catalog::{Catalog, Refusal};
-use super::connection::{Connection, State};
-use super::outlet::{Hub, Note};
-use super::{Ended, Info, Listener, Options, ServerError, Service, set_nonblocking, system};
-use crate::wire::{self, Mode};
+use super::call::MethodCall;
+use super::connection::{CallState, Connection};
+use super::interface_table::{CallRejection, InterfaceTable};
+use super::peer::PeerCredentials;
+use super::reply_writer::{ReactorInbox, ReactorMessage};
+use super::{
+    Listener, ServerEnd, ServerError, ServerOptions, ServiceInfo, VarlinkService, set_nonblocking,
+    system,
+};
+use crate::wire::{self, CallMode, MessageDecoder};
 
 const WAKE: u64 = 0;
 const STOP: u64 = 1;
 const LISTEN: u64 = 2;
 /// Connections are numbered from here, and no number is used twice.
 const FIRST_CONNECTION: u64 = 1 << 32;
+/// What every connection may have waiting, in bytes: only those with more are added up.
+const UNCOUNTED: usize = 4 * 1024;
+/// The user whose calls come first.
+const ROOT: Option<u32> = Some(0);
 /// After a failure to accept for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Reactor {
-    service: Arc<dyn Service>,
-    catalog: Catalog,
-    options: Options,
+    service: Arc<dyn VarlinkService>,
+    interfaces: InterfaceTable,
+    options: ServerOptions,
     epoll: OwnedFd,
-    hub: Arc<Hub>,
+    inbox: Arc<ReactorInbox>,
     stop: Option<OwnedFd>,
     stopping: Option<Instant>,
     listeners: Vec<Listener>,
@@ -36,7 +44,7 @@ pub(super) struct Reactor {
     connections: HashMap<u64, Connection>,
     next_id: u64,
     /// Calls that wait for their turn.
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<WaitingCall>,
     running: usize,
     /// Lanes in which a call runs.
     busy: Vec<&'static str>,
@@ -44,29 +52,29 @@ pub(super) struct Reactor {
     scratch: Vec<u8>,
 }
 
-struct Job {
+struct WaitingCall {
     id: u64,
     lane: Option<&'static str>,
-    call: Call,
+    call: MethodCall,
 }
 
 impl Reactor {
     pub(super) fn new(
-        service: Arc<dyn Service>,
-        info: Info,
-        options: Options,
+        service: Arc<dyn VarlinkService>,
+        info: ServiceInfo,
+        options: ServerOptions,
     ) -> Result<Self, ServerError> {
         let epoll =
             epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("create an event queue"))?;
-        let hub = Arc::new(Hub::new().map_err(system("create an event counter"))?);
+        let inbox = Arc::new(ReactorInbox::new().map_err(system("create an event counter"))?);
         let wake = EventData::new_u64(WAKE);
-        epoll::add(&epoll, &hub.wake, wake, EventFlags::IN).map_err(system("watch a counter"))?;
+        epoll::add(&epoll, &inbox.wake, wake, EventFlags::IN).map_err(system("watch a counter"))?;
         Ok(Reactor {
-            catalog: Catalog::new(service.clone(), info)?,
+            interfaces: InterfaceTable::new(service.clone(), info)?,
             service,
             options,
             epoll,
-            hub,
+            inbox,
             stop: None,
             stopping: None,
             listeners: Vec::new(),
@@ -103,15 +111,15 @@ impl Reactor {
         let id = self.next_id;
         self.next_id += 1;
         let max_message = self.options.max_message;
-        let connection = Connection::new(id, fd, self.hub.clone(), max_message);
-        let (fd, data) = (&connection.outlet.fd, EventData::new_u64(id));
+        let connection = Connection::new(id, fd, self.inbox.clone(), max_message);
+        let (fd, data) = (&connection.replies.fd, EventData::new_u64(id));
         epoll::add(&self.epoll, fd, data, connection.interest)
             .map_err(system("watch a connection"))?;
         self.connections.insert(id, connection);
         Ok(())
     }
 
-    pub(super) fn run(mut self) -> Result<Ended, ServerError> {
+    pub(super) fn run(mut self) -> Result<ServerEnd, ServerError> {
         self.idle_since = Instant::now();
         let mut events = Vec::with_capacity(256);
         loop {
@@ -131,17 +139,17 @@ impl Reactor {
                     WAKE => {}
                     STOP => {
                         if self.stop_requested() {
-                            return Ok(Ended::Stopped);
+                            return Ok(ServerEnd::Stopped);
                         }
                     }
                     id if id >= FIRST_CONNECTION => self.on_event(id, flags),
                     listener => self.accept((listener - LISTEN) as usize),
                 }
             }
-            for note in self.hub.take() {
-                match note {
-                    Note::Finished { id, lane } => self.on_finished(id, lane),
-                    Note::Blocked(id) => self.on_event(id, EventFlags::empty()),
+            for message in self.inbox.take() {
+                match message {
+                    ReactorMessage::Finished { id, lane } => self.on_finished(id, lane),
+                    ReactorMessage::Blocked(id) => self.on_event(id, EventFlags::empty()),
                 }
             }
             self.start_jobs();
@@ -149,25 +157,26 @@ impl Reactor {
         }
     }
 
-    fn ended(&self) -> Option<Ended> {
+    fn ended(&self) -> Option<ServerEnd> {
         if let Some(deadline) = self.stopping {
             let over = self.running == 0 || Instant::now() >= deadline;
-            return over.then_some(Ended::Stopped);
+            return over.then_some(ServerEnd::Stopped);
         }
         if !self.connections.is_empty() || self.running > 0 {
             return None;
         }
         if self.listeners.is_empty() {
-            return Some(Ended::NoClients);
+            return Some(ServerEnd::NoClients);
         }
         let idle = self.options.exit_on_idle?;
-        (self.idle_since.elapsed() >= idle).then_some(Ended::Idle)
+        (self.idle_since.elapsed() >= idle).then_some(ServerEnd::Idle)
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let idle = match self.connections.is_empty() && self.running == 0 {
-            true => self.options.exit_on_idle.map(|idle| self.idle_since + idle),
-            false => None,
+        let idle = if self.connections.is_empty() && self.running == 0 {
+            self.options.exit_on_idle.map(|idle| self.idle_since + idle)
+        } else {
+            None
         };
         let next = [self.stopping, self.paused, idle]
             .into_iter()
@@ -189,9 +198,9 @@ impl Reactor {
         self.listeners.clear();
         self.waiting.clear();
         self.connections
-            .retain(|_, connection| matches!(connection.call, State::Running));
+            .retain(|_, connection| matches!(connection.call, CallState::Running));
         for connection in self.connections.values() {
-            connection.outlet.cancel(true);
+            connection.replies.cancel(true);
         }
         false
     }
@@ -204,7 +213,7 @@ impl Reactor {
             };
             match accept_with(&listener.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 // Too many already: closed at once.
-                Ok(_) if self.connections.len() >= self.options.max_connections => {}
+                Ok(fd) if !self.has_room_for(&fd) => {}
                 // A connection that cannot be watched is closed; others may still come.
                 Ok(fd) => drop(self.adopt(fd)),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -214,6 +223,44 @@ impl Reactor {
                     self.watch_listeners(EventFlags::empty());
                     return;
                 }
+            }
+        }
+    }
+
+    fn has_room_for(&self, fd: &OwnedFd) -> bool {
+        let options = &self.options;
+        let uid = PeerCredentials::of(fd).map(|peer| peer.uid);
+        let all = self.connections.len();
+        if uid == ROOT {
+            return all < options.max_connections;
+        }
+        let of_user = self.connections.values().filter(|c| c.uid() == uid);
+        all < options.max_connections - options.max_connections / 64
+            && of_user.count() < options.max_connections_per_user
+    }
+
+    /// Whether the user of a connection, which is not in the map, has more waiting here than one
+    /// user may.
+    fn is_greedy(&self, connection: &Connection) -> bool {
+        let own = connection.buffered();
+        let others = self.connections.values();
+        let of_user = others.filter(|other| other.uid() == connection.uid());
+        own > UNCOUNTED
+            && own + of_user.map(Connection::buffered).sum::<usize>()
+                > self.options.max_buffered_per_user
+    }
+
+    /// Nothing more goes to or comes from a client.
+    fn lose(&mut self, id: u64, connection: &mut Connection) {
+        connection.gone = true;
+        connection.replies.close();
+        // The kernel would report this again and again.
+        let _ = epoll::delete(&self.epoll, &connection.replies.fd);
+        if connection.call == CallState::Waiting {
+            self.waiting
+                .retain(|job| job.id != id || job.call.is_oneway());
+            if self.waiting.iter().all(|job| job.id != id) {
+                connection.call = CallState::Idle;
             }
         }
     }
@@ -240,18 +287,8 @@ impl Reactor {
             connection.readable = true;
         }
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) && !connection.gone {
-            connection.gone = true;
             connection.readable = true;
-            connection.outlet.close();
-            // The kernel would report this again and again.
-            let _ = epoll::delete(&self.epoll, &connection.outlet.fd);
-            if connection.call == State::Waiting {
-                self.waiting
-                    .retain(|job| job.id != id || job.call.is_oneway());
-                if self.waiting.iter().all(|job| job.id != id) {
-                    connection.call = State::Idle;
-                }
-            }
+            self.lose(id, &mut connection);
         }
         self.advance(id, connection);
     }
@@ -262,18 +299,21 @@ impl Reactor {
         let Some(mut connection) = self.connections.remove(&id) else {
             return;
         };
-        connection.call = State::Idle;
-        connection.closing |= connection.outlet.is_unanswered();
+        connection.call = CallState::Idle;
+        connection.closing |= connection.replies.is_unanswered();
         self.advance(id, connection);
     }
 
     /// Takes a connection as far as it goes without waiting, and puts it back or closes it.
     fn advance(&mut self, id: u64, mut connection: Connection) {
-        while connection.call == State::Idle && !connection.closing && connection.outlet.flush() {
+        while connection.call == CallState::Idle
+            && !connection.closing
+            && connection.replies.flush()
+        {
             match connection
                 .decoder
                 .next_message()
-                .map(|m| m.map(wire::Call::parse))
+                .map(|m| m.map(wire::CallMessage::parse))
             {
                 Ok(Some(Ok(call))) => self.dispatch(&mut connection, call),
                 Ok(Some(Err(_))) | Err(_) => connection.closing = true,
@@ -283,11 +323,16 @@ impl Reactor {
                 Ok(None) => break,
             }
         }
-        let drained = connection.outlet.flush();
-        let idle = connection.call == State::Idle;
+        if !connection.closing && self.is_greedy(&connection) {
+            connection.closing = true;
+            connection.decoder = MessageDecoder::new(0);
+            self.lose(id, &mut connection);
+        }
+        let drained = connection.replies.flush();
+        let idle = connection.call == CallState::Idle;
         let stopping = self.stopping.is_some();
         if idle && ((drained && (connection.closing || connection.eof)) || stopping) {
-            connection.outlet.hang_up();
+            connection.replies.hang_up();
             self.idle_since = Instant::now();
             // There is room for a new one again: the pause ends now.
             self.paused = self.paused.map(|_| self.idle_since);
@@ -300,32 +345,32 @@ impl Reactor {
         if interest != connection.interest && !connection.gone {
             connection.interest = interest;
             let data = EventData::new_u64(id);
-            let _ = epoll::modify(&self.epoll, &connection.outlet.fd, data, interest);
+            let _ = epoll::modify(&self.epoll, &connection.replies.fd, data, interest);
         }
         self.connections.insert(id, connection);
     }
 
     /// Answers a call, or lines it up.
-    fn dispatch(&mut self, connection: &mut Connection, call: wire::Call) {
-        if connection.gone && call.mode != Mode::Oneway {
+    fn dispatch(&mut self, connection: &mut Connection, call: wire::CallMessage) {
+        if connection.gone && call.mode != CallMode::Oneway {
             return;
         }
-        let id = connection.outlet.id;
+        let id = connection.replies.id;
         let pending = self.options.max_pending_output;
-        let upgrade = call.mode == Mode::Upgrade;
-        let call = Call::new(call, connection.peer, connection.outlet.clone(), pending);
+        let upgrade = call.mode == CallMode::Upgrade;
+        let call = MethodCall::new(call, connection.peer, connection.replies.clone(), pending);
         // A client that is gone is noticed elsewhere.
-        let _ = match self.catalog.check(&call) {
-            Err(Refusal::Interface(interface)) => call.interface_not_found(&interface),
-            Err(Refusal::Method) => call.method_not_found(),
-            Err(Refusal::Parameter(parameter)) => call.invalid_parameter(&parameter),
+        let _ = match self.interfaces.check(&call) {
+            Err(CallRejection::Interface(interface)) => call.interface_not_found(&interface),
+            Err(CallRejection::Method) => call.method_not_found(),
+            Err(CallRejection::Parameter(parameter)) => call.invalid_parameter(&parameter),
             Ok(()) if upgrade => call.method_not_implemented(),
-            Ok(()) if self.catalog.describes(&call) => self.catalog.describe(call),
+            Ok(()) if self.interfaces.describes(&call) => self.interfaces.describe(call),
             Ok(()) => {
                 let lane = self.service.lane(call.interface(), call.method());
-                connection.call = State::Waiting;
+                connection.call = CallState::Waiting;
                 // Started at the end of this turn of the loop, when the connection is back in the map.
-                self.waiting.push_back(Job { id, lane, call });
+                self.waiting.push_back(WaitingCall { id, lane, call });
                 Ok(())
             }
         };
@@ -333,20 +378,23 @@ impl Reactor {
 
     fn start_jobs(&mut self) {
         while self.running < self.options.max_running {
-            let ready = |job: &Job| job.lane.is_none_or(|lane| !self.busy.contains(&lane));
-            let Some(next) = self.waiting.iter().position(ready) else {
+            let ready = |job: &WaitingCall| job.lane.is_none_or(|lane| !self.busy.contains(&lane));
+            let mut waiting = self.waiting.iter();
+            let of_root = |job: &WaitingCall| job.call.peer().is_some_and(|p| Some(p.uid) == ROOT);
+            let next = waiting.position(|job| of_root(job) && ready(job));
+            let Some(next) = next.or_else(|| self.waiting.iter().position(ready)) else {
                 return;
             };
             let Some(job) = self.waiting.remove(next) else {
                 return;
             };
             if let Some(connection) = self.connections.get_mut(&job.id) {
-                connection.call = State::Running;
+                connection.call = CallState::Running;
             }
             self.running += 1;
             self.busy.extend(job.lane);
-            let finished = Finished {
-                hub: self.hub.clone(),
+            let finished = FinishGuard {
+                inbox: self.inbox.clone(),
                 id: job.id,
                 lane: job.lane,
             };
@@ -364,15 +412,15 @@ impl Reactor {
 }
 
 /// Reports the end of a call, also when its handler panics.
-struct Finished {
-    hub: Arc<Hub>,
+struct FinishGuard {
+    inbox: Arc<ReactorInbox>,
     id: u64,
     lane: Option<&'static str>,
 }
 
-impl Drop for Finished {
+impl Drop for FinishGuard {
     fn drop(&mut self) {
         let (id, lane) = (self.id, self.lane);
-        self.hub.post(Note::Finished { id, lane });
+        self.inbox.post(ReactorMessage::Finished { id, lane });
     }
 }

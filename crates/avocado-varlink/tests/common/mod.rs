@@ -10,9 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use avocado_varlink::client::{Address, Client};
+use avocado_varlink::client::{VarlinkAddress, VarlinkClient};
 use avocado_varlink::idl::Interface;
-use avocado_varlink::server::{Call, Ended, Info, Listener, Options, ReplyError, Server, Service};
+use avocado_varlink::server::{
+    Listener, MethodCall, ReplyError, ServerEnd, ServerOptions, ServiceInfo, VarlinkServer,
+    VarlinkService,
+};
 use serde_json::{Value, json};
 
 pub const IDL: &str = "\
@@ -38,7 +41,7 @@ pub struct Test {
     pub leave: Mutex<Receiver<()>>,
 }
 
-impl Service for Test {
+impl VarlinkService for Test {
     fn interfaces(&self) -> &[Interface] {
         &self.interfaces
     }
@@ -47,7 +50,7 @@ impl Service for Test {
         (method == "Serial").then_some("serial")
     }
 
-    fn call(&self, call: Call) {
+    fn call(&self, call: MethodCall) {
         let parameter = |name: &str| call.raw_parameters().get(name).cloned().unwrap_or_default();
         let sent = match call.method() {
             "Echo" => {
@@ -106,11 +109,11 @@ pub struct Running {
     pub arrived: Receiver<String>,
     pub leave: Sender<()>,
     pub stop: UnixStream,
-    pub thread: Option<JoinHandle<Ended>>,
+    pub thread: Option<JoinHandle<ServerEnd>>,
     _directory: tempfile::TempDir,
 }
 
-pub fn start(options: Options) -> Running {
+pub fn start(options: ServerOptions) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sock");
     let (arrived_in, arrived) = channel();
@@ -120,7 +123,7 @@ pub fn start(options: Options) -> Running {
         arrived: Mutex::new(arrived_in),
         leave: Mutex::new(leave_out),
     });
-    let mut server = Server::new(service, info(), options).unwrap();
+    let mut server = VarlinkServer::new(service, info(), options).unwrap();
     server
         .listen(Listener::bind(&path, 0o660).unwrap())
         .unwrap();
@@ -136,8 +139,8 @@ pub fn start(options: Options) -> Running {
     }
 }
 
-pub fn info() -> Info {
-    Info {
+pub fn info() -> ServiceInfo {
+    ServiceInfo {
         vendor: "Example".into(),
         product: "test".into(),
         version: "1".into(),
@@ -155,8 +158,8 @@ impl Running {
         stream
     }
 
-    pub fn client(&self) -> Client {
-        Client::connect(&Address::of(&self.path)).unwrap()
+    pub fn client(&self) -> VarlinkClient {
+        VarlinkClient::connect(&VarlinkAddress::of(&self.path)).unwrap()
     }
 
     /// Sends these bytes, closes the sending half, and reads until the server closes.
@@ -167,7 +170,7 @@ impl Running {
         read_all(&mut stream)
     }
 
-    pub fn end(&mut self) -> Ended {
+    pub fn end(&mut self) -> ServerEnd {
         self.stop.write_all(b"x").unwrap();
         self.thread.take().unwrap().join().unwrap()
     }

@@ -2,7 +2,6 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -12,14 +11,12 @@ use rustix::fs::{FlockOperation, flock};
 const PACKAGE: &str = "varlink==31.0.0";
 
 /// A Python that has the package, in an environment that is made once, below the cache directory.
-/// `None`, and a line `SKIP name: why` on stdout, when it cannot be had.
+/// `None`, and the test `name` is skipped, when it cannot be had.
 pub fn python(name: &str) -> Option<PathBuf> {
     match environment() {
         Ok(python) => Some(python),
         Err(why) => {
-            // Past the test runner, which keeps the output of a passing test to itself.
-            let mut stdout = std::io::stdout().lock();
-            let _ = writeln!(stdout, "SKIP {name}: {why}").and_then(|()| stdout.flush());
+            avocado_test_support::skip(name, why);
             None
         }
     }
@@ -67,9 +64,10 @@ fn cache_dir() -> PathBuf {
 
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(format!("{command:?} failed: {}", last_line(&output.stderr))),
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} failed: {}", last_line(&output.stderr)))
     }
 }
 

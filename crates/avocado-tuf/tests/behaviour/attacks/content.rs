@@ -3,7 +3,7 @@
 use std::fs;
 
 use avocado_manifest::Digest;
-use avocado_tuf::Error;
+use avocado_tuf::TufError;
 use serde_json::json;
 
 use super::{Attack, TOP, attack, resign, unacceptable, upward};
@@ -148,7 +148,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 let other = f.bytes("snapshot");
                 fs::write(f.path("metadata/3.snapshot.json"), other).unwrap();
             },
-            |e| matches!(e, Error::TooLong { .. } | Error::Announced { .. }),
+            |e| matches!(e, TufError::TooLong { .. } | TufError::Announced { .. }),
             &["timestamp"],
         ),
         attack(
@@ -159,7 +159,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 bytes.push(b' ');
                 fs::write(f.path("metadata/3.snapshot.json"), bytes).unwrap();
             },
-            |e| matches!(e, Error::TooLong { .. }),
+            |e| matches!(e, TufError::TooLong { .. }),
             &["timestamp"],
         ),
         attack(
@@ -169,7 +169,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 let bytes = fs::read(f.path("metadata/3.targets.json")).unwrap();
                 fs::write(f.path("metadata/3.targets.json"), &bytes[..9]).unwrap();
             },
-            |e| matches!(e, Error::Announced { role } if role == "targets"),
+            |e| matches!(e, TufError::Announced { role } if role == "targets"),
             &["timestamp", "snapshot"],
         ),
         attack(
@@ -181,7 +181,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                     json!({"sha256": "0".repeat(64)});
                 upward(f, "targets");
             },
-            |e| matches!(e, Error::Announced { role } if role == "app"),
+            |e| matches!(e, TufError::Announced { role } if role == "app"),
             TOP,
         ),
         attack(
@@ -192,7 +192,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("snapshot")["meta"]["app.json"]["hashes"] = json!({"crc32": "0"});
                 upward(f, "targets");
             },
-            |e| matches!(e, Error::Announced { role } if role == "app"),
+            |e| matches!(e, TufError::Announced { role } if role == "app"),
             TOP,
         ),
         attack(
@@ -200,13 +200,13 @@ pub(super) fn attacks() -> Vec<Attack> {
             |f| {
                 fs::write(f.path("metadata/timestamp.json"), vec![b' '; 100_000]).unwrap();
             },
-            |e| matches!(e, Error::TooLong { limit: 65536, .. }),
+            |e| matches!(e, TufError::TooLong { limit: 65536, .. }),
             &[],
         ),
         attack(
             "endless root",
             |f| fs::write(f.path("metadata/2.root.json"), vec![b' '; (1 << 20) + 1]).unwrap(),
-            |e| matches!(e, Error::TooLong { limit, .. } if *limit == 1 << 20),
+            |e| matches!(e, TufError::TooLong { limit, .. } if *limit == 1 << 20),
             &[],
         ),
         attack(
@@ -218,11 +218,11 @@ pub(super) fn attacks() -> Vec<Attack> {
                 upward(f, "timestamp");
                 fs::write(
                     f.path("metadata/3.snapshot.json"),
-                    vec![b' '; (4 << 20) + 1],
+                    vec![b' '; (2 << 20) + 1],
                 )
                 .unwrap();
             },
-            |e| matches!(e, Error::TooLong { limit, .. } if *limit == 4 << 20),
+            |e| matches!(e, TufError::TooLong { limit, .. } if *limit == 2 << 20),
             &["timestamp"],
         ),
         attack(
@@ -230,13 +230,9 @@ pub(super) fn attacks() -> Vec<Attack> {
             |f| {
                 f.role("snapshot")["meta"]["targets.json"] = json!({"version": 3});
                 upward(f, "snapshot");
-                fs::write(
-                    f.path("metadata/3.targets.json"),
-                    vec![b' '; (10 << 20) + 1],
-                )
-                .unwrap();
+                fs::write(f.path("metadata/3.targets.json"), vec![b' '; (2 << 20) + 1]).unwrap();
             },
-            |e| matches!(e, Error::TooLong { limit, .. } if *limit == 10 << 20),
+            |e| matches!(e, TufError::TooLong { limit, .. } if *limit == 2 << 20),
             &["timestamp", "snapshot"],
         ),
         attack(
@@ -251,7 +247,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 )
                 .unwrap();
             },
-            |e| matches!(e, Error::TooLong { limit, .. } if *limit == 4 << 20),
+            |e| matches!(e, TufError::TooLong { limit, .. } if *limit == 4 << 20),
             &["timestamp"],
         ),
         attack(
@@ -263,14 +259,14 @@ pub(super) fn attacks() -> Vec<Attack> {
                 let other = f.bytes("targets");
                 fs::write(f.path("metadata/3.targets.json"), other).unwrap();
             },
-            |e| matches!(e, Error::Announced { role } if role == "targets"),
+            |e| matches!(e, TufError::Announced { role } if role == "targets"),
             &["timestamp", "snapshot"],
         ),
         // Missing files.
         attack(
             "no timestamp",
             |f| fs::remove_file(f.path("metadata/timestamp.json")).unwrap(),
-            |e| matches!(e, Error::Fetch { .. }),
+            |e| matches!(e, TufError::Fetch { .. }),
             &[],
         ),
         attack(
@@ -279,7 +275,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 upward(f, "snapshot");
                 fs::remove_file(f.path("metadata/3.snapshot.json")).unwrap();
             },
-            |e| matches!(e, Error::Fetch { .. }),
+            |e| matches!(e, TufError::Fetch { .. }),
             &["timestamp"],
         ),
         attack(
@@ -288,7 +284,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("targets")["delegations"]["roles"][0]["name"] = json!("new");
                 upward(f, "targets");
             },
-            |e| matches!(e, Error::NotInSnapshot { role } if role == "new"),
+            |e| matches!(e, TufError::NotInSnapshot { role } if role == "new"),
             TOP,
         ),
         // The target itself.
@@ -300,7 +296,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 let name = format!("targets/{}.manifest.json", Digest::of(b"the 2nd one!"));
                 fs::write(f.path(&name), b"an evil one!").unwrap();
             },
-            |e| matches!(e, Error::Digest { .. }),
+            |e| matches!(e, TufError::Digest { .. }),
             &["timestamp", "snapshot", "targets", "app"],
         ),
         attack(
@@ -311,7 +307,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 let name = format!("targets/{}.manifest.json", Digest::of(b"the 2nd one!"));
                 fs::write(f.path(&name), b"the 2nd one! and more").unwrap();
             },
-            |e| matches!(e, Error::TooLong { limit: 12, .. }),
+            |e| matches!(e, TufError::TooLong { limit: 12, .. }),
             &["timestamp", "snapshot", "targets", "app"],
         ),
         attack(
@@ -320,7 +316,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("app")["targets"]["manifest.json"]["hashes"] = json!({"md5": "0"});
                 upward(f, "app");
             },
-            |e| matches!(e, Error::NoDigest { .. }),
+            |e| matches!(e, TufError::NoDigest { .. }),
             &["timestamp", "snapshot", "targets", "app"],
         ),
     ]

@@ -8,7 +8,7 @@ mod time;
 use std::fs;
 
 use crate::support::{Device, Forge, key, now, sign};
-use avocado_tuf::Error;
+use avocado_tuf::TufError;
 use serde_json::{Value, json};
 
 /// What the attack does to a repository that the device already knows, how it has to be refused,
@@ -16,19 +16,19 @@ use serde_json::{Value, json};
 struct Attack {
     name: &'static str,
     tamper: fn(&mut Forge),
-    refused: fn(&Error) -> bool,
+    refused: fn(&TufError) -> bool,
     moved: &'static [&'static str],
 }
 
-fn unsigned(error: &Error, role: &str) -> bool {
-    matches!(error, Error::Metadata { role: r, .. } if r == role) && {
+fn unsigned(error: &TufError, role: &str) -> bool {
+    matches!(error, TufError::Metadata { role: r, .. } if r == role) && {
         let source = std::error::Error::source(error).unwrap().to_string();
         source.contains("needed signatures")
     }
 }
 
-fn unacceptable(error: &Error, role: &str) -> bool {
-    matches!(error, Error::Metadata { role: r, .. } if r == role) && !unsigned(error, role)
+fn unacceptable(error: &TufError, role: &str) -> bool {
+    matches!(error, TufError::Metadata { role: r, .. } if r == role) && !unsigned(error, role)
 }
 
 /// Signs the role with what it has now, and everything above it.
@@ -80,7 +80,7 @@ const TOP: &[&str] = &["timestamp", "snapshot", "targets"];
 fn attack(
     name: &'static str,
     tamper: fn(&mut Forge),
-    refused: fn(&Error) -> bool,
+    refused: fn(&TufError) -> bool,
     moved: &'static [&'static str],
 ) -> Attack {
     Attack {
@@ -185,7 +185,7 @@ fn an_anchor_that_is_no_root_is_refused_before_anything_is_written() {
         sign(&other_type, &[key(1)]),
     ] {
         let device = Device::new(&anchor, forge.dir.path());
-        assert!(matches!(device.client(), Err(Error::Anchor(_))));
+        assert!(matches!(device.client(), Err(TufError::Anchor(_))));
         assert!(!device.dir.path().join("trusted").exists());
     }
 }
@@ -197,6 +197,6 @@ fn the_start_time_itself_is_too_late() {
     forge.publish_all();
     assert!(matches!(
         forge.device().fetch("manifest.json"),
-        Err(Error::Expired { .. })
+        Err(TufError::Expired { .. })
     ));
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use avocado_tuf::Error;
+use avocado_tuf::TufError;
 use serde_json::{Value, json};
 
 use super::{Attack, TOP, attack, unacceptable, upward};
@@ -22,19 +22,19 @@ fn delegations(f: &mut Forge) -> &mut Value {
 }
 
 pub(super) fn attacks() -> Vec<Attack> {
-    let targets = |e: &Error| unacceptable(e, "targets");
+    let targets = |e: &TufError| unacceptable(e, "targets");
     let above: &[&str] = &["timestamp", "snapshot"];
     vec![
         attack(
             "role name that is too long for a file",
             |f| rename_role(f, &"r".repeat(251)),
-            |e| matches!(e, Error::RoleName { .. }),
+            |e| matches!(e, TufError::RoleName { .. }),
             TOP,
         ),
         attack(
             "role name that is too long once quoted",
             |f| rename_role(f, &"ä".repeat(42)),
-            |e| matches!(e, Error::RoleName { .. }),
+            |e| matches!(e, TufError::RoleName { .. }),
             TOP,
         ),
         attack(
@@ -153,7 +153,10 @@ fn names_are_refused_before_any_request_and_any_file() {
     let before = (device.stored(), tree(device.dir.path()));
     for name in bad_names() {
         let error = client.target(&name).expect_err(&name);
-        assert!(matches!(error, Error::TargetName(_)), "{name:?}: {error:?}");
+        assert!(
+            matches!(error, TufError::TargetName(_)),
+            "{name:?}: {error:?}"
+        );
         // What is shown of it is harmless.
         let shown = error.to_string();
         assert!(
@@ -187,7 +190,7 @@ fn names_that_only_need_quoting_are_names() {
         device.files.take_log();
         // As one segment of a URL it has another spelling, which this transport knows no file of.
         let result = client.download(&info, &device.partial(), &avocado_events::Silent);
-        assert!(matches!(result, Err(Error::Fetch { .. })) || name == "..a.raw");
+        assert!(matches!(result, Err(TufError::Fetch { .. })) || name == "..a.raw");
         let asked = device.files.take_log().remove(0);
         let segment = asked.strip_prefix("targets/").unwrap();
         assert!(

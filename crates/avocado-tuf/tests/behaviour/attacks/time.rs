@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use avocado_tuf::Error;
+use avocado_tuf::TufError;
 use serde_json::json;
 
 use super::{Attack, TOP, attack, upward};
@@ -30,7 +30,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("root")["expires"] = json!(PAST);
                 f.publish(&["root"]);
             },
-            |e| matches!(e, Error::Expired { role, .. } if role == "root"),
+            |e| matches!(e, TufError::Expired { role, .. } if role == "root"),
             &["root"],
         ),
         attack(
@@ -39,7 +39,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("timestamp")["expires"] = json!(PAST);
                 upward(f, "timestamp");
             },
-            |e| matches!(e, Error::Expired { role, .. } if role == "timestamp"),
+            |e| matches!(e, TufError::Expired { role, .. } if role == "timestamp"),
             &[],
         ),
         attack(
@@ -48,7 +48,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("snapshot")["expires"] = json!(PAST);
                 upward(f, "snapshot");
             },
-            |e| matches!(e, Error::Expired { role, .. } if role == "snapshot"),
+            |e| matches!(e, TufError::Expired { role, .. } if role == "snapshot"),
             &["timestamp"],
         ),
         attack(
@@ -57,7 +57,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("targets")["expires"] = json!(PAST);
                 upward(f, "targets");
             },
-            |e| matches!(e, Error::Expired { role, .. } if role == "targets"),
+            |e| matches!(e, TufError::Expired { role, .. } if role == "targets"),
             &["timestamp", "snapshot"],
         ),
         attack(
@@ -66,7 +66,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("app")["expires"] = json!(PAST);
                 upward(f, "app");
             },
-            |e| matches!(e, Error::Expired { role, .. } if role == "app"),
+            |e| matches!(e, TufError::Expired { role, .. } if role == "app"),
             TOP,
         ),
         // Rollback.
@@ -76,7 +76,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.role("timestamp")["version"] = json!(1);
                 f.publish(&["timestamp"]);
             },
-            |e| matches!(e, Error::Rollback { role, trusted: 2, offered: 1 } if role == "timestamp"),
+            |e| matches!(e, TufError::Rollback { role, trusted: 2, offered: 1 } if role == "timestamp"),
             &[],
         ),
         attack(
@@ -86,7 +86,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.publish(&["snapshot"]);
                 upward(f, "timestamp");
             },
-            |e| matches!(e, Error::Rollback { role, trusted: 2, offered: 1 } if role == "snapshot"),
+            |e| matches!(e, TufError::Rollback { role, trusted: 2, offered: 1 } if role == "snapshot"),
             &[],
         ),
         attack(
@@ -96,7 +96,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.publish(&["targets"]);
                 upward(f, "snapshot");
             },
-            |e| matches!(e, Error::Rollback { role, .. } if role == "targets"),
+            |e| matches!(e, TufError::Rollback { role, .. } if role == "targets"),
             &["timestamp"],
         ),
         attack(
@@ -106,7 +106,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 f.publish(&["app"]);
                 upward(f, "snapshot");
             },
-            |e| matches!(e, Error::Rollback { role, .. } if role == "app"),
+            |e| matches!(e, TufError::Rollback { role, .. } if role == "app"),
             &["timestamp"],
         ),
         attack(
@@ -118,7 +118,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                     .remove("app.json");
                 upward(f, "snapshot");
             },
-            |e| matches!(e, Error::Vanished { file } if file == "app.json"),
+            |e| matches!(e, TufError::Vanished { file } if file == "app.json"),
             &["timestamp"],
         ),
         attack(
@@ -128,7 +128,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 let bytes = f.bytes("root");
                 fs::write(f.path("metadata/2.root.json"), bytes).unwrap();
             },
-            |e| matches!(e, Error::Version { role, expected: 2, found: 3 } if role == "root"),
+            |e| matches!(e, TufError::Version { role, expected: 2, found: 3 } if role == "root"),
             &[],
         ),
         attack(
@@ -137,19 +137,19 @@ pub(super) fn attacks() -> Vec<Attack> {
                 let bytes = f.bytes("root");
                 fs::write(f.path("metadata/2.root.json"), bytes).unwrap();
             },
-            |e| matches!(e, Error::Version { role, expected: 2, found: 1 } if role == "root"),
+            |e| matches!(e, TufError::Version { role, expected: 2, found: 1 } if role == "root"),
             &[],
         ),
         attack(
             "targets of another version than announced",
             |f| other_version(f, "targets"),
-            |e| matches!(e, Error::Version { role, expected: 4, found: 3 } if role == "targets"),
+            |e| matches!(e, TufError::Version { role, expected: 4, found: 3 } if role == "targets"),
             &["timestamp", "snapshot"],
         ),
         attack(
             "delegated role of another version than announced",
             |f| other_version(f, "app"),
-            |e| matches!(e, Error::Version { role, expected: 4, found: 3 } if role == "app"),
+            |e| matches!(e, TufError::Version { role, expected: 4, found: 3 } if role == "app"),
             TOP,
         ),
         attack(
@@ -165,7 +165,7 @@ pub(super) fn attacks() -> Vec<Attack> {
                 .unwrap();
                 upward(f, "timestamp");
             },
-            |e| matches!(e, Error::Version { role, expected: 4, found: 3 } if role == "snapshot"),
+            |e| matches!(e, TufError::Version { role, expected: 4, found: 3 } if role == "snapshot"),
             &["timestamp"],
         ),
     ]

@@ -8,7 +8,7 @@ use rustix::net::{SendFlags, Shutdown};
 use super::call::ReplyError;
 
 /// What a running call tells the reactor about its connection.
-pub(super) enum Note {
+pub(super) enum ReactorMessage {
     /// The handler has returned.
     Finished {
         /// Its connection.
@@ -20,73 +20,73 @@ pub(super) enum Note {
     Blocked(u64),
 }
 
-/// Where running calls leave notes for the reactor.
-pub(super) struct Hub {
+/// Where running calls leave messages for the reactor.
+pub(super) struct ReactorInbox {
     pub(super) wake: OwnedFd,
-    notes: Mutex<Vec<Note>>,
+    messages: Mutex<Vec<ReactorMessage>>,
 }
 
-impl Hub {
+impl ReactorInbox {
     pub(super) fn new() -> rustix::io::Result<Self> {
-        Ok(Hub {
+        Ok(ReactorInbox {
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            notes: Mutex::new(Vec::new()),
+            messages: Mutex::new(Vec::new()),
         })
     }
 
-    pub(super) fn post(&self, note: Note) {
-        lock(&self.notes).push(note);
+    pub(super) fn post(&self, note: ReactorMessage) {
+        lock(&self.messages).push(note);
         // Fails only when the counter is full, and then the reactor is awake already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    pub(super) fn take(&self) -> Vec<Note> {
+    pub(super) fn take(&self) -> Vec<ReactorMessage> {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
-        std::mem::take(&mut *lock(&self.notes))
+        std::mem::take(&mut *lock(&self.messages))
     }
 }
 
 /// The way out to one client. Shared by the reactor and the call that runs.
-pub(super) struct Outlet {
+pub(super) struct ReplyWriter {
     pub(super) id: u64,
     pub(super) fd: OwnedFd,
-    hub: Arc<Hub>,
-    state: Mutex<State>,
-    cancel: Mutex<Option<Cancel>>,
+    inbox: Arc<ReactorInbox>,
+    state: Mutex<PendingOutput>,
+    cancel: Mutex<Option<CancelAction>>,
 }
 
 /// What stops the call that runs.
-struct Cancel {
+struct CancelAction {
     /// Also when the client is gone, and not only when the server stops.
     with_client: bool,
     run: Box<dyn FnOnce() + Send>,
 }
 
 #[derive(Default)]
-struct State {
+struct PendingOutput {
     /// What the socket has not taken yet begins at `start`.
     bytes: Vec<u8>,
     start: usize,
-    /// Nobody reads any more.
+    /// The client does not read any more.
     closed: bool,
     /// A call was dropped without an answer.
     unanswered: bool,
 }
 
-impl Outlet {
-    pub(super) fn new(id: u64, fd: OwnedFd, hub: Arc<Hub>) -> Self {
-        Outlet {
+impl ReplyWriter {
+    pub(super) fn new(id: u64, fd: OwnedFd, inbox: Arc<ReactorInbox>) -> Self {
+        ReplyWriter {
             id,
             fd,
-            hub,
-            state: Mutex::new(State::default()),
+            inbox,
+            state: Mutex::new(PendingOutput::default()),
             cancel: Mutex::new(None),
         }
     }
 
-    /// What to do when nobody waits any more for the call that runs.
+    /// What to do when the client does not wait any more for the call that runs.
     pub(super) fn on_cancel(&self, with_client: bool, run: Box<dyn FnOnce() + Send>) {
-        *lock(&self.cancel) = Some(Cancel { with_client, run });
+        *lock(&self.cancel) = Some(CancelAction { with_client, run });
         // It may have happened before.
         if lock(&self.state).closed {
             self.cancel(false);
@@ -95,9 +95,9 @@ impl Outlet {
 
     /// Stops the call that runs, if it can be stopped.
     pub(super) fn cancel(&self, stopping: bool) {
-        let wanted = |cancel: &mut Cancel| stopping || cancel.with_client;
+        let wanted = |cancel: &mut CancelAction| stopping || cancel.with_client;
         let cancel = lock(&self.cancel).take_if(wanted);
-        // Not under the lock: it is somebody else's code.
+        // Not under the lock: it is the service's code.
         if let Some(cancel) = cancel {
             (cancel.run)();
         }
@@ -124,7 +124,7 @@ impl Outlet {
             return Err(ReplyError::Disconnected);
         }
         if pending == 0 && !state.bytes.is_empty() {
-            self.hub.post(Note::Blocked(self.id));
+            self.inbox.post(ReactorMessage::Blocked(self.id));
         }
         Ok(())
     }
@@ -134,6 +134,11 @@ impl Outlet {
         let mut state = lock(&self.state);
         state.write(&self.fd);
         state.bytes.is_empty()
+    }
+
+    /// How many bytes are kept.
+    pub(super) fn pending(&self) -> usize {
+        lock(&self.state).bytes.capacity()
     }
 
     /// The client is gone: nothing more is sent.
@@ -161,7 +166,7 @@ impl Outlet {
     }
 }
 
-impl State {
+impl PendingOutput {
     fn write(&mut self, fd: &OwnedFd) {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         while let Some(rest) = self.bytes.get(self.start..).filter(|rest| !rest.is_empty()) {

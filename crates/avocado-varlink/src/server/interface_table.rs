@@ -1,26 +1,29 @@
 use std::sync::Arc;
 
-use super::{Call, Info, ReplyError, SERVICE_IDL, Service};
+use super::{MethodCall, ReplyError, SERVICE_IDL, ServiceInfo, VarlinkService};
 use crate::idl::{IdlError, Interface};
 use crate::wire::Parameters;
 
 /// The interfaces of a service, its own and `org.varlink.service`.
-pub(super) struct Catalog {
-    service: Arc<dyn Service>,
+pub(super) struct InterfaceTable {
+    service: Arc<dyn VarlinkService>,
     own: Interface,
-    info: Info,
+    info: ServiceInfo,
 }
 
 /// Why a call does not get to its handler.
-pub(super) enum Refusal {
+pub(super) enum CallRejection {
     Interface(String),
     Method,
     Parameter(String),
 }
 
-impl Catalog {
-    pub(super) fn new(service: Arc<dyn Service>, info: Info) -> Result<Self, IdlError> {
-        Ok(Catalog {
+impl InterfaceTable {
+    pub(super) fn new(
+        service: Arc<dyn VarlinkService>,
+        info: ServiceInfo,
+    ) -> Result<Self, IdlError> {
+        Ok(InterfaceTable {
             service,
             own: Interface::parse(SERVICE_IDL)?,
             info,
@@ -32,31 +35,31 @@ impl Catalog {
     }
 
     /// Whether the method exists and its parameters fit.
-    pub(super) fn check(&self, call: &Call) -> Result<(), Refusal> {
+    pub(super) fn check(&self, call: &MethodCall) -> Result<(), CallRejection> {
         let name = match call.interface() {
             "" => call.full_name(),
             name => name,
         };
         let Some(interface) = self.interfaces().find(|i| i.name() == name) else {
-            return Err(Refusal::Interface(name.to_owned()));
+            return Err(CallRejection::Interface(name.to_owned()));
         };
         if !interface.has_method(call.method()) {
-            return Err(Refusal::Method);
+            return Err(CallRejection::Method);
         }
         let fits = interface.check_call(call.method(), call.raw_parameters());
-        fits.map_err(|misfit| Refusal::Parameter(misfit.0))
+        fits.map_err(|misfit| CallRejection::Parameter(misfit.0))
     }
 
     /// Whether this call is ours to answer.
-    pub(super) fn describes(&self, call: &Call) -> bool {
+    pub(super) fn describes(&self, call: &MethodCall) -> bool {
         call.interface() == self.own.name()
     }
 
     /// Answers a call of `org.varlink.service`.
-    pub(super) fn describe(&self, call: Call) -> Result<(), ReplyError> {
+    pub(super) fn describe(&self, call: MethodCall) -> Result<(), ReplyError> {
         let mut reply = Parameters::new();
         if call.method() == "GetInfo" {
-            let Info {
+            let ServiceInfo {
                 vendor,
                 product,
                 version,

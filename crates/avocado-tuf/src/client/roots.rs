@@ -1,0 +1,80 @@
+//! The newest root: one for all repositories under the same trust anchor.
+
+use std::path::{Path, PathBuf};
+
+use super::TufError;
+use super::store::MetadataStore;
+use crate::metadata::{MetadataError, MetadataKind as _, RootMetadata, UnverifiedMetadata};
+
+/// A root that is trusted.
+pub(super) struct TrustedRoot {
+    pub(super) root: RootMetadata,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl TrustedRoot {
+    fn parse(bytes: Vec<u8>) -> Result<Self, MetadataError> {
+        let root = UnverifiedMetadata::parse(&bytes)?.verify_root(None)?;
+        Ok(TrustedRoot { root, bytes })
+    }
+}
+
+/// Takes up the newest root that was reached from `anchor` and is stored in `root_directory`, or in
+/// one of `others`, where older versions of this crate kept it for each repository apart; stores it
+/// in `root_directory`, and gives its bytes. Where there is none it is `anchor`.
+///
+/// # Errors
+/// [`TufError::Anchor`], and [`TufError::Io`] when a file cannot be read or written.
+pub fn newest_root(
+    root_directory: &Path,
+    anchor: &[u8],
+    others: &[PathBuf],
+) -> Result<Vec<u8>, TufError> {
+    Ok(take_up(root_directory, anchor, others)?.bytes)
+}
+
+/// The root that [`newest_root`] would take up; none where nothing was reached from `anchor` yet.
+/// Changes nothing.
+///
+/// # Errors
+/// [`TufError::Io`] when a file cannot be read.
+pub fn stored_root(
+    root_directory: &Path,
+    anchor: &[u8],
+    others: &[PathBuf],
+) -> Result<Option<Vec<u8>>, TufError> {
+    Ok(newest(root_directory, anchor, others)?.map(|root| root.bytes))
+}
+
+pub(super) fn take_up(
+    root_directory: &Path,
+    anchor: &[u8],
+    others: &[PathBuf],
+) -> Result<TrustedRoot, TufError> {
+    let own = TrustedRoot::parse(anchor.to_vec()).map_err(TufError::Anchor)?;
+    let newest = newest(root_directory, anchor, others)?.unwrap_or(own);
+    let roots = MetadataStore::at(root_directory.to_owned());
+    roots.write_root(&newest.bytes, anchor)?;
+    Ok(newest)
+}
+
+fn newest(
+    root_directory: &Path,
+    anchor: &[u8],
+    others: &[PathBuf],
+) -> Result<Option<TrustedRoot>, TufError> {
+    let mut newest: Option<TrustedRoot> = None;
+    let others = others.iter().map(PathBuf::as_path);
+    for directory in std::iter::once(root_directory).chain(others) {
+        let stored = MetadataStore::at(directory.to_owned()).root(anchor)?;
+        // One that is torn is none.
+        let Some(root) = stored.and_then(|bytes| TrustedRoot::parse(bytes).ok()) else {
+            continue;
+        };
+        let newer = |than: &TrustedRoot| root.root.version() > than.root.version();
+        if newest.as_ref().is_none_or(newer) {
+            newest = Some(root);
+        }
+    }
+    Ok(newest)
+}
