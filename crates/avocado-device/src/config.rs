@@ -1,13 +1,16 @@
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use toml::{Table, Value};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// What systemd does with writes to a merged hierarchy: the value of its `--mutable=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mutable {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MutableMode {
     /// Read-only.
     No,
     /// Writable where a directory for the changes exists.
@@ -23,58 +26,44 @@ pub enum Mutable {
     EphemeralImport,
 }
 
-impl Mutable {
-    const ALL: [Mutable; 6] = [
-        Mutable::No,
-        Mutable::Auto,
-        Mutable::Yes,
-        Mutable::Import,
-        Mutable::Ephemeral,
-        Mutable::EphemeralImport,
-    ];
-
+impl MutableMode {
     /// The word that systemd and the configuration file use.
     pub fn as_str(self) -> &'static str {
         match self {
-            Mutable::No => "no",
-            Mutable::Auto => "auto",
-            Mutable::Yes => "yes",
-            Mutable::Import => "import",
-            Mutable::Ephemeral => "ephemeral",
-            Mutable::EphemeralImport => "ephemeral-import",
+            MutableMode::No => "no",
+            MutableMode::Auto => "auto",
+            MutableMode::Yes => "yes",
+            MutableMode::Import => "import",
+            MutableMode::Ephemeral => "ephemeral",
+            MutableMode::EphemeralImport => "ephemeral-import",
         }
     }
 }
 
-impl fmt::Display for Mutable {
+impl fmt::Display for MutableMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl FromStr for Mutable {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let found = Mutable::ALL.into_iter().find(|m| m.as_str() == text);
-        found.ok_or(())
-    }
-}
+const MIB: u64 = 1 << 20;
 
 /// The configuration of the device agent, `/etc/avocado/avocadoctl.conf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
+pub struct DeviceConfig {
     /// The directory of the store. Key `avocado.runtimes_dir`.
     pub base: PathBuf,
     /// Where the varlink service listens. Key `avocado.socket`.
     pub socket: String,
     /// How `/usr` and `/opt` take writes. Key `avocado.ext.sysext_mutable`, else
     /// `avocado.ext.mutable`.
-    pub sysext_mutable: Mutable,
+    pub sysext_mutable: MutableMode,
     /// How `/etc` takes writes. Key `avocado.ext.confext_mutable`, else `avocado.ext.mutable`.
-    pub confext_mutable: Mutable,
-    /// Whether an OS update is written while it is downloaded. Key
-    /// `avocado.update.stream_os_to_partition`.
+    pub confext_mutable: MutableMode,
+    /// Whether an OS update is to be written while it is downloaded. Key
+    /// `avocado.update.stream_os_to_partition`. This version cannot do that: with it, adding a
+    /// runtime that needs another OS is refused. All else works, so that a device whose
+    /// configuration cannot be changed from afar stays one that can be managed.
     pub stream_os_to_partition: bool,
     /// Whether adding a runtime activates it as well. Key `avocado.update.activate_on_add`.
     pub activate_on_add: bool,
@@ -90,24 +79,28 @@ pub struct Config {
     /// The hosts that are reached without the proxy: `host`, or `.domain` for all below it. Key
     /// `avocado.update.no_proxy`, a list.
     pub no_proxy: Vec<String>,
+    /// What adding a runtime leaves free on the disk of the store, in bytes. Key
+    /// `avocado.update.reserve_mib`, in MiB.
+    pub reserve: u64,
     /// How long a command that an extension asks for may run before it is killed. Key
     /// `avocado.ext.hook_timeout`, in seconds.
     pub hook_timeout: Duration,
 }
 
-impl Default for Config {
+impl Default for DeviceConfig {
     fn default() -> Self {
-        Config {
+        DeviceConfig {
             base: "/var/lib/avocado".into(),
             socket: "unix:/run/avocado/avocadoctl.sock".to_owned(),
-            sysext_mutable: Mutable::default(),
-            confext_mutable: Mutable::default(),
+            sysext_mutable: MutableMode::default(),
+            confext_mutable: MutableMode::default(),
             stream_os_to_partition: false,
             activate_on_add: false,
             legacy_repositories: true,
             ca_file: None,
             proxy: None,
             no_proxy: Vec::new(),
+            reserve: 8 * MIB,
             hook_timeout: Duration::from_secs(30),
         }
     }
@@ -116,164 +109,175 @@ impl Default for Config {
 /// The configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConfigError {
+pub enum DeviceConfigError {
     /// Not TOML.
     #[error("it is not valid TOML")]
     Syntax(#[source] toml::de::Error),
     /// A key holds something that it cannot hold.
-    #[error("`{key}` is {found}, but must be {expected}")]
+    #[error("`{key}`{} {why}", match line {
+        Some(line) => format!(" (line {line}):"),
+        None => ":".to_owned(),
+    })]
     Value {
         /// The key with its tables, for example `avocado.ext.mutable`.
-        key: &'static str,
-        /// What is there.
-        found: String,
-        /// What may be there.
-        expected: &'static str,
+        key: String,
+        /// The line that it is in, from 1 on, where that is known.
+        line: Option<usize>,
+        /// What is wrong with the value.
+        why: String,
     },
 }
 
-impl Config {
+impl DeviceConfig {
     /// Reads the text of the configuration file. An empty text gives the defaults, and keys that
     /// are not known are ignored. (`avocado.ext.dir`, which old configuration files must have, is
     /// one of them: images live in the store's pool.)
     ///
     /// # Errors
     /// When the text is not TOML or a known key has a value that it cannot have.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let table: Table = toml::from_str(text).map_err(ConfigError::Syntax)?;
-        let defaults = Config::default();
-        let get = |key| Entry::find(&table, key);
-        let both = get("avocado.ext.mutable")?.mutable()?;
-        Ok(Config {
-            base: get("avocado.runtimes_dir")?
-                .path()?
-                .unwrap_or(defaults.base),
-            socket: get("avocado.socket")?
-                .text("an address")?
-                .unwrap_or(defaults.socket),
-            sysext_mutable: get("avocado.ext.sysext_mutable")?
-                .mutable()?
-                .or(both)
-                .unwrap_or_default(),
-            confext_mutable: get("avocado.ext.confext_mutable")?
-                .mutable()?
-                .or(both)
-                .unwrap_or_default(),
-            stream_os_to_partition: get("avocado.update.stream_os_to_partition")?
-                .boolean()?
+    pub fn parse(text: &str) -> Result<Self, DeviceConfigError> {
+        let document = toml::Deserializer::parse(text).map_err(DeviceConfigError::Syntax)?;
+        let file: ConfigFile = serde_path_to_error::deserialize(document).map_err(|error| {
+            let line = error.inner().span().map(|span| line_of(text, span.start));
+            DeviceConfigError::Value {
+                key: error.path().to_string(),
+                line,
+                why: error.inner().message().to_owned(),
+            }
+        })?;
+        let AvocadoTable {
+            runtimes_dir,
+            socket,
+            ext,
+            update,
+        } = file.avocado;
+        let defaults = DeviceConfig::default();
+        let both = ext.mutable.unwrap_or_default();
+        Ok(DeviceConfig {
+            base: runtimes_dir.unwrap_or(defaults.base),
+            socket: socket.unwrap_or(defaults.socket),
+            sysext_mutable: ext.sysext_mutable.unwrap_or(both),
+            confext_mutable: ext.confext_mutable.unwrap_or(both),
+            stream_os_to_partition: update
+                .stream_os_to_partition
                 .unwrap_or(defaults.stream_os_to_partition),
-            activate_on_add: get("avocado.update.activate_on_add")?
-                .boolean()?
-                .unwrap_or(defaults.activate_on_add),
-            legacy_repositories: get("avocado.update.legacy_repositories")?
-                .boolean()?
+            activate_on_add: update.activate_on_add.unwrap_or(defaults.activate_on_add),
+            legacy_repositories: update
+                .legacy_repositories
                 .unwrap_or(defaults.legacy_repositories),
-            ca_file: get("avocado.update.ca_file")?.path()?,
-            proxy: get("avocado.update.proxy")?.text("the URL of a proxy")?,
-            no_proxy: get("avocado.update.no_proxy")?.texts()?,
-            hook_timeout: get("avocado.ext.hook_timeout")?
-                .seconds()?
-                .unwrap_or(defaults.hook_timeout),
+            ca_file: update.ca_file,
+            proxy: update.proxy,
+            no_proxy: update.no_proxy,
+            reserve: update.reserve_mib.unwrap_or(defaults.reserve),
+            hook_timeout: ext.hook_timeout.unwrap_or(defaults.hook_timeout),
         })
     }
 }
 
-/// A dotted key and what the file has there.
-struct Entry<'a> {
-    key: &'static str,
-    value: Option<&'a Value>,
+/// The file, as far as it is known. A key that is not there leaves the default.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ConfigFile {
+    #[serde(deserialize_with = "table")]
+    avocado: AvocadoTable,
 }
 
-impl<'a> Entry<'a> {
-    fn find(table: &'a Table, key: &'static str) -> Result<Self, ConfigError> {
-        let mut value: Option<&Value> = None;
-        let mut inside = Some(table);
-        for part in key.split('.') {
-            let Some(table) = inside else {
-                return Err(ConfigError::Value {
-                    key,
-                    found: "below something that is not a table".to_owned(),
-                    expected: "inside a table",
-                });
-            };
-            value = table.get(part);
-            match value {
-                Some(found) => inside = found.as_table(),
-                None => break,
-            }
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct AvocadoTable {
+    #[serde(deserialize_with = "absolute_path")]
+    runtimes_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "some_text")]
+    socket: Option<String>,
+    #[serde(deserialize_with = "table")]
+    ext: ExtTable,
+    #[serde(deserialize_with = "table")]
+    update: UpdateTable,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ExtTable {
+    /// For both classes, where they have no key of their own; as old configuration files have it.
+    mutable: Option<MutableMode>,
+    sysext_mutable: Option<MutableMode>,
+    confext_mutable: Option<MutableMode>,
+    #[serde(deserialize_with = "seconds")]
+    hook_timeout: Option<Duration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct UpdateTable {
+    stream_os_to_partition: Option<bool>,
+    activate_on_add: Option<bool>,
+    legacy_repositories: Option<bool>,
+    #[serde(deserialize_with = "absolute_path")]
+    ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "some_text")]
+    proxy: Option<String>,
+    no_proxy: Vec<String>,
+    #[serde(deserialize_with = "mebibytes")]
+    reserve_mib: Option<u64>,
+}
+
+/// A table and nothing else: for serde alone a list of its values would do as well.
+fn table<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    struct TableVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table")
         }
-        Ok(Entry { key, value })
-    }
 
-    fn wrong(&self, value: &Value, expected: &'static str) -> ConfigError {
-        ConfigError::Value {
-            key: self.key,
-            found: shown(value),
-            expected,
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
         }
     }
 
-    fn text(&self, expected: &'static str) -> Result<Option<String>, ConfigError> {
-        self.value
-            .map(|v| match v.as_str() {
-                Some(text) if !text.is_empty() => Ok(text.to_owned()),
-                _ => Err(self.wrong(v, expected)),
-            })
-            .transpose()
-    }
+    value.deserialize_map(TableVisitor(PhantomData))
+}
 
-    fn path(&self) -> Result<Option<PathBuf>, ConfigError> {
-        const EXPECTED: &str = "an absolute path";
-        match (self.text(EXPECTED)?, self.value) {
-            (Some(path), Some(value)) if !path.starts_with('/') => Err(self.wrong(value, EXPECTED)),
-            (path, _) => Ok(path.map(PathBuf::from)),
-        }
+fn absolute_path<'de, D: Deserializer<'de>>(value: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = String::deserialize(value)?;
+    if !text.starts_with('/') {
+        return Err(D::Error::custom(format!("{text:?} is no absolute path")));
     }
+    Ok(Some(text.into()))
+}
 
-    fn texts(&self) -> Result<Vec<String>, ConfigError> {
-        let Some(value) = self.value else {
-            return Ok(Vec::new());
-        };
-        let texts = value.as_array().and_then(|all| {
-            let texts = all.iter().map(|v| v.as_str().map(str::to_owned));
-            texts.collect::<Option<_>>()
-        });
-        texts.ok_or_else(|| self.wrong(value, "a list of texts"))
+fn some_text<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(value)?;
+    if text.is_empty() {
+        return Err(D::Error::custom("it must not be empty"));
     }
+    Ok(Some(text))
+}
 
-    fn seconds(&self) -> Result<Option<Duration>, ConfigError> {
-        self.value
-            .map(|value| match value.as_integer() {
-                Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds.unsigned_abs())),
-                _ => Err(self.wrong(value, "a number of seconds, from 1 to 86400")),
-            })
-            .transpose()
-    }
-
-    fn boolean(&self) -> Result<Option<bool>, ConfigError> {
-        self.value
-            .map(|v| v.as_bool().ok_or_else(|| self.wrong(v, "true or false")))
-            .transpose()
-    }
-
-    fn mutable(&self) -> Result<Option<Mutable>, ConfigError> {
-        const EXPECTED: &str = "one of no, auto, yes, import, ephemeral, ephemeral-import";
-        self.value
-            .map(|v| {
-                let parsed = v.as_str().and_then(|text| text.parse().ok());
-                parsed.ok_or_else(|| self.wrong(v, EXPECTED))
-            })
-            .transpose()
+fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
+    match i64::deserialize(value) {
+        Ok(seconds @ 1..=86_400) => Ok(Some(Duration::from_secs(seconds.unsigned_abs()))),
+        _ => Err(D::Error::custom(
+            "it must be a number of seconds, from 1 to 86400",
+        )),
     }
 }
 
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("{text:?}"),
-        Value::Integer(number) => number.to_string(),
-        Value::Boolean(boolean) => boolean.to_string(),
-        other => format!("of type {}", other.type_str()),
+fn mebibytes<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    match i64::deserialize(value) {
+        Ok(mib @ 0..=1_048_576) => Ok(Some(mib.unsigned_abs() * MIB)),
+        _ => Err(D::Error::custom(
+            "it must be a number of MiB, from 0 to 1048576",
+        )),
     }
+}
+
+/// The line of a byte in a text, from 1 on.
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    1 + before.filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -282,10 +286,10 @@ mod tests {
 
     #[test]
     fn nothing_gives_the_defaults() {
-        assert_eq!(Config::parse("").unwrap(), Config::default());
+        assert_eq!(DeviceConfig::parse("").unwrap(), DeviceConfig::default());
         assert_eq!(
-            Config::parse("[other]\nx = 1\n[avocado.ext]\ndir = '/x'\nnew = []").unwrap(),
-            Config::default()
+            DeviceConfig::parse("[other]\nx = 1\n[avocado.ext]\ndir = '/x'\nnew = []").unwrap(),
+            DeviceConfig::default()
         );
     }
 
@@ -307,21 +311,93 @@ mod tests {
             ca_file = "/etc/avocado/ca.pem"
             proxy = "http://proxy:3128"
             no_proxy = ["desk.local", ".internal"]
+            reserve_mib = 3
         "#;
-        let expected = Config {
+        let expected = DeviceConfig {
             base: "/data".into(),
             socket: "unix:/run/x".into(),
-            sysext_mutable: Mutable::Yes,
-            confext_mutable: Mutable::No,
+            sysext_mutable: MutableMode::Yes,
+            confext_mutable: MutableMode::No,
             stream_os_to_partition: true,
             activate_on_add: true,
             legacy_repositories: false,
             ca_file: Some("/etc/avocado/ca.pem".into()),
             proxy: Some("http://proxy:3128".to_owned()),
             no_proxy: vec!["desk.local".to_owned(), ".internal".to_owned()],
+            reserve: 3 << 20,
             hook_timeout: Duration::from_secs(5),
         };
-        assert_eq!(Config::parse(text).unwrap(), expected);
+        assert_eq!(DeviceConfig::parse(text).unwrap(), expected);
+    }
+
+    /// The keys of a table, as the type that reads it has them.
+    fn keys<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
+        struct Fields<'a>(&'a mut Vec<&'static str>);
+
+        impl<'de> Deserializer<'de> for Fields<'_> {
+            type Error = serde::de::value::Error;
+
+            fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+                Err(Self::Error::custom("it is asked for a struct"))
+            }
+
+            fn deserialize_struct<V: Visitor<'de>>(
+                self,
+                _: &'static str,
+                fields: &'static [&'static str],
+                _: V,
+            ) -> Result<V::Value, Self::Error> {
+                self.0.extend(fields);
+                Err(Self::Error::custom("only its fields are wanted"))
+            }
+
+            serde::forward_to_deserialize_any! {
+                bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option
+                unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier
+                ignored_any
+            }
+        }
+
+        let mut fields = Vec::new();
+        let _ = T::deserialize(Fields(&mut fields));
+        fields
+    }
+
+    #[test]
+    fn every_key_is_in_the_manual_and_in_the_file_with_the_defaults() {
+        let manual = include_str!("../../../docs/avocadoctl.md");
+        let file = include_str!("../../avocadoctl/avocadoctl.conf");
+        let top: Vec<_> = keys::<AvocadoTable>();
+        let tables = ["ext", "update"];
+        let top = top.into_iter().filter(|key| !tables.contains(key));
+        let ext = keys::<ExtTable>();
+        let update = keys::<UpdateTable>();
+        assert!(ext.contains(&"mutable") && update.contains(&"proxy"));
+        let all = top.map(|key| ("avocado", key));
+        let all = all.chain(ext.into_iter().map(|key| ("avocado.ext", key)));
+        let all = all.chain(update.into_iter().map(|key| ("avocado.update", key)));
+        for (table, key) in all {
+            let row = format!("| `{table}.{key}` |");
+            assert!(manual.contains(&row), "docs/avocadoctl.md: {table}.{key}");
+            let section = file.split(&format!("[{table}]\n")).nth(1).unwrap();
+            let section = section.split("\n[").next().unwrap();
+            let line = format!("\n#{key} = ");
+            assert!(section.contains(&line), "avocadoctl.conf: {table}.{key}");
+        }
+        // Nothing else is in it, and its values are the defaults.
+        assert_eq!(DeviceConfig::parse(file).unwrap(), DeviceConfig::default());
+        let unmarked = file.lines().map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        });
+        let examples = DeviceConfig {
+            ca_file: Some("/etc/avocado/ca.pem".into()),
+            proxy: Some("http://proxy.example:3128".to_owned()),
+            no_proxy: vec!["desk.local".to_owned(), ".internal".to_owned()],
+            ..DeviceConfig::default()
+        };
+        let unmarked: String = unmarked.collect();
+        assert_eq!(DeviceConfig::parse(&unmarked).unwrap(), examples);
     }
 
     #[test]
@@ -339,24 +415,41 @@ mod tests {
                 "avocado.update.activate_on_add = 'yes'",
                 "avocado.update.activate_on_add",
             ),
-            ("avocado.ext = 1", "avocado.ext.mutable"),
+            ("avocado.ext = 1", "avocado.ext"),
+            ("avocado = []", "avocado"),
+            ("avocado.ext = ['yes']", "avocado.ext"),
+            ("avocado.update.proxy = ''", "avocado.update.proxy"),
             ("avocado.update.ca_file = 'ca'", "avocado.update.ca_file"),
             ("avocado.update.no_proxy = 'x'", "avocado.update.no_proxy"),
             ("avocado.update.no_proxy = [1]", "avocado.update.no_proxy"),
+            (
+                "avocado.update.reserve_mib = -1",
+                "avocado.update.reserve_mib",
+            ),
             ("avocado.ext.hook_timeout = 0", "avocado.ext.hook_timeout"),
             ("avocado.ext.hook_timeout = -1", "avocado.ext.hook_timeout"),
             ("avocado.ext.hook_timeout = '1'", "avocado.ext.hook_timeout"),
         ] {
-            let error = Config::parse(text).unwrap_err().to_string();
+            let error = DeviceConfig::parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{text}: {error}");
         }
-        assert!(matches!(Config::parse("[["), Err(ConfigError::Syntax(_))));
+        let text = "[avocado]\n[avocado.ext]\n# x\nmutable = 'maybe'\n";
+        let told = DeviceConfig::parse(text).unwrap_err().to_string();
+        assert!(
+            told.starts_with("`avocado.ext.mutable` (line 4): unknown variant `maybe`, expected"),
+            "{told}"
+        );
+        assert!(told.contains("`ephemeral-import`"), "{told}");
+        assert!(matches!(
+            DeviceConfig::parse("[["),
+            Err(DeviceConfigError::Syntax(_))
+        ));
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_is_a_panic(text in "(\\[?avocado(\\.ext)?\\]?( = .)?\n)*\\PC*") {
-            let _ = Config::parse(&text);
+            let _ = DeviceConfig::parse(&text);
         }
     }
 }

@@ -1,52 +1,22 @@
-use std::cmp::Reverse;
-use std::sync::Arc;
+use avocado_events::{Cancel, Sink};
+use avocado_tuf::ForgetLevel;
 
-use avocado_events::{Event, Sink, chain};
-use avocado_manifest::{Manifest, RuntimeId};
-
-use crate::merge::state::{Image, State};
-use crate::merge::{How, Merge, Set};
-use crate::status::{self, ExtensionStatus, Status};
-use crate::store::history::History;
-use crate::store::lock::{self, Lock};
-use crate::store::pins::Pins;
-use crate::store::pool::{Pool, Wanted};
-use crate::store::{Cache, Found, Runtimes, check};
-use crate::{Cancel, Config, Error, Paths, Reason};
-
-/// A runtime of the device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RuntimeEntry {
-    /// Its manifest. Entries share it with what this process remembers of the store.
-    pub manifest: Arc<Manifest>,
-    /// Whether it is the active one.
-    pub active: bool,
-    /// Whether it was active before the active one: [`Device::rollback`] goes back to it.
-    pub previous: bool,
-    /// Whether it must not be removed: [`Device::pin`].
-    pub pinned: bool,
-}
-
-/// The runtimes of the device.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Listing {
-    /// The active one first, then the one built last.
-    pub runtimes: Vec<RuntimeEntry>,
-    /// What lies among the runtimes and cannot be used, by name.
-    pub unreadable: Vec<Unreadable>,
-}
-
-/// A runtime that is damaged. Adding it again repairs it, and it can be removed by its full name.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub struct Unreadable {
-    /// The name of its directory: the id, if it is one.
-    pub id: String,
-    /// What is wrong with it, in words.
-    pub why: String,
-}
+use crate::activation::{self, Activation};
+use crate::config::DeviceConfig;
+use crate::context::DeviceContext;
+#[cfg(doc)]
+use crate::degraded::DegradedState;
+use crate::enabled::{self, ExtensionSelection};
+use crate::error::DeviceError;
+use crate::extensions::{self, InstalledExtension};
+use crate::merge::MergeMode;
+use crate::merging;
+use crate::paths::DevicePaths;
+use crate::runtime_list::{self, RuntimeEntry, RuntimeList};
+use crate::stage::{self, AddPlan, AddRequest, RuntimeSource};
+use crate::status::{self, DeviceStatus};
+use crate::trust::{self, TrustedRepository};
+use crate::upkeep::{self, PruneOptions, PruneReport, VerificationReport};
 
 /// A device: the store, and what is merged from it.
 ///
@@ -54,35 +24,56 @@ pub struct Unreadable {
 /// changes it takes a lock and waits for it.
 #[derive(Debug, Clone)]
 pub struct Device {
-    config: Config,
-    paths: Paths,
-    manifests: Cache,
+    context: DeviceContext,
+}
+
+/// What adding a runtime came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Added {
+    /// It is in the store, whole.
+    Staged(RuntimeEntry),
+    /// It was activated as well, as the configuration wants it.
+    Activated(Activation),
+}
+
+impl Added {
+    /// The runtime.
+    pub fn runtime(&self) -> &RuntimeEntry {
+        match self {
+            Added::Staged(runtime) => runtime,
+            Added::Activated(activation) => activation.runtime(),
+        }
+    }
 }
 
 impl Device {
     /// The device on which this program runs.
-    pub fn new(config: Config) -> Self {
-        let paths = Paths::new(&config.base);
+    pub fn new(config: DeviceConfig) -> Self {
+        let paths = DevicePaths::new(&config.base);
         Device::with_paths(config, paths)
     }
 
     /// A device with other paths than the usual ones. `paths.base` counts, not `config.base`.
-    pub fn with_paths(config: Config, paths: Paths) -> Self {
+    pub fn with_paths(config: DeviceConfig, paths: DevicePaths) -> Self {
         Device {
-            config,
-            paths,
-            manifests: Cache::default(),
+            context: DeviceContext::new(config, paths),
         }
     }
 
     /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> &DeviceConfig {
+        &self.context.config
     }
 
     /// The paths.
-    pub fn paths(&self) -> &Paths {
-        &self.paths
+    pub fn paths(&self) -> &DevicePaths {
+        &self.context.paths
+    }
+
+    /// What the tests inside of this crate look at.
+    #[cfg(test)]
+    pub(crate) fn context(&self) -> &DeviceContext {
+        &self.context
     }
 
     /// Every runtime: the active one first, then the one built last. [`Device::listing`] has those
@@ -91,7 +82,7 @@ impl Device {
     /// # Errors
     /// When the store cannot be read. An `active` that leads nowhere is not one: no runtime is
     /// active then.
-    pub fn list(&self) -> Result<Vec<RuntimeEntry>, Error> {
+    pub fn list(&self) -> Result<Vec<RuntimeEntry>, DeviceError> {
         Ok(self.listing()?.runtimes)
     }
 
@@ -99,316 +90,289 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::list`].
-    pub fn listing(&self) -> Result<Listing, Error> {
-        let runtimes = self.runtimes();
-        let view = View::new(self);
-        let everything = runtimes.everything().map_err(Error::Store)?;
-        let mut listing = Listing {
-            runtimes: Vec::with_capacity(everything.len()),
-            ..Listing::default()
-        };
-        for found in everything {
-            match found {
-                Found::Whole(manifest) => listing.runtimes.push(view.entry(manifest)),
-                Found::Unreadable(id, reason) => listing.unreadable.push(Unreadable {
-                    id,
-                    why: chain(&reason),
-                }),
-            }
-        }
-        // They come by id, and those built at the same time stay like that.
-        listing
-            .runtimes
-            .sort_by_cached_key(|e| (!e.active, Reverse(built_at(&e.manifest))));
-        Ok(listing)
+    pub fn listing(&self) -> Result<RuntimeList, DeviceError> {
+        runtime_list::list(&self.context)
     }
 
     /// A runtime by its id or the beginning of it, or the active one.
     ///
     /// # Errors
-    /// [`Error::RuntimeNotFound`], [`Error::AmbiguousRuntimeId`], or [`Error::Store`] when the
-    /// store or the runtime cannot be read, or `active` leads nowhere.
-    pub fn inspect(&self, id: Option<&str>) -> Result<RuntimeEntry, Error> {
-        let runtimes = self.runtimes();
-        let manifest = match id {
-            Some(id) => runtimes.resolve(id)?,
-            None => match runtimes.active().map_err(Error::Store)? {
-                Some(manifest) => manifest,
-                None => {
-                    return Err(Error::RuntimeNotFound {
-                        id: "active".to_owned(),
-                    });
-                }
-            },
-        };
-        let mut entry = View::new(self).entry(manifest);
-        // Another one may have become active since, and this is the answer to that question.
-        entry.active |= id.is_none();
-        Ok(entry)
+    /// [`DeviceError::RuntimeNotFound`], [`DeviceError::AmbiguousRuntimeId`], or
+    /// [`DeviceError::Store`] when the store or the runtime cannot be read, or `active` leads
+    /// nowhere.
+    pub fn inspect(&self, id: Option<&str>) -> Result<RuntimeEntry, DeviceError> {
+        runtime_list::inspect(&self.context, id)
     }
 
     /// What runs on the device.
     ///
     /// # Errors
-    /// [`Error::Store`] when the store cannot be read, `active` leads nowhere, or systemd does
-    /// not say what is merged.
-    pub fn status(&self) -> Result<Status, Error> {
-        let active = self.runtimes().active().map_err(Error::Store)?;
-        let wanted = match &active {
-            Some(manifest) => manifest
-                .extensions
-                .iter()
-                .map(ExtensionStatus::from)
-                .collect(),
-            None => {
-                let enabled = self.enabled().map_err(Error::Store)?.into_iter();
-                enabled.map(ExtensionStatus::from).collect()
-            }
-        };
-        Ok(Status {
-            extensions: status::extensions(&self.paths, &self.config, wanted)
-                .map_err(Error::Store)?,
-            os_build_id: status::os_build_id(&self.paths),
-            runtime: active.map(|manifest| {
-                let mut entry = self.entry(manifest);
-                entry.active = true;
-                entry
-            }),
-        })
+    /// [`DeviceError::Store`] when the store cannot be read, `active` leads nowhere and nothing is
+    /// merged in its place, or systemd does not say what is merged.
+    pub fn status(&self) -> Result<DeviceStatus, DeviceError> {
+        status::status(&self.context)
     }
 
-    /// Makes a runtime the active one and merges its extensions. If they cannot be merged, the
-    /// runtime that was active before is active again.
+    /// Stages a runtime. Adding what is there already is a success, and repairs it where it is
+    /// damaged.
     ///
     /// # Errors
-    /// [`Error::RuntimeNotFound`], [`Error::AmbiguousRuntimeId`], and [`Error::Update`] for
-    /// everything that goes wrong afterwards.
-    pub fn activate(&self, id: &str, sink: &dyn Sink) -> Result<RuntimeEntry, Error> {
-        let lock = self.lock(sink).map_err(Error::Store)?;
-        let manifest = self.runtimes().resolve(id)?;
-        self.activate_locked(manifest, &lock, sink)
+    /// [`DeviceError::NoTrustAnchor`], [`DeviceError::Staging`], and those of
+    /// [`Device::activate`] where the configuration lets adding activate.
+    pub fn add(
+        &self,
+        source: RuntimeSource<'_>,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<Added, DeviceError> {
+        let _span = state_change("add", "");
+        let (manifest, lock) = stage::add(&self.context, source, cancel, sink)?;
+        let manifest = manifest.into();
+        if self.config().activate_on_add {
+            let activation = activation::activate_locked(&self.context, manifest, &lock, sink)?;
+            return Ok(Added::Activated(activation));
+        }
+        Ok(Added::Staged(runtime_list::entry(&self.context, manifest)))
+    }
+
+    /// Says what adding a runtime would do, and does nothing of it; the repository's metadata and
+    /// the manifest are fetched and checked.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoTrustAnchor`] and [`DeviceError::Staging`].
+    pub fn plan(
+        &self,
+        source: RuntimeSource<'_>,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<AddPlan, DeviceError> {
+        stage::plan(&self.context, source, cancel, sink)
+    }
+
+    /// Downloads the images of a runtime into the pool, and does not stage it: adding it later
+    /// needs little more than the manifest. Until then no runtime needs the images, so pruning
+    /// removes them. Returns what was done.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoTrustAnchor`] and [`DeviceError::Staging`].
+    pub fn download(
+        &self,
+        request: &AddRequest,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<AddPlan, DeviceError> {
+        stage::download(&self.context, request, cancel, sink)
+    }
+
+    /// Makes a runtime the active one and merges its extensions. It becomes active once everything
+    /// has shown that it can be merged; if it is not all the same, the runtime that was active
+    /// before is active again. Where an update of the operating system for
+    /// it is written and waits for the reboot, nothing is changed.
+    ///
+    /// # Errors
+    /// [`DeviceError::RuntimeNotFound`], [`DeviceError::AmbiguousRuntimeId`], and
+    /// [`DeviceError::Update`] for everything that goes wrong afterwards.
+    pub fn activate(&self, id: &str, sink: &dyn Sink) -> Result<Activation, DeviceError> {
+        let _span = state_change("activate", id);
+        activation::activate(&self.context, id, sink)
     }
 
     /// Activates the runtime that was active before the active one, and still exists.
     ///
     /// # Errors
-    /// [`Error::NoPreviousRuntime`], and [`Error::Update`] as in [`Device::activate`].
-    pub fn rollback(&self, sink: &dyn Sink) -> Result<RuntimeEntry, Error> {
-        let lock = self.lock(sink).map_err(Error::Store)?;
-        let previous = self.previous().ok_or(Error::NoPreviousRuntime)?;
-        let manifest = self
-            .runtimes()
-            .read(&previous)
-            .map_err(Error::Store)?
-            .into();
-        self.activate_locked(manifest, &lock, sink)
+    /// [`DeviceError::NoPreviousRuntime`], and [`DeviceError::Update`] as in [`Device::activate`].
+    pub fn rollback(&self, sink: &dyn Sink) -> Result<Activation, DeviceError> {
+        let _span = state_change("rollback", "");
+        activation::roll_back(&self.context, sink)
     }
 
-    pub(crate) fn activate_locked(
-        &self,
-        manifest: Arc<Manifest>,
-        _lock: &Lock,
-        sink: &dyn Sink,
-    ) -> Result<RuntimeEntry, Error> {
-        let runtimes = self.runtimes();
-        // A broken `active` is repaired by activating something.
-        let before = runtimes.active_id().ok().flatten();
-        let id = manifest.id.clone();
-        let failed = |back_to: &Option<RuntimeId>, source: Reason| Error::Update {
-            id: id.clone(),
-            back_to: back_to.clone(),
-            source: Box::new(source),
-        };
-        let set = self.set(&manifest).map_err(|e| failed(&before, e))?;
-        self.check_os(&manifest).map_err(|e| failed(&before, e))?;
-        let how = if before.as_ref() == Some(&id) {
-            runtimes.settle().map_err(|e| failed(&before, e))?;
-            How::IfNeeded
-        } else {
-            History::load(&self.paths.base)
-                .enter(before.as_ref(), &id)
-                .and_then(|()| runtimes.activate(&id))
-                .map_err(|e| failed(&before, e))?;
-            How::Anew
-        };
-        if let Err(error) = self.merger(sink).merge(&set, how) {
-            let back = match &before {
-                Some(before) => runtimes.activate(before),
-                None => runtimes.deactivate(),
-            };
-            if let Err(reason) = back {
-                return Err(failed(&Some(id.clone()), reason));
-            }
-            return Err(failed(&before, Reason::Merge(Box::new(error))));
-        }
-        sink.emit(Event::info(format!("runtime {id} is active")));
-        Ok(self.entry(manifest))
+    /// What a service does when it starts: brings the store into the state that this version keeps
+    /// it in, and finishes an activation that was cut off after `active` had moved: what is merged then
+    /// belongs to another runtime. Does nothing in any other state, above all where nothing is
+    /// merged yet; returns whether it had to.
+    ///
+    /// # Errors
+    /// As [`Device::merge`].
+    pub fn finish_activation(&self, sink: &dyn Sink) -> Result<bool, DeviceError> {
+        upkeep::settle_unlocked(&self.context, sink);
+        activation::finish(&self.context, sink)
     }
 
     /// Merges the extensions of the active runtime, unless that is done already. Without an active
     /// runtime those are merged that are enabled ([`Device::enable`]); where there are none, that
     /// is a success.
     ///
+    /// Where that cannot be done and nothing is merged, as at a boot, the runtime that was active
+    /// before is merged, or else all that can be: `active` stays as it is, and the device is
+    /// [degraded](DegradedState) until something is merged as it should be.
+    ///
     /// # Errors
-    /// [`Error::Merge`]; what was merged before is merged still, if the error says so.
-    pub fn merge(&self, sink: &dyn Sink) -> Result<(), Error> {
-        self.merge_active(How::IfNeeded, sink)
+    /// [`DeviceError::Merge`]; what was merged before is merged still, if the error says so.
+    /// [`DeviceError::Degraded`] where something else is merged.
+    pub fn merge(&self, sink: &dyn Sink) -> Result<(), DeviceError> {
+        let _span = state_change("merge", "");
+        merging::merge(&self.context, MergeMode::IfNeeded, sink)
     }
 
     /// Merges the same extensions anew, in the place of what is merged.
     ///
     /// # Errors
     /// As [`Device::merge`].
-    pub fn refresh(&self, sink: &dyn Sink) -> Result<(), Error> {
-        self.merge_active(How::Anew, sink)
-    }
-
-    fn merge_active(&self, how: How, sink: &dyn Sink) -> Result<(), Error> {
-        let early = |source| Error::Merge {
-            restored: true,
-            source,
-        };
-        let _lock = self.lock(sink).map_err(early)?;
-        let active = self.runtimes().active().map_err(early)?;
-        let set = match active {
-            Some(manifest) => self.set(&manifest),
-            None => self.enabled_set(sink),
-        };
-        self.merger(sink).merge(&set.map_err(early)?, how)
-    }
-
-    /// Finishes an activation that was cut off after `active` had moved: what is merged then
-    /// belongs to another runtime. Does nothing in any other state, above all where nothing is
-    /// merged yet; returns whether it had to.
-    ///
-    /// # Errors
-    /// As [`Device::merge`].
-    pub fn finish_activation(&self, sink: &dyn Sink) -> Result<bool, Error> {
-        let merged = State::load(&self.paths.merged());
-        let active = self.runtimes().active_id().ok().flatten();
-        let anything = !merged.extensions.is_empty();
-        let cut_off = anything && active.is_some() && merged.runtime != active;
-        if cut_off {
-            self.merge(sink)?;
-        }
-        Ok(cut_off)
+    pub fn refresh(&self, sink: &dyn Sink) -> Result<(), DeviceError> {
+        let _span = state_change("refresh", "");
+        merging::merge(&self.context, MergeMode::Always, sink)
     }
 
     /// Unmerges everything that we merged. The images stay mounted, so that merging them again is
     /// quick, unless `unmount` is set.
     ///
     /// # Errors
-    /// [`Error::Unmerge`].
-    pub fn unmerge(&self, unmount: bool, sink: &dyn Sink) -> Result<(), Error> {
-        let _lock = self.lock(sink).map_err(Error::Unmerge)?;
-        self.merger(sink).unmerge(unmount)
+    /// [`DeviceError::Unmerge`].
+    pub fn unmerge(&self, unmount: bool, sink: &dyn Sink) -> Result<(), DeviceError> {
+        let _span = state_change("unmerge", "");
+        merging::unmerge(&self.context, unmount, sink)
     }
 
-    /// The images of a runtime that are to be merged. Each is in the pool and has the right
-    /// bytes.
-    fn set(&self, manifest: &Manifest) -> Result<Set, Reason> {
-        check(manifest)?;
-        let mut pool = Pool::open(&self.paths.base);
-        let enabled = manifest.extensions.iter().filter(|e| e.enabled);
-        let images = enabled.map(|extension| {
-            let wanted = Wanted::extension(extension);
-            Ok(Image {
-                name: extension.name.clone(),
-                version: Some(extension.version.clone()),
-                image_id: extension.image_id.clone(),
-                sha256: Some(pool.need(&wanted)?),
-                file: pool.path(&wanted),
-            })
-        });
-        let images = images.collect::<Result<_, Reason>>();
-        pool.remember();
-        Ok(Set {
-            runtime: Some(manifest.id.clone()),
-            images: images?,
-        })
+    /// The extensions of the active runtime that are on the device, in its order, and then what
+    /// else has a name in the pool and can be enabled.
+    ///
+    /// # Errors
+    /// As [`Device::status`].
+    pub fn extensions(&self) -> Result<Vec<InstalledExtension>, DeviceError> {
+        let status = self.status()?;
+        extensions::installed(&self.context, status.extensions)
     }
 
-    fn check_os(&self, manifest: &Manifest) -> Result<(), Reason> {
-        match self.other_os(manifest) {
-            Some((needed, running)) => Err(Reason::OtherOs { needed, running }),
-            None => Ok(()),
-        }
+    /// Marks extensions of the pool as wanted with a release of the operating system, the one that
+    /// runs unless another one is named: [`Device::merge`] merges them where no runtime is active.
+    /// Returns how many they are. Where one of them does not exist, nothing is changed.
+    ///
+    /// # Errors
+    /// [`DeviceError::ExtensionNotFound`], [`DeviceError::Release`], or [`DeviceError::Store`].
+    pub fn enable(
+        &self,
+        names: &[String],
+        release: Option<&str>,
+        sink: &dyn Sink,
+    ) -> Result<u64, DeviceError> {
+        enabled::enable(&self.context, names, release, sink)
     }
 
-    /// The build of the operating system that a runtime needs and the one that runs, where they
-    /// differ.
-    pub(crate) fn other_os(&self, manifest: &Manifest) -> Option<(String, String)> {
-        let needed = manifest.os_bundle.as_ref()?.os_build_id.clone()?;
-        let running = status::os_build_id(&self.paths)?;
-        (needed != running).then_some((needed, running))
+    /// Ends what [`Device::enable`] did, also where the extension does not exist any more. Returns
+    /// how many there were. Where one of them is not enabled, nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Device::enable`].
+    pub fn disable(
+        &self,
+        which: ExtensionSelection<'_>,
+        release: Option<&str>,
+        sink: &dyn Sink,
+    ) -> Result<u64, DeviceError> {
+        enabled::disable(&self.context, which, release, sink)
+    }
+
+    /// Removes a runtime. The images stay in the pool, where others may use them, until
+    /// [`Device::prune`]. One that cannot be read is removed by its full id.
+    ///
+    /// # Errors
+    /// [`DeviceError::RuntimeNotFound`], [`DeviceError::AmbiguousRuntimeId`],
+    /// [`DeviceError::RemoveActiveRuntime`], [`DeviceError::RemovePinnedRuntime`], or
+    /// [`DeviceError::Store`].
+    pub fn remove(&self, id: &str, sink: &dyn Sink) -> Result<(), DeviceError> {
+        let _span = state_change("remove", id);
+        upkeep::remove(&self.context, id, sink)
+    }
+
+    /// Keeps a runtime from being removed, by any process, until [`Device::unpin`].
+    ///
+    /// # Errors
+    /// [`DeviceError::RuntimeNotFound`], [`DeviceError::AmbiguousRuntimeId`], or
+    /// [`DeviceError::Store`].
+    pub fn pin(&self, id: &str, sink: &dyn Sink) -> Result<RuntimeEntry, DeviceError> {
+        upkeep::set_pinned(&self.context, id, true, sink)
+    }
+
+    /// Ends what [`Device::pin`] did. A success also where nothing was pinned.
+    ///
+    /// # Errors
+    /// As [`Device::pin`].
+    pub fn unpin(&self, id: &str, sink: &dyn Sink) -> Result<RuntimeEntry, DeviceError> {
+        upkeep::set_pinned(&self.context, id, false, sink)
+    }
+
+    /// Removes what is not needed any more: runtimes, if `options` says how many to keep; images
+    /// that no runtime needs; what interrupted work has left. While a download is running, and
+    /// while a runtime cannot be read (it may need any of them), images are spared.
+    ///
+    /// # Errors
+    /// [`DeviceError::Store`]. Also when `active` leads nowhere: then nothing is removed.
+    pub fn prune(
+        &self,
+        options: &PruneOptions,
+        sink: &dyn Sink,
+    ) -> Result<PruneReport, DeviceError> {
+        let _span = state_change("prune", "");
+        upkeep::prune(&self.context, options, sink)
+    }
+
+    /// Reads every image again, whatever was remembered of it, and compares it with what the
+    /// manifests say. Adding a runtime again repairs what is missing or corrupt.
+    ///
+    /// # Errors
+    /// [`DeviceError::Store`] when the store cannot be read, or the caller asked to stop. What is
+    /// wrong with the images is no error.
+    pub fn verify(
+        &self,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<VerificationReport, DeviceError> {
+        upkeep::verify(&self.context, cancel, sink).map_err(DeviceError::Store)
+    }
+
+    /// The root that this device trusts, as bytes: the newest that replaced its trust anchor, at
+    /// whichever repository, or the anchor itself; none where it has none. Nothing is verified to
+    /// tell it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Store`] when it cannot be read.
+    pub fn trusted_root(&self) -> Result<Option<Vec<u8>>, DeviceError> {
+        trust::root(&self.context).map_err(DeviceError::Store)
+    }
+
+    /// The repositories of which something is trusted, by URL.
+    ///
+    /// # Errors
+    /// [`DeviceError::Store`].
+    pub fn repositories(&self) -> Result<Vec<TrustedRepository>, DeviceError> {
+        trust::repositories(&self.context)
+    }
+
+    /// Forgets what is trusted of a repository, so that one that was set up anew at the same URL is
+    /// accepted again: see [`avocado_tuf::client`] for what is given up with it. The trust anchor
+    /// and the roots that followed it stay. Returns whether there was anything.
+    ///
+    /// # Errors
+    /// [`DeviceError::Store`].
+    pub fn forget_repository(
+        &self,
+        url: &str,
+        forget: ForgetLevel,
+        sink: &dyn Sink,
+    ) -> Result<bool, DeviceError> {
+        trust::forget(&self.context, url, forget, sink)
     }
 
     /// The runtime that was active before the active one, and still exists.
-    pub(crate) fn previous(&self) -> Option<RuntimeId> {
-        let active = self.runtimes().active_id().ok().flatten();
-        self.before(active.as_ref())
-    }
-
-    /// The runtime that was active before `active`, and still exists.
-    fn before(&self, active: Option<&RuntimeId>) -> Option<RuntimeId> {
-        let runtimes = self.runtimes();
-        let history = History::load(&self.paths.base);
-        let mut before = history.before(active).into_iter();
-        before.find(|id| runtimes.exists(id)).cloned()
-    }
-
-    pub(crate) fn runtimes(&self) -> Runtimes {
-        Runtimes::new(&self.paths.base, self.manifests.clone())
-    }
-
-    pub(crate) fn entry(&self, manifest: Arc<Manifest>) -> RuntimeEntry {
-        View::new(self).entry(manifest)
-    }
-
-    fn merger<'a>(&'a self, sink: &'a dyn Sink) -> Merge<'a> {
-        Merge::new(&self.paths, &self.config, sink)
-    }
-
-    pub(crate) fn lock(&self, sink: &dyn Sink) -> Result<Lock, Reason> {
-        self.lock_unless(&Cancel::new(), sink)
-    }
-
-    pub(crate) fn lock_unless(&self, cancel: &Cancel, sink: &dyn Sink) -> Result<Lock, Reason> {
-        lock::store(&self.paths.base, cancel, || {
-            sink.emit(Event::info("waiting for another operation on this device"));
-        })
+    #[cfg(test)]
+    pub(crate) fn previous(&self) -> Option<avocado_manifest::RuntimeId> {
+        runtime_list::previous(&self.context)
     }
 }
 
-/// What is said about a runtime besides its manifest.
-struct View {
-    active: Option<RuntimeId>,
-    previous: Option<RuntimeId>,
-    pins: Pins,
-}
-
-impl View {
-    fn new(device: &Device) -> Self {
-        let active = device.runtimes().active_id().ok().flatten();
-        View {
-            previous: device.before(active.as_ref()),
-            active,
-            pins: Pins::load(&device.paths.base).unwrap_or_default(),
-        }
-    }
-
-    fn entry(&self, manifest: Arc<Manifest>) -> RuntimeEntry {
-        let id = Some(&manifest.id);
-        RuntimeEntry {
-            active: self.active.as_ref() == id,
-            previous: self.previous.as_ref() == id,
-            pinned: self.pins.contains(&manifest.id),
-            manifest,
-        }
-    }
-}
-
-/// When a runtime was built; one that does not say is older than all others.
-pub(crate) fn built_at(manifest: &Manifest) -> Option<jiff::Timestamp> {
-    manifest.built_at.parse().ok()
+/// The span of work that changes what the device holds or runs, with its beginning told.
+fn state_change(change: &'static str, runtime: &str) -> tracing::span::EnteredSpan {
+    let span = tracing::info_span!("state_change", change, runtime).entered();
+    tracing::debug!("begins");
+    span
 }

@@ -1,16 +1,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use avocado_fs::PathError;
+use avocado_http::RepositoryUrlError;
 use avocado_manifest::{ManifestError, NameError, RuntimeId};
-use avocado_tuf::http::BadUrl;
 
-use crate::ConfigError;
+use crate::config::DeviceConfigError;
+use crate::degraded::DegradedState;
+use crate::merge::release_misfit::ReleaseMisfit;
 
 /// What an operation on the device can end with. The variants are the errors of the varlink
-/// interfaces; [`Reason`] says what exactly went wrong.
+/// interfaces; [`FailureReason`] says what exactly went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum DeviceError {
     /// No runtime has this id, and none has an id that begins with it.
     #[error("there is no runtime `{}` on this device", id.escape_debug())]
     RuntimeNotFound {
@@ -48,7 +51,7 @@ pub enum Error {
     },
     /// A runtime could not be added.
     #[error("the runtime was not added")]
-    Staging(#[source] Reason),
+    Staging(#[source] FailureReason),
     /// A runtime could not be activated.
     #[error("runtime {id} was not activated; {}", match back_to {
         Some(id) => format!("{id} is still the active one"),
@@ -61,24 +64,29 @@ pub enum Error {
         back_to: Option<RuntimeId>,
         /// Why.
         #[source]
-        source: Box<Reason>,
+        source: Box<FailureReason>,
     },
     /// The extensions could not be merged.
-    #[error("the extensions were not merged{}", if *restored {
-        "; those merged before still are"
-    } else {
-        ", and those merged before could not be brought back"
-    })]
+    #[error("{}", DeviceError::not_merged(*restored))]
     Merge {
         /// Whether what was merged before is merged still.
         restored: bool,
         /// Why.
         #[source]
-        source: Reason,
+        source: FailureReason,
+    },
+    /// What should be merged cannot be; something else is merged, so that the device has something.
+    #[error("{state}")]
+    Degraded {
+        /// What is merged now.
+        state: Box<DegradedState>,
+        /// Why what should be merged is not.
+        #[source]
+        source: FailureReason,
     },
     /// The extensions could not be unmerged.
     #[error("the extensions were not unmerged")]
-    Unmerge(#[source] Reason),
+    Unmerge(#[source] FailureReason),
     /// There is no such extension, or it is not enabled.
     #[error("there is no extension `{}`", name.escape_debug())]
     ExtensionNotFound {
@@ -93,16 +101,16 @@ pub enum Error {
     Release(#[source] Option<NameError>),
     /// The configuration cannot be used.
     #[error("the configuration cannot be used")]
-    Configuration(#[from] ConfigError),
+    Configuration(#[from] DeviceConfigError),
     /// The store could not be read or changed.
     #[error("the store of this device cannot be used")]
-    Store(#[source] Reason),
+    Store(#[source] FailureReason),
 }
 
 /// What exactly went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum FailureReason {
     /// A file or directory could not be read or changed.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -131,6 +139,16 @@ pub enum Reason {
         #[source]
         source: ManifestError,
     },
+    /// A file is no manifest. What is in it is not said: who named it may not be allowed to read it.
+    #[error("{} is no runtime manifest: line {line}, column {column} does not fit", path.display())]
+    NoManifest {
+        /// The file.
+        path: PathBuf,
+        /// Where it ceases to be one: the line, from 1 on.
+        line: usize,
+        /// And the column.
+        column: usize,
+    },
     /// A manifest says two things that exclude each other, or something that cannot be done.
     #[error("the manifest of runtime {id} {why}")]
     Contradiction {
@@ -154,7 +172,7 @@ pub enum Reason {
         url: String,
         /// What is wrong with it.
         #[source]
-        source: BadUrl,
+        source: RepositoryUrlError,
     },
     /// A repository cannot be used.
     #[error("the repository {url} cannot be used")]
@@ -163,7 +181,7 @@ pub enum Reason {
         url: String,
         /// Why.
         #[source]
-        source: Box<avocado_tuf::Error>,
+        source: Box<avocado_tuf::TufError>,
     },
     /// A repository does not offer something that is needed.
     #[error("the repository {url} does not offer {what} ({target})")]
@@ -177,7 +195,8 @@ pub enum Reason {
     },
     /// What is to be downloaded does not fit.
     #[error(
-        "{} has {available} bytes free, and {needed} are to be downloaded",
+        "{} has {available} bytes free, {needed} are to be downloaded, and {reserve} must stay \
+         free (`avocado.update.reserve_mib`)",
         path.display()
     )]
     NoSpace {
@@ -185,6 +204,8 @@ pub enum Reason {
         path: PathBuf,
         /// Bytes that are to be downloaded.
         needed: u64,
+        /// Bytes that have to stay free.
+        reserve: u64,
         /// Bytes that are free.
         available: u64,
     },
@@ -216,19 +237,59 @@ pub enum Reason {
         /// The extension, with its version.
         extension: String,
     },
+    /// An extension would take the place of a part of the operating system.
+    #[error(
+        "the extension {extension} has {}{}, which would hide what the operating system has there",
+        path.display(),
+        attribute.map(|name| format!(" with the attribute {name}")).unwrap_or_default()
+    )]
+    HidesOs {
+        /// The extension, with its version.
+        extension: String,
+        /// The directory of the operating system, or the link to it.
+        path: PathBuf,
+        /// The attribute of the extension's directory that would do so. None where it is something
+        /// else than a directory, or where the operating system has a link.
+        attribute: Option<&'static str>,
+    },
     /// systemd left an extension out.
-    #[error("{tool} did not merge {}{}", extensions.join(", "), if said.is_empty() {
-        String::new()
-    } else {
-        format!(": {said}")
-    })]
+    #[error("{tool} did not merge {}{}", extensions.join(", "), why_left_out(misfits, said))]
     LeftOut {
         /// The program.
         tool: String,
         /// Names and versions of what it left out.
         extensions: Vec<String>,
+        /// What does not fit the operating system, as far as that is known.
+        misfits: Box<[ReleaseMisfit]>,
         /// What it printed.
         said: String,
+    },
+    /// There are more extensions than an overlay can be made of.
+    #[error(
+        "{count} extensions are too many for {hierarchy}: their names take {needed} bytes of mount \
+         options, and the kernel reads {limit}"
+    )]
+    TooManyLayers {
+        /// What they extend.
+        hierarchy: String,
+        /// How many they are.
+        count: usize,
+        /// The least that the options would take, in bytes.
+        needed: usize,
+        /// What the kernel reads, in bytes.
+        limit: usize,
+    },
+    /// An overlay that systemd made is not what it should be. It was not shown.
+    #[error("the overlay for {hierarchy} has no {}: its mount options may be too long", if extensions.is_empty() {
+        "operating system beneath it".to_owned()
+    } else {
+        extensions.join(", ")
+    })]
+    LayersMissing {
+        /// What it extends.
+        hierarchy: String,
+        /// Names and versions of what it lacks. None: it lacks the operating system.
+        extensions: Vec<String>,
     },
     /// A program could not be started.
     #[error("{program} cannot be started")]
@@ -264,7 +325,19 @@ pub enum Reason {
         /// The build that runs.
         running: String,
     },
-    /// Somebody asked for the work to stop. What was downloaded so far is kept, and the same work
+    /// The configuration wants an OS update to be written while it is downloaded.
+    #[error(
+        "it needs the OS build {needed}, this device runs {running}, and this version cannot \
+         write an OS update while it is downloaded: set `avocado.update.stream_os_to_partition` \
+         to false in the configuration"
+    )]
+    Streaming {
+        /// The build that the runtime was made for.
+        needed: String,
+        /// The build that runs.
+        running: String,
+    },
+    /// The caller asked for the work to stop. What was downloaded so far is kept, and the same work
     /// goes on from there.
     #[error("it was cancelled")]
     Cancelled,
@@ -289,27 +362,87 @@ pub enum Reason {
         extension: String,
         /// How.
         #[source]
-        source: Box<Reason>,
+        source: Box<FailureReason>,
     },
     /// The merge failed; what was merged before is merged still, or not.
     #[error("merging failed")]
-    Merge(#[source] Box<Error>),
+    Merge(#[source] Box<DeviceError>),
 }
 
-impl Error {
-    /// Whether it is that somebody asked for the work to stop ([`crate::Cancel`]).
+impl DeviceError {
+    pub(crate) fn not_merged(restored: bool) -> &'static str {
+        if restored {
+            "the extensions were not merged; those merged before still are"
+        } else {
+            "the extensions were not merged, and those merged before could not be brought back"
+        }
+    }
+
+    /// Whether the caller asked for the work to stop ([`crate::Cancel`]).
     pub fn is_cancelled(&self) -> bool {
         matches!(
             self,
-            Error::Staging(Reason::Cancelled) | Error::Store(Reason::Cancelled)
+            DeviceError::Staging(FailureReason::Cancelled)
+                | DeviceError::Store(FailureReason::Cancelled)
+        )
+    }
+
+    /// Whether it is that a repository is not signed by the keys that this device trusts.
+    pub fn is_untrusted_signature(&self) -> bool {
+        use avocado_tuf::{MetadataError, TufError};
+        let DeviceError::Staging(FailureReason::Repository { source, .. }) = self else {
+            return false;
+        };
+        matches!(
+            **source,
+            TufError::Metadata {
+                source: MetadataError::Signatures { .. },
+                ..
+            }
         )
     }
 }
 
-impl Reason {
-    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Reason {
+/// What is known, or else what the program printed.
+fn why_left_out(misfits: &[ReleaseMisfit], said: &str) -> String {
+    let known: Vec<_> = misfits.iter().map(ToString::to_string).collect();
+    match (known.as_slice(), said) {
+        ([], "") => String::new(),
+        ([], said) => format!(": {said}"),
+        (known, _) => format!(": {}", known.join("; ")),
+    }
+}
+
+impl From<PathError> for FailureReason {
+    fn from(error: PathError) -> Self {
+        FailureReason::File {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
+impl FailureReason {
+    /// Whether nothing more can be written to a disk, or by this user.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        let kind = match self {
+            FailureReason::File { source, .. } => source.kind(),
+            FailureReason::Repository { source, .. } => match &**source {
+                avocado_tuf::TufError::Io(error) => error.kind(),
+                _ => return false,
+            },
+            _ => return false,
+        };
+        [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&kind)
+    }
+
+    pub(crate) fn file(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(io::Error) -> FailureReason {
         let path = path.to_owned();
-        move |source| Reason::File {
+        move |source| FailureReason::File {
             action,
             path,
             source,

@@ -1,24 +1,35 @@
 //! The device: its store, staging, activation and merging.
 //!
-//! [`Device`] is the one entry: the varlink service and the command line call the same functions.
+//! [`Device`] is the one entry: the varlink service and the command line call the same functions,
+//! and each of them is one line that leads to the module where the work is done.
 //! The store is a small database on a file system (see `store`): what is in it is whole and
 //! verified, and `active` moves by one rename. Whatever changes it does so under one lock, which
-//! is held for short; who downloads holds another one, so that everything else works meanwhile.
+//! is held for short; a download holds another one, so that everything else works meanwhile.
 //! Every state in which a crash can leave the store is one that the tests have seen (see `crash`).
 //! Merging (see `merge`) leaves the work on `/usr`, `/opt` and `/etc` to systemd, and shows its
 //! result at once.
 // Devices run Linux.
 #![cfg(target_os = "linux")]
 
+mod activation;
 mod cancel;
 mod config;
+mod context;
 #[cfg(test)]
 mod crash;
+mod degraded;
 mod device;
+mod enabled;
 mod error;
+mod extension_set;
 mod extensions;
+mod fallback;
 mod merge;
+mod merging;
+mod os_release;
 mod paths;
+mod pending_update;
+mod runtime_list;
 mod stage;
 mod status;
 mod store;
@@ -26,16 +37,27 @@ mod tool;
 mod trust;
 mod upkeep;
 
+pub use activation::Activation;
 pub use avocado_events::Cancel;
-pub use avocado_tuf::Forget;
-pub use avocado_tuf::client::Known;
-pub use avocado_tuf::http::{BadUrl, check_url};
-pub use config::{Config, ConfigError, Mutable};
-pub use device::{Device, Listing, RuntimeEntry, Unreadable};
-pub use error::{Error, Reason};
-pub use extensions::{Extension, Which};
-pub use paths::{Paths, Tools};
-pub use stage::{AddRequest, Plan, PlannedImage, Source};
-pub use status::{ExtensionStatus, Status};
-pub use trust::Repository;
-pub use upkeep::{Problem, PruneOptions, Pruned, PrunedImage, PrunedRuntime, Verification};
+pub use avocado_http::{
+    CertificateProblem, RepositoryUrl, RepositoryUrlError, ServerCertificateError, TransportError,
+    without_secrets,
+};
+pub use avocado_tuf::ForgetLevel;
+pub use avocado_tuf::client::KnownMetadata;
+pub use config::{DeviceConfig, DeviceConfigError, MutableMode};
+pub use degraded::DegradedState;
+pub use device::{Added, Device};
+pub use enabled::ExtensionSelection;
+pub use error::{DeviceError, FailureReason};
+pub use extensions::InstalledExtension;
+pub use merge::release_misfit::ReleaseMisfit;
+pub use paths::{DevicePaths, DeviceTools};
+pub use pending_update::{PendingUpdate, ReleaseCheck};
+pub use runtime_list::{RuntimeEntry, RuntimeList, UnreadableRuntime};
+pub use stage::{AddPlan, AddRequest, PlannedImage, RuntimeSource};
+pub use status::{DeviceStatus, ExtensionStatus};
+pub use trust::TrustedRepository;
+pub use upkeep::{
+    PruneOptions, PruneReport, PrunedImage, PrunedRuntime, StoreProblem, VerificationReport,
+};

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 /// Every place on the device that the agent reads or writes, and every program that it calls.
 /// The default is a real device; tests give it a private directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Paths {
+pub struct DevicePaths {
     /// The store.
     pub base: PathBuf,
     /// Our own directory for what does not outlive the boot: mounted images, the merged state.
@@ -16,15 +16,17 @@ pub struct Paths {
     pub systemd: PathBuf,
     /// The operating system's description; the first that exists counts.
     pub os_release: Vec<PathBuf>,
+    /// The id of the machine, which a merge of `/etc` must not lose.
+    pub machine_id: PathBuf,
     /// Exists in an initial RAM file system.
     pub initrd_release: PathBuf,
     /// The programs.
-    pub tools: Tools,
+    pub tools: DeviceTools,
 }
 
 /// The programs that the agent calls: a name to be found on `PATH`, or a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tools {
+pub struct DeviceTools {
     /// `systemd-sysext`
     pub sysext: PathBuf,
     /// `systemd-confext`
@@ -39,18 +41,19 @@ pub struct Tools {
     pub depmod: PathBuf,
 }
 
-impl Paths {
+impl DevicePaths {
     /// The paths of a device whose store is at `base`.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Paths {
+        DevicePaths {
             base: base.into(),
             run: "/run/avocado".into(),
             extensions: "/run/extensions".into(),
             confexts: "/run/confexts".into(),
             systemd: "/run/systemd/system".into(),
             os_release: vec!["/etc/os-release".into(), "/usr/lib/os-release".into()],
+            machine_id: "/etc/machine-id".into(),
             initrd_release: "/etc/initrd-release".into(),
-            tools: Tools::default(),
+            tools: DeviceTools::default(),
         }
     }
 
@@ -70,9 +73,9 @@ impl Paths {
     }
 }
 
-impl Default for Tools {
+impl Default for DeviceTools {
     fn default() -> Self {
-        Tools {
+        DeviceTools {
             sysext: "systemd-sysext".into(),
             confext: "systemd-confext".into(),
             systemctl: "systemctl".into(),

@@ -1,19 +1,23 @@
-use std::path::Path;
+//! What runs on the device.
 
-use avocado_manifest::{Extension, ImageId, Name};
+use avocado_manifest::{ImageId, Name, RuntimeExtension};
 use serde::Serialize;
 
-use crate::RuntimeEntry;
-use crate::merge::release::Class;
-use crate::merge::state::{Image, Merged, State};
-use crate::merge::systemd::Merger;
-use crate::store::named::Named;
-use crate::{Config, Paths, Reason};
+use crate::context::DeviceContext;
+use crate::degraded::DegradedState;
+use crate::enabled;
+use crate::error::{DeviceError, FailureReason};
+use crate::merge::release::ExtensionClass;
+use crate::merge::state::{LayerImage, MergedExtension, MergedState};
+use crate::merge::systemd::SystemdMerger;
+use crate::os_release;
+use crate::runtime_list::{self, RuntimeEntry};
+use crate::store::standalone::StandaloneExtension;
 
 /// What runs on the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Status {
+pub struct DeviceStatus {
     /// The active runtime, if there is one.
     pub runtime: Option<RuntimeEntry>,
     /// The extensions of the active runtime in the order of its manifest, or without one those that
@@ -21,6 +25,8 @@ pub struct Status {
     pub extensions: Vec<ExtensionStatus>,
     /// `AVOCADO_OS_BUILD_ID` of the running operating system.
     pub os_build_id: Option<String>,
+    /// Set where what should be merged cannot be, and something else is.
+    pub degraded: Option<DegradedState>,
 }
 
 /// One extension, as it is on the device.
@@ -58,15 +64,15 @@ impl ExtensionStatus {
         }
     }
 
-    fn is_of(&self, image: &Image) -> bool {
+    fn is_of(&self, image: &LayerImage) -> bool {
         (&self.name, &self.version, &self.image_id)
             == (&image.name, &image.version, &image.image_id)
     }
 }
 
-impl From<&Extension> for ExtensionStatus {
-    fn from(extension: &Extension) -> Self {
-        let Extension {
+impl From<&RuntimeExtension> for ExtensionStatus {
+    fn from(extension: &RuntimeExtension) -> Self {
+        let RuntimeExtension {
             name,
             version,
             image_id,
@@ -76,27 +82,58 @@ impl From<&Extension> for ExtensionStatus {
     }
 }
 
-impl From<Named> for ExtensionStatus {
-    fn from(named: Named) -> Self {
+impl From<StandaloneExtension> for ExtensionStatus {
+    fn from(named: StandaloneExtension) -> Self {
         ExtensionStatus::new(named.name, None, None)
     }
 }
 
+/// What runs on the device.
+pub(crate) fn status(context: &DeviceContext) -> Result<DeviceStatus, DeviceError> {
+    let state = MergedState::load(&context.paths.merged());
+    let active = match context.runtimes().active() {
+        // What is merged in its place is the answer, and that it cannot be read is a part of it.
+        Err(_) if state.degraded.is_some() && !state.extensions.is_empty() => None,
+        other => other.map_err(DeviceError::Store)?,
+    };
+    let wanted = match &active {
+        Some(manifest) => manifest
+            .extensions
+            .iter()
+            .map(ExtensionStatus::from)
+            .collect(),
+        None => {
+            let enabled = enabled::enabled(context).map_err(DeviceError::Store)?;
+            enabled.into_iter().map(ExtensionStatus::from).collect()
+        }
+    };
+    Ok(DeviceStatus {
+        extensions: extensions(context, &state, wanted).map_err(DeviceError::Store)?,
+        degraded: state.degraded,
+        os_build_id: os_release::build_id(&context.paths),
+        runtime: active.map(|manifest| {
+            let mut entry = runtime_list::entry(context, manifest);
+            entry.active = true;
+            entry
+        }),
+    })
+}
+
 /// The extensions that are wanted, and those that are merged, with what systemd says about them.
-pub(crate) fn extensions(
-    paths: &Paths,
-    config: &Config,
+fn extensions(
+    context: &DeviceContext,
+    state: &MergedState,
     wanted: Vec<ExtensionStatus>,
-) -> Result<Vec<ExtensionStatus>, Reason> {
-    let state = State::load(&paths.merged());
-    let names = |class, mutable| Merger::new(class, paths, mutable).merged();
+) -> Result<Vec<ExtensionStatus>, FailureReason> {
+    let DeviceContext { config, paths, .. } = context;
+    let names = |class, mutable| SystemdMerger::new(class, paths, mutable).merged();
     let (mut in_usr, mut in_etc) = Default::default();
     if !state.extensions.is_empty() {
-        in_usr = names(Class::Sysext, config.sysext_mutable)?;
-        in_etc = names(Class::Confext, config.confext_mutable)?;
+        in_usr = names(ExtensionClass::Sysext, config.sysext_mutable)?;
+        in_etc = names(ExtensionClass::Confext, config.confext_mutable)?;
     }
     let mut all = wanted;
-    for Merged {
+    for MergedExtension {
         image,
         link,
         sysext,
@@ -121,20 +158,4 @@ pub(crate) fn extensions(
         }
     }
     Ok(all)
-}
-
-/// `AVOCADO_OS_BUILD_ID` of the operating system.
-pub(crate) fn os_build_id(paths: &Paths) -> Option<String> {
-    os_release(paths, "AVOCADO_OS_BUILD_ID")
-}
-
-/// What the operating system that runs, or that an initial RAM file system is about to start, says
-/// about itself.
-pub(crate) fn os_release(paths: &Paths, key: &str) -> Option<String> {
-    let mut files = paths.os_release.clone();
-    if paths.initrd_release.exists() {
-        let below = |p: &Path| Some(Path::new("/sysroot").join(p.strip_prefix("/").ok()?));
-        files = files.iter().filter_map(|p| below(p)).collect();
-    }
-    crate::merge::release::os_release_value(&files, key)
 }

@@ -12,14 +12,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::Reason;
+use crate::error::FailureReason;
 
 /// The most of a program's output that is kept, in bytes: the end of it.
 const KEPT: u64 = 16 << 10;
 
 /// A program has ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ToolOutput {
     pub(crate) success: bool,
     /// How it ended, in words.
     pub(crate) status: String,
@@ -40,8 +40,8 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     program: &Path,
     args: &[S],
     limit: Duration,
-) -> Result<Ended, Reason> {
-    let no_tool = |source: io::Error| Reason::NoTool {
+) -> Result<ToolOutput, FailureReason> {
+    let no_tool = |source: io::Error| FailureReason::NoTool {
         program: program.display().to_string(),
         source,
     };
@@ -61,7 +61,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     let in_time = ends_within(&mut child, limit);
     if !in_time {
         let group = Pid::from_child(&child);
-        // It may end just now: then there is nobody to kill.
+        // It may end just now: then there is no process to kill.
         let _ = kill_process_group(group, Signal::TERM);
         ends_within(&mut child, GRACE);
         let _ = kill_process_group(group, Signal::KILL);
@@ -69,13 +69,13 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     let status = child.wait().map_err(no_tool)?;
     let said = tail(&mut output);
     if !in_time {
-        return Err(Reason::Timeout {
+        return Err(FailureReason::Timeout {
             command: words(program, args),
             seconds: limit.as_secs(),
             said,
         });
     }
-    Ok(Ended {
+    Ok(ToolOutput {
         success: status.success(),
         status: status.to_string(),
         said,
@@ -87,12 +87,12 @@ pub(crate) fn must_within<S: AsRef<OsStr>>(
     program: &Path,
     args: &[S],
     limit: Duration,
-) -> Result<Ended, Reason> {
+) -> Result<ToolOutput, FailureReason> {
     let ended = run(program, args, limit)?;
     if ended.success {
         return Ok(ended);
     }
-    Err(Reason::Tool {
+    Err(FailureReason::Tool {
         command: words(program, args),
         status: ended.status,
         said: ended.said,
@@ -100,7 +100,10 @@ pub(crate) fn must_within<S: AsRef<OsStr>>(
 }
 
 /// As [`must_within`], for a program of the system.
-pub(crate) fn must<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> Result<Ended, Reason> {
+pub(crate) fn must<S: AsRef<OsStr>>(
+    program: &Path,
+    args: &[S],
+) -> Result<ToolOutput, FailureReason> {
     must_within(program, args, LIMIT)
 }
 
@@ -166,7 +169,7 @@ mod tests {
         let none: [&str; 0] = [];
         assert!(matches!(
             run(Path::new("/nonexistent"), &none, LIMIT),
-            Err(Reason::NoTool { .. })
+            Err(FailureReason::NoTool { .. })
         ));
     }
 
@@ -184,7 +187,7 @@ mod tests {
         let script = "trap '' TERM; echo before; sleep 1000 & wait; wait";
         let args = ["-c", script];
         let error = run(Path::new("sh"), &args, Duration::from_millis(100)).unwrap_err();
-        let Reason::Timeout { command, said, .. } = &error else {
+        let FailureReason::Timeout { command, said, .. } = &error else {
             panic!("{error:?}");
         };
         assert!(command.starts_with("sh -c trap"), "{command}");

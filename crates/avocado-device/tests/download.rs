@@ -12,18 +12,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use avocado_device::{
-    AddRequest, Cancel, Config, Device, Error, Plan, PruneOptions, Reason, RuntimeEntry, Source,
+    AddPlan, AddRequest, Cancel, Device, DeviceConfig, DeviceError, FailureReason, PruneOptions,
+    RuntimeEntry, RuntimeSource,
 };
 use avocado_events::{Event, Silent};
-use avocado_manifest::{Digest, Extension, Manifest};
-use avocado_serve::{Fault, Options, Rule, Server, Tls};
-use avocado_tuf::writer::{Publication, Target, publish};
+use avocado_manifest::{Digest, Manifest, RuntimeExtension};
+use avocado_serve::{ServeOptions, TlsIdentity};
+use avocado_test_server::{Fault, FaultRule, TestServer};
+use avocado_tuf::writer::{Publication, PublicationTarget, RoleSigners, publish};
 use common::*;
 use jiff::Span;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use world::*;
 
-fn one(extensions: Vec<Extension>) -> Manifest {
+fn one(extensions: Vec<RuntimeExtension>) -> Manifest {
     runtime("1", "2026-01-01T00:00:00Z", extensions)
 }
 
@@ -50,7 +52,7 @@ fn everything_else_works_while_a_download_runs() {
     let other = runtime("2", "2026-01-02T00:00:00Z", Vec::new());
     let unused = put_image(world.base(), b"nobody's");
     let faults = world.server.faults();
-    faults.add(Rule::new(Fault::Stall(100_000), "*.raw"));
+    faults.add(FaultRule::new(Fault::Stall(100_000), "*.raw"));
     std::thread::scope(|scope| {
         let adding = scope.spawn(|| device.add_from_url(&world.request(), &Silent));
         wait_for(&world, &image, 100_000);
@@ -79,7 +81,7 @@ fn everything_else_works_while_a_download_runs() {
             }
         };
         let request = world.request();
-        let waiting = device.add(Source::Repository(&request), &cancel, &stop);
+        let waiting = device.add(RuntimeSource::Repository(&request), &cancel, &stop);
         assert!(waiting.unwrap_err().is_cancelled());
         assert!(!adding.is_finished());
         faults.release();
@@ -99,10 +101,10 @@ fn a_download_that_is_cancelled_goes_on_another_time() {
     let manifest = one(vec![extension("app", "1", &image)]);
     world.publish(&manifest, &[&image]);
     let faults = world.server.faults();
-    faults.add(Rule::new(Fault::Stall(1_000_000), "*.raw"));
+    faults.add(FaultRule::new(Fault::Stall(1_000_000), "*.raw"));
     let cancel = Cancel::new();
     let request = world.request();
-    let source = Source::Repository(&request);
+    let source = RuntimeSource::Repository(&request);
     std::thread::scope(|scope| {
         let adding = scope.spawn(|| world.device.add(source, &cancel, &Silent));
         wait_for(&world, &image, 1_000_000);
@@ -124,6 +126,90 @@ fn a_download_that_is_cancelled_goes_on_another_time() {
         fetched < 2_000_000 - kept + 50_000,
         "{fetched} after {kept}"
     );
+}
+
+#[test]
+fn what_is_finished_is_never_fetched_again() {
+    let world = World::new();
+    let images = [bytes(100_000), bytes(200_000), bytes(300_000)];
+    let names = ["a", "b", "c"];
+    let extensions = names.iter().zip(&images);
+    let extensions = extensions.map(|(name, image)| extension(name, "1", image));
+    let manifest = one(extensions.collect());
+    world.publish(&manifest, &images.each_ref().map(Vec::as_slice));
+    let plan = || {
+        let request = world.request();
+        let source = RuntimeSource::Repository(&request);
+        let plan = world.device.plan(source, &Cancel::new(), &Silent);
+        plan.unwrap().fetch_bytes
+    };
+    let faults = world.server.faults();
+    // The link gets one image further with each attempt.
+    for (missing, left) in [(1, 500_000), (2, 300_000)] {
+        for image in &images[missing..] {
+            let path = format!("*{}", raw(image));
+            faults.add(FaultRule::new(Fault::Status(404), path));
+        }
+        world.add().unwrap_err();
+        assert_eq!(world.device.list().unwrap(), []);
+        assert_eq!(plan(), left);
+        faults.clear();
+    }
+    // A crash came after the last bytes of an image, before the pool had it.
+    let staging = world.base().join(".update-staging");
+    let last = staging.join(raw(&images[2]));
+    fs::write(&last, &images[2]).unwrap();
+    assert_eq!(plan(), 0);
+    world.add().unwrap();
+    let fetched = |image: &Vec<u8>| {
+        let all = world.server.requests();
+        let of_image = all.iter().filter(|r| r.path.ends_with(&raw(image)));
+        of_image.filter(|r| r.sent as usize >= image.len()).count()
+    };
+    assert_eq!(images.each_ref().map(fetched), [1, 1, 0]);
+    // Bytes that are none of an image are not believed because there are as many of them.
+    world.device.remove(manifest.id.as_str(), &Silent).unwrap();
+    world
+        .device
+        .prune(&PruneOptions::default(), &Silent)
+        .unwrap();
+    fs::create_dir_all(&staging).unwrap();
+    fs::write(&last, vec![0; images[2].len()]).unwrap();
+    world.add().unwrap();
+    assert_eq!(images.each_ref().map(fetched), [2, 2, 1]);
+    assert!(
+        world
+            .device
+            .verify(&Cancel::new(), &Silent)
+            .unwrap()
+            .is_good()
+    );
+}
+
+#[test]
+fn pruning_spares_what_a_running_download_has_finished() {
+    let world = World::new();
+    let (small, large) = (bytes(1000), bytes(500_000));
+    let manifest = one(vec![
+        extension("small", "1", &small),
+        extension("large", "1", &large),
+    ]);
+    world.publish(&manifest, &[&small, &large]);
+    let faults = world.server.faults();
+    let stall = Fault::Stall(100_000);
+    faults.add(FaultRule::new(stall, format!("*{}", raw(&large))));
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| world.add());
+        wait_for(&world, &large, 100_000);
+        let finished = world.base().join("images").join(raw(&small));
+        assert_eq!(fs::read(&finished).unwrap(), small);
+        let pruned = world.device.prune(&PruneOptions::default(), &Silent);
+        assert_eq!(pruned.unwrap().images, []);
+        assert!(finished.exists());
+        faults.release();
+        adding.join().unwrap().unwrap();
+    });
+    assert_eq!(world.requests_for(&raw(&small)), 1);
 }
 
 #[test]
@@ -171,7 +257,10 @@ fn what_is_taken_away_meanwhile_is_fetched_as_well() {
     world.publish(&manifest, &[small, &large]);
     let there = put_image(world.base(), small);
     let faults = world.server.faults();
-    faults.add(Rule::new(Fault::Stall(1000), format!("*{}", raw(&large))));
+    faults.add(FaultRule::new(
+        Fault::Stall(1000),
+        format!("*{}", raw(&large)),
+    ));
     std::thread::scope(|scope| {
         let adding = scope.spawn(|| world.device.add_from_url(&world.request(), &Silent));
         wait_for(&world, &large, 1000);
@@ -198,9 +287,9 @@ fn a_plan_says_what_adding_will_do_and_does_nothing() {
     ]);
     world.publish(&manifest, &[&new, &shared]);
     put_image(world.base(), &shared);
-    let plan = |world: &World| -> Plan {
+    let plan = |world: &World| -> AddPlan {
         let request = world.request();
-        let source = Source::Repository(&request);
+        let source = RuntimeSource::Repository(&request);
         let plan = world.device.plan(source, &Cancel::new(), &Silent);
         plan.unwrap()
     };
@@ -245,7 +334,7 @@ fn a_plan_says_what_adding_will_do_and_does_nothing() {
         os_build_id: Some("next".to_owned()),
         initramfs_build_id: None,
     });
-    manifest.id = manifest.content_id();
+    manifest.id = manifest.content_id().unwrap();
     world.publish(&manifest, &[&new, &shared, b"bundle"]);
     let planned = plan(&world);
     assert!(planned.reboot && !planned.staged);
@@ -254,12 +343,12 @@ fn a_plan_says_what_adding_will_do_and_does_nothing() {
     // The same for a manifest file, whose images have to be there.
     let file = manifest_file(world.dir.path(), &manifest);
     let local = || {
-        let source = Source::Manifest(&file);
+        let source = RuntimeSource::Manifest(&file);
         world.device.plan(source, &Cancel::new(), &Silent)
     };
     assert!(matches!(
         local().unwrap_err(),
-        Error::Staging(Reason::ImageMissing { .. })
+        DeviceError::Staging(FailureReason::ImageMissing { .. })
     ));
     put_image(world.base(), b"bundle");
     assert_eq!(local().unwrap().shared_bytes, 301_006);
@@ -275,17 +364,17 @@ fn what_does_not_fit_is_not_begun() {
     let length = 1 << 42;
     fs::File::create(&source).unwrap().set_len(length).unwrap();
     let described = world.dir.path().join("manifest");
-    fs::write(&described, manifest.to_json()).unwrap();
-    let target = |name: String, source, digest, length| Target {
+    fs::write(&described, manifest.to_json().unwrap()).unwrap();
+    let target = |name: String, source, digest, length| PublicationTarget {
         name,
         source,
         digest,
         length,
     };
-    let json = manifest.to_json();
+    let json = manifest.to_json().unwrap();
     publish(&Publication {
         directory: &world.dir.path().join("repository"),
-        key: &world.desk.key,
+        signers: RoleSigners::one(&world.desk.key),
         role: "runtime-dev",
         targets: &[
             target(
@@ -301,7 +390,7 @@ fn what_does_not_fit_is_not_begun() {
     .unwrap();
     let error = world.refused();
     assert!(
-        matches!(error, Reason::NoSpace { needed, .. } if needed == length),
+        matches!(error, FailureReason::NoSpace { needed, .. } if needed == length),
         "{error}"
     );
     assert_eq!(world.requests_for(&raw(image)), 0);
@@ -310,7 +399,7 @@ fn what_does_not_fit_is_not_begun() {
 #[test]
 fn what_fails_leaves_the_active_runtime_as_it_is() {
     let world = World::new();
-    let manifest = one(vec![Extension {
+    let manifest = one(vec![RuntimeExtension {
         enabled: false,
         ..extension("app", "1", b"image")
     }]);
@@ -326,8 +415,8 @@ fn what_fails_leaves_the_active_runtime_as_it_is() {
     world
         .server
         .faults()
-        .add(Rule::new(Fault::Status(404), "*.raw"));
-    assert!(matches!(world.refused(), Reason::Repository { .. }));
+        .add(FaultRule::new(Fault::Status(404), "*.raw"));
+    assert!(matches!(world.refused(), FailureReason::Repository { .. }));
     let active = world.device.inspect(None).unwrap();
     assert_eq!((&*active.manifest, active.active), (&manifest, true));
 }
@@ -351,7 +440,7 @@ fn a_clock_that_went_back_does_not_bring_old_metadata_back() {
 }
 
 /// A CA as PEM and a server identity for 127.0.0.1 that it signed.
-fn identity() -> (String, Tls) {
+fn identity() -> (String, TlsIdentity) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new([]).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -362,7 +451,7 @@ fn identity() -> (String, Tls) {
     let names = [Ipv4Addr::LOCALHOST.to_string()];
     let certificate = CertificateParams::new(names).unwrap();
     let certificate = certificate.signed_by(&key, &issuer).unwrap();
-    let tls = Tls {
+    let tls = TlsIdentity {
         cert_pem: certificate.pem().into_bytes(),
         key_pem: key.serialize_pem().into_bytes(),
     };
@@ -374,17 +463,17 @@ fn a_private_ca_counts_where_it_is_configured() {
     let (ca, tls) = identity();
     let world = World::new();
     world.publish(&one(Vec::new()), &[]);
-    let mut options = Options::new(world.dir.path().join("repository"));
+    let mut options = ServeOptions::new(world.dir.path().join("repository"));
     options.tls = Some(tls);
-    let server = Server::start(options).unwrap();
+    let server = TestServer::start(options).unwrap();
     let request = AddRequest {
         url: server.url(),
         ..world.request()
     };
     let with = |ca_file: Option<&str>| {
-        let config = Config {
+        let config = DeviceConfig {
             ca_file: ca_file.map(|name| world.dir.path().join(name)),
-            ..Config::default()
+            ..DeviceConfig::default()
         };
         let device = Device::with_paths(config, world.device.paths().clone());
         device.add_from_url(&request, &Silent).map(drop)
@@ -392,7 +481,10 @@ fn a_private_ca_counts_where_it_is_configured() {
     fs::write(world.dir.path().join("ca.pem"), ca).unwrap();
     fs::write(world.dir.path().join("other.pem"), identity().0).unwrap();
     for wrong in [None, Some("other.pem"), Some("none.pem")] {
-        assert!(matches!(with(wrong), Err(Error::Staging(_))), "{wrong:?}");
+        assert!(
+            matches!(with(wrong), Err(DeviceError::Staging(_))),
+            "{wrong:?}"
+        );
     }
     assert_eq!(server.requests().len(), 0);
     with(Some("ca.pem")).unwrap();
@@ -422,19 +514,19 @@ fn a_proxy_is_asked_where_it_is_configured() {
         }
     });
     let with = |no_proxy: &[&str]| {
-        let config = Config {
+        let config = DeviceConfig {
             proxy: Some(format!("http://{address}")),
             no_proxy: no_proxy.iter().map(|host| (*host).to_owned()).collect(),
-            ..Config::default()
+            ..DeviceConfig::default()
         };
         let device = Device::with_paths(config, world.device.paths().clone());
         let request = world.request();
-        let source = Source::Repository(&request);
+        let source = RuntimeSource::Repository(&request);
         device.add(source, &cancel, &Silent).map(drop)
     };
     with(&["127.0.0.1"]).unwrap();
     assert_eq!(*asked.lock().unwrap(), [""; 0]);
     assert!(with(&[]).is_err());
     let asked = asked.lock().unwrap();
-    assert!(asked[0].starts_with("CONNECT 127.0.0.1:"), "{asked:?}");
+    assert!(asked[0].starts_with("GET http://127.0.0.1:"), "{asked:?}");
 }

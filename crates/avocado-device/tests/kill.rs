@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use avocado_device::{AddRequest, Cancel, Device, Error, PruneOptions};
+use avocado_device::{AddRequest, Cancel, Device, DeviceError, PruneOptions};
 use avocado_events::Silent;
-use avocado_manifest::{Extension, Manifest};
+use avocado_manifest::{Manifest, RuntimeExtension};
 use common::*;
 use world::*;
 
@@ -26,10 +26,13 @@ const KILLS: usize = 150;
 fn runtimes() -> [(Manifest, Vec<Vec<u8>>); 3] {
     let image = |n: u8, length| -> Vec<u8> { vec![n; length] };
     let runtime_of = |version: &str, images: Vec<Vec<u8>>| {
-        let extensions = images.iter().enumerate().map(|(n, bytes)| Extension {
-            enabled: false,
-            ..extension(&format!("e{n}"), "1", bytes)
-        });
+        let extensions = images
+            .iter()
+            .enumerate()
+            .map(|(n, bytes)| RuntimeExtension {
+                enabled: false,
+                ..extension(&format!("e{n}"), "1", bytes)
+            });
         let extensions = extensions.collect();
         let built = format!("2026-01-0{version}T00:00:00Z");
         (runtime(version, &built, extensions), images)
@@ -79,7 +82,7 @@ fn work(dir: &Path, device: &Device, url: &str) {
     device.unpin(all[1].0.id.as_str(), &Silent).unwrap();
     activate(0);
     match device.remove(all[1].0.id.as_str(), &Silent) {
-        Ok(()) | Err(Error::RuntimeNotFound { .. }) => {}
+        Ok(()) | Err(DeviceError::RuntimeNotFound { .. }) => {}
         Err(error) => panic!("{error:?}"),
     }
     let keep = Some(1);
@@ -91,7 +94,7 @@ fn work(dir: &Path, device: &Device, url: &str) {
     // Both others go, with what was downloaded.
     let previous = all[2].0.id.as_str();
     match device.remove(previous, &Silent) {
-        Ok(()) | Err(Error::RuntimeNotFound { .. }) => {}
+        Ok(()) | Err(DeviceError::RuntimeNotFound { .. }) => {}
         Err(error) => panic!("{error:?}"),
     }
     device

@@ -8,10 +8,13 @@ mod world;
 
 use std::fs;
 
-use avocado_device::{Config, Device, Error, PruneOptions, Reason};
+use avocado_device::{
+    Activation, Cancel, Device, DeviceConfig, DeviceError, FailureReason, PruneOptions,
+    RuntimeSource,
+};
 use avocado_events::Silent;
 use avocado_manifest::{Digest, ImageId, Manifest, OsBundle};
-use avocado_serve::{Fault, Rule};
+use avocado_test_server::{Fault, FaultRule};
 use common::*;
 use world::*;
 
@@ -27,7 +30,7 @@ fn with_os(version: &str, os_build_id: &str) -> Manifest {
         os_build_id: Some(os_build_id.to_owned()),
         initramfs_build_id: None,
     });
-    manifest.id = manifest.content_id();
+    manifest.id = manifest.content_id().unwrap();
     manifest
 }
 
@@ -38,9 +41,9 @@ fn device(world: &World, stream: bool) -> Device {
         "AVOCADO_OS_BUILD_ID=running\n",
     )
     .unwrap();
-    let config = Config {
+    let config = DeviceConfig {
         stream_os_to_partition: stream,
-        ..Config::default()
+        ..DeviceConfig::default()
     };
     Device::with_paths(config, world.device.paths().clone())
 }
@@ -55,12 +58,15 @@ fn a_bundle_counts_only_with_the_bytes_that_were_signed() {
         let before = world.visible();
         let refused = |what: &str| {
             let error = add().expect_err(what);
-            assert!(matches!(error, Error::Staging(_)), "{what}: {error:?}");
+            assert!(
+                matches!(error, DeviceError::Staging(_)),
+                "{what}: {error:?}"
+            );
             assert_eq!(world.visible(), before, "{what}");
         };
         world.publish(&manifest, &[]);
         refused("no bundle");
-        let json = manifest.to_json();
+        let json = manifest.to_json().unwrap();
         world.publish_as(&[
             ("manifest.json".to_owned(), &json),
             (raw(BUNDLE), b"another bundle under its name"),
@@ -68,7 +74,7 @@ fn a_bundle_counts_only_with_the_bytes_that_were_signed() {
         refused("another bundle, signed");
         world.publish(&manifest, &[BUNDLE]);
         let faults = world.server.faults();
-        faults.add(Rule::new(Fault::Corrupt(3), "*.raw"));
+        faults.add(FaultRule::new(Fault::Corrupt(3), "*.raw"));
         refused("changed on the way");
         faults.clear();
         // One that lies in the pool under its name is not it either.
@@ -81,32 +87,124 @@ fn a_bundle_counts_only_with_the_bytes_that_were_signed() {
 
 #[test]
 fn a_runtime_of_another_os_is_staged_and_not_activated() {
-    for stream in [false, true] {
-        let world = World::new();
-        let device = device(&world, stream);
-        let (mine, other) = (with_os("1", "running"), with_os("2", "other"));
-        for manifest in [&mine, &other] {
-            world.publish(manifest, &[BUNDLE]);
-            device.add_from_url(&world.request(), &Silent).unwrap();
-        }
-        device.activate(mine.id.as_str(), &Silent).unwrap();
-        let before = tree(world.base());
-        for _ in 0..2 {
-            let error = device.activate(other.id.as_str(), &Silent).unwrap_err();
-            let Error::Update {
-                back_to, source, ..
-            } = error
-            else {
-                panic!("{error:?}");
-            };
-            assert_eq!(back_to.as_ref(), Some(&mine.id));
-            assert!(
-                matches!(&*source, Reason::OtherOs { needed, running } if needed == "other" && running == "running"),
-                "{source:?}"
-            );
-            assert_eq!(tree(world.base()), before);
-        }
+    let world = World::new();
+    let device = device(&world, false);
+    let (mine, other) = (with_os("1", "running"), with_os("2", "other"));
+    for manifest in [&mine, &other] {
+        world.publish(manifest, &[BUNDLE]);
+        device.add_from_url(&world.request(), &Silent).unwrap();
     }
+    device.activate(mine.id.as_str(), &Silent).unwrap();
+    let before = tree(world.base());
+    for _ in 0..2 {
+        let error = device.activate(other.id.as_str(), &Silent).unwrap_err();
+        let DeviceError::Update {
+            back_to, source, ..
+        } = error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(back_to.as_ref(), Some(&mine.id));
+        assert!(
+            matches!(&*source, FailureReason::OtherOs { needed, running } if needed == "other" && running == "running"),
+            "{source:?}"
+        );
+        assert_eq!(tree(world.base()), before);
+    }
+}
+
+/// Nothing of an OS can be written while it is downloaded; all else works as if it had not been asked
+/// for, so that a device whose configuration cannot be changed is not lost.
+#[test]
+fn an_os_that_is_to_be_streamed_is_refused_and_the_device_can_be_managed() {
+    let world = World::new();
+    let streaming = device(&world, true);
+    let (mine, other) = (with_os("1", "running"), with_os("2", "other"));
+    world.publish(&mine, &[BUNDLE]);
+    streaming.add_from_url(&world.request(), &Silent).unwrap();
+    streaming.activate(mine.id.as_str(), &Silent).unwrap();
+    streaming.refresh(&Silent).unwrap();
+    let before = world.visible();
+    world.publish(&other, &[BUNDLE]);
+    let request = world.request();
+    let source = || RuntimeSource::Repository(&request);
+    let never = Cancel::new();
+    let results = [
+        streaming.add(source(), &never, &Silent).map(drop),
+        streaming.plan(source(), &never, &Silent).map(drop),
+        streaming.download(&request, &never, &Silent).map(drop),
+    ];
+    for result in results {
+        let Err(DeviceError::Staging(reason)) = result else {
+            panic!("{result:?}");
+        };
+        assert!(
+            matches!(&reason, FailureReason::Streaming { needed, running } if needed == "other" && running == "running"),
+            "{reason:?}"
+        );
+        let told = reason.to_string();
+        assert!(
+            told.contains("avocado.update.stream_os_to_partition"),
+            "{told}"
+        );
+        assert_eq!(world.visible(), before);
+    }
+    assert_eq!(world.requests_for(&raw(BUNDLE)), 1);
+    // Without the setting it is staged, as ever.
+    device(&world, false)
+        .add_from_url(&request, &Silent)
+        .unwrap();
+}
+
+#[test]
+fn a_runtime_whose_os_is_written_waits_for_the_reboot() {
+    let world = World::new();
+    let device = device(&world, false);
+    let (mine, other) = (with_os("1", "running"), with_os("2", "other"));
+    for manifest in [&mine, &other] {
+        world.publish(manifest, &[BUNDLE]);
+        device.add_from_url(&world.request(), &Silent).unwrap();
+    }
+    device.activate(mine.id.as_str(), &Silent).unwrap();
+    let marker = world.base().join("pending-update.json");
+    let activate = || device.activate(other.id.as_str(), &Silent);
+    let refused = |what: &str| match activate().unwrap_err() {
+        DeviceError::Update { source, .. } => match *source {
+            FailureReason::OtherOs { .. } | FailureReason::File { .. } => {}
+            other => panic!("{what}: {other:?}"),
+        },
+        other => panic!("{what}: {other:?}"),
+    };
+    // Of another runtime, of another build, and one that cannot be understood.
+    for text in [
+        format!(r#"{{"os_build_id":"other","runtime_id":"{}"}}"#, mine.id),
+        format!(r#"{{"os_build_id":"third","runtime_id":"{}"}}"#, other.id),
+        "{".to_owned(),
+    ] {
+        fs::write(&marker, &text).unwrap();
+        refused(&text);
+    }
+    let pending = format!(
+        r#"{{"os_build_id":"other","previous_slot":"a","runtime_id":"{}"}}"#,
+        other.id
+    );
+    fs::write(&marker, pending).unwrap();
+    let before = tree(world.base());
+    let Activation::RebootRequired { runtime, pending } = activate().unwrap() else {
+        panic!("it became active");
+    };
+    assert_eq!(*runtime.manifest, other);
+    assert!(!runtime.active);
+    assert_eq!(pending.previous_slot.as_deref(), Some("a"));
+    assert_eq!(tree(world.base()), before);
+    assert_eq!(device.inspect(None).unwrap().manifest.id, mine.id);
+    // After the reboot it is a runtime like any other.
+    fs::write(
+        world.dir.path().join("os-release"),
+        "AVOCADO_OS_BUILD_ID=other\n",
+    )
+    .unwrap();
+    assert!(matches!(activate().unwrap(), Activation::Active(entry) if entry.active));
 }
 
 #[test]

@@ -4,10 +4,10 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use avocado_device::{Config, Device, Error, Reason};
+use avocado_device::{Cancel, Device, DeviceConfig, DeviceError, FailureReason};
 use avocado_events::Silent;
 use avocado_manifest::OsBundle;
 use common::*;
@@ -19,7 +19,7 @@ fn a_fresh_device_is_empty_and_well() {
     assert_eq!(device.list().unwrap(), []);
     assert!(matches!(
         device.inspect(None),
-        Err(Error::RuntimeNotFound { .. })
+        Err(DeviceError::RuntimeNotFound { .. })
     ));
     let status = device.status().unwrap();
     assert!(status.runtime.is_none() && status.extensions.is_empty());
@@ -97,7 +97,7 @@ fn what_cannot_be_staged_leaves_no_trace() {
         .unwrap();
     let before = tree(base);
 
-    let text = String::from_utf8(good.to_json()).unwrap();
+    let text = String::from_utf8(good.to_json().unwrap()).unwrap();
     let id = good.id.as_str();
     for (from, to) in [
         (id, "../../../evil"),
@@ -115,16 +115,95 @@ fn what_cannot_be_staged_leaves_no_trace() {
         let file = dir.path().join("bad.json");
         fs::write(&file, bad).unwrap();
         let error = device.add_from_manifest(&file, &Silent).unwrap_err();
-        assert!(matches!(error, Error::Staging(_)), "{to}: {error}");
+        assert!(matches!(error, DeviceError::Staging(_)), "{to}: {error}");
         assert_eq!(tree(base), before, "{to}");
     }
     let huge = dir.path().join("huge.json");
     fs::write(&huge, vec![b' '; 5 << 20]).unwrap();
     for file in [huge, dir.path().join("nowhere"), dir.path().to_owned()] {
         let error = device.add_from_manifest(&file, &Silent).unwrap_err();
-        assert!(matches!(error, Error::Staging(_)), "{error}");
+        assert!(matches!(error, DeviceError::Staging(_)), "{error}");
     }
     assert_eq!(tree(base), before);
+}
+
+#[test]
+fn a_manifest_is_read_from_files_alone_and_others_keep_their_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = private_device(dir.path());
+    let reason = |path: &std::path::Path| match device.add_from_manifest(path, &Silent) {
+        Err(DeviceError::Staging(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let fifo = dir.path().join("fifo");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let link = dir.path().join("link");
+    symlink(&fifo, &link).unwrap();
+    let devices = ["/dev/zero", "/dev/tty", "/dev/ptmx"].map(std::path::PathBuf::from);
+    let there = devices.into_iter().filter(|path| path.exists());
+    for path in there.chain([fifo, link, dir.path().to_owned()]) {
+        let reason = reason(&path);
+        let FailureReason::File { source, .. } = &reason else {
+            panic!("{reason:?}");
+        };
+        assert_eq!(source.to_string(), "it is not a regular file", "{path:?}");
+    }
+    let secret = "hunter2-hunter2";
+    let file = dir.path().join("shadow");
+    for text in [
+        format!("root:{secret}:1::"),
+        format!("\"{secret}\""),
+        format!("{{\"manifest_version\":\"{secret}\"}}"),
+        format!("{{\"manifest_version\":2,\"id\":\"/{secret}\"}}"),
+        format!("{{\"manifest_version\":2,\"id\":\"a\",\"runtime\":\"{secret}\"}}"),
+    ] {
+        fs::write(&file, &text).unwrap();
+        let reason = reason(&file);
+        assert!(matches!(reason, FailureReason::NoManifest { .. }), "{text}");
+        let told = avocado_events::chain(&reason);
+        assert!(!told.contains("hunter2"), "{told}");
+        assert!(told.contains("line 1, column"), "{told}");
+    }
+}
+
+#[test]
+fn images_are_for_root_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = private_device(dir.path());
+    let base = &device.paths().base;
+    let image = put_image(base, b"image");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let set = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let tree = base.join("images/tree");
+    fs::create_dir(&tree).unwrap();
+    device.verify(&Cancel::new(), &Silent).unwrap();
+    // As older agents left them.
+    let record = base.join(".verified.json");
+    for (path, open) in [
+        (&image, 0o644),
+        (&tree, 0o755),
+        (&base.join("images"), 0o777),
+    ] {
+        set(path, open);
+    }
+    device.verify(&Cancel::new(), &Silent).unwrap();
+    let before = fs::read_to_string(&record).unwrap();
+    assert!(!device.finish_activation(&Silent).unwrap());
+    assert_eq!(mode(&image), 0o600);
+    assert_eq!(mode(&base.join("images")), 0o700);
+    // A directory is merged with the modes that it has.
+    assert_eq!(mode(&tree), 0o755);
+    // It is known still what was hashed: of the very file that is there now.
+    let after = fs::read_to_string(&record).unwrap();
+    assert_ne!(after, before);
+    let meta = fs::metadata(&image).unwrap();
+    let changed = serde_json::json!([meta.ctime(), meta.ctime_nsec()]);
+    let after: serde_json::Value = serde_json::from_str(&after).unwrap();
+    let name = image.file_name().unwrap().to_str().unwrap();
+    assert_eq!(after["files"][name]["changed"], changed);
 }
 
 #[test]
@@ -140,13 +219,19 @@ fn images_must_be_there_and_right() {
     let add = |manifest: &avocado_manifest::Manifest| match device
         .add_from_manifest(&manifest_file(dir.path(), manifest), &Silent)
     {
-        Err(Error::Staging(reason)) => Err(reason),
+        Err(DeviceError::Staging(reason)) => Err(reason),
         other => Ok(other.unwrap()),
     };
-    assert!(matches!(add(&manifest), Err(Reason::ImageMissing { .. })));
+    assert!(matches!(
+        add(&manifest),
+        Err(FailureReason::ImageMissing { .. })
+    ));
     let path = put_image(base, b"image");
     fs::write(&path, "imagE").unwrap();
-    assert!(matches!(add(&manifest), Err(Reason::ImageWrong { .. })));
+    assert!(matches!(
+        add(&manifest),
+        Err(FailureReason::ImageWrong { .. })
+    ));
     fs::write(&path, "image").unwrap();
     add(&manifest).unwrap();
 
@@ -158,14 +243,20 @@ fn images_must_be_there_and_right() {
         os_build_id: None,
         initramfs_build_id: None,
     });
-    manifest.id = manifest.content_id();
-    assert!(matches!(add(&manifest), Err(Reason::ImageMissing { .. })));
+    manifest.id = manifest.content_id().unwrap();
+    assert!(matches!(
+        add(&manifest),
+        Err(FailureReason::ImageMissing { .. })
+    ));
     let path = put_image(base, b"bundle");
     add(&manifest).unwrap();
     fs::write(&path, "bundlE").unwrap();
     manifest.runtime.version = "2".to_owned();
-    manifest.id = manifest.content_id();
-    assert!(matches!(add(&manifest), Err(Reason::ImageWrong { .. })));
+    manifest.id = manifest.content_id().unwrap();
+    assert!(matches!(
+        add(&manifest),
+        Err(FailureReason::ImageWrong { .. })
+    ));
     assert_eq!(device.list().unwrap().len(), 1 + 1);
 }
 
@@ -188,14 +279,14 @@ fn removing_spares_the_active_one_and_the_images() {
     }
     device.activate(empty.id.as_str(), &Silent).unwrap();
     let error = device.remove(empty.id.as_str(), &Silent).unwrap_err();
-    assert!(matches!(error, Error::RemoveActiveRuntime));
+    assert!(matches!(error, DeviceError::RemoveActiveRuntime));
     assert!(matches!(
         device.remove("nope", &Silent),
-        Err(Error::RuntimeNotFound { .. })
+        Err(DeviceError::RuntimeNotFound { .. })
     ));
     assert!(matches!(
         device.remove("", &Silent),
-        Err(Error::AmbiguousRuntimeId { .. })
+        Err(DeviceError::AmbiguousRuntimeId { .. })
     ));
     device.remove(&full.id.as_str()[..12], &Silent).unwrap();
     assert!(image.exists());
@@ -209,7 +300,7 @@ fn removing_spares_the_active_one_and_the_images() {
     assert!(!base.join("runtimes").join(&full.id).exists());
     assert!(matches!(
         device.remove(full.id.as_str(), &Silent),
-        Err(Error::RuntimeNotFound { .. })
+        Err(DeviceError::RuntimeNotFound { .. })
     ));
 }
 
@@ -275,9 +366,9 @@ fn an_active_that_leads_nowhere_is_an_error_and_can_be_repaired() {
             assert!(
                 matches!(
                     error,
-                    Error::Merge {
-                        restored: true,
-                        source: Reason::Active { .. }
+                    DeviceError::Degraded {
+                        source: FailureReason::Active { .. },
+                        ..
                     }
                 ),
                 "{target}: {error}"
@@ -316,7 +407,7 @@ fn what_cannot_be_activated_leaves_the_old_one_active() {
         os_build_id: Some("other".to_owned()),
         initramfs_build_id: None,
     });
-    three.id = three.content_id();
+    three.id = three.content_id().unwrap();
     for manifest in [&one, &two, &three] {
         device
             .add_from_manifest(&manifest_file(dir.path(), manifest), &Silent)
@@ -328,7 +419,7 @@ fn what_cannot_be_activated_leaves_the_old_one_active() {
         Some("running")
     );
     let fails = |id: &str| match device.activate(id, &Silent) {
-        Err(Error::Update {
+        Err(DeviceError::Update {
             back_to, source, ..
         }) => {
             assert_eq!(back_to.as_ref(), Some(&one.id));
@@ -337,25 +428,31 @@ fn what_cannot_be_activated_leaves_the_old_one_active() {
         }
         other => panic!("{other:?}"),
     };
-    assert!(matches!(fails(three.id.as_str()), Reason::OtherOs { .. }));
+    assert!(matches!(
+        fails(three.id.as_str()),
+        FailureReason::OtherOs { .. }
+    ));
     drop(bundle);
     // It is no image at all: the merge fails, and `active` goes back.
-    assert!(matches!(fails(two.id.as_str()), Reason::Merge(_)));
+    assert!(matches!(fails(two.id.as_str()), FailureReason::Merge(_)));
     fs::write(&image, "imagE").unwrap();
-    assert!(matches!(fails(two.id.as_str()), Reason::ImageWrong { .. }));
+    assert!(matches!(
+        fails(two.id.as_str()),
+        FailureReason::ImageWrong { .. }
+    ));
     fs::remove_file(&image).unwrap();
     assert!(matches!(
         fails(two.id.as_str()),
-        Reason::ImageMissing { .. }
+        FailureReason::ImageMissing { .. }
     ));
 }
 
 #[test]
 fn adding_activates_only_where_that_is_configured() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
+    let config = DeviceConfig {
         activate_on_add: true,
-        ..Config::default()
+        ..DeviceConfig::default()
     };
     let device = Device::with_paths(config, private_paths(dir.path()));
     let one = runtime("1", "2026-01-01T00:00:00Z", Vec::new());

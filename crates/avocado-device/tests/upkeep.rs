@@ -7,9 +7,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use avocado_device::{Cancel, Device, Error, Problem, PruneOptions, Reason};
+use avocado_device::{Cancel, Device, DeviceError, FailureReason, PruneOptions, StoreProblem};
 use avocado_events::Silent;
-use avocado_manifest::{Extension, Manifest};
+use avocado_manifest::{Manifest, RuntimeExtension};
 use common::*;
 
 struct Store {
@@ -18,8 +18,8 @@ struct Store {
 }
 
 /// An extension that is part of a runtime and not merged.
-fn off(name: &str, bytes: &[u8]) -> Extension {
-    Extension {
+fn off(name: &str, bytes: &[u8]) -> RuntimeExtension {
+    RuntimeExtension {
         enabled: false,
         ..extension(name, "1", bytes)
     }
@@ -72,7 +72,7 @@ impl Store {
         fs::read_dir(self.base().join("images")).unwrap().count()
     }
 
-    fn prune(&self, keep: usize) -> avocado_device::Pruned {
+    fn prune(&self, keep: usize) -> avocado_device::PruneReport {
         let keep = Some(keep);
         let before = tree(self.base());
         let dry_run = true;
@@ -92,23 +92,23 @@ fn rolling_back_goes_to_what_was_active_before() {
     let store = Store::new();
     let (one, two, three) = (store.add("1"), store.add("2"), store.add("3"));
     let back = || store.device.rollback(&Silent);
-    assert!(matches!(back(), Err(Error::NoPreviousRuntime)));
+    assert!(matches!(back(), Err(DeviceError::NoPreviousRuntime)));
     store.activate(&one);
-    assert!(matches!(back(), Err(Error::NoPreviousRuntime)));
+    assert!(matches!(back(), Err(DeviceError::NoPreviousRuntime)));
     store.activate(&two);
     store.activate(&three);
     // Activating it again is no step.
     store.activate(&three);
     assert_eq!(store.versions(), "3* 2- 1");
-    assert_eq!(*back().unwrap().manifest, two);
+    assert_eq!(*back().unwrap().runtime().manifest, two);
     assert_eq!(store.versions(), "2* 3- 1");
     // Back and forth.
-    assert_eq!(*back().unwrap().manifest, three);
+    assert_eq!(*back().unwrap().runtime().manifest, three);
     // It outlives the process, and what was removed is passed over.
     let other = private_device(store.dir.path());
     other.remove(two.id.as_str(), &Silent).unwrap();
     assert_eq!(store.versions(), "3* 1-");
-    assert_eq!(*other.rollback(&Silent).unwrap().manifest, one);
+    assert_eq!(*other.rollback(&Silent).unwrap().runtime().manifest, one);
     // What cannot be activated is no step either.
     let broken = runtime(
         "4",
@@ -125,9 +125,9 @@ fn rolling_back_goes_to_what_was_active_before() {
     assert_eq!(store.versions(), "1* 4 3-");
     // A device that was provisioned without any history.
     fs::remove_file(store.base().join("history.json")).unwrap();
-    assert!(matches!(back(), Err(Error::NoPreviousRuntime)));
+    assert!(matches!(back(), Err(DeviceError::NoPreviousRuntime)));
     store.activate(&three);
-    assert_eq!(*back().unwrap().manifest, one);
+    assert_eq!(*back().unwrap().runtime().manifest, one);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn what_is_pinned_stays() {
     store.device.pin(id, &Silent).unwrap();
     assert_eq!(store.versions(), "1* 2!");
     let error = store.device.remove(id, &Silent).unwrap_err();
-    assert!(matches!(error, Error::RemovePinnedRuntime { id } if id == two.id));
+    assert!(matches!(error, DeviceError::RemovePinnedRuntime { id } if id == two.id));
     assert_eq!(store.prune(0).runtimes, []);
     // Adding it again does not change that.
     store.add("2");
@@ -150,7 +150,7 @@ fn what_is_pinned_stays() {
     store.device.remove(id, &Silent).unwrap();
     assert!(matches!(
         store.device.pin(id, &Silent),
-        Err(Error::RuntimeNotFound { .. })
+        Err(DeviceError::RuntimeNotFound { .. })
     ));
     assert!(store.device.pin("", &Silent).is_err());
 }
@@ -238,6 +238,101 @@ fn pruning_refuses_where_it_does_not_know() {
 }
 
 #[test]
+fn pruning_spares_what_is_enabled() {
+    let store = Store::new();
+    let images = store.base().join("images");
+    fs::create_dir_all(images.join("tree")).unwrap();
+    for file in ["seven.raw", "eight.raw", "spare.raw"] {
+        fs::write(images.join(file), file).unwrap();
+    }
+    // Nothing says what is wanted: then it is everything that has a name.
+    assert_eq!(store.prune(0).images, []);
+    let enable = |name: &str, release: &str| {
+        let names = [name.to_owned()];
+        store.device.enable(&names, Some(release), &Silent).unwrap();
+    };
+    enable("seven", "7");
+    enable("eight", "8");
+    enable("tree", "8");
+    let one = store.add("1");
+    store.activate(&one);
+    let pruned = store.prune(0);
+    let files: Vec<_> = pruned.images.iter().map(|i| i.file.as_str()).collect();
+    assert_eq!(files, ["spare.raw"]);
+    for release in [["7", "seven.raw"], ["8", "eight.raw"], ["8", "tree"]] {
+        let link = store.base().join("os-releases").join(release.join("/"));
+        assert!(link.exists(), "{release:?}");
+    }
+    let problems = || {
+        let found = store.device.verify(&Cancel::new(), &Silent).unwrap();
+        found.problems
+    };
+    assert_eq!(problems(), []);
+    // One that was taken away by hand is missed.
+    fs::remove_file(images.join("eight.raw")).unwrap();
+    assert!(matches!(
+        &problems()[..],
+        [StoreProblem::Missing { file, image, .. }]
+            if file == "eight" && image == "what is enabled for release 8"
+    ));
+}
+
+#[test]
+fn an_active_that_leads_nowhere_is_seen_and_nothing_is_pruned() {
+    let store = Store::new();
+    let (one, two) = (store.add("1"), store.add("2"));
+    store.activate(&one);
+    let active = store.base().join("active");
+    let runtimes = store.base().join("runtimes");
+    let keep_none = PruneOptions {
+        keep: Some(0),
+        dry_run: false,
+    };
+    for target in ["runtimes/gone", "/etc"] {
+        fs::remove_file(&active).unwrap();
+        symlink(target, &active).unwrap();
+        let found = store.device.verify(&Cancel::new(), &Silent).unwrap();
+        assert!(!found.is_good());
+        let [StoreProblem::Active { why }] = &found.problems[..] else {
+            panic!("{found:?}");
+        };
+        assert!(why.contains("does not lead to a runtime"), "{why}");
+        let listing = store.device.listing().unwrap();
+        assert_eq!(listing.runtimes.len(), 2);
+        assert_eq!(listing.unreadable[0].id, "active");
+        assert!(store.device.prune(&keep_none, &Silent).is_err());
+    }
+    // The same where it leads to one that cannot be read: the other one is the way out.
+    store.activate(&one);
+    fs::write(runtimes.join(&one.id).join("manifest.json"), "{").unwrap();
+    assert!(store.device.prune(&keep_none, &Silent).is_err());
+    assert!(runtimes.join(&two.id).exists());
+    store.activate(&two);
+    store.prune(0);
+}
+
+#[test]
+fn what_is_no_runtime_does_not_hinder_pruning() {
+    let store = Store::new();
+    let one = store.add("1");
+    store.activate(&one);
+    let runtimes = store.base().join("runtimes");
+    for directory in ["lost+found", "notes"] {
+        fs::create_dir(runtimes.join(directory)).unwrap();
+    }
+    fs::write(runtimes.join("README"), "text").unwrap();
+    let unused = put_image(store.base(), b"unused");
+    let pruned = store.prune(0);
+    assert_eq!((pruned.spared, pruned.images.len()), (None, 1));
+    assert!(!unused.exists());
+    // What was put there stays, and all but what belongs to the file system is told.
+    let listing = store.device.listing().unwrap();
+    let ids: Vec<_> = listing.unreadable.iter().map(|u| u.id.as_str()).collect();
+    assert_eq!(ids, ["README", "notes"]);
+    assert!(runtimes.join("lost+found").is_dir() && runtimes.join("README").is_file());
+}
+
+#[test]
 fn damage_is_listed_and_can_be_repaired_or_removed() {
     let store = Store::new();
     let (one, two) = (store.add("1"), store.add("2"));
@@ -256,7 +351,7 @@ fn damage_is_listed_and_can_be_repaired_or_removed() {
         store.device.inspect(Some(id)).unwrap_err(),
         store.device.activate(id, &Silent).unwrap_err(),
     ] {
-        assert!(matches!(error, Error::Store(_)), "{error:?}");
+        assert!(matches!(error, DeviceError::Store(_)), "{error:?}");
     }
     // Added again, it is whole.
     store.add("2");
@@ -300,19 +395,19 @@ fn verifying_reads_everything_and_names_what_is_wrong() {
     let mut ids = vec![one.id.clone(), two.id.clone()];
     ids.sort();
     assert_eq!(found.problems.len(), 4, "{found:?}");
-    assert!(matches!(&found.problems[0], Problem::Unreadable { id, .. } if id == "broken"));
+    assert!(matches!(&found.problems[0], StoreProblem::Unreadable { id, .. } if id == "broken"));
     for expected in [
-        Problem::Corrupt {
+        StoreProblem::Corrupt {
             file: file(&shared),
             image: "shared 1".to_owned(),
             runtimes: ids,
         },
-        Problem::Missing {
+        StoreProblem::Missing {
             file: file(&own),
             image: "own 1".to_owned(),
             runtimes: vec![two.id.clone()],
         },
-        Problem::Unreferenced {
+        StoreProblem::Unreferenced {
             file: file(&unused),
         },
     ] {
@@ -351,7 +446,7 @@ fn everybody_at_once() {
         scope.spawn(|| {
             for manifest in all.iter().cycle().take(rounds) {
                 match device.add_from_manifest(&file(manifest), &Silent) {
-                    Ok(_) | Err(Error::Staging(Reason::ImageMissing { .. })) => {}
+                    Ok(_) | Err(DeviceError::Staging(FailureReason::ImageMissing { .. })) => {}
                     Err(error) => panic!("{error:?}"),
                 }
             }
@@ -359,7 +454,7 @@ fn everybody_at_once() {
         scope.spawn(|| {
             for manifest in all.iter().cycle().skip(1).take(rounds) {
                 match device.activate(manifest.id.as_str(), &Silent) {
-                    Ok(_) | Err(Error::RuntimeNotFound { .. }) => {}
+                    Ok(_) | Err(DeviceError::RuntimeNotFound { .. }) => {}
                     Err(error) => panic!("{error:?}"),
                 }
             }
@@ -367,7 +462,9 @@ fn everybody_at_once() {
         scope.spawn(|| {
             for manifest in all.iter().cycle().skip(2).take(rounds) {
                 match device.remove(manifest.id.as_str(), &Silent) {
-                    Ok(()) | Err(Error::RuntimeNotFound { .. } | Error::RemoveActiveRuntime) => {}
+                    Ok(())
+                    | Err(DeviceError::RuntimeNotFound { .. } | DeviceError::RemoveActiveRuntime) =>
+                        {}
                     Err(error) => panic!("{error:?}"),
                 }
             }

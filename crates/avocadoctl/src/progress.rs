@@ -5,9 +5,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use avocado_events::{Event, Kind, Sink, Status, Unit};
-
-use crate::failure::printable;
+use avocado_events::{AmountUnit, Event, EventKind, Sink, StepStatus};
+use avocado_text::{bytes, duration, escape};
 
 /// Begins the lines that stay on the screen.
 const WARNING: &str = "warning: ";
@@ -15,7 +14,7 @@ const WARNING: &str = "warning: ";
 /// Turns events into lines. Of the many that say how far a thing is, only those are let through
 /// that bring it forward by a step.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct ProgressLines {
     /// In percent.
     step: u64,
     /// With what tools print.
@@ -24,9 +23,9 @@ pub(crate) struct Lines {
     told: Mutex<HashMap<(String, String), u64>>,
 }
 
-impl Lines {
+impl ProgressLines {
     pub(crate) fn new(step: u64, verbose: bool) -> Self {
-        Lines {
+        ProgressLines {
             step: step.max(1),
             verbose,
             told: Mutex::default(),
@@ -36,37 +35,39 @@ impl Lines {
     /// The line for an event, or `None` when there is nothing to say.
     pub(crate) fn line(&self, event: &Event) -> Option<String> {
         match event.kind {
-            Kind::Info => Some(event.message.clone()),
-            Kind::Warning => Some(format!("{WARNING}{}", event.message)),
-            Kind::Output => self
+            EventKind::Info => Some(event.message.clone()),
+            EventKind::Warning => Some(format!("{WARNING}{}", event.message)),
+            EventKind::Output => self
                 .verbose
                 .then(|| format!("{}: {}", event.stage, event.message)),
-            Kind::Step => self.step(event),
+            EventKind::Step => self.step(event),
         }
     }
 
     fn step(&self, event: &Event) -> Option<String> {
-        let what = match event.item.is_empty() {
-            true => event.stage.clone(),
-            false => format!("{} {}", event.stage, event.item),
+        let what = if event.item.is_empty() {
+            event.stage.clone()
+        } else {
+            format!("{} {}", event.stage, event.item)
         };
         match event.status? {
-            Status::Running => {
+            StepStatus::Running => {
                 if !self.moved(event) {
                     return None;
                 }
-                let message = match event.message.is_empty() {
-                    true => String::new(),
-                    false => format!(": {}", event.message),
+                let message = if event.message.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", event.message)
                 };
                 Some(format!("{what}{}{message}", how_far(event)))
             }
-            Status::Success | Status::Skipped if event.message.is_empty() => {
+            StepStatus::Success | StepStatus::Skipped if event.message.is_empty() => {
                 Some(format!("{what}: done"))
             }
-            Status::Success | Status::Skipped => Some(format!("{what}: {}", event.message)),
+            StepStatus::Success | StepStatus::Skipped => Some(format!("{what}: {}", event.message)),
             // What failed is in the error that follows.
-            Status::Failed | Status::Pending => None,
+            StepStatus::Failed | StepStatus::Stopped | StepStatus::Pending => None,
         }
     }
 
@@ -75,7 +76,7 @@ impl Lines {
         const UNKNOWN_STEP: u64 = 16 << 20;
         // Who wants to know every percent also wants to see that a long download moves.
         const SMALL_STEP: u64 = 4 << 20;
-        let (Some(done), Unit::Bytes) = (event.done, event.unit) else {
+        let (Some(done), AmountUnit::Bytes) = (event.done, event.unit) else {
             return true;
         };
         let percent = u128::from(event.total.unwrap_or_default()) * u128::from(self.step) / 100;
@@ -92,34 +93,19 @@ impl Lines {
 
 fn how_far(event: &Event) -> String {
     match (event.done, event.total, event.unit) {
-        (Some(done), Some(total), Unit::Bytes) if total > 0 => {
+        (Some(done), Some(total), AmountUnit::Bytes) if total > 0 => {
             let percent = u128::from(done) * 100 / u128::from(total);
-            format!(": {percent}% of {}", size(total))
+            format!(": {percent}% of {}", bytes(total))
         }
-        (Some(done), _, Unit::Bytes) => format!(": {}", size(done)),
-        (Some(done), Some(total), Unit::Items) => format!(" ({done} of {total})"),
+        (Some(done), _, AmountUnit::Bytes) => format!(": {}", bytes(done)),
+        (Some(done), Some(total), AmountUnit::Items) => format!(" ({done} of {total})"),
         _ => String::new(),
     }
 }
 
-/// A number of bytes for a person.
-pub(crate) fn size(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", units[unit])
-}
-
 /// How fast a piece of work moves.
 #[derive(Debug)]
-struct Pace {
+struct TransferRate {
     stage: String,
     item: String,
     /// How much was done when it was first heard of.
@@ -127,9 +113,9 @@ struct Pace {
     since: Instant,
 }
 
-impl Pace {
+impl TransferRate {
     fn begin(event: &Event) -> Self {
-        Pace {
+        TransferRate {
             stage: event.stage.clone(),
             item: event.item.clone(),
             from: event.done.unwrap_or_default(),
@@ -147,64 +133,58 @@ impl Pace {
 /// How far `event` is, how fast it moves and how long it will take, after it has brought `moved`
 /// bytes in `elapsed`. What it is comes last, because a narrow terminal cuts it off.
 fn live_line(event: &Event, moved: u64, elapsed: Duration) -> Option<String> {
-    let (Some(done), Unit::Bytes) = (event.done, event.unit) else {
+    let (Some(done), AmountUnit::Bytes) = (event.done, event.unit) else {
         return None;
     };
     let mut line = match event.total {
-        Some(total) => format!("{} of {}", size(done), size(total)),
-        None => size(done),
+        Some(total) => format!("{} of {}", bytes(done), bytes(total)),
+        None => bytes(done),
     };
-    // The first moment says nothing about the pace.
+    // The first moment says nothing about the rate.
     let seconds = elapsed.as_secs_f64();
     if seconds >= 0.5 && moved > 0 {
         let rate = moved as f64 / seconds;
-        line.push_str(&format!(", {}/s", size(rate as u64)));
+        line.push_str(&format!(", {}/s", bytes(rate as u64)));
         let left = event
             .total
             .map(|total| total.saturating_sub(done) as f64 / rate);
         if let Some(left) = left.filter(|left| *left < 360_000.0) {
-            line.push_str(&format!(", {} left", duration(left.ceil() as u64)));
+            line.push_str(&format!(
+                ", {} left",
+                duration(Duration::from_secs(left.ceil() as u64))
+            ));
         }
     }
     let item = if event.item.is_empty() { "" } else { " " };
     Some(format!("{line}: {}{item}{}", event.stage, event.item))
 }
 
-/// Minutes and seconds, with hours where there are any.
-fn duration(seconds: u64) -> String {
-    let (minutes, seconds) = (seconds / 60, seconds % 60);
-    match (minutes / 60, minutes % 60) {
-        (0, minutes) => format!("{minutes}:{seconds:02}"),
-        (hours, minutes) => format!("{hours}:{minutes:02}:{seconds:02}"),
-    }
-}
-
 /// Tells progress on stderr: on a terminal in one line that is written over and over, elsewhere
 /// line by line.
 #[derive(Debug)]
-pub(crate) struct Talk {
-    lines: Lines,
+pub(crate) struct ProgressPrinter {
+    lines: ProgressLines,
     live: bool,
     /// Whether the live line has something on it.
     shown: Mutex<bool>,
-    pace: Mutex<Option<Pace>>,
+    rate: Mutex<Option<TransferRate>>,
 }
 
-impl Talk {
+impl ProgressPrinter {
     pub(crate) fn new(verbose: bool) -> Self {
         let live = std::io::stderr().is_terminal() && !verbose;
-        Talk {
+        ProgressPrinter {
             // A line that moves may move often; lines that stay should be few.
-            lines: Lines::new(if live { 1 } else { 10 }, verbose),
+            lines: ProgressLines::new(if live { 1 } else { 10 }, verbose),
             live,
             shown: Mutex::new(false),
-            pace: Mutex::new(None),
+            rate: Mutex::new(None),
         }
     }
 
     /// Shows a line of progress.
     pub(crate) fn say(&self, line: &str) {
-        let line = printable(line);
+        let line = escape(line);
         let mut shown = lock(&self.shown);
         let mut stderr = std::io::stderr().lock();
         // Nobody is harmed when progress cannot be told.
@@ -232,22 +212,22 @@ impl Talk {
         }
     }
 
-    /// The line with the pace, on a terminal.
+    /// The line with the rate, on a terminal.
     fn live_line(&self, event: &Event) -> Option<String> {
-        if !self.live || event.status != Some(Status::Running) {
+        if !self.live || event.status != Some(StepStatus::Running) {
             return None;
         }
-        let mut pace = lock(&self.pace);
-        let pace = match &mut *pace {
-            Some(pace) if pace.is_of(event) => pace,
-            other => other.insert(Pace::begin(event)),
+        let mut rate = lock(&self.rate);
+        let rate = match &mut *rate {
+            Some(rate) if rate.is_of(event) => rate,
+            other => other.insert(TransferRate::begin(event)),
         };
-        let moved = event.done.unwrap_or_default() - pace.from;
-        live_line(event, moved, pace.since.elapsed())
+        let moved = event.done.unwrap_or_default() - rate.from;
+        live_line(event, moved, rate.since.elapsed())
     }
 }
 
-impl Sink for Talk {
+impl Sink for ProgressPrinter {
     fn emit(&self, event: Event) {
         let Some(line) = self.lines.line(&event) else {
             return;
@@ -276,23 +256,26 @@ mod tests {
 
     #[test]
     fn lines_for_events() {
-        let lines = Lines::new(5, false);
+        let lines = ProgressLines::new(5, false);
         for (event, line) in [
             (Event::info("hello"), Some("hello")),
             (Event::warning("careful"), Some("warning: careful")),
             (Event::output("depmod", "noise"), None),
-            (Event::step("add", Status::Running, ""), Some("add")),
+            (Event::step("add", StepStatus::Running, ""), Some("add")),
             (
-                Event::step("add", Status::Running, "metadata"),
+                Event::step("add", StepStatus::Running, "metadata"),
                 Some("add: metadata"),
             ),
-            (Event::step("add", Status::Success, ""), Some("add: done")),
             (
-                Event::step("add", Status::Skipped, "is there"),
+                Event::step("add", StepStatus::Success, ""),
+                Some("add: done"),
+            ),
+            (
+                Event::step("add", StepStatus::Skipped, "is there"),
                 Some("add: is there"),
             ),
-            (Event::step("add", Status::Failed, "why"), None),
-            (Event::step("add", Status::Pending, ""), None),
+            (Event::step("add", StepStatus::Failed, "why"), None),
+            (Event::step("add", StepStatus::Pending, ""), None),
             (
                 Event::items("verify", "app", 1, Some(3)),
                 Some("verify app (1 of 3)"),
@@ -309,7 +292,7 @@ mod tests {
         ] {
             assert_eq!(lines.line(&event).as_deref(), line, "{event:?}");
         }
-        let verbose = Lines::new(5, true);
+        let verbose = ProgressLines::new(5, true);
         assert_eq!(
             verbose.line(&Event::output("a", "b")).as_deref(),
             Some("a: b")
@@ -318,7 +301,7 @@ mod tests {
 
     #[test]
     fn progress_is_told_in_steps() {
-        let lines = Lines::new(5, false);
+        let lines = ProgressLines::new(5, false);
         let total = 1_000_000;
         let told = (0..=total).filter(|done| {
             lines
@@ -341,7 +324,7 @@ mod tests {
 
     #[test]
     fn long_work_is_told_often_to_who_wants_it() {
-        let lines = Lines::new(1, false);
+        let lines = ProgressLines::new(1, false);
         let total = 10 << 30;
         let told = (0..=2560u64).map(|n| n * (4 << 20)).filter(|done| {
             let event = Event::bytes("get", "a", *done, Some(total));
@@ -371,7 +354,7 @@ mod tests {
                 event(6 * MIB, Some(8 * MIB)),
                 MIB,
                 2.0,
-                "6.0 MiB of 8.0 MiB, 512.0 KiB/s, 0:04 left: download a.raw",
+                "6.0 MiB of 8.0 MiB, 512.0 KiB/s, 4.0 s left: download a.raw",
             ),
             (
                 event(MIB, None),
@@ -383,13 +366,13 @@ mod tests {
                 event(MIB, Some(u64::MAX)),
                 1,
                 1.0,
-                "1.0 MiB of 16777216.0 TiB, 1 B/s: download a.raw",
+                "1.0 MiB of 16384.0 PiB, 1 B/s: download a.raw",
             ),
             (
                 event(MIB, Some(MIB)),
                 MIB,
                 1.0,
-                "1.0 MiB of 1.0 MiB, 1.0 MiB/s, 0:00 left: download a.raw",
+                "1.0 MiB of 1.0 MiB, 1.0 MiB/s, 0.0 s left: download a.raw",
             ),
         ] {
             let elapsed = Duration::from_secs_f64(seconds);
@@ -397,27 +380,5 @@ mod tests {
         }
         let items = Event::items("verify", "a", 1, Some(2));
         assert_eq!(live_line(&items, 1, Duration::from_secs(1)), None);
-        for (seconds, text) in [
-            (0, "0:00"),
-            (61, "1:01"),
-            (3600, "1:00:00"),
-            (35999, "9:59:59"),
-        ] {
-            assert_eq!(duration(seconds), text);
-        }
-    }
-
-    #[test]
-    fn sizes() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            (5 << 20, "5.0 MiB"),
-            (u64::MAX, "16777216.0 TiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

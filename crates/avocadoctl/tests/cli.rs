@@ -270,7 +270,8 @@ fn errors() {
 
 #[test]
 fn a_broken_active_is_an_error_of_status_and_refresh_and_not_of_list() {
-    let device = Device::new();
+    // A refresh writes down that nothing is merged, and each program has a `/run` of its own.
+    let device = Device::private();
     device.put_runtime(&runtime("dev", "1", "2026-01-01T00:00:00Z", Vec::new()));
     device.make_active("gone");
     assert_snapshot!("dangling_status", both(&device, &["status"]));
@@ -449,4 +450,74 @@ fn a_reader_that_leaves_is_no_failure() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: cannot write to stdout"));
+}
+
+/// Whoever starts the program, no other user can write to the store or read the images.
+#[test]
+fn the_store_does_not_follow_the_umask() {
+    for (umask, root_only) in [(0o000, 0o077), (0o077, 0o077)] {
+        let device = Device::new();
+        device.put_image(b"an image");
+        let app = avocado_manifest::RuntimeExtension {
+            enabled: false,
+            ..extension("app", "1", b"an image")
+        };
+        let manifest = runtime("dev", "1", "2026-01-02T03:04:05Z", vec![app]);
+        let file = device.manifest_file("manifest.json", &manifest);
+        let mode = |path: &str| {
+            let meta = fs::metadata(device.base().join(path)).unwrap();
+            meta.permissions().mode() & 0o777
+        };
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+        let added = device.run(&["runtime", "add", "--manifest", file.to_str().unwrap()]);
+        let merged = device.run(&["merge"]);
+        rustix::process::umask(before);
+        assert!(added.status.success(), "{added:?}");
+        assert!(merged.status.success(), "{merged:?}");
+        let runtime = format!("runtimes/{}", manifest.id);
+        assert_eq!(mode("runtimes"), 0o755);
+        assert_eq!(mode(&runtime), 0o755);
+        assert_eq!(mode(&format!("{runtime}/manifest.json")), 0o644);
+        let image = format!("images/{}", image_name(b"an image"));
+        for path in ["images", &image] {
+            assert_eq!(mode(path) & root_only, 0, "{path}");
+        }
+    }
+}
+
+/// Root may do with a read-only store what needs no change.
+#[test]
+#[allow(unsafe_code)]
+fn a_read_only_store_is_no_matter_of_rights() {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
+    let device = Device::new();
+    device.put_image(b"an image");
+    let alone = || {
+        let apart = rustix::thread::UnshareFlags::NEWNS;
+        // SAFETY: no descriptor is shared or closed by that; the thread only starts programs.
+        unsafe { rustix::thread::unshare_unsafe(apart) }.ok()?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).ok()?;
+        mount("test", device.base(), "tmpfs", MountFlags::empty(), None).ok()?;
+        fs::create_dir(device.base().join("images")).unwrap();
+        mount_remount(device.base(), MountFlags::RDONLY, "").unwrap();
+        let commands: [&[&str]; 5] = [
+            &["merge"],
+            &["refresh"],
+            &["runtime", "verify"],
+            &["runtime", "prune", "--dry-run"],
+            &["enable", "app"],
+        ];
+        Some(commands.map(|args| device.run(args)))
+    };
+    let outputs = std::thread::scope(|scope| scope.spawn(alone).join().unwrap());
+    let Some([done @ .., refused]) = outputs else {
+        let name = "a_read_only_store_is_no_matter_of_rights";
+        return avocado_test_support::skip(name, "it needs root");
+    };
+    for output in done {
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(!String::from_utf8_lossy(&refused.stderr).contains("may not"));
 }

@@ -83,6 +83,19 @@ fn replies_and_errors_are_those_declared() {
     assert_eq!(name, "org.avocado.Extensions.MergeFailed");
     let reason = told["reason"].as_str().unwrap();
     assert!(reason.contains("neither squashfs nor erofs"), "{reason}");
+    assert!(reason.contains("nothing is merged"), "{reason}");
+    let degraded = &ext("Status", &none).unwrap()["degraded"];
+    assert_eq!(degraded["wanted"], manifest.id.as_str());
+    assert_eq!(
+        (&degraded["merged"], &degraded["leftOut"]),
+        (&json!(null), &json!([]))
+    );
+    assert!(
+        degraded["why"]
+            .as_str()
+            .unwrap()
+            .contains("neither squashfs")
+    );
 
     fs::remove_file(device.base().join("active")).unwrap();
     device.make_active("gone");

@@ -26,15 +26,17 @@ fn files(device: &Device) -> Vec<String> {
     fn walk(dir: &std::path::Path, all: &mut Vec<String>) {
         for entry in std::fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => walk(&path, all),
-                false => all.push(path.display().to_string()),
+            if path.is_dir() {
+                walk(&path, all)
+            } else {
+                all.push(path.display().to_string())
             }
         }
     }
     let mut all = Vec::new();
     walk(&device.base(), &mut all);
-    all.retain(|file| !file.ends_with(".lock"));
+    // Both mean nothing, and the service makes them whenever it begins.
+    all.retain(|file| !file.ends_with(".lock") && !file.ends_with("/.reserve"));
     all.sort();
     all
 }
@@ -134,7 +136,7 @@ fn what_is_no_url_is_wrong_usage_and_nothing_is_tried() {
             let error: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!(error["error"]["kind"], "Usage", "{error}");
         }
-        // Whoever calls the service himself is told why.
+        // A client that calls the service by itself is told why.
         for parameters in [
             json!({"url": bad, "authToken": TOKEN}),
             json!({"url": good, "authToken": TOKEN, "artifactsUrl": bad}),
@@ -175,4 +177,124 @@ fn only_known_words_say_what_is_forgotten() {
         assert_eq!(reply, json!({"known": false}));
     }
     assert!(!device.base().exists());
+}
+
+#[test]
+fn a_repository_of_another_key_is_refused_by_name() {
+    for service in [false, true] {
+        let device = Device::new();
+        let publisher = Publisher::new(&device);
+        publisher.publish(&bare("1"), &[]);
+        // The device was made for another key.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let other = avocado_tuf::testing::TestPublisher::new(elsewhere.path(), 6);
+        other.trust(&device.base(), Timestamp::now());
+        let _running = service.then(|| device.serve());
+        let url = publisher.server.url();
+        let failed = run(&device, &["runtime", "add", "--url", &url]);
+        let error = &failed["error"];
+        assert_eq!(error["kind"], "StagingFailed", "{failed}");
+        assert_eq!(
+            error["parameters"]["cause"], "UntrustedSignature",
+            "{failed}"
+        );
+    }
+}
+
+#[test]
+fn only_root_has_something_forgotten() {
+    let name = "only_root_has_something_forgotten";
+    if !rustix::process::geteuid().is_root() {
+        return avocado_test_support::skip(name, "it calls as another user, which takes root");
+    }
+    let device = Device::new();
+    let publisher = Publisher::new(&device);
+    publisher.publish(&bare("1"), &[]);
+    let url = publisher.server.url();
+    let service = device.serve();
+    assert_eq!(
+        run(&device, &["runtime", "add", "--url", &url])["status"],
+        "ok"
+    );
+    let before = files(&device);
+    // As a member of the group could: the socket is open to them.
+    for path in [device.path(""), device.path("sock")] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(path, mode).unwrap();
+    }
+    let call = |method: &'static str, parameters: Value| {
+        let address = service.address.clone();
+        let ask = move || {
+            // Of this thread alone, and for good.
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            let mut client = avocado_varlink::client::VarlinkClient::connect(&address).unwrap();
+            client.call::<Value>(method, &parameters)
+        };
+        std::thread::spawn(ask).join().unwrap()
+    };
+    let shown = call("org.avocado.RootAuthority.Show", json!({}));
+    assert_eq!(shown.unwrap()["authority"]["version"], 1);
+    for what in ["roles", "versions", "time"] {
+        let parameters = json!({"url": url, "what": what});
+        match call("org.avocado.RootAuthority.Forget", parameters) {
+            Err(ClientError::Service { name, .. }) => {
+                assert_eq!(name, "org.varlink.service.PermissionDenied");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(files(&device), before);
+    let forget = ["root-authority", "forget", "--url", &url];
+    assert_eq!(run(&device, &forget), json!({"known": true}));
+}
+
+#[test]
+fn a_password_in_a_url_is_refused_and_told_nowhere() {
+    let device = Device::new();
+    let publisher = Publisher::new(&device);
+    publisher.publish(&bare("1"), &[]);
+    let good = publisher.server.url();
+    let bad = good.replace("http://", "http://user:hunter2@");
+    let service = device.serve_logging("trace");
+    for args in [
+        &["runtime", "add", "--url", &bad][..],
+        &["runtime", "add", "--url", &good, "--artifacts-url", &bad],
+        &["root-authority", "forget", "--url", &bad],
+    ] {
+        let output = device.run(args);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains("AVOCADO_TUF_AUTH_TOKEN") && !told.contains("hunter2"),
+            "{told}"
+        );
+    }
+    let add = "org.avocado.Runtimes.AddFromUrl";
+    for (method, parameters) in [
+        (add, json!({"url": bad})),
+        (
+            add,
+            json!({"url": good, "authToken": TOKEN, "artifactsUrl": bad}),
+        ),
+        (add, json!({"url": format!("{good}?token=hunter2")})),
+        ("org.avocado.RootAuthority.Forget", json!({"url": bad})),
+    ] {
+        let answer = service.client().call::<Value>(method, &parameters);
+        assert!(!format!("{answer:?}").contains("hunter2"), "{answer:?}");
+    }
+    let (_, log) = service.stop();
+    assert!(
+        log.iter().any(|line| line.contains("AddFromUrl")),
+        "{log:?}"
+    );
+    assert!(!log.iter().any(|line| line.contains("hunter2")), "{log:?}");
+    assert_eq!(publisher.server.requests().len(), 0);
+    for file in files(&device) {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(
+            !String::from_utf8_lossy(&bytes).contains("hunter2"),
+            "{file}"
+        );
+    }
 }

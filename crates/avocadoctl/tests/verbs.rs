@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 
 use avocado_manifest::Manifest;
-use avocado_serve::{Fault, Rule};
+use avocado_test_server::{Fault, FaultRule};
 use avocado_varlink::idl::Interface;
 use common::publisher::{Publisher, TOKEN};
 use common::*;
@@ -238,7 +238,7 @@ fn progress_has_numbers_and_a_call_without_more_has_one_reply() {
     publisher
         .server
         .faults()
-        .add(Rule::new(Fault::Stall(half), "*.raw"));
+        .add(FaultRule::new(Fault::Stall(half), "*.raw"));
     let method = "org.avocado.Runtimes.AddFromUrl";
     let mut replies = service
         .client()
@@ -313,7 +313,7 @@ fn a_client_that_leaves_stops_its_download() {
     publisher
         .server
         .faults()
-        .add(Rule::new(Fault::Stall(2 << 20), "*.raw"));
+        .add(FaultRule::new(Fault::Stall(2 << 20), "*.raw"));
     let mut replies = service
         .client()
         .call_more::<Value>(method, &parameters)
@@ -321,7 +321,7 @@ fn a_client_that_leaves_stops_its_download() {
     let downloading = |reply: &Value| reply["progress"]["stage"] == "download";
     while !downloading(&replies.next().unwrap().unwrap()) {}
     drop(replies);
-    // Whoever calls after that is answered after the service has noticed.
+    // A client that calls after that is answered after the service has noticed.
     let list = "org.avocado.Runtimes.List";
     let _: Value = service.client().call(list, &json!({})).unwrap();
     publisher.server.faults().clear();

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use avocado_events::{Event, Sink};
 
-use super::release::Command;
-use super::state::State;
-use super::systemd::Manager;
-use crate::{Paths, Reason, tool};
+use super::release::HookCommand;
+use super::service_manager::ServiceManager;
+use super::state::MergedState;
+use super::units;
+use crate::error::FailureReason;
+use crate::paths::DevicePaths;
+use crate::tool;
 use avocado_events::chain;
 
 /// These prepare what other commands and services stand on, so they come before all others.
@@ -24,13 +27,13 @@ const FIRST: [&str; 4] = ["depmod", "ldconfig", "systemd-sysusers", "systemd-tmp
 /// A command and the extension, with its version, that asked for it first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hook {
-    command: Command,
+    command: HookCommand,
     extension: String,
 }
 
 /// What is to be done after a merge, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct AfterMerge {
+struct AfterMergePlan {
     first: Vec<Hook>,
     modules: Vec<String>,
     rest: Vec<Hook>,
@@ -38,9 +41,9 @@ struct AfterMerge {
     restart: Vec<String>,
 }
 
-impl AfterMerge {
-    fn new(before: &State, now: &State) -> Self {
-        let mut plan = AfterMerge::default();
+impl AfterMergePlan {
+    fn new(before: &MergedState, now: &MergedState) -> Self {
+        let mut plan = AfterMergePlan::default();
         for extension in &now.extensions {
             for command in &extension.on_merge {
                 let first = FIRST.contains(&program_name(command));
@@ -77,13 +80,17 @@ impl AfterMerge {
     }
 }
 
+fn strs(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
+}
+
 fn once<T: Clone + PartialEq>(list: &mut Vec<T>, item: &T) {
     if !list.contains(item) {
         list.push(item.clone());
     }
 }
 
-fn program_name(command: &Command) -> &str {
+fn program_name(command: &HookCommand) -> &str {
     let program = command.first().map(String::as_str).unwrap_or_default();
     program.rsplit('/').next().unwrap_or_default()
 }
@@ -91,7 +98,7 @@ fn program_name(command: &Command) -> &str {
 /// Runs the commands.
 #[derive(Clone, Copy)]
 pub(crate) struct Hooks<'a> {
-    pub(crate) paths: &'a Paths,
+    pub(crate) paths: &'a DevicePaths,
     /// How long each may take.
     pub(crate) limit: Duration,
     pub(crate) sink: &'a dyn Sink,
@@ -104,11 +111,11 @@ impl Hooks<'_> {
     /// done when that is `fatal`, and otherwise reported as well.
     pub(crate) fn after_merge(
         &self,
-        before: &State,
-        now: &State,
+        before: &MergedState,
+        now: &MergedState,
         fatal: bool,
-    ) -> Result<(), Reason> {
-        let plan = AfterMerge::new(before, now);
+    ) -> Result<(), FailureReason> {
+        let plan = AfterMergePlan::new(before, now);
         let mut failed = Ok(());
         for hook in &plan.first {
             self.report(&hook.command.join(" "), self.run(&hook.command));
@@ -118,9 +125,12 @@ impl Hooks<'_> {
             let command = [program, "--".to_owned(), module.clone()];
             self.report(&command.join(" "), self.run(&command));
         }
-        let manager = Manager::running(self.paths);
+        let manager = ServiceManager::running(self.paths);
         if let Some(manager) = &manager {
             self.report("systemctl daemon-reload", manager.reload());
+            for (job, unit) in units::readers(before, now) {
+                self.report(unit, manager.ask(job, &[unit]));
+            }
         }
         for Hook { command, extension } in &plan.rest {
             let result = self.run(command);
@@ -129,7 +139,7 @@ impl Hooks<'_> {
                 self.report(&command.join(" "), result);
                 continue;
             }
-            let failure = result.map_err(|reason| Reason::Hook {
+            let failure = result.map_err(|reason| FailureReason::Hook {
                 extension: extension.clone(),
                 source: Box::new(reason),
             });
@@ -149,13 +159,17 @@ impl Hooks<'_> {
                     self.report(service, manager.ask(job, &[service]));
                 }
             }
+            let wanted = units::wanted(manager, &units::fresh(before, now));
+            let started = wanted.and_then(|wanted| manager.ask("start", &strs(&wanted)));
+            self.report("units of extensions", started);
         }
         failed
     }
 
     /// Does what precedes an unmerge, for what goes away or changes: its commands, and the end of
-    /// services whose extension is not to come back.
-    pub(crate) fn before_unmerge(&self, before: &State, now: &State) {
+    /// services and units whose extension is not to come back. With `wait` they have ended then; who
+    /// is part of a shutdown must not wait for others that are.
+    pub(crate) fn before_unmerge(&self, before: &MergedState, now: &MergedState, wait: bool) {
         let mut commands = Vec::new();
         let mut services = Vec::new();
         for extension in before.not_in(now) {
@@ -175,27 +189,34 @@ impl Hooks<'_> {
         for command in &commands {
             self.report(&command.join(" "), self.run(command));
         }
-        if let Some(manager) = Manager::running(self.paths) {
+        if let Some(manager) = ServiceManager::running(self.paths) {
             for service in &services {
                 self.report(service, manager.ask("stop", &[service]));
             }
+            let gone = units::gone(before, now);
+            let stopped = if wait {
+                manager.stop(&strs(&gone), self.limit)
+            } else {
+                manager.ask("stop", &strs(&gone))
+            };
+            self.report("units of extensions", stopped);
         }
     }
 
     /// Does what follows an unmerge of everything.
-    pub(crate) fn after_unmerge(&self, before: &State) {
+    pub(crate) fn after_unmerge(&self, before: &MergedState) {
         let mut commands = before.extensions.iter().flat_map(|e| &e.on_merge);
         if commands.any(|c| program_name(c) == "depmod") {
             let command = [self.paths.tools.depmod.to_string_lossy().into_owned()];
             self.report(&command.join(" "), self.run(&command));
         }
-        if let Some(manager) = Manager::running(self.paths) {
+        if let Some(manager) = ServiceManager::running(self.paths) {
             self.report("systemctl daemon-reload", manager.reload());
         }
     }
 
     /// Says what went wrong and was passed over.
-    pub(crate) fn report(&self, name: &str, result: Result<(), Reason>) {
+    pub(crate) fn report(&self, name: &str, result: Result<(), FailureReason>) {
         if let Err(reason) = result {
             self.sink.emit(Event {
                 item: name.to_owned(),
@@ -204,7 +225,7 @@ impl Hooks<'_> {
         }
     }
 
-    fn run(&self, command: &[String]) -> Result<(), Reason> {
+    fn run(&self, command: &[String]) -> Result<(), FailureReason> {
         let Some((program, args)) = command.split_first() else {
             return Ok(());
         };
@@ -221,14 +242,14 @@ impl Hooks<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::merge::state::{Image, Merged};
+    use crate::merge::state::{LayerImage, MergedExtension};
     use avocado_manifest::Digest;
     use std::sync::Mutex;
 
-    fn extension(name: &str, bytes: &str, on_merge: &[&str], services: &[&str]) -> Merged {
+    fn extension(name: &str, bytes: &str, on_merge: &[&str], services: &[&str]) -> MergedExtension {
         let command = |c: &&str| c.split(' ').map(str::to_owned).collect();
-        Merged {
-            image: Image {
+        MergedExtension {
+            image: LayerImage {
                 name: name.parse().unwrap(),
                 version: Some("1".parse().unwrap()),
                 image_id: None,
@@ -242,13 +263,15 @@ mod tests {
             on_unmerge: Vec::new(),
             modules: vec!["m".to_owned()],
             services: services.iter().map(|s| (*s).to_owned()).collect(),
+            systemd: Default::default(),
         }
     }
 
-    fn state(extensions: &[Merged]) -> State {
-        State {
+    fn state(extensions: &[MergedExtension]) -> MergedState {
+        MergedState {
             runtime: None,
             extensions: extensions.to_vec(),
+            degraded: None,
         }
     }
 
@@ -263,7 +286,7 @@ mod tests {
             ),
             extension("a", "1", &["a", "systemd-tmpfiles --create", "b 2"], &[]),
         ]);
-        let plan = AfterMerge::new(&State::default(), &now);
+        let plan = AfterMergePlan::new(&MergedState::default(), &now);
         let words = |l: &[Hook]| l.iter().map(|h| h.command.join(" ")).collect::<Vec<_>>();
         assert_eq!(
             words(&plan.first),
@@ -288,7 +311,7 @@ mod tests {
             extension("same", "1", &[], &["s", "both"]),
             extension("new", "1", &[], &["n"]),
         ]);
-        let plan = AfterMerge::new(&before, &now);
+        let plan = AfterMergePlan::new(&before, &now);
         assert_eq!(plan.restart, ["c", "both"]);
         assert_eq!(plan.start, ["s", "n"]);
         let names: Vec<_> = before.not_in(&now).map(|e| e.image.name.as_str()).collect();
@@ -301,7 +324,7 @@ mod tests {
         let file = dir.path().join("made");
         let seen = Mutex::new(Vec::new());
         let sink = |e: Event| {
-            if e.kind == avocado_events::Kind::Warning {
+            if e.kind == avocado_events::EventKind::Warning {
                 seen.lock().unwrap().push(e.item);
             }
         };
@@ -314,7 +337,7 @@ mod tests {
             &touch,
         ];
         let now = state(&[extension("a", "1", &commands, &[])]);
-        let mut paths = Paths::new(dir.path());
+        let mut paths = DevicePaths::new(dir.path());
         paths.systemd = dir.path().join("no-systemd");
         paths.tools.modprobe = "false".into();
         let hooks = Hooks {
@@ -323,8 +346,8 @@ mod tests {
             sink: &sink,
         };
         for fatal in [true, false] {
-            let result = hooks.after_merge(&State::default(), &now, fatal);
-            let Err(Reason::Hook { extension, source }) = result else {
+            let result = hooks.after_merge(&MergedState::default(), &now, fatal);
+            let Err(FailureReason::Hook { extension, source }) = result else {
                 panic!("{result:?}");
             };
             assert_eq!(extension, "a-1");

@@ -6,134 +6,171 @@
 //! are numbered from the back, and the numbered name is provided by a small directory that is
 //! mounted over the image's own `extension-release.d`.
 
+mod content;
+mod failure;
+mod hiding;
 mod hooks;
+pub(crate) mod layers;
+mod left_out;
+mod machine_id;
 mod mounts;
+mod proven;
 pub(crate) mod release;
+pub(crate) mod release_misfit;
+mod service_manager;
 pub(crate) mod state;
 mod swap;
 pub(crate) mod systemd;
+mod units;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use avocado_events::{Event, Sink, Status};
+use avocado_events::{Event, Sink, StepStatus};
 use avocado_manifest::RuntimeId;
 
+use crate::config::DeviceConfig;
+use crate::context::DeviceContext;
+use crate::degraded::DegradedState;
+use crate::error::{DeviceError, FailureReason};
+use crate::paths::DevicePaths;
 use crate::store::files;
-use crate::{Config, Error, Paths, Reason};
+use crate::store::lock::StoreLock;
 use avocado_events::chain;
+use content::SystemdContent;
+pub(crate) use failure::{MergeFailure, SetFailure};
 use hooks::Hooks;
-use release::{Class, Release};
-use state::{Image, Merged, State};
-use systemd::Merger;
+use layers::Layer;
+use proven::ClassOverlay;
+pub(crate) use proven::ProvenMerge;
+use release::{ExtensionClass, ExtensionRelease};
+use state::{LayerImage, MergedExtension, MergedState};
+use systemd::SystemdMerger;
 
 /// Whether to merge what is merged already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum MergeMode {
     /// Only if it is not merged as it should be.
     IfNeeded,
     /// In any case.
-    Anew,
+    Always,
 }
 
 /// What is to be merged, in the order of the manifest: the first wins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Set {
+pub(crate) struct ExtensionSet {
     pub(crate) runtime: Option<RuntimeId>,
-    pub(crate) images: Vec<Image>,
+    pub(crate) images: Vec<LayerImage>,
+    /// Why it is not what should be merged.
+    pub(crate) degraded: Option<DegradedState>,
 }
 
-/// Merges and unmerges. Whoever calls it holds the lock of the store.
-pub(crate) struct Merge<'a> {
-    paths: &'a Paths,
-    config: &'a Config,
+/// Merges and unmerges. The caller holds the lock of the store.
+#[derive(Clone, Copy)]
+pub(crate) struct ExtensionMerger<'a> {
+    paths: &'a DevicePaths,
+    config: &'a DeviceConfig,
     sink: &'a dyn Sink,
 }
 
 const STAGE: &str = "merge";
 
-impl<'a> Merge<'a> {
-    pub(crate) fn new(paths: &'a Paths, config: &'a Config, sink: &'a dyn Sink) -> Self {
-        Merge {
-            paths,
-            config,
+impl<'a> ExtensionMerger<'a> {
+    pub(crate) fn new(context: &'a DeviceContext, _lock: &StoreLock, sink: &'a dyn Sink) -> Self {
+        ExtensionMerger {
+            paths: &context.paths,
+            config: &context.config,
             sink,
         }
     }
 
     /// Merges exactly `set`. When that fails, what was merged before is merged still, or again.
-    pub(crate) fn merge(&self, set: &Set, how: How) -> Result<(), Error> {
-        let before = State::load(&self.paths.merged());
-        if how == How::IfNeeded && self.is_merged(set, &before) {
+    pub(crate) fn merge(&self, set: &ExtensionSet, how: MergeMode) -> Result<(), MergeFailure> {
+        self.prove(set, how)?.finish()
+    }
+
+    /// Does everything that can show that `set` cannot be merged, before anybody sees it.
+    pub(crate) fn prove(
+        &self,
+        set: &ExtensionSet,
+        how: MergeMode,
+    ) -> Result<ProvenMerge<'a>, MergeFailure> {
+        let before = MergedState::load(&self.paths.merged());
+        if how == MergeMode::IfNeeded && self.is_merged(set, &before) {
             let nothing = set.images.is_empty();
             let why = if nothing {
                 "nothing to merge"
             } else {
                 "already merged"
             };
-            self.step(Status::Skipped, why);
-            return Ok(());
+            self.step(StepStatus::Skipped, why);
+            return Ok(ProvenMerge {
+                merger: *self,
+                now: before.clone(),
+                before,
+                overlays: None,
+            });
         }
-        self.step(Status::Running, "");
-        let result = self.exchange(set, &before);
-        match &result {
-            Ok(()) if set.images.is_empty() => self.step(Status::Success, "nothing to merge"),
-            Ok(()) => {
-                let names: Vec<_> = set.images.iter().map(Image::full_name).collect();
-                self.step(Status::Success, names.join(", "));
-            }
-            Err(error) => self.step(Status::Failed, error.to_string()),
+        self.step(StepStatus::Running, "");
+        let proven = self.prepare(set).and_then(|now| {
+            self.refuse_hiding(&now)?;
+            let overlays = self.make_overlays(&now, &before)?;
+            Ok((now, overlays))
+        });
+        match proven {
+            Ok((now, overlays)) => Ok(ProvenMerge {
+                merger: *self,
+                now,
+                before,
+                overlays: Some(overlays),
+            }),
+            Err(failure) => Err(self.fail(self.withdraw(&before, failure))),
         }
-        result
     }
 
     /// Unmerges everything, and unmounts it if asked to.
-    pub(crate) fn unmerge(&self, unmount: bool) -> Result<(), Error> {
-        let before = State::load(&self.paths.merged());
-        let nothing = State::default();
-        self.hooks().before_unmerge(&before, &nothing);
-        self.commit(&nothing, &before).map_err(Error::Unmerge)?;
+    pub(crate) fn unmerge(&self, unmount: bool) -> Result<(), DeviceError> {
+        let before = MergedState::load(&self.paths.merged());
+        let nothing = MergedState::default();
+        self.hooks().before_unmerge(&before, &nothing, false);
+        self.make_overlays(&nothing, &before)
+            .and_then(|overlays| self.commit(&nothing, overlays))
+            .map_err(|failure| DeviceError::Unmerge(failure.reason))?;
         if unmount {
-            self.tidy(&nothing).map_err(Error::Unmerge)?;
+            self.tidy(&nothing).map_err(DeviceError::Unmerge)?;
         }
         self.hooks().after_unmerge(&before);
         Ok(())
     }
 
-    fn exchange(&self, set: &Set, before: &State) -> Result<(), Error> {
-        let now = match self.prepare(set) {
-            Ok(now) => now,
-            // Nothing visible has changed yet; only mounts may have been exchanged.
-            Err(source) => {
-                let restored = self.prepare_again(before).is_ok();
-                return Err(Error::Merge { restored, source });
-            }
-        };
+    fn exchange(
+        &self,
+        before: &MergedState,
+        now: &MergedState,
+        overlays: Vec<ClassOverlay>,
+    ) -> Result<(), MergeFailure> {
         let hooks = self.hooks();
-        hooks.before_unmerge(before, &now);
-        if let Err(source) = self.commit(&now, before) {
-            return Err(self.back(before, &now, source));
+        hooks.before_unmerge(before, now, true);
+        if let Err(failure) = self.commit(now, overlays) {
+            return Err(self.back(before, now, failure));
         }
         let nothing_before = before.extensions.is_empty();
         let same = before.images() == now.images();
-        let done = hooks.after_merge(before, &now, !nothing_before && !same);
-        if let Err(source) = done {
+        let done = hooks.after_merge(before, now, !nothing_before && !same);
+        if let Err(reason) = done {
             if nothing_before {
                 // There is nothing to go back to, and a device that boots should have its
                 // extensions.
-                hooks.report("", Err(source));
+                hooks.report("", Err(reason));
             } else if same {
-                return Err(Error::Merge {
-                    restored: true,
-                    source,
-                });
+                return Err(self.failure(before, true, reason.into()));
             } else {
-                hooks.before_unmerge(&now, before);
-                return Err(self.back(before, &now, source));
+                hooks.before_unmerge(now, before, true);
+                return Err(self.back(before, now, reason.into()));
             }
         }
-        if let Err(reason) = self.tidy(&now) {
+        if let Err(reason) = self.tidy(now) {
             self.sink.emit(Event::warning(format!(
                 "what is not merged any more: {}",
                 chain(&reason)
@@ -142,19 +179,58 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
+    /// The failure of a set that cannot even be tried.
+    pub(crate) fn not_begun(&self, set: SetFailure) -> MergeFailure {
+        let before = MergedState::load(&self.paths.merged());
+        self.failure(&before, true, set)
+    }
+
+    fn refuse_hiding(&self, now: &MergedState) -> Result<(), SetFailure> {
+        now.extensions.iter().try_for_each(|extension| {
+            let root = self.mount_point(&extension.image);
+            hiding::refuse_hiding(Path::new("/"), extension, &root)
+                .map_err(|reason| SetFailure::of(extension.image.full_name(), reason))
+        })
+    }
+
+    /// Makes what is not seen yet be as if nothing had been tried: mounts may have been exchanged,
+    /// and links.
+    fn withdraw(&self, before: &MergedState, set: SetFailure) -> MergeFailure {
+        let restored = self.prepare_again(before).and_then(|()| {
+            self.mergers()
+                .try_for_each(|m| self.link(&m, before).map(drop))
+        });
+        self.failure(before, restored.is_ok(), set)
+    }
+
+    fn failure(&self, before: &MergedState, restored: bool, set: SetFailure) -> MergeFailure {
+        MergeFailure {
+            set,
+            restored,
+            anything_before: !before.extensions.is_empty(),
+        }
+    }
+
     /// Brings back what was merged before.
-    fn back(&self, before: &State, now: &State, source: Reason) -> Error {
+    fn back(&self, before: &MergedState, now: &MergedState, set: SetFailure) -> MergeFailure {
         let restored = self
             .prepare_again(before)
-            .and_then(|()| self.commit(before, now));
+            .map_err(SetFailure::from)
+            .and_then(|()| self.make_overlays(before, now))
+            .and_then(|overlays| self.commit(before, overlays));
         if restored.is_ok() {
             let hooks = self.hooks();
             hooks.report("", hooks.after_merge(now, before, false));
         }
-        Error::Merge {
-            restored: restored.is_ok(),
-            source,
-        }
+        self.failure(before, restored.is_ok(), set)
+    }
+
+    fn fail(&self, failure: MergeFailure) -> MergeFailure {
+        self.step(
+            StepStatus::Failed,
+            DeviceError::not_merged(failure.restored),
+        );
+        failure
     }
 
     fn hooks(&self) -> Hooks<'a> {
@@ -165,19 +241,20 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn prepare_again(&self, before: &State) -> Result<(), Reason> {
-        self.prepare(&Set {
+    fn prepare_again(&self, before: &MergedState) -> Result<(), FailureReason> {
+        let set = ExtensionSet {
             runtime: before.runtime.clone(),
             images: before.images(),
-        })?;
+            degraded: None,
+        };
+        self.prepare(&set).map_err(|failure| failure.reason)?;
         self.tidy(before)
     }
 
     /// Mounts the images and reads what they say about themselves. Those of a runtime get numbers;
     /// without one their names alone say which is on top, as systemd has it.
-    fn prepare(&self, set: &Set) -> Result<State, Reason> {
+    fn prepare(&self, set: &ExtensionSet) -> Result<MergedState, SetFailure> {
         let count = set.images.len();
-        let width = count.saturating_sub(1).to_string().len().max(2);
         let mut extensions = Vec::with_capacity(count);
         for (position, image) in set.images.iter().enumerate() {
             let name = image.full_name();
@@ -187,20 +264,26 @@ impl<'a> Merge<'a> {
                 position as u64,
                 Some(count as u64),
             ));
-            let number = count - 1 - position;
             let link = match set.runtime {
-                Some(_) => format!("{number:0width$}-{name}"),
+                Some(_) => layers::link_name(position, count, &name),
                 None => name,
             };
-            extensions.push(self.prepare_one(image, link)?);
+            let prepared = self.prepare_one(image, link);
+            let prepared = prepared.map_err(|reason| SetFailure::of(image.full_name(), reason));
+            extensions.push(prepared?);
         }
-        Ok(State {
+        Ok(MergedState {
             runtime: set.runtime.clone(),
             extensions,
+            degraded: set.degraded.clone(),
         })
     }
 
-    fn prepare_one(&self, image: &Image, link: String) -> Result<Merged, Reason> {
+    fn prepare_one(
+        &self,
+        image: &LayerImage,
+        link: String,
+    ) -> Result<MergedExtension, FailureReason> {
         let root = self.mount_point(image);
         let releases = self.paths.releases().join(image.full_name());
         if !mounts::is_mounted(&image.file, &root) {
@@ -212,16 +295,16 @@ impl<'a> Merge<'a> {
         } else {
             "system"
         };
-        let mut all = Release::default();
+        let mut all = ExtensionRelease::default();
         let mut described = false;
         let mut merged = [false; 2];
-        for (class, merged) in Class::BOTH.into_iter().zip(&mut merged) {
+        for (class, merged) in ExtensionClass::BOTH.into_iter().zip(&mut merged) {
             let Some(bytes) = release::find(&root, class, &image.name, image.version.as_ref())?
             else {
                 continue;
             };
             described = true;
-            let release = Release::parse(class, &String::from_utf8_lossy(&bytes));
+            let release = ExtensionRelease::parse(class, &String::from_utf8_lossy(&bytes));
             if !release.allows(scope) {
                 self.sink.emit(Event::info(format!(
                     "{} is not meant to be merged as {} in the {scope} environment",
@@ -231,23 +314,23 @@ impl<'a> Merge<'a> {
                 continue;
             }
             let dir = releases.join(class.as_str());
-            fs::create_dir_all(&dir).map_err(Reason::file("create", &dir))?;
+            fs::create_dir_all(&dir).map_err(FailureReason::file("create", &dir))?;
             // The image's own name as well: the directory is what we read next time.
             for name in [&image.full_name(), &link] {
                 let path = dir.join(format!("extension-release.{name}"));
-                fs::write(&path, &bytes).map_err(Reason::file("write", &path))?;
+                fs::write(&path, &bytes).map_err(FailureReason::file("write", &path))?;
             }
             mounts::cover(&root, class, &dir)?;
             all.join(release);
             *merged = true;
         }
         if !described {
-            return Err(Reason::NoRelease {
+            return Err(FailureReason::NoRelease {
                 extension: image.full_name(),
             });
         }
         let [sysext, confext] = merged;
-        Ok(Merged {
+        Ok(MergedExtension {
             image: image.clone(),
             link,
             sysext,
@@ -256,55 +339,98 @@ impl<'a> Merge<'a> {
             on_unmerge: all.on_unmerge,
             modules: all.modules,
             services: all.services,
+            systemd: SystemdContent::of(&root),
         })
     }
 
-    /// Makes systemd merge exactly `now`, checks that it did, and writes it down.
-    fn commit(&self, now: &State, before: &State) -> Result<(), Reason> {
-        let mounts = self.paths.mounts();
+    /// Makes the links of `merger` be those of `state`; whether there were any of ours before.
+    fn link(&self, merger: &SystemdMerger<'_>, state: &MergedState) -> Result<bool, FailureReason> {
+        let layers = self.layers(merger.class, state);
+        let links: Vec<_> = layers
+            .iter()
+            .map(|layer| (layer.link.as_str(), layer.root.as_path()))
+            .collect();
+        merger.link(&self.paths.mounts(), &links)
+    }
+
+    fn layers(&self, class: ExtensionClass, state: &MergedState) -> Vec<Layer> {
+        let within = state.extensions.iter().filter(|e| is_in(e, class));
+        within
+            .map(|extension| Layer {
+                name: extension.image.full_name(),
+                link: extension.link.clone(),
+                root: self.mount_point(&extension.image),
+            })
+            .collect()
+    }
+
+    /// Links exactly `now` for systemd and makes the overlays of it, which nobody sees yet.
+    fn make_overlays(
+        &self,
+        now: &MergedState,
+        before: &MergedState,
+    ) -> Result<Vec<ClassOverlay>, SetFailure> {
+        let os = layers::has_os();
+        let id = machine_id::read(self.paths);
+        let mut all = Vec::new();
         for merger in self.mergers() {
-            let is_in = |e: &&Merged| is_in(e, merger.class);
-            let wanted: Vec<_> = now.extensions.iter().filter(is_in).collect();
-            let places: Vec<_> = wanted.iter().map(|e| self.mount_point(&e.image)).collect();
-            let links: Vec<_> = wanted
-                .iter()
-                .zip(&places)
-                .map(|(e, place)| (e.link.as_str(), place.as_path()))
-                .collect();
-            let had_links = merger.link(&mounts, &links)?;
-            let had = had_links || before.extensions.iter().any(|e| is_in(&e));
-            if wanted.is_empty() && !had {
+            let layers = self.layers(merger.class, now);
+            layers::check_count(merger.class, &layers)?;
+            let had_links = self.link(&merger, now)?;
+            let had = had_links || before.extensions.iter().any(|e| is_in(e, merger.class));
+            if layers.is_empty() && !had {
+                all.push(ClassOverlay::Nothing);
                 continue;
             }
             let warn = |warning| self.sink.emit(Event::warning(warning));
-            let ended = match merger.refresh(warn) {
-                // A program that does not exist has merged nothing.
-                Err(Reason::NoTool { source, .. })
-                    if wanted.is_empty() && source.kind() == io::ErrorKind::NotFound =>
-                {
-                    continue;
+            let look = |said: &str| {
+                layers::check_os(merger.class, os)?;
+                left_out::check(&merger, self.paths, &layers, said)?;
+                layers::check(merger.class, &layers)?;
+                if merger.class == ExtensionClass::Confext {
+                    // Where this cannot be done, it is tried again and told once all see it.
+                    let _ = machine_id::keep(self.paths, id.as_deref());
                 }
-                other => other?,
+                Ok(())
             };
-            // systemd passes over what it does not like, and succeeds.
-            let merged = merger.merged()?;
-            let left_out = wanted.iter().filter(|e| !merged.contains(&e.link));
-            let left_out: Vec<_> = left_out.map(|e| e.image.full_name()).collect();
-            if !left_out.is_empty() {
-                return Err(Reason::LeftOut {
-                    tool: merger.program(),
-                    extensions: left_out,
-                    said: ended.said,
-                });
-            }
+            all.push(match merger.make(warn, |ended| look(&ended.said)) {
+                Ok(Some(new)) => ClassOverlay::Made(new),
+                Ok(None) => ClassOverlay::Unproven,
+                // A program that does not exist has merged nothing.
+                Err(SetFailure {
+                    reason: FailureReason::NoTool { source, .. },
+                    ..
+                }) if layers.is_empty() && source.kind() == io::ErrorKind::NotFound => {
+                    ClassOverlay::Nothing
+                }
+                Err(failure) => return Err(failure),
+            });
         }
-        now.save(&self.paths.merged())
+        Ok(all)
+    }
+
+    /// Shows the overlays of `now` in the place of what is seen, and writes it down.
+    fn commit(&self, now: &MergedState, overlays: Vec<ClassOverlay>) -> Result<(), SetFailure> {
+        let id = machine_id::read(self.paths);
+        for (merger, overlay) in self.mergers().zip(overlays) {
+            match overlay {
+                ClassOverlay::Nothing => continue,
+                ClassOverlay::Made(new) if swap::show(merger.class, &new)? => continue,
+                ClassOverlay::Made(_) | ClassOverlay::Unproven => {}
+            }
+            let said = merger.refresh()?.said;
+            let layers = self.layers(merger.class, now);
+            left_out::check(&merger, self.paths, &layers, &said)?;
+        }
+        let kept = machine_id::keep(self.paths, id.as_deref());
+        self.hooks().report("machine id", kept);
+        Ok(now.save(&self.paths.merged())?)
     }
 
     /// Unmounts and forgets what is not part of `now`.
-    fn tidy(&self, now: &State) -> Result<(), Reason> {
+    fn tidy(&self, now: &MergedState) -> Result<(), FailureReason> {
         let kept: Vec<_> = now.extensions.iter().map(|e| e.image.full_name()).collect();
-        let stale = |dir: PathBuf| -> Result<Vec<PathBuf>, Reason> {
+        let stale = |dir: PathBuf| -> Result<Vec<PathBuf>, FailureReason> {
             let names = files::names(&dir)?.into_iter();
             Ok(names
                 .filter(|n| !kept.contains(n))
@@ -313,20 +439,20 @@ impl<'a> Merge<'a> {
         };
         for path in stale(self.paths.mounts())? {
             mounts::unmount(&path)?;
-            fs::remove_dir(&path).map_err(Reason::file("remove", &path))?;
+            fs::remove_dir(&path).map_err(FailureReason::file("remove", &path))?;
         }
         for path in stale(self.paths.releases())? {
-            fs::remove_dir_all(&path).map_err(Reason::file("remove", &path))?;
+            fs::remove_dir_all(&path).map_err(FailureReason::file("remove", &path))?;
         }
         for extension in &now.extensions {
             let name = extension.image.full_name();
             let wanted = [&name, &extension.link].map(|n| format!("extension-release.{n}"));
-            for class in Class::BOTH {
+            for class in ExtensionClass::BOTH {
                 let dir = self.paths.releases().join(&name).join(class.as_str());
                 for file in files::names(&dir)? {
                     if !wanted.contains(&file) {
                         let path = dir.join(file);
-                        fs::remove_file(&path).map_err(Reason::file("remove", &path))?;
+                        fs::remove_file(&path).map_err(FailureReason::file("remove", &path))?;
                     }
                 }
             }
@@ -334,9 +460,12 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    fn is_merged(&self, set: &Set, before: &State) -> bool {
-        let same = before.runtime == set.runtime && before.images() == set.images;
-        let mounted = |image: &Image| mounts::is_mounted(&image.file, &self.mount_point(image));
+    fn is_merged(&self, set: &ExtensionSet, before: &MergedState) -> bool {
+        let same = before.runtime == set.runtime
+            && before.images() == set.images
+            && before.degraded == set.degraded;
+        let mounted =
+            |image: &LayerImage| mounts::is_mounted(&image.file, &self.mount_point(image));
         same && set.images.iter().all(mounted)
             && self.mergers().all(|merger| {
                 let merged = merger.merged();
@@ -345,27 +474,27 @@ impl<'a> Merge<'a> {
             })
     }
 
-    fn mergers(&self) -> impl Iterator<Item = Merger<'a>> + use<'a> {
+    fn mergers(&self) -> impl Iterator<Item = SystemdMerger<'a>> + use<'a> {
         let (paths, config) = (self.paths, self.config);
         [
-            Merger::new(Class::Sysext, paths, config.sysext_mutable),
-            Merger::new(Class::Confext, paths, config.confext_mutable),
+            SystemdMerger::new(ExtensionClass::Sysext, paths, config.sysext_mutable),
+            SystemdMerger::new(ExtensionClass::Confext, paths, config.confext_mutable),
         ]
         .into_iter()
     }
 
-    fn mount_point(&self, image: &Image) -> PathBuf {
+    fn mount_point(&self, image: &LayerImage) -> PathBuf {
         self.paths.mounts().join(image.full_name())
     }
 
-    fn step(&self, status: Status, message: impl Into<String>) {
+    fn step(&self, status: StepStatus, message: impl Into<String>) {
         self.sink.emit(Event::step(STAGE, status, message));
     }
 }
 
-fn is_in(extension: &Merged, class: Class) -> bool {
+fn is_in(extension: &MergedExtension, class: ExtensionClass) -> bool {
     match class {
-        Class::Sysext => extension.sysext,
-        Class::Confext => extension.confext,
+        ExtensionClass::Sysext => extension.sysext,
+        ExtensionClass::Confext => extension.confext,
     }
 }

@@ -11,12 +11,13 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-use super::release::{Class, open_in};
-use crate::{Reason, tool};
+use super::release::{ExtensionClass, open_in};
+use crate::error::FailureReason;
+use crate::tool;
 
 /// The type of the file system in an image, from its superblock.
-fn filesystem(image: &Path) -> Result<&'static str, Reason> {
-    let file = File::open(image).map_err(Reason::file("open", image))?;
+fn filesystem(image: &Path) -> Result<&'static str, FailureReason> {
+    let file = File::open(image).map_err(FailureReason::file("open", image))?;
     let has = |magic: &[u8; 4], offset| {
         let mut bytes = [0; 4];
         file.read_exact_at(&mut bytes, offset).is_ok() && bytes == *magic
@@ -26,7 +27,7 @@ fn filesystem(image: &Path) -> Result<&'static str, Reason> {
     } else if has(&[0xe2, 0xe1, 0xf5, 0xe0], 1024) {
         Ok("erofs")
     } else {
-        Err(Reason::ImageKind {
+        Err(FailureReason::ImageKind {
             path: image.to_owned(),
         })
     }
@@ -34,13 +35,13 @@ fn filesystem(image: &Path) -> Result<&'static str, Reason> {
 
 /// Mounts an image, or a directory in the place of one, at `at`. The loop device of an image goes
 /// away with the mount.
-pub(crate) fn mount(program: &Path, image: &Path, at: &Path) -> Result<(), Reason> {
+pub(crate) fn mount(program: &Path, image: &Path, at: &Path) -> Result<(), FailureReason> {
     if image.is_dir() {
-        fs::create_dir_all(at).map_err(Reason::file("create", at))?;
-        return bind(image, at).map_err(|e| Reason::file("mount", image)(e.into()));
+        fs::create_dir_all(at).map_err(FailureReason::file("create", at))?;
+        return bind(image, at).map_err(|e| FailureReason::file("mount", image)(e.into()));
     }
     let kind = filesystem(image)?;
-    fs::create_dir_all(at).map_err(Reason::file("create", at))?;
+    fs::create_dir_all(at).map_err(FailureReason::file("create", at))?;
     let options = ["-t", kind, "-o", "loop,ro,nodev", "--"].map(AsRef::as_ref);
     let args = [&options[..], &[image.as_os_str(), at.as_os_str()]].concat();
     tool::must(program, &args)?;
@@ -79,15 +80,19 @@ pub(crate) fn is_mounted(image: &Path, at: &Path) -> bool {
 
 /// Puts the directory `releases` in the place of an image's own for `class`, where it can hold
 /// the name that systemd asks for. Does nothing when it is there already.
-pub(crate) fn cover(root: &Path, class: Class, releases: &Path) -> Result<(), Reason> {
+pub(crate) fn cover(
+    root: &Path,
+    class: ExtensionClass,
+    releases: &Path,
+) -> Result<(), FailureReason> {
     let path = root.join(class.release_dir());
-    let failed = |e: io::Error| Reason::file("mount over", &path)(e);
+    let failed = |e: io::Error| FailureReason::file("mount over", &path)(e);
     let how = OFlags::PATH | OFlags::DIRECTORY;
     let Some(dir) = open_in(root, Path::new(class.release_dir()), how).map_err(failed)? else {
         return Err(failed(io::ErrorKind::NotFound.into()));
     };
     let place = rustix::fs::fstat(&dir).map_err(|e| failed(e.into()))?;
-    let ours = fs::metadata(releases).map_err(Reason::file("read", releases))?;
+    let ours = fs::metadata(releases).map_err(FailureReason::file("read", releases))?;
     if (place.st_dev, place.st_ino) == (ours.dev(), ours.ino()) {
         return Ok(());
     }
@@ -97,20 +102,20 @@ pub(crate) fn cover(root: &Path, class: Class, releases: &Path) -> Result<(), Re
 }
 
 /// Unmounts whatever is mounted at `at` and below.
-pub(crate) fn unmount(at: &Path) -> Result<(), Reason> {
+pub(crate) fn unmount(at: &Path) -> Result<(), FailureReason> {
     let mut mounts = below(at)?;
     mounts.reverse();
     for mount in mounts {
         // Detached at once; an overlay that still uses it keeps it alive until it is gone itself.
         let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
         rustix::mount::unmount(&mount, flags)
-            .map_err(|e| Reason::file("unmount", &mount)(e.into()))?;
+            .map_err(|e| FailureReason::file("unmount", &mount)(e.into()))?;
     }
     Ok(())
 }
 
 /// The mount points at `dir` and below, in the order in which they were mounted.
-pub(crate) fn below(dir: &Path) -> Result<Vec<PathBuf>, Reason> {
+pub(crate) fn below(dir: &Path) -> Result<Vec<PathBuf>, FailureReason> {
     let mut points = Vec::new();
     each(|point, _| {
         if point.starts_with(dir) {
@@ -121,17 +126,44 @@ pub(crate) fn below(dir: &Path) -> Result<Vec<PathBuf>, Reason> {
 }
 
 /// How many overlays with this name are mounted at `at`, one over the other.
-pub(crate) fn overlays(at: &Path, name: &str) -> Result<usize, Reason> {
+pub(crate) fn overlays(at: &Path, name: &str) -> Result<usize, FailureReason> {
     let wanted = format!(" - overlay {name} ");
     let mut count = 0;
     each(|point, line| count += usize::from(point == at && line.contains(&wanted)))?;
     Ok(count)
 }
 
+/// The lower directories of the topmost overlay with this name at `at`, the highest first; none
+/// where there is no such overlay, or the kernel does not say.
+pub(crate) fn lower_directories(at: &Path, name: &str) -> Result<Vec<PathBuf>, FailureReason> {
+    let wanted = format!(" - overlay {name} ");
+    let mut lower = Vec::new();
+    each(|point, line| {
+        if point == at
+            && let Some((_, options)) = line.split_once(&wanted)
+        {
+            lower = lower_of(options);
+        }
+    })?;
+    Ok(lower)
+}
+
+/// Reads `ro,lowerdir=/a:/b,upperdir=/c`, or `lowerdir+=/a,lowerdir+=/b`.
+fn lower_of(options: &str) -> Vec<PathBuf> {
+    let values = options
+        .split(',')
+        .filter_map(|option| {
+            let option = option.strip_prefix("lowerdir")?;
+            option.strip_prefix("+=").or(option.strip_prefix('='))
+        })
+        .flat_map(|value| value.split(':'));
+    values.map(PathBuf::from).collect()
+}
+
 /// Calls `found` with each mount point and its line of the mount table.
-fn each(mut found: impl FnMut(PathBuf, &str)) -> Result<(), Reason> {
+fn each(mut found: impl FnMut(PathBuf, &str)) -> Result<(), FailureReason> {
     let path = Path::new("/proc/thread-self/mountinfo");
-    let table = fs::read(path).map_err(Reason::file("read", path))?;
+    let table = fs::read(path).map_err(FailureReason::file("read", path))?;
     for line in table.split(|b| *b == b'\n') {
         if let Some(field) = line.split(|b| *b == b' ').nth(4) {
             let point = PathBuf::from(std::ffi::OsString::from_vec(unescaped(field)));
@@ -185,6 +217,19 @@ mod tests {
         ] {
             fs::write(&image, bytes).unwrap();
             assert_eq!(filesystem(&image).ok(), kind);
+        }
+    }
+
+    #[test]
+    fn lower_directories_are_told_in_both_ways() {
+        for (options, lower) in [
+            ("ro,lowerdir=/a:/b,upperdir=/c", &["/a", "/b"][..]),
+            ("rw,lowerdir+=/a,lowerdir+=/b", &["/a", "/b"]),
+            ("rw,lowerdirs=/a", &[]),
+            ("rw", &[]),
+        ] {
+            let lower: Vec<_> = lower.iter().map(PathBuf::from).collect();
+            assert_eq!(lower_of(options), lower, "{options}");
         }
     }
 

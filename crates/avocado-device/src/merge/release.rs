@@ -1,79 +1,83 @@
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use avocado_manifest::Name;
+use avocado_manifest::{Name, release_file};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::Reason;
+use crate::error::FailureReason;
 
 /// The two kinds of extension. An image can be both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum ExtensionClass {
     /// Extends `/usr` and `/opt`.
     Sysext,
     /// Extends `/etc`.
     Confext,
 }
 
-impl Class {
-    pub(crate) const BOTH: [Class; 2] = [Class::Sysext, Class::Confext];
+impl ExtensionClass {
+    pub(crate) const BOTH: [ExtensionClass; 2] = [ExtensionClass::Sysext, ExtensionClass::Confext];
 
     /// What it extends.
     pub(crate) fn hierarchies(self) -> &'static [&'static str] {
         match self {
-            Class::Sysext => &["/usr", "/opt"],
-            Class::Confext => &["/etc"],
+            ExtensionClass::Sysext => &["/usr", "/opt"],
+            ExtensionClass::Confext => &["/etc"],
         }
     }
 
     /// The directory, in an image, of the files by which it says that it is of this class.
     pub(crate) fn release_dir(self) -> &'static str {
         match self {
-            Class::Sysext => "usr/lib/extension-release.d",
-            Class::Confext => "etc/extension-release.d",
+            ExtensionClass::Sysext => "usr/lib/extension-release.d",
+            ExtensionClass::Confext => "etc/extension-release.d",
         }
     }
 
     fn scope_key(self) -> &'static str {
         match self {
-            Class::Sysext => "SYSEXT_SCOPE",
-            Class::Confext => "CONFEXT_SCOPE",
+            ExtensionClass::Sysext => "SYSEXT_SCOPE",
+            ExtensionClass::Confext => "CONFEXT_SCOPE",
+        }
+    }
+
+    /// The key by which an extension and an operating system can fit beyond a version.
+    pub(crate) fn level_key(self) -> &'static str {
+        match self {
+            ExtensionClass::Sysext => "SYSEXT_LEVEL",
+            ExtensionClass::Confext => "CONFEXT_LEVEL",
         }
     }
 
     /// For people and file names.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Class::Sysext => "sysext",
-            Class::Confext => "confext",
+            ExtensionClass::Sysext => "sysext",
+            ExtensionClass::Confext => "confext",
         }
     }
 }
 
 /// A command as words: there is no shell.
-pub(crate) type Command = Vec<String>;
+pub(crate) type HookCommand = Vec<String>;
 
 /// What an extension-release file says that concerns us.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Release {
+pub(crate) struct ExtensionRelease {
     /// Where the extension may be merged; none where it does not say so.
     scopes: Option<Vec<String>>,
-    pub(crate) on_merge: Vec<Command>,
-    pub(crate) on_unmerge: Vec<Command>,
+    pub(crate) on_merge: Vec<HookCommand>,
+    pub(crate) on_unmerge: Vec<HookCommand>,
     pub(crate) modules: Vec<String>,
     pub(crate) services: Vec<String>,
 }
 
-impl Release {
-    pub(crate) fn parse(class: Class, text: &str) -> Self {
-        let mut release = Release::default();
-        for line in text.lines() {
-            let Some((key, value)) = line.trim().split_once('=') else {
-                continue;
-            };
-            let value = unquoted(value.trim());
+impl ExtensionRelease {
+    pub(crate) fn parse(class: ExtensionClass, text: &str) -> Self {
+        let mut release = ExtensionRelease::default();
+        for (key, value) in release_file::assignments(text) {
             let words = || value.split_whitespace().map(str::to_owned);
             match key {
                 "AVOCADO_ON_MERGE" => release.on_merge.extend(commands(value)),
@@ -81,7 +85,8 @@ impl Release {
                 "AVOCADO_MODPROBE" => release.modules.extend(words()),
                 "AVOCADO_ENABLE_SERVICES" => release.services.extend(words()),
                 key if key == class.scope_key() => {
-                    release.scopes.get_or_insert_default().extend(words());
+                    // systemd, which decides the same, takes the last one.
+                    release.scopes = Some(words().collect());
                 }
                 _ => {}
             }
@@ -99,7 +104,7 @@ impl Release {
     }
 
     /// Takes over what another file of the same extension says.
-    pub(crate) fn join(&mut self, other: Release) {
+    pub(crate) fn join(&mut self, other: ExtensionRelease) {
         self.on_merge.extend(other.on_merge);
         self.on_unmerge.extend(other.on_unmerge);
         self.modules.extend(other.modules);
@@ -107,23 +112,11 @@ impl Release {
     }
 }
 
-fn unquoted(value: &str) -> &str {
-    for quote in ['"', '\''] {
-        let inner = value
-            .strip_prefix(quote)
-            .and_then(|v| v.strip_suffix(quote));
-        if let Some(inner) = inner {
-            return inner;
-        }
-    }
-    value
-}
-
-fn commands(value: &str) -> impl Iterator<Item = Command> {
+fn commands(value: &str) -> impl Iterator<Item = HookCommand> {
     value
         .split(';')
         .map(|command| command.split_whitespace().map(str::to_owned).collect())
-        .filter(|command: &Command| !command.is_empty())
+        .filter(|command: &HookCommand| !command.is_empty())
 }
 
 /// Larger than any extension-release file.
@@ -134,10 +127,10 @@ const LIMIT: u64 = 1 << 20;
 /// of the name may be one.
 pub(crate) fn find(
     root: &Path,
-    class: Class,
+    class: ExtensionClass,
     name: &Name,
     version: Option<&Name>,
-) -> Result<Option<Vec<u8>>, Reason> {
+) -> Result<Option<Vec<u8>>, FailureReason> {
     let name = name.as_str();
     let names = match version {
         Some(version) => [Some(format!("{name}-{version}")), Some(name.to_owned())],
@@ -146,7 +139,7 @@ pub(crate) fn find(
     for name in names.into_iter().flatten() {
         let file = format!("extension-release.{name}");
         let path = Path::new(class.release_dir()).join(file);
-        let failed = |e: io::Error| Reason::file("read", &root.join(&path))(e);
+        let failed = |e: io::Error| FailureReason::file("read", &root.join(&path))(e);
         let Some(file) = open_in(root, &path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(failed)?
         else {
             continue;
@@ -183,19 +176,10 @@ pub(crate) fn open_in(root: &Path, path: &Path, how: OFlags) -> io::Result<Optio
     }
 }
 
-/// The value of a key in an os-release file, of the first of `files` that exists.
-pub(crate) fn os_release_value(files: &[std::path::PathBuf], key: &str) -> Option<String> {
-    let text = files.iter().find_map(|f| fs::read_to_string(f).ok())?;
-    text.lines()
-        .filter_map(|line| line.trim().split_once('='))
-        .filter(|(k, _)| *k == key)
-        .map(|(_, value)| unquoted(value.trim()).to_owned())
-        .find(|value| !value.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn the_keys_are_read() {
@@ -210,17 +194,17 @@ mod tests {
             AVOCADO_ENABLE_SERVICES="a.service b.socket"
             nonsense
         "#;
-        let release = Release::parse(Class::Sysext, text);
+        let release = ExtensionRelease::parse(ExtensionClass::Sysext, text);
         let commands: Vec<_> = release.on_merge.iter().map(|c| c.join("|")).collect();
         assert_eq!(commands, ["depmod", "touch|/a|b", "echo|'x|y'"]);
         assert_eq!(release.on_unmerge, [["sync"]]);
         assert_eq!(release.modules, ["one", "two"]);
         assert_eq!(release.services, ["a.service", "b.socket"]);
         assert!(release.allows("system") && !release.allows("initrd"));
-        assert!(Release::parse(Class::Confext, text).allows("initrd"));
-        let silent = Release::parse(Class::Confext, "ID=_any");
+        assert!(ExtensionRelease::parse(ExtensionClass::Confext, text).allows("initrd"));
+        let silent = ExtensionRelease::parse(ExtensionClass::Confext, "ID=_any");
         assert!(silent.allows("system") && !silent.allows("initrd"));
-        assert!(!Release::parse(Class::Sysext, "SYSEXT_SCOPE=").allows("system"));
+        assert!(!ExtensionRelease::parse(ExtensionClass::Sysext, "SYSEXT_SCOPE=").allows("system"));
     }
 
     #[test]
@@ -230,7 +214,13 @@ mod tests {
         let releases = root.join("usr/lib/extension-release.d");
         fs::create_dir_all(&releases).unwrap();
         let of = |name: &str, version: Option<&Name>| {
-            find(&root, Class::Sysext, &name.parse().unwrap(), version).unwrap()
+            find(
+                &root,
+                ExtensionClass::Sysext,
+                &name.parse().unwrap(),
+                version,
+            )
+            .unwrap()
         };
         let find = |name: &str| of(name, Some(&"1".parse().unwrap()));
         fs::write(releases.join("extension-release.app-extra"), "extra").unwrap();
@@ -255,29 +245,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn os_release_values() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = [dir.path().join("none"), dir.path().join("os-release")];
-        assert_eq!(os_release_value(&files, "ID"), None);
-        fs::write(
-            &files[1],
-            "ID=\"avocado\"\nEMPTY=\nAVOCADO_OS_BUILD_ID=x1\n",
-        )
-        .unwrap();
-        assert_eq!(os_release_value(&files, "ID").unwrap(), "avocado");
-        assert_eq!(
-            os_release_value(&files, "AVOCADO_OS_BUILD_ID").unwrap(),
-            "x1"
-        );
-        assert_eq!(os_release_value(&files, "EMPTY"), None);
-    }
-
     proptest::proptest! {
         #[test]
         fn commands_have_words_without_space(value in "[a ;\"'=\\PC]*") {
             let text = format!("AVOCADO_ON_MERGE={value}");
-            let release = Release::parse(Class::Sysext, &text);
+            let release = ExtensionRelease::parse(ExtensionClass::Sysext, &text);
             for command in release.on_merge {
                 proptest::prop_assert!(!command.is_empty());
                 for word in command {

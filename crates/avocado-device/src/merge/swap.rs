@@ -1,6 +1,6 @@
-//! A refresh that nobody sees half done.
+//! A refresh that no process sees half done.
 //!
-//! systemd takes the old overlay away and then puts the new one in its place; whoever opens a file
+//! systemd takes the old overlay away and then puts the new one in its place; a process that opens a file
 //! of an extension in between does not find it. So we let it do that in a mount namespace of its
 //! own, take the overlay that came of it, put it beneath the old one here, and take the old one
 //! away: at any time there is exactly one of them to be seen.
@@ -19,75 +19,74 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 
 use super::mounts;
-use super::release::Class;
-use crate::{Reason, tool};
+use super::release::ExtensionClass;
+use crate::error::FailureReason;
 
-/// What happened.
+/// The overlays of one class that were made and are not shown yet, by hierarchy; none where nothing
+/// is merged.
 #[derive(Debug)]
-pub(crate) enum Swapped {
-    /// The new overlays are in place.
-    Done(tool::Ended),
-    /// This system cannot do it like that; nothing has changed.
-    Unable,
-}
+pub(crate) struct NewOverlays(Vec<Option<OwnedFd>>);
 
-/// The overlays that came of a refresh, by hierarchy; none where nothing is merged.
-type Overlays = Vec<Option<OwnedFd>>;
-
-/// Runs `refresh`, which makes systemd merge anew, and shows only what comes of it.
-pub(crate) fn refresh(
-    class: Class,
-    refresh: impl FnOnce() -> Result<tool::Ended, Reason> + Send,
-) -> Result<Swapped, Reason> {
-    let hierarchies = class.hierarchies();
-    for path in hierarchies {
-        let path = Path::new(path);
-        // Somebody who was killed had put the new one beneath the old one already. (To take one
-        // away can take away others, so they are counted again.)
-        while mounts::overlays(path, class.as_str())? > 1 {
-            let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-            unmount(path, flags).map_err(|e| Reason::file("unmount", path)(e.into()))?;
-        }
-    }
-    let apart = || -> Result<Option<(tool::Ended, Overlays)>, Reason> {
+/// Runs `refresh`, which makes systemd merge anew and looks at what came of it, where only this
+/// process sees it. None where this system cannot do that.
+pub(crate) fn make<E: Send>(
+    class: ExtensionClass,
+    refresh: impl FnOnce() -> Result<(), E> + Send,
+) -> Result<Option<NewOverlays>, E> {
+    let apart = || -> Result<Option<NewOverlays>, E> {
         if !leave() {
             return Ok(None);
         }
-        let ended = refresh()?;
-        let take = |path: &&str| match is_merged(class, Path::new(path)) {
-            true => open_tree(
+        refresh()?;
+        let take = |path: &&str| {
+            if !is_merged(class, Path::new(path)) {
+                return Ok(None);
+            }
+            open_tree(
                 CWD,
                 *path,
                 OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
                     | OpenTreeFlags::AT_RECURSIVE,
             )
-            .map(Some),
-            false => Ok(None),
+            .map(Some)
         };
-        let taken: Result<Vec<_>, Errno> = hierarchies.iter().map(take).collect();
-        Ok(taken.ok().map(|taken| (ended, taken)))
+        let taken: Result<Vec<_>, Errno> = class.hierarchies().iter().map(take).collect();
+        Ok(taken.ok().map(NewOverlays))
     };
     // The namespace ends with the thread.
     let apart = std::thread::scope(|scope| scope.spawn(apart).join());
-    let Some((ended, taken)) = apart.unwrap_or(Ok(None))? else {
-        return Ok(Swapped::Unable);
-    };
-    for (at, (path, new)) in hierarchies.iter().zip(&taken).enumerate() {
+    apart.unwrap_or(Ok(None))
+}
+
+/// Shows new overlays in the place of the old ones. Returns whether this system can do it like
+/// that; if not, nothing has changed.
+pub(crate) fn show(class: ExtensionClass, new: &NewOverlays) -> Result<bool, FailureReason> {
+    for (at, (path, new)) in class.hierarchies().iter().zip(&new.0).enumerate() {
         let path = Path::new(path);
         match exchange(class, path, new.as_ref()) {
             Ok(()) => {}
-            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) if at == 0 => {
-                return Ok(Swapped::Unable);
-            }
-            Err(e) => return Err(Reason::file("mount over", path)(e.into())),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) if at == 0 => return Ok(false),
+            Err(e) => return Err(FailureReason::file("mount over", path)(e.into())),
         }
     }
-    Ok(Swapped::Done(ended))
+    Ok(true)
+}
+
+/// Takes away what a process that was killed had put beneath what is seen.
+pub(crate) fn end_interrupted(class: ExtensionClass) -> Result<(), FailureReason> {
+    for path in class.hierarchies().iter().map(Path::new) {
+        // To take one away can take away others, so they are counted again.
+        while mounts::overlays(path, class.as_str())? > 1 {
+            let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+            unmount(path, flags).map_err(|e| FailureReason::file("unmount", path)(e.into()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts `new` in the place of what is merged at `path`.
-fn exchange(class: Class, path: &Path, new: Option<&OwnedFd>) -> Result<(), Errno> {
+fn exchange(class: ExtensionClass, path: &Path, new: Option<&OwnedFd>) -> Result<(), Errno> {
     let old = is_merged(class, path);
     if let Some(new) = new {
         let mut how = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -103,7 +102,7 @@ fn exchange(class: Class, path: &Path, new: Option<&OwnedFd>) -> Result<(), Errn
 }
 
 /// Whether an overlay of systemd's is at `path`: it then says itself which device it is.
-fn is_merged(class: Class, path: &Path) -> bool {
+fn is_merged(class: ExtensionClass, path: &Path) -> bool {
     let note = path.join(format!(".systemd-{}/dev", class.as_str()));
     let (Ok(note), Ok(meta)) = (fs::read_to_string(note), fs::metadata(path)) else {
         return false;

@@ -2,30 +2,33 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
-use super::release::Class;
-use super::swap::{self, Swapped};
-use crate::{Mutable, Paths, Reason, tool};
+use super::release::ExtensionClass;
+use super::swap::{self, NewOverlays};
+use crate::config::MutableMode;
+use crate::error::FailureReason;
+use crate::paths::DevicePaths;
+use crate::tool;
 
 /// One of systemd's two mergers, and the directory in which it looks for what to merge.
 #[derive(Debug)]
-pub(crate) struct Merger<'a> {
-    pub(crate) class: Class,
+pub(crate) struct SystemdMerger<'a> {
+    pub(crate) class: ExtensionClass,
     program: &'a Path,
     links: &'a Path,
-    mutable: Mutable,
+    mutable: MutableMode,
 }
 
-impl<'a> Merger<'a> {
-    pub(crate) fn new(class: Class, paths: &'a Paths, mutable: Mutable) -> Self {
+impl<'a> SystemdMerger<'a> {
+    pub(crate) fn new(class: ExtensionClass, paths: &'a DevicePaths, mutable: MutableMode) -> Self {
         let (program, links) = match class {
-            Class::Sysext => (&paths.tools.sysext, &paths.extensions),
-            Class::Confext => (&paths.tools.confext, &paths.confexts),
+            ExtensionClass::Sysext => (&paths.tools.sysext, &paths.extensions),
+            ExtensionClass::Confext => (&paths.tools.confext, &paths.confexts),
         };
-        Merger {
+        SystemdMerger {
             class,
             program,
             links,
@@ -35,14 +38,20 @@ impl<'a> Merger<'a> {
 
     /// Makes our links be exactly these, each to a directory below `mounts`. What others have put
     /// there stays. Returns whether there were any of ours before.
-    pub(crate) fn link(&self, mounts: &Path, wanted: &[(&str, &Path)]) -> Result<bool, Reason> {
+    pub(crate) fn link(
+        &self,
+        mounts: &Path,
+        wanted: &[(&str, &Path)],
+    ) -> Result<bool, FailureReason> {
         let mut had = false;
         let entries = match fs::read_dir(self.links) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other.map_err(Reason::file("read", self.links))?),
+            other => Some(other.map_err(FailureReason::file("read", self.links))?),
         };
         for entry in entries.into_iter().flatten() {
-            let path = entry.map_err(Reason::file("read", self.links))?.path();
+            let path = entry
+                .map_err(FailureReason::file("read", self.links))?
+                .path();
             if !fs::read_link(&path).is_ok_and(|target| target.starts_with(mounts)) {
                 continue;
             }
@@ -52,57 +61,69 @@ impl<'a> Merger<'a> {
                     && fs::read_link(&path).is_ok_and(|t| t == *target)
             });
             if !kept {
-                fs::remove_file(&path).map_err(Reason::file("remove", &path))?;
+                fs::remove_file(&path).map_err(FailureReason::file("remove", &path))?;
             }
         }
         for (name, target) in wanted {
-            fs::create_dir_all(self.links).map_err(Reason::file("create", self.links))?;
+            fs::create_dir_all(self.links).map_err(FailureReason::file("create", self.links))?;
             let path = self.links.join(name);
             match symlink(target, &path) {
                 Err(e)
                     if e.kind() == io::ErrorKind::AlreadyExists
                         && fs::read_link(&path).is_ok_and(|t| t == *target) => {}
-                other => other.map_err(Reason::file("create", &path))?,
+                other => other.map_err(FailureReason::file("create", &path))?,
             }
         }
         Ok(had)
     }
 
-    /// Lets systemd merge what is linked now, in the place of what was merged before.
-    pub(crate) fn refresh(&self, warn: impl FnOnce(String)) -> Result<tool::Ended, Reason> {
+    /// Makes the overlays of what is linked now, which nobody else sees, and looks at them with
+    /// `check`. None where this system cannot do that.
+    pub(crate) fn make<E: From<FailureReason> + Send>(
+        &self,
+        warn: impl FnOnce(String),
+        check: impl FnOnce(&tool::ToolOutput) -> Result<(), E> + Send,
+    ) -> Result<Option<NewOverlays>, E> {
+        // Changes that are kept have a place of their own, where two overlays must not meet.
+        let mutable = if self.keeps_changes() {
+            MutableMode::No
+        } else {
+            self.mutable
+        };
         let version = self.version()?;
-        let mut args = vec!["refresh".to_owned()];
-        // We reload the manager ourselves, once for both classes.
-        if version >= 255 {
-            args.push("--no-reload".to_owned());
-        }
-        if version >= 256 {
-            args.push(format!("--mutable={}", self.mutable));
-        } else if self.mutable != Mutable::No {
+        if version < MUTABLE && self.mutable != MutableMode::No {
             warn(format!(
-                "systemd {version} merges read-only: {} is not available before 256",
+                "systemd {version} merges read-only: {} is not available before {MUTABLE}",
                 self.mutable
             ));
         }
-        // Changes that are kept have a place of their own, where two overlays must not meet.
-        if !matches!(self.mutable, Mutable::Yes | Mutable::Auto)
-            && let Swapped::Done(ended) =
-                swap::refresh(self.class, || tool::must(self.program, &args))?
-        {
-            return Ok(ended);
-        }
+        let args = arguments(version, mutable);
+        swap::end_interrupted(self.class)?;
+        let new = swap::make(self.class, || check(&tool::must(self.program, &args)?))?;
+        Ok(new.filter(|_| !self.keeps_changes()))
+    }
+
+    /// Lets systemd itself merge what is linked now, in the place of what was merged before.
+    pub(crate) fn refresh(&self) -> Result<tool::ToolOutput, FailureReason> {
+        let args = arguments(self.version()?, self.mutable);
         tool::must(self.program, &args)
     }
 
+    fn keeps_changes(&self) -> bool {
+        matches!(self.mutable, MutableMode::Yes | MutableMode::Auto)
+    }
+
     /// The names that are merged now. None are where the program does not exist.
-    pub(crate) fn merged(&self) -> Result<BTreeSet<String>, Reason> {
+    pub(crate) fn merged(&self) -> Result<BTreeSet<String>, FailureReason> {
         let ended = match tool::must(self.program, &["status", "--json=short", "--no-pager"]) {
-            Err(Reason::NoTool { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(FailureReason::NoTool { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 return Ok(BTreeSet::new());
             }
             other => other?,
         };
-        names(&ended.said).ok_or_else(|| Reason::Tool {
+        names(&ended.said).ok_or_else(|| FailureReason::Tool {
             command: format!("{} status", self.program.display()),
             status: "its answer is not understood".to_owned(),
             said: ended.said,
@@ -113,13 +134,28 @@ impl<'a> Merger<'a> {
         self.program.display().to_string()
     }
 
-    fn version(&self) -> Result<u32, Reason> {
+    fn version(&self) -> Result<u32, FailureReason> {
         let ended = tool::must(self.program, &["--version"])?;
         // `systemd 257 (257.9-1)`; what cannot be read counts as old, and gets no new options.
         let number = ended.said.split_whitespace().nth(1).unwrap_or_default();
         let digits = number.split(|c: char| !c.is_ascii_digit()).next();
         Ok(digits.and_then(|d| d.parse().ok()).unwrap_or(0))
     }
+}
+
+/// The first version of systemd that has `--mutable=`.
+const MUTABLE: u32 = 256;
+
+fn arguments(version: u32, mutable: MutableMode) -> Vec<String> {
+    let mut args = vec!["refresh".to_owned()];
+    // We reload the manager ourselves, once for both classes.
+    if version >= 255 {
+        args.push("--no-reload".to_owned());
+    }
+    if version >= MUTABLE {
+        args.push(format!("--mutable={mutable}"));
+    }
+    args
 }
 
 /// Reads `[{"hierarchy":"/usr","extensions":["a"],"since":1},{"hierarchy":"/opt","extensions":"none"}]`.
@@ -147,34 +183,6 @@ fn names(json: &str) -> Option<BTreeSet<String>> {
     Some(names)
 }
 
-/// The manager of services, if it is running.
-#[derive(Debug)]
-pub(crate) struct Manager {
-    program: PathBuf,
-}
-
-impl Manager {
-    pub(crate) fn running(paths: &Paths) -> Option<Self> {
-        paths.systemd.exists().then(|| Manager {
-            program: paths.tools.systemctl.clone(),
-        })
-    }
-
-    pub(crate) fn reload(&self) -> Result<(), Reason> {
-        tool::must(&self.program, &["daemon-reload"]).map(drop)
-    }
-
-    /// Asks for a job (`start`, `stop`, `restart`) and does not wait for it: what it waits for may
-    /// be ourselves.
-    pub(crate) fn ask(&self, job: &str, services: &[&str]) -> Result<(), Reason> {
-        if services.is_empty() {
-            return Ok(());
-        }
-        let args = [&["--no-block", job, "--"], services].concat();
-        tool::must(&self.program, &args).map(drop)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,9 +205,9 @@ mod tests {
     #[test]
     fn links_of_others_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let mut paths = Paths::new(dir.path());
+        let mut paths = DevicePaths::new(dir.path());
         paths.extensions = dir.path().join("links");
-        let merger = Merger::new(Class::Sysext, &paths, Mutable::No);
+        let merger = SystemdMerger::new(ExtensionClass::Sysext, &paths, MutableMode::No);
         let mounts = dir.path().join("mounts");
         let (a, b) = (mounts.join("a"), mounts.join("b"));
         assert!(!merger.link(&mounts, &[("01-a", &a), ("00-b", &b)]).unwrap());

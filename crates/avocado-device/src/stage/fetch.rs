@@ -1,121 +1,145 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use avocado_events::{Event, Sink, Status};
+use avocado_events::{Cancel, Event, Sink, StepStatus};
+use avocado_http::{
+    HttpClient, NetworkSettings, ProxySettings, RepositoryUrl, RepositoryUrlError, without_secrets,
+};
 use avocado_manifest::{Digest, Manifest};
-use avocado_tuf::http::{Http, Network, Proxy, check_url};
-use avocado_tuf::{Client, Options, Remote, TargetInfo, Trusted};
+use avocado_tuf::client::{Destination, FileDestination};
+use avocado_tuf::{ClientOptions, RemoteRepository, TargetInfo, TrustedMetadata, TufClient};
 
-use super::plan::{Plan, PlannedImage, distinct};
-use super::{AddRequest, STAGE, parse};
-use crate::store::lock::Lock;
-use crate::store::pool::{Found, Pool, Wanted};
-use crate::store::{MANIFEST_LIMIT, disk, files};
-use crate::{Cancel, Config, Device, Error, Reason, trust};
+use super::finish::{STAGE, finish};
+use super::manifest;
+use super::plan::{AddPlan, PlannedImage, distinct, sum};
+use super::request::AddRequest;
+use crate::cancel;
+use crate::config::DeviceConfig;
+use crate::context::DeviceContext;
+use crate::error::{DeviceError, FailureReason};
+use crate::store::lock::StoreLock;
+use crate::store::pool::{ImageCheck, ImagePool, PoolFile, RequiredImage};
+use crate::store::runtimes::MANIFEST_LIMIT;
+use crate::store::signed::SignedTargets;
+use crate::store::{files, staging};
+use crate::trust;
 
-/// The largest trust anchor, and the largest file of CA certificates, that is read, in bytes.
-const ANCHOR_LIMIT: u64 = 1 << 20;
+/// The largest file of CA certificates that is read, in bytes.
+const CA_LIMIT: u64 = 1 << 20;
 
 /// The target that describes the runtime.
 const MANIFEST: &str = "manifest.json";
 
-/// How often it is tried again when somebody else takes images away meanwhile.
+/// How often it is tried when another process prunes images meanwhile.
 const ATTEMPTS: usize = 3;
 
 /// An image of the runtime.
-struct Image {
-    wanted: Wanted,
+struct OfferedImage {
+    wanted: RequiredImage,
     target: TargetInfo,
     sha256: Digest,
     /// Whether the pool has it.
     there: bool,
+    /// The name under which the pool has it otherwise, from before images were kept by their bytes.
+    known_as: Option<String>,
+}
+
+impl OfferedImage {
+    fn is_to_be_fetched(&self) -> bool {
+        !self.there && self.known_as.is_none()
+    }
 }
 
 /// The work on a repository. It is alone in the staging directory, and does not keep others from
 /// the rest of the store.
-pub(super) struct Fetch<'a> {
-    device: &'a Device,
-    url: &'a str,
+pub(super) struct RepositoryFetch<'a> {
+    context: &'a DeviceContext,
+    url: RepositoryUrl,
     staging: PathBuf,
     /// Walks the metadata, and downloads the manifest.
-    client: Client,
+    client: TufClient,
     /// Downloads images, from another place if there is one.
-    images: Option<Client>,
+    images: Option<TufClient>,
     cancel: &'a Cancel,
     sink: &'a dyn Sink,
-    _downloads: Lock,
+    _downloads: StoreLock,
 }
 
-impl<'a> Fetch<'a> {
+impl<'a> RepositoryFetch<'a> {
     /// Brings the trusted metadata of the repository up to date.
     pub(super) fn open(
-        device: &'a Device,
-        request: &'a AddRequest,
+        context: &'a DeviceContext,
+        request: &AddRequest,
         cancel: &'a Cancel,
         sink: &'a dyn Sink,
-    ) -> Result<Self, Error> {
-        for url in [Some(&request.url), request.artifacts_url.as_ref()] {
-            url.map_or(Ok(()), |url| usable(url))
-                .map_err(Error::Staging)?;
-        }
-        let path = device.paths().base.join("metadata/root.json");
-        let anchor = match files::read(&path, ANCHOR_LIMIT) {
+    ) -> Result<Self, DeviceError> {
+        let url = repository_url(&request.url).map_err(DeviceError::Staging)?;
+        let artifacts = request.artifacts_url.as_deref().map(repository_url);
+        let artifacts = artifacts.transpose().map_err(DeviceError::Staging)?;
+        let anchor = match trust::anchor(context.base()) {
             Ok(bytes) => bytes,
-            Err(Reason::File { source, .. }) => return Err(Error::NoTrustAnchor { path, source }),
-            Err(other) => return Err(Error::Staging(other)),
+            Err(FailureReason::File { path, source, .. }) => {
+                return Err(DeviceError::NoTrustAnchor { path, source });
+            }
+            Err(other) => return Err(DeviceError::Staging(other)),
         };
-        let opened = Fetch::refresh(device, request, anchor, cancel, sink);
+        let opened =
+            RepositoryFetch::refresh(context, request, (url, artifacts), anchor, cancel, sink);
         opened
             .inspect_err(|error| {
-                sink.emit(Event::step(STAGE, Status::Failed, error.to_string()));
+                sink.emit(Event::step(STAGE, StepStatus::Failed, error.to_string()));
             })
-            .map_err(Error::Staging)
+            .map_err(DeviceError::Staging)
     }
 
     fn refresh(
-        device: &'a Device,
-        request: &'a AddRequest,
+        context: &'a DeviceContext,
+        request: &AddRequest,
+        (url, artifacts): (RepositoryUrl, Option<RepositoryUrl>),
         root: Vec<u8>,
         cancel: &'a Cancel,
         sink: &'a dyn Sink,
-    ) -> Result<Self, Reason> {
-        let base = &device.paths().base;
-        let downloads = device.downloads(cancel, sink)?;
-        let url = request.url.trim_end_matches('/');
-        let directory = trust::directory(base, url);
-        let network = network(device.config())?;
-        let open = |targets_url: String| {
-            let trusted = Trusted {
+    ) -> Result<Self, FailureReason> {
+        let base = context.base();
+        let downloads = context.lock_downloads(cancel, sink)?;
+        trust::settle(base)?;
+        let directory = trust::directory(base, &url);
+        let network = network(&context.config)?;
+        let part = |name| url.below(name).map_err(not_a_url(&request.url));
+        let metadata_url = part("metadata")?;
+        let open = |targets_url: RepositoryUrl| {
+            let trusted = TrustedMetadata {
                 directory: directory.clone(),
+                root_directory: trust::root_directory(base),
                 root: root.clone(),
             };
-            let remote = Remote {
-                metadata_url: format!("{url}/metadata"),
+            let remote = RemoteRepository {
+                metadata_url: metadata_url.clone(),
                 targets_url,
                 auth_token: request.auth_token.clone(),
             };
-            let options = Options {
+            let options = ClientOptions {
                 start_time: request.now,
                 limits: Default::default(),
-                relax_legacy: device.config().legacy_repositories,
+                relax_legacy: context.config.legacy_repositories,
             };
-            let bases = [remote.metadata_url.as_str(), remote.targets_url.as_str()];
+            let bases = [remote.metadata_url.clone(), remote.targets_url.clone()];
             let (connect, read) = (options.limits.connect, options.limits.read);
             let token = remote.auth_token.clone();
-            Http::over(&network, &bases, token, connect, read)
-                .map_err(avocado_tuf::Error::from)
+            HttpClient::over(&network, &bases, token, connect, read)
+                .map_err(avocado_tuf::TufError::from)
                 .and_then(|http| {
                     let transport = Box::new(http.stopped_by(cancel));
-                    Client::with_transport(trusted, &remote, options, transport)
+                    TufClient::with_transport(trusted, &remote, options, transport)
                 })
-                .map_err(repository(url))
+                .map_err(repository(&url))
         };
-        let mut client = open(format!("{url}/targets"))?;
-        sink.emit(Event::step("metadata", Status::Running, url));
+        let mut client = open(part("targets")?)?;
+        sink.emit(Event::step("metadata", StepStatus::Running, url.as_str()));
         let refreshed = client.refresh();
-        disk::foreign(&base.join("metadata"));
-        refreshed.map_err(or_cancelled(cancel, repository(url)))?;
-        trust::name(&directory, url)?;
-        sink.emit(Event::step("metadata", Status::Success, ""));
+        // Also where only the first part of it was good.
+        trust::name(&directory, &url)?;
+        refreshed.map_err(or_cancelled(cancel, repository(&url)))?;
+        sink.emit(Event::step("metadata", StepStatus::Success, ""));
         if client.judged_by() > request.now {
             sink.emit(Event::warning(format!(
                 "the system clock says {}, but trusted metadata is from {} or later: expiry is \
@@ -131,11 +155,11 @@ impl<'a> Fetch<'a> {
             )));
         }
         // Opened only now, so that it knows the root that the refresh may have brought.
-        let images = request.artifacts_url.clone().map(open).transpose()?;
-        let staging = base.join(".update-staging");
-        files::create_dir(&staging)?;
-        Ok(Fetch {
-            device,
+        let images = artifacts.map(open).transpose()?;
+        let staging = staging::directory(base);
+        files::create_private_dir(&staging)?;
+        Ok(RepositoryFetch {
+            context,
             url,
             staging,
             client,
@@ -147,82 +171,122 @@ impl<'a> Fetch<'a> {
     }
 
     /// Downloads what is missing, and lets the runtime appear.
-    pub(super) fn stage(&mut self) -> Result<(Manifest, Lock), Reason> {
-        let (manifest, bytes) = self.manifest()?;
+    pub(super) fn stage(&mut self) -> Result<(Manifest, StoreLock), FailureReason> {
+        let (mut manifest, bytes) = self.manifest()?;
+        let signed = self.signed(&manifest)?;
         let mut pool = self.pool();
-        let (lock, _) = self.images(&manifest, &mut pool)?;
-        self.device.finish(&mut pool, &manifest, &bytes)?;
+        let lock = self.images(&manifest, &mut pool)?;
+        finish(self.context, &mut pool, &manifest, &bytes, &signed)?;
         files::remove_all(&self.staging)?;
+        signed.complete(&mut manifest);
         Ok((manifest, lock))
     }
 
-    /// Says what [`Fetch::stage`] would do.
-    pub(super) fn plan(&mut self) -> Result<Plan, Reason> {
+    /// Says what [`RepositoryFetch::stage`] would do.
+    pub(super) fn plan(&mut self) -> Result<AddPlan, FailureReason> {
         let (manifest, _) = self.manifest()?;
         let images = self.find(&manifest, &mut self.pool())?;
         self.planned(manifest, &images)
     }
 
     /// Downloads what is missing, and no more.
-    pub(super) fn download_only(&mut self) -> Result<Plan, Reason> {
+    pub(super) fn download_only(&mut self) -> Result<AddPlan, FailureReason> {
         let (manifest, _) = self.manifest()?;
         let mut pool = self.pool();
         let images = self.find(&manifest, &mut pool)?;
         let plan = self.planned(manifest, &images)?;
-        let (_lock, _) = self.images(&plan.manifest, &mut pool)?;
+        let _lock = self.images(&plan.manifest, &mut pool)?;
         pool.sync()?;
         pool.remember();
         files::remove_all(&self.staging)?;
         Ok(plan)
     }
 
+    /// What the repository says of images that the manifest does not name by their bytes.
+    fn signed(&mut self, manifest: &Manifest) -> Result<SignedTargets, FailureReason> {
+        let mut signed = SignedTargets::default();
+        for extension in manifest.extensions.iter().filter(|e| e.image_id.is_none()) {
+            let wanted = RequiredImage::extension(extension);
+            let (target, sha256) = self.offered(manifest, &wanted)?;
+            signed.note(&target.name, sha256);
+        }
+        Ok(signed)
+    }
+
     /// Brings all images into the pool. They are there as long as the lock is held.
-    fn images(&mut self, manifest: &Manifest, pool: &mut Pool) -> Result<(Lock, usize), Reason> {
+    fn images(
+        &mut self,
+        manifest: &Manifest,
+        pool: &mut ImagePool,
+    ) -> Result<StoreLock, FailureReason> {
         let mut attempts = 0;
         loop {
             attempts += 1;
             let images = self.find(manifest, pool)?;
             let missing: Vec<_> = images.iter().filter(|image| !image.there).collect();
-            self.tidy(&missing)?;
+            self.remove_leftovers(&missing)?;
             self.check_space(&missing)?;
             for image in &missing {
-                crate::cancel::check(self.cancel)?;
-                let label = &image.wanted.label;
-                self.sink.emit(Event::info(format!("downloading {label}")));
-                self.download(&image.target, &self.staging.join(&image.wanted.file))?;
+                cancel::check(self.cancel)?;
+                self.bring(image, pool)?;
             }
-            let lock = self.device.lock_unless(self.cancel, self.sink)?;
-            for image in &missing {
-                let partial = self.staging.join(&image.wanted.file);
-                pool.take(&partial, &image.wanted, image.sha256)?;
-            }
-            // Somebody may have pruned what was there when we looked.
+            let lock = self.context.lock_store(self.cancel, self.sink)?;
+            // Without the lock another process may have pruned what was there when we looked.
             let lost = images.iter().find_map(|i| pool.need(&i.wanted).err());
             match lost {
-                None => return Ok((lock, attempts)),
+                None => return Ok(lock),
                 Some(reason) if attempts >= ATTEMPTS => return Err(reason),
-                Some(Reason::ImageMissing { .. } | Reason::ImageWrong { .. }) => {}
+                Some(FailureReason::ImageMissing { .. } | FailureReason::ImageWrong { .. }) => {}
                 Some(other) => return Err(other),
             }
         }
     }
 
-    fn pool(&self) -> Pool {
-        Pool::cancellable(&self.device.paths().base, self.cancel)
+    /// Brings an image into the pool, where it stays however the work on the others ends: pruning
+    /// spares images as long as this download goes on, and the next one finds it.
+    fn bring(&self, image: &OfferedImage, pool: &mut ImagePool) -> Result<(), FailureReason> {
+        if let Some(old) = &image.known_as {
+            let _lock = self.context.lock_store(self.cancel, self.sink)?;
+            if pool.adopt(old, &image.wanted, image.sha256) {
+                return Ok(());
+            }
+        }
+        let label = &image.wanted.label;
+        self.sink.emit(Event::info(format!("downloading {label}")));
+        let file = self.staging.join(&image.wanted.file);
+        let downloaded = self.download(&image.target, &mut FileDestination::new(&file));
+        if downloaded.as_ref().is_err_and(FailureReason::is_disk_full) {
+            // Other programs took what was free. What came so far is no use on a disk on which
+            // nothing can be written any more.
+            files::remove_all(&file)?;
+            self.check_space(&[image])?;
+        }
+        downloaded?;
+        let _lock = self.context.lock_store(self.cancel, self.sink)?;
+        pool.take(&file, &image.wanted, image.sha256)?;
+        pool.sync()?;
+        pool.remember();
+        Ok(())
     }
 
-    fn planned(&self, manifest: Manifest, images: &[Image]) -> Result<Plan, Reason> {
+    fn pool(&self) -> ImagePool {
+        ImagePool::cancellable(self.context.base(), self.cancel)
+    }
+
+    fn planned(
+        &self,
+        manifest: Manifest,
+        images: &[OfferedImage],
+    ) -> Result<AddPlan, FailureReason> {
         let planned = images.iter().map(|image| PlannedImage {
             bytes: image.target.length,
-            fetch_bytes: match image.there {
-                true => 0,
-                false => self.to_fetch(image),
-            },
-            shared: image.there,
+            fetch_bytes: self.to_fetch(image),
+            shared: !image.is_to_be_fetched(),
             ..PlannedImage::shared(&image.wanted, 0)
         });
-        let plan = Plan::new(self.device, manifest, planned.collect())?;
-        Ok(Plan {
+        let free = files::free(&self.staging)?;
+        let plan = AddPlan::new(self.context, manifest, planned.collect(), free)?;
+        Ok(AddPlan {
             relaxed: self.client.is_relaxed(),
             ..plan
         })
@@ -230,51 +294,78 @@ impl<'a> Fetch<'a> {
 
     /// The manifest that the repository offers now. What an earlier run left in the staging
     /// directory counts only as far as it is the same bytes.
-    fn manifest(&mut self) -> Result<(Manifest, Vec<u8>), Reason> {
+    fn manifest(&mut self) -> Result<(Manifest, Vec<u8>), FailureReason> {
         let path = self.staging.join(MANIFEST);
         let target = self.target("the runtime", MANIFEST)?;
         if target.length > MANIFEST_LIMIT {
-            return Err(Reason::TooLarge {
+            return Err(FailureReason::TooLarge {
                 path: target.name.into(),
                 limit: MANIFEST_LIMIT,
             });
         }
-        let download = self.client.download(&target, &path, self.sink);
-        disk::foreign(&self.staging);
-        download.map_err(or_cancelled(self.cancel, repository(self.url)))?;
-        let bytes = files::read(&path, MANIFEST_LIMIT)?;
-        Ok((parse(&path, &bytes)?, bytes))
+        self.client
+            .download(&target, &path, self.sink)
+            .map_err(or_cancelled(self.cancel, repository(&self.url)))?;
+        let (manifest, bytes) = manifest::read(&path, self.sink)?;
+        self.refuse_streaming(&manifest)?;
+        Ok((manifest, bytes))
+    }
+
+    /// Refuses a runtime whose OS the configuration wants to be written while it is downloaded:
+    /// this version cannot do that, and anything else would not be what was asked for. A runtime
+    /// of the OS that runs has nothing to be written, and so the rest of the device can be managed
+    /// whatever the configuration says, above all where it cannot be changed but by an update.
+    fn refuse_streaming(&self, manifest: &Manifest) -> Result<(), FailureReason> {
+        let streams = self.context.config.stream_os_to_partition;
+        match self.context.os_mismatch(manifest).filter(|_| streams) {
+            Some(mismatch) => Err(FailureReason::Streaming {
+                needed: mismatch.needed,
+                running: mismatch.running,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The images of a runtime, and whether the pool has them. Whether the repository has them
     /// all, and means the same bytes as the manifest, is checked before anything is downloaded.
-    fn find(&mut self, manifest: &Manifest, pool: &mut Pool) -> Result<Vec<Image>, Reason> {
+    fn find(
+        &mut self,
+        manifest: &Manifest,
+        pool: &mut ImagePool,
+    ) -> Result<Vec<OfferedImage>, FailureReason> {
         // Every one of them, also where two are kept under one name.
-        for wanted in Wanted::of(manifest) {
+        for wanted in RequiredImage::of(manifest) {
             self.offered(manifest, &wanted)?;
         }
         let mut images = Vec::new();
-        for mut wanted in distinct(manifest) {
-            let (target, sha256) = self.offered(manifest, &wanted)?;
-            wanted.sha256 = Some(sha256);
+        for named in distinct(manifest) {
+            let (target, sha256) = self.offered(manifest, &named)?;
+            let wanted = named.clone().signed(sha256);
             let found = pool.find(&wanted)?;
+            let elsewhere = named.file != wanted.file && !matches!(found, ImageCheck::Intact(_));
+            let known_as = elsewhere
+                .then(|| pool.digest(&named.file))
+                .transpose()?
+                .filter(|found| *found == PoolFile::Regular(sha256))
+                .map(|_| named.file);
             match found {
-                Found::Right(_) => {
-                    let step = Event::step(STAGE, Status::Skipped, "already in the image pool");
+                ImageCheck::Intact(_) => {
+                    let step = Event::step(STAGE, StepStatus::Skipped, "already in the image pool");
                     let item = wanted.label.clone();
                     self.sink.emit(Event { item, ..step });
                 }
-                Found::Wrong => self.sink.emit(Event::warning(format!(
+                ImageCheck::Corrupt => self.sink.emit(Event::warning(format!(
                     "the image of {} in the pool is corrupt and is fetched again",
                     wanted.label
                 ))),
-                Found::Missing => {}
+                ImageCheck::Missing => {}
             }
-            images.push(Image {
+            images.push(OfferedImage {
                 wanted,
                 target,
                 sha256,
-                there: matches!(found, Found::Right(_)),
+                there: matches!(found, ImageCheck::Intact(_)),
+                known_as,
             });
         }
         Ok(images)
@@ -283,12 +374,12 @@ impl<'a> Fetch<'a> {
     fn offered(
         &mut self,
         manifest: &Manifest,
-        wanted: &Wanted,
-    ) -> Result<(TargetInfo, Digest), Reason> {
+        wanted: &RequiredImage,
+    ) -> Result<(TargetInfo, Digest), FailureReason> {
         let target = self.target(&wanted.label, &wanted.file)?;
         match target.digests.sha256.filter(|digest| wanted.is(*digest)) {
             Some(sha256) => Ok((target, sha256)),
-            None => Err(Reason::Contradiction {
+            None => Err(FailureReason::Contradiction {
                 id: manifest.id.clone(),
                 why: format!(
                     "and the repository do not mean the same image of {}",
@@ -299,7 +390,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Removes what earlier runs left, but for what this one can go on with.
-    fn tidy(&self, missing: &[&Image]) -> Result<(), Reason> {
+    fn remove_leftovers(&self, missing: &[&OfferedImage]) -> Result<(), FailureReason> {
         for name in files::names(&self.staging)? {
             let file = name.strip_suffix(".resume").unwrap_or(&name);
             if file != MANIFEST && !missing.iter().any(|m| m.wanted.file == file) {
@@ -310,81 +401,96 @@ impl<'a> Fetch<'a> {
     }
 
     /// What is not there yet, in bytes.
-    fn to_fetch(&self, image: &Image) -> u64 {
-        let there = files::length(&self.staging.join(&image.wanted.file));
-        image.target.length.saturating_sub(there)
+    fn to_fetch(&self, image: &OfferedImage) -> u64 {
+        if !image.is_to_be_fetched() {
+            return 0;
+        }
+        let kept = FileDestination::new(&self.staging.join(&image.wanted.file));
+        let kept = kept.kept(&image.target);
+        image.target.length.saturating_sub(kept)
     }
 
-    fn check_space(&self, missing: &[&Image]) -> Result<(), Reason> {
+    fn check_space(&self, missing: &[&OfferedImage]) -> Result<(), FailureReason> {
         let available = files::free(&self.staging)?;
         let needed = missing.iter().map(|image| self.to_fetch(image));
-        let needed = needed.fold(0, u64::saturating_add);
-        if needed <= available {
+        let needed = sum(needed);
+        // What takes nothing may be staged on a full disk as well.
+        let reserve = self.context.config.reserve;
+        if needed == 0 || needed.saturating_add(reserve) <= available {
             return Ok(());
         }
-        Err(Reason::NoSpace {
-            path: self.device.paths().base.clone(),
+        Err(FailureReason::NoSpace {
+            path: self.context.base().to_owned(),
             needed,
+            reserve,
             available,
         })
     }
 
-    fn target(&mut self, what: &str, name: &str) -> Result<TargetInfo, Reason> {
-        let found = self.client.target(name);
-        disk::foreign(&self.device.paths().base.join("metadata"));
-        found
-            .map_err(or_cancelled(self.cancel, repository(self.url)))?
-            .ok_or_else(|| Reason::NotOffered {
-                url: self.url.to_owned(),
+    fn target(&mut self, what: &str, name: &str) -> Result<TargetInfo, FailureReason> {
+        self.client
+            .target(name)
+            .map_err(or_cancelled(self.cancel, repository(&self.url)))?
+            .ok_or_else(|| FailureReason::NotOffered {
+                url: self.url.to_string(),
                 what: what.to_owned(),
                 target: name.to_owned(),
             })
     }
 
-    fn download(&self, target: &TargetInfo, partial: &Path) -> Result<(), Reason> {
+    fn download(
+        &self,
+        target: &TargetInfo,
+        destination: &mut dyn Destination,
+    ) -> Result<(), FailureReason> {
         let client = self.images.as_ref().unwrap_or(&self.client);
-        let result = client.download(target, partial, self.sink);
-        disk::foreign(&self.staging);
-        result.map_err(or_cancelled(self.cancel, repository(self.url)))
+        let result = client.download_to(target, destination, self.sink);
+        result.map_err(or_cancelled(self.cancel, repository(&self.url)))
     }
 }
 
 /// The way to servers.
-fn network(config: &Config) -> Result<Network, Reason> {
+fn network(config: &DeviceConfig) -> Result<NetworkSettings, FailureReason> {
     let ca = config.ca_file.as_ref();
-    let proxy = config.proxy.as_ref().map(|url| Proxy {
+    let proxy = config.proxy.as_ref().map(|url| ProxySettings {
         url: url.clone(),
         direct: config.no_proxy.clone(),
     });
-    Ok(Network {
-        ca: ca.map(|path| files::read(path, ANCHOR_LIMIT)).transpose()?,
+    Ok(NetworkSettings {
+        ca: ca.map(|path| files::read(path, CA_LIMIT)).transpose()?,
         proxy,
+        any_certificate: false,
     })
 }
 
-fn usable(url: &str) -> Result<(), Reason> {
-    check_url(url).map_err(|source| Reason::Url {
-        url: url.to_owned(),
-        source,
-    })
+fn repository_url(url: &str) -> Result<RepositoryUrl, FailureReason> {
+    url.parse().map_err(not_a_url(url))
 }
 
-fn repository(url: &str) -> impl FnOnce(avocado_tuf::Error) -> Reason {
-    let url = url.to_owned();
-    |source| Reason::Repository {
+fn not_a_url(url: &str) -> impl FnOnce(RepositoryUrlError) -> FailureReason {
+    let url = without_secrets(url);
+    |source| FailureReason::Url { url, source }
+}
+
+fn repository(url: &RepositoryUrl) -> impl FnOnce(avocado_tuf::TufError) -> FailureReason {
+    let url = url.to_string();
+    |source| FailureReason::Repository {
         url,
         source: Box::new(source),
     }
 }
 
-/// What ended because somebody asked for it has no other reason.
+/// What ended because the caller asked to stop has no other reason.
 fn or_cancelled<E>(
     cancel: &Cancel,
-    otherwise: impl FnOnce(E) -> Reason,
-) -> impl FnOnce(E) -> Reason {
+    otherwise: impl FnOnce(E) -> FailureReason,
+) -> impl FnOnce(E) -> FailureReason {
     let cancelled = cancel.is_cancelled();
-    move |error| match cancelled {
-        true => Reason::Cancelled,
-        false => otherwise(error),
+    move |error| {
+        if cancelled {
+            FailureReason::Cancelled
+        } else {
+            otherwise(error)
+        }
     }
 }

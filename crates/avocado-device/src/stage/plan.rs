@@ -3,14 +3,14 @@ use std::collections::BTreeSet;
 use avocado_manifest::Manifest;
 use serde::Serialize;
 
-use crate::store::files;
-use crate::store::pool::Wanted;
-use crate::{Device, Reason};
+use crate::context::DeviceContext;
+use crate::error::FailureReason;
+use crate::store::pool::RequiredImage;
 
 /// What adding a runtime comes to. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Plan {
+pub struct AddPlan {
     /// The runtime.
     pub manifest: Manifest,
     /// Whether it is staged already.
@@ -50,7 +50,7 @@ pub struct PlannedImage {
 }
 
 impl PlannedImage {
-    pub(super) fn shared(wanted: &Wanted, bytes: u64) -> Self {
+    pub(super) fn shared(wanted: &RequiredImage, bytes: u64) -> Self {
         PlannedImage {
             label: wanted.label.clone(),
             file: wanted.file.clone(),
@@ -61,23 +61,25 @@ impl PlannedImage {
     }
 }
 
-impl Plan {
+impl AddPlan {
     pub(super) fn new(
-        device: &Device,
+        context: &DeviceContext,
         manifest: Manifest,
         images: Vec<PlannedImage>,
-    ) -> Result<Self, Reason> {
-        let runtimes = device.runtimes();
-        let fetched: Vec<_> = images.iter().filter(|i| !i.shared).collect();
-        let fetch_bytes = fetched.iter().map(|i| i.fetch_bytes).sum();
-        Ok(Plan {
+        free_bytes: u64,
+    ) -> Result<Self, FailureReason> {
+        let runtimes = context.runtimes();
+        let fetched = images.iter().filter(|i| !i.shared);
+        let fetch_bytes = sum(fetched.map(|i| i.fetch_bytes));
+        let shared = images.iter().filter(|i| i.shared);
+        Ok(AddPlan {
             staged: runtimes.read(&manifest.id).is_ok(),
             active: runtimes.active_id().ok().flatten().as_ref() == Some(&manifest.id),
             fetch_bytes,
-            shared_bytes: images.iter().filter(|i| i.shared).map(|i| i.bytes).sum(),
+            shared_bytes: sum(shared.map(|i| i.bytes)),
             disk_bytes: fetch_bytes,
-            free_bytes: files::free(&device.paths().base)?,
-            reboot: device.other_os(&manifest).is_some(),
+            free_bytes,
+            reboot: context.os_mismatch(&manifest).is_some(),
             relaxed: false,
             images,
             manifest,
@@ -85,10 +87,26 @@ impl Plan {
     }
 }
 
+/// Sizes are what a repository says, however large that is.
+pub(super) fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
 /// The images that a runtime needs, each once.
-pub(super) fn distinct(manifest: &Manifest) -> Vec<Wanted> {
+pub(super) fn distinct(manifest: &Manifest) -> Vec<RequiredImage> {
     let mut seen = BTreeSet::new();
-    let mut all = Wanted::of(manifest);
+    let mut all = RequiredImage::of(manifest);
     all.retain(|wanted| seen.insert(wanted.file.clone()));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_no_disk_has_do_not_wrap() {
+        assert_eq!(sum([u64::MAX, 2, u64::MAX].into_iter()), u64::MAX);
+        assert_eq!(sum([1, 2].into_iter()), 3);
+    }
 }

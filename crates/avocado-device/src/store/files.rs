@@ -2,127 +2,142 @@
 //! they are complete and on the disk, a name changes by one `rename`, and a directory is synced
 //! after an entry in it changed. Temporary names begin with a dot, which no validated name does.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::disk;
-use crate::Reason;
+use avocado_fs::recorded::{self, RecordedFile};
+use avocado_fs::{AtPath, TemporaryName, WriteOptions};
+use rustix::fs::{FileType, Mode, OFlags};
+use serde::Serialize;
+
+use crate::error::FailureReason;
+
+/// What file systems have at their root: in the store where one is mounted there.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 
 /// Creates a directory and those above it, lastingly.
-pub(crate) fn create_dir(path: &Path) -> Result<(), Reason> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        create_dir(parent)?;
-        match disk::mkdir(path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other.map_err(Reason::file("create", path))?,
-        }
-        sync_dir(parent)?;
-    }
+pub(crate) fn create_dir(path: &Path) -> Result<(), FailureReason> {
+    Ok(recorded::create_directories(path).at("create", path)?)
+}
+
+/// As [`create_dir`]; the directory is for root alone, also where it was there before.
+pub(crate) fn create_private_dir(path: &Path) -> Result<(), FailureReason> {
+    create_dir(path)?;
+    make_private(path);
     Ok(())
 }
 
-/// Puts a file with these bytes at `path`; whatever reads it sees the old bytes or the new ones.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
-    let temporary = temporary(path);
-    remove(&temporary)?;
-    let file = disk::create_new(&temporary).map_err(Reason::file("create", &temporary))?;
-    disk::append(&file, &temporary, bytes)
-        .and_then(|()| disk::sync(&file, &temporary))
-        .map_err(Reason::file("write", &temporary))?;
-    drop(file);
-    rename(&temporary, path)
+/// Takes a directory from everybody but root, where its file system has modes.
+pub(crate) fn make_private(path: &Path) {
+    let open = |meta: fs::Metadata| meta.permissions().mode() & 0o077 != 0;
+    if fs::metadata(path).is_ok_and(open) {
+        let _ = fs::set_permissions(path, Permissions::from_mode(0o700));
+    }
 }
 
-/// Moves a complete file to its name. Both are on the same file system. The directory is not
+/// Puts a file with these bytes at `path`; whatever reads it sees the old bytes or the new ones.
+/// The caller holds the lock: the temporary file has always the same name, so that a crash leaves
+/// no more than one.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FailureReason> {
+    let options = WriteOptions::new().temporary(TemporaryName::Beside);
+    Ok(options.write(path, bytes)?)
+}
+
+/// As [`write`], with the JSON of `document`. What cannot be written as JSON changes nothing.
+pub(crate) fn write_json(path: &Path, document: &impl Serialize) -> Result<(), FailureReason> {
+    let bytes = serde_json::to_vec_pretty(document)
+        .map_err(|e| FailureReason::file("write", path)(e.into()))?;
+    write(path, &bytes)
+}
+
+/// Moves a complete file to its name, where it is for root alone. Both are on the same file system. The directory is not
 /// synced: the caller moves several and then calls [`sync_dir`] once.
-pub(crate) fn promote(from: &Path, to: &Path) -> Result<(), Reason> {
-    let file = File::open(from).map_err(Reason::file("open", from))?;
-    disk::sync(&file, from).map_err(Reason::file("sync", from))?;
-    disk::rename(from, to).map_err(Reason::file("rename", from))
+pub(crate) fn promote(from: &Path, to: &Path) -> Result<(), FailureReason> {
+    let file = RecordedFile::open(from).at("open", from)?;
+    // Not every file system has modes.
+    let _ = file.file().set_permissions(Permissions::from_mode(0o600));
+    file.sync().at("sync", from)?;
+    Ok(recorded::rename(from, to).at("rename", from)?)
 }
 
 /// Moves an entry to another name in the same directory, replacing a file of that name.
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Reason> {
-    disk::rename(from, to).map_err(Reason::file("rename", from))?;
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FailureReason> {
+    recorded::rename(from, to).at("rename", from)?;
     sync_dir(parent(to))
 }
 
 /// Makes the symlink `path` point to `target`: it never is missing, nor half written.
-pub(crate) fn point(path: &Path, target: &Path) -> Result<(), Reason> {
+pub(crate) fn point(path: &Path, target: &Path) -> Result<(), FailureReason> {
     let temporary = temporary(path);
     remove(&temporary)?;
-    disk::symlink(target, &temporary).map_err(Reason::file("create", &temporary))?;
+    recorded::symlink(target, &temporary).at("create", &temporary)?;
     // The prepared link must have reached the disk before it takes the place of the old one.
     sync_dir(parent(path))?;
     rename(&temporary, path)
 }
 
 /// Removes a file or symlink if it is there, lastingly.
-pub(crate) fn remove(path: &Path) -> Result<(), Reason> {
-    match disk::unlink(path) {
+pub(crate) fn remove(path: &Path) -> Result<(), FailureReason> {
+    match recorded::unlink(path) {
         Ok(()) => sync_dir(parent(path)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(Reason::file("remove", path)(e)),
+        Err(e) => Err(FailureReason::file("remove", path)(e)),
     }
 }
 
 /// Removes whatever is at `path`, with everything in it. It may come back after a crash.
-pub(crate) fn remove_all(path: &Path) -> Result<(), Reason> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => {
-            for entry in fs::read_dir(path).map_err(Reason::file("read", path))? {
-                remove_all(&entry.map_err(Reason::file("read", path))?.path())?;
-            }
-            disk::rmdir(path)
-        }
-        Ok(_) => disk::unlink(path),
-        Err(e) => Err(e),
-    };
-    match removed {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(Reason::file("remove", path)),
-    }
+pub(crate) fn remove_all(path: &Path) -> Result<(), FailureReason> {
+    Ok(recorded::remove_tree(path).at("remove", path)?)
 }
 
 /// Makes the entries of a directory last.
-pub(crate) fn sync_dir(path: &Path) -> Result<(), Reason> {
-    disk::sync_dir(path).map_err(Reason::file("sync", path))
+pub(crate) fn sync_dir(path: &Path) -> Result<(), FailureReason> {
+    Ok(avocado_fs::sync_directory(path)?)
 }
 
 /// The names in a directory, sorted; none when it does not exist.
-pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Reason> {
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(Reason::file("read", dir))?,
-    };
-    let mut names = Vec::with_capacity(64);
-    for entry in entries {
-        let entry = entry.map_err(Reason::file("read", dir))?;
-        // What is not UTF-8 is not ours.
-        names.extend(entry.file_name().into_string());
+pub(crate) fn names(dir: &Path) -> Result<Vec<String>, FailureReason> {
+    match avocado_fs::file_names(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => Ok(other?),
     }
-    names.sort();
-    Ok(names)
 }
 
 /// Reads a file of at most `limit` bytes.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Reason> {
-    let file = File::open(path).map_err(Reason::file("read", path))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Reason::file("read", path))?;
-    if bytes.len() as u64 > limit {
-        return Err(Reason::TooLarge {
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FailureReason> {
+    avocado_fs::read_at_most(path, limit).map_err(|error| {
+        if error.kind() == io::ErrorKind::FileTooLarge {
+            let path = path.to_owned();
+            FailureReason::TooLarge { path, limit }
+        } else {
+            error.into()
+        }
+    })
+}
+
+/// As [`read`], of a file that another user named. What is no regular file is not even opened: that
+/// could wait for ever (a pipe), or do something (a device).
+pub(crate) fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, FailureReason> {
+    let failed = |e: io::Error| FailureReason::file("read", path)(e);
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| failed(e.into()))?;
+    let found = rustix::fs::fstat(&place).map_err(|e| failed(e.into()))?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        let why = "it is not a regular file";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
+    }
+    let itself = format!("/proc/self/fd/{}", place.as_raw_fd());
+    read(Path::new(&itself), limit).map_err(|error| match error {
+        FailureReason::File { source, .. } => failed(source),
+        FailureReason::TooLarge { limit, .. } => FailureReason::TooLarge {
             path: path.to_owned(),
             limit,
-        });
-    }
-    Ok(bytes)
+        },
+        other => other,
+    })
 }
 
 /// The length of a file in bytes; none where there is no file.
@@ -131,9 +146,10 @@ pub(crate) fn length(path: &Path) -> u64 {
 }
 
 /// What is free on the disk that `path`, or what will be above it, is on, in bytes.
-pub(crate) fn free(path: &Path) -> Result<u64, Reason> {
+pub(crate) fn free(path: &Path) -> Result<u64, FailureReason> {
     let there = path.ancestors().find(|path| path.exists()).unwrap_or(path);
-    let space = rustix::fs::statvfs(there).map_err(|e| Reason::file("read", there)(e.into()))?;
+    let space =
+        rustix::fs::statvfs(there).map_err(|e| FailureReason::file("read", there)(e.into()))?;
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
@@ -141,7 +157,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
-/// The name under which what will be `path` is prepared. One is enough: the lock is held.
+/// The name under which the link `path` is prepared. One is enough: the lock is held.
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tmp"))
@@ -162,6 +178,19 @@ mod tests {
         write(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(names(parent(&path)).unwrap(), ["file"]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_as_json_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_json(&path, &[1]).unwrap();
+        // JSON has no keys that are lists.
+        let bad = std::collections::BTreeMap::from([(vec![1], 2)]);
+        let error = write_json(&path, &bad).unwrap_err();
+        assert!(matches!(error, FailureReason::File { .. }), "{error:?}");
+        assert_eq!(names(dir.path()).unwrap(), ["file"]);
+        assert_eq!(fs::read(&path).unwrap(), b"[\n  1\n]");
     }
 
     #[test]
@@ -186,6 +215,9 @@ mod tests {
         let path = dir.path().join("x");
         fs::write(&path, "12345").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"12345");
-        assert!(matches!(read(&path, 4), Err(Reason::TooLarge { .. })));
+        assert!(matches!(
+            read(&path, 4),
+            Err(FailureReason::TooLarge { .. })
+        ));
     }
 }

@@ -10,7 +10,8 @@ use avocado_manifest::RuntimeId;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::Reason;
+use super::reserve::with_reserve;
+use crate::error::FailureReason;
 
 /// How many entries are kept.
 const KEPT: usize = 16;
@@ -18,7 +19,7 @@ const KEPT: usize = 16;
 const LIMIT: u64 = 1 << 20;
 
 #[derive(Debug)]
-pub(crate) struct History {
+pub(crate) struct ActivationHistory {
     path: PathBuf,
     entries: Vec<RuntimeId>,
 }
@@ -28,13 +29,13 @@ struct Document {
     activated: Vec<RuntimeId>,
 }
 
-impl History {
+impl ActivationHistory {
     /// The history of the store at `base`. One that cannot be read is none.
     pub(crate) fn load(base: &Path) -> Self {
         let path = base.join("history.json");
         let bytes = files::read(&path, LIMIT).unwrap_or_default();
         let document: Document = serde_json::from_slice(&bytes).unwrap_or_default();
-        History {
+        ActivationHistory {
             path,
             entries: document.activated,
         }
@@ -61,7 +62,7 @@ impl History {
         &mut self,
         active: Option<&RuntimeId>,
         next: &RuntimeId,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), FailureReason> {
         match self.entries.iter().rposition(|id| Some(id) == active) {
             // What comes after it never became active.
             Some(last) => self.entries.truncate(last + 1),
@@ -75,10 +76,8 @@ impl History {
         let document = Document {
             activated: self.entries.clone(),
         };
-        files::write(
-            &self.path,
-            &serde_json::to_vec(&document).unwrap_or_default(),
-        )
+        let base = self.path.parent().unwrap_or(&self.path);
+        with_reserve(base, || files::write_json(&self.path, &document))
     }
 }
 
@@ -93,7 +92,7 @@ mod tests {
     #[test]
     fn what_was_active_before_is_known_after_any_interruption() {
         let dir = tempfile::tempdir().unwrap();
-        let load = || History::load(dir.path());
+        let load = || ActivationHistory::load(dir.path());
         let before = |active: &str| {
             let history = load();
             let ids = history.before(Some(&id(active)));

@@ -1,96 +1,94 @@
 //! The locks across processes. The lock of the store is held for as long as something in it is
-//! exchanged; whoever downloads holds the lock of the downloads for as long as that takes, and
-//! the one of the store only for the end. Who wants both takes that of the downloads first.
+//! exchanged. A download holds the lock of the downloads for as long as it takes, and the one of
+//! the store only for its end. An operation that needs both takes that of the downloads first.
+//!
+//! Where a lock file is missing and cannot be created, because the file system is read-only or
+//! full, the directory of the store carries the lock of the store. No download can begin there, so
+//! that lock is none.
 
-use std::fs::File;
+use std::io;
 use std::path::Path;
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use avocado_events::Cancel;
+use avocado_fs::{FileLock, LockPlace, PathError};
 
 use super::files;
-use crate::{Cancel, Reason};
+use crate::error::FailureReason;
 
-/// The longest pause between two looks at a lock that somebody else has.
-const PAUSE: Duration = Duration::from_millis(32);
-
-/// A right, until it is dropped.
+/// The lock of the store, or that of its downloads, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock {
-    _file: File,
+pub(crate) struct StoreLock {
+    _lock: Option<FileLock>,
 }
 
-/// The right to change the store at `base`, which is created if it is not there. `busy` is called
-/// once when somebody else has it.
-pub(crate) fn store(base: &Path, cancel: &Cancel, busy: impl FnOnce()) -> Result<Lock, Reason> {
+/// Locks the store at `base`, which is created if it is not there. `waiting` is called once when
+/// another process, or another thread of this one, holds the lock.
+pub(crate) fn lock_store(
+    base: &Path,
+    cancel: &Cancel,
+    waiting: impl FnOnce(),
+) -> Result<StoreLock, FailureReason> {
+    lock(base, STORE, cancel, waiting)
+}
+
+/// Locks the staging directory of the store at `base`, and the metadata of repositories.
+pub(crate) fn lock_downloads(
+    base: &Path,
+    cancel: &Cancel,
+    waiting: impl FnOnce(),
+) -> Result<StoreLock, FailureReason> {
+    lock(base, DOWNLOADS, cancel, waiting)
+}
+
+/// The same; none while a download is running.
+pub(crate) fn try_lock_downloads(base: &Path) -> Result<Option<StoreLock>, FailureReason> {
+    match LockPlace::file(&base.join(DOWNLOADS)).try_lock() {
+        Err(e) if cannot_create(&e) => Ok(Some(StoreLock { _lock: None })),
+        other => Ok(other?.map(StoreLock::new)),
+    }
+}
+
+const STORE: &str = ".lock";
+const DOWNLOADS: &str = ".download.lock";
+
+impl StoreLock {
+    fn new(lock: FileLock) -> Self {
+        StoreLock { _lock: Some(lock) }
+    }
+}
+
+fn lock(
+    base: &Path,
+    name: &str,
+    cancel: &Cancel,
+    waiting: impl FnOnce(),
+) -> Result<StoreLock, FailureReason> {
     files::create_dir(base)?;
-    wait(open(base, ".lock")?, base, cancel, busy)
-}
-
-/// The right to download into the staging directory of the store at `base`, and to take up the
-/// metadata of repositories.
-pub(crate) fn downloads(base: &Path, cancel: &Cancel, busy: impl FnOnce()) -> Result<Lock, Reason> {
-    files::create_dir(base)?;
-    wait(open(base, ".download.lock")?, base, cancel, busy)
-}
-
-/// The same, or none when somebody is downloading.
-pub(crate) fn no_downloads(base: &Path) -> Result<Option<Lock>, Reason> {
-    Ok(match attempt(open(base, ".download.lock")?, base)? {
-        Attempt::Held(lock) => Some(lock),
-        Attempt::Busy(_) => None,
-    })
-}
-
-fn open(base: &Path, name: &str) -> Result<File, Reason> {
-    let path = base.join(name);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
-        // A read-only store can still be merged from; its directory serves as well.
-        Err(rustix::io::Errno::ROFS) => {
-            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(base, flags, Mode::empty())
-        }
+    let mut waiting = Some(waiting);
+    // It tries again and again, so that a request to stop is noticed as well.
+    let mut lock = |place: LockPlace<'_>| {
+        place.lock_while(|_| {
+            if let Some(waiting) = waiting.take() {
+                waiting();
+            }
+            !cancel.is_cancelled()
+        })
+    };
+    let lock = match lock(LockPlace::file(&base.join(name))) {
+        Err(e) if name == STORE && cannot_create(&e) => lock(LockPlace::directory(base)),
         other => other,
     };
-    opened
-        .map(File::from)
-        .map_err(|e| Reason::file("open", &path)(e.into()))
+    lock?.map(StoreLock::new).ok_or(FailureReason::Cancelled)
 }
 
-enum Attempt {
-    Held(Lock),
-    Busy(File),
-}
-
-fn attempt(file: File, base: &Path) -> Result<Attempt, Reason> {
-    loop {
-        return match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Attempt::Held(Lock { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Attempt::Busy(file)),
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(e) => Err(Reason::file("lock", base)(e.into())),
-        };
-    }
-}
-
-/// Looks again and again, so that a request to stop is noticed as well.
-fn wait(file: File, base: &Path, cancel: &Cancel, busy: impl FnOnce()) -> Result<Lock, Reason> {
-    let mut file = match attempt(file, base)? {
-        Attempt::Held(lock) => return Ok(lock),
-        Attempt::Busy(file) => file,
-    };
-    busy();
-    let mut pause = Duration::from_millis(1);
-    loop {
-        crate::cancel::check(cancel)?;
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(PAUSE);
-        file = match attempt(file, base)? {
-            Attempt::Held(lock) => return Ok(lock),
-            Attempt::Busy(file) => file,
-        };
-    }
+/// Whether a lock file is missing and there is no way to have it.
+fn cannot_create(error: &PathError) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]
@@ -102,16 +100,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().join("store");
         let never = Cancel::new();
-        let held = store(&base, &never, || panic!("nobody has it")).unwrap();
+        let held = lock_store(&base, &never, || panic!("no process holds it")).unwrap();
         // The downloads have one of their own.
-        let downloading = downloads(&base, &never, || panic!("nobody has it")).unwrap();
-        assert!(no_downloads(&base).unwrap().is_none());
+        let downloading = lock_downloads(&base, &never, || panic!("no process holds it")).unwrap();
+        assert!(try_lock_downloads(&base).unwrap().is_none());
         drop(downloading);
-        assert!(no_downloads(&base).unwrap().is_some());
+        assert!(try_lock_downloads(&base).unwrap().is_some());
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                store(&base, &never, || tell.send(()).unwrap()).unwrap();
+                lock_store(&base, &never, || tell.send(()).unwrap()).unwrap();
             });
             told.recv().unwrap();
             drop(held);
@@ -123,9 +121,9 @@ mod tests {
     fn waiting_can_be_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let cancel = Cancel::new();
-        let _held = store(dir.path(), &cancel, || {}).unwrap();
+        let _held = lock_store(dir.path(), &cancel, || {}).unwrap();
         let stop = || cancel.cancel();
-        let error = store(dir.path(), &cancel, stop).unwrap_err();
-        assert!(matches!(error, Reason::Cancelled), "{error}");
+        let error = lock_store(dir.path(), &cancel, stop).unwrap_err();
+        assert!(matches!(error, FailureReason::Cancelled), "{error}");
     }
 }

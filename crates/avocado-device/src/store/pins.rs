@@ -8,12 +8,12 @@ use avocado_manifest::RuntimeId;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::Reason;
+use crate::error::FailureReason;
 
 const LIMIT: u64 = 1 << 20;
 
 #[derive(Debug, Default)]
-pub(crate) struct Pins {
+pub(crate) struct PinnedRuntimes {
     path: PathBuf,
     pinned: BTreeSet<RuntimeId>,
 }
@@ -23,19 +23,19 @@ struct Document {
     pinned: BTreeSet<RuntimeId>,
 }
 
-impl Pins {
-    /// The pins of the store at `base`. Ones that cannot be read are an error: who does not know
-    /// what is pinned must not remove anything.
-    pub(crate) fn load(base: &Path) -> Result<Self, Reason> {
+impl PinnedRuntimes {
+    /// The pins of the store at `base`. Ones that cannot be read are an error: without knowing
+    /// what is pinned nothing may be removed.
+    pub(crate) fn load(base: &Path) -> Result<Self, FailureReason> {
         let path = base.join("pinned.json");
         let document = match files::read(&path, LIMIT) {
-            Err(Reason::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(FailureReason::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Document::default()
             }
             other => serde_json::from_slice(&other?)
-                .map_err(|e| Reason::file("understand", &path)(e.into()))?,
+                .map_err(|e| FailureReason::file("understand", &path)(e.into()))?,
         };
-        Ok(Pins {
+        Ok(PinnedRuntimes {
             path,
             pinned: document.pinned,
         })
@@ -45,19 +45,20 @@ impl Pins {
         self.pinned.contains(id)
     }
 
-    /// Pins or unpins a runtime. `exists` says for which ones that still means something.
+    /// PinnedRuntimes or unpins a runtime. `exists` says for which ones that still means something.
     pub(crate) fn set(
         &mut self,
         id: &RuntimeId,
         pinned: bool,
         exists: impl Fn(&RuntimeId) -> bool,
-    ) -> Result<(), Reason> {
-        let changed = match pinned {
-            true => self.pinned.insert(id.clone()),
-            false => self.pinned.remove(id),
+    ) -> Result<(), FailureReason> {
+        let changed = if pinned {
+            self.pinned.insert(id.clone())
+        } else {
+            self.pinned.remove(id)
         };
         if !changed {
-            // Somebody who was killed may have left it without being sure to last.
+            // A process that was killed may have written it without syncing the directory.
             let base = self.path.parent().unwrap_or(&self.path);
             return files::sync_dir(base);
         }
@@ -65,8 +66,7 @@ impl Pins {
         let document = Document {
             pinned: self.pinned.clone(),
         };
-        let bytes = serde_json::to_vec(&document).unwrap_or_default();
-        files::write(&self.path, &bytes)
+        files::write_json(&self.path, &document)
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn pins_last_and_damage_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let load = || Pins::load(dir.path());
+        let load = || PinnedRuntimes::load(dir.path());
         let id = |text: &str| text.parse::<RuntimeId>().unwrap();
         for (name, pinned) in [("a", false), ("a", true), ("a", true), ("b", true)] {
             load().unwrap().set(&id(name), pinned, |_| true).unwrap();

@@ -5,38 +5,40 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use avocado_manifest::{Manifest, RuntimeId};
+use avocado_manifest::{Manifest, RuntimeId, is_mergeable};
 use rustix::fs::{Mode, OFlags};
 
-use super::cache::Cache;
 use super::files;
-use crate::{Error, Reason};
+use super::manifest_cache::ManifestCache;
+use super::reserve::with_reserve;
+use super::signed::SignedTargets;
+use crate::error::{DeviceError, FailureReason};
 
 /// The file in a runtime's directory.
-pub(super) const MANIFEST: &str = "manifest.json";
+const MANIFEST: &str = "manifest.json";
 
 /// The largest manifest that is read, in bytes.
 pub(crate) const MANIFEST_LIMIT: u64 = 4 << 20;
 
 /// The staged runtimes and the active one.
 #[derive(Debug)]
-pub(crate) struct Runtimes {
+pub(crate) struct RuntimeStore {
     dir: PathBuf,
     active: PathBuf,
-    cache: Cache,
+    cache: ManifestCache,
 }
 
 /// A directory of a runtime.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum StoredRuntime {
     Whole(Arc<Manifest>),
     /// Its name, and why it cannot be used.
-    Unreadable(String, Reason),
+    Unreadable(String, FailureReason),
 }
 
-impl Runtimes {
-    pub(crate) fn new(base: &Path, cache: Cache) -> Self {
-        Runtimes {
+impl RuntimeStore {
+    pub(crate) fn new(base: &Path, cache: ManifestCache) -> Self {
+        RuntimeStore {
             dir: base.join("runtimes"),
             active: base.join("active"),
             cache,
@@ -44,25 +46,30 @@ impl Runtimes {
     }
 
     /// Every runtime, by id.
-    pub(crate) fn everything(&self) -> Result<Vec<Found>, Reason> {
+    pub(crate) fn everything(&self) -> Result<Vec<StoredRuntime>, FailureReason> {
         let names = files::names(&self.dir)?;
         if names.is_empty() {
             return Ok(Vec::new());
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(&self.dir, flags, Mode::empty())
-            .map_err(|e| Reason::file("open", &self.dir)(e.into()))?;
+            .map_err(|e| FailureReason::file("open", &self.dir)(e.into()))?;
         let mut found = Vec::with_capacity(names.len());
-        for name in names.into_iter().filter(|name| !name.starts_with('.')) {
+        let names = names.into_iter();
+        for name in names.filter(|name| !name.starts_with('.') && name != files::LOST_AND_FOUND) {
             found.push(match name.parse::<RuntimeId>() {
-                Ok(id) => match self.cache.get(&dir, &id, || self.read(&id)) {
-                    Ok(manifest) => Found::Whole(manifest),
-                    Err(reason) => Found::Unreadable(name, reason),
+                Ok(id) => match self
+                    .cache
+                    .get(&dir, &Path::new(&name).join(MANIFEST), &id, || {
+                        self.read(&id)
+                    }) {
+                    Ok(manifest) => StoredRuntime::Whole(manifest),
+                    Err(reason) => StoredRuntime::Unreadable(name, reason),
                 },
                 Err(e) => {
                     let invalid = io::Error::new(io::ErrorKind::InvalidInput, e);
-                    let reason = Reason::file("use", &self.dir.join(&name))(invalid);
-                    Found::Unreadable(name, reason)
+                    let reason = FailureReason::file("use", &self.dir.join(&name))(invalid);
+                    StoredRuntime::Unreadable(name, reason)
                 }
             });
         }
@@ -70,24 +77,27 @@ impl Runtimes {
     }
 
     /// Every whole runtime, by id.
-    pub(crate) fn all(&self) -> Result<Vec<Arc<Manifest>>, Reason> {
+    pub(crate) fn all(&self) -> Result<Vec<Arc<Manifest>>, FailureReason> {
         let everything = self.everything()?.into_iter();
         Ok(everything
             .filter_map(|found| match found {
-                Found::Whole(manifest) => Some(manifest),
-                Found::Unreadable(..) => None,
+                StoredRuntime::Whole(manifest) => Some(manifest),
+                StoredRuntime::Unreadable(..) => None,
             })
             .collect())
     }
 
     /// The manifest of a runtime.
-    pub(crate) fn read(&self, id: &RuntimeId) -> Result<Manifest, Reason> {
+    pub(crate) fn read(&self, id: &RuntimeId) -> Result<Manifest, FailureReason> {
         let path = self.manifest(id);
         let bytes = files::read(&path, MANIFEST_LIMIT)?;
-        let manifest =
-            Manifest::parse(&bytes).map_err(|source| Reason::Manifest { path, source })?;
+        let mut manifest =
+            Manifest::parse(&bytes).map_err(|source| FailureReason::Manifest { path, source })?;
+        if manifest.extensions.iter().any(|e| e.image_id.is_none()) {
+            SignedTargets::load(&self.dir.join(id))?.complete(&mut manifest);
+        }
         if manifest.id != *id {
-            return Err(Reason::Contradiction {
+            return Err(FailureReason::Contradiction {
                 why: format!("is kept as that of {id}"),
                 id: manifest.id,
             });
@@ -96,16 +106,18 @@ impl Runtimes {
     }
 
     /// The runtime that `text` means: its id, or the beginning of no other one's id.
-    pub(crate) fn resolve(&self, text: &str) -> Result<Arc<Manifest>, Error> {
+    pub(crate) fn resolve(&self, text: &str) -> Result<Arc<Manifest>, DeviceError> {
         let mut all = Vec::new();
-        for found in self.everything().map_err(Error::Store)? {
+        for found in self.everything().map_err(DeviceError::Store)? {
             match found {
-                Found::Whole(manifest) if manifest.id.as_str() == text => return Ok(manifest),
-                Found::Whole(manifest) => all.push(manifest),
-                Found::Unreadable(name, reason) if name == text => {
-                    return Err(Error::Store(reason));
+                StoredRuntime::Whole(manifest) if manifest.id.as_str() == text => {
+                    return Ok(manifest);
                 }
-                Found::Unreadable(..) => {}
+                StoredRuntime::Whole(manifest) => all.push(manifest),
+                StoredRuntime::Unreadable(name, reason) if name == text => {
+                    return Err(DeviceError::Store(reason));
+                }
+                StoredRuntime::Unreadable(..) => {}
             }
         }
         all.retain(|m| m.id.as_str().starts_with(text));
@@ -115,18 +127,18 @@ impl Runtimes {
             Some(last) if !all.is_empty() => {
                 all.push(last);
                 let candidates = all.iter().map(|m| m.id.to_string()).collect();
-                Err(Error::AmbiguousRuntimeId { id, candidates })
+                Err(DeviceError::AmbiguousRuntimeId { id, candidates })
             }
-            _ => Err(Error::RuntimeNotFound { id }),
+            _ => Err(DeviceError::RuntimeNotFound { id }),
         }
     }
 
     /// Where `active` points to; none when it does not exist.
-    pub(crate) fn active_id(&self) -> Result<Option<RuntimeId>, Reason> {
+    pub(crate) fn active_id(&self) -> Result<Option<RuntimeId>, FailureReason> {
         let target = match fs::read_link(&self.active) {
             Ok(target) => target,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Reason::file("read", &self.active)(e)),
+            Err(e) => return Err(FailureReason::file("read", &self.active)(e)),
         };
         let id = target
             .strip_prefix(&self.dir)
@@ -135,7 +147,7 @@ impl Runtimes {
             .and_then(|name| name.to_str()?.parse().ok());
         match id {
             Some(id) => Ok(Some(id)),
-            None => Err(Reason::Active {
+            None => Err(FailureReason::Active {
                 path: self.active.clone(),
                 why: format!("it points to {}", target.display()),
             }),
@@ -143,13 +155,13 @@ impl Runtimes {
     }
 
     /// The active runtime; none when `active` does not exist, an error when it leads nowhere.
-    pub(crate) fn active(&self) -> Result<Option<Arc<Manifest>>, Reason> {
+    pub(crate) fn active(&self) -> Result<Option<Arc<Manifest>>, FailureReason> {
         let Some(id) = self.active_id()? else {
             return Ok(None);
         };
         match self.read(&id) {
-            Err(Reason::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Err(Reason::Active {
+            Err(FailureReason::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(FailureReason::Active {
                     path: self.active.clone(),
                     why: format!("there is no runtime {id}"),
                 })
@@ -158,51 +170,86 @@ impl Runtimes {
         }
     }
 
-    /// Makes everything last that is seen here. Somebody who was killed may have left it without.
-    pub(crate) fn settle(&self) -> Result<(), Reason> {
+    /// Makes every name that is seen here last: a process that was killed may have left it unsynced.
+    pub(crate) fn sync_to_disk(&self) -> Result<(), FailureReason> {
         if self.dir.is_dir() {
             files::sync_dir(&self.dir)?;
-            files::sync_dir(self.dir.parent().unwrap_or(&self.dir))?;
+            files::sync_dir(self.base())?;
         }
         Ok(())
     }
 
     /// Makes a runtime the active one by one rename.
-    pub(crate) fn activate(&self, id: &RuntimeId) -> Result<(), Reason> {
-        self.settle()?;
-        files::point(&self.active, &Path::new("runtimes").join(id))
+    pub(crate) fn activate(&self, id: &RuntimeId) -> Result<(), FailureReason> {
+        self.sync_to_disk()?;
+        let target = Path::new("runtimes").join(id);
+        with_reserve(self.base(), || files::point(&self.active, &target))
     }
 
     /// Makes no runtime the active one.
-    pub(crate) fn deactivate(&self) -> Result<(), Reason> {
+    pub(crate) fn deactivate(&self) -> Result<(), FailureReason> {
         files::remove(&self.active)
     }
 
-    /// Adds a runtime, whose images are in the pool and last. The bytes are kept as they came.
-    pub(crate) fn add(&self, manifest: &Manifest, bytes: &[u8]) -> Result<(), Reason> {
+    /// Adds a runtime, whose images are in the pool and last. The bytes are kept as they came, and
+    /// what was signed of the images with them.
+    pub(crate) fn add(
+        &self,
+        manifest: &Manifest,
+        bytes: &[u8],
+        signed: &SignedTargets,
+    ) -> Result<(), FailureReason> {
         let id = &manifest.id;
         let path = self.manifest(id);
+        let kept = self.dir.join(id);
         if self.read(id).is_ok() {
-            if files::read(&path, MANIFEST_LIMIT)? == bytes {
-                return self.settle();
-            }
-            return Err(Reason::Contradiction {
+            let differs = |why: &str| FailureReason::Contradiction {
                 id: id.clone(),
-                why: "differs from the one that this device already has under that id".to_owned(),
-            });
+                why: why.to_owned(),
+            };
+            if files::read(&path, MANIFEST_LIMIT)? != bytes {
+                return Err(differs(
+                    "differs from the one that this device already has under that id",
+                ));
+            }
+            let known = SignedTargets::load(&kept)?;
+            if signed.is_empty() || known == *signed {
+                return self.sync_to_disk();
+            }
+            if !known.is_empty() {
+                return Err(differs(
+                    "is now signed with other images than those that this device has for it",
+                ));
+            }
+            // An older agent added it, which did not keep this. The manifest is written again so
+            // that whoever remembers it reads it again.
+            signed.save(&kept)?;
+            return files::write(&path, bytes);
         }
         files::create_dir(&self.dir)?;
-        let kept = self.dir.join(id);
         if kept.exists() {
-            // Somebody damaged this runtime; its manifest is put back in place.
+            // The runtime is damaged; its manifest is put back in place.
+            signed.save(&kept)?;
             return files::write(&path, bytes);
         }
         let temporary = self.dir.join(format!(".{id}.new"));
         files::remove_all(&temporary)?;
         files::create_dir(&temporary)?;
+        signed.save(&temporary)?;
         files::write(&temporary.join(MANIFEST), bytes)?;
         files::rename(&temporary, &kept)?;
-        self.settle()
+        self.sync_to_disk()
+    }
+
+    /// Whether what lies among the runtimes under this name and cannot be read may be one, so that
+    /// it is not known which images it needs. What has no manifest is none.
+    pub(crate) fn may_need_images(&self, name: &str) -> bool {
+        let manifest = self.dir.join(name).join(MANIFEST);
+        let nothing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        match fs::symlink_metadata(manifest) {
+            Err(e) => !nothing.contains(&e.kind()),
+            Ok(_) => true,
+        }
     }
 
     /// Whether there is a directory for a runtime, whatever is in it.
@@ -217,26 +264,30 @@ impl Runtimes {
     }
 
     /// Removes a runtime: it is gone with one rename, its files follow.
-    pub(crate) fn remove(&self, id: &RuntimeId) -> Result<(), Reason> {
+    pub(crate) fn remove(&self, id: &RuntimeId) -> Result<(), FailureReason> {
         let gone = self.dir.join(format!(".{id}.gone"));
         files::remove_all(&gone)?;
-        files::rename(&self.dir.join(id), &gone)?;
+        with_reserve(self.base(), || files::rename(&self.dir.join(id), &gone))?;
         files::remove_all(&gone)
     }
 
     /// What interrupted operations left.
-    pub(crate) fn leftovers(&self) -> Result<Vec<PathBuf>, Reason> {
+    pub(crate) fn leftovers(&self) -> Result<Vec<PathBuf>, FailureReason> {
         let names = files::names(&self.dir)?.into_iter();
         let left = names.filter(|name| name.starts_with('.'));
         Ok(left.map(|name| self.dir.join(name)).collect())
     }
 
     /// Removes what interrupted operations left.
-    pub(crate) fn tidy(&self) -> Result<(), Reason> {
+    pub(crate) fn remove_leftovers(&self) -> Result<(), FailureReason> {
         for path in self.leftovers()? {
             files::remove_all(&path)?;
         }
         Ok(())
+    }
+
+    fn base(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
     }
 
     fn manifest(&self, id: &RuntimeId) -> PathBuf {
@@ -245,9 +296,9 @@ impl Runtimes {
 }
 
 /// Refuses a manifest that contradicts itself, before anything is done for it.
-pub(crate) fn check(manifest: &Manifest) -> Result<(), Reason> {
+pub(crate) fn check_consistency(manifest: &Manifest) -> Result<(), FailureReason> {
     let fail = |why| {
-        Err(Reason::Contradiction {
+        Err(FailureReason::Contradiction {
             id: manifest.id.clone(),
             why,
         })
@@ -262,6 +313,11 @@ pub(crate) fn check(manifest: &Manifest) -> Result<(), Reason> {
         // `a-b` in version `c` and `a` in version `b-c` would share a mount point.
         if !directories.insert(format!("{name}-{version}")) {
             return fail(format!("has two extensions that would be {name}-{version}"));
+        }
+        if !is_mergeable(name, version, manifest.extensions.len()) {
+            return fail(format!(
+                "has an extension whose name and version are too long together: {name} {version}"
+            ));
         }
         match extension.image_type.as_deref() {
             None | Some("raw") => {}
@@ -288,12 +344,16 @@ mod tests {
         (Manifest::parse(text.as_bytes()).unwrap(), text.into_bytes())
     }
 
-    fn store(ids: &[&str]) -> (tempfile::TempDir, Runtimes) {
+    fn nothing() -> SignedTargets {
+        SignedTargets::default()
+    }
+
+    fn store(ids: &[&str]) -> (tempfile::TempDir, RuntimeStore) {
         let dir = tempfile::tempdir().unwrap();
-        let runtimes = Runtimes::new(dir.path(), Cache::default());
+        let runtimes = RuntimeStore::new(dir.path(), ManifestCache::default());
         for id in ids {
             let (manifest, bytes) = manifest(id);
-            runtimes.add(&manifest, &bytes).unwrap();
+            runtimes.add(&manifest, &bytes, &nothing()).unwrap();
         }
         (dir, runtimes)
     }
@@ -307,7 +367,7 @@ mod tests {
         for text in ["b", "aa12", "../runtimes/c", "C", "\0"] {
             let error = runtimes.resolve(text).unwrap_err();
             assert!(
-                matches!(&error, Error::RuntimeNotFound { id } if id == text),
+                matches!(&error, DeviceError::RuntimeNotFound { id } if id == text),
                 "{error}"
             );
         }
@@ -316,7 +376,8 @@ mod tests {
             ("aa", &["aa1", "aa11"]),
             ("", &["aa1", "aa11", "ab", "c"]),
         ] {
-            let Err(Error::AmbiguousRuntimeId { candidates, .. }) = runtimes.resolve(text) else {
+            let Err(DeviceError::AmbiguousRuntimeId { candidates, .. }) = runtimes.resolve(text)
+            else {
                 panic!("{text:?} is ambiguous");
             };
             assert_eq!(candidates, expected);
@@ -328,7 +389,7 @@ mod tests {
         for ids in [&[][..], &["only"]] {
             let (_dir, runtimes) = store(ids);
             let error = runtimes.resolve("").unwrap_err();
-            assert!(matches!(error, Error::RuntimeNotFound { .. }));
+            assert!(matches!(error, DeviceError::RuntimeNotFound { .. }));
         }
     }
 
@@ -363,22 +424,25 @@ mod tests {
         let names: Vec<_> = everything
             .iter()
             .filter_map(|found| match found {
-                Found::Whole(_) => None,
-                Found::Unreadable(name, _) => Some(name.as_str()),
+                StoredRuntime::Whole(_) => None,
+                StoredRuntime::Unreadable(name, _) => Some(name.as_str()),
             })
             .collect();
         assert_eq!(names, ["alias", "empty", "torn"]);
-        assert!(matches!(runtimes.resolve("torn"), Err(Error::Store(_))));
+        assert!(matches!(
+            runtimes.resolve("torn"),
+            Err(DeviceError::Store(_))
+        ));
         assert!(matches!(
             runtimes.resolve("tor"),
-            Err(Error::RuntimeNotFound { .. })
+            Err(DeviceError::RuntimeNotFound { .. })
         ));
-        runtimes.tidy().unwrap();
+        runtimes.remove_leftovers().unwrap();
         assert!(!base.join(".x.new").exists());
 
         // Adding a damaged one again repairs it.
         let (manifest, bytes) = manifest("torn");
-        runtimes.add(&manifest, &bytes).unwrap();
+        runtimes.add(&manifest, &bytes, &nothing()).unwrap();
         assert_eq!(runtimes.all().unwrap().len(), 2);
     }
 
@@ -401,7 +465,10 @@ mod tests {
             fs::remove_file(&link).unwrap();
             std::os::unix::fs::symlink(target, &link).unwrap();
             let error = runtimes.active().unwrap_err();
-            assert!(matches!(error, Reason::Active { .. }), "{target}: {error}");
+            assert!(
+                matches!(error, FailureReason::Active { .. }),
+                "{target}: {error}"
+            );
         }
         fs::remove_file(&link).unwrap();
         fs::create_dir(&link).unwrap();
@@ -428,10 +495,12 @@ mod tests {
     fn the_same_id_is_the_same_runtime() {
         let (_dir, runtimes) = store(&["a"]);
         let (manifest, bytes) = manifest("a");
-        runtimes.add(&manifest, &bytes).unwrap();
+        runtimes.add(&manifest, &bytes, &nothing()).unwrap();
         let other = String::from_utf8(bytes).unwrap().replace("2026", "2025");
-        let error = runtimes.add(&manifest, other.as_bytes()).unwrap_err();
-        assert!(matches!(error, Reason::Contradiction { .. }));
+        let error = runtimes
+            .add(&manifest, other.as_bytes(), &nothing())
+            .unwrap_err();
+        assert!(matches!(error, FailureReason::Contradiction { .. }));
     }
 
     #[test]
@@ -443,18 +512,21 @@ mod tests {
                 "\"extensions\":[]",
                 &format!("\"extensions\":[{extensions}]"),
             );
-            check(&Manifest::parse(text.as_bytes()).unwrap())
+            check_consistency(&Manifest::parse(text.as_bytes()).unwrap())
         };
         let ext =
             |name: &str, version: &str| format!(r#"{{"name":"{name}","version":"{version}"}}"#);
         with(&format!("{},{}", ext("a", "1"), ext("b", "1"))).unwrap();
+        // The longest file that merging makes is `extension-release.00-<name>-<version>`.
+        with(&ext(&"a".repeat(120), &"1".repeat(113))).unwrap();
         for bad in [
+            ext(&"a".repeat(120), &"1".repeat(114)),
             format!("{},{}", ext("a", "1"), ext("a", "2")),
             format!("{},{}", ext("a-b", "c"), ext("a", "b-c")),
             r#"{"name":"a","version":"1","image_type":"kab"}"#.to_owned(),
         ] {
             assert!(
-                matches!(with(&bad), Err(Reason::Contradiction { .. })),
+                matches!(with(&bad), Err(FailureReason::Contradiction { .. })),
                 "{bad}"
             );
         }

@@ -1,20 +1,22 @@
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use avocado_events::{Event, Sink};
+use avocado_events::{Cancel, Event, Sink};
 use avocado_manifest::{Manifest, RuntimeId};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::device::built_at;
-use crate::merge::state::State;
-use crate::store::pool::{Pool, Wanted};
-use crate::store::{Found, files, lock};
-use crate::{Device, Error, Reason};
+use super::needed::NeededFiles;
+use crate::context::DeviceContext;
+use crate::error::{DeviceError, FailureReason};
+use crate::pending_update::PendingUpdate;
+use crate::runtime_list::{built_at, previous};
+use crate::store::pins::PinnedRuntimes;
+use crate::store::pool::ImagePool;
+use crate::store::runtimes::StoredRuntime;
+use crate::store::{files, lock, reserve, staging};
 
 /// What to prune.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub struct PruneOptions {
 /// What was pruned, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Pruned {
+pub struct PruneReport {
     /// The runtimes.
     pub runtimes: Vec<PrunedRuntime>,
     /// The images that no runtime needs.
@@ -65,108 +67,123 @@ pub struct PrunedImage {
     pub bytes: u64,
 }
 
-impl Device {
-    /// Removes what is not needed any more: runtimes, if `options` says how many to keep; images
-    /// that no runtime needs; what interrupted work has left. While a download is running, and
-    /// while a runtime cannot be read (nobody knows what it needs), images are spared.
-    ///
-    /// # Errors
-    /// [`Error::Store`]. Also when `active` leads nowhere: then nothing is removed.
-    pub fn prune(&self, options: &PruneOptions, sink: &dyn Sink) -> Result<Pruned, Error> {
-        let base = &self.paths().base;
-        if !base.is_dir() {
-            return Ok(Pruned::default());
+/// Removes what is not needed any more.
+pub(crate) fn prune(
+    context: &DeviceContext,
+    options: &PruneOptions,
+    sink: &dyn Sink,
+) -> Result<PruneReport, DeviceError> {
+    let base = context.base();
+    if !base.is_dir() {
+        return Ok(PruneReport::default());
+    }
+    let downloads = lock::try_lock_downloads(base).map_err(DeviceError::Store)?;
+    let _lock = context
+        .lock_store(&Cancel::new(), sink)
+        .map_err(DeviceError::Store)?;
+    let (goes, kept, unreadable) = divide(context, options.keep)?;
+    let mut pruned = PruneReport {
+        runtimes: goes.iter().map(PrunedRuntime::new).collect(),
+        spared: match (&downloads, unreadable) {
+            (None, _) => Some("a download is running".to_owned()),
+            (_, Some(id)) => Some(format!("runtime {id} cannot be read")),
+            _ => None,
+        },
+        ..PruneReport::default()
+    };
+    let runtimes = context.runtimes();
+    let mut pool = ImagePool::open(base);
+    let mut leftovers = runtimes.leftovers().map_err(DeviceError::Store)?;
+    if pruned.spared.is_none() {
+        pruned.images = unneeded(context, &pool, &kept).map_err(DeviceError::Store)?;
+        leftovers.extend(staging::directories(base));
+    }
+    let sizes = leftovers.iter().map(|path| on_disk(path));
+    pruned.leftover_bytes = sizes.sum();
+    let directories = goes
+        .iter()
+        .map(|m| on_disk(&base.join("runtimes").join(&m.id)));
+    let images = pruned.images.iter().map(|image| image.bytes);
+    pruned.freed_bytes = pruned.leftover_bytes + directories.sum::<u64>() + images.sum::<u64>();
+    if options.dry_run {
+        return Ok(pruned);
+    }
+    let mut remove = || -> Result<(), FailureReason> {
+        // A runtime is gone for good before its images are.
+        for runtime in &pruned.runtimes {
+            sink.emit(Event::info(format!("removing runtime {}", runtime.id)));
+            runtimes.remove(&runtime.id)?;
         }
-        let downloads = lock::no_downloads(base).map_err(Error::Store)?;
-        let _lock = self.lock(sink).map_err(Error::Store)?;
-        let (goes, kept, unreadable) = self.divide(options.keep)?;
-        let mut pruned = Pruned {
-            runtimes: goes.iter().map(PrunedRuntime::new).collect(),
-            spared: match (&downloads, unreadable) {
-                (None, _) => Some("a download is running".to_owned()),
-                (_, Some(id)) => Some(format!("runtime {id} cannot be read")),
-                _ => None,
-            },
-            ..Pruned::default()
-        };
-        let runtimes = self.runtimes();
-        let mut pool = Pool::open(base);
-        let mut leftovers = runtimes.leftovers().map_err(Error::Store)?;
-        if pruned.spared.is_none() {
-            pruned.images = self.unneeded(&pool, &kept).map_err(Error::Store)?;
-            leftovers.push(base.join(".update-staging"));
-        }
-        let sizes = leftovers.iter().map(|path| on_disk(path));
-        pruned.leftover_bytes = sizes.sum();
-        let directories = goes
+        runtimes.sync_to_disk()?;
+        let names: Vec<_> = pruned.images.iter().map(|i| i.file.clone()).collect();
+        pool.remove(&names)?;
+        leftovers
             .iter()
-            .map(|m| on_disk(&base.join("runtimes").join(&m.id)));
-        let images = pruned.images.iter().map(|image| image.bytes);
-        pruned.freed_bytes = pruned.leftover_bytes + directories.sum::<u64>() + images.sum::<u64>();
-        if options.dry_run {
-            return Ok(pruned);
-        }
-        let mut remove = || -> Result<(), Reason> {
-            // A runtime is gone for good before its images are.
-            for runtime in &pruned.runtimes {
-                sink.emit(Event::info(format!("removing runtime {}", runtime.id)));
-                runtimes.remove(&runtime.id)?;
-            }
-            runtimes.settle()?;
-            let names: Vec<_> = pruned.images.iter().map(|i| i.file.clone()).collect();
-            pool.remove(&names)?;
-            leftovers
-                .iter()
-                .try_for_each(|path| files::remove_all(path))
-        };
-        remove().map_err(Error::Store)?;
-        Ok(pruned)
-    }
+            .try_for_each(|path| files::remove_all(path))
+    };
+    remove().map_err(DeviceError::Store)?;
+    reserve::keep(base);
+    Ok(pruned)
+}
 
-    /// The runtimes that go, those that stay, and one that cannot be read, if there is any.
-    fn divide(&self, keep: Option<usize>) -> Result<(Manifests, Manifests, Option<String>), Error> {
-        let runtimes = self.runtimes();
-        let protected = self.protected()?;
-        let mut unreadable = None;
-        let (mut kept, mut others) = (Vec::new(), Vec::new());
-        for found in runtimes.everything().map_err(Error::Store)? {
-            match found {
-                Found::Unreadable(id, _) => unreadable = Some(id),
-                Found::Whole(m) if protected.contains(&m.id) => kept.push(m),
-                Found::Whole(m) => others.push(m),
+/// The runtimes that go, those that stay, and one that cannot be read, if there is any.
+fn divide(
+    context: &DeviceContext,
+    keep: Option<usize>,
+) -> Result<(Manifests, Manifests, Option<String>), DeviceError> {
+    let runtimes = context.runtimes();
+    let protected = protected(context)?;
+    let mut unreadable = None;
+    let (mut kept, mut others) = (Vec::new(), Vec::new());
+    for found in runtimes.everything().map_err(DeviceError::Store)? {
+        match found {
+            StoredRuntime::Unreadable(id, _) if runtimes.may_need_images(&id) => {
+                unreadable = Some(id);
             }
+            StoredRuntime::Unreadable(..) => {}
+            StoredRuntime::Whole(m) if protected.contains(&m.id) => kept.push(m),
+            StoredRuntime::Whole(m) => others.push(m),
         }
-        others
-            .sort_by_cached_key(|m| (Reverse((built_at(m), runtimes.added(&m.id))), m.id.clone()));
-        let room = keep.map_or(others.len(), |keep| keep.saturating_sub(kept.len()));
-        let goes = others.split_off(room.min(others.len()));
-        kept.append(&mut others);
-        Ok((goes, kept, unreadable))
     }
+    others.sort_by_cached_key(|m| (Reverse((built_at(m), runtimes.added(&m.id))), m.id.clone()));
+    let room = keep.map_or(others.len(), |keep| keep.saturating_sub(kept.len()));
+    let goes = others.split_off(room.min(others.len()));
+    kept.append(&mut others);
+    Ok((goes, kept, unreadable))
+}
 
-    /// The files of the pool that belong to none of `kept`, and are not merged.
-    fn unneeded(&self, pool: &Pool, kept: &[Arc<Manifest>]) -> Result<Vec<PrunedImage>, Reason> {
-        let mut needed = BTreeSet::new();
-        for manifest in kept {
-            // Older agents have other files beside an image, which differ in the suffix.
-            needed.extend(
-                Wanted::of(manifest)
-                    .iter()
-                    .map(|w| stem(&w.file).to_owned()),
-            );
+/// The runtimes that must not be removed.
+fn protected(context: &DeviceContext) -> Result<Vec<RuntimeId>, DeviceError> {
+    let runtimes = context.runtimes();
+    let mut protected = Vec::new();
+    // Where the active one is not whole, any other one may be the way out.
+    let active = runtimes.active().map_err(DeviceError::Store)?;
+    protected.extend(active.map(|manifest| manifest.id.clone()));
+    protected.extend(previous(context));
+    let pending = PendingUpdate::load(context.base()).map_err(DeviceError::Store)?;
+    protected.extend(pending.and_then(|pending| pending.runtime_id));
+    let pins = PinnedRuntimes::load(context.base()).map_err(DeviceError::Store)?;
+    let all = runtimes.all().map_err(DeviceError::Store)?.into_iter();
+    let pinned = all.filter(|manifest| pins.contains(&manifest.id));
+    protected.extend(pinned.map(|manifest| manifest.id.clone()));
+    Ok(protected)
+}
+
+/// The files of the pool that nothing needs.
+fn unneeded(
+    context: &DeviceContext,
+    pool: &ImagePool,
+    kept: &[Arc<Manifest>],
+) -> Result<Vec<PrunedImage>, FailureReason> {
+    let needed = NeededFiles::of(context, kept)?;
+    let mut unneeded = Vec::new();
+    for file in pool.names()? {
+        if !needed.contains(&file) {
+            let bytes = on_disk(&pool.file(&file));
+            unneeded.push(PrunedImage { file, bytes });
         }
-        let merged = State::load(&self.paths().merged());
-        let files = merged.extensions.iter().map(|e| &e.image.file);
-        needed.extend(files.filter_map(|f| Some(stem(f.file_name()?.to_str()?).to_owned())));
-        let mut unneeded = Vec::new();
-        for file in pool.names()? {
-            if !needed.contains(stem(&file)) {
-                let bytes = on_disk(&pool.file(&file));
-                unneeded.push(PrunedImage { file, bytes });
-            }
-        }
-        Ok(unneeded)
     }
+    Ok(unneeded)
 }
 
 type Manifests = Vec<Arc<Manifest>>;
@@ -181,11 +198,6 @@ impl PrunedRuntime {
     }
 }
 
-/// `x` of `x.raw`.
-fn stem(file: &str) -> &str {
-    file.rsplit_once('.').map_or(file, |(stem, _)| stem)
-}
-
 /// What everything at `path` takes on the disk, in bytes. What vanishes meanwhile takes nothing.
 fn on_disk(path: &Path) -> u64 {
     const BLOCK: u64 = 512;
@@ -195,22 +207,4 @@ fn on_disk(path: &Path) -> u64 {
     let entries = meta.is_dir().then(|| fs::read_dir(path).ok()).flatten();
     let inside = entries.into_iter().flatten().flatten();
     meta.blocks() * BLOCK + inside.map(|entry| on_disk(&entry.path())).sum::<u64>()
-}
-
-/// The runtime whose OS update is under way.
-pub(super) fn pending(base: &Path) -> Result<Option<RuntimeId>, Reason> {
-    #[derive(Deserialize)]
-    struct Pending {
-        runtime_id: Option<RuntimeId>,
-    }
-    let path = base.join("pending-update.json");
-    let bytes = match files::read(&path, 1 << 20) {
-        Err(Reason::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        other => other?,
-    };
-    let pending: Result<Pending, _> = serde_json::from_slice(&bytes);
-    let pending = pending.map_err(|e| Reason::file("understand", &path)(e.into()))?;
-    Ok(pending.runtime_id)
 }

@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use avocado_device::{Config, Device, Paths};
-use avocado_events::{Event, Kind, Sink};
-use avocado_manifest::{Digest, Extension, Manifest};
+use avocado_device::{
+    AddRequest, Cancel, Device, DeviceConfig, DeviceError, DevicePaths, RuntimeEntry, RuntimeSource,
+};
+use avocado_events::{Event, EventKind, Sink};
+use avocado_manifest::{Digest, Manifest, RuntimeExtension};
 use avocado_tuf::testing;
 pub use avocado_tuf::testing::extension;
 
@@ -29,7 +31,7 @@ impl Events {
     /// The warnings since the last time, each with what it is about.
     pub fn warnings(&self) -> Vec<String> {
         let all = self.take().into_iter();
-        let warnings = all.filter(|e| e.kind == Kind::Warning);
+        let warnings = all.filter(|e| e.kind == EventKind::Warning);
         warnings
             .map(|e| format!("{}: {}", e.item, e.message))
             .collect()
@@ -37,8 +39,8 @@ impl Events {
 }
 
 /// The paths of a device that has no systemd and nothing outside `dir`.
-pub fn private_paths(dir: &Path) -> Paths {
-    let mut paths = Paths::new(dir.join("base"));
+pub fn private_paths(dir: &Path) -> DevicePaths {
+    let mut paths = DevicePaths::new(dir.join("base"));
     paths.run = dir.join("run");
     paths.extensions = dir.join("run-extensions");
     paths.confexts = dir.join("run-confexts");
@@ -49,11 +51,37 @@ pub fn private_paths(dir: &Path) -> Paths {
 }
 
 pub fn private_device(dir: &Path) -> Device {
-    Device::with_paths(Config::default(), private_paths(dir))
+    Device::with_paths(DeviceConfig::default(), private_paths(dir))
+}
+
+/// Adding in one word. A device of these tests activates nothing by itself, unless a test says so.
+pub trait AddShortly {
+    fn add_from_url(
+        &self,
+        request: &AddRequest,
+        sink: &dyn Sink,
+    ) -> Result<RuntimeEntry, DeviceError>;
+    fn add_from_manifest(&self, file: &Path, sink: &dyn Sink) -> Result<RuntimeEntry, DeviceError>;
+}
+
+impl AddShortly for Device {
+    fn add_from_url(
+        &self,
+        request: &AddRequest,
+        sink: &dyn Sink,
+    ) -> Result<RuntimeEntry, DeviceError> {
+        let added = self.add(RuntimeSource::Repository(request), &Cancel::new(), sink)?;
+        Ok(added.runtime().clone())
+    }
+
+    fn add_from_manifest(&self, file: &Path, sink: &dyn Sink) -> Result<RuntimeEntry, DeviceError> {
+        let added = self.add(RuntimeSource::Manifest(file), &Cancel::new(), sink)?;
+        Ok(added.runtime().clone())
+    }
 }
 
 /// A runtime called `dev`.
-pub fn runtime(version: &str, built_at: &str, extensions: Vec<Extension>) -> Manifest {
+pub fn runtime(version: &str, built_at: &str, extensions: Vec<RuntimeExtension>) -> Manifest {
     testing::runtime("dev", version, built_at, extensions)
 }
 
@@ -69,7 +97,7 @@ pub fn put_image(base: &Path, bytes: &[u8]) -> PathBuf {
 /// Writes a manifest to a file outside of the store.
 pub fn manifest_file(dir: &Path, manifest: &Manifest) -> PathBuf {
     let path = dir.join(format!("{}.json", manifest.id));
-    fs::write(&path, manifest.to_json()).unwrap();
+    fs::write(&path, manifest.to_json().unwrap()).unwrap();
     path
 }
 

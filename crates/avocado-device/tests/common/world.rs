@@ -1,14 +1,15 @@
 //! A repository that our writer published, over real HTTP.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 
 use std::fs;
 use std::path::Path;
 
-use avocado_device::{AddRequest, Device, Error, Reason, RuntimeEntry};
+use avocado_device::{AddRequest, Device, DeviceError, FailureReason, RuntimeEntry};
 use avocado_events::Silent;
 use avocado_manifest::Manifest;
-use avocado_serve::{Options, Server};
-use avocado_tuf::testing::Desk;
+use avocado_serve::ServeOptions;
+use avocado_test_server::TestServer;
+use avocado_tuf::testing::TestPublisher;
 pub use avocado_tuf::testing::image_name as raw;
 use jiff::Timestamp;
 
@@ -17,8 +18,8 @@ use crate::common::*;
 /// A publisher with its server, and a device that trusts it.
 pub struct World {
     pub dir: tempfile::TempDir,
-    pub desk: Desk,
-    pub server: Server,
+    pub desk: TestPublisher,
+    pub server: TestServer,
     pub device: Device,
     pub now: Timestamp,
 }
@@ -30,14 +31,14 @@ impl World {
         World::start(|_| {})
     }
 
-    pub fn start(change: impl FnOnce(&mut Options)) -> Self {
+    pub fn start(change: impl FnOnce(&mut ServeOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let desk = Desk::new(dir.path(), 7);
+        let desk = TestPublisher::new(dir.path(), 7);
         fs::create_dir(desk.repository()).unwrap();
-        let mut options = Options::new(desk.repository());
+        let mut options = ServeOptions::new(desk.repository());
         options.token = Some(TOKEN.to_owned());
         change(&mut options);
-        let server = Server::start(options);
+        let server = TestServer::start(options);
         let now = Timestamp::now();
         let device = private_device(dir.path());
         desk.trust(&device.paths().base, now);
@@ -68,16 +69,16 @@ impl World {
         }
     }
 
-    pub fn add(&self) -> Result<RuntimeEntry, Error> {
+    pub fn add(&self) -> Result<RuntimeEntry, DeviceError> {
         self.device.add_from_url(&self.request(), &Silent)
     }
 
-    pub fn refused(&self) -> Reason {
+    pub fn refused(&self) -> FailureReason {
         let before = self.visible();
         let error = self.add().unwrap_err();
         assert_eq!(self.visible(), before, "{error}");
         match error {
-            Error::Staging(reason) => reason,
+            DeviceError::Staging(reason) => reason,
             other => panic!("{other:?}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Merging again and again: nobody sees it, and nothing is left of it.
+//! Merging again and again: no process sees it, and nothing is left of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,6 +7,7 @@ use super::*;
 impl Work {
     /// Files that both runtimes have, and those of the OS, are there at any time.
     pub(crate) fn is_never_seen_half_done(&self) {
+        self.begin_with_two();
         let one = self.device.inspect(None).unwrap().manifest;
         let two = self.stage("other", vec![self.base(), self.app("other")]);
         let done = AtomicBool::new(false);
@@ -41,6 +42,7 @@ impl Work {
     /// As if a refresh had been killed between putting the new overlay beneath the old one and
     /// taking the old one away.
     pub(crate) fn ends_what_was_interrupted(&self) {
+        self.begin_with_two();
         let mounts = mount_count();
         for hierarchy in ["/usr", "/usr"] {
             let again = Command::new("mount")
@@ -54,8 +56,9 @@ impl Work {
         assert_eq!((read("app").as_str(), self.loops()), ("one", 2));
     }
 
-    /// Everybody who merges, as each of many clients of the service may.
+    /// Several that merge at once, as clients of the service may.
     pub(crate) fn takes_turns(&self) {
+        self.begin_with_two();
         let one = self.device.inspect(None).unwrap();
         let mounts = mount_count();
         std::thread::scope(|scope| {
@@ -77,6 +80,7 @@ impl Work {
     }
 
     pub(crate) fn leaks_nothing(&self) {
+        self.begin_with_two();
         let mounts = mount_count();
         for _ in 0..200 {
             self.device.refresh(&self.events).unwrap();

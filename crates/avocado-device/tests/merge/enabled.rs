@@ -1,7 +1,7 @@
 //! Merging without a runtime: what is enabled.
 
 use super::*;
-use avocado_device::Which;
+use avocado_device::ExtensionSelection;
 
 const RELEASE: &str = "7";
 
@@ -18,11 +18,11 @@ impl Work {
         for (file, name) in [("tool-1.0.raw", "tool"), ("other.raw", "other")] {
             let mine = format!("usr/share/avocado-test/{name}");
             let who = "usr/share/avocado-test/who";
-            let image = self.image(&Source {
+            let image = self.image(&TestImage {
                 name,
                 files: &[(&mine, name), (who, name)],
                 release: "ID=_any",
-                ..Source::default()
+                ..TestImage::default()
             });
             fs::copy(self.pool_path(&image), images.join(file)).unwrap();
         }
@@ -49,7 +49,7 @@ impl Work {
         };
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
 
-        // Nobody ever enabled anything.
+        // No extension was ever enabled.
         old.merge(&self.events).unwrap();
         there(&["other", "tool", "tree"]);
 
@@ -80,20 +80,20 @@ impl Work {
         assert_eq!(mount_count(), mounts);
         old.merge(&self.events).unwrap();
         let events = self.events.take();
-        let skipped = |e: &avocado_events::Event| e.status == Some(Status::Skipped);
+        let skipped = |e: &avocado_events::Event| e.status == Some(StepStatus::Skipped);
         assert!(events.iter().any(skipped), "{events:?}");
 
         // One that is gone is an error that names it, and changes nothing.
         fs::rename(images.join("tool-1.0.raw"), images.join("kept")).unwrap();
         let error = old.refresh(&Silent).unwrap_err();
         assert!(
-            matches!(&error, Error::Merge { restored: true, source: Reason::ImageMissing { image, .. } } if image == "tool-1.0"),
+            matches!(&error, DeviceError::Merge { restored: true, source: FailureReason::ImageMissing { image, .. } } if image == "tool-1.0"),
             "{error:?}"
         );
         there(&["tool", "tree"]);
         fs::rename(images.join("kept"), images.join("tool-1.0.raw")).unwrap();
 
-        let disabled = old.disable(Which::Named(&names(&["tree"])), None, &Silent);
+        let disabled = old.disable(ExtensionSelection::Named(&names(&["tree"])), None, &Silent);
         assert_eq!(disabled.unwrap(), 1);
         old.refresh(&self.events).unwrap();
         there(&["tool"]);

@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use avocado_device::{Device, Error, Reason};
+use avocado_device::{Device, DeviceError, FailureReason};
 use avocado_events::Silent;
 
-use crate::{Source, Work, path, read};
+use crate::{TestImage, Work, path, read};
 
 impl Work {
     pub(crate) fn hooks_run_in_order(&self) {
@@ -25,15 +25,15 @@ impl Work {
                 mark(&format!("gone-{name}")),
             )
         };
-        let b = self.image(&Source {
+        let b = self.image(&TestImage {
             name: "b",
             release: &release("b"),
-            ..Source::default()
+            ..TestImage::default()
         });
-        let a = self.image(&Source {
+        let a = self.image(&TestImage {
             name: "a",
             release: &release("a"),
-            ..Source::default()
+            ..TestImage::default()
         });
         let app = self.app("five");
         let both = self.stage("hooks", vec![b.clone(), a, app.clone()]);
@@ -62,6 +62,7 @@ impl Work {
 
     /// What was merged before is merged again, and the error says whose command it was.
     pub(crate) fn a_failing_hook_means_going_back(&self) {
+        self.begin_with_app();
         let before = self.device.inspect(None).unwrap();
         let merged = self.merged_names();
         for (command, why) in [
@@ -69,22 +70,22 @@ impl Work {
             ("/nonexistent", "/nonexistent cannot be started"),
             ("sleep 1000", "sleep 1000 did not end within 2 seconds"),
         ] {
-            let picky = self.image(&Source {
+            let picky = self.image(&TestImage {
                 name: "picky",
                 release: &format!("ID=_any\nAVOCADO_ON_MERGE=\"{command}\""),
-                ..Source::default()
+                ..TestImage::default()
             });
             let manifest = self.stage(command, vec![picky, self.app("never")]);
             let error = self.device.activate(manifest.id.as_str(), &Silent);
-            let Err(Error::Update { source, .. }) = error else {
+            let Err(DeviceError::Update { source, .. }) = error else {
                 panic!("{error:?}");
             };
-            let Reason::Merge(error) = *source else {
+            let FailureReason::Merge(error) = *source else {
                 panic!("{source:?}");
             };
-            let Error::Merge {
+            let DeviceError::Merge {
                 restored: true,
-                source: Reason::Hook { extension, source },
+                source: FailureReason::Hook { extension, source },
             } = *error
             else {
                 panic!("{error:?}");
@@ -97,10 +98,10 @@ impl Work {
         }
         // Where nothing was merged before, the extensions are better than none.
         self.device.unmerge(true, &Silent).unwrap();
-        let picky = self.image(&Source {
+        let picky = self.image(&TestImage {
             name: "picky",
             release: "ID=_any\nAVOCADO_ON_MERGE=\"false\"",
-            ..Source::default()
+            ..TestImage::default()
         });
         let manifest = self.stage("picky", vec![picky, self.app("picky")]);
         self.device
@@ -115,9 +116,9 @@ impl Work {
         assert!(
             matches!(
                 error,
-                Error::Merge {
+                DeviceError::Merge {
                     restored: true,
-                    source: Reason::Hook { .. }
+                    source: FailureReason::Hook { .. }
                 }
             ),
             "{error:?}"
@@ -129,14 +130,15 @@ impl Work {
 
     /// The same images in an initial RAM file system.
     pub(crate) fn respects_the_scope_of_an_initrd(&self) {
+        self.begin_with_app();
         let before = self.device.inspect(None).unwrap();
         let scoped = |name: &str, scope: &str| {
             let file = format!("usr/share/avocado-test/{name}");
-            self.image(&Source {
+            self.image(&TestImage {
                 name,
                 files: &[(&file, "x")],
                 release: &format!("ID=_any\nSYSEXT_SCOPE=\"{scope}\""),
-                ..Source::default()
+                ..TestImage::default()
             })
         };
         let all = vec![
@@ -167,6 +169,7 @@ impl Work {
 
     /// Loop devices and links of others are none of our business.
     pub(crate) fn leaves_others_alone(&self) {
+        self.begin_with_app();
         let image = self.dir.path().join("foreign");
         fs::write(&image, vec![0; 1 << 20]).unwrap();
         let attach = Command::new("losetup")

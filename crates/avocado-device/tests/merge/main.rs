@@ -1,86 +1,72 @@
 //! Merging with the real systemd, mount and image writers, as root in a mount namespace of its
-//! own. Where that is not possible, the test says so and passes.
+//! own. Where that is not possible, the test is skipped.
 #![allow(missing_docs, clippy::print_stderr)]
 
 mod again;
 #[path = "../common/mod.rs"]
 mod common;
 mod enabled;
+mod fallback;
+mod hiding;
 mod hooks;
+mod layers;
+#[path = "../common/namespace.rs"]
+mod namespace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use avocado_device::{Config, Device, Error, Mutable, Paths, Reason};
-use avocado_events::{Silent, Status};
-use avocado_manifest::{Extension, Manifest};
+use avocado_device::{Device, DeviceConfig, DeviceError, DevicePaths, FailureReason, MutableMode};
+use avocado_events::{Silent, StepStatus};
+use avocado_manifest::{Manifest, RuntimeExtension};
 use common::*;
+use namespace::{cases, exists, with_own_mounts};
 
-const INSIDE: &str = "AVOCADO_TEST_INSIDE";
-
-fn exists(program: &str) -> bool {
-    let status = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    status.is_ok()
+cases! { case(Work):
+    activates_and_goes_back,
+    refuses_what_is_bad,
+    leaks_nothing,
+    ends_what_was_interrupted,
+    is_never_seen_half_done,
+    takes_turns,
+    respects_scopes_and_switches,
+    hooks_run_in_order,
+    a_failing_hook_means_going_back,
+    respects_the_scope_of_an_initrd,
+    leaves_others_alone,
+    extends_etc,
+    writes_are_lost_or_refused,
+    unmerges,
+    merges_what_is_enabled,
+    comes_up_with_the_runtime_before,
+    comes_up_with_all_but_what_is_bad,
+    comes_up_with_what_is_enabled_and_there,
+    a_bad_runtime_never_becomes_active,
+    an_active_that_cannot_be_merged_is_told,
+    too_many_extensions_are_refused,
+    an_overlay_without_the_os_is_not_shown,
+    an_overlay_without_a_layer_is_not_shown,
+    an_image_that_hides_the_os_is_refused,
+    the_os_behind_links_stays,
 }
 
-#[test]
-fn merging() {
-    let root = rustix::process::geteuid().is_root();
-    let missing = ["systemd-sysext", "mksquashfs", "mkfs.erofs", "unshare"]
-        .into_iter()
-        .find(|program| !exists(program));
-    if !root || missing.is_some() || !Path::new("/dev/loop-control").exists() {
-        eprintln!(
-            "skipped: needs root, loop devices, and {}",
-            missing.unwrap_or("nothing else")
-        );
-        return;
-    }
-    let status = Command::new("unshare")
-        .args(["--mount", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "inside", "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
+/// Runs a case where nothing is merged yet.
+fn case(name: &str, body: fn(&Work)) {
+    let programs = ["systemd-sysext", "mksquashfs", "mkfs.erofs"];
+    with_own_mounts(name, &programs, || {
+        begin();
+        body(&Work::new());
+    });
 }
 
-/// The body of [`merging`], in its namespace.
-#[test]
-fn inside() {
-    if std::env::var_os(INSIDE).is_none() {
-        return;
-    }
+fn begin() {
     let nothing = rustix::mount::MountFlags::empty();
     rustix::mount::mount("test", "/run", "tmpfs", nothing, None).unwrap();
     let shared =
         rustix::mount::MountPropagationFlags::SHARED | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", shared).unwrap();
-
-    let work = Work::new();
-    work.activates_and_goes_back();
-    work.refuses_what_is_bad();
-    work.leaks_nothing();
-    work.ends_what_was_interrupted();
-    work.is_never_seen_half_done();
-    work.takes_turns();
-    work.respects_scopes_and_switches();
-    work.hooks_run_in_order();
-    work.a_failing_hook_means_going_back();
-    work.respects_the_scope_of_an_initrd();
-    work.leaves_others_alone();
-    work.extends_etc();
-    work.writes_are_lost_or_refused();
-    work.unmerges();
-    work.merges_what_is_enabled();
 }
 
 struct Work {
@@ -91,26 +77,28 @@ struct Work {
 
 /// An image under construction.
 #[derive(Default)]
-struct Source<'a> {
+struct TestImage<'a> {
     name: &'a str,
     files: &'a [(&'a str, &'a str)],
     release: &'a str,
     /// Extends `/etc` and not `/usr`.
     configures: bool,
     erofs: bool,
+    /// What else is done to the tree that it is made of.
+    change: Option<&'a dyn Fn(&Path)>,
 }
 
 impl Work {
     fn new() -> Self {
         // Not below /run, /usr, /opt or /etc, which get mounted over.
         let dir = tempfile::tempdir_in("/tmp").unwrap();
-        let config = Config {
-            sysext_mutable: Mutable::No,
-            confext_mutable: Mutable::No,
+        let config = DeviceConfig {
+            sysext_mutable: MutableMode::No,
+            confext_mutable: MutableMode::No,
             hook_timeout: Duration::from_secs(2),
-            ..Config::default()
+            ..DeviceConfig::default()
         };
-        let mut paths = Paths::new(dir.path().join("base"));
+        let mut paths = DevicePaths::new(dir.path().join("base"));
         paths.systemd = dir.path().join("no-manager");
         Work {
             device: Device::with_paths(config, paths),
@@ -120,7 +108,7 @@ impl Work {
     }
 
     /// Builds an image into the pool.
-    fn image(&self, source: &Source<'_>) -> Extension {
+    fn image(&self, source: &TestImage<'_>) -> RuntimeExtension {
         let tree = self.dir.path().join("tree");
         let _ = fs::remove_dir_all(&tree);
         let class = if source.configures { "etc" } else { "usr/lib" };
@@ -137,6 +125,9 @@ impl Work {
             let path = tree.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
+        }
+        if let Some(change) = source.change {
+            change(&tree);
         }
         let image = self.dir.path().join("image");
         let _ = fs::remove_file(&image);
@@ -159,7 +150,7 @@ impl Work {
         extension(source.name, "1.0", &bytes)
     }
 
-    fn stage(&self, version: &str, extensions: Vec<Extension>) -> Manifest {
+    fn stage(&self, version: &str, extensions: Vec<RuntimeExtension>) -> Manifest {
         let manifest = runtime(version, "2026-01-01T00:00:00Z", extensions);
         let file = manifest_file(self.dir.path(), &manifest);
         self.device.add_from_manifest(&file, &Silent).unwrap();
@@ -168,34 +159,62 @@ impl Work {
 
     fn activate(&self, manifest: &Manifest) {
         let entry = self.device.activate(manifest.id.as_str(), &self.events);
-        assert!(entry.unwrap().active);
+        assert!(entry.unwrap().runtime().active);
         assert_eq!(self.events.warnings(), [""; 0]);
     }
 
-    fn app(&self, content: &str) -> Extension {
+    /// Why a runtime is not activated, with what was merged merged still.
+    fn refusal(&self, manifest: &Manifest) -> FailureReason {
+        let error = self.device.activate(manifest.id.as_str(), &Silent);
+        let DeviceError::Update { source, .. } = error.unwrap_err() else {
+            panic!("it is not about {}", manifest.id);
+        };
+        match *source {
+            FailureReason::Merge(error) => match *error {
+                DeviceError::Merge {
+                    restored: true,
+                    source,
+                } => source,
+                other => panic!("{other:?}"),
+            },
+            other => other,
+        }
+    }
+
+    /// Begins with two extensions merged, `app` over `base`.
+    fn begin_with_two(&self) {
+        self.activate(&self.stage("1", vec![self.app("one"), self.base()]));
+    }
+
+    /// Begins with `app` merged.
+    fn begin_with_app(&self) {
+        self.activate(&self.stage("six", vec![self.app("six")]));
+    }
+
+    fn app(&self, content: &str) -> RuntimeExtension {
         let files = [
             ("usr/share/avocado-test/app", content),
             ("usr/share/avocado-test/who", "app"),
         ];
-        self.image(&Source {
+        self.image(&TestImage {
             name: "app",
             files: &files,
             release: "ID=_any",
-            ..Source::default()
+            ..TestImage::default()
         })
     }
 
-    fn base(&self) -> Extension {
+    fn base(&self) -> RuntimeExtension {
         let files = [
             ("usr/share/avocado-test/base", "base"),
             ("usr/share/avocado-test/who", "base"),
         ];
-        self.image(&Source {
+        self.image(&TestImage {
             name: "base",
             files: &files,
             release: "ID=_any",
             erofs: true,
-            ..Source::default()
+            ..TestImage::default()
         })
     }
 
@@ -241,7 +260,7 @@ impl Work {
         self.device.activate(one.id.as_str(), &self.events).unwrap();
         let events = self.events.take();
         assert!(
-            events.iter().any(|e| e.status == Some(Status::Skipped)),
+            events.iter().any(|e| e.status == Some(StepStatus::Skipped)),
             "{events:?}"
         );
         let status = Command::new("systemd-sysext")
@@ -254,31 +273,17 @@ impl Work {
         assert_eq!(read("app"), "one");
     }
 
-    /// One after the other, each with the set of before still merged afterwards.
+    /// Each with the set of before still merged afterwards.
     fn refuses_what_is_bad(&self) {
+        self.begin_with_two();
         let active = self.device.inspect(None).unwrap();
-        let fails = |manifest: &Manifest| -> Reason {
-            let error = self
-                .device
-                .activate(manifest.id.as_str(), &Silent)
-                .unwrap_err();
+        let fails = |manifest: &Manifest| -> FailureReason {
+            let reason = self.refusal(manifest);
             assert_eq!(self.device.inspect(None).unwrap(), active);
             assert_eq!((read("app").as_str(), read("who").as_str()), ("one", "app"));
             assert_eq!(self.merged_names(), ["app", "base"]);
             assert_eq!(self.loops(), 2);
-            let Error::Update { source, .. } = error else {
-                panic!("{error:?}");
-            };
-            match *source {
-                Reason::Merge(error) => match *error {
-                    Error::Merge {
-                        restored: true,
-                        source,
-                    } => source,
-                    other => panic!("{other:?}"),
-                },
-                other => other,
-            }
+            reason
         };
         // Another file under the name of a mounted one comes first, so that mounts are exchanged.
         let app = || self.app("three");
@@ -287,7 +292,7 @@ impl Work {
         let junk = extension("junk", "1", &fs::read(&image).unwrap());
         assert!(matches!(
             fails(&self.stage("junk", vec![app(), junk])),
-            Reason::ImageKind { .. }
+            FailureReason::ImageKind { .. }
         ));
 
         let mut half = fs::read(self.pool_path(&self.base())).unwrap();
@@ -298,47 +303,56 @@ impl Work {
         assert!(
             matches!(
                 error,
-                Reason::Tool { .. } | Reason::NoRelease { .. } | Reason::File { .. }
+                FailureReason::Tool { .. }
+                    | FailureReason::NoRelease { .. }
+                    | FailureReason::File { .. }
             ),
             "{error:?}"
         );
 
-        let stranger = Extension {
+        let stranger = RuntimeExtension {
             name: "stranger".parse().unwrap(),
             ..self.base()
         };
         assert!(matches!(
             fails(&self.stage("stranger", vec![app(), stranger])),
-            Reason::NoRelease { .. }
+            FailureReason::NoRelease { .. }
         ));
 
-        let foreign = self.image(&Source {
+        let foreign = self.image(&TestImage {
             name: "foreign",
             release: "ID=another-distribution\nVERSION_ID=1",
-            ..Source::default()
+            ..TestImage::default()
         });
         let error = fails(&self.stage("foreign", vec![app(), foreign]));
         assert!(
-            matches!(&error, Reason::LeftOut { extensions, .. } if *extensions == ["foreign-1.0"]),
+            matches!(
+                &error,
+                FailureReason::LeftOut { extensions, misfits, .. }
+                    if *extensions == ["foreign-1.0"] && misfits[0].field == "ID"
+            ),
             "{error:?}"
         );
 
         let rotten = app();
         let manifest = self.stage("rotten", vec![rotten.clone()]);
         fs::write(self.pool_path(&rotten), "rotten").unwrap();
-        assert!(matches!(fails(&manifest), Reason::ImageWrong { .. }));
+        assert!(matches!(fails(&manifest), FailureReason::ImageWrong { .. }));
         fs::remove_file(self.pool_path(&rotten)).unwrap();
-        assert!(matches!(fails(&manifest), Reason::ImageMissing { .. }));
+        assert!(matches!(
+            fails(&manifest),
+            FailureReason::ImageMissing { .. }
+        ));
     }
 
     fn respects_scopes_and_switches(&self) {
-        let initrd = self.image(&Source {
+        let initrd = self.image(&TestImage {
             name: "initrd-only",
             files: &[("usr/share/avocado-test/initrd", "x")],
             release: "ID=_any\nSYSEXT_SCOPE=initrd",
-            ..Source::default()
+            ..TestImage::default()
         });
-        let off = Extension {
+        let off = RuntimeExtension {
             enabled: false,
             ..self.base()
         };
@@ -354,17 +368,18 @@ impl Work {
             self.events
                 .take()
                 .iter()
-                .any(|e| e.status == Some(Status::Skipped))
+                .any(|e| e.status == Some(StepStatus::Skipped))
         );
     }
 
     fn extends_etc(&self) {
-        let conf = self.image(&Source {
+        self.begin_with_app();
+        let conf = self.image(&TestImage {
             name: "conf",
             files: &[("etc/avocado-test/conf", "conf")],
             release: "ID=_any",
             configures: true,
-            ..Source::default()
+            ..TestImage::default()
         });
         let manifest = self.stage("conf", vec![conf, self.app("seven")]);
         let file = Path::new("/etc/avocado-test/conf");
@@ -374,18 +389,18 @@ impl Work {
                 .device
                 .activate(manifest.id.as_str(), &Silent)
                 .unwrap_err();
-            let Error::Update { source, .. } = error else {
+            let DeviceError::Update { source, .. } = error else {
                 panic!("{error:?}");
             };
-            let Reason::Merge(error) = *source else {
+            let FailureReason::Merge(error) = *source else {
                 panic!("{source:?}");
             };
             assert!(
                 matches!(
                     *error,
-                    Error::Merge {
+                    DeviceError::Merge {
                         restored: true,
-                        source: Reason::NoTool { .. }
+                        source: FailureReason::NoTool { .. }
                     }
                 ),
                 "{error:?}"
@@ -404,9 +419,10 @@ impl Work {
     }
 
     fn writes_are_lost_or_refused(&self) {
+        self.begin_with_app();
         let written = path("written");
         assert!(fs::write(&written, "").is_err(), "read-only, as configured");
-        let device = Device::with_paths(Config::default(), self.device.paths().clone());
+        let device = Device::with_paths(DeviceConfig::default(), self.device.paths().clone());
         device.refresh(&self.events).unwrap();
         let warnings = self.events.warnings();
         // Systemd learned it in 256; before, the warning says so and all is read-only.
@@ -420,6 +436,7 @@ impl Work {
     }
 
     fn unmerges(&self) {
+        self.begin_with_app();
         let mounted = self.loops();
         assert!(mounted > 0);
         self.device.unmerge(false, &Silent).unwrap();
@@ -444,7 +461,7 @@ impl Work {
         assert_eq!(self.loops(), 0);
     }
 
-    fn pool_path(&self, extension: &Extension) -> PathBuf {
+    fn pool_path(&self, extension: &RuntimeExtension) -> PathBuf {
         let file = extension.image_id.as_ref().unwrap().file_name();
         self.device.paths().base.join("images").join(file)
     }

@@ -4,19 +4,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
-
-#[allow(dead_code, reason = "only the definitions are of interest here")]
-#[path = "../../src/cli.rs"]
-mod cli;
 
 /// Writes all of them. What is there of an earlier time is removed.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub(crate) fn write(directory: &Path) -> io::Result<()> {
-    let command = cli::Cli::command();
+    let command = avocadoctl::command();
     let man = directory.join("man/man1");
     match fs::remove_dir_all(&man) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

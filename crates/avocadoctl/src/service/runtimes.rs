@@ -2,26 +2,27 @@
 
 use std::path::Path;
 
-use avocado_device::{Cancel, Device, Error, RuntimeEntry, Source};
+use avocado_device::{Activation, Added, Cancel, Device, DeviceError, RuntimeEntry, RuntimeSource};
 use avocado_events::{Silent, Sink};
-use avocado_varlink::server::{Call, ReplyError};
+use avocado_text::bytes;
+use avocado_varlink::server::{MethodCall, ReplyError};
 use serde_json::json;
 
-use super::{Agent, Replies, fail, text};
-use crate::agent::{add_request, prune_options};
-use crate::declared::Declared;
-use crate::model::{
-    AddFromUrl, Inspected, Listed, Plan, Planned, Progressed, Prune, Pruned, Runtime, Verification,
+use super::{DeviceService, Replies, fail, text};
+use crate::access::{add_request, prune_options};
+use crate::failure::Failure;
+use crate::interface::{
+    AddFromUrlParameters, InspectReply, ListReply, Plan, PlanReply, ProgressReply, PruneParameters,
+    PruneReply, Runtime, Verification,
 };
-use crate::progress::size;
 
-impl Agent {
-    pub(super) fn runtimes(&self, call: Call) -> Result<(), ReplyError> {
+impl DeviceService {
+    pub(super) fn runtimes(&self, call: MethodCall) -> Result<(), ReplyError> {
         let device = &self.device;
         let id = text(&call, "id");
         match call.method() {
             "List" => match device.listing() {
-                Ok(listing) => call.reply(&Listed::from(&listing)),
+                Ok(listing) => call.reply(&ListReply::from(&listing)),
                 Err(error) => failed(call, &error),
             },
             "Inspect" => match device.inspect(id.as_deref()) {
@@ -31,31 +32,34 @@ impl Agent {
             "AddFromUrl" | "AddFromManifest" => self.with_source(
                 call,
                 |source, cancel, sink| device.add(source, cancel, sink),
-                |agent, call, result| agent.changed(call, result, "staged"),
+                |agent, call, result| agent.added(call, result),
             ),
             "PlanFromUrl" | "PlanFromManifest" => self.with_source(
                 call,
                 |source, cancel, _| device.plan(source, cancel, &Silent),
                 |_, call, result| match result {
-                    Ok(plan) => call.reply(&Planned { plan: plan.into() }),
+                    Ok(plan) => call.reply(&PlanReply { plan: plan.into() }),
                     Err(error) => failed(call, &error),
                 },
             ),
             "DownloadFromUrl" => {
-                let download = |source: Source<'_>, cancel: &Cancel, sink: &dyn Sink| match source {
-                    Source::Repository(request) => device.download(request, cancel, sink),
-                    source => device.plan(source, cancel, sink),
-                };
-                self.with_source(call, download, Agent::downloaded)
+                let download =
+                    |source: RuntimeSource<'_>, cancel: &Cancel, sink: &dyn Sink| match source {
+                        RuntimeSource::Repository(request) => {
+                            device.download(request, cancel, sink)
+                        }
+                        source => device.plan(source, cancel, sink),
+                    };
+                self.with_source(call, download, DeviceService::downloaded)
             }
             "Activate" => {
                 let id = id.unwrap_or_default();
                 let result = device.activate(&id, &Replies::new(&call));
-                self.changed(call, result, "active")
+                self.activated(call, result, "active")
             }
             "Rollback" => {
                 let result = device.rollback(&Replies::new(&call));
-                self.changed(call, result, "active again")
+                self.activated(call, result, "active again")
             }
             "Pin" => self.pinned(call, Device::pin),
             "Unpin" => self.pinned(call, Device::unpin),
@@ -68,7 +72,7 @@ impl Agent {
                     Err(error) => failed(call, &error),
                 }
             }
-            "Prune" => match call.parameters::<Prune>() {
+            "Prune" => match call.parameters::<PruneParameters>() {
                 Ok(request) if request.keep.is_some_and(|keep| keep < 0) => {
                     call.invalid_parameter("keep")
                 }
@@ -83,9 +87,9 @@ impl Agent {
     /// Runs something with the runtime that the parameters name, until the client is gone.
     fn with_source<T>(
         &self,
-        call: Call,
-        work: impl FnOnce(Source<'_>, &Cancel, &dyn Sink) -> Result<T, Error>,
-        then: impl FnOnce(&Self, Call, Result<T, Error>) -> Result<(), ReplyError>,
+        call: MethodCall,
+        work: impl FnOnce(RuntimeSource<'_>, &Cancel, &dyn Sink) -> Result<T, DeviceError>,
+        then: impl FnOnce(&Self, MethodCall, Result<T, DeviceError>) -> Result<(), ReplyError>,
     ) -> Result<(), ReplyError> {
         let cancel = until_gone(&call);
         let result = match text(&call, "manifestPath") {
@@ -93,13 +97,13 @@ impl Agent {
                 return call.invalid_parameter("manifestPath");
             }
             Some(path) => {
-                let source = Source::Manifest(Path::new(&path));
+                let source = RuntimeSource::Manifest(Path::new(&path));
                 work(source, &cancel, &Replies::new(&call))
             }
-            None => match call.parameters::<AddFromUrl>() {
+            None => match call.parameters::<AddFromUrlParameters>() {
                 Ok(request) => {
                     let request = add_request(request);
-                    let source = Source::Repository(&request);
+                    let source = RuntimeSource::Repository(&request);
                     work(source, &cancel, &Replies::new(&call))
                 }
                 // The parameters fit the declaration, so they fit the type.
@@ -109,49 +113,56 @@ impl Agent {
         then(self, call, result)
     }
 
-    /// Answers a call that staged or activated a runtime.
-    fn changed(
+    /// Answers a call that staged a runtime.
+    fn added(
         &self,
-        call: Call,
-        result: Result<RuntimeEntry, Error>,
+        call: MethodCall,
+        result: Result<Added, DeviceError>,
+    ) -> Result<(), ReplyError> {
+        let runtime = result.as_ref().map(Added::runtime);
+        self.tell(&call, runtime.map(|entry| entry.manifest.id.as_str()));
+        match result {
+            Ok(Added::Staged(entry)) if entry.active => changed(call, entry, "staged and active"),
+            Ok(Added::Staged(entry)) => changed(call, entry, "staged"),
+            Ok(Added::Activated(Activation::Active(entry))) => {
+                changed(call, entry, "staged and active")
+            }
+            Ok(Added::Activated(Activation::RebootRequired { runtime, .. })) => {
+                changed(call, runtime, &format!("staged, and {AFTER_REBOOT}"))
+            }
+            Err(error) => failed(call, &error),
+        }
+    }
+
+    /// Answers a call that activated a runtime.
+    fn activated(
+        &self,
+        call: MethodCall,
+        result: Result<Activation, DeviceError>,
         done: &str,
     ) -> Result<(), ReplyError> {
-        let entry = result.as_ref();
-        self.tell(&call, entry.map(|entry| entry.manifest.id.as_str()));
-        let activating = matches!(call.method(), "Activate" | "Rollback");
+        let runtime = result.as_ref().map(Activation::runtime);
+        self.tell(&call, runtime.map(|entry| entry.manifest.id.as_str()));
         match result {
-            Ok(entry) => {
-                let runtime = Runtime::from(entry);
-                let active = match runtime.active && !activating {
-                    true => " and active",
-                    false => "",
-                };
-                let (name, version) = (&runtime.runtime.name, &runtime.runtime.version);
-                let id = runtime.short_id();
-                call.reply(&Progressed {
-                    message: format!("runtime {name} {version} ({id}) is {done}{active}"),
-                    done: true,
-                    runtime: Some(runtime),
-                    ..Progressed::default()
-                })
-            }
-            Err(error) => fail(call, &Declared::of_runtimes(&error, activating)),
+            Ok(Activation::Active(entry)) => changed(call, entry, done),
+            Ok(Activation::RebootRequired { runtime, .. }) => changed(call, runtime, AFTER_REBOOT),
+            Err(error) => fail(call, &Failure::of_runtimes(&error, true)),
         }
     }
 
     fn downloaded(
         &self,
-        call: Call,
-        result: Result<avocado_device::Plan, Error>,
+        call: MethodCall,
+        result: Result<avocado_device::AddPlan, DeviceError>,
     ) -> Result<(), ReplyError> {
         let entry = result.as_ref();
         self.tell(&call, entry.map(|plan| plan.manifest.id.as_str()));
         match result {
-            Ok(plan) => call.reply(&Progressed {
-                message: format!("{} are downloaded", size(plan.fetch_bytes)),
+            Ok(plan) => call.reply(&ProgressReply {
+                message: format!("{} are downloaded", bytes(plan.fetch_bytes)),
                 done: true,
                 plan: Some(Plan::from(plan)),
-                ..Progressed::default()
+                ..ProgressReply::default()
             }),
             Err(error) => failed(call, &error),
         }
@@ -159,8 +170,8 @@ impl Agent {
 
     fn pinned(
         &self,
-        call: Call,
-        pin: impl FnOnce(&Device, &str, &dyn Sink) -> Result<RuntimeEntry, Error>,
+        call: MethodCall,
+        pin: impl FnOnce(&Device, &str, &dyn Sink) -> Result<RuntimeEntry, DeviceError>,
     ) -> Result<(), ReplyError> {
         let id = text(&call, "id").unwrap_or_default();
         let result = pin(&self.device, &id, &Silent);
@@ -172,49 +183,65 @@ impl Agent {
         }
     }
 
-    fn prune(&self, call: Call, request: &Prune) -> Result<(), ReplyError> {
+    fn prune(&self, call: MethodCall, request: &PruneParameters) -> Result<(), ReplyError> {
         let result = self.device.prune(&prune_options(request), &Silent);
         if request.dry_run != Some(true) {
-            let freed = |pruned: &avocado_device::Pruned| size(pruned.freed_bytes);
+            let freed = |pruned: &avocado_device::PruneReport| bytes(pruned.freed_bytes);
             match &result {
-                Ok(pruned) => self.tell::<Error>(&call, Ok(&freed(pruned))),
+                Ok(pruned) => self.tell::<DeviceError>(&call, Ok(&freed(pruned))),
                 Err(error) => self.tell(&call, Err(error)),
             }
         }
         match result {
-            Ok(pruned) => call.reply(&Pruned::from(pruned)),
+            Ok(pruned) => call.reply(&PruneReply::from(pruned)),
             Err(error) => failed(call, &error),
         }
     }
 
-    fn verify(&self, call: Call) -> Result<(), ReplyError> {
+    fn verify(&self, call: MethodCall) -> Result<(), ReplyError> {
         let cancel = until_gone(&call);
         match self.device.verify(&cancel, &Replies::new(&call)) {
-            Ok(found) => call.reply(&Progressed {
+            Ok(found) => call.reply(&ProgressReply {
                 message: format!("{} images are verified", found.images),
                 done: true,
                 verification: Some(Verification::from(found)),
-                ..Progressed::default()
+                ..ProgressReply::default()
             }),
             Err(error) => failed(call, &error),
         }
     }
 }
 
-/// Long work ends when nobody waits for it.
-fn until_gone(call: &Call) -> Cancel {
+/// What is said of a runtime whose OS is written and does not run yet.
+const AFTER_REBOOT: &str = "not active yet: its OS is written, and runs after a reboot";
+
+/// The last reply of a call that changed what is done with a runtime.
+fn changed(call: MethodCall, entry: RuntimeEntry, done: &str) -> Result<(), ReplyError> {
+    let runtime = Runtime::from(entry);
+    let (name, version) = (&runtime.runtime.name, &runtime.runtime.version);
+    let id = runtime.short_id();
+    call.reply(&ProgressReply {
+        message: format!("runtime {name} {version} ({id}) is {done}"),
+        done: true,
+        runtime: Some(runtime),
+        ..ProgressReply::default()
+    })
+}
+
+/// Long work ends when its client waits for it no more.
+fn until_gone(call: &MethodCall) -> Cancel {
     let cancel = Cancel::new();
     let request = cancel.clone();
     call.on_cancel(move || request.cancel());
     cancel
 }
 
-fn inspected(call: Call, entry: RuntimeEntry) -> Result<(), ReplyError> {
-    call.reply(&Inspected {
+fn inspected(call: MethodCall, entry: RuntimeEntry) -> Result<(), ReplyError> {
+    call.reply(&InspectReply {
         runtime: entry.into(),
     })
 }
 
-fn failed(call: Call, error: &Error) -> Result<(), ReplyError> {
-    fail(call, &Declared::of_runtimes(error, false))
+fn failed(call: MethodCall, error: &DeviceError) -> Result<(), ReplyError> {
+    fail(call, &Failure::of_runtimes(error, false))
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use avocado_manifest::Manifest;
 pub use avocado_tuf::testing::{extension, image_name, runtime};
-use avocado_varlink::client::{Address, Client};
+use avocado_varlink::client::{VarlinkAddress, VarlinkClient};
 
 pub struct Device {
     directory: tempfile::TempDir,
@@ -55,24 +55,25 @@ impl Device {
     /// The program with this device's configuration and a clean environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let program = env!("CARGO_BIN_EXE_avocadoctl");
-        let mut command = match self.private {
-            false => Command::new(program),
-            true => {
-                let mut command = Command::new("unshare");
-                if !rustix::process::getuid().is_root() {
-                    command.args(["--user", "--map-root-user"]);
-                }
-                let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/private-run.sh");
-                command.args(["--mount", "--"]).arg(script).arg(program);
-                command
+        let mut command = if self.private {
+            let mut command = Command::new("unshare");
+            if !rustix::process::getuid().is_root() {
+                command.args(["--user", "--map-root-user"]);
             }
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/private-run.sh");
+            command.args(["--mount", "--"]).arg(script).arg(program);
+            command
+        } else {
+            Command::new(program)
         };
         command.arg("--config").arg(self.path("conf")).args(args);
         for name in [
             "AVOCADO_BASE_DIR",
+            "AVOCADO_LOG",
             "AVOCADO_TUF_AUTH_TOKEN",
             "NO_COLOR",
             "LISTEN_PID",
+            "JOURNAL_STREAM",
         ] {
             command.env_remove(name);
         }
@@ -109,7 +110,13 @@ impl Device {
 
     /// Starts the service, and returns when it listens.
     pub fn serve(&self) -> Service {
+        self.serve_logging("info")
+    }
+
+    /// As [`Device::serve`], with a filter for the log.
+    pub fn serve_logging(&self, filter: &str) -> Service {
         let mut command = self.command(&["serve"]);
+        command.env("AVOCADO_LOG", filter);
         let mut child = command
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
@@ -122,7 +129,7 @@ impl Device {
         Service {
             child,
             log: Some(log),
-            address: Address::of(self.path("sock")),
+            address: VarlinkAddress::of(self.path("sock")),
         }
     }
 
@@ -136,7 +143,7 @@ impl Device {
     pub fn put_runtime(&self, manifest: &Manifest) {
         let directory = self.base().join("runtimes").join(&manifest.id);
         fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("manifest.json"), manifest.to_json()).unwrap();
+        fs::write(directory.join("manifest.json"), manifest.to_json().unwrap()).unwrap();
     }
 
     pub fn make_active(&self, id: &str) {
@@ -147,7 +154,7 @@ impl Device {
     /// Writes a manifest outside of the store.
     pub fn manifest_file(&self, name: &str, manifest: &Manifest) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, manifest.to_json()).unwrap();
+        fs::write(&path, manifest.to_json().unwrap()).unwrap();
         path
     }
 }
@@ -155,12 +162,12 @@ impl Device {
 pub struct Service {
     child: Child,
     log: Option<std::thread::JoinHandle<Vec<String>>>,
-    pub address: Address,
+    pub address: VarlinkAddress,
 }
 
 impl Service {
-    pub fn client(&self) -> Client {
-        Client::connect(&self.address).unwrap()
+    pub fn client(&self) -> VarlinkClient {
+        VarlinkClient::connect(&self.address).unwrap()
     }
 
     pub fn pid(&self) -> u32 {

@@ -1,8 +1,9 @@
 //! A repository that a device trusts, and its server.
 
 use avocado_manifest::Manifest;
-use avocado_serve::{Options, Server};
-use avocado_tuf::testing::Desk;
+use avocado_serve::ServeOptions;
+use avocado_test_server::TestServer;
+use avocado_tuf::testing::TestPublisher;
 use jiff::Timestamp;
 
 use super::Device;
@@ -12,24 +13,24 @@ pub const TOKEN: &str = "a secret";
 /// A repository that a device trusts, and its server.
 pub struct Publisher {
     _directory: tempfile::TempDir,
-    pub desk: Desk,
-    pub server: Server,
+    pub desk: TestPublisher,
+    pub server: TestServer,
 }
 
 impl Publisher {
     pub fn new(device: &Device) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let desk = Desk::new(directory.path(), 5);
+        let desk = TestPublisher::new(directory.path(), 5);
         std::fs::create_dir(desk.repository()).unwrap();
-        let options = Options {
+        let options = ServeOptions {
             token: Some(TOKEN.to_owned()),
-            ..Options::new(desk.repository())
+            ..ServeOptions::new(desk.repository())
         };
         desk.trust(&device.base(), Timestamp::now());
         Publisher {
             _directory: directory,
             desk,
-            server: Server::start(options).unwrap(),
+            server: TestServer::start(options).unwrap(),
         }
     }
 

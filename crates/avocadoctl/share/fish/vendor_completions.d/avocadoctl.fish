@@ -28,7 +28,7 @@ complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s c -l config -d 'C
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -s V -l version -d 'Print version'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "status" -d 'Show the active runtime and its extensions'
@@ -45,13 +45,13 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s c -l co
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "list" -d 'List the runtimes: the active one, then the others, the newest first'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "add" -d 'Stage a runtime from a repository or from a manifest'
@@ -67,7 +67,7 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fis
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l url -d 'A TUF repository: the address below which metadata/ and targets/ are' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l manifest -d 'A manifest whose images are in the pool already' -r -F
@@ -79,43 +79,43 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fis
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l check -d 'Only say whether there is a runtime that is not on this device yet'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l plan -d 'Only say what would be downloaded, what is there already, and whether a reboot is needed'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -l download-only -d 'Only download the images, so that adding the runtime later is quick'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from activate" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from pin" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from unpin" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -l keep -d 'Keep so many runtimes, and remove the oldest ones [default: keep all]' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
@@ -123,19 +123,19 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fis
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s n -l dry-run -d 'Only say what would be removed'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "list" -d 'List the extensions that are on this device'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "status" -d 'Show which extensions are merged, and from what'
@@ -146,58 +146,58 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_se
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from merge" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -l unmount -d 'Unmount their images as well; otherwise merging them again is quicker'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from unmerge" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -l unmount -d 'Unmount their images as well; otherwise merging them again is quicker'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand unmerge" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand refresh" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -l os-release -d 'The VERSION_ID of the operating system [default: that of the running one]' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand enable" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l os-release -d 'The VERSION_ID of the operating system [default: that of the running one]' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
@@ -205,13 +205,13 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s o -l o
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l all -d 'Every extension that is enabled'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -f -a "forget" -d 'Forget what was verified of a repository that was set up anew'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -l url -d 'The repository' -r
@@ -222,7 +222,7 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; an
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and __fish_seen_subcommand_from forget" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -l address -d 'Listen here [default: the socket that systemd passes, else that of the configuration]' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -l exit-on-idle -d 'Exit after so many seconds without a client; 0 for never. Applies only when the sockets come from systemd, which starts the service again for the next client' -r
@@ -230,5 +230,5 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s c -l con
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s v -l verbose -d 'Say more about what is being done'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand serve" -s h -l help -d 'Print help'

@@ -1,0 +1,202 @@
+//! Activation: which runtime is the active one, and with it what is merged.
+
+use std::sync::Arc;
+
+use avocado_events::{Cancel, Event, Sink};
+use avocado_manifest::{Manifest, RuntimeId};
+
+use crate::context::{DeviceContext, OsMismatch};
+use crate::error::{DeviceError, FailureReason};
+use crate::extension_set::of_runtime;
+use crate::merge::state::MergedState;
+use crate::merge::{ExtensionMerger, MergeFailure, MergeMode};
+use crate::merging;
+use crate::pending_update::PendingUpdate;
+use crate::runtime_list::{self, RuntimeEntry};
+use crate::store::history::ActivationHistory;
+use crate::store::lock::StoreLock;
+use crate::store::reserve;
+
+/// What activating a runtime came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Activation {
+    /// The runtime is the active one, and its extensions are merged.
+    Active(RuntimeEntry),
+    /// The runtime needs another build of the operating system, which is written and runs from the
+    /// next boot on. Until then nothing has changed: the runtime is not active.
+    RebootRequired {
+        /// The runtime.
+        runtime: RuntimeEntry,
+        /// The update that was written.
+        pending: Box<PendingUpdate>,
+    },
+}
+
+impl Activation {
+    /// The runtime that was to be activated.
+    pub fn runtime(&self) -> &RuntimeEntry {
+        match self {
+            Activation::Active(runtime) | Activation::RebootRequired { runtime, .. } => runtime,
+        }
+    }
+}
+
+pub(crate) fn activate(
+    context: &DeviceContext,
+    id: &str,
+    sink: &dyn Sink,
+) -> Result<Activation, DeviceError> {
+    let lock = context
+        .lock_store(&Cancel::new(), sink)
+        .map_err(DeviceError::Store)?;
+    let manifest = context.runtimes().resolve(id)?;
+    activate_locked(context, manifest, &lock, sink)
+}
+
+pub(crate) fn roll_back(
+    context: &DeviceContext,
+    sink: &dyn Sink,
+) -> Result<Activation, DeviceError> {
+    let lock = context
+        .lock_store(&Cancel::new(), sink)
+        .map_err(DeviceError::Store)?;
+    let previous = runtime_list::previous(context).ok_or(DeviceError::NoPreviousRuntime)?;
+    let manifest = context
+        .runtimes()
+        .read(&previous)
+        .map_err(DeviceError::Store)?;
+    activate_locked(context, manifest.into(), &lock, sink)
+}
+
+pub(crate) fn activate_locked(
+    context: &DeviceContext,
+    manifest: Arc<Manifest>,
+    lock: &StoreLock,
+    sink: &dyn Sink,
+) -> Result<Activation, DeviceError> {
+    let runtimes = context.runtimes();
+    // A broken `active` is repaired by activating something.
+    let before = runtimes.active_id().ok().flatten();
+    let id = manifest.id.clone();
+    let failed = |back_to: &Option<RuntimeId>, source: FailureReason| DeviceError::Update {
+        id: id.clone(),
+        back_to: back_to.clone(),
+        source: Box::new(source),
+    };
+    let set = of_runtime(context, &manifest, &[]);
+    let set = set.map_err(|failure| failed(&before, failure.reason))?;
+    if let Some(mismatch) = context.os_mismatch(&manifest) {
+        let pending = pending_os(context, &id, mismatch).map_err(|e| failed(&before, e))?;
+        sink.emit(Event::info(format!(
+            "the OS of runtime {id} is written: it can become active after a reboot"
+        )));
+        return Ok(Activation::RebootRequired {
+            runtime: runtime_list::entry(context, manifest),
+            pending: Box::new(pending),
+        });
+    }
+    let active_already = before.as_ref() == Some(&id);
+    let mode = if active_already {
+        MergeMode::IfNeeded
+    } else {
+        MergeMode::Always
+    };
+    // What does not work is not made the active one.
+    let merge = ExtensionMerger::new(context, lock, sink).prove(&set, mode);
+    let merge = merge
+        .map_err(|error| not_merged(context, &before, error, lock, sink))
+        .map_err(|error| failed(&before, error))?;
+    let moved = if active_already {
+        runtimes.sync_to_disk()
+    } else {
+        enter_history(context, before.as_ref(), &id, sink).and_then(|()| runtimes.activate(&id))
+    };
+    if let Err(reason) = moved {
+        merge.abandon();
+        return Err(failed(&before, reason));
+    }
+    if let Err(error) = merge.finish() {
+        let back = match &before {
+            Some(before) => runtimes.activate(before),
+            None => runtimes.deactivate(),
+        };
+        if let Err(reason) = back {
+            return Err(failed(&Some(id.clone()), reason));
+        }
+        let reason = not_merged(context, &before, error, lock, sink);
+        return Err(failed(&before, reason));
+    }
+    reserve::keep(context.base());
+    sink.emit(Event::info(format!("runtime {id} is active")));
+    Ok(Activation::Active(runtime_list::entry(context, manifest)))
+}
+
+/// Notes that `next` is about to become active. Where the disk is so full that this cannot be
+/// written, it becomes active all the same: a device that has to leave a runtime must be able to.
+fn enter_history(
+    context: &DeviceContext,
+    active: Option<&RuntimeId>,
+    next: &RuntimeId,
+    sink: &dyn Sink,
+) -> Result<(), FailureReason> {
+    match ActivationHistory::load(context.base()).enter(active, next) {
+        Err(reason) if reason.is_disk_full() => {
+            let why = avocado_events::chain(&reason);
+            sink.emit(Event::warning(format!(
+                "the disk is full, so a later rollback may not find the way back from {next}: {why}"
+            )));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Why a runtime was not merged. Where that left the device without extensions, it gets those of the
+/// runtime that is active, as at a boot.
+fn not_merged(
+    context: &DeviceContext,
+    active: &Option<RuntimeId>,
+    failure: MergeFailure,
+    lock: &StoreLock,
+    sink: &dyn Sink,
+) -> FailureReason {
+    let mut restored = failure.restored;
+    if !restored && active.is_some() {
+        let again = merging::merge_wanted(context, MergeMode::Always, lock, sink);
+        restored = again.is_ok();
+        if let Err(error) = again {
+            sink.emit(Event::warning(error.to_string()));
+        }
+    }
+    FailureReason::Merge(Box::new(DeviceError::Merge {
+        restored,
+        source: failure.set.reason,
+    }))
+}
+
+/// The update that brings `runtime` the build that it needs, where it is written already.
+fn pending_os(
+    context: &DeviceContext,
+    runtime: &RuntimeId,
+    mismatch: OsMismatch,
+) -> Result<PendingUpdate, FailureReason> {
+    let OsMismatch { needed, running } = mismatch;
+    match PendingUpdate::load(context.base())? {
+        Some(pending) if pending.is_for(runtime, &needed) => Ok(pending),
+        _ => Err(FailureReason::OtherOs { needed, running }),
+    }
+}
+
+/// Finishes an activation that was cut off; whether there was one.
+pub(crate) fn finish(context: &DeviceContext, sink: &dyn Sink) -> Result<bool, DeviceError> {
+    let merged = MergedState::load(&context.paths.merged());
+    let active = context.runtimes().active_id().ok().flatten();
+    let anything = !merged.extensions.is_empty();
+    // That the active one cannot be merged was found out already.
+    let known = merged.degraded.is_some_and(|d| d.wanted == active);
+    let cut_off = anything && active.is_some() && merged.runtime != active && !known;
+    if cut_off {
+        merging::merge(context, MergeMode::IfNeeded, sink)?;
+    }
+    Ok(cut_off)
+}

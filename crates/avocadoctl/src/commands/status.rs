@@ -1,0 +1,47 @@
+//! `avocadoctl status`.
+
+use avocado_text::escape;
+
+use super::{Context, ext};
+use crate::access::AccessMode;
+use crate::failure::Failure;
+use crate::interface::{Degraded, DeviceStatus};
+
+pub(super) fn run(context: &Context) -> Result<(), Failure> {
+    let status = context.device(AccessMode::Read)?.status()?;
+    context.output.result(&status, || text(&status))
+}
+
+/// What is active and merged, for people.
+fn text(status: &DeviceStatus) -> String {
+    let mut text = match &status.runtime {
+        Some(r) => {
+            let (name, version) = (escape(&r.runtime.name), escape(&r.runtime.version));
+            format!("Runtime:  {name} {version} ({})\n", r.short_id())
+        }
+        None => "Runtime:  none is active\n".to_owned(),
+    };
+    if let Some(id) = &status.os_build_id {
+        text.push_str(&format!("OS build: {}\n", escape(id)));
+    }
+    if let Some(state) = &status.degraded {
+        text.push_str(&degraded_text(state));
+    }
+    text.push('\n');
+    text.push_str(&ext::status::table_of(&status.extensions));
+    text
+}
+
+/// What is merged in the place of what should be, and why.
+fn degraded_text(state: &Degraded) -> String {
+    let what = match (&state.merged, state.left_out.is_empty()) {
+        (_, false) => format!("merged without {}", state.left_out.join(", ")),
+        (Some(id), true) => format!("runtime {} is merged instead", id.get(..8).unwrap_or(id)),
+        (None, true) => "nothing is merged".to_owned(),
+    };
+    format!(
+        "DEGRADED: {}\n          {}\n",
+        escape(&what),
+        escape(&state.why)
+    )
+}

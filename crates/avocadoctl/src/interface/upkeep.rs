@@ -1,0 +1,201 @@
+//! The types of org.avocado.Runtimes that say what is to be done with the store, and what was.
+
+use serde::{Deserialize, Serialize};
+
+use super::runtimes::{Runtime, RuntimeInfo, RuntimeRef};
+
+/// `Plan`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Plan {
+    pub(crate) runtime: Runtime,
+    pub(crate) staged: bool,
+    pub(crate) images: Vec<PlannedImage>,
+    pub(crate) fetch_bytes: u64,
+    pub(crate) shared_bytes: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) free_bytes: u64,
+    pub(crate) reboot: bool,
+    pub(crate) relaxed: bool,
+}
+
+/// `PlannedImage`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PlannedImage {
+    pub(crate) label: String,
+    pub(crate) file: String,
+    pub(crate) bytes: u64,
+    pub(crate) fetch_bytes: u64,
+    pub(crate) shared: bool,
+}
+
+impl From<avocado_device::AddPlan> for Plan {
+    fn from(plan: avocado_device::AddPlan) -> Self {
+        let images = plan.images.into_iter().map(|image| PlannedImage {
+            label: image.label,
+            file: image.file,
+            bytes: image.bytes,
+            fetch_bytes: image.fetch_bytes,
+            shared: image.shared,
+        });
+        Plan {
+            runtime: RuntimeRef::new(&plan.manifest, plan.active).into_owned(),
+            staged: plan.staged,
+            images: images.collect(),
+            fetch_bytes: plan.fetch_bytes,
+            shared_bytes: plan.shared_bytes,
+            disk_bytes: plan.disk_bytes,
+            free_bytes: plan.free_bytes,
+            reboot: plan.reboot,
+            relaxed: plan.relaxed,
+        }
+    }
+}
+
+/// The result of `PlanFromUrl` and `PlanFromManifest`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PlanReply {
+    pub(crate) plan: Plan,
+}
+
+/// The parameters of `Prune`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PruneParameters {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keep: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dry_run: Option<bool>,
+}
+
+/// The result of `Prune`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PruneReply {
+    pub(crate) runtimes: Vec<PrunedRuntime>,
+    pub(crate) images: Vec<PrunedImage>,
+    pub(crate) leftover_bytes: u64,
+    pub(crate) freed_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spared: Option<String>,
+}
+
+/// `PrunedRuntime`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PrunedRuntime {
+    pub(crate) id: String,
+    pub(crate) runtime: RuntimeInfo<'static>,
+}
+
+/// `PrunedImage`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PrunedImage {
+    pub(crate) file: String,
+    pub(crate) bytes: u64,
+}
+
+impl From<avocado_device::PruneReport> for PruneReply {
+    fn from(pruned: avocado_device::PruneReport) -> Self {
+        let runtimes = pruned.runtimes.into_iter().map(|runtime| PrunedRuntime {
+            id: runtime.id.into(),
+            runtime: RuntimeInfo {
+                name: runtime.name.into(),
+                version: runtime.version.into(),
+            },
+        });
+        let images = pruned.images.into_iter().map(|image| PrunedImage {
+            file: image.file,
+            bytes: image.bytes,
+        });
+        PruneReply {
+            runtimes: runtimes.collect(),
+            images: images.collect(),
+            leftover_bytes: pruned.leftover_bytes,
+            freed_bytes: pruned.freed_bytes,
+            spared: pruned.spared,
+        }
+    }
+}
+
+/// `Verification`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Verification {
+    pub(crate) runtimes: u64,
+    pub(crate) images: u64,
+    pub(crate) bytes: u64,
+    pub(crate) good: bool,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// `Problem`.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Problem {
+    pub(crate) kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) runtimes: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+}
+
+impl From<avocado_device::VerificationReport> for Verification {
+    fn from(found: avocado_device::VerificationReport) -> Self {
+        Verification {
+            runtimes: found.runtimes as u64,
+            images: found.images as u64,
+            bytes: found.bytes,
+            good: found.is_good(),
+            problems: found.problems.into_iter().map(Problem::from).collect(),
+        }
+    }
+}
+
+impl From<avocado_device::StoreProblem> for Problem {
+    fn from(problem: avocado_device::StoreProblem) -> Self {
+        use avocado_device::StoreProblem as Found;
+        let new = |kind: &str| Problem {
+            kind: kind.to_owned(),
+            ..Problem::default()
+        };
+        let of_image = |kind, file, image, runtimes: Vec<_>| Problem {
+            file: Some(file),
+            image: Some(image),
+            runtimes: Some(runtimes.into_iter().map(String::from).collect()),
+            ..new(kind)
+        };
+        match problem {
+            Found::Unreadable { id, why } => Problem {
+                runtimes: Some(vec![id]),
+                why: Some(why),
+                ..new("unreadable")
+            },
+            Found::Active { why } => Problem {
+                why: Some(why),
+                ..new("active")
+            },
+            Found::Missing {
+                file,
+                image,
+                runtimes,
+            } => of_image("missing", file, image, runtimes),
+            Found::Corrupt {
+                file,
+                image,
+                runtimes,
+            } => of_image("corrupt", file, image, runtimes),
+            Found::Unreferenced { file } => Problem {
+                file: Some(file),
+                ..new("unreferenced")
+            },
+            // What only a newer device knows.
+            other => Problem {
+                why: Some(format!("{other:?}")),
+                ..new("other")
+            },
+        }
+    }
+}
