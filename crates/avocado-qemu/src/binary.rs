@@ -5,38 +5,21 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::error::QemuError;
+use crate::program::find_program;
 use crate::spec::Architecture;
 
 /// The first QEMU for `architecture` in `directories` (those of PATH).
 pub fn find_binary(
     directories: impl IntoIterator<Item = PathBuf>,
     architecture: Architecture,
-) -> Result<PathBuf, Error> {
+) -> Result<PathBuf, QemuError> {
     let name = format!(
         "{}{}",
         architecture.binary_name(),
         std::env::consts::EXE_SUFFIX
     );
-    find(&name, directories).ok_or(Error::NoBinary { name })
-}
-
-/// The first program of that name.
-pub(crate) fn find(name: &str, directories: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
-    let mut paths = directories
-        .into_iter()
-        .map(|directory| directory.join(name));
-    paths.find(|path| is_program(path))
-}
-
-#[cfg(unix)]
-fn is_program(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
-#[cfg(not(unix))]
-fn is_program(path: &Path) -> bool {
-    path.is_file()
+    find_program(&name, directories).ok_or(QemuError::NoBinary { name })
 }
 
 /// Which build of QEMU it is, cheap to ask: a new version of the program is a new file.
@@ -54,8 +37,8 @@ impl BinaryIdentity {
     /// Looks at a program.
     ///
     /// # Errors
-    /// [`Error::File`] where it is not there.
-    pub fn of(binary: &Path) -> Result<Self, Error> {
+    /// [`QemuError::File`] where it is not there.
+    pub fn of(binary: &Path) -> Result<Self, QemuError> {
         let look = || {
             let path = binary.canonicalize()?;
             let metadata = path.metadata()?;
@@ -69,7 +52,7 @@ impl BinaryIdentity {
                 size: metadata.len(),
             })
         };
-        look().map_err(|source| Error::File {
+        look().map_err(|source| QemuError::File {
             action: "look at",
             path: binary.to_owned(),
             source,

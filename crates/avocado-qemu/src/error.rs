@@ -9,7 +9,7 @@ use crate::process::ExitStatus;
 /// What failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum QemuError {
     /// This host cannot do that.
     #[error("{what} is not possible on this host")]
     Unsupported {
@@ -81,7 +81,7 @@ pub enum Error {
     },
     /// A socket belongs to another process than the expected one.
     #[error("{socket} is served by process {found}, not by process {expected}")]
-    Stranger {
+    WrongProcess {
         /// The socket.
         socket: PathBuf,
         /// The process behind it.
@@ -137,5 +137,5 @@ pub enum Error {
     },
     /// QEMU's device tree is not one that idle states can be added to.
     #[error("QEMU's device tree cannot get idle states")]
-    DeviceTree(#[from] avocado_fdt::Error),
+    DeviceTree(#[from] avocado_fdt::DeviceTreeError),
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::process::{ExitStatus, Process, tail};
-use crate::qmp::Notification;
+use crate::process::{ExitStatus, Process, log_tail};
+use crate::qmp::QmpNotification;
 
-/// What happened to a machine, whoever made it happen.
+/// What happened to a machine, by the guest, by us or by another client of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineEvent {
     /// The guest stands still.
@@ -18,7 +18,7 @@ pub enum MachineEvent {
     Resumed,
     /// The guest ends; QEMU follows.
     Shutdown {
-        /// Whether the guest wanted it, or somebody outside.
+        /// Whether the guest wanted it, or a client of QEMU.
         by_guest: bool,
     },
     /// The guest starts from the beginning.
@@ -38,11 +38,11 @@ pub enum MachineEvent {
     },
 }
 
-/// Events of a machine, in their order. With the last [`crate::Machine`] its connection ends, and
+/// MachineEvents of a machine, in their order. With the last [`crate::Machine`] its connection ends, and
 /// from then on only [`MachineEvent::Exited`] is told.
-pub type Events = mpsc::UnboundedReceiver<MachineEvent>;
+pub type MachineEvents = mpsc::UnboundedReceiver<MachineEvent>;
 
-fn translated(notification: &Notification) -> Option<MachineEvent> {
+fn translate(notification: &QmpNotification) -> Option<MachineEvent> {
     Some(match notification.name.as_str() {
         "STOP" => MachineEvent::Paused,
         "RESUME" => MachineEvent::Resumed,
@@ -62,20 +62,20 @@ fn translated(notification: &Notification) -> Option<MachineEvent> {
 
 /// Translates what QEMU tells, and adds its end.
 pub(crate) fn forward(
-    mut notifications: mpsc::UnboundedReceiver<Notification>,
+    mut notifications: mpsc::UnboundedReceiver<QmpNotification>,
     process: Process,
     error_log: Arc<Path>,
-) -> Events {
+) -> MachineEvents {
     let (sender, events) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         // The connection closes when QEMU ends: so its last words come before its end.
         while let Some(notification) = notifications.recv().await {
-            if let Some(event) = translated(&notification) {
+            if let Some(event) = translate(&notification) {
                 let _ = sender.send(event);
             }
         }
         let status = process.exited().await;
-        let stderr = tail(&error_log);
+        let stderr = log_tail(&error_log);
         let _ = sender.send(MachineEvent::Exited { status, stderr });
     });
     events

@@ -1,35 +1,35 @@
 //! A QEMU process: command line, QMP, guest agent, pause, save, restore.
 //!
-//! [`Spec`] says what to run, [`Machine`] is what runs. Who ends what: dropping a [`Machine`] (and
-//! its [`Events`]) ends nothing. QEMU lives on until the guest powers off, [`Machine::quit`] or
+//! [`MachineSpec`] says what to run; [`boot_machine`], [`restore_machine`] and [`adopt_machine`]
+//! give a [`Machine`], which is what runs. Who ends what: dropping a [`Machine`] (and its
+//! [`MachineEvents`]) ends nothing. QEMU lives on until the guest powers off, [`Machine::quit`] or
 //! [`Machine::kill`], and is reaped by a task of the runtime that started it; where the whole
-//! process ends, QEMU lives on and [`Machine::adopt`] takes it over.
+//! process ends, QEMU lives on and [`adopt_machine`] takes it over.
 
 mod accelerator;
-mod agent;
-mod agent_wire;
 mod arguments;
 mod binary;
-mod clock;
 pub mod device_tree;
 mod error;
 mod events;
-mod launch;
-mod lines;
+mod guest_agent;
+mod line_reader;
 mod machine;
-mod memory;
 mod process;
+mod program;
 mod qmp;
 mod socket;
 mod spec;
 mod tpm;
 
-pub use accelerator::{Probe, ProbeKey, probe};
-pub use agent::{Agent, Output};
+pub use accelerator::{AcceleratorProbe, AcceleratorProbeKey, probe_accelerator};
 pub use binary::{BinaryIdentity, find_binary};
-pub use error::Error;
-pub use events::{Events, MachineEvent};
-pub use machine::{Machine, RunState};
-pub use process::{ExitStatus, Identity, Usage};
-pub use spec::{Accelerator, Architecture, Drive, Format, Sockets, Spec, UnknownName};
-pub use tpm::{Tpm, find_swtpm};
+pub use error::QemuError;
+pub use events::{MachineEvent, MachineEvents};
+pub use guest_agent::{CommandOutput, GuestAgent};
+pub use machine::{Machine, RunState, adopt_machine, boot_machine, restore_machine, save_memory};
+pub use process::{ExitStatus, KillOnDrop, ProcessIdentity, ProcessUsage};
+pub use spec::{
+    Accelerator, Architecture, Drive, DriveFormat, MachineSockets, MachineSpec, UnknownName,
+};
+pub use tpm::{SoftwareTpm, find_swtpm};

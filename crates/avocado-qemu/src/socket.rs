@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::Error;
+use crate::error::QemuError;
 
 #[cfg(unix)]
 pub(crate) type Stream = tokio::net::UnixStream;
@@ -13,10 +13,10 @@ pub(crate) type Stream = tokio::io::DuplexStream;
 
 /// A connection, and the id of the process behind it where the system tells.
 #[cfg(unix)]
-pub(crate) async fn connect(socket: &Path) -> Result<(Stream, Option<u32>), Error> {
+pub(crate) async fn connect(socket: &Path) -> Result<(Stream, Option<u32>), QemuError> {
     let stream = Stream::connect(socket)
         .await
-        .map_err(|source| Error::Connect {
+        .map_err(|source| QemuError::Connect {
             socket: socket.to_owned(),
             source,
         })?;
@@ -25,18 +25,18 @@ pub(crate) async fn connect(socket: &Path) -> Result<(Stream, Option<u32>), Erro
 }
 
 #[cfg(not(unix))]
-pub(crate) async fn connect(_socket: &Path) -> Result<(Stream, Option<u32>), Error> {
-    Err(Error::Unsupported {
+pub(crate) async fn connect(_socket: &Path) -> Result<(Stream, Option<u32>), QemuError> {
+    Err(QemuError::Unsupported {
         what: "talking to QEMU",
     })
 }
 
 /// Lets only our own user connect. QEMU leaves that to the umask.
 #[cfg(unix)]
-pub(crate) fn keep_private(socket: &Path) -> Result<(), Error> {
+pub(crate) fn restrict_to_owner(socket: &Path) -> Result<(), QemuError> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(|source| {
-        Error::File {
+        QemuError::File {
             action: "protect",
             path: socket.to_owned(),
             source,
@@ -45,6 +45,6 @@ pub(crate) fn keep_private(socket: &Path) -> Result<(), Error> {
 }
 
 #[cfg(not(unix))]
-pub(crate) fn keep_private(_socket: &Path) -> Result<(), Error> {
+pub(crate) fn restrict_to_owner(_socket: &Path) -> Result<(), QemuError> {
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Tpm;
+use crate::tpm::SoftwareTpm;
 
 /// What kind of processor the guest has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -114,18 +114,18 @@ impl FromStr for Accelerator {
 /// How the bytes of a drive are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum DriveFormat {
     /// As they are.
     Raw,
     /// QEMU's own format.
     Qcow2,
 }
 
-impl Format {
+impl DriveFormat {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Format::Raw => "raw",
-            Format::Qcow2 => "qcow2",
+            DriveFormat::Raw => "raw",
+            DriveFormat::Qcow2 => "qcow2",
         }
     }
 }
@@ -136,17 +136,17 @@ pub struct Drive {
     /// The file behind it.
     pub path: PathBuf,
     /// How it is laid out.
-    pub format: Format,
+    pub format: DriveFormat,
     /// Whether the guest may only read.
     pub read_only: bool,
 }
 
 /// Unix sockets that QEMU serves; each serves one client at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sockets {
+pub struct MachineSockets {
     /// QMP, for [`crate::Machine`] alone.
     pub supervisor: PathBuf,
-    /// QMP, for everybody else.
+    /// QMP, for other programs.
     pub public: PathBuf,
     /// The guest agent.
     pub agent: PathBuf,
@@ -156,7 +156,7 @@ pub struct Sockets {
 
 /// A machine to run. Paths should be absolute: QEMU gets them as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
+pub struct MachineSpec {
     /// The QEMU to run.
     pub binary: PathBuf,
     /// The guest's processor.
@@ -178,7 +178,7 @@ pub struct Spec {
     /// Directory to share with the guest over 9p, under the tag `workspace`.
     pub workspace: Option<PathBuf>,
     /// Sockets to serve.
-    pub sockets: Sockets,
+    pub sockets: MachineSockets,
     /// File that gets what the guest writes to its first serial port.
     pub serial_log: PathBuf,
     /// File that gets QEMU's standard error.
@@ -186,7 +186,7 @@ pub struct Spec {
     /// File that has QEMU's process id while it runs.
     pub pid_file: PathBuf,
     /// A software TPM; it starts and ends with QEMU.
-    pub tpm: Option<Tpm>,
+    pub tpm: Option<SoftwareTpm>,
     /// Device tree to use instead of QEMU's own (aarch64).
     pub device_tree: Option<PathBuf>,
 }

@@ -1,6 +1,6 @@
 //! The software TPM of a machine: a process of its own, `swtpm`, which QEMU talks to over a socket.
 //!
-//! It ends by itself when QEMU does, also where nobody is there to see that. The TPM's state stays
+//! It ends by itself when QEMU does, also where no process of ours sees that. The TPM's state stays
 //! in its directory; while the machine's memory is in a file, what is volatile of it is there too.
 
 use std::ffi::OsString;
@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::launch::Abandoned;
-use crate::process::{Process, tail};
-use crate::{Error, binary, socket};
+use crate::error::QemuError;
+use crate::process::{self, KillOnDrop, log_tail};
+use crate::{program, socket};
 
 /// How long it may take to listen, or to end.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const SHUTDOWN: [u8; 4] = 3u32.to_be_bytes();
 
 /// A TPM 2.0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tpm {
+pub struct SoftwareTpm {
     /// The `swtpm` to run.
     pub binary: PathBuf,
     /// Where its state is; made if it is not there.
@@ -38,10 +38,10 @@ const SOCKET: &str = "swtpm-sock";
 
 /// The `swtpm` in `directories` (those of PATH), if there is one.
 pub fn find_swtpm(directories: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
-    binary::find("swtpm", directories)
+    program::find_program("swtpm", directories)
 }
 
-impl Tpm {
+impl SoftwareTpm {
     /// Where QEMU finds it.
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.join(SOCKET)
@@ -52,13 +52,13 @@ impl Tpm {
     }
 
     /// Starts it, and waits until it listens. It is killed with the result, unless that is kept.
-    pub(crate) async fn start(&self) -> Result<Abandoned, Error> {
-        make(&self.directory).map_err(|source| Error::File {
+    pub(crate) async fn start(&self) -> Result<KillOnDrop, QemuError> {
+        create_private_directory(&self.directory).map_err(|source| QemuError::File {
             action: "make",
             path: self.directory.clone(),
             source,
         })?;
-        self.end_forgotten().await?;
+        self.end_orphan().await?;
         let arguments = [
             "socket",
             "--tpm2",
@@ -71,8 +71,8 @@ impl Tpm {
         .map(OsString::from);
         // Relative to where we are, not to where it runs.
         let binary = absolute(&self.binary).unwrap_or_else(|_| self.binary.clone());
-        let process = Process::spawn(&binary, &arguments, &self.log(), Some(&self.directory))?;
-        let abandoned = Abandoned::new(&process);
+        let process = process::spawn(&binary, &arguments, &self.log(), Some(&self.directory))?;
+        let guard = KillOnDrop::new(&process);
         let listens = async {
             while socket::connect(&self.socket()).await.is_err() {
                 sleep(RETRY).await;
@@ -81,10 +81,10 @@ impl Tpm {
         tokio::select! {
             biased;
             status = process.exited() => {
-                Err(self.failure(format!("swtpm ended ({status}): {}", tail(&self.log()))))
+                Err(self.failure(format!("swtpm ended ({status}): {}", log_tail(&self.log()))))
             }
             listening = timeout(LIMIT, listens) => match listening {
-                Ok(()) => Ok(abandoned),
+                Ok(()) => Ok(guard),
                 Err(_) => Err(self.failure(format!("swtpm does not listen on {SOCKET}"))),
             }
         }
@@ -92,14 +92,14 @@ impl Tpm {
 
     /// Ends one whose QEMU never came, and waits for one whose QEMU has just ended: two would
     /// write the same state.
-    async fn end_forgotten(&self) -> Result<(), Error> {
+    async fn end_orphan(&self) -> Result<(), QemuError> {
         let deadline = Instant::now() + LIMIT;
         while let Ok((mut stream, _)) = socket::connect(&self.socket()).await {
             if Instant::now() > deadline {
                 let text = "another swtpm does not let go of it".to_owned();
                 return Err(self.failure(text));
             }
-            // Whether it hears this or ends by itself: what counts is that nobody listens then.
+            // Whether it hears this or ends by itself: what counts is that it does not listen then.
             if stream.write_all(&SHUTDOWN).await.is_ok() {
                 let _ = timeout(LIMIT, stream.read(&mut [0; 16])).await;
             }
@@ -108,8 +108,8 @@ impl Tpm {
         Ok(())
     }
 
-    fn failure(&self, description: String) -> Error {
-        Error::Tpm {
+    fn failure(&self, description: String) -> QemuError {
+        QemuError::Tpm {
             directory: self.directory.clone(),
             description,
         }
@@ -117,7 +117,7 @@ impl Tpm {
 }
 
 /// Makes the directory, for our own user only.
-fn make(directory: &Path) -> io::Result<()> {
+fn create_private_directory(directory: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -1,6 +1,5 @@
 //! Machines that run nothing but their firmware, with the real QEMU.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stderr)]
 
 mod common;
 
@@ -8,16 +7,19 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use avocado_qemu::{Drive, Error, ExitStatus, Format, Identity, Machine, MachineEvent, RunState};
-use common::{Bench, Stranger, event, within};
+use avocado_qemu::{
+    Drive, DriveFormat, ExitStatus, MachineEvent, ProcessIdentity, QemuError, RunState,
+    adopt_machine, boot_machine,
+};
+use common::{OtherClient, TestMachine, event, within};
 use serde_json::json;
 
 #[tokio::test]
 async fn boots_pauses_resumes_and_quits() {
-    let Some(bench) = Bench::new("boots_pauses_resumes_and_quits") else {
+    let Some(setup) = TestMachine::new("boots_pauses_resumes_and_quits") else {
         return;
     };
-    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, mut events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
     machine.pause().await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Paused);
@@ -40,47 +42,48 @@ async fn boots_pauses_resumes_and_quits() {
     assert!(!machine.identity().is_alive());
     assert_eq!(machine.usage(), None);
     let late = machine.run_state().await;
-    assert!(matches!(late, Err(Error::Exited { .. })), "{late:?}");
+    assert!(matches!(late, Err(QemuError::Exited { .. })), "{late:?}");
 }
 
 #[tokio::test]
 async fn sockets_are_for_their_owner_and_the_forward_listens() {
-    let Some(bench) = Bench::new("sockets_are_for_their_owner_and_the_forward_listens") else {
+    let Some(setup) = TestMachine::new("sockets_are_for_their_owner_and_the_forward_listens")
+    else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     for name in [
         "qmp-supervisor.sock",
         "qmp.sock",
         "qga.sock",
         "control.sock",
     ] {
-        let mode = bench.file(name).metadata().unwrap().permissions().mode();
+        let mode = setup.file(name).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     let port = machine.ssh_forward().await.unwrap();
     TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let pid = std::fs::read_to_string(bench.file("qemu.pid")).unwrap();
+    let pid = std::fs::read_to_string(setup.file("qemu.pid")).unwrap();
     assert_eq!(pid.trim(), machine.identity().pid.to_string());
     within(machine.quit()).await.unwrap();
 }
 
 #[tokio::test]
 async fn what_others_do_is_told() {
-    let Some(bench) = Bench::new("what_others_do_is_told") else {
+    let Some(setup) = TestMachine::new("what_others_do_is_told") else {
         return;
     };
-    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
-    let mut stranger = Stranger::connect(&bench.spec.sockets.public);
-    stranger.execute("stop", json!({}));
+    let (machine, mut events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
+    let mut other = OtherClient::connect(&setup.spec.sockets.public);
+    other.execute("stop", json!({}));
     assert_eq!(event(&mut events).await, MachineEvent::Paused);
     assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
-    stranger.execute("cont", json!({}));
+    other.execute("cont", json!({}));
     assert_eq!(event(&mut events).await, MachineEvent::Resumed);
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
-    stranger.execute("system_reset", json!({}));
+    other.execute("system_reset", json!({}));
     assert_eq!(event(&mut events).await, MachineEvent::Reset);
-    stranger.execute("quit", json!({}));
+    other.execute("quit", json!({}));
     let by_host = MachineEvent::Shutdown { by_guest: false };
     assert_eq!(event(&mut events).await, by_host);
     let end = event(&mut events).await;
@@ -89,12 +92,12 @@ async fn what_others_do_is_told() {
 
 #[tokio::test]
 async fn a_killed_qemu_is_noticed_and_reaped() {
-    let Some(bench) = Bench::new("a_killed_qemu_is_noticed_and_reaped") else {
+    let Some(setup) = TestMachine::new("a_killed_qemu_is_noticed_and_reaped") else {
         return;
     };
-    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, mut events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     // QEMU itself has nothing to say about this end.
-    std::fs::write(bench.file("qemu.log"), "first\nlast words\n").unwrap();
+    std::fs::write(setup.file("qemu.log"), "first\nlast words\n").unwrap();
     machine.kill();
     let killed = MachineEvent::Exited {
         status: ExitStatus::Signal(9),
@@ -104,7 +107,7 @@ async fn a_killed_qemu_is_noticed_and_reaped() {
     assert_eq!(machine.exited().await, ExitStatus::Signal(9));
     let process = format!("/proc/{}", machine.identity().pid);
     assert!(!std::fs::exists(process).unwrap(), "not reaped");
-    let Err(Error::Exited { status, stderr }) = machine.pause().await else {
+    let Err(QemuError::Exited { status, stderr }) = machine.pause().await else {
         panic!("paused a machine that is gone")
     };
     assert_eq!(status, ExitStatus::Signal(9));
@@ -115,38 +118,34 @@ async fn a_killed_qemu_is_noticed_and_reaped() {
 
 #[tokio::test]
 async fn what_qemu_does_not_accept_it_says_itself() {
-    let Some(mut bench) = Bench::new("what_qemu_does_not_accept_it_says_itself") else {
+    let Some(mut setup) = TestMachine::new("what_qemu_does_not_accept_it_says_itself") else {
         return;
     };
-    bench.spec.drives.push(Drive {
-        path: bench.file("no such disk"),
-        format: Format::Raw,
+    setup.spec.drives.push(Drive {
+        path: setup.file("no such disk"),
+        format: DriveFormat::Raw,
         read_only: true,
     });
-    let error = within(Machine::boot(&bench.spec, |_| ()))
-        .await
-        .unwrap_err();
+    let error = within(boot_machine(&setup.spec, |_| ())).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("exit code 1"), "{text}");
     assert!(text.contains("no such disk"), "{text}");
-    let Error::Exited { .. } = error else {
+    let QemuError::Exited { .. } = error else {
         panic!("{error:?}")
     };
-    bench.spec.binary = bench.file("no such program");
-    let error = within(Machine::boot(&bench.spec, |_| ()))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::Spawn { .. }), "{error:?}");
+    setup.spec.binary = setup.file("no such program");
+    let error = within(boot_machine(&setup.spec, |_| ())).await.unwrap_err();
+    assert!(matches!(error, QemuError::Spawn { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn who_stops_waiting_leaves_no_machine_behind() {
-    let Some(bench) = Bench::new("who_stops_waiting_leaves_no_machine_behind") else {
+    let Some(setup) = TestMachine::new("who_stops_waiting_leaves_no_machine_behind") else {
         return;
     };
-    let boot = Machine::boot(&bench.spec, |_| ());
+    let boot = boot_machine(&setup.spec, |_| ());
     let stop = async {
-        while bench.processes().is_empty() {
+        while setup.processes().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -156,7 +155,7 @@ async fn who_stops_waiting_leaves_no_machine_behind() {
         booted = boot => panic!("stopped too late: {booted:?}"),
     }
     within(async {
-        while !bench.processes().is_empty() {
+        while !setup.processes().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -164,9 +163,9 @@ async fn who_stops_waiting_leaves_no_machine_behind() {
 }
 
 /// Boots in a runtime that then ends, as the first supervisor would.
-fn boot_and_forget(bench: &Bench) -> Identity {
+fn boot_and_forget(setup: &TestMachine) -> ProcessIdentity {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let booted = runtime.block_on(within(Machine::boot(&bench.spec, |_| ())));
+    let booted = runtime.block_on(within(boot_machine(&setup.spec, |_| ())));
     let (machine, _events) = booted.unwrap();
     runtime.block_on(machine.pause()).unwrap();
     machine.identity()
@@ -174,26 +173,26 @@ fn boot_and_forget(bench: &Bench) -> Identity {
 
 #[test]
 fn a_forgotten_machine_lives_on_and_is_adopted() {
-    let Some(bench) = Bench::new("a_forgotten_machine_lives_on_and_is_adopted") else {
+    let Some(setup) = TestMachine::new("a_forgotten_machine_lives_on_and_is_adopted") else {
         return;
     };
-    let identity = boot_and_forget(&bench);
+    let identity = boot_and_forget(&setup);
     assert!(identity.is_alive());
     let json = serde_json::to_string(&identity).unwrap();
-    let identity: Identity = serde_json::from_str(&json).unwrap();
+    let identity: ProcessIdentity = serde_json::from_str(&json).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let another = Identity {
+        let another = ProcessIdentity {
             started: "at another time".to_owned(),
             ..identity.clone()
         };
-        let adopted = Machine::adopt(&another, &bench.spec).await.unwrap();
+        let adopted = adopt_machine(&another, &setup.spec).await.unwrap();
         assert!(
             adopted.is_none(),
             "adopted another process with the same id"
         );
 
-        let adopted = within(Machine::adopt(&identity, &bench.spec)).await;
+        let adopted = within(adopt_machine(&identity, &setup.spec)).await;
         let (machine, mut events) = adopted.unwrap().expect("it is there");
         assert_eq!(machine.identity(), identity);
         assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
@@ -206,22 +205,22 @@ fn a_forgotten_machine_lives_on_and_is_adopted() {
             panic!("{end:?}")
         };
         assert_eq!(status, ExitStatus::Unknown);
-        let adopted = Machine::adopt(&identity, &bench.spec).await.unwrap();
+        let adopted = adopt_machine(&identity, &setup.spec).await.unwrap();
         assert!(adopted.is_none(), "adopted one that is gone");
     });
 }
 
 #[tokio::test]
 async fn a_socket_of_another_process_is_not_adopted() {
-    let Some(bench) = Bench::new("a_socket_of_another_process_is_not_adopted") else {
+    let Some(setup) = TestMachine::new("a_socket_of_another_process_is_not_adopted") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
-    let ourselves = Identity::of(std::process::id()).unwrap();
-    let error = within(Machine::adopt(&ourselves, &bench.spec))
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
+    let ourselves = ProcessIdentity::of(std::process::id()).unwrap();
+    let error = within(adopt_machine(&ourselves, &setup.spec))
         .await
         .unwrap_err();
-    let Error::Stranger {
+    let QemuError::WrongProcess {
         found, expected, ..
     } = error
     else {
@@ -234,35 +233,35 @@ async fn a_socket_of_another_process_is_not_adopted() {
 
 #[tokio::test]
 async fn a_second_supervisor_is_told_that_there_is_one() {
-    let Some(bench) = Bench::new("a_second_supervisor_is_told_that_there_is_one") else {
+    let Some(setup) = TestMachine::new("a_second_supervisor_is_told_that_there_is_one") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     let identity = machine.identity();
-    let error = within(Machine::adopt(&identity, &bench.spec))
+    let error = within(adopt_machine(&identity, &setup.spec))
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::Busy { .. }), "{error:?}");
+    assert!(matches!(error, QemuError::Busy { .. }), "{error:?}");
     // The first one is not disturbed by that, and once it lets go, another may come.
     machine.pause().await.unwrap();
     drop(machine);
-    let adopted = within(Machine::adopt(&identity, &bench.spec)).await;
+    let adopted = within(adopt_machine(&identity, &setup.spec)).await;
     let (machine, _events) = adopted.unwrap().expect("it is there");
     within(machine.quit()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_guest_without_agent_does_not_answer() {
-    let Some(bench) = Bench::new("a_guest_without_agent_does_not_answer") else {
+    let Some(setup) = TestMachine::new("a_guest_without_agent_does_not_answer") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     let agent = machine.agent().with_limit(Duration::from_millis(200));
     for _ in 0..2 {
         let error = within(agent.sync()).await.unwrap_err();
-        assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+        assert!(matches!(error, QemuError::Timeout { .. }), "{error:?}");
     }
     within(machine.quit()).await.unwrap();
     let error = within(agent.sync()).await.unwrap_err();
-    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+    assert!(matches!(error, QemuError::Connect { .. }), "{error:?}");
 }

@@ -1,6 +1,5 @@
 //! Saving and restoring the memory of a machine, with the real QEMU.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stderr)]
 
 mod common;
 
@@ -8,29 +7,33 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use avocado_qemu::{Architecture, Drive, Error, Format, Machine, MachineEvent, RunState, Spec};
-use common::{Bench, Stranger, event, within};
+use avocado_qemu::{
+    Architecture, Drive, DriveFormat, MachineEvent, MachineSpec, QemuError, RunState,
+    adopt_machine, boot_machine, restore_machine, save_memory,
+};
+use avocado_test_support::skip;
+use common::{OtherClient, TestMachine, event, within};
 use rustix::process::Signal;
 use serde_json::json;
 
 /// The memory of a machine that stands still.
-fn memory(spec: &Spec, file: &Path) -> Vec<u8> {
-    let mut stranger = Stranger::connect(&spec.sockets.public);
+fn memory(spec: &MachineSpec, file: &Path) -> Vec<u8> {
+    let mut other = OtherClient::connect(&spec.sockets.public);
     let arguments = json!({ "val": 0, "size": 256 << 20, "filename": file });
-    stranger.execute("pmemsave", arguments);
+    other.execute("pmemsave", arguments);
     std::fs::read(file).unwrap()
 }
 
 #[tokio::test]
 async fn saves_and_restores() {
-    let Some(bench) = Bench::new("saves_and_restores") else {
+    let Some(setup) = TestMachine::new("saves_and_restores") else {
         return;
     };
-    let file = bench.file("saved,memory");
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let file = setup.file("saved,memory");
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     // The firmware leaves traces before it asks for a disk.
     within(async {
-        while !std::fs::read_to_string(bench.file("serial.log"))
+        while !std::fs::read_to_string(setup.file("serial.log"))
             .unwrap_or_default()
             .contains("SeaBIOS")
         {
@@ -38,19 +41,19 @@ async fn saves_and_restores() {
         }
     })
     .await;
-    let error = within(machine.save(&file)).await.unwrap_err();
-    assert!(matches!(error, Error::NotPaused { .. }), "{error:?}");
+    let error = within(save_memory(&machine, &file)).await.unwrap_err();
+    assert!(matches!(error, QemuError::NotPaused { .. }), "{error:?}");
     assert!(!file.exists());
 
     machine.pause().await.unwrap();
     // Saved and resumed after all, and saved again: the second file counts.
-    within(machine.save(&file)).await.unwrap();
+    within(save_memory(&machine, &file)).await.unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
     machine.resume().await.unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
     machine.pause().await.unwrap();
-    within(machine.save(&file)).await.unwrap();
-    let before = memory(&bench.spec, &bench.file("before"));
+    within(save_memory(&machine, &file)).await.unwrap();
+    let before = memory(&setup.spec, &setup.file("before"));
     assert!(before.iter().any(|byte| *byte != 0));
     within(machine.quit()).await.unwrap();
 
@@ -60,33 +63,33 @@ async fn saves_and_restores() {
     let on_disk = metadata.blocks() * 512;
     assert!(on_disk < 64 << 20, "{on_disk} bytes for an idle guest");
 
-    let (machine, mut events) = within(Machine::restore(&bench.spec, &file, |_| ()))
+    let (machine, mut events) = within(restore_machine(&setup.spec, &file, |_| ()))
         .await
         .unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
-    assert!(memory(&bench.spec, &bench.file("after")) == before);
+    assert!(memory(&setup.spec, &setup.file("after")) == before);
     machine.resume().await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Resumed);
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
     machine.ssh_forward().await.unwrap();
     // And once more, from the restored one.
     machine.pause().await.unwrap();
-    within(machine.save(&file)).await.unwrap();
+    within(save_memory(&machine, &file)).await.unwrap();
     within(machine.quit()).await.unwrap();
 }
 
 #[tokio::test]
 async fn saves_and_restores_another_architecture() {
     let name = "saves_and_restores_another_architecture";
-    let Some(bench) = Bench::of(name, Architecture::Aarch64) else {
+    let Some(setup) = TestMachine::of(name, Architecture::Aarch64) else {
         return;
     };
-    let file = bench.file("saved");
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let file = setup.file("saved");
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
-    within(machine.save(&file)).await.unwrap();
+    within(save_memory(&machine, &file)).await.unwrap();
     within(machine.quit()).await.unwrap();
-    let (machine, _events) = within(Machine::restore(&bench.spec, &file, |_| ()))
+    let (machine, _events) = within(restore_machine(&setup.spec, &file, |_| ()))
         .await
         .unwrap();
     machine.resume().await.unwrap();
@@ -96,21 +99,21 @@ async fn saves_and_restores_another_architecture() {
 
 #[tokio::test]
 async fn a_useless_file_leaves_no_machine_behind() {
-    let Some(bench) = Bench::new("a_useless_file_leaves_no_machine_behind") else {
+    let Some(setup) = TestMachine::new("a_useless_file_leaves_no_machine_behind") else {
         return;
     };
-    let file = bench.file("saved");
+    let file = setup.file("saved");
     std::fs::write(&file, vec![b'x'; 100_000]).unwrap();
-    for path in [file, bench.file("none")] {
-        let error = within(Machine::restore(&bench.spec, &path, |_| ()))
+    for path in [file, setup.file("none")] {
+        let error = within(restore_machine(&setup.spec, &path, |_| ()))
             .await
             .unwrap_err();
-        let Error::Memory { description, .. } = &error else {
+        let QemuError::Memory { description, .. } = &error else {
             panic!("{error:?}")
         };
         assert!(!description.is_empty());
         within(async {
-            while !bench.processes().is_empty() {
+            while !setup.processes().is_empty() {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         })
@@ -120,19 +123,19 @@ async fn a_useless_file_leaves_no_machine_behind() {
 
 #[tokio::test]
 async fn a_restore_that_is_killed_says_nothing_of_the_file() {
-    let Some(bench) = Bench::new("a_restore_that_is_killed_says_nothing_of_the_file") else {
+    let Some(setup) = TestMachine::new("a_restore_that_is_killed_says_nothing_of_the_file") else {
         return;
     };
-    let file = bench.file("saved");
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let file = setup.file("saved");
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
-    within(machine.save(&file)).await.unwrap();
+    within(save_memory(&machine, &file)).await.unwrap();
     within(machine.quit()).await.unwrap();
     // As the kernel does it where memory is short: at once, and as late as there is a restore.
     for moment in [0, 20, 40, 80] {
         let kill = async {
             let pid = loop {
-                match bench.processes().first() {
+                match setup.processes().first() {
                     Some(pid) => break *pid,
                     None => tokio::task::yield_now().await,
                 }
@@ -141,13 +144,13 @@ async fn a_restore_that_is_killed_says_nothing_of_the_file() {
             common::signal(pid, Signal::KILL);
         };
         let (restored, ()) =
-            tokio::join!(within(Machine::restore(&bench.spec, &file, |_| ())), kill);
+            tokio::join!(within(restore_machine(&setup.spec, &file, |_| ())), kill);
         match restored {
             Ok((machine, _events)) => drop(within(machine.exited()).await),
-            Err(error) => assert!(matches!(error, Error::Exited { .. }), "{error:?}"),
+            Err(error) => assert!(matches!(error, QemuError::Exited { .. }), "{error:?}"),
         }
     }
-    let (machine, _events) = within(Machine::restore(&bench.spec, &file, |_| ()))
+    let (machine, _events) = within(restore_machine(&setup.spec, &file, |_| ()))
         .await
         .unwrap();
     within(machine.quit()).await.unwrap();
@@ -155,35 +158,35 @@ async fn a_restore_that_is_killed_says_nothing_of_the_file() {
 
 #[tokio::test]
 async fn a_machine_with_fewer_devices_does_not_take_it() {
-    let Some(mut bench) = Bench::new("a_machine_with_fewer_devices_does_not_take_it") else {
+    let Some(mut setup) = TestMachine::new("a_machine_with_fewer_devices_does_not_take_it") else {
         return;
     };
-    let file = bench.file("saved");
-    let disk = bench.file("disk");
+    let file = setup.file("saved");
+    let disk = setup.file("disk");
     std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
-    bench.spec.drives.push(Drive {
+    setup.spec.drives.push(Drive {
         path: disk,
-        format: Format::Raw,
+        format: DriveFormat::Raw,
         read_only: true,
     });
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
-    within(machine.save(&file)).await.unwrap();
+    within(save_memory(&machine, &file)).await.unwrap();
     within(machine.quit()).await.unwrap();
-    bench.spec.drives.clear();
-    let error = within(Machine::restore(&bench.spec, &file, |_| ()))
+    setup.spec.drives.clear();
+    let error = within(restore_machine(&setup.spec, &file, |_| ()))
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::Memory { .. }), "{error:?}");
+    assert!(matches!(error, QemuError::Memory { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn who_stops_waiting_gets_the_machine_back() {
-    let Some(bench) = Bench::new("who_stops_waiting_gets_the_machine_back") else {
+    let Some(setup) = TestMachine::new("who_stops_waiting_gets_the_machine_back") else {
         return;
     };
-    let file = bench.file("saved");
-    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let file = setup.file("saved");
+    let (machine, mut events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Paused);
     let created = async {
@@ -194,50 +197,50 @@ async fn who_stops_waiting_gets_the_machine_back() {
     tokio::select! {
         biased;
         () = created => {}
-        saved = machine.save(&file) => panic!("stopped too late: {saved:?}"),
+        saved = save_memory(&machine, &file) => panic!("stopped too late: {saved:?}"),
     }
     within(machine.resume()).await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Resumed);
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
     assert!(!file.exists(), "half a file is left");
     machine.pause().await.unwrap();
-    within(machine.save(&file)).await.unwrap();
+    within(save_memory(&machine, &file)).await.unwrap();
     within(machine.quit()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_save_can_be_given_up_at_any_moment() {
-    let Some(bench) = Bench::new("a_save_can_be_given_up_at_any_moment") else {
+    let Some(setup) = TestMachine::new("a_save_can_be_given_up_at_any_moment") else {
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
-    let file = bench.file("saved");
+    let file = setup.file("saved");
     let started = Instant::now();
-    within(machine.save(&file)).await.unwrap();
+    within(save_memory(&machine, &file)).await.unwrap();
     let whole = started.elapsed();
     let rounds = 300;
     for round in 0..rounds {
         let moment = whole * round / rounds;
         // Whether it was complete by then or not: the machine is there, and goes on.
-        let _ = tokio::time::timeout(moment, machine.save(&file)).await;
+        let _ = tokio::time::timeout(moment, save_memory(&machine, &file)).await;
         let resumed = within(machine.resume()).await;
         resumed.unwrap_or_else(|error| panic!("given up after {moment:?}: {error}"));
         machine.pause().await.unwrap();
     }
-    within(machine.save(&file)).await.unwrap();
+    within(save_memory(&machine, &file)).await.unwrap();
     within(machine.quit()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_qemu_that_is_silent_for_long_is_waited_for() {
-    let Some(bench) = Bench::new("a_qemu_that_is_silent_for_long_is_waited_for") else {
+    let Some(setup) = TestMachine::new("a_qemu_that_is_silent_for_long_is_waited_for") else {
         return;
     };
-    let (machine, mut events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, mut events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Paused);
-    let file = bench.file("saved");
+    let file = setup.file("saved");
     let pid = machine.identity().pid;
     let silence = async {
         while file.metadata().map_or(0, |found| found.len()) == 0 {
@@ -248,33 +251,33 @@ async fn a_qemu_that_is_silent_for_long_is_waited_for() {
         tokio::time::sleep(Duration::from_secs(7)).await;
         common::signal(pid, Signal::CONT);
     };
-    let (saved, ()) = tokio::join!(within(machine.save(&file)), silence);
+    let (saved, ()) = tokio::join!(within(save_memory(&machine, &file)), silence);
     saved.unwrap();
-    assert!(machine.is_as_saved().await.unwrap());
+    assert!(machine.has_not_run_since_save().await.unwrap());
     machine.resume().await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Resumed);
     machine.pause().await.unwrap();
-    assert!(!machine.is_as_saved().await.unwrap());
-    within(machine.save(&file)).await.unwrap();
+    assert!(!machine.has_not_run_since_save().await.unwrap());
+    within(save_memory(&machine, &file)).await.unwrap();
     within(machine.quit()).await.unwrap();
 }
 
 #[test]
 fn a_save_of_a_killed_supervisor_does_not_stop_the_guest() {
     let name = "a_save_of_a_killed_supervisor_does_not_stop_the_guest";
-    let Some(bench) = Bench::new(name) else {
+    let Some(setup) = TestMachine::new(name) else {
         return;
     };
     let first = tokio::runtime::Runtime::new().unwrap();
     let (machine, events) = first
-        .block_on(within(Machine::boot(&bench.spec, |_| ())))
+        .block_on(within(boot_machine(&setup.spec, |_| ())))
         .unwrap();
     first.block_on(machine.pause()).unwrap();
-    // What a killed supervisor leaves: nobody waits for this save, which takes hours.
-    let mut stranger = Stranger::connect(&bench.spec.sockets.public);
-    stranger.execute("migrate-set-parameters", json!({ "max-bandwidth": 16_384 }));
-    let file = bench.file("saved");
-    stranger.execute(
+    // What a killed supervisor leaves: no process waits for this save, which takes hours.
+    let mut other = OtherClient::connect(&setup.spec.sockets.public);
+    other.execute("migrate-set-parameters", json!({ "max-bandwidth": 16_384 }));
+    let file = setup.file("saved");
+    other.execute(
         "migrate",
         json!({ "uri": format!("exec:cat > '{}'", file.display()) }),
     );
@@ -283,21 +286,23 @@ fn a_save_of_a_killed_supervisor_does_not_stop_the_guest() {
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let status = |stranger: &mut Stranger| {
-            let answer = stranger.execute("query-migrate", json!({}));
+        let status = |other: &mut OtherClient| {
+            let answer = other.execute("query-migrate", json!({}));
             answer["status"].as_str().unwrap().to_owned()
         };
-        let before = status(&mut stranger);
+        let before = status(&mut other);
         assert!(["setup", "active"].contains(&before.as_str()), "{before}");
-        let adopted = within(Machine::adopt(&identity, &bench.spec)).await;
+        let adopted = within(adopt_machine(&identity, &setup.spec)).await;
         let (machine, _events) = adopted.unwrap().expect("it is there");
-        assert_eq!(status(&mut stranger), "cancelled");
+        assert_eq!(status(&mut other), "cancelled");
         assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
         machine.resume().await.unwrap();
         assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
         // It can be saved as ever.
         machine.pause().await.unwrap();
-        within(machine.save(&bench.file("again"))).await.unwrap();
+        within(save_memory(&machine, &setup.file("again")))
+            .await
+            .unwrap();
         within(machine.quit()).await.unwrap();
     });
 }
@@ -327,18 +332,18 @@ impl Drop for Tiny {
 #[tokio::test]
 async fn a_full_disk_leaves_the_machine_as_it_was() {
     let name = "a_full_disk_leaves_the_machine_as_it_was";
-    let Some(bench) = Bench::new(name) else {
+    let Some(setup) = TestMachine::new(name) else {
         return;
     };
-    let Some(tiny) = Tiny::mount(bench.file("tiny")) else {
-        eprintln!("SKIP {name}: cannot mount a tmpfs");
+    let Some(tiny) = Tiny::mount(setup.file("tiny")) else {
+        skip(name, "cannot mount a tmpfs");
         return;
     };
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     machine.pause().await.unwrap();
     let file = tiny.0.join("saved");
-    let error = within(machine.save(&file)).await.unwrap_err();
-    let Error::Memory { description, .. } = &error else {
+    let error = within(save_memory(&machine, &file)).await.unwrap_err();
+    let QemuError::Memory { description, .. } = &error else {
         panic!("{error:?}")
     };
     assert!(!description.is_empty());
@@ -348,6 +353,8 @@ async fn a_full_disk_leaves_the_machine_as_it_was() {
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
     // With space it works.
     machine.pause().await.unwrap();
-    within(machine.save(&bench.file("saved"))).await.unwrap();
+    within(save_memory(&machine, &setup.file("saved")))
+        .await
+        .unwrap();
     within(machine.quit()).await.unwrap();
 }

@@ -1,6 +1,5 @@
 //! Machines with a software TPM, with the real programs.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stderr)]
 
 #[allow(dead_code, reason = "other tests need more of it")]
 mod common;
@@ -12,20 +11,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use avocado_qemu::{Architecture, Error, Machine, RunState, Tpm, find_swtpm};
-use common::{Bench, within};
+use avocado_qemu::{
+    Architecture, QemuError, RunState, SoftwareTpm, boot_machine, find_swtpm, restore_machine,
+    save_memory,
+};
+use avocado_test_support::skip;
+use common::{TestMachine, within};
 
 /// A machine with a TPM; its directory does not exist yet.
-fn bench(test: &str, architecture: Architecture) -> Option<Bench> {
-    let mut bench = Bench::of(test, architecture)?;
+fn machine_with_tpm(test: &str, architecture: Architecture) -> Option<TestMachine> {
+    let mut setup = TestMachine::of(test, architecture)?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let Some(binary) = find_swtpm(std::env::split_paths(&path)) else {
-        eprintln!("SKIP {test}: swtpm is not on PATH");
+        skip(test, "swtpm is not on PATH");
         return None;
     };
-    let directory = bench.file("tpm");
-    bench.spec.tpm = Some(Tpm { binary, directory });
-    Some(bench)
+    let directory = setup.file("tpm");
+    setup.spec.tpm = Some(SoftwareTpm { binary, directory });
+    Some(setup)
 }
 
 /// Processes that run in a directory.
@@ -38,7 +41,7 @@ fn processes_in(directory: &Path) -> Vec<u32> {
     .collect()
 }
 
-async fn nobody_in(directory: &Path) {
+async fn gone_from(directory: &Path) {
     within(async {
         while !processes_in(directory).is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -48,46 +51,54 @@ async fn nobody_in(directory: &Path) {
 }
 
 #[tokio::test]
-async fn it_starts_and_ends_with_the_machine_and_goes_where_its_memory_goes() {
-    let name = "it_starts_and_ends_with_the_machine_and_goes_where_its_memory_goes";
-    for architecture in [Architecture::X86_64, Architecture::Aarch64] {
-        let Some(bench) = bench(name, architecture) else {
-            return;
-        };
-        let directory = bench.file("tpm");
-        let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
-        assert_eq!(processes_in(&directory).len(), 1);
-        let mode = |path: PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(directory.clone()), 0o700);
-        assert_eq!(mode(directory.join("swtpm-sock")), 0o600);
-        assert_eq!(mode(directory.join("tpm2-00.permall")), 0o600);
-
-        machine.pause().await.unwrap();
-        let memory = bench.file("saved");
-        within(machine.save(&memory)).await.unwrap();
-        within(machine.quit()).await.unwrap();
-        // The next one waits until this one has let go.
-        let (machine, _events) = within(Machine::restore(&bench.spec, &memory, |_| ()))
-            .await
-            .unwrap();
-        machine.resume().await.unwrap();
-        assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
-        assert_eq!(processes_in(&directory).len(), 1);
-        machine.kill();
-        machine.exited().await;
-        nobody_in(&directory).await;
-    }
+async fn it_lives_with_an_x86_64_machine_and_goes_where_its_memory_goes() {
+    let name = "it_lives_with_an_x86_64_machine_and_goes_where_its_memory_goes";
+    starts_and_ends_with(name, Architecture::X86_64).await;
 }
 
 #[tokio::test]
-async fn one_that_nobody_uses_is_replaced() {
-    let name = "one_that_nobody_uses_is_replaced";
-    let Some(bench) = bench(name, Architecture::X86_64) else {
+async fn it_lives_with_an_arm64_machine_and_goes_where_its_memory_goes() {
+    let name = "it_lives_with_an_arm64_machine_and_goes_where_its_memory_goes";
+    starts_and_ends_with(name, Architecture::Aarch64).await;
+}
+
+async fn starts_and_ends_with(test: &str, architecture: Architecture) {
+    let Some(setup) = machine_with_tpm(test, architecture) else {
         return;
     };
-    let directory = bench.file("tpm");
+    let directory = setup.file("tpm");
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
+    assert_eq!(processes_in(&directory).len(), 1);
+    let mode = |path: PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(directory.clone()), 0o700);
+    assert_eq!(mode(directory.join("swtpm-sock")), 0o600);
+    assert_eq!(mode(directory.join("tpm2-00.permall")), 0o600);
+
+    machine.pause().await.unwrap();
+    let memory = setup.file("saved");
+    within(save_memory(&machine, &memory)).await.unwrap();
+    within(machine.quit()).await.unwrap();
+    // The next one waits until this one has let go.
+    let (machine, _events) = within(restore_machine(&setup.spec, &memory, |_| ()))
+        .await
+        .unwrap();
+    machine.resume().await.unwrap();
+    assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+    assert_eq!(processes_in(&directory).len(), 1);
+    machine.kill();
+    machine.exited().await;
+    gone_from(&directory).await;
+}
+
+#[tokio::test]
+async fn one_of_a_machine_that_is_gone_is_replaced() {
+    let name = "one_of_a_machine_that_is_gone_is_replaced";
+    let Some(setup) = machine_with_tpm(name, Architecture::X86_64) else {
+        return;
+    };
+    let directory = setup.file("tpm");
     fs::create_dir(&directory).unwrap();
-    let tpm = bench.spec.tpm.as_ref().unwrap();
+    let tpm = setup.spec.tpm.as_ref().unwrap();
     let mut forgotten = Command::new(&tpm.binary)
         .args(["socket", "--tpm2", "--terminate", "--tpmstate", "dir=."])
         .args(["--ctrl", "type=unixio,path=swtpm-sock"])
@@ -101,31 +112,31 @@ async fn one_that_nobody_uses_is_replaced() {
         }
     })
     .await;
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     forgotten.wait().unwrap();
     assert_eq!(processes_in(&directory).len(), 1);
     within(machine.quit()).await.unwrap();
-    nobody_in(&directory).await;
+    gone_from(&directory).await;
 }
 
 #[tokio::test]
 async fn the_machine_outlives_it() {
-    let Some(bench) = bench("the_machine_outlives_it", Architecture::X86_64) else {
+    let Some(setup) = machine_with_tpm("the_machine_outlives_it", Architecture::X86_64) else {
         return;
     };
-    let directory = bench.file("tpm");
-    let (machine, _events) = within(Machine::boot(&bench.spec, |_| ())).await.unwrap();
+    let directory = setup.file("tpm");
+    let (machine, _events) = within(boot_machine(&setup.spec, |_| ())).await.unwrap();
     for pid in processes_in(&directory) {
         let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
-    nobody_in(&directory).await;
+    gone_from(&directory).await;
     machine.pause().await.unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Paused);
     // What was in it cannot be saved, so nothing is.
-    let memory = bench.file("saved");
-    let error = within(machine.save(&memory)).await.unwrap_err();
-    assert!(matches!(error, Error::Memory { .. }), "{error:?}");
+    let memory = setup.file("saved");
+    let error = within(save_memory(&machine, &memory)).await.unwrap_err();
+    assert!(matches!(error, QemuError::Memory { .. }), "{error:?}");
     assert!(!memory.exists());
     machine.resume().await.unwrap();
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
@@ -135,29 +146,25 @@ async fn the_machine_outlives_it() {
 #[tokio::test]
 async fn what_it_cannot_do_it_says_itself_and_nothing_is_left() {
     let name = "what_it_cannot_do_it_says_itself_and_nothing_is_left";
-    let Some(mut bench) = bench(name, Architecture::X86_64) else {
+    let Some(mut setup) = machine_with_tpm(name, Architecture::X86_64) else {
         return;
     };
-    let directory = bench.file("tpm");
+    let directory = setup.file("tpm");
     // A state that it cannot read: QEMU asks for it.
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("tpm2-00.permall"), "no state").unwrap();
-    let error = within(Machine::boot(&bench.spec, |_| ()))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::Exited { .. }), "{error:?}");
-    nobody_in(&directory).await;
-    assert!(bench.processes().is_empty());
+    let error = within(boot_machine(&setup.spec, |_| ())).await.unwrap_err();
+    assert!(matches!(error, QemuError::Exited { .. }), "{error:?}");
+    gone_from(&directory).await;
+    assert!(setup.processes().is_empty());
     let kept = fs::read_to_string(directory.join("tpm2-00.permall")).unwrap();
     assert_eq!(kept, "no state");
 
     // A program that ends at once.
-    if let Some(tpm) = &mut bench.spec.tpm {
+    if let Some(tpm) = &mut setup.spec.tpm {
         tpm.binary = "/bin/false".into();
     }
-    let error = within(Machine::boot(&bench.spec, |_| ()))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::Tpm { .. }), "{error:?}");
+    let error = within(boot_machine(&setup.spec, |_| ())).await.unwrap_err();
+    assert!(matches!(error, QemuError::Tpm { .. }), "{error:?}");
     assert!(error.to_string().contains("exit code 1"), "{error}");
 }

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::dir::{File, StateDir};
-use crate::error::Error;
+use crate::dir::{StateDir, StateFile};
+use crate::error::VmError;
 use crate::files;
 
 /// Seconds between two signs of life of a connection that has nothing to say.
@@ -21,15 +21,18 @@ pub const GUEST_DOCKER_SOCKET: &str = "/run/docker.sock";
 ///
 /// # Errors
 /// When the files cannot be written, or there is no `ssh-keygen`.
-pub fn prepare_key(dir: &StateDir) -> Result<String, Error> {
+pub fn prepare_key(dir: &StateDir) -> Result<String, VmError> {
     dir.create()?;
-    let (private, public) = (dir.file(File::SshKey), dir.file(File::SshPublicKey));
+    let (private, public) = (
+        dir.file(StateFile::SshKey),
+        dir.file(StateFile::SshPublicKey),
+    );
     if !private.exists() {
         // The private half comes last: it is there only with its other half.
         let place = tempfile::Builder::new()
             .prefix(".ssh-key.")
             .tempdir_in(dir.root())
-            .map_err(Error::file("create a directory in", dir.root()))?;
+            .map_err(VmError::file("create a directory in", dir.root()))?;
         let made = place.path().join("key");
         let type_and_comment = ["-q", "-t", "ed25519", "-N", "", "-C", "avocado-vm", "-f"];
         keygen(Command::new("ssh-keygen").args(type_and_comment).arg(&made))?;
@@ -37,32 +40,32 @@ pub fn prepare_key(dir: &StateDir) -> Result<String, Error> {
         for (from, to) in halves {
             close(&from)?;
             let synced = fs::File::open(&from).and_then(|file| file.sync_all());
-            synced.map_err(Error::file("write", &from))?;
-            fs::rename(&from, to).map_err(Error::file("write", to))?;
+            synced.map_err(VmError::file("write", &from))?;
+            fs::rename(&from, to).map_err(VmError::file("write", to))?;
         }
-        files::sync_dir(dir.root()).map_err(Error::file("write", dir.root()))?;
+        files::sync_directory(dir.root())?;
     }
     // ssh refuses a key that others can read.
     close(&private)?;
-    if let Some(line) = dir.read_line(File::SshPublicKey) {
+    if let Some(line) = dir.read_line(StateFile::SshPublicKey) {
         return Ok(line);
     }
     let line = keygen(Command::new("ssh-keygen").arg("-y").arg("-f").arg(&private))?;
-    dir.write(File::SshPublicKey, format!("{line}\n").as_bytes())?;
+    dir.write(StateFile::SshPublicKey, format!("{line}\n").as_bytes())?;
     Ok(line)
 }
 
 /// Runs `ssh-keygen`; answers with the first line that it said.
-fn keygen(command: &mut Command) -> Result<String, Error> {
+fn keygen(command: &mut Command) -> Result<String, VmError> {
     const PROGRAM: &str = "ssh-keygen";
     let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|source| Error::Program {
+    let output = output.map_err(|source| VmError::Program {
         program: PROGRAM,
         source,
     })?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if !output.status.success() {
-        return Err(Error::ProgramFailed {
+        return Err(VmError::ProgramFailed {
             program: PROGRAM,
             said: text(&output.stderr),
         });
@@ -71,12 +74,12 @@ fn keygen(command: &mut Command) -> Result<String, Error> {
 }
 
 /// For the user only.
-fn close(path: &Path) -> Result<(), Error> {
+fn close(path: &Path) -> Result<(), VmError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
-        closed.map_err(Error::file("close", path))?;
+        closed.map_err(VmError::file("close", path))?;
     }
     #[cfg(not(unix))]
     let _ = path;
@@ -85,14 +88,14 @@ fn close(path: &Path) -> Result<(), Error> {
 
 /// Forgets the guest's host key. To be done for each guest that boots: it may have made a new one,
 /// and ssh would then refuse to forward anything.
-pub fn forget_host(dir: &StateDir) -> Result<(), Error> {
+pub fn forget_host(dir: &StateDir) -> Result<(), VmError> {
     // Empty and not gone: ssh would make it readable for others.
-    dir.write(File::KnownHosts, b"")
+    dir.write(StateFile::KnownHosts, b"")
 }
 
 /// Writes `ssh-config`, with which `ssh -F <state dir>/ssh-config avocado-vm` reaches the guest by
 /// the port that wakes it.
-pub fn write_ssh_config(dir: &StateDir, port: u16) -> Result<(), Error> {
+pub fn write_ssh_config(dir: &StateDir, port: u16) -> Result<(), VmError> {
     let mut text = String::from("Host avocado-vm\n");
     let mut line = |key: &str, value: &str| {
         text.push_str(&format!("  {key} {value}\n"));
@@ -100,16 +103,16 @@ pub fn write_ssh_config(dir: &StateDir, port: u16) -> Result<(), Error> {
     line("HostName", "127.0.0.1");
     line("Port", &port.to_string());
     line("User", "root");
-    let key = dir.file(File::SshKey);
+    let key = dir.file(StateFile::SshKey);
     line("IdentityFile", &quoted(&key));
-    let known = dir.file(File::KnownHosts);
+    let known = dir.file(StateFile::KnownHosts);
     line("UserKnownHostsFile", &quoted(&known));
     for (key, value) in OPTIONS {
         line(key, value);
     }
     line("ConnectTimeout", WAKING);
     line("ServerAliveInterval", "0");
-    dir.write(File::SshConfig, text.as_bytes())
+    dir.write(StateFile::SshConfig, text.as_bytes())
 }
 
 /// How long ssh waits for the first word of a guest that may have to be woken first, or even to
@@ -145,9 +148,9 @@ fn arguments(dir: &StateDir, port: u16, patience: &str) -> Vec<OsString> {
         arguments.extend(["-o".into(), format!("{key}={value}").into()]);
     }
     arguments.extend(["-o".into(), format!("ConnectTimeout={patience}").into()]);
-    let known = quoted(&dir.file(File::KnownHosts));
+    let known = quoted(&dir.file(StateFile::KnownHosts));
     arguments.extend(["-o".into(), format!("UserKnownHostsFile={known}").into()]);
-    let key = quoted(&dir.file(File::SshKey));
+    let key = quoted(&dir.file(StateFile::SshKey));
     arguments.extend(["-o".into(), format!("IdentityFile={key}").into()]);
     arguments.extend(["-p".into(), port.to_string().into()]);
     arguments
@@ -204,7 +207,7 @@ pub fn tunnel_arguments(dir: &StateDir, internal_port: u16) -> Vec<OsString> {
     ] {
         all.extend(["-o".into(), option.into()]);
     }
-    let socket = dir.file(File::DockerInternal);
+    let socket = dir.file(StateFile::DockerInternal);
     // The colon separates, the backslash protects, the percent sign is expanded.
     let socket = socket.to_string_lossy().replace('\\', r"\\");
     let socket = socket.replace(':', r"\:").replace('%', "%%");
@@ -217,9 +220,10 @@ pub fn tunnel_arguments(dir: &StateDir, internal_port: u16) -> Vec<OsString> {
 /// A word that a POSIX shell takes for one word, whatever is in it.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
@@ -244,7 +248,7 @@ mod tests {
             .status()
             .is_ok();
         if !there {
-            files::skip("access", format!("there is no {program} here"));
+            avocado_test_support::skip("access", format!("there is no {program} here"));
         }
         there
     }
@@ -262,15 +266,15 @@ mod tests {
             line.starts_with("ssh-ed25519 ") && line.ends_with(" avocado-vm"),
             "{line}"
         );
-        let private = dir.file(File::SshKey);
+        let private = dir.file(StateFile::SshKey);
         let bytes = fs::read(&private).unwrap();
         assert!(bytes.starts_with(b"-----BEGIN OPENSSH PRIVATE KEY-----\n"));
         fs::set_permissions(&private, fs::Permissions::from_mode(0o644)).unwrap();
-        fs::remove_file(dir.file(File::SshPublicKey)).unwrap();
+        fs::remove_file(dir.file(StateFile::SshPublicKey)).unwrap();
         let again = prepare_key(&dir).unwrap();
         assert!(line.starts_with(&again) || again == line, "{again}");
         assert_eq!(fs::read(&private).unwrap(), bytes);
-        for file in [File::SshKey, File::SshPublicKey] {
+        for file in [StateFile::SshKey, StateFile::SshPublicKey] {
             let mode = fs::metadata(dir.file(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
@@ -295,9 +299,9 @@ mod tests {
             assert!(output.status.success(), "{said}");
             String::from_utf8(output.stdout).unwrap()
         };
-        let key = dir.file(File::SshKey);
-        let known = dir.file(File::KnownHosts);
-        let config = dir.file(File::SshConfig).into_os_string();
+        let key = dir.file(StateFile::SshKey);
+        let known = dir.file(StateFile::KnownHosts);
+        let config = dir.file(StateFile::SshConfig).into_os_string();
         let mut by_config = ["-F".into(), config, "avocado-vm".into()].into_iter();
         let by_config = show(&mut by_config);
         let shell = show(&mut shell_arguments(&dir, 2222, &[], false).into_iter());

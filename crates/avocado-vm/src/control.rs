@@ -11,30 +11,30 @@ use std::time::{Duration, Instant};
 use avocado_events::{Event, Sink};
 use serde_json::Value;
 
-use crate::dir::{File, StateDir};
-use crate::launch::Launch;
-use crate::lock::{self, Lock};
-use crate::status::{self, Connections, Ports, State, Status};
-use crate::supervisor::wire::{Request, Response, Verdict};
-use crate::supervisor::{Error, Record, Saved, last_lines, tidy};
+use crate::dir::{StateDir, StateFile};
+use crate::launch::VmLaunch;
+use crate::lock::{self, LockState, VmLock};
+use crate::status::{self, ConnectionCounts, VmPorts, VmState, VmStatus};
+pub use crate::supervisor::protocol::STOP_LIMIT;
+use crate::supervisor::protocol::{StartVerdict, SupervisorRequest, SupervisorResponse};
+use crate::supervisor::{
+    MachineRecord, SavedMemory, SupervisorError, last_lines, remove_runtime_files,
+};
 
 /// How long a supervisor may take to say how it is.
-const STATUS: Duration = Duration::from_secs(5);
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
 /// How long it may take for what needs QEMU.
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// How long writing the guest's memory to a file may take.
-const RELEASE: Duration = Duration::from_secs(3600);
+const RELEASE_LIMIT: Duration = Duration::from_secs(3600);
 /// How much longer than the guest a stop may take.
-const MARGIN: Duration = Duration::from_secs(60);
-/// How long the guest may take to power off, unless the caller says otherwise: longer than systemd
-/// waits for a service that does not end.
-pub const STOP_LIMIT: Duration = Duration::from_secs(120);
+const STOP_MARGIN: Duration = Duration::from_secs(60);
 /// How long a supervisor may be there without listening, at its start and at its end.
-const GLANCE: Duration = Duration::from_millis(500);
+const SILENCE_LIMIT: Duration = Duration::from_millis(500);
 /// How long a supervisor may take to end once its VM has.
-const END: Duration = Duration::from_secs(10);
+const END_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of the log that go into an error.
-const LOG: usize = 20;
+const LOG_LINES: usize = 20;
 
 /// Starts a VM: runs `program vm supervise --dir DIR`, which stays, and waits until the VM is up.
 /// Paths of the launch, the directory and the program must be absolute. `sink` hears how the start goes.
@@ -44,14 +44,16 @@ const LOG: usize = 20;
 pub fn start(
     program: &Path,
     dir: &StateDir,
-    launch: &Launch,
+    launch: &VmLaunch,
     sink: &dyn Sink,
-) -> Result<Status, Error> {
+) -> Result<VmStatus, SupervisorError> {
+    // Before anything is started: what cannot be said must not be taken for an empty launch.
+    let text = serde_json::to_vec(launch).map_err(encode("the launch"))?;
     dir.create()?;
-    let log = dir.file(File::SupervisorLog);
+    let log = dir.file(StateFile::SupervisorLog);
     let mut options = OpenOptions::new();
     let errors = options.append(true).create(true).mode(0o600).open(&log);
-    let errors = errors.map_err(|source| Error::System {
+    let errors = errors.map_err(|source| SupervisorError::System {
         what: "open the supervisor's log",
         source,
     })?;
@@ -64,37 +66,39 @@ pub fn start(
         .stdout(Stdio::piped())
         .stderr(errors)
         .spawn()
-        .map_err(|source| Error::Spawn {
+        .map_err(|source| SupervisorError::Spawn {
             program: program.to_owned(),
             source,
         })?;
     if let Some(mut pipe) = child.stdin.take() {
-        let text = serde_json::to_vec(launch).unwrap_or_default();
-        // One that does not read it says why.
+        // A supervisor that does not read it says why on its standard output.
         let _ = pipe.write_all(&text);
     }
-    let verdict = child.stdout.take().and_then(|pipe| listen(pipe, sink));
+    let verdict = child
+        .stdout
+        .take()
+        .and_then(|pipe| read_verdict(pipe, sink));
     match verdict {
-        Some(Verdict::Ready(status)) => {
+        Some(StartVerdict::Ready(status)) => {
             reap(child);
             Ok(*status)
         }
-        Some(Verdict::Failed(failure)) => {
+        Some(StartVerdict::Failed(failure)) => {
             // Only then it has let go of everything.
             let _ = child.wait();
-            Err(Error::Refused(failure))
+            Err(SupervisorError::Refused(failure))
         }
         None => {
             let _ = child.wait();
-            Err(Error::SupervisorGone {
-                log: last_lines(&log, LOG),
+            Err(SupervisorError::SupervisorGone {
+                log: last_lines(&log, LOG_LINES),
             })
         }
     }
 }
 
 /// Passes events on until the last line.
-fn listen(pipe: impl Read, sink: &dyn Sink) -> Option<Verdict> {
+fn read_verdict(pipe: impl Read, sink: &dyn Sink) -> Option<StartVerdict> {
     for line in BufReader::new(pipe).lines() {
         let line = line.ok()?;
         if let Ok(verdict) = serde_json::from_str(&line) {
@@ -113,26 +117,26 @@ fn reap(mut child: Child) {
     let _ = thread.spawn(move || child.wait());
 }
 
-/// What the VM is doing, whoever looks after it.
+/// What the VM is doing, with or without a supervisor.
 ///
 /// # Errors
 /// There is a supervisor, and it does not answer.
-pub fn status(dir: &StateDir) -> Result<Status, Error> {
+pub fn status(dir: &StateDir) -> Result<VmStatus, SupervisorError> {
     let start = Instant::now();
     loop {
-        match ask(dir, &Request::Status {}, STATUS) {
+        match send_request(dir, &SupervisorRequest::Status {}, STATUS_LIMIT) {
             Ok(value) => {
-                return serde_json::from_value(value).map_err(|source| Error::Protocol {
+                return serde_json::from_value(value).map_err(|source| SupervisorError::Protocol {
                     what: "the answer of the supervisor",
                     source,
                 });
             }
             // It is ending: what is left then is the truth.
-            Err(Error::Refused(_)) if start.elapsed() < END => {}
-            Err(Error::NotRunning) => {
+            Err(SupervisorError::Refused(_)) if start.elapsed() < END_LIMIT => {}
+            Err(SupervisorError::NotRunning) => {
                 let status = unsupervised(dir)?;
-                // Nobody listens yet, or any more: a moment later it is clear which.
-                if status.state != State::Starting || start.elapsed() > GLANCE {
+                // No supervisor listens yet, or any more: a moment later it is clear which.
+                if status.state != VmState::Starting || start.elapsed() > SILENCE_LIMIT {
                     return Ok(status);
                 }
             }
@@ -143,47 +147,49 @@ pub fn status(dir: &StateDir) -> Result<Status, Error> {
 }
 
 /// The status without a supervisor that listens.
-fn unsupervised(dir: &StateDir) -> Result<Status, Error> {
-    let held = lock::holder(dir)?;
-    let record = Record::read(dir);
+fn unsupervised(dir: &StateDir) -> Result<VmStatus, SupervisorError> {
+    let held = lock::state(dir)?;
+    let record = MachineRecord::read(dir);
     let alive = record.as_ref().and_then(|record| record.process(dir));
-    let saved = Saved::read(dir).is_some();
+    let saved = SavedMemory::read(dir).is_some();
     let (state, reason) = match (&held, &alive) {
         // A supervisor that does not listen yet, or a command that works on the disks.
-        (Some(Some(holder)), _) if holder.doing.ends_with("supervise") => {
-            (State::Starting, Some("start".to_owned()))
+        (LockState::HeldBy(holder), _) if holder.doing.ends_with("supervise") => {
+            (VmState::Starting, Some("start".to_owned()))
         }
-        (_, Some(_)) => (State::Unsupervised, None),
-        (Some(Some(holder)), None) => {
+        (_, Some(_)) => (VmState::Unsupervised, None),
+        (LockState::HeldBy(holder), None) => {
             let doing = format!("in use by `{}`", holder.doing);
-            (State::Stopped, Some(doing))
+            (VmState::Stopped, Some(doing))
         }
         // A supervisor that was killed may hold the lock for some moments more.
-        (Some(None) | None, None) => (State::Stopped, saved.then(|| "saved".to_owned())),
+        (LockState::HeldByUnknown | LockState::Free, None) => {
+            (VmState::Stopped, saved.then(|| "saved".to_owned()))
+        }
     };
     let problem = match state {
-        State::Unsupervised => {
+        VmState::Unsupervised => {
             Some("its supervisor ended; `avocado vm start` takes the VM over".to_owned())
         }
-        State::Stopped if saved => {
+        VmState::Stopped if saved => {
             Some("its memory is saved; `avocado vm start` brings it back".to_owned())
         }
         _ => None,
     };
-    let record = record.filter(|_| state == State::Unsupervised);
+    let record = record.filter(|_| state == VmState::Unsupervised);
     let image = record.as_ref().map(|record| &record.image);
-    Ok(Status {
+    Ok(VmStatus {
         version: status::VERSION,
-        running: state != State::Stopped,
+        running: state != VmState::Stopped,
         state,
-        paused: (state == State::Stopped).then_some(false),
+        paused: (state == VmState::Stopped).then_some(false),
         reason,
         since: None,
         last_wake: None,
         pid: alive.as_ref().map(|identity| identity.pid),
         supervisor_pid: None,
-        ports: Ports::default(),
-        connections: Connections::default(),
+        ports: VmPorts::default(),
+        connections: ConnectionCounts::default(),
         idle_secs: None,
         accelerator: record
             .as_ref()
@@ -203,24 +209,24 @@ fn unsupervised(dir: &StateDir) -> Result<Status, Error> {
 ///
 /// # Errors
 /// There is no supervisor, or it could not.
-pub fn wake(dir: &StateDir) -> Result<(), Error> {
-    ask(dir, &Request::Wake {}, COMMAND).map(drop)
+pub fn wake(dir: &StateDir) -> Result<(), SupervisorError> {
+    send_request(dir, &SupervisorRequest::Wake {}, COMMAND_LIMIT).map(drop)
 }
 
 /// Pauses the guest as soon as its connections are quiet.
 ///
 /// # Errors
 /// There is no supervisor, or the guest is in use.
-pub fn hibernate(dir: &StateDir) -> Result<(), Error> {
-    ask(dir, &Request::Hibernate {}, COMMAND).map(drop)
+pub fn hibernate(dir: &StateDir) -> Result<(), SupervisorError> {
+    send_request(dir, &SupervisorRequest::Hibernate {}, COMMAND_LIMIT).map(drop)
 }
 
 /// Gives the guest's memory back to the host: it is saved, and QEMU ends.
 ///
 /// # Errors
 /// There is no supervisor, connections are open, or the memory could not be saved.
-pub fn release(dir: &StateDir) -> Result<(), Error> {
-    ask(dir, &Request::Release {}, RELEASE).map(drop)
+pub fn release(dir: &StateDir) -> Result<(), SupervisorError> {
+    send_request(dir, &SupervisorRequest::Release {}, RELEASE_LIMIT).map(drop)
 }
 
 /// Stops the VM: the guest powers off, or is ended with `force`. Returns when nothing of it is
@@ -229,38 +235,43 @@ pub fn release(dir: &StateDir) -> Result<(), Error> {
 ///
 /// # Errors
 /// The guest does not power off within `limit`; the VM then goes on.
-pub fn stop(program: &Path, dir: &StateDir, force: bool, limit: Duration) -> Result<bool, Error> {
-    let request = Request::Stop {
+pub fn stop(
+    program: &Path,
+    dir: &StateDir,
+    force: bool,
+    limit: Duration,
+) -> Result<bool, SupervisorError> {
+    let request = SupervisorRequest::Stop {
         force,
         timeout_secs: Some(limit.as_secs()),
     };
-    match ask(dir, &request, limit + MARGIN) {
+    match send_request(dir, &request, limit + STOP_MARGIN) {
         Ok(_) => {}
-        Err(Error::NotRunning) => {
+        Err(SupervisorError::NotRunning) => {
             let status = unsupervised(dir)?;
-            match (status.state, Record::read(dir)) {
-                (State::Unsupervised, Some(record)) => {
+            match (status.state, MachineRecord::read(dir)) {
+                (VmState::Unsupervised, Some(record)) => {
                     start(program, dir, &record.launch, &avocado_events::Silent)?;
-                    ask(dir, &request, limit + MARGIN)?;
+                    send_request(dir, &request, limit + STOP_MARGIN)?;
                 }
-                (State::Stopped, _) => match saved_launch(dir).filter(|_| !force) {
+                (VmState::Stopped, _) => match saved_launch(dir).filter(|_| !force) {
                     // What is open in it ends as it should.
                     Some(launch) => {
                         start(program, dir, &launch, &avocado_events::Silent)?;
-                        ask(dir, &request, limit + MARGIN)?;
+                        send_request(dir, &request, limit + STOP_MARGIN)?;
                     }
                     None => return Ok(false),
                 },
-                _ => return Err(Error::NotRunning),
+                _ => return Err(SupervisorError::NotRunning),
             }
         }
         Err(error) => return Err(error),
     }
     let start = Instant::now();
-    while lock::holder(dir)?.is_some() {
-        if start.elapsed() > END {
+    while lock::state(dir)? != LockState::Free {
+        if start.elapsed() > END_LIMIT {
             let late = io::Error::from(io::ErrorKind::TimedOut);
-            return Err(Error::NoAnswer(late));
+            return Err(SupervisorError::NoAnswer(late));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -271,24 +282,33 @@ pub fn stop(program: &Path, dir: &StateDir, force: bool, limit: Duration) -> Res
 ///
 /// # Errors
 /// The VM runs, or its directory is in use.
-pub fn give_up_saved(dir: &StateDir) -> Result<bool, Error> {
-    if Saved::read(dir).is_none() {
+pub fn give_up_saved(dir: &StateDir) -> Result<bool, SupervisorError> {
+    if SavedMemory::read(dir).is_none() {
         return Ok(false);
     }
-    let _lock = Lock::take(dir, "avocado vm stop --force")?;
-    Saved::discard(dir)?;
-    tidy(dir, false);
+    let _lock = VmLock::take(dir, "avocado vm stop --force")?;
+    SavedMemory::discard(dir)?;
+    remove_runtime_files(dir, false);
     Ok(true)
 }
 
 /// How a VM was started whose memory is saved and which has no supervisor.
-pub fn saved_launch(dir: &StateDir) -> Option<Launch> {
-    Saved::read(dir).map(|saved| saved.record.launch)
+pub fn saved_launch(dir: &StateDir) -> Option<VmLaunch> {
+    SavedMemory::read(dir).map(|saved| saved.record.launch)
+}
+
+/// For `map_err`: what could not be put into JSON.
+fn encode(what: &'static str) -> impl FnOnce(serde_json::Error) -> SupervisorError {
+    move |source| SupervisorError::Encode { what, source }
 }
 
 /// One request, one answer.
-fn ask(dir: &StateDir, request: &Request, limit: Duration) -> Result<Value, Error> {
-    let path = dir.file(File::Supervisor);
+fn send_request(
+    dir: &StateDir,
+    request: &SupervisorRequest,
+    limit: Duration,
+) -> Result<Value, SupervisorError> {
+    let path = dir.file(StateFile::Supervisor);
     let mut stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
         Err(error)
@@ -297,22 +317,22 @@ fn ask(dir: &StateDir, request: &Request, limit: Duration) -> Result<Value, Erro
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
             ) =>
         {
-            return Err(Error::NotRunning);
+            return Err(SupervisorError::NotRunning);
         }
-        Err(error) => return Err(Error::NoAnswer(error)),
+        Err(error) => return Err(SupervisorError::NoAnswer(error)),
     };
-    let mut line = serde_json::to_vec(request).unwrap_or_default();
+    let mut line = serde_json::to_vec(request).map_err(encode("the request"))?;
     line.push(b'\n');
     let mut answer = String::new();
-    let mut talk = || {
+    let mut exchange = || {
         stream.set_read_timeout(Some(limit))?;
-        stream.set_write_timeout(Some(STATUS))?;
+        stream.set_write_timeout(Some(STATUS_LIMIT))?;
         stream.write_all(&line)?;
         BufReader::new(&stream).read_line(&mut answer)
     };
-    match talk() {
+    match exchange() {
         // It ended in this moment.
-        Ok(0) => return Err(Error::NotRunning),
+        Ok(0) => return Err(SupervisorError::NotRunning),
         Ok(_) => {}
         Err(error)
             if matches!(
@@ -320,14 +340,14 @@ fn ask(dir: &StateDir, request: &Request, limit: Duration) -> Result<Value, Erro
                 io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
             ) =>
         {
-            return Err(Error::NotRunning);
+            return Err(SupervisorError::NotRunning);
         }
-        Err(error) => return Err(Error::NoAnswer(error)),
+        Err(error) => return Err(SupervisorError::NoAnswer(error)),
     }
     match serde_json::from_str(&answer) {
-        Ok(Response::Result(value)) => Ok(value),
-        Ok(Response::Error(failure)) => Err(Error::Refused(failure)),
-        Err(source) => Err(Error::Protocol {
+        Ok(SupervisorResponse::Result(value)) => Ok(value),
+        Ok(SupervisorResponse::Error(failure)) => Err(SupervisorError::Refused(failure)),
+        Err(source) => Err(SupervisorError::Protocol {
             what: "the answer of the supervisor",
             source,
         }),

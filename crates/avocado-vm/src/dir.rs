@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use serde::Serialize;
+
+use crate::error::VmError;
 use crate::files;
 
 /// The longest path of a unix socket, without the byte that ends it.
@@ -29,34 +31,34 @@ impl StateDir {
     }
 
     /// The file of a published (or our own) name in it.
-    pub fn file(&self, name: File) -> PathBuf {
+    pub fn file(&self, name: StateFile) -> PathBuf {
         self.root.join(name.name())
     }
 
-    /// Makes the directory, closed to everybody else whatever the umask, or closes the one that
+    /// Makes the directory, closed to all other users whatever the umask, or closes the one that
     /// is there.
-    pub fn create(&self) -> Result<(), Error> {
+    pub fn create(&self) -> Result<(), VmError> {
         files::create_dir(&self.root)
     }
 
     /// Whether every socket can have its name.
-    pub fn check_sockets(&self) -> Result<(), Error> {
+    pub fn check_sockets(&self) -> Result<(), VmError> {
         let sockets = [
-            File::Qmp.name(),
-            File::SupervisorQmp.name(),
-            File::Agent.name(),
-            File::Control.name(),
-            File::Docker.name(),
-            File::DockerStream.name(),
-            File::DockerInternal.name(),
-            File::Supervisor.name(),
+            StateFile::Qmp.name(),
+            StateFile::SupervisorQmp.name(),
+            StateFile::Agent.name(),
+            StateFile::Control.name(),
+            StateFile::Docker.name(),
+            StateFile::DockerStream.name(),
+            StateFile::DockerInternal.name(),
+            StateFile::Supervisor.name(),
             "tpm/swtpm-sock",
         ];
         let name = sockets.iter().map(|name| name.len()).max().unwrap_or(0);
         let most = LONGEST_SOCKET - 1 - name;
         let length = self.root.as_os_str().len();
         if length > most {
-            return Err(Error::LongPath {
+            return Err(VmError::LongPath {
                 dir: self.root.clone(),
                 length,
                 most,
@@ -66,32 +68,39 @@ impl StateDir {
     }
 
     /// Writes a file (0600) so that readers and crashes see the old bytes or the new ones.
-    pub fn write(&self, name: File, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&self, name: StateFile, bytes: &[u8]) -> Result<(), VmError> {
         files::write(&self.file(name), bytes)
     }
 
+    /// Writes a value as JSON, as [`StateDir::write`] does.
+    pub fn write_json(&self, name: StateFile, value: &impl Serialize) -> Result<(), VmError> {
+        let bytes = files::to_json(&self.file(name), value)?;
+        self.write(name, &bytes)
+    }
+
     /// The bytes of a small file; none where there is no file.
-    pub fn read(&self, name: File) -> Result<Option<Vec<u8>>, Error> {
+    pub fn read(&self, name: StateFile) -> Result<Option<Vec<u8>>, VmError> {
         files::read(&self.file(name))
     }
 
     /// The first line of a small file; none where there is none, or it is no text.
-    pub fn read_line(&self, name: File) -> Option<String> {
+    pub fn read_line(&self, name: StateFile) -> Option<String> {
         let text = String::from_utf8(self.read(name).ok()??).ok()?;
         let line = text.lines().next()?.trim();
         (!line.is_empty()).then(|| line.to_owned())
     }
 
     /// Removes a file that may be gone already.
-    pub fn remove(&self, name: File) -> Result<(), Error> {
+    pub fn remove(&self, name: StateFile) -> Result<(), VmError> {
         files::remove(&self.file(name))
     }
 }
 
 /// A file or directory of the state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum File {
-    /// Held (flock) by whoever owns the VM: the supervisor, or a command that changes its disks.
+pub enum StateFile {
+    /// Held (flock) by the process that owns the VM: the supervisor, or a command that changes
+    /// its disks.
     Lock,
     /// `config.yaml`, shared with the desktop application.
     Config,
@@ -99,6 +108,8 @@ pub enum File {
     Install,
     /// What the update channel last said.
     ChannelCache,
+    /// A directory for each base of channels: what it was signed with.
+    ChannelTrust,
     /// Copy of the image's manifest from the last start.
     Manifest,
     /// Path of the image of the last start.
@@ -161,47 +172,54 @@ pub enum File {
     SavedMemory,
     /// What the saved memory belongs to; it counts only while this is there.
     Saved,
+    /// What the tunnel to the guest's docker socket says.
+    TunnelLog,
+    /// Which accelerator works, so that it is not tried at each start.
+    AcceleratorProbe,
 }
 
-impl File {
+impl StateFile {
     /// The name below the state directory.
     pub fn name(self) -> &'static str {
         match self {
-            File::Lock => "lock",
-            File::Config => "config.yaml",
-            File::Install => "install",
-            File::ChannelCache => "channel.json",
-            File::Manifest => "manifest.json",
-            File::ArtifactDir => "artifact-dir",
-            File::Workspace => "workspace",
-            File::Var => "var.btrfs",
-            File::Data => "data.qcow2",
-            File::DeviceTrees => "dtb",
-            File::Tpm => "tpm",
-            File::SshKey => "ssh-key",
-            File::SshPublicKey => "ssh-key.pub",
-            File::SshConfig => "ssh-config",
-            File::KnownHosts => "known_hosts",
-            File::SshPort => "ssh-port",
-            File::InternalSshPort => "internal-ssh-port",
-            File::InfraSshPort => "infra-ssh-port",
-            File::QemuPid => "qemu.pid",
-            File::SupervisorPid => "supervisor.pid",
-            File::Launch => "launch.json",
-            File::Machine => "machine.json",
-            File::Qmp => "qmp.sock",
-            File::SupervisorQmp => "qmp-supervisor.sock",
-            File::Agent => "qga.sock",
-            File::Control => "control.sock",
-            File::Docker => "docker.sock",
-            File::DockerStream => "docker-stream.sock",
-            File::DockerInternal => "docker.sock.internal",
-            File::Supervisor => "supervisor.sock",
-            File::SerialLog => "serial.log",
-            File::SupervisorLog => "supervisor.log",
-            File::QemuLog => "qemu.log",
-            File::SavedMemory => "saved-memory",
-            File::Saved => "saved.json",
+            StateFile::Lock => "lock",
+            StateFile::Config => "config.yaml",
+            StateFile::Install => "install",
+            StateFile::ChannelCache => "channel.json",
+            StateFile::ChannelTrust => "channel-trust",
+            StateFile::Manifest => "manifest.json",
+            StateFile::ArtifactDir => "artifact-dir",
+            StateFile::Workspace => "workspace",
+            StateFile::Var => "var.btrfs",
+            StateFile::Data => "data.qcow2",
+            StateFile::DeviceTrees => "dtb",
+            StateFile::Tpm => "tpm",
+            StateFile::SshKey => "ssh-key",
+            StateFile::SshPublicKey => "ssh-key.pub",
+            StateFile::SshConfig => "ssh-config",
+            StateFile::KnownHosts => "known_hosts",
+            StateFile::SshPort => "ssh-port",
+            StateFile::InternalSshPort => "internal-ssh-port",
+            StateFile::InfraSshPort => "infra-ssh-port",
+            StateFile::QemuPid => "qemu.pid",
+            StateFile::SupervisorPid => "supervisor.pid",
+            StateFile::Launch => "launch.json",
+            StateFile::Machine => "machine.json",
+            StateFile::Qmp => "qmp.sock",
+            StateFile::SupervisorQmp => "qmp-supervisor.sock",
+            StateFile::Agent => "qga.sock",
+            StateFile::Control => "control.sock",
+            StateFile::Docker => "docker.sock",
+            StateFile::DockerStream => "docker-stream.sock",
+            StateFile::DockerInternal => "docker.sock.internal",
+            StateFile::Supervisor => "supervisor.sock",
+            StateFile::SerialLog => "serial.log",
+            StateFile::SupervisorLog => "supervisor.log",
+            StateFile::QemuLog => "qemu.log",
+            StateFile::SavedMemory => "saved-memory",
+            StateFile::Saved => "saved.json",
+            StateFile::TunnelLog => "tunnel.log",
+            StateFile::AcceleratorProbe => "accelerator.json",
         }
     }
 }
@@ -213,7 +231,7 @@ mod tests {
     #[test]
     fn sockets_need_a_short_path() {
         let dir = |length: usize| StateDir::new(format!("/{}", "d".repeat(length - 1)));
-        let most = LONGEST_SOCKET - 1 - File::DockerInternal.name().len();
+        let most = LONGEST_SOCKET - 1 - StateFile::DockerInternal.name().len();
         assert!(dir(most).check_sockets().is_ok());
         let error = dir(most + 1).check_sockets().unwrap_err();
         assert!(error.to_string().ends_with(&format!(

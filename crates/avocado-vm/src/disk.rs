@@ -5,13 +5,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use avocado_events::{Event, Sink, Status};
+use avocado_events::{Event, Sink, StepStatus};
+use avocado_fs::PendingFile;
 use avocado_manifest::VmRole;
 
 use crate::dir::{self, StateDir};
-use crate::error::Error;
+use crate::error::VmError;
 use crate::files;
-use crate::image::{self, Image};
+use crate::image::{self, ImageDir};
 
 /// The size that a new `/var` can grow to, unless told otherwise.
 pub const DEFAULT_VAR_SIZE: u64 = 50 << 30;
@@ -31,11 +32,11 @@ const BLOCK: usize = 64 << 10;
 /// When the seed is missing or the disk cannot be written; what was there is still there then.
 pub fn prepare_var(
     dir: &StateDir,
-    image: &Image,
+    image: &ImageDir,
     size: u64,
     sink: &dyn Sink,
-) -> Result<bool, Error> {
-    let path = dir.file(dir::File::Var);
+) -> Result<bool, VmError> {
+    let path = dir.file(dir::StateFile::Var);
     if !path.exists() {
         reset_var(dir, image, size, sink)?;
         return Ok(true);
@@ -48,24 +49,34 @@ pub fn prepare_var(
 ///
 /// # Errors
 /// As [`prepare_var`].
-pub fn reset_var(dir: &StateDir, image: &Image, size: u64, sink: &dyn Sink) -> Result<(), Error> {
+pub fn reset_var(
+    dir: &StateDir,
+    image: &ImageDir,
+    size: u64,
+    sink: &dyn Sink,
+) -> Result<(), VmError> {
     let seed = image.path(VmRole::Var)?;
     remove_leftovers(dir)?;
-    sink.emit(Event::step(STEP, Status::Running, ""));
+    sink.emit(Event::step(STEP, StepStatus::Running, ""));
     let result = check_seed(image, &seed, sink).and_then(|()| {
-        copy(&seed, &dir.file(dir::File::Var), size, |done, total| {
-            sink.emit(Event::bytes(STEP, "var", done, Some(total)));
-        })
+        copy(
+            &seed,
+            &dir.file(dir::StateFile::Var),
+            size,
+            |done, total| {
+                sink.emit(Event::bytes(STEP, "var", done, Some(total)));
+            },
+        )
     });
     sink.emit(match &result {
-        Ok(()) => Event::step(STEP, Status::Success, ""),
-        Err(e) => Event::step(STEP, Status::Failed, e.to_string()),
+        Ok(()) => Event::step(STEP, StepStatus::Success, ""),
+        Err(e) => Event::step(STEP, StepStatus::Failed, e.to_string()),
     });
     result
 }
 
 /// A seed of another version is no error: an update leaves the one that is there.
-fn check_seed(image: &Image, seed: &Path, sink: &dyn Sink) -> Result<(), Error> {
+fn check_seed(image: &ImageDir, seed: &Path, sink: &dyn Sink) -> Result<(), VmError> {
     let found = image::digest(seed, |_, _| {})?;
     let expected = image.manifest().artifact(VmRole::Var);
     if expected.is_ok_and(|artifact| artifact.sha256 != found) {
@@ -77,39 +88,36 @@ fn check_seed(image: &Image, seed: &Path, sink: &dyn Sink) -> Result<(), Error> 
     Ok(())
 }
 
-fn grow(path: &Path, size: u64) -> Result<(), Error> {
+fn grow(path: &Path, size: u64) -> Result<(), VmError> {
     let file = OpenOptions::new().read(true).write(true).open(path);
-    let file = file.map_err(Error::file("open", path))?;
-    let found = file.metadata().map_err(Error::file("look at", path))?;
+    let file = file.map_err(VmError::file("open", path))?;
+    let found = file.metadata().map_err(VmError::file("look at", path))?;
     if !found.is_file() {
         let source = io::Error::other("it is no regular file");
-        return Err(Error::file("use", path)(source));
+        return Err(VmError::file("use", path)(source));
     }
     if found.len() < size {
         let grown = file.set_len(size).and_then(|()| file.sync_all());
-        grown.map_err(|e| files::written(path, size, e))?;
+        grown.map_err(|e| files::write_error(path, size, e))?;
     }
     Ok(())
 }
 
 /// Copies a disk image, with at least `size` bytes. Nothing is at `to` before all of it is.
-fn copy(from: &Path, to: &Path, size: u64, progress: impl Fn(u64, u64)) -> Result<(), Error> {
-    let mut source = File::open(from).map_err(Error::file("read", from))?;
-    let found = source.metadata().map_err(Error::file("look at", from))?;
+fn copy(from: &Path, to: &Path, size: u64, progress: impl Fn(u64, u64)) -> Result<(), VmError> {
+    let mut source = File::open(from).map_err(VmError::file("read", from))?;
+    let found = source.metadata().map_err(VmError::file("look at", from))?;
     let length = found.len();
-    let mut write = || -> io::Result<()> {
-        let (dir, mut target) = files::temporary(to)?;
-        if !reflink(&source, target.as_file()) {
-            copy_bytes(&mut source, target.as_file_mut(), |done| {
-                progress(done, length);
-            })?;
+    let mut write = || -> io::Result<PendingFile> {
+        let target = files::PRIVATE.create(to).map_err(|error| error.source)?;
+        if !reflink(&source, target.file()) {
+            copy_bytes(&mut source, target.file(), |done| progress(done, length))?;
         }
-        target.as_file().set_len(length.max(size))?;
-        target.as_file().sync_all()?;
-        target.persist(to)?;
-        files::sync_dir(dir)
+        target.file().set_len(length.max(size))?;
+        Ok(target)
     };
-    write().map_err(|e| files::written(to, length, e))
+    let written = write().and_then(|target| target.commit().map_err(|error| error.source));
+    written.map_err(|error| files::write_error(to, length, error))
 }
 
 /// Shares the blocks of the source where the file system can.
@@ -124,7 +132,7 @@ fn reflink(source: &File, target: &File) -> bool {
 }
 
 /// Copies everything but zeros: the target is new, and reads as zeros where nothing was written.
-fn copy_bytes(source: &mut File, target: &mut File, progress: impl Fn(u64)) -> io::Result<()> {
+fn copy_bytes(source: &mut File, mut target: &File, progress: impl Fn(u64)) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     let mut done = 0;
     loop {
@@ -148,8 +156,8 @@ fn copy_bytes(source: &mut File, target: &mut File, progress: impl Fn(u64)) -> i
 }
 
 /// Removes what a copy that was killed left behind. The caller holds the lock.
-fn remove_leftovers(dir: &StateDir) -> Result<(), Error> {
-    let prefix = format!(".{}.", dir::File::Var.name());
+fn remove_leftovers(dir: &StateDir) -> Result<(), VmError> {
+    let prefix = format!(".{}.", dir::StateFile::Var.name());
     let Ok(entries) = fs::read_dir(dir.root()) else {
         return Ok(());
     };
@@ -185,12 +193,12 @@ mod tests {
             self.0.path().join("image")
         }
 
-        fn load(&self) -> Image {
-            Image::load(&self.image()).unwrap()
+        fn load(&self) -> ImageDir {
+            ImageDir::load(&self.image()).unwrap()
         }
 
         fn var(&self) -> std::path::PathBuf {
-            self.dir().file(dir::File::Var)
+            self.dir().file(dir::StateFile::Var)
         }
     }
 
@@ -256,7 +264,7 @@ mod tests {
             options,
         );
         if let Err(e) = mounted {
-            files::skip("a_full_disk_is_named_and_nothing_is_half", e);
+            avocado_test_support::skip("a_full_disk_is_named_and_nothing_is_half", e);
             return;
         }
         fs::write(place.image().join("var.img"), vec![1; 4 << 20]).unwrap();
@@ -264,7 +272,7 @@ mod tests {
         let error = prepare_var(&dir, &place.load(), 0, &Silent).unwrap_err();
         let left = fs::read_dir(&full).unwrap().count();
         rustix::mount::unmount(&full, rustix::mount::UnmountFlags::DETACH).unwrap();
-        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+        assert!(matches!(error, VmError::NoSpace { .. }), "{error}");
         assert_eq!(left, 0);
     }
 
@@ -276,7 +284,7 @@ mod tests {
         let sink = |event: Event| said.lock().unwrap().push(event);
         reset_var(&place.dir(), &place.load(), 0, &sink).unwrap();
         let said = said.into_inner().unwrap();
-        let warned = |e: &Event| e.kind == avocado_events::Kind::Warning;
+        let warned = |e: &Event| e.kind == avocado_events::EventKind::Warning;
         assert_eq!(said.iter().filter(|e| warned(e)).count(), 1);
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// What failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum VmError {
     /// A file could not be read, written or removed.
     #[error("cannot {action} {path}")]
     File {
@@ -18,6 +18,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What should be written cannot be put into JSON: most likely a path in it is not Unicode.
+    #[error("cannot put into JSON what belongs into {path}")]
+    Encode {
+        /// The file that should have been written.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The file system is full. What was begun is removed again.
     #[error("there is no space left for {path} ({needed} bytes)")]
     NoSpace {
@@ -26,7 +35,7 @@ pub enum Error {
         /// How many bytes it has to hold.
         needed: u64,
     },
-    /// Somebody else has the lock.
+    /// Another process has the lock.
     #[error("the VM in {dir} is in use by {holder}")]
     Busy {
         /// The state directory.
@@ -44,7 +53,7 @@ pub enum Error {
         /// The longest that is possible.
         most: usize,
     },
-    /// The state directory belongs to somebody else.
+    /// The state directory belongs to another user.
     #[error("{dir} belongs to another user")]
     Foreign {
         /// The state directory.
@@ -74,7 +83,7 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         #[source]
-        source: crate::config::Problem,
+        source: crate::config::ConfigProblem,
     },
     /// There is no image in this directory.
     #[error("{dir} holds no VM image: there is no manifest.json")]
@@ -111,14 +120,24 @@ pub enum Error {
     },
     /// The update channel.
     #[error(transparent)]
-    Channel(#[from] crate::channel::Error),
+    Channel(#[from] crate::channel::ChannelError),
 }
 
-impl Error {
+impl From<avocado_fs::PathError> for VmError {
+    fn from(error: avocado_fs::PathError) -> Self {
+        VmError::File {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
+impl VmError {
     /// For `map_err`: what was tried with which file. A full disk gets its own error where the
     /// caller knows how much was needed.
-    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-        move |source| Error::File {
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VmError {
+        move |source| VmError::File {
             action,
             path: path.to_owned(),
             source,
@@ -128,16 +147,16 @@ impl Error {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Error::NoSpace { .. } => Some("free some space on that file system"),
-            Error::Busy { .. } => Some("wait for it to end, or see `avocado vm status`"),
-            Error::LongPath { .. } => Some("set AVOCADO_VM_STATE_DIR to a shorter path"),
-            Error::Program { .. } => Some("install an OpenSSH client"),
-            Error::NoImage { .. } => Some(
+            VmError::NoSpace { .. } => Some("free some space on that file system"),
+            VmError::Busy { .. } => Some("wait for it to end, or see `avocado vm status`"),
+            VmError::LongPath { .. } => Some("set AVOCADO_VM_STATE_DIR to a shorter path"),
+            VmError::Program { .. } => Some("install an OpenSSH client"),
+            VmError::NoImage { .. } => Some(
                 "`avocado vm update` fetches one; --vm-source or AVOCADO_VM_DIR names one that \
                  was built here",
             ),
-            Error::Damaged { .. } => Some("build or fetch the image again"),
-            Error::Channel(error) => error.hint(),
+            VmError::Damaged { .. } => Some("build or fetch the image again"),
+            VmError::Channel(error) => error.hint(),
             _ => None,
         }
     }

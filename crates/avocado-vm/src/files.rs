@@ -1,123 +1,90 @@
-//! Files that appear whole or not at all, and that are for their user only.
+//! The files of the state directory: for their user only, and never half there.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use crate::error::Error;
+use avocado_fs::WriteOptions;
+use serde::Serialize;
+
+use crate::error::VmError;
 
 /// The largest file that is read whole, in bytes: ours are small.
 const LARGEST: u64 = 1 << 20;
 
-/// Writes a file (0600) through a temporary one, so that a reader or a crash sees the old bytes or
-/// the new ones.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_io(path, bytes).map_err(|e| written(path, bytes.len() as u64, e))
+/// How every file of ours is written: 0600, and a reader or a crash sees the old bytes or the new
+/// ones.
+pub(crate) const PRIVATE: WriteOptions = WriteOptions::new().mode(0o600);
+
+/// Writes a file as [`PRIVATE`] says.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), VmError> {
+    let written = PRIVATE.write(path, bytes);
+    written.map_err(|error| write_error(path, bytes.len() as u64, error.source))
 }
 
-fn write_io(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (dir, mut file) = temporary(path)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    sync_dir(dir)
-}
-
-/// A temporary file (0600) beside `path`, which goes away with the value; and the directory.
-pub(crate) fn temporary(path: &Path) -> io::Result<(&Path, tempfile::NamedTempFile)> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(ErrorKind::InvalidInput.into());
-    };
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
-    let file = tempfile::Builder::new().prefix(&prefix).tempfile_in(dir)?;
-    Ok((dir, file))
-}
-
-/// Makes names in a directory durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    File::open(dir)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
+/// A value as the JSON text that belongs into `path`, for people to read.
+///
+/// # Errors
+/// [`VmError::Encode`], so that no file is ever written empty instead.
+pub(crate) fn to_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, VmError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|source| VmError::Encode {
+        path: path.to_owned(),
+        source,
+    })?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// The error of a write of `needed` bytes.
-pub(crate) fn written(path: &Path, needed: u64, source: io::Error) -> Error {
+pub(crate) fn write_error(path: &Path, needed: u64, source: io::Error) -> VmError {
     match source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::NoSpace {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => VmError::NoSpace {
             path: path.to_owned(),
             needed,
         },
-        _ => Error::file("write", path)(source),
+        _ => VmError::file("write", path)(source),
     }
 }
 
 /// The bytes of a small file; none where there is no file.
-pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::file("read", path)(e)),
-    };
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::file("read", path))?;
-    if bytes.len() as u64 > LARGEST {
-        let source = io::Error::other(format!("it is larger than {LARGEST} bytes"));
-        return Err(Error::file("read", path)(source));
-    }
-    Ok(Some(bytes))
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, VmError> {
+    Ok(avocado_fs::read_if_there(path, LARGEST)?)
 }
 
 /// Removes a file that may be gone already.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
-        _ => Ok(()),
-    }
+pub(crate) fn remove(path: &Path) -> Result<(), VmError> {
+    Ok(avocado_fs::remove_file_if_there(path)?)
 }
 
 /// Removes a directory and everything below; it may be gone already.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
-        _ => Ok(()),
-    }
+pub(crate) fn remove_tree(path: &Path) -> Result<(), VmError> {
+    Ok(avocado_fs::remove_tree(path)?)
+}
+
+/// Makes names in a directory durable.
+pub(crate) fn sync_directory(dir: &Path) -> Result<(), VmError> {
+    Ok(avocado_fs::sync_directory(dir)?)
 }
 
 /// Makes a directory, and those above it, for the user only (0700), whatever the umask. One that
 /// is there already and open to others is closed.
-pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(Error::file("create", dir))?;
+pub(crate) fn create_dir(dir: &Path) -> Result<(), VmError> {
+    avocado_fs::create_directories(dir, 0o700)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let found = fs::metadata(dir).map_err(Error::file("look at", dir))?;
+        let found = fs::metadata(dir).map_err(VmError::file("look at", dir))?;
         if found.uid() != rustix::process::geteuid().as_raw() {
-            return Err(Error::Foreign {
+            return Err(VmError::Foreign {
                 dir: dir.to_owned(),
             });
         }
         if found.mode() & 0o777 != 0o700 {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-                .map_err(Error::file("close", dir))?;
+                .map_err(VmError::file("close", dir))?;
         }
     }
     Ok(())
-}
-
-/// Says that a test did not run. On the real standard output: the harness would keep it.
-#[cfg(test)]
-pub(crate) fn skip(test: &str, why: impl std::fmt::Display) {
-    _ = writeln!(io::stdout(), "SKIP {test}: {why}");
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use avocado_events::{Event, Sink, Status};
-use avocado_manifest::{Digest, Hasher, UpdatePolicy, VmImage, VmRole};
+use avocado_events::{Event, Sink, StepStatus};
+use avocado_manifest::{Digest, DigestHasher, UpdatePolicy, VmImage, VmRole};
 
-use crate::error::Error;
+use crate::error::VmError;
 use crate::files;
 
 /// The name of the manifest in the directory.
@@ -16,34 +16,34 @@ pub const MANIFEST: &str = "manifest.json";
 /// Where downloads wait, below the managed image.
 pub(crate) const STAGING: &str = "staging";
 
-/// The step that [`Image::verify`] reports.
+/// The step that [`ImageDir::verify`] reports.
 const STEP: &str = "verify image";
 
 /// An image whose manifest was read.
 #[derive(Debug, Clone)]
-pub struct Image {
+pub struct ImageDir {
     dir: PathBuf,
     manifest: VmImage,
     bytes: Vec<u8>,
 }
 
-impl Image {
+impl ImageDir {
     /// Reads the manifest of the image in `dir`. Its files are not looked at yet.
     ///
     /// # Errors
     /// When there is none, or it is not usable.
-    pub fn load(dir: &Path) -> Result<Self, Error> {
+    pub fn load(dir: &Path) -> Result<Self, VmError> {
         let path = dir.join(MANIFEST);
         let Some(bytes) = files::read(&path)? else {
-            return Err(Error::NoImage {
+            return Err(VmError::NoImage {
                 dir: dir.to_owned(),
             });
         };
-        let manifest = parse(&bytes).map_err(|source| Error::Manifest {
+        let manifest = parse(&bytes).map_err(|source| VmError::Manifest {
             path: path.display().to_string(),
             source,
         })?;
-        Ok(Image {
+        Ok(ImageDir {
             dir: dir.to_owned(),
             manifest,
             bytes,
@@ -69,10 +69,10 @@ impl Image {
     ///
     /// # Errors
     /// When the image has none.
-    pub fn path(&self, role: VmRole) -> Result<PathBuf, Error> {
+    pub fn path(&self, role: VmRole) -> Result<PathBuf, VmError> {
         match self.manifest.artifact(role) {
             Ok(artifact) => Ok(self.dir.join(&artifact.file)),
-            Err(source) => Err(Error::Manifest {
+            Err(source) => Err(VmError::Manifest {
                 path: self.dir.join(MANIFEST).display().to_string(),
                 source: source.into(),
             }),
@@ -84,17 +84,17 @@ impl Image {
     ///
     /// # Errors
     /// When a file is missing, cannot be read, or has other bytes.
-    pub fn verify(&self, sink: &dyn Sink) -> Result<(), Error> {
-        sink.emit(Event::step(STEP, Status::Running, ""));
+    pub fn verify(&self, sink: &dyn Sink) -> Result<(), VmError> {
+        sink.emit(Event::step(STEP, StepStatus::Running, ""));
         let result = self.verify_files(sink);
         sink.emit(match &result {
-            Ok(()) => Event::step(STEP, Status::Success, ""),
-            Err(e) => Event::step(STEP, Status::Failed, e.to_string()),
+            Ok(()) => Event::step(STEP, StepStatus::Success, ""),
+            Err(e) => Event::step(STEP, StepStatus::Failed, e.to_string()),
         });
         result
     }
 
-    fn verify_files(&self, sink: &dyn Sink) -> Result<(), Error> {
+    fn verify_files(&self, sink: &dyn Sink) -> Result<(), VmError> {
         let all = self.manifest.artifacts.values();
         for artifact in all.filter(|a| a.update_policy != UpdatePolicy::SeedOnly) {
             let path = self.dir.join(&artifact.file);
@@ -107,7 +107,7 @@ impl Image {
                 ));
             })?;
             if found != artifact.sha256 {
-                return Err(Error::Damaged {
+                return Err(VmError::Damaged {
                     path,
                     expected: artifact.sha256.to_string(),
                     found: found.to_string(),
@@ -131,23 +131,38 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<VmImage, Box<dyn std::error::Error +
 }
 
 /// The digest of a file. `progress` hears of bytes done and in all.
-pub(crate) fn digest(path: &Path, progress: impl Fn(u64, u64)) -> Result<Digest, Error> {
+pub(crate) fn digest(path: &Path, progress: impl Fn(u64, u64)) -> Result<Digest, VmError> {
+    copy(path, |_| Ok(()), progress)
+}
+
+/// Hands everything that a file has to `write`, and gives its digest. `progress` hears of bytes done
+/// and in all.
+pub(crate) fn copy(
+    path: &Path,
+    mut write: impl FnMut(&[u8]) -> Result<(), VmError>,
+    progress: impl Fn(u64, u64),
+) -> Result<Digest, VmError> {
     use std::io::Read;
-    let mut file = File::open(path).map_err(Error::file("read", path))?;
-    let total = file.metadata().map_err(Error::file("look at", path))?.len();
-    let mut hasher = Hasher::default();
+    let mut file = File::open(path).map_err(VmError::file("read", path))?;
+    let total = file
+        .metadata()
+        .map_err(VmError::file("look at", path))?
+        .len();
+    let mut hasher = DigestHasher::default();
     let mut buffer = vec![0; 1 << 20];
     let mut done = 0;
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(hasher.finish()),
             Ok(n) => {
-                hasher.update(buffer.get(..n).unwrap_or_default());
+                let read = buffer.get(..n).unwrap_or_default();
+                hasher.update(read);
+                write(read)?;
                 done += n as u64;
                 progress(done, total);
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::file("read", path)(e)),
+            Err(e) => return Err(VmError::file("read", path)(e)),
         }
     }
 }
@@ -180,7 +195,7 @@ pub(crate) mod tests {
             };
             image.artifacts.insert(role.as_str().into(), artifact);
         }
-        std::fs::write(dir.join(MANIFEST), image.to_json()).unwrap();
+        std::fs::write(dir.join(MANIFEST), image.to_json().unwrap()).unwrap();
         image
     }
 
@@ -188,7 +203,7 @@ pub(crate) mod tests {
     fn a_whole_image_is_accepted() {
         let place = tempfile::tempdir().unwrap();
         make(place.path(), "1");
-        let image = Image::load(place.path()).unwrap();
+        let image = ImageDir::load(place.path()).unwrap();
         image.verify(&Silent).unwrap();
         // What a disk started from may have changed since.
         std::fs::write(image.path(VmRole::Var).unwrap(), "other").unwrap();
@@ -198,11 +213,11 @@ pub(crate) mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let place = tempfile::tempdir().unwrap();
-        let error = Image::load(place.path()).unwrap_err();
-        assert!(matches!(error, Error::NoImage { .. }));
+        let error = ImageDir::load(place.path()).unwrap_err();
+        assert!(matches!(error, VmError::NoImage { .. }));
 
         let manifest = make(place.path(), "1");
-        let image = Image::load(place.path()).unwrap();
+        let image = ImageDir::load(place.path()).unwrap();
         let rootfs = image.path(VmRole::Rootfs).unwrap();
         std::fs::write(&rootfs, "rootfs of 2").unwrap();
         let error = image.verify(&Silent).unwrap_err().to_string();
@@ -216,8 +231,8 @@ pub(crate) mod tests {
             let mut bad = manifest.clone();
             let artifact = bad.artifacts.get_mut("initramfs").unwrap();
             artifact.file = name.parse().unwrap();
-            std::fs::write(place.path().join(MANIFEST), bad.to_json()).unwrap();
-            let error = Image::load(place.path()).unwrap_err();
+            std::fs::write(place.path().join(MANIFEST), bad.to_json().unwrap()).unwrap();
+            let error = ImageDir::load(place.path()).unwrap_err();
             let source = std::error::Error::source(&error).unwrap().to_string();
             assert_eq!(source, format!("two things would be named `{name}`"));
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A VM to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
+pub struct VmLaunch {
     /// Directory of the image: its `manifest.json` and artifacts.
     pub image: PathBuf,
     /// Virtual CPUs.
@@ -32,7 +32,7 @@ pub struct Launch {
     /// Domains that they answer for; all of them where this is empty.
     pub dns_search: Vec<String>,
     /// When to sleep.
-    pub idle: Idle,
+    pub idle: IdleSettings,
     /// The QEMU to run, instead of the first on PATH for the image's architecture.
     pub qemu: Option<PathBuf>,
     /// The accelerator to use, instead of the first that works: `kvm`, `hvf`, `tcg`.
@@ -47,7 +47,7 @@ pub struct Launch {
 
 /// When an idle VM sleeps. Seconds, on a clock that never steps; 0 means never.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Idle {
+pub struct IdleSettings {
     /// Without traffic for this long the guest is paused (default 60).
     pub hibernate_after_secs: u64,
     /// Paused for this long its memory goes back to the host (default 0: never).
@@ -59,9 +59,9 @@ pub struct Idle {
     pub containers_keep_awake: bool,
 }
 
-impl Default for Idle {
+impl Default for IdleSettings {
     fn default() -> Self {
-        Idle {
+        IdleSettings {
             hibernate_after_secs: 60,
             release_memory_after_secs: 0,
             silent_connection_secs: 600,

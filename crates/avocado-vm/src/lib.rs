@@ -1,5 +1,5 @@
 //! The development VM: its state directory, configuration and image, and the supervisor that
-//! owns QEMU, lets it sleep while nobody uses it and wakes it on the next connection.
+//! owns QEMU, lets it sleep while no client uses it and wakes it on the next connection.
 
 pub mod access;
 pub mod channel;
@@ -17,4 +17,4 @@ pub mod status;
 #[cfg(unix)]
 pub mod supervisor;
 
-pub use error::Error;
+pub use error::VmError;

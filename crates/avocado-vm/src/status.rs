@@ -10,7 +10,7 @@ pub const VERSION: u32 = 1;
 /// What the VM is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum VmState {
     /// No QEMU and no saved memory.
     Stopped,
     /// On its way to an answering guest.
@@ -29,29 +29,29 @@ pub enum State {
 
 /// The VM at this moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct VmStatus {
     /// [`VERSION`].
     pub version: u32,
     /// Whether there is a VM: a QEMU, or a supervisor that keeps a saved one.
     pub running: bool,
     /// What it is doing.
-    pub state: State,
-    /// Whether the guest is paused; null where nobody could say.
+    pub state: VmState,
+    /// Whether the guest is paused; null where QEMU could not be asked.
     pub paused: Option<bool>,
     /// Why it is in this state: `idle`, `requested`, `external`, `connection`, `start`, …
     pub reason: Option<String>,
     /// Since when, RFC 3339 in UTC.
     pub since: Option<String>,
     /// What woke it last: lane and time.
-    pub last_wake: Option<Wake>,
+    pub last_wake: Option<LastWake>,
     /// Process id of QEMU.
     pub pid: Option<u32>,
     /// Process id of the supervisor.
     pub supervisor_pid: Option<u32>,
     /// Ports on the loopback address.
-    pub ports: Ports,
+    pub ports: VmPorts,
     /// Open connections.
-    pub connections: Connections,
+    pub connections: ConnectionCounts,
     /// Seconds without activity.
     pub idle_secs: Option<u64>,
     /// The accelerator in use: `kvm`, `hvf`, `tcg`.
@@ -76,7 +76,7 @@ pub struct Status {
 
 /// What woke the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wake {
+pub struct LastWake {
     /// The lane or the request: `ssh`, `docker`, `request`, `external`.
     pub reason: String,
     /// When, RFC 3339 in UTC.
@@ -85,7 +85,7 @@ pub struct Wake {
 
 /// Ports on the loopback address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ports {
+pub struct VmPorts {
     /// For users; wakes the guest.
     pub ssh: Option<u16>,
     /// QEMU's own forward.
@@ -96,7 +96,7 @@ pub struct Ports {
 
 /// Open connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connections {
+pub struct ConnectionCounts {
     /// Counted: user port and docker socket.
     pub counted: u64,
     /// Of the infrastructure lane; never counted.

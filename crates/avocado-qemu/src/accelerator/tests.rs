@@ -1,4 +1,4 @@
-#![allow(clippy::print_stderr)]
+use avocado_test_support::skip;
 
 use super::*;
 use crate::find_binary;
@@ -7,7 +7,7 @@ fn binary(test: &str, architecture: Architecture) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = find_binary(std::env::split_paths(&path), architecture);
     if let Err(error) = &found {
-        eprintln!("SKIP {test}: {error}");
+        skip(test, error);
     }
     found.ok()
 }
@@ -20,7 +20,7 @@ async fn the_guests_get_through_where_they_are_emulated() {
             continue;
         };
         let dir = tempfile::tempdir().unwrap();
-        let result = attempt(&binary, architecture, Accelerator::Tcg, dir.path()).await;
+        let result = run_probe_guest(&binary, architecture, Accelerator::Tcg, dir.path()).await;
         assert_eq!(result.unwrap(), Ok(()), "{architecture}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -31,7 +31,7 @@ async fn a_qemu_that_runs_nothing_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let program = Path::new("/bin/true");
     for architecture in [Architecture::X86_64, Architecture::Aarch64] {
-        let result = attempt(program, architecture, Accelerator::Kvm, dir.path()).await;
+        let result = run_probe_guest(program, architecture, Accelerator::Kvm, dir.path()).await;
         assert!(result.unwrap().is_err(), "{architecture}");
     }
 }
@@ -43,16 +43,24 @@ async fn what_is_chosen_works() {
     };
     let dir = tempfile::tempdir().unwrap();
     let architecture = Architecture::X86_64;
-    let found = probe(&binary, architecture, dir.path()).await.unwrap();
+    let found = probe_accelerator(&binary, architecture, dir.path())
+        .await
+        .unwrap();
     assert_eq!(
         found.notice.is_some(),
         found.accelerator == Accelerator::Tcg
     );
-    let result = attempt(&binary, architecture, found.accelerator, dir.path()).await;
+    let result = run_probe_guest(&binary, architecture, found.accelerator, dir.path()).await;
     assert_eq!(result.unwrap(), Ok(()), "{found:?}");
-    assert_eq!(found.key, ProbeKey::of(&binary, architecture).unwrap());
+    assert_eq!(
+        found.key,
+        AcceleratorProbeKey::of(&binary, architecture).unwrap()
+    );
     let json = serde_json::to_string(&found).unwrap();
-    assert_eq!(serde_json::from_str::<Probe>(&json).unwrap(), found);
+    assert_eq!(
+        serde_json::from_str::<AcceleratorProbe>(&json).unwrap(),
+        found
+    );
 }
 
 #[test]
@@ -61,7 +69,7 @@ fn an_architecture_that_this_host_is_not() {
         "x86_64" => Architecture::Aarch64,
         _ => Architecture::X86_64,
     };
-    let notice = offer(other).unwrap_err();
+    let notice = host_accelerator(other).unwrap_err();
     assert!(notice.contains(other.name()), "{notice}");
 }
 
@@ -81,7 +89,7 @@ fn the_first_complaint_is_the_reason() {
         ),
         ("bad\n", "bad"),
     ] {
-        assert_eq!(reason(&output(stderr)), expected);
+        assert_eq!(failure_reason(&output(stderr)), expected);
     }
-    assert!(reason(&output("")).contains('6'));
+    assert!(failure_reason(&output("")).contains('6'));
 }

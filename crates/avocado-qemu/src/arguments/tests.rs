@@ -1,16 +1,16 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::Tpm;
-use crate::spec::{Drive, Format, Sockets};
+use crate::spec::{Drive, DriveFormat, MachineSockets};
+use crate::tpm::SoftwareTpm;
 
-fn full(architecture: Architecture, accelerator: Accelerator) -> Spec {
+fn full(architecture: Architecture, accelerator: Accelerator) -> MachineSpec {
     let drive = |path: &str, format, read_only| Drive {
         path: path.into(),
         format,
         read_only,
     };
-    Spec {
+    MachineSpec {
         binary: PathBuf::from("/usr/bin/qemu"),
         architecture,
         accelerator,
@@ -20,12 +20,12 @@ fn full(architecture: Architecture, accelerator: Accelerator) -> Spec {
         initrd: Some("/i/initrd".into()),
         cmdline: "root=/dev/vda a=b,c".to_owned(),
         drives: vec![
-            drive("/i/rootfs", Format::Raw, true),
-            drive("/s/var.btrfs", Format::Raw, false),
-            drive("/s/data,1.qcow2", Format::Qcow2, false),
+            drive("/i/rootfs", DriveFormat::Raw, true),
+            drive("/s/var.btrfs", DriveFormat::Raw, false),
+            drive("/s/data,1.qcow2", DriveFormat::Qcow2, false),
         ],
         workspace: Some("/home/me/a, b".into()),
-        sockets: Sockets {
+        sockets: MachineSockets {
             supervisor: "/s/qmp-supervisor.sock".into(),
             public: "/s/qmp.sock".into(),
             agent: "/s/qga.sock".into(),
@@ -34,7 +34,7 @@ fn full(architecture: Architecture, accelerator: Accelerator) -> Spec {
         serial_log: "/s/serial.log".into(),
         error_log: "/s/qemu.log".into(),
         pid_file: "/s/qemu.pid".into(),
-        tpm: Some(Tpm {
+        tpm: Some(SoftwareTpm {
             binary: "/bin/swtpm".into(),
             directory: "/s/tpm".into(),
         }),
@@ -43,7 +43,7 @@ fn full(architecture: Architecture, accelerator: Accelerator) -> Spec {
 }
 
 /// One option with its value per line.
-fn shown(spec: &Spec, start: Start) -> String {
+fn shown(spec: &MachineSpec, start: StartMode) -> String {
     let mut text = String::new();
     for word in arguments(spec, start) {
         let word = word.into_string().unwrap();
@@ -58,7 +58,7 @@ fn shown(spec: &Spec, start: Start) -> String {
 fn a_pc_with_everything() {
     let spec = full(Architecture::X86_64, Accelerator::Kvm);
     assert_eq!(
-        shown(&spec, Start::Boot),
+        shown(&spec, StartMode::Boot),
         "\
 -machine q35
 -accel kvm
@@ -101,7 +101,7 @@ fn what_differs() {
     type Case<'a> = (
         Architecture,
         Accelerator,
-        fn(&mut Spec),
+        fn(&mut MachineSpec),
         &'a [&'a str],
         &'a [&'a str],
     );
@@ -170,14 +170,14 @@ fn what_differs() {
     for (architecture, accelerator, change, with, without) in table {
         let mut spec = full(architecture, accelerator);
         change(&mut spec);
-        let text = shown(&spec, Start::Boot);
+        let text = shown(&spec, StartMode::Boot);
         for part in with {
             assert!(text.contains(part), "no {part} in\n{text}");
         }
         for part in without {
             assert!(!text.contains(part), "{part} in\n{text}");
         }
-        let incoming = shown(&spec, Start::Incoming);
+        let incoming = shown(&spec, StartMode::Incoming);
         let text = text.replace("/s/serial.log", "/s/serial.log,append=on");
         assert_eq!(incoming, format!("{text}\n-S\n-incoming defer"));
     }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
-use crate::{BinaryIdentity, Error, Spec};
+use crate::binary::BinaryIdentity;
+use crate::error::QemuError;
+use crate::spec::MachineSpec;
 
 /// The machine type of arm64 guests.
 pub(super) const MACHINE: &str = "virt";
@@ -16,13 +18,13 @@ const FORMAT: u32 = 1;
 const KEPT: usize = 16;
 
 /// A directory of small files, each complete or not there.
-pub(super) struct Cache<'a> {
+pub(super) struct DeviceTreeCache<'a> {
     directory: &'a Path,
 }
 
 /// The name for the device tree of a machine.
-pub(super) fn tree_key(identity: &BinaryIdentity, spec: &Spec) -> String {
-    let Spec {
+pub(super) fn tree_key(identity: &BinaryIdentity, spec: &MachineSpec) -> String {
+    let MachineSpec {
         accelerator,
         cpus,
         memory_mib,
@@ -39,18 +41,18 @@ pub(super) fn version_key(identity: &BinaryIdentity) -> String {
     format!("qemu-{:016x}.version", hash(&format!("{identity:?}")))
 }
 
-/// FNV-1a: the same in every build of this program. Nobody attacks this cache.
+/// FNV-1a: the same in every build of this program. The cache is the user's own.
 fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-impl<'a> Cache<'a> {
+impl<'a> DeviceTreeCache<'a> {
     /// The cache in this directory, which is made if it is missing.
-    pub(super) fn open(directory: &'a Path) -> Result<Self, Error> {
+    pub(super) fn open(directory: &'a Path) -> Result<Self, QemuError> {
         fs::create_dir_all(directory).map_err(failed("make", directory))?;
-        Ok(Cache { directory })
+        Ok(DeviceTreeCache { directory })
     }
 
     pub(super) fn directory(&self) -> &'a Path {
@@ -70,12 +72,12 @@ impl<'a> Cache<'a> {
     }
 
     /// The content of a file that was found.
-    pub(super) fn read(&self, path: &Path) -> Result<String, Error> {
+    pub(super) fn read(&self, path: &Path) -> Result<String, QemuError> {
         fs::read_to_string(path).map_err(failed("read", path))
     }
 
     /// Puts a file there, whole or not at all, and removes those that were not used for longest.
-    pub(super) fn keep(&self, key: &str, content: &[u8]) -> Result<PathBuf, Error> {
+    pub(super) fn keep(&self, key: &str, content: &[u8]) -> Result<PathBuf, QemuError> {
         let path = self.directory.join(key);
         let temporary = self.temporary(key);
         let written = write(&temporary, content).and_then(|()| fs::rename(&temporary, &path));
@@ -125,8 +127,8 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::File {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> QemuError {
+    move |source| QemuError::File {
         action,
         path: path.to_owned(),
         source,
@@ -156,7 +158,7 @@ mod tests {
             size: 2,
         };
         let mut keys = vec![tree_key(&identity, &spec)];
-        let mut add = |change: &dyn Fn(&mut BinaryIdentity, &mut Spec)| {
+        let mut add = |change: &dyn Fn(&mut BinaryIdentity, &mut MachineSpec)| {
             let (mut identity, mut spec) = (identity.clone(), spec.clone());
             change(&mut identity, &mut spec);
             keys.push(tree_key(&identity, &spec));
@@ -173,7 +175,7 @@ mod tests {
         keys.dedup();
         assert_eq!(keys.len(), all);
         // What the tree does not depend on.
-        let other = Spec {
+        let other = MachineSpec {
             cmdline: "quiet".into(),
             serial_log: "/elsewhere".into(),
             ..spec.clone()
@@ -185,7 +187,7 @@ mod tests {
     fn what_is_kept_is_whole_and_found() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("new/dtb");
-        let cache = Cache::open(&place).unwrap();
+        let cache = DeviceTreeCache::open(&place).unwrap();
         assert_eq!(cache.find("a.dtb", |_| true), None);
         let path = cache.keep("a.dtb", b"one").unwrap();
         assert_eq!(cache.find("a.dtb", |content| content == b"one"), Some(path));
@@ -199,7 +201,7 @@ mod tests {
     fn the_least_used_go_first() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path();
-        let cache = Cache::open(place).unwrap();
+        let cache = DeviceTreeCache::open(place).unwrap();
         let old = |name: &str, age: u64| {
             let file = fs::File::create(place.join(name)).unwrap();
             let then = SystemTime::now() - Duration::from_secs(age);
@@ -210,14 +212,14 @@ mod tests {
         }
         old("qemu.version", 2000);
         old("crashed.dtb.77-0.tmp", 3000);
-        old("somebody-else's", 4000);
+        old("of-another-program", 4000);
         // The oldest is used once more.
         assert!(cache.find("00.dtb", |_| true).is_some());
         cache.keep("new.dtb", b"").unwrap();
 
         let numbers = [0].into_iter().chain(2..KEPT);
         let mut expected: Vec<_> = numbers.map(|number| format!("{number:02}.dtb")).collect();
-        expected.extend(["new.dtb", "somebody-else's"].map(String::from));
+        expected.extend(["new.dtb", "of-another-program"].map(String::from));
         assert_eq!(names(place), expected);
     }
 }

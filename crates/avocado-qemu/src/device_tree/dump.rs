@@ -1,28 +1,25 @@
-//! QEMU's own device tree, and other short runs of QEMU.
+//! QEMU's own device tree.
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{self, Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use tokio::process::Command;
-use tokio::time::timeout;
-
-use super::cache::Cache;
+use super::cache::{DeviceTreeCache, MACHINE};
+use super::run::run_qemu;
 use crate::arguments::processor;
-use crate::{Error, Spec};
-
-/// These runs take less than a second.
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::error::QemuError;
+use crate::spec::MachineSpec;
 
 /// The device tree that QEMU would give this machine.
-pub(super) async fn dump(spec: &Spec, cache: &Cache<'_>) -> Result<Vec<u8>, Error> {
-    let file = Removed(cache.temporary("dump"));
+pub(super) async fn dump_device_tree(
+    spec: &MachineSpec,
+    cache: &DeviceTreeCache<'_>,
+) -> Result<Vec<u8>, QemuError> {
+    let file = RemoveOnDrop(cache.temporary("dump"));
     // QEMU runs in the cache's directory, so that the name has no comma in it: commas separate
     // options.
     let name = file.0.file_name().unwrap_or_default();
-    let mut machine = OsString::from(format!("{},dumpdtb=", super::cache::MACHINE));
+    let mut machine = OsString::from(format!("{},dumpdtb=", MACHINE));
     machine.push(name);
     let mut arguments = vec!["-machine".into(), machine];
     arguments.extend(processor(spec.accelerator));
@@ -36,59 +33,18 @@ pub(super) async fn dump(spec: &Spec, cache: &Cache<'_>) -> Result<Vec<u8>, Erro
         "none",
     ];
     arguments.extend(rest.map(OsString::from));
-    run(&spec.binary, &arguments, cache.directory()).await?;
-    fs::read(&file.0).map_err(|source| Error::File {
+    run_qemu(&spec.binary, &arguments, cache.directory()).await?;
+    fs::read(&file.0).map_err(|source| QemuError::File {
         action: "read",
         path: file.0.clone(),
         source,
     })
 }
 
-/// Runs QEMU to its end; gives what it wrote to its standard output.
-pub(super) async fn run(
-    binary: &Path,
-    arguments: &[OsString],
-    directory: &Path,
-) -> Result<Vec<u8>, Error> {
-    let spawn = |source| Error::Spawn {
-        binary: binary.to_owned(),
-        source,
-    };
-    let command = || {
-        let words = arguments.iter().map(|word| word.to_string_lossy());
-        let program = binary.to_string_lossy();
-        let line: Vec<_> = std::iter::once(program).chain(words).collect();
-        line.join(" ")
-    };
-    let child = Command::new(path::absolute(binary).map_err(spawn)?)
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = match timeout(LIMIT, child).await {
-        Ok(output) => output.map_err(spawn)?,
-        Err(_) => {
-            return Err(Error::Timeout {
-                command: command(),
-                limit: LIMIT,
-            });
-        }
-    };
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::Refused {
-        command: command(),
-        description: format!("{}: {}", output.status, said.trim()),
-    })
-}
-
 /// A file that is removed in the end.
-struct Removed(PathBuf);
+struct RemoveOnDrop(PathBuf);
 
-impl Drop for Removed {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         // It may never have been there.
         let _ = fs::remove_file(&self.0);

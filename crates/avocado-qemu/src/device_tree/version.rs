@@ -2,27 +2,28 @@
 
 use std::path::Path;
 
-use super::cache::{Cache, version_key};
-use super::dump::run;
-use crate::{BinaryIdentity, Error};
+use super::cache::{DeviceTreeCache, version_key};
+use super::run::run_qemu;
+use crate::binary::BinaryIdentity;
+use crate::error::QemuError;
 
 /// Major, minor, micro. Development versions have a micro of 50 and more; release candidates have
 /// one of 90 and more below the version that they become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version(pub(super) u32, pub(super) u32, pub(super) u32);
+pub(super) struct QemuVersion(pub(super) u32, pub(super) u32, pub(super) u32);
 
 /// What this QEMU says to `--version`.
-pub(super) async fn of(
+pub(super) async fn qemu_version(
     binary: &Path,
     identity: &BinaryIdentity,
-    cache: &Cache<'_>,
-) -> Result<String, Error> {
+    cache: &DeviceTreeCache<'_>,
+) -> Result<String, QemuError> {
     let key = version_key(identity);
     let known = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok_and(|text| parse(text).is_some());
     if let Some(kept) = cache.find(&key, known) {
         return cache.read(&kept);
     }
-    let said = run(binary, &["--version".into()], cache.directory()).await?;
+    let said = run_qemu(binary, &["--version".into()], cache.directory()).await?;
     let said = String::from_utf8_lossy(&said);
     let line = said.lines().next().unwrap_or_default();
     if parse(line).is_some() {
@@ -32,7 +33,7 @@ pub(super) async fn of(
 }
 
 /// The version in `QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)`.
-pub(super) fn parse(text: &str) -> Option<Version> {
+pub(super) fn parse(text: &str) -> Option<QemuVersion> {
     let (program, version) = text.lines().next()?.split_once(" version ")?;
     if !program.starts_with("QEMU") {
         return None;
@@ -41,7 +42,7 @@ pub(super) fn parse(text: &str) -> Option<Version> {
     let end = version.find(|c: char| !c.is_ascii_digit() && c != '.');
     let mut numbers = version.get(..end.unwrap_or(version.len()))?.split('.');
     let mut number = || numbers.next()?.parse().ok();
-    Some(Version(number()?, number()?, number()?))
+    Some(QemuVersion(number()?, number()?, number()?))
 }
 
 #[cfg(test)]
@@ -82,7 +83,7 @@ mod tests {
             ("error\nQEMU emulator version 11.0.0", None),
             (&long, None),
         ] {
-            let version = version.map(|(major, minor, micro)| Version(major, minor, micro));
+            let version = version.map(|(major, minor, micro)| QemuVersion(major, minor, micro));
             assert_eq!(parse(text), version, "{text}");
         }
     }

@@ -9,17 +9,17 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
-use super::{Identity, Usage};
+use super::usage::ProcessUsage;
 
 /// Fields of `/proc/<pid>/stat` after the program's name, which may itself have spaces and
 /// parentheses. The first is the state, field 3 in the manual.
-struct Stat(String);
+struct ProcStat(String);
 
-impl Stat {
-    fn read(pid: u32) -> Option<Stat> {
+impl ProcStat {
+    fn read(pid: u32) -> Option<ProcStat> {
         let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (_name, fields) = line.rsplit_once(')')?;
-        Some(Stat(fields.to_owned()))
+        Some(ProcStat(fields.to_owned()))
     }
 
     /// The field with the manual's number.
@@ -33,8 +33,8 @@ impl Stat {
 }
 
 /// When a process started: ticks since the host's boot, and which boot that was.
-pub(super) fn started(pid: u32) -> Option<String> {
-    let stat = Stat::read(pid)?;
+pub(super) fn start_time(pid: u32) -> Option<String> {
+    let stat = ProcStat::read(pid)?;
     if matches!(stat.field(3)?, "Z" | "X") {
         return None;
     }
@@ -47,30 +47,30 @@ pub(super) fn command_line(pid: u32) -> Option<Vec<u8>> {
     fs::read(format!("/proc/{pid}/cmdline")).ok()
 }
 
-pub(super) fn usage(pid: u32) -> Option<Usage> {
-    let stat = Stat::read(pid)?;
+pub(crate) fn usage(pid: u32) -> Option<ProcessUsage> {
+    let stat = ProcStat::read(pid)?;
     let ticks = stat.number(14)?.checked_add(stat.number(15)?)?;
     let pages = stat.number(24)?;
     let per_second = rustix::param::clock_ticks_per_second().max(1);
-    Some(Usage {
+    Some(ProcessUsage {
         cpu_ms: ticks.saturating_mul(1000) / per_second,
         memory_bytes: pages.saturating_mul(rustix::param::page_size() as u64),
     })
 }
 
 /// A process that is not a child, held so that its id cannot become another's.
-pub(super) struct Handle {
+pub(super) struct ProcessHandle {
     fd: Arc<OwnedFd>,
     end: oneshot::Receiver<()>,
 }
 
-impl Handle {
-    /// None where the process is gone, or is another one.
-    pub(super) fn open(identity: &Identity) -> Option<Handle> {
-        let pid = Pid::from_raw(identity.pid.try_into().ok()?)?;
-        let fd = Arc::new(pidfd_open(pid, PidfdFlags::empty()).ok()?);
+impl ProcessHandle {
+    /// None where the process is gone, or is another one than that which `started` then.
+    pub(super) fn open(pid: u32, started: &str) -> Option<ProcessHandle> {
+        let id = Pid::from_raw(pid.try_into().ok()?)?;
+        let fd = Arc::new(pidfd_open(id, PidfdFlags::empty()).ok()?);
         // Asked after it is held: from here on the id means this process.
-        if !identity.is_alive() {
+        if start_time(pid).as_deref() != Some(started) {
             return None;
         }
         let (ended, end) = oneshot::channel();
@@ -85,7 +85,7 @@ impl Handle {
                 let _ = ended.send(());
             })
             .ok()?;
-        Some(Handle { fd, end })
+        Some(ProcessHandle { fd, end })
     }
 
     /// Waits for its end; to be asked only until it was told.
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn fields_are_counted_as_in_the_manual() {
-        let stat = Stat(" S 1 2 3".to_owned());
+        let stat = ProcStat(" S 1 2 3".to_owned());
         assert_eq!(stat.field(3), Some("S"));
         assert_eq!(stat.number(6), Some(3));
         assert_eq!(stat.number(7), None);

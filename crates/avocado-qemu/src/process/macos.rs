@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Identity, Usage};
+use super::usage::ProcessUsage;
 
 fn ps(format: &str, pid: u32) -> Option<String> {
     let output = Command::new("/bin/ps")
@@ -22,7 +22,7 @@ fn ps(format: &str, pid: u32) -> Option<String> {
 }
 
 /// When a process started, to the second.
-pub(super) fn started(pid: u32) -> Option<String> {
+pub(super) fn start_time(pid: u32) -> Option<String> {
     if ps("stat=", pid)?.starts_with('Z') {
         return None;
     }
@@ -34,38 +34,50 @@ pub(super) fn command_line(pid: u32) -> Option<Vec<u8>> {
     ps("command=", pid).map(String::into_bytes)
 }
 
-pub(super) fn usage(pid: u32) -> Option<Usage> {
+pub(crate) fn usage(pid: u32) -> Option<ProcessUsage> {
     let time = ps("time=", pid)?;
     let kibibytes: u64 = ps("rss=", pid)?.parse().ok()?;
     // Minutes without bound, seconds, hundredths: 61:05.30
     let (minutes, seconds) = time.split_once(':')?;
     let minutes: f64 = minutes.parse().ok()?;
     let seconds: f64 = seconds.parse().ok()?;
-    Some(Usage {
+    Some(ProcessUsage {
         cpu_ms: ((minutes * 60.0 + seconds) * 1000.0) as u64,
         memory_bytes: kibibytes.saturating_mul(1024),
     })
 }
 
 /// A process that is not a child. It cannot be held here, so its identity is compared each time.
-pub(super) struct Handle(Identity);
+pub(super) struct ProcessHandle {
+    pid: u32,
+    started: String,
+}
 
-impl Handle {
-    pub(super) fn open(identity: &Identity) -> Option<Handle> {
-        identity.is_alive().then(|| Handle(identity.clone()))
+impl ProcessHandle {
+    /// None where the process is gone, or is another one than that which `started` then.
+    pub(super) fn open(pid: u32, started: &str) -> Option<ProcessHandle> {
+        let handle = ProcessHandle {
+            pid,
+            started: started.to_owned(),
+        };
+        handle.is_alive().then_some(handle)
+    }
+
+    fn is_alive(&self) -> bool {
+        start_time(self.pid).as_deref() == Some(&self.started)
     }
 
     pub(super) async fn ended(&mut self) {
-        while self.0.is_alive() {
+        while self.is_alive() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 
     pub(super) fn kill(&self) {
-        if !self.0.is_alive() {
+        if !self.is_alive() {
             return;
         }
-        if let Some(pid) = self.0.pid.try_into().ok().and_then(Pid::from_raw) {
+        if let Some(pid) = self.pid.try_into().ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::KILL);
         }
     }

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{Identity, Process, Usage};
-use crate::Error;
+use super::handle::Process;
+use super::identity::ProcessIdentity;
+use super::usage::ProcessUsage;
+use crate::error::QemuError;
 
-pub(super) fn started(_pid: u32) -> Option<String> {
+pub(super) fn start_time(_pid: u32) -> Option<String> {
     None
 }
 
@@ -14,23 +16,21 @@ pub(super) fn command_line(_pid: u32) -> Option<Vec<u8>> {
     None
 }
 
-pub(super) fn usage(_pid: u32) -> Option<Usage> {
+pub(crate) fn usage(_pid: u32) -> Option<ProcessUsage> {
     None
 }
 
-impl Process {
-    pub(crate) fn spawn(
-        _program: &Path,
-        _arguments: &[OsString],
-        _log: &Path,
-        _directory: Option<&Path>,
-    ) -> Result<Process, Error> {
-        Err(Error::Unsupported {
-            what: "running a machine",
-        })
-    }
+pub(crate) fn spawn(
+    _program: &Path,
+    _arguments: &[OsString],
+    _log: &Path,
+    _directory: Option<&Path>,
+) -> Result<Process, QemuError> {
+    Err(QemuError::Unsupported {
+        what: "running a machine",
+    })
+}
 
-    pub(crate) fn adopt(_identity: &Identity) -> Option<Process> {
-        None
-    }
+pub(crate) fn adopt(_identity: &ProcessIdentity) -> Option<Process> {
+    None
 }

@@ -42,10 +42,10 @@ fn qemu(script: &[&str], hang_up: bool) -> (impl AsyncRead + AsyncWrite + Send +
 async fn connected(
     script: &[&str],
     hang_up: bool,
-) -> (Qmp, mpsc::UnboundedReceiver<Notification>, Heard) {
+) -> (QmpClient, mpsc::UnboundedReceiver<QmpNotification>, Heard) {
     let script = [&[GREETING, WELCOME], script].concat();
     let (stream, heard) = qemu(&script, hang_up);
-    let (qmp, events) = Qmp::start(stream, Path::new("qmp.sock"), LIMIT)
+    let (qmp, events) = QmpClient::start(stream, Path::new("qmp.sock"), LIMIT)
         .await
         .unwrap();
     (qmp, events, heard)
@@ -68,13 +68,13 @@ async fn greetings() {
     ];
     for (script, hang_up, expected) in table {
         let (stream, _) = qemu(script, hang_up);
-        let found = match Qmp::start(stream, Path::new("qmp.sock"), SHORT).await {
+        let found = match QmpClient::start(stream, Path::new("qmp.sock"), SHORT).await {
             Ok(_) => "connected".to_owned(),
-            Err(Error::Busy { .. }) => "busy".to_owned(),
-            Err(Error::Disconnected { .. }) => "disconnected".to_owned(),
-            Err(Error::Protocol { .. }) => "protocol".to_owned(),
-            Err(Error::Timeout { command, .. }) => format!("no answer to {command}"),
-            Err(Error::Refused { description, .. }) => description,
+            Err(QemuError::Busy { .. }) => "busy".to_owned(),
+            Err(QemuError::Disconnected { .. }) => "disconnected".to_owned(),
+            Err(QemuError::Protocol { .. }) => "protocol".to_owned(),
+            Err(QemuError::Timeout { command, .. }) => format!("no answer to {command}"),
+            Err(QemuError::Refused { description, .. }) => description,
             Err(other) => format!("{other:?}"),
         };
         assert_eq!(found, expected, "{script:?} {hang_up}");
@@ -100,7 +100,7 @@ async fn a_late_answer_is_nobody_elses() {
     let both = "{\"return\": \"old\", \"id\": 2}\n{\"return\": \"new\", \"id\": 3}\n";
     let (qmp, _events, _) = connected(&["", both], false).await;
     let late = qmp.execute("stop", json!({}), SHORT).await;
-    assert!(matches!(late, Err(Error::Timeout { .. })), "{late:?}");
+    assert!(matches!(late, Err(QemuError::Timeout { .. })), "{late:?}");
     let answer = qmp.execute("cont", json!({}), LIMIT).await.unwrap();
     assert_eq!(answer, "new");
 }
@@ -118,13 +118,13 @@ async fn the_end_is_told_to_whoever_waits() {
     let (qmp, mut events, _) = connected(&[""], true).await;
     let asked = qmp.execute("stop", json!({}), LIMIT).await;
     assert!(
-        matches!(asked, Err(Error::Disconnected { .. })),
+        matches!(asked, Err(QemuError::Disconnected { .. })),
         "{asked:?}"
     );
     assert_eq!(events.recv().await, None);
     let after = qmp.execute("stop", json!({}), LIMIT).await;
     assert!(
-        matches!(after, Err(Error::Disconnected { .. })),
+        matches!(after, Err(QemuError::Disconnected { .. })),
         "{after:?}"
     );
 }
@@ -135,7 +135,7 @@ async fn a_line_without_end_ends_the_connection() {
     let (qmp, mut events, _) = connected(&[&endless], false).await;
     let asked = qmp.execute("stop", json!({}), LIMIT).await;
     assert!(
-        matches!(asked, Err(Error::Disconnected { .. })),
+        matches!(asked, Err(QemuError::Disconnected { .. })),
         "{asked:?}"
     );
     assert_eq!(events.recv().await, None);

@@ -7,37 +7,41 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use avocado_qemu::{Accelerator, Architecture, Events, MachineEvent, Sockets, Spec, find_binary};
+use avocado_qemu::{
+    Accelerator, Architecture, MachineEvent, MachineEvents, MachineSockets, MachineSpec,
+    find_binary,
+};
+use avocado_test_support::skip;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub(crate) struct Bench {
+pub(crate) struct TestMachine {
     dir: TempDir,
-    pub(crate) spec: Spec,
+    pub(crate) spec: MachineSpec,
 }
 
-impl Bench {
-    /// None, and a line that says so, where there is no QEMU.
-    pub(crate) fn new(test: &str) -> Option<Bench> {
-        Bench::of(test, Architecture::X86_64)
+impl TestMachine {
+    /// None, and a skip that is counted, where there is no QEMU.
+    pub(crate) fn new(test: &str) -> Option<TestMachine> {
+        TestMachine::of(test, Architecture::X86_64)
     }
 
     /// The same, of another kind.
-    pub(crate) fn of(test: &str, architecture: Architecture) -> Option<Bench> {
+    pub(crate) fn of(test: &str, architecture: Architecture) -> Option<TestMachine> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
         let binary = match find_binary(directories, architecture) {
             Ok(binary) => binary,
             Err(error) => {
-                eprintln!("SKIP {test}: {error}");
+                skip(test, error);
                 return None;
             }
         };
         // A comma, because QEMU gives it a meaning. A short name, because those of sockets are.
         let dir = tempfile::Builder::new().prefix("q,").tempdir().unwrap();
         let spec = spec(binary, architecture, dir.path());
-        Some(Bench { dir, spec })
+        Some(TestMachine { dir, spec })
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -58,7 +62,7 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for TestMachine {
     fn drop(&mut self) {
         // Where a test failed, its machine is still there.
         for pid in self.processes() {
@@ -73,9 +77,9 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     let _ = kill_process(pid.unwrap(), signal);
 }
 
-fn spec(binary: PathBuf, architecture: Architecture, dir: &Path) -> Spec {
+fn spec(binary: PathBuf, architecture: Architecture, dir: &Path) -> MachineSpec {
     let file = |name: &str| dir.join(name);
-    Spec {
+    MachineSpec {
         binary,
         architecture,
         accelerator: Accelerator::Tcg,
@@ -86,7 +90,7 @@ fn spec(binary: PathBuf, architecture: Architecture, dir: &Path) -> Spec {
         cmdline: String::new(),
         drives: vec![],
         workspace: Some(dir.to_owned()),
-        sockets: Sockets {
+        sockets: MachineSockets {
             supervisor: file("qmp-supervisor.sock"),
             public: file("qmp.sock"),
             agent: file("qga.sock"),
@@ -108,28 +112,28 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// The next event.
-pub(crate) async fn event(events: &mut Events) -> MachineEvent {
+pub(crate) async fn event(events: &mut MachineEvents) -> MachineEvent {
     within(events.recv())
         .await
         .expect("there are no more events")
 }
 
 /// Another client of QEMU.
-pub(crate) struct Stranger {
+pub(crate) struct OtherClient {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
 }
 
-impl Stranger {
-    pub(crate) fn connect(socket: &Path) -> Stranger {
+impl OtherClient {
+    pub(crate) fn connect(socket: &Path) -> OtherClient {
         let writer = UnixStream::connect(socket).unwrap();
         let limit = Some(Duration::from_secs(60));
         writer.set_read_timeout(limit).unwrap();
         let reader = BufReader::new(writer.try_clone().unwrap());
-        let mut stranger = Stranger { reader, writer };
-        assert!(stranger.line().get("QMP").is_some());
-        stranger.execute("qmp_capabilities", json!({}));
-        stranger
+        let mut other = OtherClient { reader, writer };
+        assert!(other.line().get("QMP").is_some());
+        other.execute("qmp_capabilities", json!({}));
+        other
     }
 
     fn line(&mut self) -> Value {

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use avocado_events::Cancel;
-use avocado_manifest::{Digest, Hasher, VmArtifact};
-use avocado_tuf::transport::{Resume, Transport, TransportError};
+use avocado_http::{ResumeFrom, Transport, TransportError};
+use avocado_manifest::{Digest, DigestHasher, VmArtifact};
 
-use super::Error;
+use super::error::ChannelError;
+use crate::error::VmError;
 use crate::files;
 
 /// How often in a row a connection may bring nothing.
@@ -19,7 +20,7 @@ const TRIES: u32 = 4;
 const LARGEST: u64 = 64 << 30;
 
 /// What a download needs beside the file itself.
-pub(super) struct Download<'a> {
+pub(super) struct FileDownload<'a> {
     pub(super) transport: &'a dyn Transport,
     pub(super) cancel: &'a Cancel,
     /// Before the second try; it doubles after each.
@@ -27,13 +28,13 @@ pub(super) struct Download<'a> {
 }
 
 /// The bytes that are there, with everything to go on.
-struct Partial {
+struct PartialFile {
     file: fs::File,
-    hasher: Hasher,
+    hasher: DigestHasher,
     length: u64,
 }
 
-impl Partial {
+impl PartialFile {
     fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -43,7 +44,7 @@ impl Partial {
             options.mode(0o600);
         }
         let mut file = options.open(path)?;
-        let mut hasher = Hasher::default();
+        let mut hasher = DigestHasher::default();
         let mut length = 0;
         let mut buffer = vec![0; 1 << 20];
         loop {
@@ -57,7 +58,7 @@ impl Partial {
                 Err(e) => return Err(e),
             }
         }
-        Ok(Partial {
+        Ok(PartialFile {
             file,
             hasher,
             length,
@@ -67,7 +68,7 @@ impl Partial {
     fn restart(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
-        self.hasher = Hasher::default();
+        self.hasher = DigestHasher::default();
         self.length = 0;
         Ok(())
     }
@@ -80,7 +81,7 @@ impl Partial {
     }
 }
 
-impl Download<'_> {
+impl FileDownload<'_> {
     /// Fetches `url` to `path`; meanwhile it is in `partial`. `progress` hears of the bytes that
     /// are there.
     pub(super) fn fetch(
@@ -90,10 +91,10 @@ impl Download<'_> {
         partial: &Path,
         path: &Path,
         progress: &dyn Fn(u64),
-    ) -> Result<(), crate::Error> {
+    ) -> Result<(), VmError> {
         let needed = artifact.size.unwrap_or(0);
-        let broken = |e| files::written(partial, needed, e);
-        let mut have = Partial::open(partial).map_err(broken)?;
+        let broken = |e| files::write_error(partial, needed, e);
+        let mut have = PartialFile::open(partial).map_err(broken)?;
         // Of an earlier run, of which nobody knows what it fetched.
         let mut inherited = have.length > 0;
         loop {
@@ -119,10 +120,10 @@ impl Download<'_> {
         url: &str,
         artifact: &VmArtifact,
         partial: &Path,
-        have: &mut Partial,
+        have: &mut PartialFile,
         progress: &dyn Fn(u64),
-    ) -> Result<(), crate::Error> {
-        let broken = |e| files::written(partial, artifact.size.unwrap_or(0), e);
+    ) -> Result<(), VmError> {
+        let broken = |e| files::write_error(partial, artifact.size.unwrap_or(0), e);
         // The longest that it ever was: a server that cannot resume starts again and again.
         let (mut best, mut fruitless) = (have.length, 0);
         loop {
@@ -136,27 +137,24 @@ impl Download<'_> {
             self.check()?;
             let outcome = self.once(url, artifact, partial, have, progress)?;
             let cause = match outcome {
-                Outcome::Complete => return Ok(()),
+                RequestOutcome::Complete => return Ok(()),
                 // Nothing follows what is there: it may be all, or something else.
-                Outcome::NothingMore if artifact.size.is_none() => return Ok(()),
-                Outcome::NothingMore => {
+                RequestOutcome::NothingMore if artifact.size.is_none() => return Ok(()),
+                RequestOutcome::NothingMore => {
                     have.restart().map_err(broken)?;
                     None
                 }
-                Outcome::Broken(cause) => cause,
+                RequestOutcome::Broken(cause) => cause,
             };
-            fruitless = match have.length > best {
-                true => 0,
-                false => fruitless + 1,
-            };
+            fruitless = if have.length > best { 0 } else { fruitless + 1 };
             best = best.max(have.length);
             if fruitless >= TRIES {
                 return Err(match cause {
-                    Some(Cause::Transport(source)) => Error::Fetch {
+                    Some(BreakCause::Transport(source)) => ChannelError::Fetch {
                         url: url.to_owned(),
                         source,
                     },
-                    Some(Cause::Body(source)) => cut(url, have.length, Some(source)),
+                    Some(BreakCause::Body(source)) => cut(url, have.length, Some(source)),
                     None => cut(url, have.length, None),
                 }
                 .into());
@@ -173,22 +171,22 @@ impl Download<'_> {
         url: &str,
         artifact: &VmArtifact,
         partial: &Path,
-        have: &mut Partial,
+        have: &mut PartialFile,
         progress: &dyn Fn(u64),
-    ) -> Result<Outcome, crate::Error> {
-        let broken = |e| files::written(partial, artifact.size.unwrap_or(0), e);
-        let resume = (have.length > 0).then_some(Resume {
+    ) -> Result<RequestOutcome, VmError> {
+        let broken = |e| files::write_error(partial, artifact.size.unwrap_or(0), e);
+        let resume = (have.length > 0).then_some(ResumeFrom {
             offset: have.length,
             validator: None,
         });
         let mut response = match self.transport.get(url, resume.as_ref()) {
             Ok(response) => response,
-            Err(TransportError::Range) => return Ok(Outcome::NothingMore),
+            Err(TransportError::Range) => return Ok(RequestOutcome::NothingMore),
             Err(e) if e.is_temporary() => {
-                return Ok(Outcome::Broken(Some(Cause::Transport(e))));
+                return Ok(RequestOutcome::Broken(Some(BreakCause::Transport(e))));
             }
             Err(source) => {
-                return Err(Error::Fetch {
+                return Err(ChannelError::Fetch {
                     url: url.to_owned(),
                     source,
                 }
@@ -205,15 +203,15 @@ impl Download<'_> {
             self.check()?;
             match response.body.read(&mut buffer) {
                 Ok(0) if expected.is_some_and(|expected| have.length < expected) => {
-                    return Ok(Outcome::Broken(None));
+                    return Ok(RequestOutcome::Broken(None));
                 }
                 Ok(0) if artifact.size.is_some_and(|size| have.length < size) => {
-                    return Ok(Outcome::Broken(None));
+                    return Ok(RequestOutcome::Broken(None));
                 }
-                Ok(0) => return Ok(Outcome::Complete),
+                Ok(0) => return Ok(RequestOutcome::Complete),
                 Ok(n) => {
                     if have.length + n as u64 > most {
-                        return Err(Error::TooLarge {
+                        return Err(ChannelError::TooLarge {
                             url: url.to_owned(),
                             most,
                         }
@@ -224,41 +222,41 @@ impl Download<'_> {
                     progress(have.length);
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Ok(Outcome::Broken(Some(Cause::Body(e)))),
+                Err(e) => return Ok(RequestOutcome::Broken(Some(BreakCause::Body(e)))),
             }
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
-        match self.cancel.is_cancelled() {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
+    fn check(&self) -> Result<(), ChannelError> {
+        if self.cancel.is_cancelled() {
+            return Err(ChannelError::Cancelled);
         }
+        Ok(())
     }
 }
 
 /// How a request ended.
-enum Outcome {
+enum RequestOutcome {
     Complete,
     NothingMore,
-    Broken(Option<Cause>),
+    Broken(Option<BreakCause>),
 }
 
-enum Cause {
+enum BreakCause {
     Transport(TransportError),
     Body(io::Error),
 }
 
-fn cut(url: &str, done: u64, source: Option<io::Error>) -> Error {
-    Error::Cut {
+fn cut(url: &str, done: u64, source: Option<io::Error>) -> ChannelError {
+    ChannelError::Cut {
         url: url.to_owned(),
         done,
         source,
     }
 }
 
-fn damaged(url: &str, expected: Digest, found: Digest) -> Error {
-    Error::Damaged {
+fn damaged(url: &str, expected: Digest, found: Digest) -> ChannelError {
+    ChannelError::Damaged {
         url: url.to_owned(),
         expected: expected.to_string(),
         found: found.to_string(),

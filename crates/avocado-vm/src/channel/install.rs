@@ -4,21 +4,23 @@
 //! `staging/<version>/.ready` says that everything is there. From then on the installation is
 //! finished whatever happens in between; before, what was fetched only spares the next download.
 
-use std::fs::{self, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use avocado_events::{Cancel, Event, Sink, Status};
+use avocado_events::{Cancel, Event, Sink, StepStatus};
+use avocado_fs::{FileLock, LockPlace};
 use avocado_manifest::VmImage;
 
-use super::Error;
-use super::download::Download;
-use super::index::{Offer, Source};
-use crate::dir::{File, StateDir};
+use super::client::{ChannelClient, ChannelOffer};
+use super::download::FileDownload;
+use super::error::ChannelError;
+use crate::dir::{StateDir, StateFile};
+use crate::error::VmError;
 use crate::files;
 use crate::image::{self, MANIFEST, STAGING};
-use crate::lock::Lock;
+use crate::lock::VmLock;
 
 /// Says that a staging directory is complete.
 const READY: &str = ".ready";
@@ -39,47 +41,38 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The right to download and to install, until it is dropped. It does not stop the VM from
 /// running.
 #[derive(Debug)]
-pub struct Turn {
+pub struct UpdateLock {
     staging: PathBuf,
     install: PathBuf,
-    _lock: fs::File,
+    _lock: FileLock,
 }
 
 /// A complete image that is not installed yet.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingImage {
     place: PathBuf,
     manifest: VmImage,
 }
 
-impl Pending {
+impl PendingImage {
     /// Its version, where the manifest states one.
     pub fn version(&self) -> Option<&str> {
         self.manifest.version.as_deref()
     }
 }
 
-impl Turn {
+impl UpdateLock {
     /// Takes the turn; there is one in each state directory.
-    pub fn take(dir: &StateDir) -> Result<Self, crate::Error> {
+    pub fn take(dir: &StateDir) -> Result<Self, VmError> {
         dir.create()?;
-        let install = dir.file(File::Install);
+        let install = dir.file(StateFile::Install);
         let staging = install.join(STAGING);
         files::create_dir(&install)?;
         files::create_dir(&staging)?;
         let path = staging.join(LOCK);
-        let lock = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(crate::Error::file("open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Busy.into()),
-            Err(TryLockError::Error(e)) => return Err(crate::Error::file("lock", &path)(e)),
-        }
-        Ok(Turn {
+        let lock = LockPlace::file(&path).try_lock().map_err(VmError::from)?;
+        let lock = lock.ok_or(ChannelError::Busy)?;
+        Ok(UpdateLock {
             staging,
             install,
             _lock: lock,
@@ -90,42 +83,42 @@ impl Turn {
     /// belongs to other versions goes.
     pub fn download(
         &self,
-        source: &Source,
-        offer: &Offer,
+        source: &ChannelClient,
+        offer: &ChannelOffer,
         cancel: &Cancel,
         sink: &dyn Sink,
-    ) -> Result<Pending, crate::Error> {
+    ) -> Result<PendingImage, VmError> {
         self.download_with(&source.files, PAUSE, offer, cancel, sink)
     }
 
     pub(super) fn download_with(
         &self,
-        transport: &dyn avocado_tuf::transport::Transport,
+        transport: &dyn avocado_http::Transport,
         pause: Duration,
-        offer: &Offer,
+        offer: &ChannelOffer,
         cancel: &Cancel,
         sink: &dyn Sink,
-    ) -> Result<Pending, crate::Error> {
+    ) -> Result<PendingImage, VmError> {
         let name = offer.staging_name();
         self.forget_others(&name)?;
         let place = self.staging.join(&name);
         files::create_dir(&place)?;
         files::remove(&place.join(READY))?;
-        sink.emit(Event::step(STEP, Status::Running, &offer.index.version));
-        let download = Download {
+        sink.emit(Event::step(STEP, StepStatus::Running, offer.version()));
+        let download = FileDownload {
             transport,
             cancel,
             pause,
         };
         let result = self.fetch_all(&download, offer, &place, sink);
         sink.emit(match &result {
-            Ok(()) => Event::step(STEP, Status::Success, &offer.index.version),
-            Err(e) => Event::step(STEP, Status::Failed, e.to_string()),
+            Ok(()) => Event::step(STEP, StepStatus::Success, offer.version()),
+            Err(e) => Event::step(STEP, StepStatus::Failed, e.to_string()),
         });
         result?;
         offer.write_manifest(&place)?;
         files::write(&place.join(READY), b"")?;
-        Ok(Pending {
+        Ok(PendingImage {
             place,
             manifest: offer.manifest.clone(),
         })
@@ -133,11 +126,11 @@ impl Turn {
 
     fn fetch_all(
         &self,
-        download: &Download<'_>,
-        offer: &Offer,
+        download: &FileDownload<'_>,
+        offer: &ChannelOffer,
         place: &Path,
         sink: &dyn Sink,
-    ) -> Result<(), crate::Error> {
+    ) -> Result<(), VmError> {
         let wanted = offer.manifest.artifacts.iter();
         let wanted: Vec<_> = wanted.filter(|(r, _)| offer.fetch.contains(r)).collect();
         let sizes: Option<Vec<u64>> = wanted.iter().map(|(_, a)| a.size).collect();
@@ -167,21 +160,21 @@ impl Turn {
                 let partial = place.join(format!("{PARTIAL}{}", artifact.file));
                 download.fetch(&url, artifact, &partial, &path, &report)?;
             }
-            let length = fs::metadata(&path).map_err(crate::Error::file("look at", &path))?;
+            let length = fs::metadata(&path).map_err(VmError::file("look at", &path))?;
             before += length.len();
         }
-        files::sync_dir(place).map_err(crate::Error::file("write", place))
+        files::sync_directory(place)
     }
 
     /// What an earlier run completed, but did not install.
-    pub fn pending(&self) -> Result<Option<Pending>, crate::Error> {
+    pub fn pending(&self) -> Result<Option<PendingImage>, VmError> {
         for place in self.places()? {
             if !place.join(READY).exists() {
                 continue;
             }
             let bytes = files::read(&place.join(MANIFEST))?;
             if let Some(manifest) = bytes.and_then(|bytes| image::parse(&bytes).ok()) {
-                return Ok(Some(Pending { place, manifest }));
+                return Ok(Some(PendingImage { place, manifest }));
             }
             // The manifest is the last to leave: it is installed.
             files::remove_tree(&place)?;
@@ -190,9 +183,9 @@ impl Turn {
     }
 
     /// Puts everything in its place. The VM is stopped: that is what the lock says. An
-    /// interruption in between is mended by the next [`Turn::pending`] and this function.
-    pub fn install(&self, pending: &Pending, _lock: &Lock) -> Result<(), crate::Error> {
-        let old = image::Image::load(&self.install).ok();
+    /// interruption in between is mended by the next [`UpdateLock::pending`] and this function.
+    pub fn install(&self, pending: &PendingImage, _lock: &VmLock) -> Result<(), VmError> {
+        let old = image::ImageDir::load(&self.install).ok();
         for artifact in pending.manifest.artifacts.values() {
             let from = pending.place.join(&artifact.file);
             let to = self.install.join(&artifact.file);
@@ -200,15 +193,14 @@ impl Turn {
                 Ok(()) => {}
                 // Kept from the version before, or moved before an interruption.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(crate::Error::file("replace", &to)(e)),
+                Err(e) => return Err(VmError::file("replace", &to)(e)),
             }
         }
-        let sync =
-            || files::sync_dir(&self.install).map_err(crate::Error::file("write", &self.install));
+        let sync = || files::sync_directory(&self.install);
         sync()?;
         let manifest = self.install.join(MANIFEST);
         fs::rename(pending.place.join(MANIFEST), &manifest)
-            .map_err(crate::Error::file("replace", &manifest))?;
+            .map_err(VmError::file("replace", &manifest))?;
         sync()?;
         let named = |name: &str| {
             let mut artifacts = pending.manifest.artifacts.values();
@@ -222,7 +214,7 @@ impl Turn {
     }
 
     /// Remembers across an interruption that the VM shall run after the installation.
-    pub fn remember_running(&self) -> Result<(), crate::Error> {
+    pub fn remember_running(&self) -> Result<(), VmError> {
         files::write(&self.staging.join(WAS_RUNNING), b"")
     }
 
@@ -231,8 +223,8 @@ impl Turn {
         self.staging.join(WAS_RUNNING).exists()
     }
 
-    fn places(&self) -> Result<Vec<PathBuf>, crate::Error> {
-        let unreadable = || crate::Error::file("read", &self.staging);
+    fn places(&self) -> Result<Vec<PathBuf>, VmError> {
+        let unreadable = || VmError::file("read", &self.staging);
         let mut places = Vec::new();
         for entry in fs::read_dir(&self.staging).map_err(unreadable())? {
             let entry = entry.map_err(unreadable())?;
@@ -244,7 +236,7 @@ impl Turn {
         Ok(places)
     }
 
-    fn forget_others(&self, name: &str) -> Result<(), crate::Error> {
+    fn forget_others(&self, name: &str) -> Result<(), VmError> {
         for place in self.places()? {
             if place.file_name() != Some(name.as_ref()) {
                 files::remove_tree(&place)?;
@@ -256,13 +248,13 @@ impl Turn {
 
 /// Whether an image was downloaded and waits for its installation, or was interrupted in it.
 pub fn is_pending(dir: &StateDir) -> bool {
-    let staging = dir.file(File::Install).join(STAGING);
+    let staging = dir.file(StateFile::Install).join(STAGING);
     let places = fs::read_dir(staging).into_iter().flatten().flatten();
     let mut ready = places.map(|place| place.path().join(READY));
     ready.any(|ready| ready.exists())
 }
 
 /// Whoever starts or stops the VM by hand has decided: a later update does not start it.
-pub fn forget_running(dir: &StateDir) -> Result<(), crate::Error> {
-    files::remove(&dir.file(File::Install).join(STAGING).join(WAS_RUNNING))
+pub fn forget_running(dir: &StateDir) -> Result<(), VmError> {
+    files::remove(&dir.file(StateFile::Install).join(STAGING).join(WAS_RUNNING))
 }

@@ -6,31 +6,31 @@ use serde_json::{Map, Number, Value};
 use yaml_edit::path::YamlPath;
 use yaml_edit::{Document as Edited, ScalarType, ScalarValue, YamlFile, YamlValue};
 
-use super::{Problem, nothing};
+use super::problem::ConfigProblem;
 
 /// The text, and what it says.
 #[derive(Debug, Clone)]
-pub(super) struct Document {
+pub(super) struct ConfigDocument {
     text: String,
     tree: Value,
 }
 
-impl Document {
-    pub(super) fn parse(text: String) -> Result<Self, Problem> {
+impl ConfigDocument {
+    pub(super) fn parse(text: String) -> Result<Self, ConfigProblem> {
         let file = YamlFile::from_str(&text).map_err(syntax)?;
         let mut documents = file.documents();
         let tree = match (documents.next(), documents.next()) {
-            (None, _) => nothing(),
+            (None, _) => empty_tree(),
             (Some(document), None) => {
                 let value = YamlValue::from_document(&document).map_err(syntax)?;
                 match json(value) {
-                    Value::Null => nothing(),
+                    Value::Null => empty_tree(),
                     tree => tree,
                 }
             }
-            (_, Some(_)) => return Err(Problem::Syntax("there is a second document".into())),
+            (_, Some(_)) => return Err(ConfigProblem::Syntax("there is a second document".into())),
         };
-        Ok(Document { text, tree })
+        Ok(ConfigDocument { text, tree })
     }
 
     pub(super) fn text(&self) -> &str {
@@ -42,24 +42,24 @@ impl Document {
     }
 
     /// The document with another value at `path`.
-    pub(super) fn set(&self, path: &[&str], value: &Value) -> Result<Self, Problem> {
+    pub(super) fn set(&self, path: &[&str], value: &Value) -> Result<Self, ConfigProblem> {
         let mut expected = self.tree.clone();
         set_in(&mut expected, path, value)?;
         self.edit(expected, |document| {
             let set = document.try_set_path(&path.join("."), yaml(value));
-            set.map_err(|e| Problem::Unchangeable(e.to_string()))
+            set.map_err(|e| ConfigProblem::Unchangeable(e.to_string()))
         })
     }
 
     /// The document without the value at `path`.
-    pub(super) fn remove(&self, path: &[&str]) -> Result<Self, Problem> {
+    pub(super) fn remove(&self, path: &[&str]) -> Result<Self, ConfigProblem> {
         let mut expected = self.tree.clone();
         remove_in(&mut expected, path);
         self.edit(expected, |document| {
             let removed = document.try_remove_path(&path.join("."));
             removed
                 .map(drop)
-                .map_err(|e| Problem::Unchangeable(e.to_string()))
+                .map_err(|e| ConfigProblem::Unchangeable(e.to_string()))
         })
     }
 
@@ -67,8 +67,8 @@ impl Document {
     fn edit(
         &self,
         expected: Value,
-        change: impl FnOnce(&Edited) -> Result<(), Problem>,
-    ) -> Result<Self, Problem> {
+        change: impl FnOnce(&Edited) -> Result<(), ConfigProblem>,
+    ) -> Result<Self, ConfigProblem> {
         let file = YamlFile::from_str(&self.text).map_err(syntax)?;
         let text = match file.document() {
             Some(document) => {
@@ -86,12 +86,14 @@ impl Document {
                 text + &document.to_string()
             }
         };
-        let changed = Document::parse(text)
-            .map_err(|_| Problem::Unchangeable("the result would be no YAML".into()))?;
-        match changed.tree == expected {
-            true => Ok(changed),
-            false => Err(Problem::Unchangeable("something else would change".into())),
+        let changed = ConfigDocument::parse(text)
+            .map_err(|_| ConfigProblem::Unchangeable("the result would be no YAML".into()))?;
+        if changed.tree != expected {
+            return Err(ConfigProblem::Unchangeable(
+                "something else would change".into(),
+            ));
         }
+        Ok(changed)
     }
 }
 
@@ -106,14 +108,14 @@ pub(super) fn coerce(word: &str) -> Value {
 }
 
 /// Puts a value into a tree, with maps above it where they are missing.
-pub(super) fn set_in(tree: &mut Value, path: &[&str], value: &Value) -> Result<(), Problem> {
+pub(super) fn set_in(tree: &mut Value, path: &[&str], value: &Value) -> Result<(), ConfigProblem> {
     let mut at = tree;
     for (depth, segment) in path.iter().enumerate() {
         if at.is_null() {
-            *at = nothing();
+            *at = empty_tree();
         }
         let Value::Object(map) = at else {
-            return Err(Problem::Value {
+            return Err(ConfigProblem::Value {
                 key: path.get(..depth).unwrap_or_default().join("."),
                 found: "set to a value".into(),
                 expected: "a map".into(),
@@ -158,8 +160,8 @@ pub(super) fn alone<'p>(tree: &Value, path: &'p [&'p str]) -> &'p [&'p str] {
     path.get(..length).unwrap_or(path)
 }
 
-fn syntax(error: impl std::fmt::Display) -> Problem {
-    Problem::Syntax(error.to_string())
+fn syntax(error: impl std::fmt::Display) -> ConfigProblem {
+    ConfigProblem::Syntax(error.to_string())
 }
 
 fn json(value: YamlValue) -> Value {
@@ -213,4 +215,9 @@ fn yaml(value: &Value) -> YamlValue {
                 .collect(),
         ),
     }
+}
+
+/// An empty tree.
+fn empty_tree() -> Value {
+    Value::Object(Map::new())
 }

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::Problem;
+use super::problem::ConfigProblem;
 
 /// What the VM takes from its configuration file. What is not set there is `None` or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Config {
+pub struct VmConfig {
     /// `runtime.cpus`
     pub cpus: Option<u32>,
     /// `runtime.memory_mib`
@@ -42,13 +42,13 @@ pub const KEYS: [&str; 8] = [
 /// A year: a longer time is a mistake, or means never.
 const LONGEST: u64 = 366 * 24 * 3600;
 
-pub(super) fn decode(tree: &Value) -> Result<Config, Problem> {
-    let tree = Tree(tree);
+pub(super) fn decode(tree: &Value) -> Result<VmConfig, ConfigProblem> {
+    let tree = ConfigTree(tree);
     tree.check_sections()?;
     let number = |key, least, most| tree.number(key, least, most);
     let narrow = |n: Option<u64>| n.and_then(|n| u32::try_from(n).ok());
     let seconds = |key| number(key, 0, LONGEST);
-    Ok(Config {
+    Ok(VmConfig {
         cpus: narrow(number("runtime.cpus", 1, 1024)?),
         memory_mib: narrow(number("runtime.memory_mib", 128, 16 << 20)?),
         dns: tree.list("network.dns", "a list of IP addresses", |text| {
@@ -77,9 +77,9 @@ fn domain(text: &str) -> Option<String> {
     good.then(|| text.to_owned())
 }
 
-struct Tree<'v>(&'v Value);
+struct ConfigTree<'v>(&'v Value);
 
-impl<'v> Tree<'v> {
+impl<'v> ConfigTree<'v> {
     fn get(&self, key: &str) -> Option<&'v Value> {
         let mut value = self.0;
         for segment in key.split('.') {
@@ -89,9 +89,11 @@ impl<'v> Tree<'v> {
     }
 
     /// What holds known keys must be a map (or nothing).
-    fn check_sections(&self) -> Result<(), Problem> {
+    fn check_sections(&self) -> Result<(), ConfigProblem> {
         if !self.0.is_object() && !self.0.is_null() {
-            return Err(Problem::Syntax("the whole file has to be a map".into()));
+            return Err(ConfigProblem::Syntax(
+                "the whole file has to be a map".into(),
+            ));
         }
         for key in KEYS {
             let Some((section, _)) = key.split_once('.') else {
@@ -104,7 +106,7 @@ impl<'v> Tree<'v> {
         Ok(())
     }
 
-    fn number(&self, key: &str, least: u64, most: u64) -> Result<Option<u64>, Problem> {
+    fn number(&self, key: &str, least: u64, most: u64) -> Result<Option<u64>, ConfigProblem> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
@@ -118,7 +120,7 @@ impl<'v> Tree<'v> {
         }
     }
 
-    fn flag(&self, key: &str) -> Result<Option<bool>, Problem> {
+    fn flag(&self, key: &str) -> Result<Option<bool>, ConfigProblem> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
@@ -131,7 +133,7 @@ impl<'v> Tree<'v> {
         key: &str,
         expected: &str,
         parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Vec<T>, Problem> {
+    ) -> Result<Vec<T>, ConfigProblem> {
         let Some(value) = self.get(key) else {
             return Ok(Vec::new());
         };
@@ -144,13 +146,13 @@ impl<'v> Tree<'v> {
     }
 }
 
-fn wrong(key: &str, value: &Value, expected: String) -> Problem {
+fn wrong(key: &str, value: &Value, expected: String) -> ConfigProblem {
     let found = match value {
         Value::Object(_) => "a map".to_owned(),
         Value::String(text) => format!("`{}`", short(text)),
         other => format!("`{}`", short(&other.to_string())),
     };
-    Problem::Value {
+    ConfigProblem::Value {
         key: key.to_owned(),
         found,
         expected,

@@ -1,7 +1,13 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::document::ConfigDocument;
 use super::*;
+use crate::error::VmError;
 
 const SAMPLE: &str = "\
 # ours
@@ -35,11 +41,11 @@ impl Place {
 
     fn set(&self, key: &str, words: &[&str]) -> Result<Value, String> {
         let words: Vec<String> = words.iter().map(|w| w.to_string()).collect();
-        ConfigFile::set(&self.path(), key, &words).map_err(chain)
+        VmConfigFile::set(&self.path(), key, &words).map_err(chain)
     }
 }
 
-fn chain(error: Error) -> String {
+fn chain(error: VmError) -> String {
     let source = std::error::Error::source(&error).map(|e| format!(": {e}"));
     let file = error.to_string();
     let name = file.rsplit('/').next().unwrap_or_default();
@@ -51,13 +57,13 @@ fn a_missing_file_is_empty_and_is_made_by_the_first_change() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("vm/config.yaml");
     assert_eq!(
-        ConfigFile::load(&path).unwrap().config(),
-        &Config::default()
+        VmConfigFile::load(&path).unwrap().config(),
+        &VmConfig::default()
     );
-    assert!(!ConfigFile::unset(&path, "runtime.cpus").unwrap());
+    assert!(!VmConfigFile::unset(&path, "runtime.cpus").unwrap());
     assert!(!path.exists());
-    ConfigFile::set(&path, "runtime.cpus", &["3".into()]).unwrap();
-    let file = ConfigFile::load(&path).unwrap();
+    VmConfigFile::set(&path, "runtime.cpus", &["3".into()]).unwrap();
+    let file = VmConfigFile::load(&path).unwrap();
     assert_eq!(file.config().cpus, Some(3));
     assert_eq!(file.list(), [("runtime.cpus".to_owned(), &json!(3))]);
 }
@@ -90,8 +96,8 @@ idle:
     let text = place.text();
     // How the list is written is the editor's choice; what it says and what is around it is not.
     assert_eq!(
-        Document::parse(text.clone()).unwrap().tree(),
-        Document::parse(expected.into()).unwrap().tree()
+        ConfigDocument::parse(text.clone()).unwrap().tree(),
+        ConfigDocument::parse(expected.into()).unwrap().tree()
     );
     for line in [
         "# ours",
@@ -105,8 +111,8 @@ idle:
         );
     }
     for key in ["runtime.memory_mib", "idle.containers_keep_awake"] {
-        assert!(ConfigFile::unset(&place.path(), key).unwrap());
-        assert!(!ConfigFile::unset(&place.path(), key).unwrap());
+        assert!(VmConfigFile::unset(&place.path(), key).unwrap());
+        assert!(!VmConfigFile::unset(&place.path(), key).unwrap());
     }
     assert!(
         place
@@ -132,10 +138,10 @@ fn a_map_goes_with_its_last_key() {
         ("a: {}\nb: {c: 1}\n", "b.c", json!({"a": {}})),
     ] {
         let place = Place::with(text);
-        assert!(ConfigFile::unset(&place.path(), key).unwrap(), "{text}");
-        let file = ConfigFile::load(&place.path()).unwrap();
+        assert!(VmConfigFile::unset(&place.path(), key).unwrap(), "{text}");
+        let file = VmConfigFile::load(&place.path()).unwrap();
         assert_eq!(file.tree(), &expected, "{text}became\n{}", place.text());
-        assert!(!ConfigFile::unset(&place.path(), key).unwrap(), "{text}");
+        assert!(!VmConfigFile::unset(&place.path(), key).unwrap(), "{text}");
     }
 }
 
@@ -166,7 +172,7 @@ fn what_was_typed_becomes_what_the_key_takes() {
         ("idle.hibernate_after_secs", &["0"], json!(0)),
     ] {
         assert_eq!(place.set(key, words).unwrap(), value, "{key} {words:?}");
-        let file = ConfigFile::load(&place.path()).unwrap();
+        let file = VmConfigFile::load(&place.path()).unwrap();
         assert_eq!(
             file.get(key).unwrap(),
             Some(&value),
@@ -253,12 +259,16 @@ fn a_bad_file_is_named_with_its_key() {
         ),
     ] {
         let place = Place::with(text);
-        let error = ConfigFile::load(&place.path()).map_err(chain).unwrap_err();
+        let error = VmConfigFile::load(&place.path())
+            .map_err(chain)
+            .unwrap_err();
         assert_eq!(error, format!("config.yaml: {message}"));
     }
     for text in ["a: [\n", "a: \"x\n", "a: 1\na: 2\n", &"[".repeat(100_000)] {
         let place = Place::with(text);
-        let error = ConfigFile::load(&place.path()).map_err(chain).unwrap_err();
+        let error = VmConfigFile::load(&place.path())
+            .map_err(chain)
+            .unwrap_err();
         assert!(
             error.starts_with("config.yaml: this is not valid YAML: "),
             "{error}"
@@ -278,7 +288,7 @@ fn comments_alone_are_kept() {
         let place = Place::with(text);
         place.set("runtime.cpus", &["4"]).unwrap();
         let changed = place.text();
-        let file = ConfigFile::load(&place.path()).unwrap();
+        let file = VmConfigFile::load(&place.path()).unwrap();
         assert_eq!(file.config().cpus, Some(4), "{changed}");
         for comment in text.lines().filter(|line| line.starts_with('#')) {
             assert!(changed.contains(comment), "{changed}");
@@ -295,7 +305,7 @@ fn changes_at_the_same_time_all_arrive() {
             scope.spawn(move || place.set(&format!("desktop.k{n}"), &["1"]).unwrap());
         }
     });
-    let file = ConfigFile::load(&place.path()).unwrap();
+    let file = VmConfigFile::load(&place.path()).unwrap();
     for n in 0..8 {
         assert!(file.get(&format!("desktop.k{n}")).unwrap().is_some(), "{n}");
     }
@@ -304,7 +314,7 @@ fn changes_at_the_same_time_all_arrive() {
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[a-c:\\-\\[\\]{}#'\"~&*!|>0-9 \n\t,.]{0,60}") {
-        if let Ok(document) = Document::parse(text) {
+        if let Ok(document) = ConfigDocument::parse(text) {
             _ = schema::decode(document.tree());
             if let Ok(changed) = document.set(&["a", "b"], &json!(["x", 1])) {
                 prop_assert_eq!(&changed.tree()["a"]["b"], &json!(["x", 1]));
@@ -317,7 +327,7 @@ proptest! {
     fn any_word_comes_back(word in "\\PC{0,30}") {
         let place = Place::with(SAMPLE);
         let value = place.set("desktop.word", &[&word]).unwrap();
-        let file = ConfigFile::load(&place.path()).unwrap();
+        let file = VmConfigFile::load(&place.path()).unwrap();
         prop_assert_eq!(file.get("desktop.word").unwrap().unwrap_or(&Value::Null), &value);
     }
 }

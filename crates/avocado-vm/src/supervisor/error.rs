@@ -4,18 +4,18 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::wire::Failure;
+use super::protocol::SupervisorFailure;
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum SupervisorError {
     /// The state directory, the image, a disk or a key.
     #[error(transparent)]
-    Vm(#[from] crate::Error),
+    Vm(#[from] crate::VmError),
     /// QEMU.
     #[error(transparent)]
-    Qemu(#[from] avocado_qemu::Error),
+    Qemu(#[from] avocado_qemu::QemuError),
     /// A name in the launch or in the image that means nothing here.
     #[error(transparent)]
     Name(#[from] avocado_qemu::UnknownName),
@@ -57,7 +57,7 @@ pub enum Error {
         /// The last lines of its console.
         console: String,
     },
-    /// Somebody stopped the VM while it started.
+    /// A command or another client of QEMU stopped the VM while it started.
     #[error("the VM was stopped while it started")]
     Stopped,
     /// The operating system refused something that the supervisor needs.
@@ -68,6 +68,16 @@ pub enum Error {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// What should travel between our processes cannot be put into JSON: most likely a path in it
+    /// is not Unicode.
+    #[error("cannot put {what} into JSON")]
+    Encode {
+        /// What should travel.
+        what: &'static str,
+        /// Why it cannot.
+        #[source]
+        source: serde_json::Error,
     },
     /// What came over a channel of ours is not what it should be.
     #[error("{what} is not understood")]
@@ -92,7 +102,7 @@ pub enum Error {
     },
     /// The supervisor says no. Its causes are told one after the other.
     #[error("{}", .0.message)]
-    Refused(Failure),
+    Refused(SupervisorFailure),
     /// The program that supervises could not be started.
     #[error("cannot start {program}")]
     Spawn {
@@ -118,20 +128,20 @@ fn said(stderr: &str, console: &str) -> String {
     text
 }
 
-impl Error {
+impl SupervisorError {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Error::Vm(error) => return error.hint().map(str::to_owned),
-            Error::Refused(failure) => return failure.hint.clone(),
-            Error::PortTaken { .. } => {
+            SupervisorError::Vm(error) => return error.hint().map(str::to_owned),
+            SupervisorError::Refused(failure) => return failure.hint.clone(),
+            SupervisorError::PortTaken { .. } => {
                 "choose another one (--ssh-port, --infra-port), or end the program that has this one"
             }
-            Error::EarlyExit { .. } | Error::NotReady { .. } => {
+            SupervisorError::EarlyExit { .. } | SupervisorError::NotReady { .. } => {
                 "`avocado vm logs` shows the whole console of the guest"
             }
-            Error::NotRunning => "start it with `avocado vm start`",
-            Error::NoAnswer(_) => {
+            SupervisorError::NotRunning => "start it with `avocado vm start`",
+            SupervisorError::NoAnswer(_) => {
                 "if this lasts, kill the supervisor; the guest goes on, and `avocado vm start` \
                  takes it over"
             }
@@ -140,9 +150,9 @@ impl Error {
         Some(text.to_owned())
     }
 
-    /// The error as it travels to whoever asked for something.
-    pub(crate) fn failure(&self) -> Failure {
-        if let Error::Refused(failure) = self {
+    /// The error as it travels to the command that asked for something.
+    pub(crate) fn failure(&self) -> SupervisorFailure {
+        if let SupervisorError::Refused(failure) = self {
             return failure.clone();
         }
         let mut causes = Vec::new();
@@ -151,7 +161,7 @@ impl Error {
             causes.push(cause.to_string());
             source = cause.source();
         }
-        Failure {
+        SupervisorFailure {
             message: self.to_string(),
             causes,
             hint: self.hint(),

@@ -4,19 +4,19 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use avocado_qemu::{Agent, Error};
+use avocado_qemu::{GuestAgent, QemuError};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::launch::Launch;
+use crate::launch::VmLaunch;
 
 /// How long one look for the ssh banner may take, and how long until the next.
 const BANNER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(200));
 /// How long the agent may take once ssh answers, before the guest counts as one without.
 const AGENT_GRACE: Duration = Duration::from_secs(10);
 /// How long a command in the guest may take: it may have just woken, under emulation.
-pub(crate) const COMMAND: Duration = Duration::from_secs(20);
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
 /// Where the guest sees the workspace.
 const WORKSPACE: &str = "/run/workspace";
@@ -25,12 +25,12 @@ const DEVICE: &str = "eth0";
 
 /// Waits until the guest's ssh answers, and its agent if it has one. The answer is whether it
 /// has; none where `limit` is over.
-pub(crate) async fn ready(port: u16, agent: &Agent, limit: Duration) -> Option<bool> {
+pub(crate) async fn await_ready(port: u16, agent: &GuestAgent, limit: Duration) -> Option<bool> {
     let deadline = Instant::now() + limit;
-    let agent = agent_answers(agent);
+    let agent = await_agent(agent);
     tokio::pin!(agent);
     let mut found = false;
-    let banner = banner(port);
+    let banner = await_ssh_banner(port);
     tokio::pin!(banner);
     loop {
         tokio::select! {
@@ -47,7 +47,7 @@ pub(crate) async fn ready(port: u16, agent: &Agent, limit: Duration) -> Option<b
 }
 
 /// Returns when an ssh server says what it is.
-pub(crate) async fn banner(port: u16) {
+async fn await_ssh_banner(port: u16) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let look = async || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(address).await?;
@@ -61,17 +61,17 @@ pub(crate) async fn banner(port: u16) {
 }
 
 /// Returns when the agent answers.
-pub(crate) async fn agent_answers(agent: &Agent) {
+pub(crate) async fn await_agent(agent: &GuestAgent) {
     while agent.sync().await.is_err() {
         sleep(BANNER.1).await;
     }
 }
 
 /// Gives the guest what belongs to this launch. Answers with what did not work.
-pub(crate) async fn set_up(agent: &Agent, launch: &Launch) -> Vec<String> {
+pub(crate) async fn set_up(agent: &GuestAgent, launch: &VmLaunch) -> Vec<String> {
     let mut problems = Vec::new();
     if launch.workspace.is_some()
-        && let Err(why) = mount(agent).await
+        && let Err(why) = mount_workspace(agent).await
     {
         problems.push(format!(
             "the workspace is not at {WORKSPACE} in the guest: {why}"
@@ -82,14 +82,14 @@ pub(crate) async fn set_up(agent: &Agent, launch: &Launch) -> Vec<String> {
         problems.push(format!("/var of the guest keeps its size: {why}"));
     }
     if !launch.dns.is_empty()
-        && let Err(why) = name_servers(agent, launch).await
+        && let Err(why) = set_name_servers(agent, launch).await
     {
         problems.push(format!("the guest keeps its own name servers: {why}"));
     }
     problems
 }
 
-async fn name_servers(agent: &Agent, launch: &Launch) -> Result<(), String> {
+async fn set_name_servers(agent: &GuestAgent, launch: &VmLaunch) -> Result<(), String> {
     let servers: Vec<String> = launch.dns.iter().map(ToString::to_string).collect();
     let mut line = vec!["resolvectl", "dns", DEVICE];
     line.extend(servers.iter().map(String::as_str));
@@ -104,7 +104,7 @@ async fn name_servers(agent: &Agent, launch: &Launch) -> Result<(), String> {
 }
 
 /// Mounts the workspace, unless it is mounted.
-pub(crate) async fn mount(agent: &Agent) -> Result<(), String> {
+pub(crate) async fn mount_workspace(agent: &GuestAgent) -> Result<(), String> {
     if run(agent, &["mountpoint", "-q", WORKSPACE]).await.is_ok() {
         return Ok(());
     }
@@ -118,7 +118,7 @@ pub(crate) async fn mount(agent: &Agent) -> Result<(), String> {
 }
 
 /// Unmounts the workspace, if it is mounted.
-pub(crate) async fn unmount(agent: &Agent) -> Result<(), String> {
+pub(crate) async fn unmount_workspace(agent: &GuestAgent) -> Result<(), String> {
     if run(agent, &["mountpoint", "-q", WORKSPACE]).await.is_err() {
         return Ok(());
     }
@@ -126,8 +126,8 @@ pub(crate) async fn unmount(agent: &Agent) -> Result<(), String> {
 }
 
 /// Runs a program in the guest. What it says about a failure is the error.
-async fn run(agent: &Agent, line: &[&str]) -> Result<(), String> {
-    let output = agent.with_limit(COMMAND).exec(line).await;
+async fn run(agent: &GuestAgent, line: &[&str]) -> Result<(), String> {
+    let output = agent.with_limit(COMMAND_LIMIT).exec(line).await;
     let output = output.map_err(|error| error.to_string())?;
     if output.is_success() {
         return Ok(());
@@ -138,14 +138,18 @@ async fn run(agent: &Agent, line: &[&str]) -> Result<(), String> {
 }
 
 /// Whether containers run in the guest.
-pub(crate) async fn containers(agent: &Agent) -> Result<bool, Error> {
+pub(crate) async fn has_running_containers(agent: &GuestAgent) -> Result<bool, QemuError> {
     for engine in ["podman", "docker"] {
-        match agent.with_limit(COMMAND).exec(&[engine, "ps", "-q"]).await {
+        match agent
+            .with_limit(COMMAND_LIMIT)
+            .exec(&[engine, "ps", "-q"])
+            .await
+        {
             Ok(output) if output.is_success() => {
                 return Ok(!output.stdout.trim_ascii().is_empty());
             }
             // This engine is not there, or does not work: then nothing runs in it.
-            Ok(_) | Err(Error::Refused { .. }) => {}
+            Ok(_) | Err(QemuError::Refused { .. }) => {}
             Err(error) => return Err(error),
         }
     }

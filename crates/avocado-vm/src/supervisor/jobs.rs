@@ -4,37 +4,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use avocado_events::Event;
-use avocado_qemu::{Machine, RunState};
+use avocado_events::{Event, chain};
+use avocado_qemu::{Machine, RunState, save_memory};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::bring_up::{self, Context, NotRestored, Up};
-use super::error::Error;
+use super::context::SupervisorContext;
+use super::error::SupervisorError;
 use super::guest;
-use super::log::{self, Log};
-use super::record::{Record, Saved};
-use crate::dir::{File, StateDir};
-use avocado_events::chain;
+use super::log::{self, SupervisorLog};
+use super::machine_record::MachineRecord;
+use super::saved_memory::SavedMemory;
+use super::start::{self, RestoreFailure, StartedMachine};
+use crate::dir::{StateDir, StateFile};
 
 /// How long QEMU may take to quit before it is killed.
-const QUIT: Duration = Duration::from_secs(5);
+const QUIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long to wait between two presses of the power button.
-const PRESS: Duration = Duration::from_secs(15);
+const POWER_BUTTON_PAUSE: Duration = Duration::from_secs(15);
 /// How long a guest without agent may take to bring one up after all.
-const LATE_AGENT: Duration = Duration::from_secs(300);
+const LATE_AGENT_LIMIT: Duration = Duration::from_secs(300);
 /// Lines of the console that go into an error.
-pub(crate) const CONSOLE: usize = 40;
+pub(crate) const CONSOLE_LINES: usize = 40;
 
 /// How a job ended.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum JobOutcome {
     /// The machine that was there already, if there was one.
-    Adopted(Result<Option<Box<Up>>, Error>),
+    Adopted(Result<Option<Box<StartedMachine>>, SupervisorError>),
     /// The machine of the start.
-    Up(Result<Box<Up>, Error>),
+    Started(Result<Box<StartedMachine>, SupervisorError>),
     /// Whether the guest answers.
-    Ready(Result<(), Error>),
+    Ready(Result<(), SupervisorError>),
     /// QEMU was asked to pause. `paused` is what it then says.
     Paused {
         paused: bool,
@@ -49,7 +50,7 @@ pub(crate) enum Outcome {
     ResumedAgain {
         running: bool,
     },
-    Work {
+    WorkChecked {
         busy: bool,
         problem: Option<String>,
     },
@@ -64,43 +65,50 @@ pub(crate) enum Outcome {
     Mounted(bool),
     /// The saved memory counts, and QEMU ended; or why not.
     Quit(Result<(), String>),
-    Restored(Result<Box<Up>, NotRestored>),
+    Restored(Result<Box<StartedMachine>, RestoreFailure>),
     StopFailed(String),
     /// Nothing that the owner needs to know.
     Nothing,
 }
 
-pub(crate) async fn adopt(context: Arc<Context>) -> Outcome {
-    Outcome::Adopted(bring_up::adopt(&context).await.map(|up| up.map(Box::new)))
+pub(crate) async fn adopt(context: Arc<SupervisorContext>) -> JobOutcome {
+    JobOutcome::Adopted(
+        start::adopt_machine(&context)
+            .await
+            .map(|up| up.map(Box::new)),
+    )
 }
 
-pub(crate) async fn up(context: Arc<Context>) -> Outcome {
-    Outcome::Up(bring_up::start(&context).await.map(Box::new))
+pub(crate) async fn start(context: Arc<SupervisorContext>) -> JobOutcome {
+    JobOutcome::Started(start::start_machine(&context).await.map(Box::new))
 }
 
-pub(crate) async fn bring_back(context: Arc<Context>, record: Record) -> Outcome {
-    let up = bring_up::bring_back(&context, record).await;
-    Outcome::Restored(up.map(Box::new))
+pub(crate) async fn bring_back(
+    context: Arc<SupervisorContext>,
+    record: MachineRecord,
+) -> JobOutcome {
+    let started = start::bring_back_machine(&context, record).await;
+    JobOutcome::Restored(started.map(Box::new))
 }
 
 /// Waits for a guest that boots, and sets it up. `certain`: it must answer in time.
-pub(crate) async fn ready(
-    context: Arc<Context>,
+pub(crate) async fn await_ready(
+    context: Arc<SupervisorContext>,
     machine: Machine,
     port: u16,
     certain: bool,
-    log: Log,
-) -> Outcome {
+    log: SupervisorLog,
+) -> JobOutcome {
     let limit = Duration::from_secs(context.launch.ready_timeout_secs);
     let agent = machine.agent();
-    match guest::ready(port, &agent, limit).await {
+    match guest::await_ready(port, &agent, limit).await {
         Some(true) => set_up(&context, &machine).await,
         Some(false) => {
             let text = "the guest has no agent: its clock is not set when it wakes, and it gets \
                         no workspace";
             context.sink.emit(Event::warning(text));
             tokio::spawn(async move {
-                if timeout(LATE_AGENT, guest::agent_answers(&agent))
+                if timeout(LATE_AGENT_LIMIT, guest::await_agent(&agent))
                     .await
                     .is_ok()
                 {
@@ -110,33 +118,33 @@ pub(crate) async fn ready(
             });
         }
         None if certain => {
-            let console = log::last_lines(&context.dir.file(File::SerialLog), CONSOLE);
-            return Outcome::Ready(Err(Error::NotReady { limit, console }));
+            let console = log::last_lines(&context.dir.file(StateFile::SerialLog), CONSOLE_LINES);
+            return JobOutcome::Ready(Err(SupervisorError::NotReady { limit, console }));
         }
         None => {
             let text = "the guest does not answer on its ssh port";
             context.sink.emit(Event::warning(text));
         }
     }
-    Outcome::Ready(Ok(()))
+    JobOutcome::Ready(Ok(()))
 }
 
-async fn set_up(context: &Context, machine: &Machine) {
+async fn set_up(context: &SupervisorContext, machine: &Machine) {
     for problem in guest::set_up(&machine.agent(), &context.launch).await {
         context.sink.emit(Event::warning(problem));
     }
 }
 
 /// The guest booted again by itself.
-pub(crate) async fn set_up_again(context: Arc<Context>, machine: Machine) -> Outcome {
+pub(crate) async fn set_up_again(context: Arc<SupervisorContext>, machine: Machine) -> JobOutcome {
     let agent = machine.agent();
-    if timeout(LATE_AGENT, guest::agent_answers(&agent))
+    if timeout(LATE_AGENT_LIMIT, guest::await_agent(&agent))
         .await
         .is_ok()
     {
         set_up(&context, &machine).await;
     }
-    Outcome::Nothing
+    JobOutcome::Nothing
 }
 
 /// Whether QEMU says that the guest is paused; none where it does not say.
@@ -148,32 +156,32 @@ pub(crate) async fn is_paused(machine: &Machine) -> Option<bool> {
     }
 }
 
-pub(crate) async fn pause(machine: Machine) -> Outcome {
+pub(crate) async fn pause(machine: Machine) -> JobOutcome {
     let error = machine.pause().await.err();
     let paused = is_paused(&machine).await == Some(true);
-    Outcome::Paused {
+    JobOutcome::Paused {
         paused,
         error: error.map(|e| chain(&e)),
     }
 }
 
 /// Why a guest stands still that we did not pause.
-pub(crate) async fn why_paused(machine: Machine) -> Outcome {
+pub(crate) async fn find_pause_cause(machine: Machine) -> JobOutcome {
     match machine.has_disk_error().await {
-        Ok(true) => Outcome::DiskError,
-        Ok(false) | Err(_) => Outcome::Nothing,
+        Ok(true) => JobOutcome::DiskError,
+        Ok(false) | Err(_) => JobOutcome::Nothing,
     }
 }
 
-pub(crate) async fn resume(machine: Machine) -> Outcome {
+pub(crate) async fn resume(machine: Machine) -> JobOutcome {
     match machine.resume().await {
-        Ok(()) => Outcome::Resumed {
+        Ok(()) => JobOutcome::Resumed {
             running: true,
             error: None,
         },
         Err(error) => {
             let running = is_paused(&machine).await == Some(false);
-            Outcome::Resumed {
+            JobOutcome::Resumed {
                 running,
                 error: Some(chain(&error)),
             }
@@ -181,22 +189,22 @@ pub(crate) async fn resume(machine: Machine) -> Outcome {
     }
 }
 
-/// Somebody paused the guest in the instant of waking, or an event was not seen: what counts is
+/// Another client of QEMU paused the guest in the instant of waking, or an event was not seen: what counts is
 /// that it runs.
-pub(crate) async fn resume_again(machine: Machine) -> Outcome {
+pub(crate) async fn resume_again(machine: Machine) -> JobOutcome {
     let _ = machine.resume().await;
     let running = is_paused(&machine).await == Some(false);
-    Outcome::ResumedAgain { running }
+    JobOutcome::ResumedAgain { running }
 }
 
 /// Whether containers run, where its processor time does not tell already that it works.
-pub(crate) async fn work(machine: Machine) -> Outcome {
-    match guest::containers(&machine.agent()).await {
-        Ok(busy) => Outcome::Work {
+pub(crate) async fn check_containers(machine: Machine) -> JobOutcome {
+    match guest::has_running_containers(&machine.agent()).await {
+        Ok(busy) => JobOutcome::WorkChecked {
             busy,
             problem: None,
         },
-        Err(error) => Outcome::Work {
+        Err(error) => JobOutcome::WorkChecked {
             // Better awake for nothing than asleep with work.
             busy: true,
             problem: Some(format!(
@@ -208,52 +216,51 @@ pub(crate) async fn work(machine: Machine) -> Outcome {
 }
 
 /// Sets the clock of a guest that has just woken; mounts its workspace if that was unmounted.
-pub(crate) async fn after_wake(machine: Machine, mount: bool, log: Log) -> Outcome {
+pub(crate) async fn after_wake(machine: Machine, mount: bool, log: SupervisorLog) -> JobOutcome {
     let agent = machine.agent();
-    match agent.with_limit(guest::COMMAND).set_clock().await {
+    match agent.with_limit(guest::COMMAND_LIMIT).set_clock().await {
         Ok(error) => log.line(&format!(
             "the guest's clock is set; it is wrong by {error} ms"
         )),
         Err(error) => log.line(&format!("the guest's clock is not set: {}", chain(&error))),
     }
     if !mount {
-        return Outcome::Nothing;
+        return JobOutcome::Nothing;
     }
-    match guest::mount(&agent).await {
-        Ok(()) => Outcome::Mounted(true),
+    match guest::mount_workspace(&agent).await {
+        Ok(()) => JobOutcome::Mounted(true),
         Err(why) => {
             log.line(&format!("the workspace is not mounted again: {why}"));
-            Outcome::Mounted(false)
+            JobOutcome::Mounted(false)
         }
     }
 }
 
 /// Saves the memory of a paused guest. A mounted workspace cannot be saved: the guest runs for a
-/// moment to unmount it. `hurry` ends it early.
+/// moment to unmount it. `cancel` ends it early, when it is sent to or dropped.
 pub(crate) async fn save(
     machine: Machine,
     dir: StateDir,
-    workspace: bool,
-    hurry: oneshot::Receiver<()>,
-) -> Outcome {
+    unmount: bool,
+    cancel: oneshot::Receiver<()>,
+) -> JobOutcome {
     let work = async {
-        if workspace {
+        if unmount {
             machine.resume().await.map_err(|e| chain(&e))?;
-            guest::unmount(&machine.agent()).await?;
+            guest::unmount_workspace(&machine.agent()).await?;
             machine.pause().await.map_err(|e| chain(&e))?;
         }
-        machine
-            .save(&dir.file(File::SavedMemory))
+        save_memory(&machine, &dir.file(StateFile::SavedMemory))
             .await
             .map_err(|e| chain(&e))
     };
     let result = tokio::select! {
         result = work => result.map_err(Some),
         // Whether it was asked for or the owner is gone.
-        _ = hurry => Err(None),
+        _ = cancel => Err(None),
     };
     match result {
-        Ok(()) => Outcome::Saved {
+        Ok(()) => JobOutcome::Saved {
             saved: true,
             paused: true,
             problem: None,
@@ -268,7 +275,7 @@ pub(crate) async fn save(
                 (paused, _) => paused != Some(false),
             };
             let problem = why.map(|why| format!("its memory is not released: {why}"));
-            Outcome::Saved {
+            JobOutcome::Saved {
                 saved: false,
                 paused,
                 problem,
@@ -278,32 +285,40 @@ pub(crate) async fn save(
 }
 
 /// Makes the saved memory count, and ends QEMU.
-pub(crate) async fn quit_saved(machine: Machine, dir: StateDir, record: Record) -> Outcome {
-    if let Err(why) = make_count(&machine, &dir, &record).await {
-        let _ = Saved::discard(&dir);
-        return Outcome::Quit(Err(why));
+pub(crate) async fn quit_saved(
+    machine: Machine,
+    dir: StateDir,
+    record: MachineRecord,
+) -> JobOutcome {
+    if let Err(why) = commit_saved(&machine, &dir, &record).await {
+        let _ = SavedMemory::discard(&dir);
+        return JobOutcome::Quit(Err(why));
     }
     quit(machine).await;
-    Outcome::Quit(Ok(()))
+    JobOutcome::Quit(Ok(()))
 }
 
-/// Memory and disks belong together only if nobody has let the guest run since its memory was
-/// saved, as everybody may who talks to QEMU. What happens after the last look shows in the time of
+/// Memory and disks belong together only if no client of QEMU has let the guest run since its
+/// memory was saved, as each of them may. What happens after the last look shows in the time of
 /// the disks.
-async fn make_count(machine: &Machine, dir: &StateDir, record: &Record) -> Result<(), String> {
-    let unmoved = async || match machine.is_as_saved().await {
+async fn commit_saved(
+    machine: &Machine,
+    dir: &StateDir,
+    record: &MachineRecord,
+) -> Result<(), String> {
+    let unmoved = async || match machine.has_not_run_since_save().await {
         Ok(true) => Ok(()),
-        Ok(false) => Err("somebody let the guest run meanwhile".to_owned()),
+        Ok(false) => Err("another client of QEMU let the guest run meanwhile".to_owned()),
         Err(error) => Err(chain(&error)),
     };
-    let saved = Saved::of(record).map_err(|error| chain(&error))?;
+    let saved = SavedMemory::of(record).map_err(|error| chain(&error))?;
     unmoved().await?;
     saved.write(dir).map_err(|error| chain(&error))?;
     unmoved().await
 }
 
 async fn quit(machine: Machine) {
-    if !matches!(timeout(QUIT, machine.quit()).await, Ok(Ok(()))) {
+    if !matches!(timeout(QUIT_LIMIT, machine.quit()).await, Ok(Ok(()))) {
         machine.kill();
         machine.exited().await;
     }
@@ -315,11 +330,11 @@ pub(crate) async fn shut_down(
     force: bool,
     paused: bool,
     limit: Duration,
-    log: Log,
-) -> Outcome {
+    log: SupervisorLog,
+) -> JobOutcome {
     if force {
         quit(machine).await;
-        return Outcome::Nothing;
+        return JobOutcome::Nothing;
     }
     let ask = async {
         if paused && let Err(error) = machine.resume().await {
@@ -328,7 +343,7 @@ pub(crate) async fn shut_down(
                 chain(&error)
             ));
         }
-        if let Err(error) = machine.agent().with_limit(QUIT).shutdown().await {
+        if let Err(error) = machine.agent().with_limit(QUIT_LIMIT).shutdown().await {
             log.line(&format!(
                 "the guest's agent does not shut it down: {}",
                 chain(&error)
@@ -337,14 +352,14 @@ pub(crate) async fn shut_down(
         }
         // A guest that was busy booting may have overheard it.
         loop {
-            sleep(PRESS).await;
+            sleep(POWER_BUTTON_PAUSE).await;
             let _ = machine.power_down().await;
         }
     };
     tokio::select! {
-        _ = machine.exited() => Outcome::Nothing,
-        () = ask => Outcome::Nothing,
-        () = sleep(limit) => Outcome::StopFailed(format!(
+        _ = machine.exited() => JobOutcome::Nothing,
+        () = ask => JobOutcome::Nothing,
+        () = sleep(limit) => JobOutcome::StopFailed(format!(
             "the guest has not powered off within {} s",
             limit.as_secs()
         )),

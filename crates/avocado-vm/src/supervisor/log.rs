@@ -14,15 +14,15 @@ const KEPT: u64 = LIMIT / 2;
 
 /// A log; a cloneable handle. What cannot be written is lost: nothing depends on it.
 #[derive(Debug, Clone)]
-pub(crate) struct Log(Option<Arc<Mutex<File>>>);
+pub(crate) struct SupervisorLog(Option<Arc<Mutex<File>>>);
 
-impl Log {
+impl SupervisorLog {
     /// The log in this file, which other descriptors may append to as well.
-    pub(crate) fn open(path: &Path) -> Log {
+    pub(crate) fn open(path: &Path) -> SupervisorLog {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let log = Log(options.open(path).ok().map(|f| Arc::new(Mutex::new(f))));
+        let log = SupervisorLog(options.open(path).ok().map(|f| Arc::new(Mutex::new(f))));
         log.with(trim);
         log
     }
@@ -52,7 +52,8 @@ pub(crate) fn now() -> String {
     format!("{now:.3}")
 }
 
-/// Drops the older part of a log that is too long. In place: whoever has it open appends to it.
+/// Drops the older part of a log that is too long. In place: other processes that have it open
+/// append to it.
 fn trim(file: &mut File) -> std::io::Result<()> {
     let length = file.metadata()?.len();
     if length <= LIMIT {
@@ -100,7 +101,7 @@ mod tests {
     fn it_stays_bounded_and_whole() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("log");
-        let log = Log::open(&path);
+        let log = SupervisorLog::open(&path);
         let text = "x".repeat(1000);
         for n in 0..3000 {
             log.line(&format!("{n} {text}"));

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::gate::Lease;
+use super::owner_handle::ConnectionLease;
 
 /// How much is moved at once.
 const BUFFER: usize = 64 << 10;
@@ -14,7 +14,7 @@ const BUFFER: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(60);
 
 /// How a direction ended.
-enum End {
+enum DirectionEnd {
     /// All bytes and their end were passed on.
     Done,
     /// The client's side broke, or the guest cannot be had.
@@ -25,32 +25,32 @@ enum End {
 
 /// Moves bytes until both sides are done or one breaks. With a lease nothing is forwarded to a
 /// guest that sleeps: it is woken first, also for the end of the client's bytes, to which it may
-/// have an answer. A connection that breaks wakes nobody.
-pub(crate) async fn run<C, G>(client: C, guest: &mut G, lease: Option<&Lease>)
+/// have an answer. A connection that breaks does not wake the guest.
+pub(crate) async fn run<C, G>(client: C, guest: &mut G, lease: Option<&ConnectionLease>)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     G: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_guest, mut to_guest) = tokio::io::split(guest);
-    let up = up(&mut from_client, &mut to_guest, lease);
-    let down = down(&mut from_guest, &mut to_client, lease);
+    let up = client_to_guest(&mut from_client, &mut to_guest, lease);
+    let down = guest_to_client(&mut from_guest, &mut to_client, lease);
     tokio::pin!(up, down);
     // However it ends, the client's socket is closed, and the caller drops the lease and takes
     // leave of the guest.
     tokio::select! {
         end = &mut up => match end {
-            End::Done => {
+            DirectionEnd::Done => {
                 down.await;
             }
-            End::Unheard => {
+            DirectionEnd::Unheard => {
                 // What it said before it closed is still to be delivered.
                 let _ = timeout(LINGER, down).await;
             }
-            End::Broken => {}
+            DirectionEnd::Broken => {}
         },
         end = &mut down => {
-            if let End::Done = end {
+            if let DirectionEnd::Done = end {
                 let _ = timeout(LINGER, up).await;
             }
         }
@@ -62,24 +62,24 @@ where
 /// Nothing less will do. Where the forward can pass on neither what came nor what is to go, and
 /// the connection is then reset (by closing it with unread bytes, or before its last bytes went
 /// through), QEMU aborts: `soread: Assertion buf_len != 0 failed`, in libslirp 4.7.
-pub(crate) async fn leave(mut guest: TcpStream) {
+pub(crate) async fn close_forward(mut guest: TcpStream) {
     let _ = guest.shutdown().await;
     let _ = tokio::io::copy(&mut guest, &mut tokio::io::sink()).await;
 }
 
 /// From the client to the guest.
-async fn up(
+async fn client_to_guest(
     client: &mut (impl AsyncRead + Unpin),
     guest: &mut (impl AsyncWrite + Unpin),
-    lease: Option<&Lease>,
-) -> End {
+    lease: Option<&ConnectionLease>,
+) -> DirectionEnd {
     let mut buffer = vec![0; BUFFER];
     loop {
         let Ok(count) = client.read(&mut buffer).await else {
-            return End::Broken;
+            return DirectionEnd::Broken;
         };
-        if !awake(lease).await {
-            return End::Broken;
+        if !wait_until_awake(lease).await {
+            return DirectionEnd::Broken;
         }
         let bytes = buffer.get(..count).unwrap_or_default();
         let passed = match bytes {
@@ -87,34 +87,34 @@ async fn up(
             bytes => guest.write_all(bytes).await,
         };
         if passed.is_err() {
-            return End::Unheard;
+            return DirectionEnd::Unheard;
         }
-        // It may have fallen asleep on the way: see the module of the gate.
+        // It may have fallen asleep on the way: see the module `shared_state`.
         if let Some(lease) = lease {
-            lease.said();
+            lease.client_spoke();
         }
-        if !awake(lease).await {
-            return End::Broken;
+        if !wait_until_awake(lease).await {
+            return DirectionEnd::Broken;
         }
         if count == 0 {
-            return End::Done;
+            return DirectionEnd::Done;
         }
     }
 }
 
 /// From the guest to the client.
-async fn down(
+async fn guest_to_client(
     guest: &mut (impl AsyncRead + Unpin),
     client: &mut (impl AsyncWrite + Unpin),
-    lease: Option<&Lease>,
-) -> End {
+    lease: Option<&ConnectionLease>,
+) -> DirectionEnd {
     let mut buffer = vec![0; BUFFER];
     loop {
         let Ok(count) = guest.read(&mut buffer).await else {
-            return End::Broken;
+            return DirectionEnd::Broken;
         };
         if let Some(lease) = lease {
-            lease.heard();
+            lease.guest_spoke();
         }
         let bytes = buffer.get(..count).unwrap_or_default();
         let passed = match bytes {
@@ -122,17 +122,17 @@ async fn down(
             bytes => client.write_all(bytes).await,
         };
         match (passed, count) {
-            (Err(_), _) => return End::Broken,
-            (Ok(()), 0) => return End::Done,
+            (Err(_), _) => return DirectionEnd::Broken,
+            (Ok(()), 0) => return DirectionEnd::Done,
             _ => {}
         }
     }
 }
 
 /// Whether the guest runs, now or after it was woken.
-async fn awake(lease: Option<&Lease>) -> bool {
+async fn wait_until_awake(lease: Option<&ConnectionLease>) -> bool {
     match lease {
-        Some(lease) => lease.awake().await.is_ok(),
+        Some(lease) => lease.wait_until_awake().await.is_ok(),
         None => true,
     }
 }
@@ -142,27 +142,27 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::supervisor::gate::{Hub, Message};
-    use crate::supervisor::policy::{Lane, Refusal};
+    use crate::supervisor::owner_handle::{OwnerHandle, OwnerMessage};
+    use crate::supervisor::policy::{CountedLane, Refusal};
 
     /// Plays the owner: wakes on demand, and counts how often.
-    fn owner() -> (Hub, tokio::task::JoinHandle<(u32, u32)>) {
-        let (hub, mut inbox) = Hub::new();
-        let (gate, mine) = (hub.gate.clone(), hub.clone());
+    fn owner() -> (OwnerHandle, tokio::task::JoinHandle<(u32, u32)>) {
+        let (handle, mut inbox) = OwnerHandle::new();
+        let (shared, mine) = (handle.shared.clone(), handle.clone());
         let owner = tokio::spawn(async move {
             let (mut wakes, mut closed) = (0, 0);
             while let Some(message) = inbox.recv().await {
                 match message {
-                    Message::Open { lane, reply } => {
-                        gate.set_awake(true);
-                        let _ = reply.send(Ok(Lease::new(lane, mine.clone())));
+                    OwnerMessage::RequestLease { lane, reply } => {
+                        shared.set_awake(true);
+                        let _ = reply.send(Ok(ConnectionLease::new(lane, mine.clone())));
                     }
-                    Message::Want { reply, .. } => {
+                    OwnerMessage::RequestWake { reply, .. } => {
                         wakes += 1;
-                        gate.set_awake(true);
+                        shared.set_awake(true);
                         let _ = reply.send(Ok(()));
                     }
-                    Message::Closed => {
+                    OwnerMessage::LeaseDropped => {
                         closed += 1;
                         break;
                     }
@@ -171,28 +171,28 @@ mod tests {
             }
             (wakes, closed)
         });
-        (hub, owner)
+        (handle, owner)
     }
 
     #[tokio::test]
     async fn bytes_and_the_end_of_bytes_wake_and_half_close_passes() {
-        let (hub, owner) = owner();
-        let lease = hub.lease(Lane::Ssh).await.unwrap();
+        let (handle, owner) = owner();
+        let lease = handle.lease(CountedLane::Ssh).await.unwrap();
         let (mut client, outer) = duplex(1 << 10);
         let (mut inner, mut guest) = duplex(1 << 10);
-        let gate = hub.gate.clone();
+        let shared = handle.shared.clone();
         let proxy = tokio::spawn(async move { run(outer, &mut inner, Some(&lease)).await });
 
-        gate.set_awake(false);
+        shared.set_awake(false);
         client.write_all(b"hello").await.unwrap();
         let mut five = [0; 5];
         guest.read_exact(&mut five).await.unwrap();
-        assert_eq!((&five, gate.is_awake()), (b"hello", true));
+        assert_eq!((&five, shared.is_awake()), (b"hello", true));
 
-        gate.set_awake(false);
+        shared.set_awake(false);
         client.shutdown().await.unwrap();
         assert_eq!(guest.read(&mut five).await.unwrap(), 0);
-        assert!(gate.is_awake());
+        assert!(shared.is_awake());
         // The other direction still works.
         guest.write_all(b"world").await.unwrap();
         client.read_exact(&mut five).await.unwrap();
@@ -205,20 +205,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_ends_the_connection() {
-        let (hub, mut inbox) = Hub::new();
-        let lease = Lease::new(Lane::Ssh, hub.clone());
+        let (handle, mut inbox) = OwnerHandle::new();
+        let lease = ConnectionLease::new(CountedLane::Ssh, handle.clone());
         let (mut client, outer) = duplex(1 << 10);
         let (mut inner, mut guest) = duplex(1 << 10);
         let proxy = tokio::spawn(async move { run(outer, &mut inner, Some(&lease)).await });
         client.write_all(b"hello").await.unwrap();
         match inbox.recv().await {
-            Some(Message::Want { reply, .. }) => reply.send(Err(Refusal::NotWoken)).unwrap(),
+            Some(OwnerMessage::RequestWake { reply, .. }) => {
+                reply.send(Err(Refusal::NotWoken)).unwrap()
+            }
             other => panic!("{other:?}"),
         }
         proxy.await.unwrap();
         let mut bytes = Vec::new();
         guest.read_to_end(&mut bytes).await.unwrap();
         assert_eq!(bytes, b"", "nothing reached a guest that does not run");
-        assert!(matches!(inbox.recv().await, Some(Message::Closed)));
+        assert!(matches!(
+            inbox.recv().await,
+            Some(OwnerMessage::LeaseDropped)
+        ));
     }
 }

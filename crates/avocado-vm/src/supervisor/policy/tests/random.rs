@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order: nobody waits for ever.
+//! Whatever happens in whatever order: no client and no command waits for ever.
 
 use proptest::prelude::*;
 
@@ -6,10 +6,10 @@ use super::*;
 
 /// What may happen around a VM. Outcomes of commands come from [`World`].
 #[derive(Debug, Clone)]
-enum Happening {
-    Connect(Lane),
+enum WorldEvent {
+    Connect(CountedLane),
     Disconnect,
-    Speak(Lane),
+    Speak(CountedLane),
     Traffic,
     Timer,
     Wait(u16),
@@ -18,61 +18,61 @@ enum Happening {
     PowerOff,
     Reset,
     Crash,
-    Ask(Request),
+    Ask(VmRequest),
     Ready,
     /// The command under way ends, well or not.
-    Outcome(bool),
+    JobOutcome(bool),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    let lane = prop_oneof![Just(Lane::Ssh), Just(Lane::Docker)];
+fn happening() -> impl Strategy<Value = WorldEvent> {
+    let lane = prop_oneof![Just(CountedLane::Ssh), Just(CountedLane::Docker)];
     let request = prop_oneof![
-        4 => Just(Request::Wake),
-        4 => Just(Request::Hibernate),
-        4 => Just(Request::Release),
-        1 => any::<bool>().prop_map(|force| Request::Stop { force }),
+        4 => Just(VmRequest::Wake),
+        4 => Just(VmRequest::Hibernate),
+        4 => Just(VmRequest::Release),
+        1 => any::<bool>().prop_map(|force| VmRequest::Stop { force }),
     ];
     prop_oneof![
-        8 => lane.clone().prop_map(Happening::Connect),
-        6 => Just(Happening::Disconnect),
-        4 => lane.prop_map(Happening::Speak),
-        3 => Just(Happening::Traffic),
-        8 => Just(Happening::Timer),
-        6 => any::<u16>().prop_map(Happening::Wait),
-        2 => Just(Happening::ForeignStop),
-        2 => Just(Happening::ForeignCont),
-        1 => Just(Happening::PowerOff),
-        1 => Just(Happening::Reset),
-        1 => Just(Happening::Crash),
-        6 => request.prop_map(Happening::Ask),
-        3 => Just(Happening::Ready),
-        12 => prop::bool::weighted(0.8).prop_map(Happening::Outcome),
+        8 => lane.clone().prop_map(WorldEvent::Connect),
+        6 => Just(WorldEvent::Disconnect),
+        4 => lane.prop_map(WorldEvent::Speak),
+        3 => Just(WorldEvent::Traffic),
+        8 => Just(WorldEvent::Timer),
+        6 => any::<u16>().prop_map(WorldEvent::Wait),
+        2 => Just(WorldEvent::ForeignStop),
+        2 => Just(WorldEvent::ForeignCont),
+        1 => Just(WorldEvent::PowerOff),
+        1 => Just(WorldEvent::Reset),
+        1 => Just(WorldEvent::Crash),
+        6 => request.prop_map(WorldEvent::Ask),
+        3 => Just(WorldEvent::Ready),
+        12 => prop::bool::weighted(0.8).prop_map(WorldEvent::JobOutcome),
     ]
 }
 
 /// QEMU and the clients around one policy, as they would answer.
 struct World {
-    policy: Policy,
+    policy: SleepPolicy,
     now: Instant,
     alive: bool,
     paused: bool,
-    /// Nobody has let it run since its memory was saved.
+    /// No client of QEMU has let it run since its memory was saved.
     as_saved: bool,
     /// Commands whose outcome is still to come.
-    commands: Vec<Action>,
+    commands: Vec<PolicyAction>,
     /// Clients that wait: for a lease, and to be heard.
     opening: u64,
     wanting: u64,
     /// Leases.
     leases: u64,
-    asked: Vec<Request>,
+    asked: Vec<VmRequest>,
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: SleepSettings) -> Self {
         let now = Instant::now();
         World {
-            policy: Policy::new(settings, now),
+            policy: SleepPolicy::new(settings, now),
             now,
             alive: true,
             paused: false,
@@ -85,49 +85,66 @@ impl World {
         }
     }
 
-    fn fact(&mut self, fact: Fact) {
+    fn fact(&mut self, fact: PolicyEvent) {
         let actions = self.policy.on(self.now, fact);
         for action in actions {
             self.act(action);
         }
-        assert_eq!(self.policy.open(), self.leases, "counts equal leases");
-        let commands = self.commands.iter().filter(|c| !matches!(c, Action::Look));
+        assert_eq!(
+            self.policy.open_leases(),
+            self.leases,
+            "counts equal leases"
+        );
+        let commands = self
+            .commands
+            .iter()
+            .filter(|c| !matches!(c, PolicyAction::CheckWork));
         assert!(commands.count() <= 2, "{:?}", self.commands);
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, action: PolicyAction) {
         match action {
-            Action::Grant => {
+            PolicyAction::Grant => {
                 assert!(
                     self.alive && !self.paused,
                     "a grant implies a running guest"
                 );
-                assert_eq!(self.policy.state(), State::Running);
+                assert_eq!(self.policy.state(), PolicyState::Running);
                 self.leases += std::mem::take(&mut self.opening);
                 self.wanting = 0;
             }
-            Action::Refuse(_) => {
+            PolicyAction::Refuse(_) => {
                 self.opening = 0;
                 self.wanting = 0;
             }
-            Action::Done(request) | Action::Denied(request, _) => {
+            PolicyAction::Done(request) | PolicyAction::Denied(request, _) => {
                 let same =
-                    |a: &Request| std::mem::discriminant(a) == std::mem::discriminant(&request);
+                    |a: &VmRequest| std::mem::discriminant(a) == std::mem::discriminant(&request);
                 self.asked.retain(|asked| !same(asked));
             }
-            Action::Pause | Action::Resume | Action::Save | Action::Quit | Action::Restore => {
-                let others = self.commands.iter().filter(|c| !matches!(c, Action::Look));
+            PolicyAction::Pause
+            | PolicyAction::Resume
+            | PolicyAction::Save
+            | PolicyAction::Quit
+            | PolicyAction::Restore => {
+                let others = self
+                    .commands
+                    .iter()
+                    .filter(|c| !matches!(c, PolicyAction::CheckWork));
                 assert_eq!(others.count(), 0, "{action:?} beside {:?}", self.commands);
                 self.commands.push(action);
             }
-            Action::ShutDown { .. } => {
+            PolicyAction::ShutDown { .. } => {
                 // A later one takes the place of an earlier one.
                 self.commands
-                    .retain(|c| !matches!(c, Action::ShutDown { .. }));
+                    .retain(|c| !matches!(c, PolicyAction::ShutDown { .. }));
                 self.commands.push(action);
             }
-            Action::Look => self.commands.push(action),
-            Action::HurrySave | Action::Discard | Action::AfterWake | Action::SetUp => {}
+            PolicyAction::CheckWork => self.commands.push(action),
+            PolicyAction::CancelSave
+            | PolicyAction::Discard
+            | PolicyAction::AfterWake
+            | PolicyAction::SetUp => {}
         }
     }
 
@@ -135,14 +152,18 @@ impl World {
         if self.alive && self.paused != paused {
             self.paused = paused;
             self.as_saved = false;
-            self.fact(if paused { Fact::Paused } else { Fact::Resumed });
+            self.fact(if paused {
+                PolicyEvent::Paused
+            } else {
+                PolicyEvent::Resumed
+            });
         }
     }
 
     fn exit(&mut self) {
         if std::mem::take(&mut self.alive) {
             self.paused = false;
-            self.fact(Fact::Exited);
+            self.fact(PolicyEvent::Exited);
         }
     }
 
@@ -151,105 +172,105 @@ impl World {
             return;
         }
         let wanted = good;
-        let good = good && (self.alive || self.commands[0] == Action::Restore);
+        let good = good && (self.alive || self.commands[0] == PolicyAction::Restore);
         match self.commands.remove(0) {
-            Action::Pause => {
+            PolicyAction::Pause => {
                 if good {
                     self.pause(true);
                 }
-                self.fact(Fact::PauseDone {
+                self.fact(PolicyEvent::PauseDone {
                     paused: self.paused,
                 });
             }
-            Action::Resume => {
+            PolicyAction::Resume => {
                 if good {
                     self.pause(false);
                 }
                 let running = self.alive && !self.paused;
-                self.fact(Fact::ResumeDone { running });
+                self.fact(PolicyEvent::ResumeDone { running });
             }
-            Action::Save => {
+            PolicyAction::Save => {
                 self.pause(false);
                 self.pause(true);
                 self.as_saved = good;
-                self.fact(Fact::SaveDone {
+                self.fact(PolicyEvent::SaveDone {
                     saved: good,
                     paused: self.paused,
                 });
             }
-            Action::Quit => {
+            PolicyAction::Quit => {
                 let saved = wanted && (self.as_saved || !self.alive);
                 if saved {
                     self.exit();
                 }
-                self.fact(Fact::QuitDone { saved });
+                self.fact(PolicyEvent::QuitDone { saved });
             }
-            Action::Restore if good => {
+            PolicyAction::Restore if good => {
                 self.alive = true;
                 self.paused = false;
-                self.fact(Fact::Restored);
+                self.fact(PolicyEvent::Restored);
             }
             // Of no use: the guest boots anew.
-            Action::Restore if self.leases == 0 && self.asked.is_empty() => {
+            PolicyAction::Restore if self.leases == 0 && self.asked.is_empty() => {
                 self.alive = true;
                 self.paused = false;
-                self.fact(Fact::Rebooted);
+                self.fact(PolicyEvent::Rebooted);
             }
-            Action::Restore => self.fact(Fact::RestoreFailed {
+            PolicyAction::Restore => self.fact(PolicyEvent::RestoreFailed {
                 kept: self.leases.is_multiple_of(2),
             }),
-            Action::ShutDown { force } if good || force => {
-                self.fact(Fact::Shutdown { by_guest: true });
+            PolicyAction::ShutDown { force } if good || force => {
+                self.fact(PolicyEvent::Shutdown { by_guest: true });
                 self.exit();
             }
-            Action::ShutDown { .. } => self.fact(Fact::StopFailed),
-            Action::Look => self.fact(Fact::Work { busy: good }),
+            PolicyAction::ShutDown { .. } => self.fact(PolicyEvent::StopFailed),
+            PolicyAction::CheckWork => self.fact(PolicyEvent::WorkChecked { busy: good }),
             other => panic!("{other:?} is no command"),
         }
     }
 
-    fn happen(&mut self, happening: &Happening) {
+    fn happen(&mut self, happening: &WorldEvent) {
         match *happening {
-            Happening::Connect(lane) => {
+            WorldEvent::Connect(lane) => {
                 self.opening += 1;
-                self.fact(Fact::Opened(lane));
+                self.fact(PolicyEvent::LeaseRequested(lane));
             }
-            Happening::Disconnect if self.leases > 0 => {
+            WorldEvent::Disconnect if self.leases > 0 => {
                 self.leases -= 1;
-                self.fact(Fact::Closed);
+                self.fact(PolicyEvent::LeaseDropped);
             }
-            Happening::Speak(lane) if self.leases > 0 => {
+            WorldEvent::Speak(lane) if self.leases > 0 => {
                 self.wanting += 1;
-                self.fact(Fact::Wanted(lane));
+                self.fact(PolicyEvent::ClientSpoke(lane));
             }
-            Happening::Traffic if self.leases > 0 => self.fact(Fact::Traffic(self.now)),
-            Happening::Disconnect | Happening::Speak(_) | Happening::Traffic => {}
-            Happening::Timer => {
+            WorldEvent::Traffic if self.leases > 0 => self.fact(PolicyEvent::Traffic(self.now)),
+            WorldEvent::Disconnect | WorldEvent::Speak(_) | WorldEvent::Traffic => {}
+            WorldEvent::Timer => {
                 if let Some(deadline) = self.policy.deadline() {
                     self.now = self.now.max(deadline);
-                    self.fact(Fact::Timer);
+                    self.fact(PolicyEvent::DeadlinePassed);
                 }
             }
-            Happening::Wait(ms) => {
+            WorldEvent::Wait(ms) => {
                 self.now += Duration::from_millis(ms.into());
-                self.fact(Fact::Timer);
+                self.fact(PolicyEvent::DeadlinePassed);
             }
-            Happening::ForeignStop => self.pause(true),
-            Happening::ForeignCont => self.pause(false),
-            Happening::PowerOff if self.alive && !self.paused => {
-                self.fact(Fact::Shutdown { by_guest: true });
+            WorldEvent::ForeignStop => self.pause(true),
+            WorldEvent::ForeignCont => self.pause(false),
+            WorldEvent::PowerOff if self.alive && !self.paused => {
+                self.fact(PolicyEvent::Shutdown { by_guest: true });
                 self.exit();
             }
-            Happening::PowerOff => {}
-            Happening::Reset => self.fact(Fact::Reset),
-            Happening::Crash => self.exit(),
-            Happening::Ask(request) => {
+            WorldEvent::PowerOff => {}
+            WorldEvent::Reset => self.fact(PolicyEvent::Reset),
+            WorldEvent::Crash => self.exit(),
+            WorldEvent::Ask(request) => {
                 self.asked.push(request);
-                self.fact(Fact::Asked(request));
+                self.fact(PolicyEvent::Requested(request));
             }
-            Happening::Ready if self.alive && !self.paused => self.fact(Fact::Ready),
-            Happening::Ready => {}
-            Happening::Outcome(good) => self.outcome(good),
+            WorldEvent::Ready if self.alive && !self.paused => self.fact(PolicyEvent::Ready),
+            WorldEvent::Ready => {}
+            WorldEvent::JobOutcome(good) => self.outcome(good),
         }
     }
 
@@ -259,13 +280,13 @@ impl World {
             while !self.commands.is_empty() {
                 self.outcome(true);
             }
-            if self.policy.state() == State::Starting {
+            if self.policy.state() == PolicyState::Starting {
                 self.pause(false);
-                self.fact(Fact::Ready);
+                self.fact(PolicyEvent::Ready);
             }
-            let asked = self.asked.iter().any(|a| !matches!(a, Request::Wake));
+            let asked = self.asked.iter().any(|a| !matches!(a, VmRequest::Wake));
             if asked {
-                self.happen(&Happening::Timer);
+                self.happen(&WorldEvent::Timer);
             } else if self.commands.is_empty() {
                 return;
             }
@@ -273,7 +294,7 @@ impl World {
     }
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+fn settings() -> impl Strategy<Value = SleepSettings> {
     let time = || {
         prop_oneof![
             Just(None),
@@ -281,7 +302,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         ]
     };
     (time(), time(), time(), any::<bool>()).prop_map(
-        |(hibernate_after, release_after, silent, containers)| Settings {
+        |(hibernate_after, release_after, silent, containers)| SleepSettings {
             hibernate_after,
             release_after,
             silent,
@@ -301,11 +322,11 @@ proptest! {
         let mut world = World::new(settings);
         for happening in &happenings {
             world.happen(happening);
-            if matches!(world.policy.state(), State::Running) {
+            if matches!(world.policy.state(), PolicyState::Running) {
                 prop_assert!(world.alive && !world.paused);
                 prop_assert_eq!(world.opening + world.wanting, 0);
             }
-            if matches!(world.policy.state(), State::Released | State::Gone) {
+            if matches!(world.policy.state(), PolicyState::Released | PolicyState::Gone) {
                 prop_assert!(!world.alive);
             }
         }
@@ -313,25 +334,25 @@ proptest! {
         prop_assert_eq!(world.opening + world.wanting, 0, "clients wait in {:?}", world.policy);
         prop_assert!(world.asked.is_empty(), "{:?} wait in {:?}", world.asked, world.policy);
         // Whatever happened, a VM that is still there can be reached.
-        if world.policy.state() != State::Gone {
-            world.happen(&Happening::Connect(Lane::Ssh));
+        if world.policy.state() != PolicyState::Gone {
+            world.happen(&WorldEvent::Connect(CountedLane::Ssh));
             world.come_to_rest();
             prop_assert_eq!(world.opening, 0);
-            prop_assert!(matches!(world.policy.state(), State::Running | State::Gone));
+            prop_assert!(matches!(world.policy.state(), PolicyState::Running | PolicyState::Gone));
         }
     }
 
     #[test]
     fn zero_never_sleeps(happenings in prop::collection::vec(happening(), 0..60)) {
-        let settings = Settings {
+        let settings = SleepSettings {
             hibernate_after: None,
             release_after: None,
             silent: Some(Duration::from_secs(1)),
             containers: true,
         };
         let mut world = World::new(settings);
-        let asked = |h: &Happening| {
-            matches!(h, Happening::ForeignStop | Happening::Ask(Request::Hibernate | Request::Release))
+        let asked = |h: &WorldEvent| {
+            matches!(h, WorldEvent::ForeignStop | WorldEvent::Ask(VmRequest::Hibernate | VmRequest::Release))
         };
         for happening in happenings.iter().filter(|h| !asked(h)) {
             world.happen(happening);

@@ -1,0 +1,197 @@
+//! The way to the guest's docker socket: an `ssh` that forwards a socket here to it.
+//!
+//! It is started when a client needs it, kept while the guest sleeps, and replaced when it is
+//! dead. It is always waited for, so none is left as a zombie.
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use avocado_qemu::ProcessIdentity;
+use tokio::net::UnixStream;
+use tokio::process::Command;
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::log::{SupervisorLog, last_lines};
+use super::protocol::SupervisorFailure;
+use super::shared_state::SharedState;
+use crate::access;
+use crate::dir::{StateDir, StateFile};
+
+/// How long a tunnel may take: the guest may be slow, and just awake.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// The socket appears when the tunnel is up; nothing announces it.
+const SOCKET_POLL: Duration = Duration::from_millis(20);
+
+/// Where the tunnel's process is written down, so that the next supervisor can end it should this
+/// one be killed.
+pub(crate) type ProcessObserver = Box<dyn Fn(Option<ProcessIdentity>) + Send + Sync>;
+
+pub(crate) struct DockerTunnel {
+    dir: StateDir,
+    log: SupervisorLog,
+    on_process: ProcessObserver,
+    /// Held while a tunnel is made, so that there is one.
+    start_lock: Mutex<()>,
+    process: StdMutex<Option<TunnelProcess>>,
+}
+
+/// A running `ssh`. It is killed when this is dropped.
+struct TunnelProcess {
+    _kill: oneshot::Sender<()>,
+    ended: watch::Receiver<bool>,
+}
+
+impl DockerTunnel {
+    pub(crate) fn new(
+        dir: &StateDir,
+        log: &SupervisorLog,
+        on_process: ProcessObserver,
+    ) -> Arc<DockerTunnel> {
+        Arc::new(DockerTunnel {
+            dir: dir.clone(),
+            log: log.clone(),
+            on_process,
+            start_lock: Mutex::new(()),
+            process: StdMutex::new(None),
+        })
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.file(StateFile::DockerInternal)
+    }
+
+    /// A connection to the guest's docker socket, through a tunnel that lives.
+    pub(crate) async fn connect(
+        &self,
+        shared: &SharedState,
+    ) -> Result<UnixStream, SupervisorFailure> {
+        if let Some(stream) = self.connect_through().await {
+            return Ok(stream);
+        }
+        let _starting = self.start_lock.lock().await;
+        // Another client may have made one meanwhile.
+        if let Some(stream) = self.connect_through().await {
+            return Ok(stream);
+        }
+        let Some(port) = shared.forward_port() else {
+            return Err(SupervisorFailure::new("the VM has no ssh port", None));
+        };
+        self.close();
+        let mut ended = self.start(port)?;
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(stream) = self.connect_through().await {
+                self.log
+                    .line("the tunnel to the guest's docker socket is up");
+                return Ok(stream);
+            }
+            let end = ended.wait_for(|ended| *ended);
+            let next = (Instant::now() + SOCKET_POLL).min(deadline);
+            if let Ok(_ended) = timeout_at(next, end).await {
+                let said = last_lines(&self.error_log(), 3);
+                let text = format!("no tunnel to the guest's docker socket: {said}");
+                return Err(SupervisorFailure::new(text, None));
+            }
+            if Instant::now() >= deadline {
+                self.close();
+                let text = "no tunnel to the guest's docker socket: ssh took too long";
+                return Err(SupervisorFailure::new(text, None));
+            }
+        }
+    }
+
+    /// A connection through the tunnel that is there.
+    async fn connect_through(&self) -> Option<UnixStream> {
+        let alive = {
+            let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+            process
+                .as_ref()
+                .is_some_and(|process| !*process.ended.borrow())
+        };
+        if !alive {
+            return None;
+        }
+        UnixStream::connect(self.socket()).await.ok()
+    }
+
+    fn error_log(&self) -> PathBuf {
+        self.dir.file(StateFile::TunnelLog)
+    }
+
+    fn start(&self, port: u16) -> Result<watch::Receiver<bool>, SupervisorFailure> {
+        let _ = std::fs::remove_file(self.socket());
+        let failed = |error: std::io::Error| {
+            let hint = "install an OpenSSH client";
+            SupervisorFailure::new(format!("cannot start ssh: {error}"), Some(hint))
+        };
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let errors = options.open(self.error_log()).map_err(failed)?;
+        let mut child = Command::new("ssh")
+            // Signs of life would be missed while the guest sleeps, and end it.
+            .args(["-o", "ServerAliveInterval=0"])
+            .args(access::tunnel_arguments(&self.dir, port))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        (self.on_process)(child.id().and_then(ProcessIdentity::of));
+        let (kill, killed) = oneshot::channel();
+        let (end, ended) = watch::channel(false);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = child.wait() => {}
+                _ = killed => {
+                    // Returns when it is reaped.
+                    let _ = child.kill().await;
+                }
+            }
+            let _ = end.send(true);
+        });
+        let started = TunnelProcess {
+            _kill: kill,
+            ended: ended.clone(),
+        };
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+        Ok(ended)
+    }
+
+    /// Ends the tunnel, if there is one.
+    pub(crate) fn close(&self) -> Option<watch::Receiver<bool>> {
+        let process = self
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let ended = process.map(|process| process.ended);
+        if ended.is_some() {
+            (self.on_process)(None);
+            let _ = std::fs::remove_file(self.socket());
+        }
+        ended
+    }
+
+    /// Ends the tunnel, and waits until it is reaped.
+    pub(crate) async fn end(&self) {
+        if let Some(mut ended) = self.close() {
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+}
+
+/// Ends the tunnel that a killed supervisor left.
+pub(crate) fn end_orphan(identity: &ProcessIdentity) {
+    if identity.is_alive()
+        && let Ok(pid) = i32::try_from(identity.pid)
+        && let Some(pid) = rustix::process::Pid::from_raw(pid)
+    {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}

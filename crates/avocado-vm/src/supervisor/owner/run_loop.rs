@@ -1,0 +1,136 @@
+//! The owner's life: one event after the other, until the VM is gone.
+
+use std::time::{Duration, Instant};
+
+use avocado_qemu::{MachineEvent, MachineEvents};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::super::error::SupervisorError;
+use super::super::jobs;
+use super::super::policy::{PolicyEvent, PolicyState, VmRequest};
+use super::vm_owner::VmOwner;
+
+/// How long children may take to end that were killed.
+const CHILDREN_LIMIT: Duration = Duration::from_secs(10);
+/// How far the host's clock may jump before the guest's is set again.
+const CLOCK_JUMP: Duration = Duration::from_secs(1);
+
+impl VmOwner {
+    /// Brings the VM up and owns it until it is gone.
+    ///
+    /// # Errors
+    /// It did not start, or it ended badly.
+    pub(crate) async fn run(mut self) -> Result<(), SupervisorError> {
+        let signals = |kind| {
+            signal(kind).map_err(|source| SupervisorError::System {
+                what: "listen to signals",
+                source,
+            })
+        };
+        let mut terminate = signals(SignalKind::terminate())?;
+        let mut interrupt = signals(SignalKind::interrupt())?;
+        self.notifier.hint("vm.notify.starting", json!({}));
+        self.jobs.spawn(jobs::adopt(self.context.clone()));
+        while self.policy.state() != PolicyState::Gone {
+            self.step(&mut terminate, &mut interrupt).await;
+        }
+        self.end().await
+    }
+
+    async fn step(&mut self, terminate: &mut Signal, interrupt: &mut Signal) {
+        self.follow_clock();
+        let deadline = self.policy.deadline();
+        tokio::select! {
+            // In this order: what QEMU says comes before what follows from it.
+            biased;
+            event = next_event(&mut self.machine_events) => self.on_machine_event(event),
+            Some(outcome) = self.jobs.join_next() => {
+                // What QEMU said before comes before.
+                self.drain_machine_events();
+                match outcome {
+                    Ok(outcome) => self.on_job_outcome(outcome),
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => self.log.line(&format!("a job failed: {error}")),
+                }
+            }
+            Some(message) = self.inbox.recv() => {
+                self.drain_machine_events();
+                self.on_message(message);
+            }
+            () = sleep_until(deadline) => {
+                self.note_traffic(self.policy.is_sleep_requested());
+                self.dispatch(PolicyEvent::DeadlinePassed);
+                if !self.policy.is_checking_work() {
+                    self.measure_cpu();
+                }
+            }
+            _ = terminate.recv() => self.on_signal(),
+            _ = interrupt.recv() => self.on_signal(),
+        }
+    }
+
+    /// The host slept, or its clock was set: the guest's is wrong now.
+    fn follow_clock(&mut self) {
+        let jump = self.clock.jump();
+        if jump > CLOCK_JUMP && self.policy.state() == PolicyState::Running {
+            self.log.line(&format!(
+                "the host's clock has jumped by {} s",
+                jump.as_secs()
+            ));
+            self.set_guest_clock();
+        }
+    }
+
+    /// A signal is a request to stop; another one insists.
+    fn on_signal(&mut self) {
+        let force = self.policy.state() == PolicyState::Stopping;
+        self.log.line("a signal asks to stop");
+        self.dispatch(PolicyEvent::Requested(VmRequest::Stop { force }));
+    }
+
+    /// Nothing of the VM is left when this returns.
+    async fn end(mut self) -> Result<(), SupervisorError> {
+        self.jobs.shutdown().await;
+        if let Some(machine) = self.machine.take() {
+            machine.kill();
+            machine.exited().await;
+        }
+        self.tunnel.end().await;
+        children_reaped().await;
+        self.log
+            .line(&format!("ended ({})", self.policy.reason().name()));
+        self.notifier.hint("vm.notify.stopped", json!({}));
+        self.notifier.end().await;
+        match (self.on_ready, self.failure) {
+            (Some(_), failure) => Err(failure.unwrap_or(SupervisorError::Stopped)),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+async fn next_event(events: &mut Option<MachineEvents>) -> Option<MachineEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when every child was waited for: a start that was cut off has killed its QEMU, but not
+/// seen its end.
+async fn children_reaped() {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let deadline = Instant::now() + CHILDREN_LIMIT;
+    while waitid(WaitId::All, look).is_ok() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

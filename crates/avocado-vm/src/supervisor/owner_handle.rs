@@ -1,0 +1,124 @@
+//! The way to the owner of the VM: messages to it, and the leases that it grants.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::policy::{CountedLane, Refusal, VmRequest};
+use super::protocol::SupervisorFailure;
+use super::shared_state::SharedState;
+use crate::status::VmStatus;
+
+/// What the owner is told by others than QEMU.
+#[derive(Debug)]
+pub(crate) enum OwnerMessage {
+    /// A client connected, and waits for a lease.
+    RequestLease {
+        lane: CountedLane,
+        reply: oneshot::Sender<Result<ConnectionLease, Refusal>>,
+    },
+    /// The client of a lease has something to say to a sleeping guest.
+    RequestWake {
+        lane: CountedLane,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// A lease ended.
+    LeaseDropped,
+    /// A command asks for something.
+    Request {
+        request: VmRequest,
+        limit: Option<Duration>,
+        reply: oneshot::Sender<Result<(), SupervisorFailure>>,
+    },
+    Status {
+        reply: oneshot::Sender<VmStatus>,
+    },
+}
+
+/// The way to the owner; a cloneable handle.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnerHandle {
+    pub(crate) shared: SharedState,
+    sender: mpsc::UnboundedSender<OwnerMessage>,
+}
+
+impl OwnerHandle {
+    /// A way, and its end.
+    pub(crate) fn new() -> (OwnerHandle, mpsc::UnboundedReceiver<OwnerMessage>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let shared = SharedState::new();
+        (OwnerHandle { shared, sender }, receiver)
+    }
+
+    /// Tells the owner. Where that has ended, there is nothing left to tell.
+    pub(crate) fn tell(&self, message: OwnerMessage) {
+        let _ = self.sender.send(message);
+    }
+
+    /// Returns when the guest runs, or will not.
+    pub(crate) async fn lease(&self, lane: CountedLane) -> Result<ConnectionLease, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(OwnerMessage::RequestLease { lane, reply });
+        answer.await.unwrap_or(Err(Refusal::Gone))
+    }
+}
+
+/// A counted connection. Dropping it is the only way to un-count it, so none is forgotten.
+#[derive(Debug)]
+pub(crate) struct ConnectionLease {
+    lane: CountedLane,
+    handle: OwnerHandle,
+    /// Whether the client waits for an answer.
+    waits: AtomicBool,
+}
+
+impl ConnectionLease {
+    /// For the owner alone, which counts it.
+    pub(crate) fn new(lane: CountedLane, handle: OwnerHandle) -> Self {
+        let lease = ConnectionLease {
+            lane,
+            handle,
+            waits: AtomicBool::new(false),
+        };
+        lease.set_waiting(true);
+        lease
+    }
+
+    /// Returns when the guest runs. Wakes it where it sleeps.
+    pub(crate) async fn wait_until_awake(&self) -> Result<(), Refusal> {
+        if self.handle.shared.is_awake() {
+            return Ok(());
+        }
+        let (reply, answer) = oneshot::channel();
+        let lane = self.lane;
+        self.handle.tell(OwnerMessage::RequestWake { lane, reply });
+        answer.await.unwrap_or(Err(Refusal::Gone))
+    }
+
+    /// Bytes went to the guest.
+    pub(crate) fn client_spoke(&self) {
+        self.set_waiting(true);
+        self.handle.shared.note_traffic();
+    }
+
+    /// Bytes came from the guest.
+    pub(crate) fn guest_spoke(&self) {
+        self.set_waiting(false);
+        self.handle.shared.note_traffic();
+    }
+
+    fn set_waiting(&self, waits: bool) {
+        // Counted once, however often either side speaks.
+        if self.waits.swap(waits, SeqCst) != waits {
+            self.handle.shared.count_unanswered(waits);
+        }
+    }
+}
+
+impl Drop for ConnectionLease {
+    fn drop(&mut self) {
+        self.set_waiting(false);
+        self.handle.tell(OwnerMessage::LeaseDropped);
+    }
+}

@@ -1,0 +1,77 @@
+//! Clients of the counted lanes: their leases, and those that wait.
+
+use std::time::Instant;
+
+use super::request::CountedLane;
+
+/// What the policy knows of the clients.
+#[derive(Debug)]
+pub(super) struct Clients {
+    /// Leases that were granted and not dropped.
+    leases: u64,
+    /// Clients that wait for a lease.
+    lease_requests: u64,
+    /// The lane of the client that waits first: for a lease, or to be heard on an open connection.
+    first_waiting: Option<CountedLane>,
+    last_activity: Instant,
+}
+
+impl Clients {
+    pub(super) fn new(now: Instant) -> Self {
+        Clients {
+            leases: 0,
+            lease_requests: 0,
+            first_waiting: None,
+            last_activity: now,
+        }
+    }
+
+    pub(super) fn leases(&self) -> u64 {
+        self.leases
+    }
+
+    pub(super) fn first_waiting(&self) -> Option<CountedLane> {
+        self.first_waiting
+    }
+
+    pub(super) fn last_activity(&self) -> Instant {
+        self.last_activity
+    }
+
+    pub(super) fn note_activity(&mut self, at: Instant) {
+        self.last_activity = at;
+    }
+
+    pub(super) fn request_lease(&mut self, now: Instant, lane: CountedLane) {
+        self.lease_requests += 1;
+        self.wait_to_be_heard(now, lane);
+    }
+
+    pub(super) fn wait_to_be_heard(&mut self, now: Instant, lane: CountedLane) {
+        self.first_waiting.get_or_insert(lane);
+        self.last_activity = now;
+    }
+
+    pub(super) fn drop_lease(&mut self, now: Instant) {
+        self.leases = self.leases.saturating_sub(1);
+        self.last_activity = now;
+    }
+
+    /// Those that wait get what they wait for. Says whether any did.
+    pub(super) fn grant(&mut self) -> bool {
+        let waited = self.first_waiting.take().is_some();
+        if waited {
+            self.leases += std::mem::take(&mut self.lease_requests);
+        }
+        waited
+    }
+
+    /// Those that wait go away without. Says whether any did wait.
+    pub(super) fn refuse(&mut self) -> bool {
+        let waited = self.first_waiting.take().is_some();
+        if waited {
+            self.lease_requests = 0;
+        }
+        waited
+    }
+}

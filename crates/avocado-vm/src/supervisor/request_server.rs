@@ -1,0 +1,111 @@
+//! `supervisor.sock`: requests to the owner, one per line.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::owner_handle::{OwnerHandle, OwnerMessage};
+use super::policy::{Refusal, VmRequest};
+use super::protocol::{SupervisorFailure, SupervisorRequest, SupervisorResponse};
+
+/// The longest line of a request, in bytes.
+const LONGEST: u64 = 64 << 10;
+
+/// Serves requests until the end; then returns when the last answers are given.
+pub(crate) async fn serve_all(
+    listener: UnixListener,
+    handle: OwnerHandle,
+    end: watch::Receiver<bool>,
+) {
+    let mut clients = JoinSet::new();
+    let mut ending = end.clone();
+    loop {
+        tokio::select! {
+            () = ended(&mut ending) => break,
+            Some(_) = clients.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(clients.spawn(serve(stream, handle.clone(), end.clone()))),
+                // Out of descriptors, most likely.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+        }
+    }
+    while clients.join_next().await.is_some() {}
+}
+
+/// Returns when it is over.
+async fn ended(ending: &mut watch::Receiver<bool>) {
+    let _ = ending.wait_for(|ending| *ending).await;
+}
+
+/// Serves one client until it leaves, or until the VM has ended and the last answer is given.
+async fn serve(stream: UnixStream, handle: OwnerHandle, mut ending: watch::Receiver<bool>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader.take(LONGEST));
+    loop {
+        let mut line = String::new();
+        reader.get_mut().set_limit(LONGEST);
+        let read = tokio::select! {
+            read = reader.read_line(&mut line) => read,
+            () = ended(&mut ending) => return,
+        };
+        if !matches!(read, Ok(count) if count > 0 && line.ends_with('\n')) {
+            return;
+        }
+        let response = match SupervisorRequest::parse(&line) {
+            Ok(request) => respond(request, &handle).await,
+            Err(error) => SupervisorResponse::Error(SupervisorFailure::new(
+                format!("the request is not understood: {error}"),
+                None,
+            )),
+        };
+        let Ok(mut bytes) = serde_json::to_vec(&response) else {
+            return;
+        };
+        bytes.push(b'\n');
+        if writer.write_all(&bytes).await.is_err() || *ending.borrow() {
+            return;
+        }
+    }
+}
+
+async fn respond(request: SupervisorRequest, handle: &OwnerHandle) -> SupervisorResponse {
+    let (request, limit) = match request {
+        SupervisorRequest::Status {} => {
+            let (reply, answer) = oneshot::channel();
+            handle.tell(OwnerMessage::Status { reply });
+            return match answer.await.map(serde_json::to_value) {
+                Ok(Ok(status)) => SupervisorResponse::Result(status),
+                Ok(Err(error)) => SupervisorResponse::Error(SupervisorFailure::new(
+                    format!("the status cannot be written as JSON: {error}"),
+                    None,
+                )),
+                Err(_) => SupervisorResponse::Error(Refusal::Gone.into()),
+            };
+        }
+        SupervisorRequest::Stop {
+            force,
+            timeout_secs,
+        } => {
+            let limit = timeout_secs.map(Duration::from_secs);
+            (VmRequest::Stop { force }, limit)
+        }
+        SupervisorRequest::Wake {} => (VmRequest::Wake, None),
+        SupervisorRequest::Hibernate {} => (VmRequest::Hibernate, None),
+        SupervisorRequest::Release {} => (VmRequest::Release, None),
+    };
+    let (reply, answer) = oneshot::channel();
+    handle.tell(OwnerMessage::Request {
+        request,
+        limit,
+        reply,
+    });
+    match answer.await.unwrap_or_else(|_| Err(Refusal::Gone.into())) {
+        Ok(()) => SupervisorResponse::Result(Value::Object(serde_json::Map::new())),
+        Err(failure) => SupervisorResponse::Error(failure),
+    }
+}

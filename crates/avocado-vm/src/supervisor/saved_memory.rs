@@ -1,0 +1,221 @@
+//! What is written down about a saved memory, for the supervisor that brings the guest back.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::machine_record::MachineRecord;
+use crate::dir::{StateDir, StateFile};
+use crate::error::VmError;
+use crate::files;
+
+/// A file at a moment: another one, or a change, shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FileStamp {
+    path: PathBuf,
+    inode: u64,
+    size: u64,
+    /// In nanoseconds.
+    mtime: i128,
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Result<FileStamp, VmError> {
+        let found = std::fs::metadata(path).map_err(VmError::file("look at", path))?;
+        Ok(FileStamp {
+            path: path.to_owned(),
+            inode: found.ino(),
+            size: found.size(),
+            mtime: i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec()),
+        })
+    }
+}
+
+/// `saved.json`: what the saved memory belongs to. The memory counts only while this is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedMemory {
+    pub(crate) record: MachineRecord,
+    /// Kernel, initial file system and every disk.
+    files: Vec<FileStamp>,
+}
+
+impl SavedMemory {
+    /// What the memory of a machine belongs to that runs as `record` says, and is paused for good.
+    pub(crate) fn of(record: &MachineRecord) -> Result<SavedMemory, VmError> {
+        let spec = &record.spec;
+        let drives = spec.drives.iter().map(|drive| &drive.path);
+        let all = spec.kernel.iter().chain(&spec.initrd).chain(drives);
+        Ok(SavedMemory {
+            record: MachineRecord {
+                identity: None,
+                tunnel: None,
+                ..record.clone()
+            },
+            files: all
+                .map(|path| FileStamp::of(path))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// None where there is none, or it is of no use.
+    pub(crate) fn read(dir: &StateDir) -> Option<SavedMemory> {
+        let bytes = dir.read(StateFile::Saved).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    pub(crate) fn write(&self, dir: &StateDir) -> Result<(), VmError> {
+        let path = dir.file(StateFile::Saved);
+        files::write(&path, &files::to_json(&path, self)?)
+    }
+
+    /// Whether the memory fits a machine that is about to run as `record` says. If not: why.
+    pub(crate) fn fits(&self, record: &MachineRecord) -> Result<(), String> {
+        let differs = [
+            ("QEMU", self.record.qemu != record.qemu),
+            ("the image", self.record.image != record.image),
+            ("the machine", self.record.spec != record.spec),
+        ];
+        if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
+            return Err(format!("{what} is another one now"));
+        }
+        for file in &self.files {
+            if FileStamp::of(&file.path).ok().as_ref() != Some(file) {
+                return Err(format!("{} has changed", file.path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on no saved memory counts. To be done before a guest runs.
+    pub(crate) fn discard(dir: &StateDir) -> Result<(), VmError> {
+        let path = dir.file(StateFile::Saved);
+        if path.exists() {
+            files::remove(&path)?;
+            files::sync_directory(dir.root())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use avocado_qemu::{
+        Accelerator, Architecture, BinaryIdentity, Drive, DriveFormat, MachineSockets, MachineSpec,
+    };
+
+    use super::super::machine_record::ImageIdentity;
+    use super::*;
+    use crate::launch::{IdleSettings, VmLaunch};
+
+    fn record(disk: &Path) -> MachineRecord {
+        let path = PathBuf::from("/x");
+        MachineRecord {
+            identity: None,
+            spec: MachineSpec {
+                binary: path.clone(),
+                architecture: Architecture::X86_64,
+                accelerator: Accelerator::Tcg,
+                cpus: 1,
+                memory_mib: 128,
+                kernel: None,
+                initrd: None,
+                cmdline: String::new(),
+                drives: vec![Drive {
+                    path: disk.to_owned(),
+                    format: DriveFormat::Raw,
+                    read_only: false,
+                }],
+                workspace: None,
+                sockets: MachineSockets {
+                    supervisor: path.clone(),
+                    public: path.clone(),
+                    agent: path.clone(),
+                    control: path.clone(),
+                },
+                serial_log: path.clone(),
+                error_log: path.clone(),
+                pid_file: path.clone(),
+                tpm: None,
+                device_tree: None,
+            },
+            qemu: BinaryIdentity {
+                path: path.clone(),
+                mtime: 1,
+                size: 2,
+            },
+            image: ImageIdentity {
+                platform: "p".into(),
+                architecture: "x86_64".into(),
+                version: None,
+                digests: BTreeMap::new(),
+            },
+            launch: VmLaunch {
+                image: path,
+                cpus: 1,
+                memory_mib: 128,
+                var_size: 0,
+                ssh_port: None,
+                infra_port: None,
+                docker_stream: false,
+                cmdline_extra: None,
+                workspace: None,
+                dns: Vec::new(),
+                dns_search: Vec::new(),
+                idle: IdleSettings::default(),
+                qemu: None,
+                accelerator: None,
+                device_tree: None,
+                notify: None,
+                ready_timeout_secs: 1,
+            },
+            tunnel: None,
+            ready: false,
+        }
+    }
+
+    #[test]
+    fn saved_memory_fits_only_what_it_was_saved_from() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(place.path());
+        let disk = place.path().join("disk");
+        std::fs::write(&disk, "one").unwrap();
+        let record = record(&disk);
+        assert_eq!(SavedMemory::read(&dir), None);
+        SavedMemory::of(&record).unwrap().write(&dir).unwrap();
+        let saved = SavedMemory::read(&dir).unwrap();
+        saved.fits(&record).unwrap();
+
+        let mut other = record.clone();
+        other.spec.memory_mib = 256;
+        assert_eq!(
+            saved.fits(&other).unwrap_err(),
+            "the machine is another one now"
+        );
+        let mut other = record.clone();
+        other.image.version = Some("2".into());
+        assert_eq!(
+            saved.fits(&other).unwrap_err(),
+            "the image is another one now"
+        );
+        let mut other = record.clone();
+        other.qemu.mtime = 3;
+        assert_eq!(saved.fits(&other).unwrap_err(), "QEMU is another one now");
+        // What only concerns the supervisor does not matter.
+        let mut other = record.clone();
+        other.launch.ssh_port = Some(1);
+        other.launch.idle.hibernate_after_secs = 1;
+        saved.fits(&other).unwrap();
+
+        std::fs::write(&disk, "two").unwrap();
+        let why = saved.fits(&record).unwrap_err();
+        assert_eq!(why, format!("{} has changed", disk.display()));
+        SavedMemory::discard(&dir).unwrap();
+        SavedMemory::discard(&dir).unwrap();
+        assert_eq!(SavedMemory::read(&dir), None);
+        std::fs::write(dir.file(StateFile::Saved), "{").unwrap();
+        assert_eq!(SavedMemory::read(&dir), None);
+    }
+}
