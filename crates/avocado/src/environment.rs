@@ -6,10 +6,12 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use avocado_http::{NetworkSettings, ProxySettings};
 use avocado_manifest::Name;
-use avocado_tuf::http::{Network, Proxy};
 
 use crate::failure::{Context, Failure, Result};
+#[cfg(target_os = "linux")]
+use crate::owner;
 
 /// The port that `deploy` serves on unless told otherwise.
 const DEPLOY_PORT: u16 = 8585;
@@ -26,8 +28,8 @@ pub(crate) struct Environment {
 
 /// Where `deploy` serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Port {
-    /// Nobody asked for one: another will do where this one is taken.
+pub(crate) enum DeployPort {
+    /// The user did not ask for one: another will do where this one is taken.
     Default(u16),
     /// Asked for: this one or none.
     Fixed(u16),
@@ -74,6 +76,39 @@ impl Environment {
         path
     }
 
+    /// The whole environment of git, which fetches as the user does: with his keys and his helpers,
+    /// and with nothing by which it would work on another repository.
+    pub(crate) fn for_git(&self) -> BTreeMap<String, OsString> {
+        let names = [
+            "HOME",
+            "USER",
+            "LOGNAME",
+            "TMPDIR",
+            "XDG_CONFIG_HOME",
+            "XDG_RUNTIME_DIR",
+            "DBUS_SESSION_BUS_ADDRESS",
+            "SSH_AUTH_SOCK",
+            "GIT_SSH_COMMAND",
+            "GIT_ASKPASS",
+            "GIT_CONFIG_GLOBAL",
+            "GIT_CONFIG_SYSTEM",
+            "GIT_CONFIG_NOSYSTEM",
+            "GIT_SSL_CAINFO",
+            "GIT_SSL_CAPATH",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+        ];
+        let given = names
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), self.os(name)?.to_owned())));
+        let path = ("PATH".to_owned(), self.search_path());
+        self.proxies()
+            .into_iter()
+            .chain(given)
+            .chain([path])
+            .collect()
+    }
+
     /// The variables by which tools find their way through a proxy.
     pub(crate) fn proxies(&self) -> BTreeMap<String, OsString> {
         let names = [
@@ -105,6 +140,12 @@ impl Environment {
         jiff::Timestamp::now()
     }
 
+    /// The user's home directory: what the system says where no variable does.
+    pub(crate) fn home_directory(&self) -> Option<PathBuf> {
+        let named = self.home().map(ToOwned::to_owned);
+        named.or_else(std::env::home_dir)
+    }
+
     /// The registry of signing keys.
     pub(crate) fn signing_keys(&self) -> Result<PathBuf> {
         if let Some(dir) = self.os("AVOCADO_SIGNING_KEYS_DIR") {
@@ -121,6 +162,22 @@ impl Environment {
             }
         };
         Ok(config.join("avocado/signing-keys"))
+    }
+
+    /// The registry of the user to whom a project belongs, where that is another one: root looks
+    /// there for the keys of what that user has published. None where a variable names the registry.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn signing_keys_of_owner(&self, project: &Path) -> Option<PathBuf> {
+        if self.is_set("AVOCADO_SIGNING_KEYS_DIR") {
+            return None;
+        }
+        let home = owner::home_of_owner(project, Path::new("/etc/passwd"))?;
+        Some(home.join(".config/avocado/signing-keys"))
+    }
+
+    /// `AVOCADO_LOG`: what is logged, unless `-v` says so.
+    pub(crate) fn log_filter(&self) -> Option<&str> {
+        self.text("AVOCADO_LOG")
     }
 
     /// `AVOCADO_SDK`: where tools run, unless an option says so.
@@ -152,11 +209,11 @@ impl Environment {
     }
 
     /// `AVOCADO_DEPLOY_REPO_PORT`, or the usual port.
-    pub(crate) fn deploy_port(&self) -> Result<Port> {
+    pub(crate) fn deploy_port(&self) -> Result<DeployPort> {
         match self.text("AVOCADO_DEPLOY_REPO_PORT") {
-            None => Ok(Port::Default(DEPLOY_PORT)),
+            None => Ok(DeployPort::Default(DEPLOY_PORT)),
             Some(text) => match text.parse() {
-                Ok(port) => Ok(Port::Fixed(port)),
+                Ok(port) => Ok(DeployPort::Fixed(port)),
                 Err(_) => Err(Failure::usage(format!(
                     "AVOCADO_DEPLOY_REPO_PORT is `{}`, not a port number",
                     text.escape_debug()
@@ -249,38 +306,38 @@ impl Environment {
     }
 
     /// The way to `url`, through a proxy where the usual variables name one.
-    pub(crate) fn network(&self, url: &str) -> Network {
+    pub(crate) fn network(&self, url: &str) -> NetworkSettings {
         let either = |name: &str| {
             let upper = name.to_ascii_uppercase();
             self.text(name).or_else(|| self.text(&upper))
         };
-        let scheme = match url.starts_with("https://") {
-            true => "https_proxy",
+        let scheme = if url.starts_with("https://") {
+            "https_proxy"
+        } else {
             // In upper case a web server may have set it for what a client sent.
-            false => "http_proxy",
+            "http_proxy"
         };
         let found = match scheme {
             "https_proxy" => either(scheme),
             _ => self.text(scheme),
         };
         let Some(found) = found.or_else(|| either("all_proxy")) else {
-            return Network::default();
+            return NetworkSettings::default();
         };
         let direct = either("no_proxy").unwrap_or("").split(',').map(str::trim);
         let direct = direct.filter(|host| !host.is_empty()).flat_map(|host| {
             // A domain stands for everything below it as well.
-            let below = match host.starts_with(['.', '*']) {
-                true => None,
-                false => Some(format!(".{host}")),
-            };
+            let below = (!host.starts_with(['.', '*'])).then(|| format!(".{host}"));
             below.into_iter().chain([host.to_owned()])
         });
-        Network {
+        NetworkSettings {
             ca: None,
-            proxy: Some(Proxy {
-                url: match found.contains("://") {
-                    true => found.to_owned(),
-                    false => format!("http://{found}"),
+            any_certificate: false,
+            proxy: Some(ProxySettings {
+                url: if found.contains("://") {
+                    found.to_owned()
+                } else {
+                    format!("http://{found}")
                 },
                 direct: direct.collect(),
             }),
@@ -394,6 +451,21 @@ mod tests {
     }
 
     #[test]
+    fn git_works_on_no_other_repository() {
+        let given = [
+            ("PATH", "/bin"),
+            ("HOME", "/h"),
+            ("SSH_AUTH_SOCK", "/s"),
+            ("https_proxy", "p:1"),
+            ("GIT_DIR", "/other"),
+            ("GIT_CONFIG_PARAMETERS", "x"),
+            ("GIT_EXTERNAL_DIFF", "x"),
+        ];
+        let names: Vec<String> = environment(&given).for_git().into_keys().collect();
+        assert_eq!(names, ["HOME", "PATH", "SSH_AUTH_SOCK", "https_proxy"]);
+    }
+
+    #[test]
     fn numbers_are_checked() {
         let jobs = |text| environment(&[("AVOCADO_PARALLEL_TASKS", text)]).jobs().ok();
         assert_eq!(environment(&[]).jobs().ok(), Some(4));
@@ -407,9 +479,9 @@ mod tests {
         };
         assert_eq!(
             environment(&[]).deploy_port().ok(),
-            Some(Port::Default(8585))
+            Some(DeployPort::Default(8585))
         );
-        assert_eq!(port("0"), Some(Port::Fixed(0)));
+        assert_eq!(port("0"), Some(DeployPort::Fixed(0)));
         assert_eq!((port("65536"), port("http")), (None, None));
     }
 

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 /// The exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
+pub(crate) enum ExitStatus {
     /// It failed.
     Failed = 1,
     /// It was asked for something that it does not do.
@@ -22,7 +22,7 @@ pub(crate) enum Code {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Failure {
     #[serde(skip)]
-    pub(crate) code: Code,
+    pub(crate) code: ExitStatus,
     /// What failed, on what.
     pub(crate) message: String,
     /// Why, from the nearest cause to the root.
@@ -58,7 +58,7 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Failure {
-            code: Code::Failed,
+            code: ExitStatus::Failed,
             message: message.into(),
             causes: Vec::new(),
             hint: None,
@@ -69,14 +69,14 @@ impl Failure {
     /// Asked for something that this program, or this version of it, does not do.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Failure {
-            code: Code::Usage,
+            code: ExitStatus::Usage,
             ..Failure::new(message)
         }
     }
 
     pub(crate) fn interrupted() -> Self {
         Failure {
-            code: Code::Interrupted,
+            code: ExitStatus::Interrupted,
             ..Failure::new("interrupted")
         }
     }
@@ -105,16 +105,27 @@ impl Failure {
         self
     }
 
+    /// Adds the words of another program as a cause.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn said(mut self, lines: &[String]) -> Self {
+        if !lines.is_empty() {
+            self.causes.push(lines.join("\n"));
+        }
+        self
+    }
+
     pub(crate) fn hint(mut self, hint: impl Display) -> Self {
         self.hint = Some(hint.to_string());
         self
     }
 
     /// From what [`avocado_project`] says.
-    pub(crate) fn from_project(error: &avocado_project::Error) -> Self {
+    pub(crate) fn from_project(error: &avocado_project::ProjectError) -> Self {
         let diagnostics = error.diagnostics();
         let hint = match error {
-            avocado_project::Error::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
+            avocado_project::ProjectError::Read { source, .. }
+                if source.kind() == ErrorKind::NotFound =>
+            {
                 Some("`avocado init` starts a project; -C names the file of another one".to_owned())
             }
             _ => diagnostics.iter().find_map(|d| d.hint.clone()),
@@ -122,6 +133,15 @@ impl Failure {
         Failure {
             diagnostics: diagnostics.to_vec(),
             ..Failure::from_error(error).maybe_hint(hint)
+        }
+    }
+
+    /// Adds what is wrong with the project: with that, its places are shown.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn about_project(self, diagnostics: &[Diagnostic]) -> Self {
+        Failure {
+            diagnostics: diagnostics.to_vec(),
+            ..self
         }
     }
 

@@ -6,7 +6,7 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::failure::{Code, Context, Result};
+use crate::failure::{Context, ExitStatus, Result};
 use crate::output::Output;
 
 /// Calls `stop` at the first signal to end; at the second the program exits at once. Children on
@@ -24,9 +24,9 @@ pub(crate) fn on_interrupt(output: &Arc<Output>, stop: impl Fn() + Send + 'stati
                 stop();
             }
             if arrived.next().is_some() {
-                // Whoever asks twice does not want to wait for anybody's clean-up.
+                // A user who asks twice does not want to wait for any clean-up.
                 #[allow(clippy::exit)]
-                std::process::exit(Code::Interrupted as i32);
+                std::process::exit(ExitStatus::Interrupted as i32);
             }
         })
         .context(|| "cannot watch for signals".into())?;

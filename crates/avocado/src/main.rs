@@ -1,15 +1,17 @@
 //! The host CLI: arguments, output, dispatch.
 
-mod cli;
 mod commands;
 mod environment;
 mod failure;
 #[cfg(unix)]
 mod interrupt;
+mod logging;
 mod output;
+#[cfg(target_os = "linux")]
+mod owner;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    commands::run(cli::parse(), environment::Environment::read())
+    commands::run(commands::parse(), environment::Environment::read())
 }

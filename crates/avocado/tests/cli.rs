@@ -2,12 +2,26 @@
 
 #[path = "cli/clean.rs"]
 mod clean;
+#[path = "cli/config.rs"]
+mod config;
+#[cfg(target_os = "linux")]
+#[path = "cli/deploy.rs"]
+mod deploy;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/init.rs"]
 mod init;
+#[path = "cli/lock.rs"]
+mod lock;
+#[path = "cli/logging.rs"]
+mod logging;
+#[cfg(target_os = "linux")]
+#[path = "cli/prune.rs"]
+mod prune;
+#[path = "cli/public_projects.rs"]
+mod public_projects;
 #[path = "cli/signing_keys.rs"]
 mod signing_keys;
 

@@ -4,6 +4,8 @@
 mod commands;
 #[path = "vm/config.rs"]
 mod config;
+#[path = "vm/publish.rs"]
+mod publish;
 #[path = "vm/update.rs"]
 mod update;
 
@@ -12,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use avocado_manifest::{Digest, UpdatePolicy, VmArtifact, VmImage, VmRole};
-use avocado_serve::{Options, Server};
+use avocado_serve::ServeOptions;
+use avocado_test_server::TestServer;
 use serde_json::{Value, json};
 
 /// A home to play in, and the program in surroundings that hold nothing else.
@@ -38,6 +41,12 @@ impl Place {
     }
 
     fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.avocado(&["vm"]);
+        command.args(args);
+        command
+    }
+
+    fn avocado(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_avocado"));
         command
             .env_clear()
@@ -45,7 +54,6 @@ impl Place {
             .env("HOME", self.path("home"))
             .env("AVOCADO_NO_UPDATE_CHECK", "1")
             .current_dir(self.0.path())
-            .arg("vm")
             .args(args);
         command
     }
@@ -95,7 +103,7 @@ impl Place {
             };
             image.artifacts.insert(role.as_str().into(), artifact);
         }
-        fs::write(dir.join("manifest.json"), image.to_json()).unwrap();
+        fs::write(dir.join("manifest.json"), image.to_json().unwrap()).unwrap();
         image
     }
 
@@ -117,12 +125,12 @@ impl Place {
         fs::write(self.path("www/stable.json"), index.to_string()).unwrap();
     }
 
-    fn serve(&self) -> Server {
+    fn serve(&self) -> TestServer {
         fs::create_dir_all(self.path("www")).unwrap();
-        Server::start(Options::new(self.path("www"))).unwrap()
+        TestServer::start(ServeOptions::new(self.path("www"))).unwrap()
     }
 
-    fn update(&self, server: &Server, args: &[&str]) -> Ended {
+    fn update(&self, server: &TestServer, args: &[&str]) -> Ended {
         self.end(&mut self.update_command(&server.url(), args))
     }
 

@@ -1,52 +1,246 @@
-//! What each command does: it reads the project, calls the crate that does the work, and says
-//! how it went.
+//! The command line: one file for each command, with its arguments beside what it does. A command
+//! reads the project, calls the crate that does the work, and says how it went.
 
-#[cfg(target_os = "linux")]
 mod build;
-#[cfg(target_os = "linux")]
+mod build_run;
 mod clean;
-#[cfg(target_os = "linux")]
-pub(crate) mod deploy;
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
+mod completion;
+mod config;
+mod deploy;
 mod ext;
+mod fetch;
 mod init;
+mod install;
+mod lock;
+mod manual;
+mod os_image;
 mod project;
+mod prune;
+mod runtime;
+mod sdk;
 mod signing_keys;
+mod tools;
+mod unsupported_options;
+#[cfg(target_os = "linux")]
+mod update;
 #[cfg(unix)]
 mod vm;
+#[cfg(not(unix))]
+#[path = "vm_unsupported.rs"]
+mod vm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli::{Cli, Command, ExtCommand, Global, OsImageCommand, RuntimeCommand};
-use crate::environment::Environment;
-use crate::failure::{Failure, Result};
-use crate::output::{Output, write_data};
-#[cfg(not(target_os = "linux"))]
-use elsewhere::{build, clean};
+use avocado_manifest::Name;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::environment::Environment;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use elsewhere::deploy;
+use crate::failure::Failure;
+use crate::failure::Result;
+use crate::logging;
+use crate::output::Output;
+use build::BuildArgs;
+use clean::CleanArgs;
+use completion::CompletionArgs;
+use config::ConfigCommand;
+use deploy::DeployArgs;
+use ext::ExtCommand;
+use fetch::FetchArgs;
+use init::InitArgs;
+use install::InstallArgs;
+use lock::LockCommand;
+use manual::ManualArgs;
+use os_image::OsImageCommand;
+use prune::PruneArgs;
+use runtime::RuntimeCommand;
+use sdk::SdkCommand;
+use signing_keys::SigningKeysCommand;
+use vm::VmCommand;
+
+pub(crate) use unsupported_options::{command, parse};
+
+/// Build Avocado Linux runtimes from avocado.yaml and bring them to devices
+#[derive(Debug, Parser)]
+#[command(
+    name = "avocado",
+    version,
+    args_override_self = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    infer_subcommands = false
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes, before or after its name.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Path to avocado.yaml configuration file [default: avocado.yaml]
+    #[arg(short = 'C', long, global = true, value_name = "CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Enable verbose output; twice, also how things are done (see AVOCADO_LOG)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Target architecture
+    #[arg(short, long, global = true, value_name = "TARGET")]
+    pub(crate) target: Option<Name>,
+
+    /// Neither read nor write stamps: run every step
+    #[arg(long, global = true)]
+    pub(crate) no_stamps: bool,
+
+    /// How to report: text for people, or JSON (NDJSON for long work)
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    pub(crate) output: OutputFormat,
+
+    /// Plain lines instead of live progress
+    #[arg(long, global = true)]
+    pub(crate) no_tui: bool,
+
+    /// Run command on remote host using local volume via NFS (format: user@host); not supported yet
+    #[arg(long, global = true, value_name = "USER@HOST")]
+    pub(crate) runs_on: Option<String>,
+
+    /// NFS port for remote execution (auto-selects from 12050-12099 if not specified); not
+    /// supported yet
+    #[arg(long, global = true, value_name = "NFS_PORT")]
+    pub(crate) nfs_port: Option<u16>,
+
+    /// SDK container architecture for cross-arch emulation via Docker buildx/QEMU (aarch64 or
+    /// x86-64); not supported yet
+    #[arg(long, global = true, value_name = "ARCH")]
+    pub(crate) sdk_arch: Option<String>,
+}
+
+// The variants have no doc comments: they would make every --help three times as long.
+/// The form of everything that a command says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a project: a small avocado.yaml that builds as it is
+    Init(InitArgs),
+    /// Fetch the extensions that come from elsewhere; install and build do it as well
+    Fetch(FetchArgs),
+    /// Install the packages of the SDK, the images, the extensions and the runtimes
+    Install(InstallArgs),
+    /// Build everything that changed, down to the signed repository of each runtime
+    Build(BuildArgs),
+    /// Move to the newest feed snapshot and forget the pinned package versions
+    Update,
+    /// Look at what avocado.lock pins
+    #[command(subcommand)]
+    Lock(LockCommand),
+    /// Show the project as it is resolved, and check it
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON Schema of avocado.yaml, for editors
+    Schema,
+    /// Work with extensions
+    #[command(subcommand)]
+    Ext(ExtCommand),
+    /// Work with the SDK: the tools, and what they compile
+    #[command(subcommand)]
+    Sdk(SdkCommand),
+    /// Work with runtimes
+    #[command(subcommand)]
+    Runtime(RuntimeCommand),
+    /// Work with the root file system
+    #[command(subcommand)]
+    Rootfs(OsImageCommand),
+    /// Work with the initial RAM file system
+    #[command(subcommand)]
+    Initramfs(OsImageCommand),
+    /// Manage the keys that sign repositories
+    #[command(subcommand)]
+    SigningKeys(SigningKeysCommand),
+    /// Bring a built runtime to a device on the network and activate it
+    Deploy(DeployArgs),
+    /// Run the development VM, which costs nothing while nobody uses it
+    #[cfg_attr(unix, command(subcommand))]
+    Vm(VmCommand),
+    /// Remove what builds left behind
+    Clean(CleanArgs),
+    /// Remove from the state what nothing in the project names any more
+    Prune(PruneArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+    /// Write a man page for each command
+    #[command(hide = true)]
+    Manual(ManualArgs),
+    /// Run one step of a build: JSON on stdin, events on stdout
+    #[command(hide = true)]
+    Step,
+}
+
+impl Command {
+    /// Its name on the command line, for the log.
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Init(_) => "init",
+            Command::Fetch(_) => "fetch",
+            Command::Install(_) => "install",
+            Command::Build(_) => "build",
+            Command::Update => "update",
+            Command::Lock(_) => "lock",
+            Command::Config(_) => "config",
+            Command::Schema => "schema",
+            Command::Ext(_) => "ext",
+            Command::Sdk(_) => "sdk",
+            Command::Runtime(_) => "runtime",
+            Command::Rootfs(_) => "rootfs",
+            Command::Initramfs(_) => "initramfs",
+            Command::SigningKeys(_) => "signing-keys",
+            Command::Deploy(_) => "deploy",
+            Command::Vm(_) => "vm",
+            Command::Clean(_) => "clean",
+            Command::Prune(_) => "prune",
+            Command::Completion(_) => "completion",
+            Command::Manual(_) => "manual",
+            Command::Step => "step",
+        }
+    }
+}
 
 /// What every command works with.
 pub(crate) struct Session {
     pub(crate) environment: Environment,
-    pub(crate) global: Global,
+    pub(crate) global: GlobalArgs,
     pub(crate) output: Arc<Output>,
 }
 
 /// Runs a command and reports a failure. The result is the exit code.
 pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
     if let Command::Step = cli.command {
-        return build::step_main();
+        return step();
     }
     let session = Session {
         output: Arc::new(Output::new(&cli.global, &environment)),
         environment,
         global: cli.global,
     };
-    match check_options(&session.global).and_then(|()| dispatch(&session, &cli.command)) {
+    match logging::install(
+        &session.output,
+        session.global.verbose,
+        session.environment.log_filter(),
+    )
+    .and_then(|()| unsupported_options::check(&session.global))
+    .and_then(|()| dispatch(&session, &cli.command))
+    {
         Ok(code) => code,
         Err(failure) => {
             session.output.fail(&failure);
@@ -56,49 +250,65 @@ pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
 }
 
 fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
+    let _span = tracing::info_span!("command", name = command.name()).entered();
+    tracing::info!("avocado {}", env!("CARGO_PKG_VERSION"));
+    tracing::debug!("begins");
     let done = match command {
-        #[cfg(unix)]
         Command::Vm(command) => return vm::run(session, command),
-        #[cfg(not(unix))]
-        Command::Vm(_) => Err(Failure::usage("the VM is not supported on this system")),
         Command::Init(args) => init::run(session, args),
-        Command::Install(args) => build::install(session, args),
-        Command::Build(args) => build::build(session, args),
-        Command::Update => build::update(session),
-        Command::Ext(ExtCommand::Image(args)) => build::ext_image(session, args),
-        Command::Ext(ExtCommand::Build(args)) => build::ext_build(session, args),
-        Command::Ext(ExtCommand::List) => ext::list(session),
-        Command::Runtime(RuntimeCommand::Build { runtime, tools }) => {
-            build::runtime_build(session, runtime, tools)
-        }
-        Command::Rootfs(OsImageCommand::Image(args)) => build::rootfs_image(session, args),
-        Command::Initramfs(OsImageCommand::Image(args)) => build::initramfs_image(session, args),
+        Command::Fetch(args) => fetch::run(session, args),
+        Command::Install(args) => install::run(session, args),
+        Command::Build(args) => build::run(session, args),
+        Command::Config(command) => config::run(session, command),
+        Command::Schema => config::schema(session),
+        Command::Ext(command) => ext::run(session, command),
+        Command::Sdk(command) => sdk::run(session, command),
+        Command::Runtime(command) => runtime::run(session, command),
+        Command::Rootfs(command) => os_image::rootfs(session, command),
+        Command::Initramfs(command) => os_image::initramfs(session, command),
         Command::SigningKeys(command) => signing_keys::run(session, command),
+        Command::Completion(args) => completion::run(args),
+        #[cfg(target_os = "linux")]
+        Command::Update => update::run(session),
+        #[cfg(target_os = "linux")]
         Command::Deploy(args) => deploy::run(session, args),
+        #[cfg(target_os = "linux")]
         Command::Clean(args) => clean::run(session, args),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut crate::cli::command(), "avocado", &mut script);
-            write_data(&script)
-        }
+        #[cfg(target_os = "linux")]
+        Command::Prune(args) => prune::run(session, args),
+        Command::Lock(command) => lock::run(session, command),
+        Command::Manual(args) => manual::run(args),
+        #[cfg(not(target_os = "linux"))]
+        Command::Update => Err(only_on_linux("update")),
+        #[cfg(not(target_os = "linux"))]
+        Command::Deploy(_) => Err(only_on_linux("deploy")),
+        #[cfg(not(target_os = "linux"))]
+        Command::Clean(_) => Err(only_on_linux("clean")),
+        #[cfg(not(target_os = "linux"))]
+        Command::Prune(_) => Err(only_on_linux("prune")),
         // Answered before there was a session.
         Command::Step => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Options that peers know and this version does not act on: better refused than ignored.
-fn check_options(global: &Global) -> Result<()> {
-    let unsupported = [
-        ("--runs-on", global.runs_on.is_some()),
-        ("--nfs-port", global.nfs_port.is_some()),
-        ("--sdk-arch", global.sdk_arch.is_some()),
-    ];
-    match unsupported.iter().find(|(_, used)| *used) {
-        None => Ok(()),
-        Some((option, _)) => Err(Failure::usage(format!("{option} is not supported yet"))
-            .hint("run the command on the machine that shall do the work")),
-    }
+/// `avocado step`: one step of a build, in a process of its own.
+#[cfg(target_os = "linux")]
+fn step() -> ExitCode {
+    avocado_build::step_main()
+}
+
+/// Builds are refused here, so no step is started.
+#[cfg(not(target_os = "linux"))]
+fn step() -> ExitCode {
+    ExitCode::FAILURE
+}
+
+/// In place of what needs the tools of a Linux host, or what they left behind.
+#[cfg(not(target_os = "linux"))]
+fn only_on_linux(command: &str) -> Failure {
+    Failure::usage(format!("`avocado {command}` runs on Linux only"))
+        .hint("run it on a Linux machine")
 }
 
 /// Quotes a text for a POSIX shell.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use avocado_build::Layout;
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
-use avocado_project::{LoadOptions, Project, Runtime};
+use avocado_project::{LoadOptions, Loaded, Project, ProjectError, Runtime};
+#[cfg(target_os = "linux")]
+use avocado_project::{ReadProject, SourceKind};
 
 use super::Session;
 use crate::failure::{Failure, Result};
@@ -17,19 +19,55 @@ pub(super) fn load(session: &Session) -> Result<Project> {
 }
 
 pub(super) fn load_from(session: &Session, config: &Path) -> Result<Project> {
-    let loaded = avocado_project::load(&LoadOptions {
-        config,
-        target: session.global.target.as_ref().map(Name::as_str),
-        env: &|name| session.environment.variable(name),
-        cli_version: env!("CARGO_PKG_VERSION"),
-    })
-    .map_err(|e| Failure::from_project(&e))?;
+    let loaded = with_options(session, config, avocado_project::load)?;
+    Ok(with_warnings(session, loaded))
+}
+
+/// Reads avocado.yaml, and says nothing yet of what is odd about it.
+#[cfg(target_os = "linux")]
+pub(super) fn load_quietly(session: &Session) -> Result<Loaded> {
+    let config = config_path(session, Path::new(""));
+    with_options(session, &config, avocado_project::load)
+}
+
+/// Says what is odd about a project.
+pub(super) fn with_warnings(session: &Session, loaded: Loaded) -> Project {
     for warning in loaded.warnings {
         let hint = warning.hint.as_ref().map(|hint| format!("\nhint: {hint}"));
         let message = format!("{warning}{}", hint.unwrap_or_default());
         session.output.emit(Event::warning(message));
     }
-    Ok(loaded.project)
+    loaded.project
+}
+
+/// The project as far as fetching needs it; `None` where it has nothing to fetch, or is wrong in a
+/// way that [`load`] tells better.
+#[cfg(target_os = "linux")]
+pub(super) fn load_for_fetching(session: &Session) -> Result<Option<Project>> {
+    let config = config_path(session, Path::new(""));
+    with_options(session, &config, |options| {
+        let project = ReadProject::read(options)?.find_sources(options)?;
+        let is_local = |kind: &SourceKind| matches!(kind, SourceKind::Path { .. });
+        let has_remote = project.sources().iter().any(|s| !is_local(&s.kind));
+        if project.has_errors() || !has_remote {
+            return Ok(None);
+        }
+        Ok(Some(project.for_fetching(options)?.project))
+    })
+}
+
+fn with_options<T>(
+    session: &Session,
+    config: &Path,
+    load: impl FnOnce(&LoadOptions<'_>) -> std::result::Result<T, ProjectError>,
+) -> Result<T> {
+    load(&LoadOptions {
+        config,
+        target: session.global.target.as_ref().map(Name::as_str),
+        env: &|name| session.environment.variable(name),
+        cli_version: env!("CARGO_PKG_VERSION"),
+    })
+    .map_err(|e| Failure::from_project(&e))
 }
 
 /// The configuration that was asked for, or the one in `dir`, under either of its names.

@@ -1,17 +1,34 @@
 //! `avocado signing-keys`.
 
+use avocado_text::{escape, table};
 use avocado_tuf::Keyring;
-use avocado_tuf::keyring::{Entry, KeyringError};
+use avocado_tuf::keyring::{KeyringEntry, KeyringError};
+use clap::Subcommand;
 use serde::Serialize;
 
 use super::Session;
-use crate::cli::SigningKeysCommand;
 use crate::failure::{Failure, Result};
-use crate::output::text;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SigningKeysCommand {
+    /// Create an ed25519 key
+    Create {
+        /// The name of the key
+        #[arg(default_value = "dev-signing-key")]
+        name: String,
+    },
+    /// List the keys
+    List,
+    /// Remove a key and its files
+    Remove {
+        /// The name or the key id
+        name: String,
+    },
+}
 
 /// A key, as `--output json` shows it.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct KeyDocument<'a> {
     name: &'a str,
     keyid: &'a str,
     algorithm: &'a str,
@@ -19,9 +36,9 @@ struct Shown<'a> {
     uri: &'a str,
 }
 
-impl<'a> From<&'a Entry> for Shown<'a> {
-    fn from(entry: &'a Entry) -> Self {
-        Shown {
+impl<'a> From<&'a KeyringEntry> for KeyDocument<'a> {
+    fn from(entry: &'a KeyringEntry) -> Self {
+        KeyDocument {
             name: &entry.name,
             keyid: &entry.key_id,
             algorithm: &entry.algorithm,
@@ -39,27 +56,25 @@ pub(super) fn run(session: &Session, command: &SigningKeysCommand) -> Result<()>
             let entry = keyring
                 .create(name, session.environment.now())
                 .map_err(failure)?;
-            output.answer(&Shown::from(&entry), || {
+            output.answer(&KeyDocument::from(&entry), || {
                 format!("created {}\nkey id  {}\n", entry.name, entry.key_id)
             })
         }
         SigningKeysCommand::List => {
             let entries = keyring.list().map_err(failure)?;
-            let shown: Vec<Shown<'_>> = entries.iter().map(Shown::from).collect();
+            let shown: Vec<KeyDocument<'_>> = entries.iter().map(KeyDocument::from).collect();
             output.answer(&shown, || {
-                let row = |key: &Shown<'_>| {
-                    [key.name, key.algorithm, key.created_at, key.keyid]
-                        .map(text::plain)
-                        .to_vec()
+                let row = |key: &KeyDocument<'_>| {
+                    [key.name, key.algorithm, key.created_at, key.keyid].map(str::to_owned)
                 };
-                let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
-                text::table(&["NAME", "ALGORITHM", "CREATED", "KEY ID"], &rows)
+                let rows = shown.iter().map(row);
+                table(["NAME", "ALGORITHM", "CREATED", "KEY ID"], rows, None)
             })
         }
         SigningKeysCommand::Remove { name } => {
             let entry = keyring.remove(name).map_err(failure)?;
-            output.answer(&Shown::from(&entry), || {
-                format!("removed {}\n", text::plain(&entry.name))
+            output.answer(&KeyDocument::from(&entry), || {
+                format!("removed {}\n", escape(&entry.name))
             })
         }
     }

@@ -2,24 +2,25 @@ use avocado_events::Event;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Renderer, Start, Summary, write_data};
+use super::messages::print_line;
+use super::{Renderer, WorkStart, WorkSummary, write_data};
 use crate::failure::{Failure, Result};
 
 /// NDJSON on stdout: one document a line, the events as they are.
-pub(super) struct Json;
+pub(super) struct JsonRenderer;
 
 /// Puts `event` before the fields of a document.
 #[derive(Serialize)]
-struct Tagged<'a, T> {
+struct TaggedDocument<'a, T> {
     event: &'a str,
     #[serde(flatten)]
     fields: &'a T,
 }
 
-impl Renderer for Json {
-    fn start(&self, start: &Start<'_>) {
+impl Renderer for JsonRenderer {
+    fn start(&self, start: &WorkStart<'_>) {
         // Progress that cannot be written must not stop the work.
-        _ = line(&Tagged {
+        _ = line(&TaggedDocument {
             event: "start",
             fields: start,
         });
@@ -31,7 +32,11 @@ impl Renderer for Json {
 
     fn stopping(&self) {}
 
-    fn complete(&self, summary: Summary) -> Result<()> {
+    fn log(&self, line: &str) {
+        print_line(line);
+    }
+
+    fn complete(&self, summary: WorkSummary) -> Result<()> {
         let mut document = Map::from_iter([
             ("event".to_owned(), json!("complete")),
             ("success".to_owned(), Value::Bool(true)),
@@ -41,7 +46,7 @@ impl Renderer for Json {
     }
 
     fn fail(&self, failure: &Failure) {
-        _ = line(&Tagged {
+        _ = line(&TaggedDocument {
             event: "error",
             fields: failure,
         });

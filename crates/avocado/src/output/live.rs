@@ -5,36 +5,35 @@ use std::time::{Duration, Instant};
 use avocado_events::Event;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use super::ledger::{Change, Ledger};
-use super::text;
-use super::voice::{STOPPING, Voice, say};
-use super::{Renderer, Start, Summary, write_data};
+use super::messages::{MessageFormatter, STOPPING, paragraph, print_line};
+use super::steps::{EventEffect, StepTracker};
+use super::{Renderer, WorkStart, WorkSummary, write_data};
 use crate::failure::{Failure, Result};
 
 /// How often a line redraws by itself, so that its clock moves.
 const TICK: Duration = Duration::from_millis(120);
 
 /// A line for each running step, redrawn in place, over a line that counts; what ended scrolls up.
-pub(super) struct Live {
-    voice: Voice,
-    screen: Mutex<Screen>,
+pub(super) struct LiveRenderer {
+    format: MessageFormatter,
+    screen: Mutex<LiveScreen>,
 }
 
-struct Screen {
+struct LiveScreen {
     bars: MultiProgress,
-    ledger: Ledger,
+    steps: StepTracker,
     running: HashMap<String, ProgressBar>,
     footer: Option<ProgressBar>,
     title: String,
 }
 
-impl Live {
+impl LiveRenderer {
     pub(super) fn new(verbose: bool, color: bool) -> Self {
-        Live {
-            voice: Voice::new(verbose, color),
-            screen: Mutex::new(Screen {
+        LiveRenderer {
+            format: MessageFormatter::new(verbose, color),
+            screen: Mutex::new(LiveScreen {
                 bars: MultiProgress::new(),
-                ledger: Ledger::default(),
+                steps: StepTracker::default(),
                 running: HashMap::new(),
                 footer: None,
                 title: String::new(),
@@ -42,22 +41,22 @@ impl Live {
         }
     }
 
-    fn screen(&self) -> MutexGuard<'_, Screen> {
+    fn screen(&self) -> MutexGuard<'_, LiveScreen> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Screen {
+impl LiveScreen {
     /// Prints a line that stays, above the lines that move.
     fn print(&self, line: &str) {
         if self.footer.is_none() || self.bars.println(line).is_err() {
-            say(line);
+            print_line(line);
         }
     }
 
     /// The counting line is there as soon as, and as long as, something moves above it.
     fn count(&mut self) {
-        let (ended, known) = self.ledger.tally();
+        let (ended, known) = self.steps.tally();
         let footer = self.footer.get_or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::no_length());
             bar.set_style(style("{wide_msg} {clock}"));
@@ -67,7 +66,7 @@ impl Screen {
         footer.set_message(format!(
             "{} {ended} of {}",
             self.title,
-            text::count(known, "step")
+            avocado_text::count(known, "step")
         ));
     }
 
@@ -86,7 +85,7 @@ impl Screen {
 
     fn progressed(&self, stage: &str, now: Instant) {
         if let Some(bar) = self.running.get(stage) {
-            let what = self.ledger.describe(stage, now);
+            let what = self.steps.describe(stage, now);
             bar.set_message(match what.as_str() {
                 "" => stage.to_owned(),
                 what => format!("{stage}  {what}"),
@@ -115,8 +114,8 @@ impl Screen {
     }
 }
 
-impl Renderer for Live {
-    fn start(&self, start: &Start<'_>) {
+impl Renderer for LiveRenderer {
+    fn start(&self, start: &WorkStart<'_>) {
         let mut title = start.action.to_owned();
         for part in [start.target, start.runtime].into_iter().flatten() {
             title += " ";
@@ -127,71 +126,75 @@ impl Renderer for Live {
 
     fn event(&self, event: Event) {
         let now = Instant::now();
-        let voice = self.voice;
+        let format = self.format;
         let mut screen = self.screen();
-        match screen.ledger.take(&event, now) {
-            Change::Started => {
+        match screen.steps.take(&event, now) {
+            EventEffect::Started => {
                 screen.started(&event.stage);
                 screen.progressed(&event.stage, now);
             }
-            Change::Progressed => screen.progressed(&event.stage, now),
-            Change::Finished(time) => {
+            EventEffect::Progressed => screen.progressed(&event.stage, now),
+            EventEffect::Finished(time) => {
                 screen.ended(&event.stage);
-                screen.print(&voice.finished(&event.stage, &event.message, time));
+                screen.print(&format.finished(&event.stage, &event.message, time));
             }
-            Change::Failed(time, log) => {
+            EventEffect::Failed(time, log) => {
                 screen.ended(&event.stage);
-                for line in voice.failed(&event.stage, time, &log) {
+                for line in format.failed(&event.stage, time, &log) {
                     screen.print(&line);
                 }
             }
-            Change::Stopped(time) => {
+            EventEffect::Stopped(time) => {
                 screen.ended(&event.stage);
-                screen.print(&voice.stopped(&event.stage, time));
+                screen.print(&format.stopped(&event.stage, time));
             }
-            Change::Skipped => {
+            EventEffect::Skipped => {
                 screen.ended(&event.stage);
-                if voice.verbose {
-                    screen.print(&voice.skipped(&event));
+                if format.verbose {
+                    screen.print(&format.skipped(&event));
                 }
             }
-            Change::Output if voice.verbose => {
-                screen.print(&voice.tool_line(&event.stage, &event.message));
+            EventEffect::Output if format.verbose => {
+                screen.print(&format.tool_line(&event.stage, &event.message));
             }
-            Change::Said => {
-                for line in voice.said(&event).lines() {
+            EventEffect::Said => {
+                for line in format.said(&event).lines() {
                     screen.print(line);
                 }
             }
-            Change::Output | Change::Nothing => {}
+            EventEffect::Output | EventEffect::Nothing => {}
         }
     }
 
     fn stopping(&self) {
         let mut screen = self.screen();
-        screen.ledger.stop();
+        screen.steps.stop();
         screen.print(STOPPING);
     }
 
-    fn complete(&self, summary: Summary) -> Result<()> {
+    fn log(&self, line: &str) {
+        self.screen().print(line);
+    }
+
+    fn complete(&self, summary: WorkSummary) -> Result<()> {
         self.screen().close();
         write_data(summary.data.as_bytes())?;
         if !summary.closing.is_empty() {
-            say(summary.closing.trim_end());
+            print_line(&paragraph(&summary.closing, ""));
         }
         Ok(())
     }
 
     fn fail(&self, failure: &Failure) {
         self.screen().close();
-        say(&self.voice.failure(failure));
+        print_line(&self.format.failure(failure));
     }
 }
 
 /// A style whose `{clock}` is the time since the bar was made.
 fn style(template: &str) -> ProgressStyle {
     let clock = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        _ = out.write_str(&text::duration(state.elapsed()));
+        _ = out.write_str(&avocado_text::duration(state.elapsed()));
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_spinner())

@@ -2,12 +2,11 @@
 //! terminal, plain lines elsewhere, NDJSON for programs. stdout is data, stderr is talk.
 
 mod json;
-mod ledger;
 mod live;
+mod messages;
 mod plain;
+mod steps;
 mod style;
-pub(crate) mod text;
-mod voice;
 
 use std::io::{ErrorKind, Write};
 
@@ -15,13 +14,13 @@ use avocado_events::{Event, Sink};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::cli::{Global, OutputFormat};
+use crate::commands::{GlobalArgs, OutputFormat};
 use crate::environment::Environment;
 use crate::failure::{Context, Failure, Result};
 
 /// The beginning of long work.
 #[derive(Debug, Serialize)]
-pub(crate) struct Start<'a> {
+pub(crate) struct WorkStart<'a> {
     /// What is done: `build`, `deploy`.
     pub(crate) action: &'a str,
     /// For which target.
@@ -34,7 +33,7 @@ pub(crate) struct Start<'a> {
 
 /// The good end of long work.
 #[derive(Debug, Default)]
-pub(crate) struct Summary {
+pub(crate) struct WorkSummary {
     /// What a program wants to know: the fields of `complete`.
     pub(crate) fields: Map<String, Value>,
     /// What a person wants to keep: complete lines for stdout.
@@ -45,10 +44,12 @@ pub(crate) struct Summary {
 
 /// One form of saying things.
 trait Renderer: Send + Sync {
-    fn start(&self, start: &Start<'_>);
+    fn start(&self, start: &WorkStart<'_>);
     fn event(&self, event: Event);
     fn stopping(&self);
-    fn complete(&self, summary: Summary) -> Result<()>;
+    fn complete(&self, summary: WorkSummary) -> Result<()>;
+    /// A line of the log, for people who look for a fault.
+    fn log(&self, line: &str);
     fn fail(&self, failure: &Failure);
 }
 
@@ -60,20 +61,20 @@ pub(crate) struct Output {
 
 impl Output {
     /// The form that fits the options and the surroundings.
-    pub(crate) fn new(global: &Global, environment: &Environment) -> Self {
+    pub(crate) fn new(global: &GlobalArgs, environment: &Environment) -> Self {
         let json = global.output == OutputFormat::Json;
         let color = environment.color();
         let renderer: Box<dyn Renderer> = if json {
-            Box::new(json::Json)
+            Box::new(json::JsonRenderer)
         } else if environment.live() && !global.no_tui {
-            Box::new(live::Live::new(global.verbose, color))
+            Box::new(live::LiveRenderer::new(global.verbose > 0, color))
         } else {
-            Box::new(plain::Plain::new(global.verbose, color))
+            Box::new(plain::PlainRenderer::new(global.verbose > 0, color))
         };
         Output { renderer, json }
     }
 
-    pub(crate) fn start(&self, start: &Start<'_>) {
+    pub(crate) fn start(&self, start: &WorkStart<'_>) {
         self.renderer.start(start);
     }
 
@@ -82,7 +83,12 @@ impl Output {
         self.renderer.stopping();
     }
 
-    pub(crate) fn complete(&self, summary: Summary) -> Result<()> {
+    /// Writes a line of the log to stderr, whatever the form.
+    pub(crate) fn log(&self, line: &str) {
+        self.renderer.log(line);
+    }
+
+    pub(crate) fn complete(&self, summary: WorkSummary) -> Result<()> {
         self.renderer.complete(summary)
     }
 

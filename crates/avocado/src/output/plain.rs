@@ -3,99 +3,109 @@ use std::time::Instant;
 
 use avocado_events::Event;
 
-use super::ledger::{Change, Ledger};
-use super::text;
-use super::voice::{STOPPING, Voice, say};
-use super::{Renderer, Start, Summary, write_data};
+use super::messages::{MessageFormatter, STOPPING, paragraph, print_line};
+use super::steps::{EventEffect, StepTracker};
+use super::{Renderer, WorkStart, WorkSummary, write_data};
 use crate::failure::{Failure, Result};
 
 /// A line when a step starts and a line when it ends: for logs and pipes.
-pub(super) struct Plain {
-    voice: Voice,
-    ledger: Mutex<Ledger>,
+pub(super) struct PlainRenderer {
+    format: MessageFormatter,
+    steps: Mutex<StepTracker>,
 }
 
-impl Plain {
+impl PlainRenderer {
     pub(super) fn new(verbose: bool, color: bool) -> Self {
-        Plain {
-            voice: Voice::new(verbose, color),
-            ledger: Mutex::default(),
+        PlainRenderer {
+            format: MessageFormatter::new(verbose, color),
+            steps: Mutex::default(),
         }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn steps(&self) -> MutexGuard<'_, StepTracker> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lines for an event.
     fn lines(&self, event: &Event, now: Instant) -> Vec<String> {
-        let voice = self.voice;
-        match self.ledger().take(event, now) {
+        let format = self.format;
+        match self.steps().take(event, now) {
             // Why it runs is for those who ask.
-            Change::Started if voice.verbose && !event.message.is_empty() => {
+            EventEffect::Started if format.verbose && !event.message.is_empty() => {
                 vec![format!(
                     "{}: started ({})",
                     event.stage,
-                    text::plain(&event.message)
+                    avocado_text::strip(&event.message)
                 )]
             }
-            Change::Started => vec![format!("{}: started", event.stage)],
-            Change::Finished(time) => vec![voice.finished(&event.stage, &event.message, time)],
-            Change::Failed(time, log) => voice.failed(&event.stage, time, &log),
-            Change::Stopped(time) => vec![voice.stopped(&event.stage, time)],
-            Change::Said => vec![voice.said(event)],
-            Change::Output if voice.verbose => vec![voice.tool_line(&event.stage, &event.message)],
-            Change::Skipped if voice.verbose => vec![voice.skipped(event)],
-            Change::Output | Change::Skipped | Change::Progressed | Change::Nothing => Vec::new(),
+            EventEffect::Started => vec![format!("{}: started", event.stage)],
+            EventEffect::Finished(time) => {
+                vec![format.finished(&event.stage, &event.message, time)]
+            }
+            EventEffect::Failed(time, log) => format.failed(&event.stage, time, &log),
+            EventEffect::Stopped(time) => vec![format.stopped(&event.stage, time)],
+            EventEffect::Said => vec![format.said(event)],
+            EventEffect::Output if format.verbose => {
+                vec![format.tool_line(&event.stage, &event.message)]
+            }
+            EventEffect::Skipped if format.verbose => vec![format.skipped(event)],
+            EventEffect::Output
+            | EventEffect::Skipped
+            | EventEffect::Progressed
+            | EventEffect::Nothing => Vec::new(),
         }
     }
 }
 
-impl Renderer for Plain {
-    fn start(&self, _start: &Start<'_>) {}
+impl Renderer for PlainRenderer {
+    fn start(&self, _start: &WorkStart<'_>) {}
 
     fn event(&self, event: Event) {
         for line in self.lines(&event, Instant::now()) {
-            say(&line);
+            print_line(&line);
         }
     }
 
     fn stopping(&self) {
-        self.ledger().stop();
-        say(STOPPING);
+        self.steps().stop();
+        print_line(STOPPING);
     }
 
-    fn complete(&self, summary: Summary) -> Result<()> {
+    fn log(&self, line: &str) {
+        print_line(line);
+    }
+
+    fn complete(&self, summary: WorkSummary) -> Result<()> {
         write_data(summary.data.as_bytes())?;
         if !summary.closing.is_empty() {
-            say(summary.closing.trim_end());
+            print_line(&paragraph(&summary.closing, ""));
         }
         Ok(())
     }
 
     fn fail(&self, failure: &Failure) {
-        say(&self.voice.failure(failure));
+        print_line(&self.format.failure(failure));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use avocado_events::Status;
+    use avocado_events::StepStatus;
 
     fn play(verbose: bool) -> String {
         let events = [
-            Event::step("rootfs install", Status::Pending, ""),
-            Event::step("ext install app", Status::Skipped, "nothing changed"),
-            Event::step("rootfs install", Status::Running, ""),
+            Event::step("rootfs install", StepStatus::Pending, ""),
+            Event::step("ext install app", StepStatus::Skipped, "nothing changed"),
+            Event::step("rootfs install", StepStatus::Running, ""),
             Event::items("rootfs install", "bash", 1, Some(2)),
             Event::output("rootfs install", "Installing: bash\r"),
-            Event::step("rootfs image", Status::Running, ""),
-            Event::step("rootfs image", Status::Success, ""),
+            Event::step("rootfs image", StepStatus::Running, ""),
+            Event::step("rootfs image", StepStatus::Success, ""),
             Event::warning("a key is unknown\nin avocado.yaml"),
-            Event::step("rootfs install", Status::Failed, "dnf failed"),
+            Event::step("rootfs install", StepStatus::Failed, "dnf failed"),
         ];
-        let plain = Plain::new(verbose, false);
+        let plain = PlainRenderer::new(verbose, false);
         let now = Instant::now();
         let lines: Vec<String> = events.iter().flat_map(|e| plain.lines(e, now)).collect();
         lines.join("\n")

@@ -133,6 +133,33 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
+fn an_extension_that_is_not_here_is_listed() {
+    let place = Place::new();
+    place.write(
+        "avocado.yaml",
+        "default_target: qemux86-64
+extensions:
+  docker: {source: {type: package, version: '*'}}
+  app: {version: 1.0.0}
+  near: {source: {type: path, path: near}}
+runtimes: {dev: {extensions: [docker, app]}}
+",
+    );
+    place.write(
+        "near/avocado.yaml",
+        "extensions: {near: {version: 2.0.0}}\n",
+    );
+    insta::assert_snapshot!("ext-list-sources", place.run(&["ext", "list"]).ok().stdout);
+    let json = place.run(&["ext", "list", "--output", "json"]).ok().stdout;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[2]["version"], Value::Null);
+    assert_eq!(json[2]["source"]["fetched"], false);
+    assert_eq!(json[2]["source"]["from"], "the package docker");
+    assert_eq!(json[1]["source"]["fetched"], true);
+    assert_eq!(json[0].get("source"), None);
+}
+
+#[test]
 fn ext_list_is_one_document() {
     let place = Place::new();
     place.run(&["init", "--target", "qemux86-64"]).ok();

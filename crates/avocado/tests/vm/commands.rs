@@ -180,7 +180,7 @@ fn a_vm_without_supervisor_has_no_shell() {
     let place = Place::new();
     let dir = avocado_vm::dir::StateDir::new(place.vm(""));
     // The lock tells who we are.
-    let lock = avocado_vm::lock::Lock::take(&dir, "avocado vm test").unwrap();
+    let lock = avocado_vm::lock::VmLock::take(&dir, "avocado vm test").unwrap();
     let holder = serde_json::from_slice(&fs::read(place.vm("lock")).unwrap()).unwrap();
     drop(lock);
     let record = place.record(&holder);
@@ -347,7 +347,7 @@ fn who_has_the_lock_is_named() {
     let place = Place::new();
     place.image("image", "1");
     let dir = avocado_vm::dir::StateDir::new(place.vm(""));
-    let lock = avocado_vm::lock::Lock::take(&dir, "avocado vm test").unwrap();
+    let lock = avocado_vm::lock::VmLock::take(&dir, "avocado vm test").unwrap();
     let shown = place
         .run(&["rebuild", "--vm-source", "image"])
         .failed(1)

@@ -1,6 +1,6 @@
 use std::fs;
 
-use avocado_serve::{Fault, Rule};
+use avocado_test_server::{Fault, FaultRule};
 use serde_json::{Value, json};
 
 use crate::{Place, files};
@@ -76,20 +76,64 @@ fn an_update_is_checked_asked_for_and_installed() {
 }
 
 #[test]
+fn an_older_version_has_to_be_asked_for() {
+    let place = Place::new();
+    let server = place.serve();
+    place.publish("2.0", json!({}));
+    place.update(&server, &["-y"]).ok();
+    place.publish("1.0", json!({}));
+    let said = place.update(&server, &["--check"]).ok().stdout;
+    assert_eq!(
+        said,
+        "the channel has version 1.0, and 2.0, which is newer, is installed\n"
+    );
+    let refused = place.update(&server, &["-y"]).failed(1).stderr;
+    insta::assert_snapshot!(refused, @r"
+    error: the channel has version 1.0 of the image, and 2.0, which is newer, is installed
+    hint: `avocado vm update --to VERSION` installs that version all the same
+    ");
+    assert_eq!(place.installed(), "2.0");
+    place.update(&server, &["-y", "--to", "3.0"]).failed(1);
+    place.update(&server, &["-y", "--to", "1.0"]).ok();
+    assert_eq!(place.installed(), "1.0");
+}
+
+#[test]
+fn a_channel_is_signed_under_the_root_that_the_user_names() {
+    let place = Place::new();
+    let server = place.serve();
+    place.publish("1.0", json!({}));
+    let seed = [1; 32];
+    let key = avocado_tuf::SigningKey::from_seed(&seed).unwrap();
+    let root = avocado_tuf::writer::root(&key, jiff::Timestamp::now()).unwrap();
+    fs::create_dir_all(place.path("home/.avocado")).unwrap();
+    fs::write(place.path("home/.avocado/root.json"), root).unwrap();
+    fs::write(
+        place.path("home/.avocado/config.yaml"),
+        "vm:\n  channel_root: root.json\n",
+    )
+    .unwrap();
+    let refused = place.update(&server, &["-y"]).failed(1).stderr;
+    let repository = format!("{}/stable/avocado-qemux86-64", server.url());
+    let expected = format!("error: the signatures of the channel at {repository} are not trusted");
+    assert!(refused.starts_with(&expected), "{refused}");
+}
+
+#[test]
 fn an_update_survives_a_bad_network() {
     let place = Place::new();
     let server = place.serve();
     place.publish("1.0", json!({}));
     server
         .faults()
-        .add(Rule::new(Fault::Cut(4), "*.img").first(3));
+        .add(FaultRule::new(Fault::Cut(4), "*.img").first(3));
     place.update(&server, &["-y"]).ok();
     assert_eq!(place.installed(), "1.0");
 
     place.publish("2.0", json!({}));
     server
         .faults()
-        .add(Rule::new(Fault::Cut(0), "*/rootfs.img"));
+        .add(FaultRule::new(Fault::Cut(0), "*/rootfs.img"));
     let cut = place.update(&server, &["-y"]).failed(1).stderr;
     assert!(cut.contains("error: "), "{cut}");
     assert_eq!(place.installed(), "1.0");
@@ -174,7 +218,7 @@ fn an_interrupted_installation_is_finished_by_the_next_command() {
         )
         .unwrap();
     }
-    fs::write(staging.join("manifest.json"), image.to_json()).unwrap();
+    fs::write(staging.join("manifest.json"), image.to_json().unwrap()).unwrap();
     fs::write(staging.join(".ready"), "").unwrap();
     // As after the first rename.
     fs::rename(staging.join("kernel.img"), place.vm("install/kernel.img")).unwrap();

@@ -36,9 +36,10 @@ impl Host {
 
     /// The host as it stands in a URL.
     pub(crate) fn in_url(&self) -> String {
-        match self.is_ipv6() {
-            true => format!("[{}]", self.0),
-            false => self.0.clone(),
+        if self.is_ipv6() {
+            format!("[{}]", self.0)
+        } else {
+            self.0.clone()
         }
     }
 }

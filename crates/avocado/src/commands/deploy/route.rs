@@ -3,45 +3,64 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use super::address::Host;
-use crate::environment::Port;
+use crate::environment::DeployPort;
 use crate::failure::{Failure, Result};
 
-/// The host that a device is told to fetch from, and the address to listen on for it.
-pub(super) struct Route {
+/// The host that a device is told to fetch from, and where to listen for it.
+pub(super) struct DeviceRoute {
     pub(super) advertised: Host,
-    pub(super) listen: IpAddr,
+    /// The address of this machine that the device knows, where that is known here.
+    listen: Option<SocketAddr>,
 }
 
-impl Route {
+impl DeviceRoute {
     /// With the name that the user wants, or the local end of the route to the device.
     pub(super) fn to(device: &Host, wanted: Option<&str>) -> Result<Self> {
-        let advertised: Host = match wanted {
-            Some(text) => text.parse().map_err(|e| {
+        if let Some(text) = wanted {
+            let advertised: Host = text.parse().map_err(|e| {
                 Failure::usage(format!(
                     "AVOCADO_DEPLOY_REPO_HOST is `{}`",
                     text.escape_debug()
                 ))
                 .because(&e)
-            })?,
-            None => {
-                let ip = local_address(device)?;
-                // An address of this machine is a host by construction.
-                ip.to_string()
-                    .parse()
-                    .map_err(|e| Failure::from_error(&e))?
-            }
-        };
-        let listen = match advertised.is_ipv6() {
-            true => Ipv6Addr::UNSPECIFIED.into(),
-            false => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        Ok(Route { advertised, listen })
+            })?;
+            // Behind a name may be any address, and one of a forwarder.
+            let ip = advertised.as_str().parse::<IpAddr>().ok();
+            return Ok(DeviceRoute {
+                advertised,
+                listen: ip.map(|ip| SocketAddr::new(ip, 0)),
+            });
+        }
+        let local = local_address(device)?;
+        // An address of this machine is a host by construction.
+        let advertised = local.ip().to_string().parse();
+        Ok(DeviceRoute {
+            advertised: advertised.map_err(|e| Failure::from_error(&e))?,
+            listen: Some(local),
+        })
     }
 
-    /// Where to listen.
-    pub(super) fn socket(&self, port: Port) -> SocketAddr {
-        let (Port::Default(port) | Port::Fixed(port)) = port;
-        SocketAddr::new(self.listen, port)
+    /// Where to listen: where only the device's network reaches, if that address is known.
+    pub(super) fn socket(&self, port: DeployPort) -> SocketAddr {
+        let mut socket = self.listen.unwrap_or_else(|| self.everywhere());
+        socket.set_port(number(port));
+        socket
+    }
+
+    /// Where to listen when the address is none of this machine: that of a forwarder before it.
+    pub(super) fn socket_behind_forwarder(&self, port: DeployPort) -> SocketAddr {
+        let mut socket = self.everywhere();
+        socket.set_port(number(port));
+        socket
+    }
+
+    fn everywhere(&self) -> SocketAddr {
+        let ip: IpAddr = if self.advertised.is_ipv6() {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        SocketAddr::new(ip, 0)
     }
 
     /// What the device is told.
@@ -50,9 +69,14 @@ impl Route {
     }
 }
 
+fn number(port: DeployPort) -> u16 {
+    let (DeployPort::Default(port) | DeployPort::Fixed(port)) = port;
+    port
+}
+
 /// The address that packets to the device would come from. Connecting a datagram socket asks the
 /// kernel for the route and sends nothing.
-fn local_address(device: &Host) -> Result<IpAddr> {
+fn local_address(device: &Host) -> Result<SocketAddr> {
     let unreachable = |error: &std::io::Error| {
         Failure::new(format!("cannot find a route to {device}"))
             .because(error)
@@ -78,7 +102,7 @@ fn local_address(device: &Host) -> Result<IpAddr> {
             socket.local_addr()
         });
         match local {
-            Ok(local) => return Ok(local.ip()),
+            Ok(local) => return Ok(local),
             Err(error) => last = error,
         }
     }
@@ -89,15 +113,18 @@ fn local_address(device: &Host) -> Result<IpAddr> {
 mod tests {
     use super::*;
 
-    fn route(device: &str, wanted: Option<&str>) -> Result<Route> {
-        Route::to(&device.parse().unwrap(), wanted)
+    fn route(device: &str, wanted: Option<&str>) -> Result<DeviceRoute> {
+        DeviceRoute::to(&device.parse().unwrap(), wanted)
     }
 
     #[test]
     fn the_local_end_of_the_route_is_advertised() {
         let route = route("127.0.0.1", None).unwrap();
         assert_eq!(route.url(8585), "http://127.0.0.1:8585");
-        assert_eq!(route.socket(Port::Default(1)), "0.0.0.0:1".parse().unwrap());
+        assert_eq!(
+            route.socket(DeployPort::Default(1)),
+            "127.0.0.1:1".parse().unwrap()
+        );
     }
 
     #[test]
@@ -108,7 +135,11 @@ mod tests {
         );
         let v6 = route("127.0.0.1", Some("fd00::1")).unwrap();
         assert_eq!(v6.url(1), "http://[fd00::1]:1");
-        assert_eq!(v6.socket(Port::Fixed(2)), "[::]:2".parse().unwrap());
+        let (fixed, socket) = (DeployPort::Fixed(2), |text: &str| text.parse().unwrap());
+        assert_eq!(v6.socket(fixed), socket("[fd00::1]:2"));
+        assert_eq!(v6.socket_behind_forwarder(fixed), socket("[::]:2"));
+        let named = route("127.0.0.1", Some("build.lan")).unwrap();
+        assert_eq!(named.socket(fixed), socket("0.0.0.0:2"));
         for bad in ["a;reboot", "http://x", "a b", "-x"] {
             assert!(route("127.0.0.1", Some(bad)).is_err(), "{bad}");
         }

@@ -6,20 +6,31 @@ use std::path::{Path, PathBuf};
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
+use clap::Args;
 use serde_json::json;
 
 use super::Session;
-use crate::cli::InitArgs;
 use crate::failure::{Context, Failure, Result};
-use crate::output::{Start, Summary};
+use crate::output::{WorkStart, WorkSummary};
 
 /// Where the repository of a project says what it does not carry.
 const GITIGNORE: &str = ".gitignore";
 /// What the repository of a project must not carry.
 const IGNORED: &str = ".avocado/";
 
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The directory of the project; it is created where it is missing
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// The name of the project's own extension
+    #[arg(long, value_name = "NAME", default_value = "app")]
+    pub(crate) name: Name,
+}
+
 /// A file of the new project.
-struct Scaffold {
+struct ScaffoldFile {
     path: PathBuf,
     text: String,
     mode: u32,
@@ -31,7 +42,7 @@ pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
         None if cfg!(target_arch = "aarch64") => "qemuarm64",
         None => "qemux86-64",
     };
-    session.output.start(&Start {
+    session.output.start(&WorkStart {
         action: "init",
         target: Some(target),
         runtime: None,
@@ -66,7 +77,7 @@ pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
     }
 
     names.extend(files.iter().map(|file| file.path.as_path()));
-    let mut summary = Summary::default();
+    let mut summary = WorkSummary::default();
     summary.fields.insert("path".into(), json!(dir));
     summary.fields.insert("files".into(), json!(names));
     summary.closing = next_steps(dir);
@@ -74,13 +85,13 @@ pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
 }
 
 /// The files, the configuration last: a run that was interrupted can be repeated.
-fn scaffold(target: &str, name: &Name) -> [Scaffold; 3] {
+fn scaffold(target: &str, name: &Name) -> [ScaffoldFile; 3] {
     let named = |template: &str| template.replace("@NAME@", name.as_str());
     let config = include_str!("template/avocado.yaml")
         .replace("@TARGET@", &yaml_word(target))
         .replace("@NAME@:", &format!("{}:", yaml_word(name.as_str())))
         .replace("- @NAME@", &format!("- {}", yaml_word(name.as_str())));
-    let file = |path: String, text, mode| Scaffold {
+    let file = |path: String, text, mode| ScaffoldFile {
         path: path.into(),
         text,
         mode,
@@ -104,9 +115,10 @@ fn scaffold(target: &str, name: &Name) -> [Scaffold; 3] {
 fn yaml_word(name: &str) -> String {
     let word = name.starts_with(|c: char| c.is_ascii_alphabetic());
     let constants = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
-    match word && !constants.contains(&name.to_ascii_lowercase().as_str()) {
-        true => name.to_owned(),
-        false => format!("\"{name}\""),
+    if word && !constants.contains(&name.to_ascii_lowercase().as_str()) {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
     }
 }
 
@@ -119,7 +131,7 @@ fn exists(path: &Path) -> Result<bool> {
 }
 
 /// A file that is there already must be the one that would be written.
-fn check_free(path: &Path, file: &Scaffold) -> Result<()> {
+fn check_free(path: &Path, file: &ScaffoldFile) -> Result<()> {
     if !exists(path)? || fs::read(path).is_ok_and(|there| there == file.text.as_bytes()) {
         return Ok(());
     }
@@ -130,7 +142,7 @@ fn check_free(path: &Path, file: &Scaffold) -> Result<()> {
     .hint("`avocado init` overwrites nothing; move the file away or choose another directory"))
 }
 
-fn write(dir: &Path, file: &Scaffold) -> Result<()> {
+fn write(dir: &Path, file: &ScaffoldFile) -> Result<()> {
     let path = dir.join(&file.path);
     let write = || -> std::io::Result<()> {
         if let Some(parent) = path.parent() {
@@ -178,9 +190,10 @@ fn ignore_state(path: &Path) -> Result<bool> {
 }
 
 fn next_steps(dir: &Path) -> String {
-    let enter = match dir == Path::new(".") {
-        true => String::new(),
-        false => format!("  cd {}\n", shell_word(dir)),
+    let enter = if dir == Path::new(".") {
+        String::new()
+    } else {
+        format!("  cd {}\n", shell_word(dir))
     };
     format!("\nNext:\n{enter}  avocado install\n  avocado build\n  avocado deploy -d <device>\n")
 }
@@ -189,8 +202,9 @@ fn next_steps(dir: &Path) -> String {
 fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let safe = |c: char| c.is_ascii_alphanumeric() || "/._-+~".contains(c);
-    match text.chars().all(safe) && !text.starts_with(['-', '~']) {
-        true => text,
-        false => super::quote(&text),
+    if text.chars().all(safe) && !text.starts_with(['-', '~']) {
+        text
+    } else {
+        super::quote(&text)
     }
 }

@@ -1,42 +1,66 @@
 //! `avocado vm config`.
 
 use avocado_events::{Event, Sink};
-use avocado_vm::config::{ConfigFile, KEYS};
-use avocado_vm::dir::File;
+use avocado_vm::config::{KEYS, VmConfigFile};
+use avocado_vm::dir::StateFile;
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Session, failure, state_dir};
-use crate::cli::VmConfigCommand;
 use crate::failure::Result;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the value of a key; nothing where it is not set
+    Get {
+        /// Such as idle.hibernate_after_secs
+        key: String,
+    },
+    /// Set a key; several values make a list
+    Set {
+        /// Such as idle.hibernate_after_secs
+        key: String,
+        /// A number, true or false, a text, or a list; one that begins with a dash comes after `--`
+        #[arg(required = true)]
+        values: Vec<String>,
+    },
+    /// Forget a key
+    Unset {
+        /// Such as idle.hibernate_after_secs
+        key: String,
+    },
+    /// Print everything that is set
+    List,
+}
 
 /// How near a key has to be to be meant (Jaro-Winkler).
 const NEAR: f64 = 0.85;
 
-pub(super) fn run(session: &Session, command: &VmConfigCommand) -> Result<()> {
-    let path = state_dir(session)?.file(File::Config);
+pub(super) fn run(session: &Session, command: &ConfigCommand) -> Result<()> {
+    let path = state_dir(session)?.file(StateFile::Config);
     let output = &session.output;
     match command {
-        VmConfigCommand::Get { key } => {
-            let file = ConfigFile::load(&path).map_err(failure)?;
+        ConfigCommand::Get { key } => {
+            let file = VmConfigFile::load(&path).map_err(failure)?;
             let value = file.get(key).map_err(failure)?;
             output.answer(&json!({"key": key, "value": value}), || {
                 value.map(lines).unwrap_or_default()
             })
         }
-        VmConfigCommand::Set { key, values } => {
-            let value = ConfigFile::set(&path, key, values).map_err(failure)?;
+        ConfigCommand::Set { key, values } => {
+            let value = VmConfigFile::set(&path, key, values).map_err(failure)?;
             if !KEYS.contains(&key.as_str()) {
                 output.emit(unknown(key));
             }
             output.answer(&json!({"key": key, "value": value}), String::new)?;
             Ok(())
         }
-        VmConfigCommand::Unset { key } => {
-            let removed = ConfigFile::unset(&path, key).map_err(failure)?;
+        ConfigCommand::Unset { key } => {
+            let removed = VmConfigFile::unset(&path, key).map_err(failure)?;
             output.answer(&json!({"key": key, "removed": removed}), String::new)
         }
-        VmConfigCommand::List => {
-            let file = ConfigFile::load(&path).map_err(failure)?;
+        ConfigCommand::List => {
+            let file = VmConfigFile::load(&path).map_err(failure)?;
             output.answer(file.tree(), || {
                 let line = |(key, value): (String, &Value)| format!("{key} = {}\n", word(value));
                 file.list().into_iter().map(line).collect()

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use avocado_vm::config::{Config, ConfigFile};
+use avocado_vm::config::{VmConfig, VmConfigFile};
 use avocado_vm::control;
-use avocado_vm::dir::{File, StateDir};
+use avocado_vm::dir::{StateDir, StateFile};
 use avocado_vm::disk::DEFAULT_VAR_SIZE;
-use avocado_vm::image::{Image, MANIFEST};
-use avocado_vm::launch::{Idle, Launch};
+use avocado_vm::image::{ImageDir, MANIFEST};
+use avocado_vm::launch::{IdleSettings, VmLaunch};
 
+use super::start::StartArgs;
 use super::{Session, failure};
-use crate::cli::VmStartArgs;
 use crate::failure::{Context, Failure, Result};
 
 /// Virtual CPUs and memory (MiB) unless told otherwise.
@@ -22,7 +22,7 @@ const MEMORY_MIB: u32 = 4096;
 const READY_SECS: u64 = 300;
 
 /// Everything that a start needs, with every choice made.
-pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> Result<Launch> {
+pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Result<VmLaunch> {
     if let (Some(ssh), Some(infra)) = (args.ssh_port, args.infra_port)
         && ssh == infra
     {
@@ -30,9 +30,9 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> 
         return Err(Failure::usage(what).hint("choose a port of its own for each"));
     }
     let environment = &session.environment;
-    let config = ConfigFile::load(&dir.file(File::Config)).map_err(failure)?;
+    let config = VmConfigFile::load(&dir.file(StateFile::Config)).map_err(failure)?;
     let config = config.config();
-    let image = Image::load(&image_dir(session, dir, args)?).map_err(failure)?;
+    let image = ImageDir::load(&image_dir(session, dir, args)?).map_err(failure)?;
     // A saved memory fits only a machine like the one that it was saved from: what is not said
     // otherwise is as it was.
     let saved = control::saved_launch(dir);
@@ -46,7 +46,7 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> 
     let memory_mib = args.memory_mib.or(was.map(|was| was.memory_mib));
     let var_size = args.var_size.or(was.map(|was| was.var_size));
     let told_accel = args.accel.map(|accel| accel.name().to_owned());
-    Ok(Launch {
+    Ok(VmLaunch {
         image: image.dir().to_owned(),
         cpus: cpus.unwrap_or(CPUS),
         memory_mib: memory_mib.or(config.memory_mib).unwrap_or(MEMORY_MIB),
@@ -57,9 +57,10 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> 
         cmdline_extra: (args.cmdline_extra.clone())
             .or_else(|| was.and_then(|was| was.cmdline_extra.clone())),
         workspace: workspace.or_else(|| was.and_then(|was| was.workspace.clone())),
-        dns: match args.dns.is_empty() {
-            true => config.dns.clone(),
-            false => args.dns.clone(),
+        dns: if args.dns.is_empty() {
+            config.dns.clone()
+        } else {
+            args.dns.clone()
         },
         dns_search: config.dns_search.clone(),
         idle: idle(session, args, config)?,
@@ -74,27 +75,27 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &VmStartArgs) -> 
 }
 
 /// Keeps the options that count for the next starts as well.
-pub(super) fn persist(dir: &StateDir, args: &VmStartArgs) -> Result<()> {
-    let path = dir.file(File::Config);
+pub(super) fn persist(dir: &StateDir, args: &StartArgs) -> Result<()> {
+    let path = dir.file(StateFile::Config);
     for (key, value) in [
         ("runtime.cpus", args.cpus),
         ("runtime.memory_mib", args.memory_mib),
     ] {
         if let Some(value) = value {
-            ConfigFile::set(&path, key, &[value.to_string()]).map_err(failure)?;
+            VmConfigFile::set(&path, key, &[value.to_string()]).map_err(failure)?;
         }
     }
     Ok(())
 }
 
-fn idle(session: &Session, args: &VmStartArgs, config: &Config) -> Result<Idle> {
-    let default = Idle::default();
+fn idle(session: &Session, args: &StartArgs, config: &VmConfig) -> Result<IdleSettings> {
+    let default = IdleSettings::default();
     let told = match args.idle_hibernate_secs {
         Some(secs) => Some(secs),
         None => session.environment.vm_idle_hibernate_secs()?,
     };
     let or = |set: Option<u64>, default| set.unwrap_or(default);
-    Ok(Idle {
+    Ok(IdleSettings {
         hibernate_after_secs: or(
             told.or(config.hibernate_after_secs),
             default.hibernate_after_secs,
@@ -114,19 +115,15 @@ fn idle(session: &Session, args: &VmStartArgs, config: &Config) -> Result<Idle> 
 }
 
 /// The image: `--vm-source`, `AVOCADO_VM_DIR`, the installed one, that of the last start.
-fn image_dir(session: &Session, dir: &StateDir, args: &VmStartArgs) -> Result<PathBuf> {
-    let told = match &args.vm_source {
-        Some(told) => Some(told.clone()),
-        None => session.environment.vm_image()?,
-    };
-    if let Some(told) = told {
-        return directory(&told);
+fn image_dir(session: &Session, dir: &StateDir, args: &StartArgs) -> Result<PathBuf> {
+    if let Some(told) = named_image(session, args.vm_source.as_deref())? {
+        return Ok(told);
     }
-    let install = dir.file(File::Install);
+    let install = dir.file(StateFile::Install);
     if install.join(MANIFEST).exists() {
         return Ok(install);
     }
-    let last = dir.read_line(File::ArtifactDir).map(PathBuf::from);
+    let last = dir.read_line(StateFile::ArtifactDir).map(PathBuf::from);
     last.filter(|last| last.join(MANIFEST).exists())
         .ok_or_else(|| {
             Failure::new("there is no image for the VM").hint(
@@ -136,15 +133,34 @@ fn image_dir(session: &Session, dir: &StateDir, args: &VmStartArgs) -> Result<Pa
         })
 }
 
+/// The image that the user names: `--vm-source`, or `AVOCADO_VM_DIR`.
+pub(super) fn named_image(session: &Session, option: Option<&Path>) -> Result<Option<PathBuf>> {
+    let named = match option {
+        Some(option) => Some(option.to_owned()),
+        None => session.environment.vm_image()?,
+    };
+    named.map(|named| directory(&named)).transpose()
+}
+
+/// The same, loaded, for a command that works with no other.
+pub(super) fn load_named_image(session: &Session, option: Option<&Path>) -> Result<ImageDir> {
+    let named = named_image(session, option)?.ok_or_else(|| {
+        Failure::usage("no image is named")
+            .hint("--vm-source or AVOCADO_VM_DIR names the directory of one")
+    })?;
+    ImageDir::load(&named).map_err(failure)
+}
+
 /// A directory that is there, by its real name: QEMU and the next start have another current one.
-pub(super) fn directory(path: &Path) -> Result<PathBuf> {
+fn directory(path: &Path) -> Result<PathBuf> {
     let cannot = || format!("cannot use {}", path.display());
     let real = path.canonicalize().context(cannot)?;
-    match real.is_dir() {
-        true => Ok(real),
-        false => Err(Failure::new(format!(
+    if real.is_dir() {
+        Ok(real)
+    } else {
+        Err(Failure::new(format!(
             "{} is not a directory",
             path.display()
-        ))),
+        )))
     }
 }

@@ -1,5 +1,6 @@
 //! `avocado vm logs`.
 
+use clap::Args;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -10,23 +11,37 @@ use avocado_vm::dir;
 use serde_json::json;
 
 use super::{Session, state_dir};
-use crate::cli::VmLogsArgs;
 use crate::failure::{Failure, Result};
-use crate::output::{text, write_data};
+use crate::output::write_data;
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Go on with what is added
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// What the supervisor did: when the guest slept, and what woke it
+    #[arg(long, conflicts_with = "qemu")]
+    pub(crate) supervisor: bool,
+
+    /// What QEMU said
+    #[arg(long)]
+    pub(crate) qemu: bool,
+}
 
 /// How often a log is looked at for more.
 const LOOK: Duration = Duration::from_millis(200);
 /// What is longer comes in pieces.
 const LONGEST_LINE: u64 = 64 << 10;
 
-pub(super) fn run(session: &Session, args: &VmLogsArgs) -> Result<()> {
+pub(super) fn run(session: &Session, args: &LogsArgs) -> Result<()> {
     let (name, what) = match (args.supervisor, args.qemu) {
-        (true, _) => (dir::File::SupervisorLog, "supervisor"),
-        (_, true) => (dir::File::QemuLog, "QEMU"),
-        _ => (dir::File::SerialLog, "guest's console"),
+        (true, _) => (dir::StateFile::SupervisorLog, "supervisor"),
+        (_, true) => (dir::StateFile::QemuLog, "QEMU"),
+        _ => (dir::StateFile::SerialLog, "guest's console"),
     };
     let path = state_dir(session)?.file(name);
-    let mut log = match Log::open(&path, Start::Beginning) {
+    let mut log = match LogReader::open(&path, LogPosition::Beginning) {
         Err(e) if e.kind() == ErrorKind::NotFound => {
             return Err(Failure::new(format!(
                 "there is no log of the {what}: {} is not there",
@@ -36,21 +51,20 @@ pub(super) fn run(session: &Session, args: &VmLogsArgs) -> Result<()> {
         }
         other => other.map_err(|e| cannot_read(&path, &e))?,
     };
-    let json = session.global.output == crate::cli::OutputFormat::Json;
-    let tame = session.environment.shows_data();
+    let json = session.global.output == crate::commands::OutputFormat::Json;
+    let on_terminal = session.environment.shows_data();
     let say = |line: &[u8]| {
         if json {
             let line = String::from_utf8_lossy(line);
             let document = json!({"event": "log", "line": line.trim_end_matches(['\n', '\r'])});
             return write_data(format!("{document}\n").as_bytes());
         }
-        match tame {
+        if on_terminal {
             // What the guest says must not move the cursor.
-            true => {
-                let line = text::plain(&String::from_utf8_lossy(line));
-                write_data(format!("{}\n", line.trim_end()).as_bytes())
-            }
-            false => write_data(line),
+            let line = avocado_text::strip(&String::from_utf8_lossy(line));
+            write_data(format!("{}\n", line.trim_end()).as_bytes())
+        } else {
+            write_data(line)
         }
     };
     loop {
@@ -69,13 +83,13 @@ fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {
 
 /// Where to begin in a log.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Start {
+enum LogPosition {
     Beginning,
     End,
 }
 
 /// A log that grows, and that a new start may replace or shorten.
-struct Log {
+struct LogReader {
     path: PathBuf,
     file: BufReader<File>,
     at: u64,
@@ -83,14 +97,14 @@ struct Log {
     begun: Vec<u8>,
 }
 
-impl Log {
-    fn open(path: &Path, start: Start) -> std::io::Result<Self> {
+impl LogReader {
+    fn open(path: &Path, start: LogPosition) -> std::io::Result<Self> {
         let mut file = File::open(path)?;
         let at = match start {
-            Start::Beginning => 0,
-            Start::End => file.seek(SeekFrom::End(0))?,
+            LogPosition::Beginning => 0,
+            LogPosition::End => file.seek(SeekFrom::End(0))?,
         };
-        Ok(Log {
+        Ok(LogReader {
             path: path.to_owned(),
             file: BufReader::new(file),
             at,
@@ -108,19 +122,20 @@ impl Log {
             let got = got.map_err(|e| cannot_read(&self.path, &e))?;
             self.at += got as u64;
             let whole = self.begun.ends_with(b"\n") || self.begun.len() as u64 >= LONGEST_LINE;
-            match whole {
-                true => to(&std::mem::take(&mut self.begun))?,
-                false if got == 0 => return Ok(()),
-                false => {}
+            if whole {
+                to(&std::mem::take(&mut self.begun))?;
+            } else if got == 0 {
+                return Ok(());
             }
         }
     }
 
     /// Hands over what is left of a line.
     fn finish(&mut self, to: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        match self.begun.is_empty() {
-            true => Ok(()),
-            false => to(&std::mem::take(&mut self.begun)),
+        if self.begun.is_empty() {
+            Ok(())
+        } else {
+            to(&std::mem::take(&mut self.begun))
         }
     }
 
@@ -152,21 +167,21 @@ fn same(_a: &File, _b: &File) -> bool {
 
 /// Hands every line that is added to a log from now on to `to`, until `done`.
 pub(super) fn watch(path: &Path, done: &AtomicBool, to: &dyn Fn(&str)) {
-    let mut log = Log::open(path, Start::End).ok();
+    let mut log = LogReader::open(path, LogPosition::End).ok();
     loop {
         let last = done.load(Ordering::SeqCst);
         match &mut log {
             Some(log) => {
                 log.look_again();
                 let said = log.read(&mut |line| {
-                    to(&text::plain(&String::from_utf8_lossy(line)));
+                    to(&avocado_text::strip(&String::from_utf8_lossy(line)));
                     Ok(())
                 });
                 if said.is_err() {
                     return;
                 }
             }
-            None => log = Log::open(path, Start::Beginning).ok(),
+            None => log = LogReader::open(path, LogPosition::Beginning).ok(),
         }
         if last {
             return;

@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use avocado_events::{Event, Sink};
-use avocado_vm::dir::{File, StateDir};
-use avocado_vm::launch::Launch;
-use avocado_vm::status::Status;
+use avocado_vm::dir::{StateDir, StateFile};
+use avocado_vm::launch::VmLaunch;
+use avocado_vm::status::VmStatus;
 use avocado_vm::{control, lock, supervisor};
 
+use super::start::StartArgs;
 use super::{Session, failure, launch};
-use crate::cli::VmStartArgs;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::on_interrupt;
 
-pub(super) fn status(dir: &StateDir) -> Result<Status> {
+pub(super) fn status(dir: &StateDir) -> Result<VmStatus> {
     dir.check_sockets().map_err(failure)?;
     control::status(dir).map_err(|error| refused(&error))
 }
 
 pub(super) fn not_running() -> Failure {
-    refused(&supervisor::Error::NotRunning)
+    refused(&supervisor::SupervisorError::NotRunning)
 }
 
 /// Whether the guest's memory is in a file, for the next start.
@@ -31,27 +31,25 @@ pub(super) fn is_saved(dir: &StateDir) -> bool {
 }
 
 /// Starts the VM, and remembers how, for those who start it again. Ctrl-C ends the attempt.
-pub(super) fn start(session: &Session, dir: &StateDir, launch: &Launch) -> Result<Status> {
+pub(super) fn start(session: &Session, dir: &StateDir, launch: &VmLaunch) -> Result<VmStatus> {
     let program = session.environment.exe()?;
     let started = control::start(&program, dir, launch, &*session.output);
     let status = started.map_err(|error| refused(&error))?;
-    if let Ok(text) = serde_json::to_vec_pretty(launch) {
-        dir.write(File::Launch, &text).map_err(failure)?;
-    }
+    dir.write_json(StateFile::Launch, launch).map_err(failure)?;
     Ok(status)
 }
 
-/// What a Ctrl-C does while the VM starts, and while somebody stays with it.
-pub(super) struct Attended {
+/// What a Ctrl-C does while the VM starts, and while a user stays with it.
+pub(super) struct InterruptStop {
     up: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
 }
 
-impl Attended {
+impl InterruptStop {
     /// From now on Ctrl-C stops the VM: without asking the guest as long as it is not `up`.
     pub(super) fn new(session: &Session, dir: &StateDir, up: bool) -> Result<Self> {
         let (up, asked) = (Arc::new(AtomicBool::new(up)), Arc::<AtomicBool>::default());
-        let attended = Attended {
+        let attended = InterruptStop {
             up: up.clone(),
             asked: asked.clone(),
         };
@@ -114,18 +112,18 @@ pub(super) fn start_again(session: &Session, dir: &StateDir) -> Result<()> {
     session.output.emit(Event::info("starting the VM again"));
     let launch = match previous(dir) {
         Some(launch) => launch,
-        None => launch::resolve(session, dir, &VmStartArgs::default())?,
+        None => launch::resolve(session, dir, &StartArgs::default())?,
     };
     start(session, dir, &launch).map(drop)
 }
 
 /// How the VM was last started.
-pub(super) fn previous(dir: &StateDir) -> Option<Launch> {
-    let text = dir.read(File::Launch).ok()??;
+pub(super) fn previous(dir: &StateDir) -> Option<VmLaunch> {
+    let text = dir.read(StateFile::Launch).ok()??;
     serde_json::from_slice(&text).ok()
 }
 
-/// Asks a question; none where nobody answers.
+/// Asks the user a question; none where there is no answer.
 pub(super) fn ask(question: &str) -> Result<Option<String>> {
     let mut stderr = std::io::stderr().lock();
     let asked = stderr
@@ -141,9 +139,9 @@ pub(super) fn ask(question: &str) -> Result<Option<String>> {
     Ok(Some(line.trim().to_owned()))
 }
 
-pub(super) fn refused(error: &supervisor::Error) -> Failure {
+pub(super) fn refused(error: &supervisor::SupervisorError) -> Failure {
     let mut failure = match error {
-        supervisor::Error::Refused(said) => {
+        supervisor::SupervisorError::Refused(said) => {
             let mut failure = Failure::new(&said.message);
             failure.causes.clone_from(&said.causes);
             failure

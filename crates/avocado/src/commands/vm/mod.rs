@@ -5,7 +5,11 @@ mod image;
 mod launch;
 mod logs;
 mod machine;
+mod publish;
+mod rebuild;
+mod reset;
 mod shell;
+mod size;
 mod start;
 mod status;
 mod stop;
@@ -15,10 +19,51 @@ mod update;
 use std::process::ExitCode;
 
 use avocado_vm::dir::StateDir;
+use clap::Subcommand;
 
 use super::Session;
-use crate::cli::VmCommand;
 use crate::failure::{Failure, Result};
+use config::ConfigCommand;
+use logs::LogsArgs;
+use publish::PublishArgs;
+use rebuild::RebuildArgs;
+use reset::ResetArgs;
+use shell::ShellArgs;
+use start::StartArgs;
+use stop::StopArgs;
+use supervise::SuperviseArgs;
+use update::UpdateArgs;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmCommand {
+    /// Start the VM and wait until it answers; nothing happens where it runs already
+    Start(StartArgs),
+    /// Shut the guest down and end the VM
+    Stop(StopArgs),
+    /// Show whether the VM runs, sleeps or is stopped, and how it is reached
+    Status,
+    /// Open a shell in the guest, or run a command there
+    ///
+    /// One word after `--` is a line for the guest's shell; of several words each arrives as it
+    /// is. The exit code is that of the shell or the command.
+    Shell(ShellArgs),
+    /// Show the guest's console, or what the supervisor or QEMU say
+    Logs(LogsArgs),
+    /// Take an image that was built here for the VM
+    Rebuild(RebuildArgs),
+    /// Begin with a fresh /var: everything in the guest is lost
+    Reset(ResetArgs),
+    /// Install the newest image of a channel
+    Update(UpdateArgs),
+    /// Put an image into a channel, and sign it
+    Publish(PublishArgs),
+    /// Read and change the VM's configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run the VM until it ends: the launch as JSON on stdin, events on stdout
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+}
 
 pub(super) fn run(session: &Session, command: &VmCommand) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
@@ -28,9 +73,10 @@ pub(super) fn run(session: &Session, command: &VmCommand) -> Result<ExitCode> {
         VmCommand::Status => status::run(session).map(done),
         VmCommand::Shell(args) => shell::run(session, args),
         VmCommand::Logs(args) => logs::run(session, args).map(done),
-        VmCommand::Rebuild(args) => image::rebuild(session, args).map(done),
-        VmCommand::Reset(args) => image::reset(session, args).map(done),
+        VmCommand::Rebuild(args) => rebuild::run(session, args).map(done),
+        VmCommand::Reset(args) => reset::run(session, args).map(done),
         VmCommand::Update(args) => update::run(session, args).map(done),
+        VmCommand::Publish(args) => publish::run(session, args).map(done),
         VmCommand::Config(command) => config::run(session, command).map(done),
         VmCommand::Supervise(args) => supervise::run(session, args),
     }
@@ -40,6 +86,6 @@ fn state_dir(session: &Session) -> Result<StateDir> {
     Ok(StateDir::new(session.environment.vm_state_dir()?))
 }
 
-fn failure(error: avocado_vm::Error) -> Failure {
+fn failure(error: avocado_vm::VmError) -> Failure {
     Failure::from_error(&error).maybe_hint(error.hint())
 }

@@ -1,18 +1,25 @@
 //! `avocado vm shell`.
 
+use clap::Args;
 use std::process::{Command, ExitCode};
 
 use avocado_vm::access;
-use avocado_vm::status::State;
+use avocado_vm::status::VmState;
 
 use super::{Session, machine, state_dir};
-use crate::cli::VmShellArgs;
 use crate::failure::{Failure, Result};
 
-pub(super) fn run(session: &Session, args: &VmShellArgs) -> Result<ExitCode> {
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// The command to run in the guest instead of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+pub(super) fn run(session: &Session, args: &ShellArgs) -> Result<ExitCode> {
     let dir = state_dir(session)?;
     let status = machine::status(&dir)?;
-    if status.state == State::Unsupervised {
+    if status.state == VmState::Unsupervised {
         return Err(Failure::new("the VM has lost its supervisor")
             .hint("`avocado vm start` takes the VM over"));
     }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use avocado_vm::status::{State, Status};
+use avocado_vm::status::{VmState, VmStatus};
 
 use super::{Session, machine, state_dir};
 use crate::failure::Result;
-use crate::output::text;
 
 pub(super) fn run(session: &Session) -> Result<()> {
     let status = machine::status(&state_dir(session)?)?;
@@ -14,31 +13,33 @@ pub(super) fn run(session: &Session) -> Result<()> {
 }
 
 /// What it is doing, and how it goes on.
-fn headline(status: &Status) -> &'static str {
+fn headline(status: &VmStatus) -> &'static str {
     match (status.state, status.paused) {
-        (State::Stopped, _) => "stopped",
-        (State::Starting, _) => "starting",
-        (State::Stopping, _) => "stopping",
-        (State::Hibernated, _) | (State::Running, Some(true)) => {
+        (VmState::Stopped, _) => "stopped",
+        (VmState::Starting, _) => "starting",
+        (VmState::Stopping, _) => "stopping",
+        (VmState::Hibernated, _) | (VmState::Running, Some(true)) => {
             "running (hibernated — wakes on next ssh/docker call)"
         }
-        (State::Released, _) => {
+        (VmState::Released, _) => {
             "running (hibernated, memory released — wakes on next ssh/docker call)"
         }
-        (State::Running, Some(false)) => "running",
-        (State::Running, None) => "running (nobody could say whether it is paused)",
-        (State::Unsupervised, Some(true)) => {
+        (VmState::Running, Some(false)) => "running",
+        (VmState::Running, None) => "running (nobody could say whether it is paused)",
+        (VmState::Unsupervised, Some(true)) => {
             "running without supervisor (paused; `avocado vm start` takes it over)"
         }
-        (State::Unsupervised, _) => "running without supervisor (`avocado vm start` takes it over)",
+        (VmState::Unsupervised, _) => {
+            "running without supervisor (`avocado vm start` takes it over)"
+        }
     }
 }
 
-fn human(status: &Status) -> String {
+fn human(status: &VmStatus) -> String {
     let mut rows = vec![("state", headline(status).to_owned())];
     let mut row = |name: &'static str, value: Option<String>| {
         if let Some(value) = value {
-            rows.push((name, text::plain(&value)));
+            rows.push((name, avocado_text::escape(&value)));
         }
     };
     row("problem", status.problem.clone());
@@ -73,12 +74,12 @@ fn human(status: &Status) -> String {
         };
         row("connections", Some(format!("{}{infra}", open.counted)));
     }
-    let seconds = |secs| text::duration(Duration::from_secs(secs));
+    let seconds = |secs| avocado_text::duration(Duration::from_secs(secs));
     row("idle for", status.idle_secs.map(seconds));
     row("accelerator", status.accelerator.clone());
-    let cpu = |ms| text::duration(Duration::from_millis(ms));
+    let cpu = |ms| avocado_text::duration(Duration::from_millis(ms));
     row("cpu time", status.cpu_ms.map(cpu));
-    row("memory", status.memory_bytes.map(text::bytes));
+    row("memory", status.memory_bytes.map(avocado_text::bytes));
     row("platform", status.platform.clone());
     row("architecture", status.architecture.clone());
     row("image", status.image_version.clone());
@@ -89,7 +90,7 @@ fn human(status: &Status) -> String {
         .collect()
 }
 
-fn since(status: &Status) -> Option<String> {
+fn since(status: &VmStatus) -> Option<String> {
     let since = status.since.as_ref()?;
     Some(match &status.reason {
         Some(reason) => format!("{since} ({reason})"),
@@ -100,21 +101,21 @@ fn since(status: &Status) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use avocado_vm::status::{Connections, Ports, VERSION, Wake};
+    use avocado_vm::status::{ConnectionCounts, LastWake, VERSION, VmPorts};
 
-    fn stopped() -> Status {
-        Status {
+    fn stopped() -> VmStatus {
+        VmStatus {
             version: VERSION,
             running: false,
-            state: State::Stopped,
+            state: VmState::Stopped,
             paused: None,
             reason: None,
             since: None,
             last_wake: None,
             pid: None,
             supervisor_pid: None,
-            ports: Ports::default(),
-            connections: Connections::default(),
+            ports: VmPorts::default(),
+            connections: ConnectionCounts::default(),
             idle_secs: None,
             accelerator: None,
             cpu_ms: None,
@@ -128,25 +129,25 @@ mod tests {
         }
     }
 
-    fn hibernated() -> Status {
-        Status {
+    fn hibernated() -> VmStatus {
+        VmStatus {
             running: true,
-            state: State::Hibernated,
+            state: VmState::Hibernated,
             paused: Some(true),
             reason: Some("idle".into()),
             since: Some("2026-06-01T10:00:00Z".into()),
-            last_wake: Some(Wake {
+            last_wake: Some(LastWake {
                 reason: "docker".into(),
                 at: "2026-06-01T09:58:00Z".into(),
             }),
             pid: Some(41),
             supervisor_pid: Some(40),
-            ports: Ports {
+            ports: VmPorts {
                 ssh: Some(2222),
                 internal_ssh: Some(40001),
                 infra_ssh: Some(2223),
             },
-            connections: Connections {
+            connections: ConnectionCounts {
                 counted: 0,
                 infra: 1,
             },
@@ -192,17 +193,17 @@ mod tests {
     #[test]
     fn every_state_has_its_words() {
         let words = |state, paused| {
-            headline(&Status {
+            headline(&VmStatus {
                 state,
                 paused,
                 ..hibernated()
             })
         };
-        assert_eq!(words(State::Running, Some(false)), "running");
-        let unknown = words(State::Running, None);
+        assert_eq!(words(VmState::Running, Some(false)), "running");
+        let unknown = words(VmState::Running, None);
         assert_eq!(unknown, "running (nobody could say whether it is paused)");
-        assert!(words(State::Running, Some(true)).contains("(hibernated — wakes on next"));
-        assert!(words(State::Released, None).contains("memory released — wakes on next"));
-        assert!(words(State::Unsupervised, None).contains("`avocado vm start` takes it over"));
+        assert!(words(VmState::Running, Some(true)).contains("(hibernated — wakes on next"));
+        assert!(words(VmState::Released, None).contains("memory released — wakes on next"));
+        assert!(words(VmState::Unsupervised, None).contains("`avocado vm start` takes it over"));
     }
 }

@@ -1,15 +1,23 @@
 //! `avocado vm supervise`: the process that owns a VM. People do not call it.
 
+use clap::Args;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use avocado_vm::dir::StateDir;
 use avocado_vm::supervisor;
 
 use super::{Session, state_dir};
-use crate::cli::VmSuperviseArgs;
 use crate::failure::Result;
 
-pub(super) fn run(session: &Session, args: &VmSuperviseArgs) -> Result<ExitCode> {
+#[derive(Debug, Args)]
+pub(crate) struct SuperviseArgs {
+    /// The state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+pub(super) fn run(session: &Session, args: &SuperviseArgs) -> Result<ExitCode> {
     let dir = match &args.dir {
         Some(dir) => StateDir::new(dir),
         None => state_dir(session)?,

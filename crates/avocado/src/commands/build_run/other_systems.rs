@@ -1,0 +1,62 @@
+//! Where there are none: every build is refused.
+
+use std::path::Path;
+
+use avocado_manifest::Name;
+
+use crate::commands::tools::ToolArgs;
+use crate::commands::{Session, only_on_linux};
+use crate::failure::Result;
+
+/// What could be built on Linux.
+#[allow(dead_code, reason = "nothing is built here")]
+pub(in crate::commands) enum Goal {
+    Install,
+    SdkInstall,
+    SdkCompile(Vec<String>),
+    ExtBuild(Option<Name>),
+    ExtImage(Option<Name>),
+    RootfsImage,
+    InitramfsImage,
+}
+
+/// There is none: it cannot be made.
+pub(in crate::commands) struct BuildRun(std::convert::Infallible);
+
+impl BuildRun {
+    pub(in crate::commands) fn new(
+        _session: &Session,
+        action: &'static str,
+        _tools: &ToolArgs,
+    ) -> Result<Self> {
+        Err(only_on_linux(action))
+    }
+
+    pub(in crate::commands) fn copy_to(self, _out_dir: Option<&Path>) -> Self {
+        match self.0 {}
+    }
+
+    pub(in crate::commands) fn without_var(self, _no_var: bool) -> Self {
+        match self.0 {}
+    }
+
+    pub(in crate::commands) fn strict(self, _strict: bool) -> Self {
+        match self.0 {}
+    }
+
+    pub(in crate::commands) fn run_runtime(self, _named: Option<&Name>) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::commands) fn run_fetch(
+        self,
+        _extension: Option<&Name>,
+        _runtime: Option<&Name>,
+    ) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::commands) fn run(self, _goal: Goal) -> Result<()> {
+        match self.0 {}
+    }
+}

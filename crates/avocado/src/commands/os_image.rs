@@ -1,0 +1,40 @@
+//! `avocado rootfs` and `avocado initramfs`: the images that a device boots.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Session;
+use super::build_run::{BuildRun, Goal};
+use super::tools::ToolArgs;
+use crate::failure::Result;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OsImageCommand {
+    /// Create the image
+    Image(ImageArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageArgs {
+    /// Output directory on host to copy the resulting image to
+    #[arg(long = "out", value_name = "OUT_DIR")]
+    pub(crate) out_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) tools: ToolArgs,
+}
+
+pub(super) fn rootfs(session: &Session, command: &OsImageCommand) -> Result<()> {
+    let OsImageCommand::Image(args) = command;
+    BuildRun::new(session, "rootfs image", &args.tools)?
+        .copy_to(args.out_dir.as_deref())
+        .run(Goal::RootfsImage)
+}
+
+pub(super) fn initramfs(session: &Session, command: &OsImageCommand) -> Result<()> {
+    let OsImageCommand::Image(args) = command;
+    BuildRun::new(session, "initramfs image", &args.tools)?
+        .copy_to(args.out_dir.as_deref())
+        .run(Goal::InitramfsImage)
+}

@@ -1,0 +1,18 @@
+//! `avocado runtime build`.
+
+use super::RuntimeSelection;
+use crate::commands::Session;
+use crate::commands::build_run::BuildRun;
+use crate::commands::tools::ToolArgs;
+use crate::failure::Result;
+
+pub(super) fn run(
+    session: &Session,
+    runtime: &RuntimeSelection,
+    no_var: bool,
+    tools: &ToolArgs,
+) -> Result<()> {
+    BuildRun::new(session, "runtime build", tools)?
+        .without_var(no_var)
+        .run_runtime(runtime.name())
+}

@@ -1,0 +1,58 @@
+//! `avocado runtime`: the runtimes of the project.
+
+mod build;
+
+use avocado_manifest::Name;
+use clap::{Args, Subcommand};
+
+use super::Session;
+use super::tools::ToolArgs;
+use crate::failure::Result;
+
+/// Which runtime: a positional name, or the older option.
+#[derive(Debug, Args)]
+pub(crate) struct RuntimeSelection {
+    /// Runtime name
+    #[arg(value_name = "RUNTIME", conflicts_with = "runtime_option")]
+    name: Option<Name>,
+
+    #[arg(
+        short = 'r',
+        long = "runtime",
+        value_name = "RUNTIME",
+        id = "runtime_option",
+        hide = true
+    )]
+    runtime: Option<Name>,
+}
+
+impl RuntimeSelection {
+    /// The runtime that was named, by either way.
+    pub(crate) fn name(&self) -> Option<&Name> {
+        self.name.as_ref().or(self.runtime.as_ref())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RuntimeCommand {
+    /// Build a runtime and everything it consists of
+    Build {
+        #[command(flatten)]
+        runtime: RuntimeSelection,
+        /// Leave out the var partition and the image of a VM, which no deployment needs
+        #[arg(long)]
+        no_var: bool,
+        #[command(flatten)]
+        tools: ToolArgs,
+    },
+}
+
+pub(super) fn run(session: &Session, command: &RuntimeCommand) -> Result<()> {
+    match command {
+        RuntimeCommand::Build {
+            runtime,
+            no_var,
+            tools,
+        } => build::run(session, runtime, *no_var, tools),
+    }
+}

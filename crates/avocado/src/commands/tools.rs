@@ -1,0 +1,43 @@
+//! Options of the commands that run tools.
+
+use clap::{Args, ValueEnum};
+
+/// Options of commands that run tools.
+#[derive(Debug, Args)]
+pub(crate) struct ToolArgs {
+    /// Where tools run: on this machine in a namespace of their own, or in the container of
+    /// `sdk.image`
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) sdk: Option<BackendChoice>,
+
+    /// Additional arguments to pass to the container runtime
+    #[arg(
+        long = "container-arg",
+        value_name = "CONTAINER_ARGS",
+        allow_hyphen_values = true
+    )]
+    pub(crate) container_args: Vec<String>,
+
+    /// Additional arguments to pass to DNF commands
+    #[arg(long = "dnf-arg", value_name = "DNF_ARGS", allow_hyphen_values = true)]
+    pub(crate) dnf_args: Vec<String>,
+
+    /// Fail where avocado.lock would have to change: for CI
+    #[arg(long)]
+    pub(crate) locked: bool,
+
+    /// Say of each step that runs which of its inputs differs, with both values
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// Answer yes to every question (nothing asks in this version)
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// Where tools run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendChoice {
+    Host,
+    Container,
+}

@@ -1,0 +1,19 @@
+//! `avocado vm` where there is none.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::Session;
+use crate::failure::{Failure, Result};
+
+/// Whatever follows, to be refused in our own words.
+#[derive(Debug, Args)]
+pub(crate) struct VmCommand {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _arguments: Vec<OsString>,
+}
+
+pub(super) fn run(_session: &Session, _command: &VmCommand) -> Result<std::process::ExitCode> {
+    Err(Failure::usage("the VM is not supported on this system"))
+}

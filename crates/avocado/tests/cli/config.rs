@@ -1,0 +1,52 @@
+use crate::Place;
+
+const PROJECT: &str = "default_target: qemux86-64
+default_target_board: board
+supported_targets: [qemux86-64, other]
+distro: {release: 2024, channel: edge, repo: {url: https://feed.example.org}}
+connect: {org: o, project: p}
+provision_profiles: {usb: {}}
+sdk: {image: sdk, packages: {avocado-sdk-toolchain: '*'}, compile: {app: {compile: app.sh}}}
+extensions:
+  app: {version: 1.0.0, packages: {app: '*', lib: 1.0-r0}}
+  unset: {version: '{{ env.NOT_SET }}'}
+runtimes:
+  dev: {version: 1.2.3, extensions: [app, unset], packages: {avocado-runtime: '*'}}
+";
+
+#[test]
+fn a_project_is_shown_as_it_is_resolved() {
+    let place = Place::new();
+    place.write("avocado.yaml", PROJECT);
+    let mut all = String::new();
+    for args in [
+        &["config", "show"][..],
+        &["config", "show", "--detail"],
+        &["config", "show", "--detail", "--output", "json"],
+        &["config", "check"],
+        &["config", "check", "--output", "json"],
+    ] {
+        let ended = place.run(args).ok();
+        all += &format!("== {}\n{}", args.join(" "), ended.stdout);
+    }
+    insta::assert_snapshot!(all);
+
+    place.write("avocado.yaml", "default_target: t\nextensions: {app: {}}\n");
+    let ended = place.run(&["config", "check"]).failed(1);
+    assert!(
+        ended.stderr.contains("has no `version`"),
+        "{}",
+        ended.stderr
+    );
+}
+
+/// `cargo run -p avocado -- schema >docs/avocado.schema.json` writes it anew.
+#[test]
+fn the_schema_in_the_repository_is_the_present_one() {
+    let place = Place::new();
+    let shown = place.run(&["schema"]).ok().stdout;
+    let kept =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/avocado.schema.json");
+    let kept = std::fs::read_to_string(kept).unwrap();
+    assert!(shown == kept, "the schema in docs/ is an old one");
+}
