@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use avocado_serve::{Options, Server};
-use avocado_testbed::agent::Agent;
-use avocado_testbed::kernel::{self, Io};
-use avocado_testbed::published::Published;
+use avocado_serve::ServeOptions;
+use avocado_test_server::TestServer;
+use avocado_testbed::agent::DeviceAgent;
+use avocado_testbed::kernel::{self, ProcessIo};
+use avocado_testbed::published::PublishedRepository;
 use avocado_testbed::tools::find;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
@@ -48,8 +49,8 @@ pub(crate) fn measure(
         "\n== runtime add, one image of {} MiB, {rounds} rounds",
         size >> 20
     );
-    let published = Published::create(&directory.join("published"), size)?;
-    let server = Server::start(Options::new(&published.directory))?;
+    let published = PublishedRepository::create(&directory.join("published"), size)?;
+    let server = TestServer::start(ServeOptions::new(&published.directory))?;
     let bench = Bench {
         program,
         directory,
@@ -111,7 +112,7 @@ pub(crate) fn measure(
 }
 
 /// The bytes of all answers of the server so far.
-fn sent(server: &Server) -> u64 {
+fn sent(server: &TestServer) -> u64 {
     server.requests().iter().map(|request| request.sent).sum()
 }
 
@@ -119,7 +120,7 @@ fn sent(server: &Server) -> u64 {
 #[derive(Default)]
 struct Cost {
     sent: u64,
-    io: Io,
+    io: ProcessIo,
     peak: u64,
     cpu: Duration,
 }
@@ -127,7 +128,7 @@ struct Cost {
 impl Cost {
     fn tell(&self, size: u64) {
         let more = |bytes: u64| i128::from(bytes) - i128::from(size);
-        let Io { read, written, .. } = self.io;
+        let ProcessIo { read, written, .. } = self.io;
         println!("the last addition, in bytes beyond the image's {size}:");
         println!("  {:+} came from the server", more(self.sent));
         println!("  {:+} written by the program (wchar)", more(written));
@@ -143,7 +144,7 @@ impl Cost {
 struct Bench<'a> {
     program: &'a Path,
     directory: &'a Path,
-    published: &'a Published,
+    published: &'a PublishedRepository,
     url: String,
 }
 
@@ -164,7 +165,7 @@ impl Bench<'_> {
     }
 
     fn ours(&self) -> Result<(Duration, Cost), Failure> {
-        let agent = Agent::create(self.program, &self.clean()?, &self.published.anchor)?;
+        let agent = DeviceAgent::create(self.program, &self.clean()?, &self.published.anchor)?;
         let said = self.directory.join("said");
         let talk = File::create(&said).map_err(Failure::system("make a file"))?;
         let start = Instant::now();

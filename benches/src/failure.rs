@@ -6,7 +6,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
-    Harness(#[from] avocado_testbed::Error),
+    Harness(#[from] avocado_testbed::HarnessError),
     #[error("cannot {what}")]
     System {
         what: &'static str,
@@ -14,7 +14,7 @@ pub(crate) enum Failure {
         source: io::Error,
     },
     #[error("the server does not start")]
-    Serve(#[from] avocado_serve::Error),
+    Serve(#[from] avocado_serve::ServeError),
     #[error("the service does not answer")]
     Client(#[from] avocado_varlink::client::ClientError),
     /// What was measured did not do its work, so its time is worth nothing.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use avocado_testbed::kernel;
-use avocado_varlink::client::{Address, Client};
+use avocado_varlink::client::{VarlinkAddress, VarlinkClient};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub(crate) fn measure(program: &Path, directory: &Path, time: Duration) -> Resul
     let agent = list::store(program, directory, 50)?;
     let service = agent.serve()?;
     let process = service.process();
-    let address = Address::of(agent.socket());
+    let address = VarlinkAddress::of(agent.socket());
     let watch = |what: &str| -> Result<(), Failure> {
         let before = kernel::work(process)?;
         let start = Instant::now();
@@ -39,14 +39,17 @@ pub(crate) fn measure(program: &Path, directory: &Path, time: Duration) -> Resul
         );
         Ok(())
     };
-    let ask = |client: &mut Client, method| client.call::<Value>(method, &json!({}));
+    let ask = |client: &mut VarlinkClient, method| client.call::<Value>(method, &json!({}));
 
     watch("started")?;
-    ask(&mut Client::connect(&address)?, "org.avocado.Runtimes.List")?;
+    ask(
+        &mut VarlinkClient::connect(&address)?,
+        "org.avocado.Runtimes.List",
+    )?;
     watch("after a List of 50 runtimes")?;
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
-        let mut client = Client::connect(&address)?;
+        let mut client = VarlinkClient::connect(&address)?;
         // So that it is known to be served.
         ask(&mut client, "org.varlink.service.GetInfo")?;
         clients.push(client);

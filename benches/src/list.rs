@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use avocado_manifest::Digest;
-use avocado_testbed::agent::Agent;
+use avocado_testbed::agent::DeviceAgent;
 use avocado_testbed::published::manifest;
-use avocado_varlink::client::{Address, Client};
+use avocado_varlink::client::{VarlinkAddress, VarlinkClient};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -25,9 +25,9 @@ pub(crate) fn measure(program: &Path, directory: &Path, calls: usize) -> Result<
     println!("\n== List with {RUNTIMES} runtimes, {calls} calls");
     let agent = store(program, directory, RUNTIMES)?;
     let service = agent.serve()?;
-    let address = Address::of(agent.socket());
+    let address = VarlinkAddress::of(agent.socket());
 
-    let mut client = Client::connect(&address)?;
+    let mut client = VarlinkClient::connect(&address)?;
     let answer: Value = client.call(LIST, &json!({}))?;
     let listed = answer["runtimes"].as_array().map_or(0, Vec::len);
     if listed != RUNTIMES {
@@ -72,7 +72,7 @@ pub(crate) fn measure(program: &Path, directory: &Path, calls: usize) -> Result<
 struct Raw(UnixStream);
 
 impl Raw {
-    fn connect(agent: &Agent) -> Result<Self, Failure> {
+    fn connect(agent: &DeviceAgent) -> Result<Self, Failure> {
         let stream = UnixStream::connect(agent.socket());
         stream.map(Raw).map_err(Failure::system("connect"))
     }
@@ -101,15 +101,19 @@ fn message(method: &str) -> Vec<u8> {
 }
 
 /// A store with so many runtimes of one image.
-pub(crate) fn store(program: &Path, directory: &Path, runtimes: usize) -> Result<Agent, Failure> {
-    let agent = Agent::create(program, directory, b"")?;
+pub(crate) fn store(
+    program: &Path,
+    directory: &Path,
+    runtimes: usize,
+) -> Result<DeviceAgent, Failure> {
+    let agent = DeviceAgent::create(program, directory, b"")?;
     let image = b"an image";
     let digest = Digest::of(image);
     for number in 0..runtimes {
         let manifest = manifest(&format!("runtime-{number}"), digest)?;
         let place = agent.base().join("runtimes").join(&manifest.id);
         std::fs::create_dir_all(&place)
-            .and_then(|()| std::fs::write(place.join("manifest.json"), manifest.to_json()))
+            .and_then(|()| std::fs::write(place.join("manifest.json"), manifest.to_json().unwrap()))
             .map_err(Failure::system("write a runtime"))?;
     }
     Ok(agent)

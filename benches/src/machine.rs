@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use avocado_testbed::tools::Call;
+use avocado_testbed::tools::ToolCall;
 
 use crate::failure::Failure;
 
 /// Says what is measured, and where.
 pub(crate) fn describe(program: &Path, directory: &Path) -> Result<(), Failure> {
-    let version = Call::new(program).arg("--version").ok()?.stdout;
+    let version = ToolCall::new(program).arg("--version").ok()?.stdout;
     let size = fs::metadata(program)
         .map_err(Failure::system("look at the program"))?
         .len();
@@ -33,7 +33,7 @@ pub(crate) fn load() -> String {
 
 /// The type of the file system that `directory` is on, and how it is mounted.
 fn file_system(directory: &Path) -> Result<String, Failure> {
-    let found = Call::new("findmnt")
+    let found = ToolCall::new("findmnt")
         .args(["--noheadings", "--output", "FSTYPE,OPTIONS", "--target"])
         .arg(directory)
         .ok()?;

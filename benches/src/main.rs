@@ -1,4 +1,4 @@
-//! Figures of the device's program, each beside that of a named peer from the same run.
+//! Figures of the programs, each beside that of a named peer from the same run.
 //!
 //! ```text
 //! scripts/build
@@ -17,7 +17,9 @@ mod failure;
 mod idle;
 mod list;
 mod machine;
+mod nothing;
 mod stats;
+mod tasks;
 mod vm;
 
 use std::path::PathBuf;
@@ -65,8 +67,12 @@ enum What {
     List,
     /// The service while nobody asks it anything
     Idle,
+    /// `avocado build` with nothing to do (needs the static avocado and the sample feed)
+    Nothing,
+    /// The engine of builds with nothing to do, for many tasks
+    Tasks,
     /// The development VM: asleep, waking, its proxy (needs the static avocado)
-    Vm,
+    TestVm,
 }
 
 fn main() -> ExitCode {
@@ -116,7 +122,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let time = Duration::from_secs(arguments.idle.max(1));
         idle::measure(&program, &directory, time)?;
     }
-    if wanted(What::Vm) {
+    if wanted(What::Nothing) {
+        nothing::measure(&place.path().join("nothing"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::Tasks) {
+        tasks::measure(&place.path().join("tasks"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::TestVm) {
         let time = Duration::from_secs(arguments.idle.max(1));
         vm::measure(arguments.rounds.max(1), time)?;
     }

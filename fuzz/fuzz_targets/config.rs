@@ -1,12 +1,12 @@
 //! The configuration of the device.
 #![no_main]
 
-use avocado_device::Config;
+use avocado_device::DeviceConfig;
 use avocado_fuzz::told;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    match Config::parse(text) {
+    match DeviceConfig::parse(text) {
         Ok(config) => {
             assert!(config.base.is_absolute());
             assert!(!config.socket.is_empty());

@@ -4,7 +4,7 @@
 use std::fs;
 
 use avocado_fuzz::{scratch, told};
-use avocado_project::{Error, LoadOptions, Severity, load};
+use avocado_project::{LoadOptions, ProjectError, Severity, load};
 use libfuzzer_sys::fuzz_target;
 
 fn variable(name: &str) -> Option<String> {
@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
                 );
                 loaded.warnings
             }
-            Err(Error::Invalid { diagnostics }) => {
+            Err(ProjectError::Invalid { diagnostics }) => {
                 assert!(diagnostics.iter().any(|d| d.severity == Severity::Error));
                 diagnostics
             }

@@ -11,24 +11,25 @@ use avocado_events::Event;
 use avocado_fuzz::hostile::{Hostile, Input, URL};
 use avocado_fuzz::{scratch, told};
 use avocado_manifest::Digest;
-use avocado_tuf::{Client, Limits, Options, Remote, Trusted};
+use avocado_tuf::{ClientLimits, ClientOptions, RemoteRepository, TrustedMetadata, TufClient};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 const KIB: u64 = 1024;
 
-fn open(input: &Arc<Input>, pass: u64, place: &Path) -> Option<Client> {
+fn open(input: &Arc<Input>, pass: u64, place: &Path) -> Option<TufClient> {
     let (_, root) = input.file("metadata/anchor.json", 1)?;
-    let trusted = Trusted {
+    let trusted = TrustedMetadata {
         directory: place.join("trusted"),
+        root_directory: place.join("trusted-root"),
         root,
     };
-    let remote = Remote {
-        metadata_url: format!("{URL}/metadata"),
-        targets_url: format!("{URL}/targets/"),
+    let remote = RemoteRepository {
+        metadata_url: format!("{URL}/metadata").parse().unwrap(),
+        targets_url: format!("{URL}/targets/").parse().unwrap(),
         auth_token: Some("token".to_owned()),
     };
-    let limits = Limits {
+    let limits = ClientLimits {
         root: 16 * KIB,
         timestamp: 16 * KIB,
         snapshot: 16 * KIB,
@@ -37,9 +38,9 @@ fn open(input: &Arc<Input>, pass: u64, place: &Path) -> Option<Client> {
         delegations: 8,
         attempts: 2,
         pause: Duration::ZERO,
-        ..Limits::default()
+        ..ClientLimits::default()
     };
-    let options = Options {
+    let options = ClientOptions {
         // 2024-06-01
         start_time: jiff::Timestamp::constant(1_717_200_000, 0),
         limits,
@@ -50,7 +51,7 @@ fn open(input: &Arc<Input>, pass: u64, place: &Path) -> Option<Client> {
         pass,
         asked: Default::default(),
     };
-    match Client::with_transport(trusted, &remote, options, Box::new(transport)) {
+    match TufClient::with_transport(trusted, &remote, options, Box::new(transport)) {
         Ok(client) => Some(client),
         Err(error) => {
             told(&error);
@@ -60,7 +61,7 @@ fn open(input: &Arc<Input>, pass: u64, place: &Path) -> Option<Client> {
 }
 
 /// Updates, and downloads everything that there may be.
-fn run(client: &mut Client, input: &Input, place: &Path) {
+fn run(client: &mut TufClient, input: &Input, place: &Path) {
     if let Err(error) = client.refresh() {
         told(&error);
         return;
@@ -93,10 +94,14 @@ fn run(client: &mut Client, input: &Input, place: &Path) {
     }
 }
 
-/// The versions that are trusted, by file. Whatever is there was verified, so it is metadata.
+/// The versions that are trusted, by file: of the repository, whose directory comes with the first
+/// of its files, and of the root beside it. Whatever is there was verified, so it is metadata.
 fn trusted(place: &Path) -> BTreeMap<String, u64> {
     let mut versions = BTreeMap::new();
-    for entry in fs::read_dir(place.join("trusted")).unwrap() {
+    let repository = fs::read_dir(place.join("trusted")).into_iter().flatten();
+    let root = fs::read_dir(place.join("trusted-root")).unwrap();
+    // The root last: the other place has a copy, for older versions of the client.
+    for entry in repository.chain(root) {
         let entry = entry.unwrap();
         assert!(entry.file_type().unwrap().is_file());
         let name = entry.file_name().into_string().unwrap();

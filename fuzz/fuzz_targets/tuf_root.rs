@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use avocado_fuzz::hostile::{Hostile, Input, URL};
 use avocado_fuzz::{scratch, told};
-use avocado_tuf::{Client, Options, PublicKey, Remote, Trusted};
+use avocado_tuf::{ClientOptions, PublicKey, RemoteRepository, TrustedMetadata, TufClient};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -20,16 +20,17 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
-    let trusted = Trusted {
+    let trusted = TrustedMetadata {
         directory: scratch().join("trusted"),
+        root_directory: scratch().join("trusted-root"),
         root: bytes.to_vec(),
     };
-    let remote = Remote {
-        metadata_url: format!("{URL}/metadata"),
-        targets_url: format!("{URL}/targets"),
+    let remote = RemoteRepository {
+        metadata_url: format!("{URL}/metadata").parse().unwrap(),
+        targets_url: format!("{URL}/targets").parse().unwrap(),
         auth_token: None,
     };
-    let options = Options {
+    let options = ClientOptions {
         start_time: jiff::Timestamp::UNIX_EPOCH,
         limits: Default::default(),
         relax_legacy: true,
@@ -39,7 +40,7 @@ fuzz_target!(|bytes: &[u8]| {
         pass: 1,
         asked: Default::default(),
     };
-    match Client::with_transport(trusted, &remote, options, Box::new(nothing)) {
+    match TufClient::with_transport(trusted, &remote, options, Box::new(nothing)) {
         Ok(client) => assert_eq!(client.root(), bytes),
         Err(error) => drop(told(&error)),
     }

@@ -9,8 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, LazyLock};
 
 use avocado_varlink::idl::Interface;
-use avocado_varlink::server::{Call, Ended, Info, Options, Server, Service};
-use avocado_varlink::wire::{self, Mode, Reply};
+use avocado_varlink::server::{
+    MethodCall, ServerEnd, ServerOptions, ServiceInfo, VarlinkServer, VarlinkService,
+};
+use avocado_varlink::wire::{self, CallMode, ReplyMessage};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
@@ -32,7 +34,7 @@ static INTERFACES: LazyLock<[Interface; 1]> = LazyLock::new(|| [Interface::parse
 
 struct Test;
 
-impl Service for Test {
+impl VarlinkService for Test {
     fn interfaces(&self) -> &[Interface] {
         INTERFACES.as_slice()
     }
@@ -41,7 +43,7 @@ impl Service for Test {
         (method == "Echo").then_some("echo")
     }
 
-    fn call(&self, call: Call) {
+    fn call(&self, call: MethodCall) {
         let parameters = call.raw_parameters().clone();
         INTERFACES[0]
             .check_call(call.method(), &parameters)
@@ -69,8 +71,8 @@ fn expected(bytes: &[u8]) -> usize {
     let fit = messages
         .into_iter()
         .take_while(|message| message.len() <= LONGEST);
-    let calls = fit.map_while(|message| wire::Call::parse(message).ok());
-    calls.filter(|call| call.mode != Mode::Oneway).count()
+    let calls = fit.map_while(|message| wire::CallMessage::parse(message).ok());
+    calls.filter(|call| call.mode != CallMode::Oneway).count()
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -78,44 +80,44 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let (mut client, served) = UnixStream::pair().unwrap();
-    let info = Info {
+    let info = ServiceInfo {
         vendor: "v".to_owned(),
         product: "p".to_owned(),
         version: "1".to_owned(),
         url: "u".to_owned(),
     };
-    let options = Options {
+    let options = ServerOptions {
         max_message: LONGEST,
         max_running: 2,
-        ..Options::default()
+        ..ServerOptions::default()
     };
-    let mut server = Server::new(Arc::new(Test), info, options).unwrap();
+    let mut server = VarlinkServer::new(Arc::new(Test), info, options).unwrap();
     server.adopt(served.into()).unwrap();
     let answers = std::thread::scope(|scope| {
         let reader = client.try_clone().unwrap();
         let answers = scope.spawn(move || read(reader));
         scope.spawn(move || {
             for piece in bytes.chunks(usize::from(how).max(1)) {
-                // The server hangs up on whoever does not speak varlink.
+                // The server hangs up on a client that does not speak varlink.
                 if client.write_all(piece).is_err() {
                     break;
                 }
             }
             let _ = client.shutdown(Shutdown::Write);
         });
-        assert_eq!(server.run().unwrap(), Ended::NoClients);
+        assert_eq!(server.run().unwrap(), ServerEnd::NoClients);
         answers.join().unwrap()
     });
     assert!(answers.is_empty() || answers.ends_with(b"\0"));
     let messages = answers.split(|byte| *byte == 0);
     let replies = messages.filter(|message| !message.is_empty());
-    let replies = replies.map(|message| Reply::parse(message).expect("a reply"));
+    let replies = replies.map(|message| ReplyMessage::parse(message).expect("a reply"));
     let finals = replies.filter(|reply| !reply.continues);
     assert_eq!(finals.map(|reply| known(&reply)).count(), expected(bytes));
 });
 
 /// Everything that the server says of its own is declared.
-fn known(reply: &Reply) {
+fn known(reply: &ReplyMessage) {
     let Some(error) = &reply.error else {
         return;
     };

@@ -3,14 +3,16 @@
 #![no_main]
 
 use avocado_fuzz::told;
-use avocado_varlink::wire::{Call, Decoder, Reply, call_bytes, error_bytes, reply_bytes};
+use avocado_varlink::wire::{
+    CallMessage, MessageDecoder, ReplyMessage, call_bytes, error_bytes, reply_bytes,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// The longest message that is allowed.
 const LONGEST: usize = 200;
 
 fn whole(bytes: &[u8]) -> Vec<u8> {
-    let mut decoder = Decoder::new(bytes.len());
+    let mut decoder = MessageDecoder::new(bytes.len());
     decoder.push(bytes);
     let message = decoder.next_message().unwrap().unwrap().to_vec();
     assert_eq!(decoder.next_message().unwrap(), None);
@@ -18,23 +20,23 @@ fn whole(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn check(message: &[u8]) {
-    match Call::parse(message) {
+    match CallMessage::parse(message) {
         Ok(call) => {
             let bytes = call_bytes(&call.method, &call.parameters, call.mode).unwrap();
-            assert_eq!(Call::parse(&whole(&bytes)).unwrap(), call);
+            assert_eq!(CallMessage::parse(&whole(&bytes)).unwrap(), call);
             if let Some((interface, method)) = call.name() {
                 assert_eq!(format!("{interface}.{method}"), call.method);
             }
         }
         Err(error) => drop(told(&error)),
     }
-    match Reply::parse(message) {
+    match ReplyMessage::parse(message) {
         Ok(reply) => {
             let bytes = match &reply.error {
                 Some(name) => error_bytes(name, &reply.parameters),
                 None => reply_bytes(&reply.parameters, reply.continues),
             };
-            assert_eq!(Reply::parse(&whole(&bytes.unwrap())).unwrap(), reply);
+            assert_eq!(ReplyMessage::parse(&whole(&bytes.unwrap())).unwrap(), reply);
         }
         Err(error) => drop(told(&error)),
     }
@@ -45,7 +47,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let mut expected = bytes.split(|byte| *byte == 0);
-    let mut decoder = Decoder::new(LONGEST);
+    let mut decoder = MessageDecoder::new(LONGEST);
     for piece in bytes.chunks(usize::from(how).max(1)) {
         decoder.push(piece);
         loop {

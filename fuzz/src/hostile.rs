@@ -17,9 +17,9 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use avocado_http::{ResumeFrom, Transport, TransportError, TransportResponse};
 use avocado_manifest::Digest;
 use avocado_tuf::SigningKey;
-use avocado_tuf::transport::{Response, Resume, Transport, TransportError};
 use serde_json::{Value, json};
 
 /// The URL of the repository.
@@ -110,7 +110,7 @@ impl Input {
     }
 }
 
-/// The canonical form, written once more: whoever shares a mistake with its peer has none.
+/// The canonical form, written once more: code that shares a mistake with its peer finds none.
 fn canonical(value: &Value, out: &mut Vec<u8>) {
     let string = |text: &str, out: &mut Vec<u8>| {
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
@@ -154,7 +154,11 @@ pub struct Hostile {
 }
 
 impl Transport for Hostile {
-    fn get(&self, url: &str, resume: Option<&Resume>) -> Result<Response, TransportError> {
+    fn get(
+        &self,
+        url: &str,
+        resume: Option<&ResumeFrom>,
+    ) -> Result<TransportResponse, TransportError> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         // Bounds in the client keep it from asking for ever.
         assert!(asked < 500, "the client does not end");
@@ -194,7 +198,7 @@ impl Transport for Hostile {
         if has('t') {
             body = Box::new(Trickle(body));
         }
-        Ok(Response {
+        Ok(TransportResponse {
             offset: if has('o') { offset + 1 } else { offset },
             length: match () {
                 () if has('l') => Some(length + 1),

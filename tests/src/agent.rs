@@ -8,29 +8,29 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cleanup::Guard;
+use crate::cleanup::CleanupGuard;
 use crate::error::file;
-use crate::tools::Call;
-use crate::{Error, wait};
+use crate::tools::ToolCall;
+use crate::{HarnessError, wait};
 
 /// How long the service may take until it answers.
 const START: Duration = Duration::from_secs(30);
 
 /// A store, the configuration that names it, and the program.
 #[derive(Debug, Clone)]
-pub struct Agent {
+pub struct DeviceAgent {
     program: PathBuf,
     directory: PathBuf,
 }
 
-impl Agent {
+impl DeviceAgent {
     /// An empty store in `directory`, for `program`, the path of a built `avocadoctl`. It trusts
     /// the repositories of `anchor`.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub fn create(program: &Path, directory: &Path, anchor: &[u8]) -> Result<Self, Error> {
-        let agent = Agent {
+    pub fn create(program: &Path, directory: &Path, anchor: &[u8]) -> Result<Self, HarnessError> {
+        let agent = DeviceAgent {
             program: program.to_owned(),
             directory: directory.to_owned(),
         };
@@ -64,15 +64,15 @@ impl Agent {
     }
 
     /// A call of the program. Where the service runs, it is a client of it.
-    pub fn call(&self, arguments: &[&str]) -> Call {
-        Call::new(&self.program)
+    pub fn call(&self, arguments: &[&str]) -> ToolCall {
+        ToolCall::new(&self.program)
             .clear_env()
             .arg("--config")
             .arg(self.config())
             .args(arguments)
     }
 
-    /// The program, for whoever wants to watch it run.
+    /// The program, to watch it run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -88,20 +88,20 @@ impl Agent {
     ///
     /// # Errors
     /// It does not.
-    pub fn serve(&self) -> Result<Service, Error> {
+    pub fn serve(&self) -> Result<AgentService, HarnessError> {
         let path = self.directory.join("serve.log");
         let log = File::create(&path).map_err(file("make", &path))?;
         let mut command = self.command(&["serve"]);
         command.stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().map_err(|source| Error::Start {
+        let child = command.spawn().map_err(|source| HarnessError::Start {
             command: format!("{} serve", self.program.display()),
             source,
         })?;
         let pid = Pid::from_child(&child);
-        let guard = Guard::new(move || {
+        let guard = CleanupGuard::new(move || {
             let _ = kill_process(pid, Signal::KILL);
         })?;
-        let service = Service {
+        let service = AgentService {
             child,
             guard: Some(guard),
         };
@@ -115,21 +115,21 @@ impl Agent {
 
 /// The service. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Service {
+pub struct AgentService {
     child: Child,
-    guard: Option<Guard>,
+    guard: Option<CleanupGuard>,
 }
 
-impl Service {
+impl AgentService {
     /// The number of its process.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 }
 
-impl Drop for Service {
+impl Drop for AgentService {
     fn drop(&mut self) {
-        // Until it is waited for, its number cannot belong to anybody else.
+        // Until it is waited for, its number cannot belong to another process.
         self.guard.take();
         let _ = self.child.wait();
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
-use crate::tools::{Call, cache_dir};
+use crate::tools::{ToolCall, cache_dir};
 
 /// How long the downloads may take, about 70 MB.
 const DOWNLOAD: Duration = Duration::from_secs(300);
@@ -41,7 +41,7 @@ pub struct Parts {
 ///
 /// # Errors
 /// They cannot be had: no network, or no Debian.
-pub fn parts() -> Result<Parts, Error> {
+pub fn parts() -> Result<Parts, HarnessError> {
     let place = cache_dir().join("arm64");
     fs::create_dir_all(&place).map_err(file("make", &place))?;
     let lock = place.join("lock");
@@ -74,7 +74,7 @@ pub fn parts() -> Result<Parts, Error> {
 }
 
 /// Makes the directory `parts`.
-fn load(work: &Path, parts: &Path) -> Result<(), Error> {
+fn load(work: &Path, parts: &Path) -> Result<(), HarnessError> {
     let apt = Apt::new(work)?;
     // A source that has nothing for arm64, or nothing for this, may be unreachable: only the
     // downloads have to succeed.
@@ -123,13 +123,13 @@ fn find<'a>(
     files: &'a [PathBuf],
     what: &str,
     is: impl Fn(&str) -> bool,
-) -> Result<&'a Path, Error> {
+) -> Result<&'a Path, HarnessError> {
     let found = files.iter().find(|path| is(&path.to_string_lossy()));
     let found = found.map(PathBuf::as_path);
     found.ok_or_else(|| file("find", what)(ErrorKind::NotFound))
 }
 
-fn keep(path: &Path, at: &Path) -> Result<(), Error> {
+fn keep(path: &Path, at: &Path) -> Result<(), HarnessError> {
     fs::rename(path, at).map_err(file("move", path))
 }
 
@@ -139,7 +139,7 @@ struct Apt<'a> {
 }
 
 impl<'a> Apt<'a> {
-    fn new(work: &'a Path) -> Result<Self, Error> {
+    fn new(work: &'a Path) -> Result<Self, HarnessError> {
         for name in ["lists/partial", "cache/archives/partial"] {
             let path = work.join(name);
             fs::create_dir_all(&path).map_err(file("make", path))?;
@@ -147,7 +147,7 @@ impl<'a> Apt<'a> {
         Ok(Apt { work })
     }
 
-    fn call(&self, program: &str) -> Call {
+    fn call(&self, program: &str) -> ToolCall {
         let place = |name: &str| self.work.join(name).display().to_string();
         let options = [
             "APT::Architecture=arm64".to_owned(),
@@ -157,23 +157,27 @@ impl<'a> Apt<'a> {
             format!("Dir::State::lists={}", place("lists")),
             format!("Dir::Cache={}", place("cache")),
         ];
-        let call = Call::new(program).directory(self.work).limit(DOWNLOAD);
+        let call = ToolCall::new(program).directory(self.work).limit(DOWNLOAD);
         options
             .iter()
             .fold(call, |call, option| call.args(["-o", option]))
     }
 
     /// Loads a package and takes some of its files. Gives their paths.
-    fn unpack(&self, package: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Error> {
+    fn unpack(
+        &self,
+        package: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<PathBuf>, HarnessError> {
         let place = self.work.join(package);
         fs::create_dir(&place).map_err(file("make", &place))?;
         let download = self.call("apt-get").directory(&place);
         download.args(["-q", "download", package]).ok()?;
         let archive = only(&place, package)?;
-        let call = Call::new("ar").args(["x", "--output"]).arg(&place);
+        let call = ToolCall::new("ar").args(["x", "--output"]).arg(&place);
         call.arg(archive).ok()?;
         let data = only(&place, "data.tar")?;
-        let tar = |action| Call::new("tar").arg(action).arg(&data).limit(DOWNLOAD);
+        let tar = |action| ToolCall::new("tar").arg(action).arg(&data).limit(DOWNLOAD);
         let listed = tar("-tf").ok()?.stdout;
         let wanted: Vec<_> = listed.lines().filter(|name| wanted(name)).collect();
         let call = tar("-xf").arg("-C").arg(&place).args(["-T", "-"]);
@@ -183,7 +187,7 @@ impl<'a> Apt<'a> {
 }
 
 /// The file whose name starts so.
-fn only(directory: &Path, start: &str) -> Result<PathBuf, Error> {
+fn only(directory: &Path, start: &str) -> Result<PathBuf, HarnessError> {
     let entries = fs::read_dir(directory).map_err(file("read", directory))?;
     let mut names = entries.flatten().map(|entry| entry.file_name());
     let name = names.find(|name| name.to_string_lossy().starts_with(start));
@@ -197,7 +201,12 @@ impl Parts {
     ///
     /// # Errors
     /// A file cannot be written, or cpio fails.
-    pub fn initramfs(&self, place: &Path, init: &str, programs: &[&str]) -> Result<PathBuf, Error> {
+    pub fn initramfs(
+        &self,
+        place: &Path,
+        init: &str,
+        programs: &[&str],
+    ) -> Result<PathBuf, HarnessError> {
         let root = place.join("initramfs");
         let bin = root.join("bin");
         fs::create_dir_all(&bin).map_err(file("make", &bin))?;
@@ -215,7 +224,7 @@ impl Parts {
             fs::set_permissions(path, mode).map_err(file("change", path))?;
         }
         let image = place.join("initramfs.cpio");
-        let cpio = Call::new("cpio").args(["--quiet", "-o", "-H", "newc", "-F"]);
+        let cpio = ToolCall::new("cpio").args(["--quiet", "-o", "-H", "newc", "-F"]);
         cpio.arg(&image).directory(&root).input(names).ok()?;
         Ok(image)
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
 use crate::wait;
 
@@ -23,7 +23,7 @@ fn hierarchy() -> PathBuf {
 }
 
 /// Makes the group `name`. A process that writes `0` to the file joins it.
-pub(crate) fn create(name: &str) -> Result<File, Error> {
+pub(crate) fn create(name: &str) -> Result<File, HarnessError> {
     let group = hierarchy().join(name);
     fs::create_dir(&group).map_err(file("make", &group))?;
     let procs = group.join("cgroup.procs");

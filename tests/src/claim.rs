@@ -2,7 +2,7 @@
 //!
 //! A claim is a directory below `/run/avocado-testbed` with a locked file in it. The name (`avo`,
 //! the process, a number) is that of the network namespace, the cable, the control group and the
-//! work directory as well, so everything can be given back by anybody who knows the name: the
+//! work directory as well, so every process that knows the name can give everything back: the
 //! owner, or, when the lock shows that the owner is dead, the next one who comes.
 
 use std::collections::BTreeSet;
@@ -15,43 +15,43 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::cleanup::{self, Guard};
+use crate::cleanup::{self, CleanupGuard};
 use crate::error::file;
 use crate::network::Network;
-use crate::{Error, cgroup, host, loops, network};
+use crate::{HarnessError, cgroup, host, loops, network};
 
 const CLAIMS: &str = "/run/avocado-testbed";
 
 /// A name that is ours, and everything that goes by it. Dropping it gives everything back.
 #[derive(Debug)]
-pub struct Claim {
+pub struct HostClaim {
     name: String,
     work: PathBuf,
     network: Network,
     // In this order: everything is given back while the lock still says that it is ours.
-    _guard: Guard,
+    _guard: CleanupGuard,
     _lock: File,
 }
 
-impl Claim {
+impl HostClaim {
     /// Takes a name, with a work directory of that name below `workdir`, and a network.
     ///
     /// # Errors
     /// The directories or the network cannot be made.
-    pub fn take(workdir: &Path) -> Result<Self, Error> {
+    pub fn take(workdir: &Path) -> Result<Self, HarnessError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("avo{}-{number}", std::process::id());
 
-        // Before the turn, so that it is still there when the turn is over, however this ends.
-        let guard = Guard::new({
+        // Before the lock, so that it is still there when the lock is released, however this ends.
+        let guard = CleanupGuard::new({
             let name = name.clone();
             move || {
-                let _turn = turn();
+                let _lock = lock_claims();
                 give_back(&name);
             }
         })?;
-        let _turn = turn()?;
+        let _lock = lock_claims()?;
         cleanup::check()?;
         let claim = Path::new(CLAIMS).join(&name);
         // A dead process that had our number: its things are still there.
@@ -69,7 +69,7 @@ impl Claim {
         symlink(&work, claim.join("work")).map_err(file("make", &claim))?;
         fs::create_dir(&work).map_err(file("make", &work))?;
         let network = Network::create(&name)?;
-        Ok(Claim {
+        Ok(HostClaim {
             name,
             work,
             network,
@@ -80,10 +80,10 @@ impl Claim {
 
     /// The right to make more things that go by this name, until it is dropped. They are given
     /// back even when a signal arrives right now.
-    pub(crate) fn turn(&self) -> Result<File, Error> {
-        let turn = turn()?;
+    pub(crate) fn lock_claims(&self) -> Result<File, HarnessError> {
+        let lock = lock_claims()?;
         cleanup::check()?;
-        Ok(turn)
+        Ok(lock)
     }
 
     /// The name of the network namespace, the control group and the work directory.
@@ -91,7 +91,7 @@ impl Claim {
         &self.name
     }
 
-    /// The work directory, which nobody else uses.
+    /// The work directory, for this claim alone.
     pub fn work(&self) -> &Path {
         &self.work
     }
@@ -106,8 +106,8 @@ impl Claim {
 ///
 /// # Errors
 /// The directory of the claims cannot be used.
-pub fn reap() -> Result<Vec<String>, Error> {
-    let _turn = turn()?;
+pub fn reap() -> Result<Vec<String>, HarnessError> {
+    let _lock = lock_claims()?;
     let mut reaped = Vec::new();
     for name in names() {
         if !alive(&name) {
@@ -134,14 +134,14 @@ fn alive(name: &str) -> bool {
 }
 
 /// The right to make, give back and look at claims, until it is dropped.
-fn turn() -> Result<File, Error> {
+fn lock_claims() -> Result<File, HarnessError> {
     fs::create_dir_all(CLAIMS).map_err(file("make", CLAIMS))?;
     let path = Path::new(CLAIMS).join("turn");
-    let turn = File::create(&path).map_err(file("make", &path))?;
+    let lock = File::create(&path).map_err(file("make", &path))?;
     loop {
-        match flock(&turn, FlockOperation::LockExclusive) {
+        match flock(&lock, FlockOperation::LockExclusive) {
             Err(rustix::io::Errno::INTR) => {}
-            result => return result.map(|()| turn).map_err(file("lock", &path)),
+            result => return result.map(|()| lock).map_err(file("lock", &path)),
         }
     }
 }
@@ -168,8 +168,8 @@ fn give_back(name: &str) {
     }
 }
 
-/// Notes which loop devices there are, unless somebody did who came first and is still here.
-fn remember_loops() -> Result<(), Error> {
+/// Notes which loop devices there are, unless an earlier claim did that still exists.
+fn remember_loops() -> Result<(), HarnessError> {
     let path = Path::new(CLAIMS).join("loops");
     if path.exists() {
         return Ok(());

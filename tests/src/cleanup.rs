@@ -1,6 +1,6 @@
 //! The end of things, whichever way their owner ends.
 //!
-//! A [`Guard`] carries an action that undoes something. It happens once: when the guard is
+//! A [`CleanupGuard`] carries an action that undoes something. It happens once: when the guard is
 //! dropped, or when SIGINT, SIGTERM or SIGHUP ends the process, the newest first.
 
 use std::io;
@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::Error;
+use crate::HarnessError;
 
 type Action = Box<dyn FnOnce() + Send>;
 
-/// An action, until it happened. It happens under the lock, so that whoever comes second waits.
+/// An action, until it happened. It happens under the lock, so that the thread that comes second waits.
 type Pending = Arc<Mutex<Option<Action>>>;
 
 #[derive(Default)]
@@ -36,42 +36,42 @@ fn happen(pending: &Pending) {
 
 /// Undoes something at the latest when it is dropped.
 #[must_use = "what it guards ends when it is dropped"]
-pub struct Guard(Pending);
+pub struct CleanupGuard(Pending);
 
-impl std::fmt::Debug for Guard {
+impl std::fmt::Debug for CleanupGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Guard")
     }
 }
 
-impl Guard {
+impl CleanupGuard {
     /// A guard for `action`, which must not panic and not make guards.
     ///
     /// # Errors
     /// The process ends already: the action happened, and nothing more should be started.
-    pub fn new(action: impl FnOnce() + Send + 'static) -> Result<Self, Error> {
+    pub fn new(action: impl FnOnce() + Send + 'static) -> Result<Self, HarnessError> {
         let pending: Pending = Arc::new(Mutex::new(Some(Box::new(action))));
         let mut book = BOOK.lock().unwrap_or_else(PoisonError::into_inner);
         if book.ending {
             drop(book);
             happen(&pending);
-            return Err(Error::Ending);
+            return Err(HarnessError::Ending);
         }
         book.pending.push(pending.clone());
-        Ok(Guard(pending))
+        Ok(CleanupGuard(pending))
     }
 }
 
 /// Fails when the process ends: then nothing more should be started.
-pub(crate) fn check() -> Result<(), Error> {
+pub(crate) fn check() -> Result<(), HarnessError> {
     let book = BOOK.lock().unwrap_or_else(PoisonError::into_inner);
     if book.ending {
-        return Err(Error::Ending);
+        return Err(HarnessError::Ending);
     }
     Ok(())
 }
 
-impl Drop for Guard {
+impl Drop for CleanupGuard {
     fn drop(&mut self) {
         happen(&self.0);
         let mut book = BOOK.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,14 +80,14 @@ impl Drop for Guard {
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP let all guards act before they end the process. Calling
-/// it again changes nothing. [`Device::boot`](crate::device::Device::boot) calls it.
+/// it again changes nothing. [`TestDevice::boot`](crate::device::TestDevice::boot) calls it.
 ///
 /// # Errors
 /// The handlers could not be installed.
 pub fn install() -> io::Result<()> {
     static DONE: OnceLock<()> = OnceLock::new();
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static RUN_LOCK: Mutex<()> = Mutex::new(());
+    let _lock = RUN_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     if DONE.get().is_some() {
         return Ok(());
     }
@@ -97,7 +97,7 @@ pub fn install() -> io::Result<()> {
         .spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 end();
-                // Whoever waits for this process sees that a signal ended it.
+                // The process that waits for this one sees that a signal ended it.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         })?;
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_guard_acts_once() {
         let count = Arc::new(Mutex::new(0));
-        let guard = Guard::new({
+        let guard = CleanupGuard::new({
             let count = count.clone();
             move || *count.lock().unwrap() += 1
         })

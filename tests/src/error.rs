@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::tools::Output;
+use crate::tools::ToolOutput;
 
 /// Why the harness could not do something.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum HarnessError {
     /// A file operation failed.
     #[error("cannot {what} {path}")]
     File {
@@ -35,7 +35,7 @@ pub enum Error {
         /// The program and its arguments.
         command: String,
         /// How it ended and what it said.
-        output: Box<Output>,
+        output: Box<ToolOutput>,
     },
     /// A program did not end in time, and was killed.
     #[error("`{command}` did not end within {limit:?}")]
@@ -100,15 +100,15 @@ pub enum Error {
     Publish(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The sample feed's server did not start.
     #[error("the feed cannot be served")]
-    Serve(#[source] avocado_serve::Error),
+    Serve(#[source] avocado_serve::ServeError),
 }
 
-/// Makes an [`Error::File`] of an I/O error.
+/// Makes a [`HarnessError::File`] of an I/O error.
 pub(crate) fn file<E: Into<std::io::Error>>(
     what: &'static str,
     path: impl AsRef<Path>,
-) -> impl FnOnce(E) -> Error {
-    move |source| Error::File {
+) -> impl FnOnce(E) -> HarnessError {
+    move |source| HarnessError::File {
         what,
         path: path.as_ref().to_owned(),
         source: source.into(),

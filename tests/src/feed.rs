@@ -4,33 +4,34 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use avocado_serve::{Options, Server};
+use avocado_serve::ServeOptions;
+use avocado_test_server::TestServer;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
-use crate::tools::{Call, source_root};
+use crate::tools::{ToolCall, source_root};
 
 /// How long a build may take with cold caches: it installs a Debian system.
 const BUILD: Duration = Duration::from_secs(1800);
 
 /// The sample feed's server. It stops when this is dropped.
 #[derive(Debug)]
-pub struct Feed {
-    server: Server,
+pub struct SampleFeed {
+    server: TestServer,
     directory: PathBuf,
 }
 
-impl Feed {
+impl SampleFeed {
     /// Builds the feed into `directory`, unless it is there and current, and serves it on any port
     /// of the loopback address. `avocadoctl` is the program that goes into its packages; what
     /// costs much to make is kept in `cache`.
     ///
     /// # Errors
     /// The build failed, or the server did not start.
-    pub fn ensure(directory: &Path, avocadoctl: &Path, cache: &Path) -> Result<Self, Error> {
-        Feed::build(directory, avocadoctl, cache)?;
-        Feed::serve(Options::new(directory))
+    pub fn ensure(directory: &Path, avocadoctl: &Path, cache: &Path) -> Result<Self, HarnessError> {
+        SampleFeed::build(directory, avocadoctl, cache)?;
+        SampleFeed::serve(ServeOptions::new(directory))
     }
 
     /// Builds the feed into `directory`, unless it is there and current. Processes that want the
@@ -38,13 +39,13 @@ impl Feed {
     ///
     /// # Errors
     /// The build failed.
-    pub fn build(directory: &Path, avocadoctl: &Path, cache: &Path) -> Result<(), Error> {
+    pub fn build(directory: &Path, avocadoctl: &Path, cache: &Path) -> Result<(), HarnessError> {
         fs::create_dir_all(directory).map_err(file("make", directory))?;
         let path = directory.with_extension("lock");
         let lock = File::create(&path).map_err(file("make", &path))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(file("lock", &path))?;
         // It ends with this process, whatever ends that, and takes what it started with it.
-        Call::new("setpriv")
+        ToolCall::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(source_root().join("examples/feed/build"))
             .arg(directory)
@@ -62,10 +63,63 @@ impl Feed {
     ///
     /// # Errors
     /// The server did not start.
-    pub fn serve(options: Options) -> Result<Self, Error> {
+    pub fn serve(options: ServeOptions) -> Result<Self, HarnessError> {
         let directory = options.root.clone();
-        let server = Server::start(options).map_err(Error::Serve)?;
-        Ok(Feed { server, directory })
+        let server = TestServer::start(options).map_err(HarnessError::Serve)?;
+        Ok(SampleFeed { server, directory })
+    }
+
+    /// A copy of this feed in `directory`, served, with one more package for each spec file in
+    /// `specs`: in `repository` of the channel's head and of every snapshot. The specs see `macros`.
+    ///
+    /// # Errors
+    /// A package could not be built, or the server did not start.
+    pub fn with_packages(
+        &self,
+        directory: &Path,
+        specs: &Path,
+        repository: &str,
+        macros: &[(&str, &Path)],
+    ) -> Result<Self, HarnessError> {
+        ToolCall::new("cp")
+            .arg("-a")
+            .arg(&self.directory)
+            .arg(directory)
+            .ok()?;
+        let home = directory.with_extension("build");
+        fs::create_dir_all(&home).map_err(file("make", &home))?;
+        let (from, to) = (
+            source_root().join("examples/feed/rpmmacros"),
+            home.join(".rpmmacros"),
+        );
+        fs::copy(&from, &to).map_err(file("copy", &from))?;
+        for spec in files(specs)? {
+            let mut call = ToolCall::new("rpmbuild")
+                .args(["-bb", "--quiet", "--target", "noarch-avocado-linux"])
+                .args(["--define", "_arch noarch", "--define"])
+                .arg(format!("_topdir {}", home.display()))
+                .env("HOME", &home)
+                .env("SOURCE_DATE_EPOCH", "1767225600");
+            for (name, value) in macros {
+                call = call
+                    .arg("--define")
+                    .arg(format!("{name} {}", value.display()));
+            }
+            call.arg(spec).ok()?;
+        }
+        let packages = files(&home.join("RPMS"))?;
+        let channel = directory.join("2024/edge");
+        let mut places = files(&channel.join("snapshots"))?;
+        places.push(channel);
+        for place in places {
+            let place = place.join(repository);
+            ToolCall::new("cp").args(&packages).arg(&place).ok()?;
+            ToolCall::new("createrepo_c")
+                .args(["-q", "--no-database", "--general-compress-type=gz"])
+                .arg(&place)
+                .ok()?;
+        }
+        SampleFeed::serve(ServeOptions::new(directory))
     }
 
     /// Where it is, for `AVOCADO_REPO_URL`.
@@ -79,7 +133,18 @@ impl Feed {
     }
 
     /// The server, to make things go wrong and to see what was asked for.
-    pub fn server(&self) -> &Server {
+    pub fn server(&self) -> &TestServer {
         &self.server
     }
+}
+
+/// What is in a directory.
+fn files(directory: &Path) -> Result<Vec<PathBuf>, HarnessError> {
+    let entries = fs::read_dir(directory).and_then(|entries| {
+        let paths = entries.map(|entry| entry.map(|e| e.path()));
+        paths.collect::<Result<Vec<_>, _>>()
+    });
+    let mut paths = entries.map_err(file("read", directory))?;
+    paths.sort();
+    Ok(paths)
 }

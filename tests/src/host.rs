@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The host's mounts, loop devices, network, processes of devices, and claims.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct State {
+pub struct HostState {
     /// Where something is mounted.
     pub mounts: BTreeSet<PathBuf>,
     /// Loop devices in use, each with its file.
@@ -24,7 +24,7 @@ pub struct State {
     pub processes: BTreeSet<String>,
 }
 
-impl State {
+impl HostState {
     /// Looks around.
     pub fn now() -> Self {
         let claims = ["/run/avocado-testbed"]
@@ -43,7 +43,7 @@ impl State {
                 Some(format!("{} {}", name(&path), file.trim()))
             })
             .collect();
-        State {
+        HostState {
             mounts: mounts().into_iter().collect(),
             loops,
             nodes: names("/dev", "loop"),
@@ -55,8 +55,8 @@ impl State {
     }
 
     /// What is here now and was not `before`, and the loop devices' nodes that are missing. Other
-    /// things may go away at any time: they belong to somebody else.
-    pub fn left_since(&self, before: &State) -> Vec<String> {
+    /// things may go away at any time: they belong to other processes.
+    pub fn left_since(&self, before: &HostState) -> Vec<String> {
         let paths = |now: &BTreeSet<PathBuf>, then: &BTreeSet<PathBuf>, what: &str| {
             let new = now.difference(then);
             new.map(|path| format!("{what} {}", path.display()))

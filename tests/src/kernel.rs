@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
 
 /// Memory that is in use, in bytes.
@@ -21,7 +21,7 @@ pub struct Memory {
 
 /// Bytes that were moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Io {
+pub struct ProcessIo {
     /// By `read` and its like, from files, pipes and terminals, cached or not (`rchar`). What
     /// `recv` takes from a socket is not among it.
     pub read: u64,
@@ -35,7 +35,7 @@ pub struct Io {
 
 /// What a process did so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Work {
+pub struct ProcessWork {
     /// Time on a CPU, of all its threads that still live.
     pub cpu: Duration,
     /// How often one of them was woken up, or had to make way.
@@ -46,7 +46,7 @@ pub struct Work {
 ///
 /// # Errors
 /// There is no such process, or it has ended.
-pub fn memory(process: u32) -> Result<Memory, Error> {
+pub fn memory(process: u32) -> Result<Memory, HarnessError> {
     let fields = Fields::read(process, "status")?;
     Ok(Memory {
         resident: fields.get::<u64>("VmRSS")? * 1024,
@@ -58,9 +58,9 @@ pub fn memory(process: u32) -> Result<Memory, Error> {
 ///
 /// # Errors
 /// There is no such process.
-pub fn io(process: u32) -> Result<Io, Error> {
+pub fn io(process: u32) -> Result<ProcessIo, HarnessError> {
     let fields = Fields::read(process, "io")?;
-    Ok(Io {
+    Ok(ProcessIo {
         read: fields.get("rchar")?,
         written: fields.get("wchar")?,
         from_disk: fields.get("read_bytes")?,
@@ -72,9 +72,9 @@ pub fn io(process: u32) -> Result<Io, Error> {
 ///
 /// # Errors
 /// There is no such process.
-pub fn work(process: u32) -> Result<Work, Error> {
+pub fn work(process: u32) -> Result<ProcessWork, HarnessError> {
     let path = format!("/proc/{process}/task");
-    let mut work = Work::default();
+    let mut work = ProcessWork::default();
     for task in fs::read_dir(&path).map_err(file("read", &path))?.flatten() {
         let name = task.file_name();
         let place = format!("{process}/task/{}", name.display());
@@ -100,13 +100,13 @@ struct Fields {
 }
 
 impl Fields {
-    fn read(process: impl std::fmt::Display, name: &str) -> Result<Self, Error> {
+    fn read(process: impl std::fmt::Display, name: &str) -> Result<Self, HarnessError> {
         let path = format!("/proc/{process}/{name}");
         let text = fs::read_to_string(&path).map_err(file("read", &path))?;
         Ok(Fields { path, text })
     }
 
-    fn get<T: FromStr>(&self, name: &str) -> Result<T, Error> {
+    fn get<T: FromStr>(&self, name: &str) -> Result<T, HarnessError> {
         let mut lines = self.text.lines().filter_map(|line| line.split_once(':'));
         let value = lines.find(|(key, _)| *key == name).map(|(_, value)| value);
         let number = value.and_then(|value| value.split_whitespace().next());
@@ -114,7 +114,7 @@ impl Fields {
     }
 }
 
-fn parsed<T: FromStr>(number: &str, path: &str) -> Result<T, Error> {
+fn parsed<T: FromStr>(number: &str, path: &str) -> Result<T, HarnessError> {
     let wrong =
         |_| file("understand", Path::new(path))(io::Error::from(io::ErrorKind::InvalidData));
     number.parse().map_err(wrong)

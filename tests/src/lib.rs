@@ -7,14 +7,14 @@
 //! SIGKILL at the next start ([`claim::reap`]).
 //!
 //! ```no_run
-//! use avocado_testbed::device::{Device, DeviceOptions};
-//! use avocado_testbed::keys::Keys;
+//! use avocado_testbed::device::{DeviceOptions, TestDevice};
+//! use avocado_testbed::keys::SshKeys;
 //!
-//! let keys = Keys::create("work".as_ref())?;
+//! let keys = SshKeys::create("work".as_ref())?;
 //! let options = DeviceOptions::new("rootfs.erofs", "var", "work", keys);
-//! let device = Device::boot(options)?;
+//! let device = TestDevice::boot(options)?;
 //! device.ssh(&["systemd-sysext", "status"])?;
-//! # Ok::<(), avocado_testbed::Error>(())
+//! # Ok::<(), avocado_testbed::HarnessError>(())
 //! ```
 // Linux is what is tested, and with.
 #![cfg(target_os = "linux")]
@@ -34,10 +34,11 @@ mod loops;
 pub mod network;
 pub mod project;
 pub mod published;
+pub mod shared_fixture;
 pub mod small_guest;
 pub mod tools;
 pub mod vm;
 pub mod vm_image;
 mod wait;
 
-pub use error::Error;
+pub use error::HarnessError;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::ioctl::{IntegerSetter, Opcode, ioctl};
 
 use crate::error::file;
-use crate::{Error, wait};
+use crate::{HarnessError, wait};
 
 const CONTROL: &str = "/dev/loop-control";
 const LOOP_CTL_ADD: Opcode = 0x4c80;
@@ -28,14 +28,14 @@ pub(crate) fn existing() -> BTreeSet<u32> {
 
 /// Makes the loop devices `numbers` exist, with their nodes. None of them vanishes, which systemd
 /// may wish, while the result is held; nor is one freed, so that should not be for long.
-pub(crate) fn hold(numbers: impl IntoIterator<Item = u32>) -> Result<Vec<File>, Error> {
-    numbers.into_iter().map(hold_one).collect()
+pub(crate) fn open_all(numbers: impl IntoIterator<Item = u32>) -> Result<Vec<File>, HarnessError> {
+    numbers.into_iter().map(open_one).collect()
 }
 
-fn hold_one(number: u32) -> Result<File, Error> {
+fn open_one(number: u32) -> Result<File, HarnessError> {
     let node = format!("/dev/loop{number}");
     let opened = || {
-        // It exists already, most of the time; whoever made it made the node.
+        // It exists already, most of the time; then its node does as well.
         let _ = control::<LOOP_CTL_ADD>(number)?;
         Ok(File::open(&node).ok())
     };
@@ -49,9 +49,9 @@ fn hold_one(number: u32) -> Result<File, Error> {
 }
 
 /// Makes exactly the loop devices `numbers` exist, except for those in use.
-pub(crate) fn restore(numbers: &BTreeSet<u32>) -> Result<(), Error> {
+pub(crate) fn restore(numbers: &BTreeSet<u32>) -> Result<(), HarnessError> {
     for number in existing().difference(numbers) {
-        // Busy ones belong to somebody.
+        // Busy ones belong to other processes.
         let _ = control::<LOOP_CTL_REMOVE>(*number)?;
     }
     for number in numbers {
@@ -60,7 +60,7 @@ pub(crate) fn restore(numbers: &BTreeSet<u32>) -> Result<(), Error> {
     Ok(())
 }
 
-fn control<const OPCODE: Opcode>(number: u32) -> Result<rustix::io::Result<()>, Error> {
+fn control<const OPCODE: Opcode>(number: u32) -> Result<rustix::io::Result<()>, HarnessError> {
     let control = File::options().read(true).write(true).open(CONTROL);
     let control = control.map_err(file("open", CONTROL))?;
     #[allow(unsafe_code)]

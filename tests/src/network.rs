@@ -5,12 +5,12 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
-use crate::tools::Call;
+use crate::HarnessError;
+use crate::tools::ToolCall;
 
 const NAMESPACES: &str = "/run/netns";
 
-/// The network of one device. It ends with the [`Claim`](crate::claim::Claim) that it belongs to.
+/// The network of one device. It ends with the [`HostClaim`](crate::claim::HostClaim) that it belongs to.
 #[derive(Debug, Clone)]
 pub struct Network {
     name: String,
@@ -19,11 +19,11 @@ pub struct Network {
 
 impl Network {
     /// Makes the namespace `name` and the cable `name`, whose host end is named so as well. The
-    /// caller holds the lock of the claims, so that nobody takes the same addresses.
-    pub(crate) fn create(name: &str) -> Result<Self, Error> {
+    /// caller holds the lock of the claims, so that no other claim takes the same addresses.
+    pub(crate) fn create(name: &str) -> Result<Self, HarnessError> {
         let used = ip(&["-4", "-o", "address", "show"])?;
         let free = |number: &u8| !used.contains(&format!(" 10.231.{number}.1/"));
-        let number = (0..=u8::MAX).find(free).ok_or(Error::NoNetwork)?;
+        let number = (0..=u8::MAX).find(free).ok_or(HarnessError::NoNetwork)?;
         let network = Network {
             name: name.to_owned(),
             number,
@@ -65,10 +65,16 @@ impl Network {
 pub(crate) fn remove(name: &str) {
     // The cable first: with its namespace it would vanish only some time later.
     if Path::new("/sys/class/net").join(name).exists() {
-        let _ = Call::new("ip").args(["link", "delete", name]).last().run();
+        let _ = ToolCall::new("ip")
+            .args(["link", "delete", name])
+            .last()
+            .run();
     }
     if Path::new(NAMESPACES).join(name).exists() {
-        let _ = Call::new("ip").args(["netns", "delete", name]).last().run();
+        let _ = ToolCall::new("ip")
+            .args(["netns", "delete", name])
+            .last()
+            .run();
     }
 }
 
@@ -81,6 +87,6 @@ pub(crate) fn tidy() {
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<String, Error> {
-    Ok(Call::new("ip").args(arguments).ok()?.stdout)
+fn ip(arguments: &[&str]) -> Result<String, HarnessError> {
+    Ok(ToolCall::new("ip").args(arguments).ok()?.stdout)
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
-use crate::tools::{Call, Output, static_binary};
+use crate::tools::{ToolCall, ToolOutput, static_binary};
 
 /// How long one run of `avocado` may take: long enough for a build on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -18,23 +18,23 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// A project and what `avocado` needs to work on it: nothing else of this process's environment
 /// reaches the program.
 #[derive(Debug, Clone)]
-pub struct Project {
+pub struct TestProject {
     directory: PathBuf,
     program: PathBuf,
     environment: Vec<(String, OsString)>,
 }
 
-impl Project {
+impl TestProject {
     /// The project in `directory`, with the feed at `feed` and signing keys in `keys`.
     ///
     /// # Errors
     /// The program is not built.
-    pub fn new(directory: &Path, feed: &str, keys: &Path) -> Result<Self, Error> {
+    pub fn new(directory: &Path, feed: &str, keys: &Path) -> Result<Self, HarnessError> {
         let variable = |name: &str| std::env::var_os(name).unwrap_or_default();
         let mut search_path = variable("PATH");
         // Where file systems are made, also for those who are not root.
         search_path.push(":/usr/sbin:/sbin");
-        Ok(Project {
+        Ok(TestProject {
             directory: directory.to_owned(),
             program: static_binary("avocado")?,
             environment: vec![
@@ -65,8 +65,8 @@ impl Project {
     }
 
     /// A run of `avocado` whose output is caught.
-    pub fn avocado(&self, arguments: &[&str]) -> Call {
-        let call = Call::new(&self.program).args(arguments).clear_env();
+    pub fn avocado(&self, arguments: &[&str]) -> ToolCall {
+        let call = ToolCall::new(&self.program).args(arguments).clear_env();
         let call = self.environment.iter().fold(call, |c, (k, v)| c.env(k, v));
         call.directory(&self.directory).limit(LIMIT)
     }
@@ -91,16 +91,16 @@ impl Project {
     ///
     /// # Errors
     /// It failed, or what it printed is not NDJSON.
-    pub fn events(&self, arguments: &[&str]) -> Result<Events, Error> {
+    pub fn events(&self, arguments: &[&str]) -> Result<BuildEvents, HarnessError> {
         let output = self.avocado(arguments).args(["--output", "json"]).ok()?;
-        Events::parse(&output)
+        BuildEvents::parse(&output)
     }
 
     /// Reads a file of the project.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn read(&self, path: &str) -> Result<String, Error> {
+    pub fn read(&self, path: &str) -> Result<String, HarnessError> {
         let path = self.directory.join(path);
         fs::read_to_string(&path).map_err(file("read", &path))
     }
@@ -109,7 +109,7 @@ impl Project {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn write(&self, path: &str, text: &str) -> Result<(), Error> {
+    pub fn write(&self, path: &str, text: &str) -> Result<(), HarnessError> {
         let path = self.directory.join(path);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(file("make", parent))?;
@@ -120,20 +120,22 @@ impl Project {
 
 /// What `avocado --output json` said.
 #[derive(Debug, Clone)]
-pub struct Events(Vec<Value>);
+pub struct BuildEvents(Vec<Value>);
 
-impl Events {
+impl BuildEvents {
     /// Reads NDJSON from a program's stdout.
     ///
     /// # Errors
     /// A line is not JSON.
-    pub fn parse(output: &Output) -> Result<Self, Error> {
+    pub fn parse(output: &ToolOutput) -> Result<Self, HarnessError> {
         let lines = output.stdout.lines().filter(|line| !line.is_empty());
         let events = lines.map(serde_json::from_str).collect::<Result<_, _>>();
-        events.map(Events).map_err(|source| Error::NotJson {
-            text: output.stdout.clone(),
-            source,
-        })
+        events
+            .map(BuildEvents)
+            .map_err(|source| HarnessError::NotJson {
+                text: output.stdout.clone(),
+                source,
+            })
     }
 
     /// All events of one kind.
@@ -158,12 +160,12 @@ impl Events {
     }
 
     /// The results that the closing event lists.
-    pub fn artifacts(&self) -> Vec<Artifact> {
+    pub fn artifacts(&self) -> Vec<BuildArtifact> {
         let list = self.complete()["artifacts"].as_array();
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
         list.into_iter()
             .flatten()
-            .map(|value| Artifact {
+            .map(|value| BuildArtifact {
                 kind: text(value, "kind"),
                 name: text(value, "name"),
                 path: text(value, "path").into(),
@@ -176,7 +178,7 @@ impl Events {
 
 /// A result of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Artifact {
+pub struct BuildArtifact {
     /// `extension`, `rootfs`, …
     pub kind: String,
     /// What it belongs to.

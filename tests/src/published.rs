@@ -4,17 +4,17 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::{Digest, Hasher, ImageId, MANIFEST_VERSION, Manifest};
+use avocado_manifest::{Digest, DigestHasher, ImageId, MANIFEST_VERSION, Manifest};
 use avocado_tuf::SigningKey;
-use avocado_tuf::writer::{self, Publication, Target};
+use avocado_tuf::writer::{self, Publication, PublicationTarget, RoleSigners};
 use jiff::Timestamp;
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file as failed;
 
 /// A repository on disk, and what a device has to know of it.
 #[derive(Debug)]
-pub struct Published {
+pub struct PublishedRepository {
     /// What is to be served.
     pub directory: PathBuf,
     /// The root that its devices trust.
@@ -27,19 +27,19 @@ pub struct Published {
     pub length: u64,
 }
 
-impl Published {
+impl PublishedRepository {
     /// Makes the repository in `directory`, with an image of `length` bytes that nothing can
     /// compress into less than a MiB.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub fn create(directory: &Path, length: u64) -> Result<Self, Error> {
+    pub fn create(directory: &Path, length: u64) -> Result<Self, HarnessError> {
         fs::create_dir_all(directory).map_err(failed("make", directory))?;
         let image = directory.join("image.raw");
         let digest = fill(&image, length)?;
         let manifest = manifest("big", digest)?;
         let description = directory.join("manifest.json");
-        let bytes = manifest.to_json();
+        let bytes = manifest.to_json().unwrap();
         fs::write(&description, &bytes).map_err(failed("write", &description))?;
 
         let repository = directory.join("repository");
@@ -47,7 +47,7 @@ impl Published {
         // A key for nothing else than this repository.
         let key = SigningKey::from_seed(&[7; 32]).map_err(publish)?;
         let anchor = writer::anchor(&repository, &key, now).map_err(publish)?;
-        let target = |name: String, source, digest, length| Target {
+        let target = |name: String, source, digest, length| PublicationTarget {
             name,
             source,
             digest,
@@ -66,13 +66,13 @@ impl Published {
         ];
         let publication = Publication {
             directory: &repository,
-            key: &key,
+            signers: RoleSigners::one(&key),
             role: "runtime-big",
             targets: &targets,
             now,
         };
         writer::publish(&publication).map_err(publish)?;
-        Ok(Published {
+        Ok(PublishedRepository {
             directory: repository,
             anchor,
             manifest,
@@ -92,7 +92,7 @@ impl Published {
 ///
 /// # Errors
 /// The name cannot be one.
-pub fn manifest(name: &str, digest: Digest) -> Result<Manifest, Error> {
+pub fn manifest(name: &str, digest: Digest) -> Result<Manifest, HarnessError> {
     let text = serde_json::json!({
         "manifest_version": MANIFEST_VERSION,
         "id": "none",
@@ -106,19 +106,19 @@ pub fn manifest(name: &str, digest: Digest) -> Result<Manifest, Error> {
         }],
     });
     let mut manifest = Manifest::parse(text.to_string().as_bytes()).map_err(publish)?;
-    manifest.id = manifest.content_id();
+    manifest.id = manifest.content_id().unwrap();
     Ok(manifest)
 }
 
 /// Writes `length` bytes of which no MiB is like another, and takes their digest.
-fn fill(path: &Path, length: u64) -> Result<Digest, Error> {
+fn fill(path: &Path, length: u64) -> Result<Digest, HarnessError> {
     const MIB: usize = 1 << 20;
     let mut state = 0u64;
     let mut block: Vec<u8> = std::iter::repeat_with(|| splitmix(&mut state).to_le_bytes())
         .take(MIB / 8)
         .flatten()
         .collect();
-    let mut hasher = Hasher::default();
+    let mut hasher = DigestHasher::default();
     let mut file = File::create(path).map_err(failed("make", path))?;
     let mut left = length;
     while left > 0 {
@@ -132,7 +132,7 @@ fn fill(path: &Path, length: u64) -> Result<Digest, Error> {
         hasher.update(bytes);
         left -= part as u64;
     }
-    // Nobody who measures afterwards shall pay for it.
+    // A measurement afterwards must not pay for it.
     file.sync_all().map_err(failed("sync", path))?;
     Ok(hasher.finish())
 }
@@ -146,8 +146,8 @@ fn splitmix(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn publish(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Publish(Box::new(error))
+fn publish(error: impl std::error::Error + Send + Sync + 'static) -> HarnessError {
+    HarnessError::Publish(Box::new(error))
 }
 
 #[cfg(test)]
@@ -157,10 +157,13 @@ mod tests {
     #[test]
     fn what_is_published_is_what_it_says() {
         let dir = tempfile::tempdir().unwrap();
-        let published = Published::create(dir.path(), (3 << 20) + 5).unwrap();
+        let published = PublishedRepository::create(dir.path(), (3 << 20) + 5).unwrap();
         let image = published.directory.join(published.image_path());
         let (digest, length) = Digest::of_reader(File::open(image).unwrap()).unwrap();
         assert_eq!((digest, length), (published.digest, published.length));
-        assert_eq!(published.manifest.id, published.manifest.content_id());
+        assert_eq!(
+            published.manifest.id,
+            published.manifest.content_id().unwrap()
+        );
     }
 }

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use avocado_manifest::{Digest, UpdatePolicy, VmArtifact, VmImage, VmRole};
 
-use crate::Error;
+use crate::HarnessError;
 use crate::arm64;
 use crate::error::file;
-use crate::tools::{Call, Need, cache_dir};
+use crate::tools::{TestNeed, ToolCall, cache_dir};
 
 /// Busybox under these names.
 const PROGRAMS: [&str; 15] = [
@@ -35,19 +35,21 @@ const SCRIPTS: [(&str, &str); 3] = [
 ];
 
 /// What a test with it needs.
-pub fn needs() -> Vec<Need> {
+pub fn needs() -> Vec<TestNeed> {
     let parts = parts().unwrap_or_else(|| cache_dir().join("feed-parts/debian-*"));
     vec![
-        Need::Tool("qemu-system-x86_64"),
-        Need::Tool("cpio"),
-        Need::Tool("xz"),
-        Need::File(parts),
+        TestNeed::Tool("qemu-system-x86_64"),
+        TestNeed::Tool("cpio"),
+        TestNeed::Tool("xz"),
+        TestNeed::File(parts),
     ]
 }
 
 /// What a test with it needs that runs it on arm64, besides [`arm64::parts`].
-pub fn needs_for_arm64() -> Vec<Need> {
-    ["qemu-system-aarch64", "cpio", "xz"].map(Need::Tool).into()
+pub fn needs_for_arm64() -> Vec<TestNeed> {
+    ["qemu-system-aarch64", "cpio", "xz"]
+        .map(TestNeed::Tool)
+        .into()
 }
 
 /// Parts of Debian that the sample feed was made from, the newest.
@@ -67,8 +69,8 @@ fn parts() -> Option<PathBuf> {
 ///
 /// # Errors
 /// The parts are not there, or something cannot be written.
-pub fn image(directory: &Path) -> Result<(), Error> {
-    let parts = parts().ok_or_else(|| Error::NotBuilt {
+pub fn image(directory: &Path) -> Result<(), HarnessError> {
+    let parts = parts().ok_or_else(|| HarnessError::NotBuilt {
         name: "the sample feed".to_owned(),
         hint: "examples/feed/build makes it".to_owned(),
     })?;
@@ -95,7 +97,7 @@ pub fn image(directory: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// Something cannot be written.
-pub fn image_for_arm64(directory: &Path, parts: &arm64::Parts) -> Result<(), Error> {
+pub fn image_for_arm64(directory: &Path, parts: &arm64::Parts) -> Result<(), HarnessError> {
     let guest = Guest {
         platform: "avocado-qemuarm64",
         architecture: "arm64",
@@ -119,7 +121,7 @@ struct Guest {
 }
 
 impl Guest {
-    fn image(&self, directory: &Path) -> Result<(), Error> {
+    fn image(&self, directory: &Path) -> Result<(), HarnessError> {
         fs::create_dir_all(directory).map_err(file("make", directory))?;
         copy(&self.kernel, &directory.join("kernel"))?;
         self.initramfs(directory)?;
@@ -149,10 +151,10 @@ impl Guest {
             image.artifacts.insert(role.as_str().to_owned(), artifact);
         }
         let path = directory.join("manifest.json");
-        fs::write(&path, image.to_json()).map_err(file("write", &path))
+        fs::write(&path, image.to_json().unwrap()).map_err(file("write", &path))
     }
 
-    fn initramfs(&self, directory: &Path) -> Result<(), Error> {
+    fn initramfs(&self, directory: &Path) -> Result<(), HarnessError> {
         let root = directory.join("initramfs.d");
         for place in ["bin", "counted", "dev", "modules", "proc", "sys"] {
             let place = root.join(place);
@@ -169,7 +171,7 @@ impl Guest {
             let place = root.join(format!("modules/{number:02}-{name}"));
             copy(module, &place)?;
             if name.ends_with(".xz") {
-                Call::new("xz").arg("-d").arg(&place).ok()?;
+                ToolCall::new("xz").arg("-d").arg(&place).ok()?;
             }
         }
         for (name, text) in SCRIPTS {
@@ -181,13 +183,13 @@ impl Guest {
         let mut names = String::new();
         list(&root, Path::new(""), &mut names)?;
         let image = directory.join("initramfs");
-        let cpio = Call::new("cpio").args(["--quiet", "-o", "-H", "newc", "-F"]);
+        let cpio = ToolCall::new("cpio").args(["--quiet", "-o", "-H", "newc", "-F"]);
         cpio.arg(&image).directory(&root).input(names).ok()?;
         fs::remove_dir_all(&root).map_err(file("remove", &root))
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+fn copy(from: &Path, to: &Path) -> Result<(), HarnessError> {
     fs::copy(from, to).map_err(file("copy", from))?;
     Ok(())
 }
@@ -197,7 +199,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// It cannot be written.
-pub fn ssh(directory: &Path) -> Result<(), Error> {
+pub fn ssh(directory: &Path) -> Result<(), HarnessError> {
     let path = directory.join("ssh");
     let text = include_str!("small_guest/ssh");
     fs::write(&path, text).map_err(file("write", &path))?;
@@ -206,7 +208,7 @@ pub fn ssh(directory: &Path) -> Result<(), Error> {
 }
 
 /// The only entry of a directory.
-fn only(directory: &Path) -> Result<PathBuf, Error> {
+fn only(directory: &Path) -> Result<PathBuf, HarnessError> {
     let mut entries = fs::read_dir(directory).map_err(file("read", directory))?;
     match entries.next() {
         Some(Ok(entry)) => Ok(entry.path()),
@@ -215,7 +217,7 @@ fn only(directory: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Every name below `root`, directories before what is in them.
-fn list(root: &Path, below: &Path, names: &mut String) -> Result<(), Error> {
+fn list(root: &Path, below: &Path, names: &mut String) -> Result<(), HarnessError> {
     let directory = root.join(below);
     for entry in fs::read_dir(&directory)
         .map_err(file("read", &directory))?

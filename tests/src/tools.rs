@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::Error;
-use crate::cleanup::Guard;
+use crate::HarnessError;
+use crate::cleanup::CleanupGuard;
 
-/// How long a program may take unless [`Call::limit`] says otherwise.
+/// How long a program may take unless [`ToolCall::limit`] says otherwise.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// One run of a program: its argument vector, and what goes with it. Its process group ends with
 /// it.
 #[derive(Debug)]
-pub struct Call {
+pub struct ToolCall {
     command: Command,
     input: Vec<u8>,
     limit: Duration,
@@ -28,12 +28,12 @@ pub struct Call {
     shown: bool,
 }
 
-impl Call {
+impl ToolCall {
     /// A run of `program`, found on `PATH` or in `/usr/sbin`, with no input and a minute of time.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref();
         let path = find(program).unwrap_or_else(|| program.into());
-        Call {
+        ToolCall {
             command: Command::new(path),
             input: Vec::new(),
             limit: LIMIT,
@@ -91,7 +91,7 @@ impl Call {
         self
     }
 
-    /// Lets its stdout go to that of this process instead of catching it: somebody waits for it.
+    /// Lets its stdout go to that of this process instead of catching it: a person waits for it.
     #[must_use]
     pub fn show(mut self) -> Self {
         self.shown = true;
@@ -116,10 +116,10 @@ impl Call {
     ///
     /// # Errors
     /// It could not be started, or took too long.
-    pub fn run(mut self) -> Result<Output, Error> {
+    pub fn run(mut self) -> Result<ToolOutput, HarnessError> {
         let started = Instant::now();
         let text = self.text();
-        let start = |source| Error::Start {
+        let start = |source| HarnessError::Start {
             command: text.clone(),
             source,
         };
@@ -140,7 +140,7 @@ impl Call {
             let _ = kill_process_group(group, Signal::KILL);
         };
         let guard = if self.guarded {
-            match Guard::new(kill) {
+            match CleanupGuard::new(kill) {
                 Ok(guard) => Some(guard),
                 Err(error) => {
                     let _ = child.wait();
@@ -162,18 +162,18 @@ impl Call {
             let stdout = scope.spawn(move || read(stdout));
             let stderr = scope.spawn(move || read(stderr));
             let ended = ends_within(&child, limit);
-            // Until it is waited for, its number cannot belong to anybody else. Whatever it left
+            // Until it is waited for, its number cannot belong to another process. Whatever it left
             // behind would keep the pipes open.
             drop(guard);
             kill();
             let status = child.wait().map_err(start)?;
             if !ended {
-                return Err(Error::Endless {
+                return Err(HarnessError::Endless {
                     command: text.clone(),
                     limit,
                 });
             }
-            Ok(Output {
+            Ok(ToolOutput {
                 status,
                 stdout: stdout.join().unwrap_or_default(),
                 stderr: stderr.join().unwrap_or_default(),
@@ -186,13 +186,13 @@ impl Call {
     ///
     /// # Errors
     /// It could not be started, took too long, or failed.
-    pub fn ok(self) -> Result<Output, Error> {
+    pub fn ok(self) -> Result<ToolOutput, HarnessError> {
         let command = self.text();
         let output = self.run()?;
         if output.status.success() {
             Ok(output)
         } else {
-            Err(Error::Failed {
+            Err(HarnessError::Failed {
                 command,
                 output: Box::new(output),
             })
@@ -230,7 +230,7 @@ pub(crate) fn ends_within(child: &Child, limit: Duration) -> bool {
 
 /// How a program ended and what it said.
 #[derive(Debug, Clone)]
-pub struct Output {
+pub struct ToolOutput {
     /// How it ended.
     pub status: ExitStatus,
     /// All of its stdout.
@@ -241,7 +241,7 @@ pub struct Output {
     pub elapsed: Duration,
 }
 
-impl fmt::Display for Output {
+impl fmt::Display for ToolOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
         for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
@@ -291,8 +291,8 @@ pub fn cache_dir() -> PathBuf {
 ///
 /// # Errors
 /// It is not there.
-pub fn binary(name: &str) -> Result<PathBuf, Error> {
-    let missing = |hint: String| Error::NotBuilt {
+pub fn binary(name: &str) -> Result<PathBuf, HarnessError> {
+    let missing = |hint: String| HarnessError::NotBuilt {
         name: name.to_owned(),
         hint,
     };
@@ -312,14 +312,14 @@ pub fn binary(name: &str) -> Result<PathBuf, Error> {
 ///
 /// # Errors
 /// It is not there.
-pub fn static_binary(name: &str) -> Result<PathBuf, Error> {
+pub fn static_binary(name: &str) -> Result<PathBuf, HarnessError> {
     const TARGET: &str = "x86_64-unknown-linux-musl";
     let found = match std::env::var_os("AVOCADO_STATIC_BIN_DIR") {
         Some(directory) => vec![PathBuf::from(directory).join(name)],
         None => profile_dir()
             .and_then(|profile| {
                 let directory = profile.parent()?;
-                // Whoever asks may be a static build itself.
+                // The program that asks may be a static build itself.
                 let same = directory.file_name() == Some(OsStr::new(TARGET));
                 Some(if same {
                     directory.into()
@@ -339,7 +339,7 @@ pub fn static_binary(name: &str) -> Result<PathBuf, Error> {
         .into_iter()
         .filter(|path| path.is_file())
         .max_by_key(built)
-        .ok_or_else(|| Error::NotBuilt {
+        .ok_or_else(|| HarnessError::NotBuilt {
             name: name.to_owned(),
             hint: format!("cargo build -p {name} --target {TARGET}"),
         })
@@ -358,7 +358,7 @@ fn profile_dir() -> Option<PathBuf> {
 /// What a test needs from the machine that it runs on.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Need {
+pub enum TestNeed {
     /// To be root.
     Root,
     /// A program on the path.
@@ -371,35 +371,30 @@ pub enum Need {
     File(PathBuf),
 }
 
-impl Need {
+impl TestNeed {
     fn missing(&self) -> Option<String> {
         match self {
-            Need::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".into()),
-            Need::Tool(name) => find(name)
+            TestNeed::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".into()),
+            TestNeed::Tool(name) => find(name)
                 .is_none()
                 .then(|| format!("{name} is not installed (scripts/setup does it)")),
-            Need::Binary(name) => binary(name).err().map(|error| error.to_string()),
-            Need::StaticBinary(name) => static_binary(name).err().map(|error| error.to_string()),
-            Need::File(path) => (!path.exists()).then(|| format!("no {}", path.display())),
+            TestNeed::Binary(name) => binary(name).err().map(|error| error.to_string()),
+            TestNeed::StaticBinary(name) => {
+                static_binary(name).err().map(|error| error.to_string())
+            }
+            TestNeed::File(path) => (!path.exists()).then(|| format!("no {}", path.display())),
         }
     }
 }
 
-/// Whether the test `name` cannot run here; then it says so as `SKIP name: why` on stdout.
+/// Whether the test `name` cannot run here; then it is skipped.
 #[must_use]
-pub fn skip(name: &str, needs: &[Need]) -> bool {
-    let Some(why) = needs.iter().find_map(Need::missing) else {
+pub fn skip_without(name: &str, needs: &[TestNeed]) -> bool {
+    let Some(why) = needs.iter().find_map(TestNeed::missing) else {
         return false;
     };
-    skipped(name, &why);
+    avocado_test_support::skip(name, why);
     true
-}
-
-/// Says that the test `name` does not run, and why.
-pub fn skipped(name: &str, why: &str) {
-    // Past the test runner, which keeps the output of a passing test to itself.
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "SKIP {name}: {why}").and_then(|()| stdout.flush());
 }
 
 #[cfg(test)]
@@ -408,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_failure_says_everything() {
-        let call = Call::new("ls").args(["/nonexistent-1", "/proc/self/status"]);
+        let call = ToolCall::new("ls").args(["/nonexistent-1", "/proc/self/status"]);
         let text = call.ok().unwrap_err().to_string();
         for part in [
             "ls /nonexistent-1 /proc/self/status",
@@ -420,30 +415,30 @@ mod tests {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert!(matches!(
-            Call::new("no-such-program").run(),
-            Err(Error::Start { .. })
+            ToolCall::new("no-such-program").run(),
+            Err(HarnessError::Start { .. })
         ));
     }
 
     #[test]
     fn input_and_output_larger_than_a_pipe() {
         let input = "x".repeat(1 << 20);
-        let output = Call::new("cat").input(input.clone()).ok().unwrap();
+        let output = ToolCall::new("cat").input(input.clone()).ok().unwrap();
         assert!(output.stdout == input);
     }
 
     #[test]
     fn what_takes_too_long_is_killed() {
-        let call = Call::new("sleep").arg("1000");
+        let call = ToolCall::new("sleep").arg("1000");
         let error = call.limit(Duration::from_millis(10)).run().unwrap_err();
-        assert!(matches!(error, Error::Endless { .. }), "{error}");
+        assert!(matches!(error, HarnessError::Endless { .. }), "{error}");
     }
 
     #[test]
     fn needs() {
-        assert!(Need::Tool("ls").missing().is_none());
-        assert!(Need::Tool("no-such-tool").missing().is_some());
-        assert!(Need::Binary("no-such-program").missing().is_some());
-        assert!(Need::File("/proc/self/exe".into()).missing().is_none());
+        assert!(TestNeed::Tool("ls").missing().is_none());
+        assert!(TestNeed::Tool("no-such-tool").missing().is_some());
+        assert!(TestNeed::Binary("no-such-program").missing().is_some());
+        assert!(TestNeed::File("/proc/self/exe".into()).missing().is_none());
     }
 }

@@ -4,17 +4,17 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::{Digest, Hasher};
-use avocado_serve::Options;
+use avocado_manifest::{Digest, DigestHasher};
+use avocado_serve::ServeOptions;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
-use crate::feed::Feed;
-use crate::project::Project;
-use crate::tools::{Call, cache_dir, source_root, static_binary};
+use crate::feed::SampleFeed;
+use crate::project::TestProject;
+use crate::tools::{ToolCall, cache_dir, source_root, static_binary};
 
-/// The image of the development VM. While this lives nobody replaces it by another one.
+/// The image of the development VM. While this lives no other test process replaces it.
 #[derive(Debug)]
 pub struct VmImage {
     directory: PathBuf,
@@ -27,10 +27,10 @@ impl VmImage {
     ///
     /// # Errors
     /// The programs are not built, or a build failed.
-    pub fn ensure() -> Result<Self, Error> {
+    pub fn ensure() -> Result<Self, HarnessError> {
         let cache = cache_dir();
         let feed = cache.join("feed");
-        Feed::build(&feed, &static_binary("avocadoctl")?, &cache)?;
+        SampleFeed::build(&feed, &static_binary("avocadoctl")?, &cache)?;
         let example = source_root().join("examples/vm");
         let key = key(&feed, &example)?;
 
@@ -46,7 +46,7 @@ impl VmImage {
         if !is_current() {
             flock(&lock, FlockOperation::Unlock).map_err(file("unlock", &path))?;
             flock(&lock, FlockOperation::LockExclusive).map_err(file("lock", &path))?;
-            // Somebody else may have been faster.
+            // Another test process may have been faster.
             if !is_current() {
                 build(&place, &example, &feed)?;
                 fs::write(&known, &key).map_err(file("write", &known))?;
@@ -64,7 +64,7 @@ impl VmImage {
 }
 
 /// Names everything that shapes the image.
-fn key(feed: &Path, example: &Path) -> Result<String, Error> {
+fn key(feed: &Path, example: &Path) -> Result<String, HarnessError> {
     let feed = feed.join("feed-id");
     let id = fs::read_to_string(&feed).map_err(file("read", &feed))?;
     let program = static_binary("avocado")?;
@@ -79,11 +79,11 @@ fn key(feed: &Path, example: &Path) -> Result<String, Error> {
 }
 
 /// Digest of the names and contents of the files in `directory` that belong to a project.
-fn digest(directory: &Path) -> Result<Digest, Error> {
+fn digest(directory: &Path) -> Result<Digest, HarnessError> {
     let entries = fs::read_dir(directory).map_err(file("read", directory))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
-    let mut hasher = Hasher::default();
+    let mut hasher = DigestHasher::default();
     for path in paths {
         if path.ends_with(".avocado") {
             continue;
@@ -100,20 +100,24 @@ fn digest(directory: &Path) -> Result<Digest, Error> {
 }
 
 /// Builds the example in `place/project` and puts its image at `place/vm`.
-fn build(place: &Path, example: &Path, feed: &Path) -> Result<(), Error> {
+fn build(place: &Path, example: &Path, feed: &Path) -> Result<(), HarnessError> {
     let project = place.join("project");
     for path in [&project, &place.join("vm")] {
         if path.exists() {
             fs::remove_dir_all(path).map_err(file("remove", path))?;
         }
     }
-    Call::new("cp").arg("-a").arg(example).arg(&project).ok()?;
+    ToolCall::new("cp")
+        .arg("-a")
+        .arg(example)
+        .arg(&project)
+        .ok()?;
     let state = project.join(".avocado");
     if state.exists() {
         fs::remove_dir_all(&state).map_err(file("remove", &state))?;
     }
-    let feed = Feed::serve(Options::new(feed))?;
-    let project = Project::new(&project, &feed.url(), &place.join("keys"))?;
+    let feed = SampleFeed::serve(ServeOptions::new(feed))?;
+    let project = TestProject::new(&project, &feed.url(), &place.join("keys"))?;
     project.avocado(&["build"]).ok()?;
     // Of the project nothing but the image is needed any more.
     let image = project.state().join("output/runtimes/vm/vm");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Error;
+use crate::HarnessError;
 
 /// How long between two looks. Each look is cheap; nothing depends on the value.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -11,16 +11,16 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) fn until<T>(
     what: &str,
     limit: Duration,
-    mut look: impl FnMut() -> Result<Option<T>, Error>,
+    mut look: impl FnMut() -> Result<Option<T>, HarnessError>,
     detail: impl FnOnce() -> String,
-) -> Result<T, Error> {
+) -> Result<T, HarnessError> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(answer) = look()? {
             return Ok(answer);
         }
         if Instant::now() >= deadline {
-            return Err(Error::Late {
+            return Err(HarnessError::Late {
                 what: what.to_owned(),
                 limit,
                 detail: detail(),

@@ -8,13 +8,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use avocado_manifest::{Digest, UpdatePolicy, VmImage, VmRole};
-use avocado_testbed::project::{Artifact, Project};
-use avocado_testbed::tools::Call;
+use avocado_testbed::project::{BuildArtifact, TestProject};
+use avocado_testbed::tools::ToolCall;
 use common::{Sandbox, cannot_build};
 use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-fn of<'a>(artifacts: &'a [Artifact], kind: &str) -> Vec<&'a Artifact> {
+fn of<'a>(artifacts: &'a [BuildArtifact], kind: &str) -> Vec<&'a BuildArtifact> {
     artifacts.iter().filter(|a| a.kind == kind).collect()
 }
 
@@ -54,13 +54,24 @@ fn a_build_makes_everything() {
             .into_iter()
             .find(|a| a.name == name)
             .unwrap();
-        let said = Call::new("file")
+        let said = ToolCall::new("file")
             .arg("-b")
             .arg(&artifact.path)
             .ok()
             .unwrap();
         assert!(said.stdout.starts_with(format), "{name}: {}", said.stdout);
     }
+    // Nothing is in it but what was put there: an empty /usr/sbin could hide that of the device.
+    let mut extensions = of(&artifacts, "extension").into_iter();
+    let hello = extensions.find(|a| a.name == "hello-1.0.0").unwrap();
+    let listing = ToolCall::new("unsquashfs")
+        .arg("-lc")
+        .arg(&hello.path)
+        .ok()
+        .unwrap();
+    let listing = listing.stdout;
+    assert!(listing.contains("/usr/bin/hello-server"), "{listing}");
+    assert!(!listing.contains("/usr/sbin"), "{listing}");
 
     let manifest: serde_json::Value =
         serde_json::from_slice(&fs::read(&of(&artifacts, "manifest")[0].path).unwrap()).unwrap();
@@ -96,7 +107,7 @@ fn a_build_makes_everything() {
 }
 
 /// The image that `avocado vm` starts, as its reader sees it.
-fn vm_image(artifacts: &[Artifact]) -> (PathBuf, VmImage) {
+fn vm_image(artifacts: &[BuildArtifact]) -> (PathBuf, VmImage) {
     let directory = of(artifacts, "vm")[0].path.clone();
     let manifest = fs::read(directory.join("manifest.json")).unwrap();
     (directory, VmImage::parse(&manifest).unwrap())
@@ -140,7 +151,7 @@ fn a_target_of_qemu_has_a_vm_image() {
     }
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 5);
 
-    // What somebody took away comes back, and nothing else is done for it.
+    // What was taken away comes back, and nothing else is done for it.
     fs::remove_file(directory.join("Image")).unwrap();
     let events = project.events(&["build"]).unwrap();
     assert_eq!(events.steps("success"), ["runtime vm dev"]);
@@ -175,29 +186,29 @@ fn the_var_image_holds_the_var_tree() {
     let image = runtime.join("avocado-image-var-qemux86-64.btrfs");
     let point = sandbox.directory.path().join("mnt");
     fs::create_dir(&point).unwrap();
-    Call::new("mount")
+    ToolCall::new("mount")
         .args(["-o", "loop,ro"])
         .arg(&image)
         .arg(&point)
         .ok()
         .unwrap();
-    let compared = Call::new("diff")
+    let compared = ToolCall::new("diff")
         .args(["-r", "--no-dereference"])
         .arg(&point)
         .arg(runtime.join("var-staging"))
         .run();
-    let subvolumes = Call::new("btrfs")
+    let subvolumes = ToolCall::new("btrfs")
         .args(["subvolume", "list"])
         .arg(&point)
         .run();
-    Call::new("umount").arg(&point).ok().unwrap();
+    ToolCall::new("umount").arg(&point).ok().unwrap();
     let compared = compared.unwrap();
     assert!(compared.status.success(), "{compared}");
     assert!(subvolumes.unwrap().stdout.contains("path lib/avocado"));
 }
 
 /// No tool can be found and no feed reached: only a build that starts nothing gets through this.
-fn without_anything(project: &Project) -> Project {
+fn without_anything(project: &TestProject) -> TestProject {
     let project = project.clone().with_env("PATH", "/nonexistent");
     project.with_env("AVOCADO_REPO_URL", "http://127.0.0.1:9")
 }
@@ -222,7 +233,7 @@ fn nothing_to_do_starts_no_process() {
     assert!(events.steps("skipped").len() > 10);
     let before = project.read("avocado.lock").unwrap();
     // What counts is not only what the program says of itself.
-    let output = Call::new("strace")
+    let output = ToolCall::new("strace")
         .args(["-f", "-qq", "-e", "trace=execve,execveat", "-o"])
         .arg(&traced)
         .arg(avocado_testbed::tools::static_binary("avocado").unwrap())
@@ -298,7 +309,19 @@ fn an_overlay_file_rebuilds_what_depends_on_it() {
             "Something else.\n",
         )
         .unwrap();
-    let events = project.events(&["build"]).unwrap();
+    let events = project.events(&["build", "--explain"]).unwrap();
+    let because = |stage: &str| {
+        let mut said = events.of("info").filter(|event| event["stage"] == stage);
+        let message = said.next().and_then(|event| event["message"].as_str());
+        message.unwrap_or_default().to_owned()
+    };
+    for (stage, field) in [
+        ("ext build hello-config", "build.overlay.content: "),
+        ("ext image hello-config", "image.sysroot: "),
+        ("runtime repository dev", "manifest: "),
+    ] {
+        assert!(because(stage).starts_with(field), "{}", because(stage));
+    }
     assert_eq!(
         events.steps("success"),
         [
@@ -306,6 +329,7 @@ fn an_overlay_file_rebuilds_what_depends_on_it() {
             "ext image hello-config",
             "runtime build dev",
             "runtime repository dev",
+            "runtime var dev",
             "runtime vm dev"
         ]
     );
@@ -318,7 +342,7 @@ fn an_overlay_file_rebuilds_what_depends_on_it() {
         .collect();
     assert_eq!(
         changed,
-        ["extension", "var", "manifest", "repository", "vm"]
+        ["extension", "manifest", "repository", "var", "vm"]
     );
 
     // And back: the same content gives the same bytes again.
@@ -357,13 +381,14 @@ fn var_files_make_a_new_image_without_an_install() {
             "ext image hello-config",
             "runtime build dev",
             "runtime repository dev",
+            "runtime var dev",
             "runtime vm dev"
         ]
     );
     let var = project.state().join("runtimes/dev/var-staging");
     assert!(var.join("etc/hello/greeting").is_file());
     let image = &events.artifacts()[1].path;
-    let listing = Call::new("dump.erofs")
+    let listing = ToolCall::new("dump.erofs")
         .args(["--ls", "--path=/etc"])
         .arg(image)
         .ok()
@@ -387,8 +412,8 @@ fn an_image_goes_where_the_user_says() {
     assert!(copied == made);
 }
 
-/// Runs `avocado build` as somebody else would, elsewhere.
-fn build_as(project: &Project, umask: &str, locale: &str, zone: &str) -> Vec<Artifact> {
+/// Runs `avocado build` as another user would, elsewhere.
+fn build_as(project: &TestProject, umask: &str, locale: &str, zone: &str) -> Vec<BuildArtifact> {
     let environment = project
         .clone()
         .with_env("LC_ALL", locale)
@@ -426,7 +451,7 @@ fn build_as(project: &Project, umask: &str, locale: &str, zone: &str) -> Vec<Art
 }
 
 /// Gives all files of a clone the modes that they would have under another umask.
-fn as_cloned_under(umask: u32, project: &Project) {
+fn as_cloned_under(umask: u32, project: &TestProject) {
     for entry in walkdir::WalkDir::new(project.directory()) {
         let entry = entry.unwrap();
         let metadata = entry.metadata().unwrap();
@@ -440,12 +465,30 @@ fn as_cloned_under(umask: u32, project: &Project) {
     }
 }
 
+/// Files of an overlay as their author may have them, or as a clone has them: version control keeps
+/// neither hard links nor holes.
+fn write_files_as(author: bool, project: &TestProject) {
+    let overlay = project.directory().join("overlay/hello-config/etc/hello");
+    let (first, second) = (overlay.join("first"), overlay.join("second"));
+    fs::write(&first, "twice").unwrap();
+    if author {
+        fs::hard_link(&first, &second).unwrap();
+        let file = fs::File::create(overlay.join("holes")).unwrap();
+        file.set_len(1 << 20).unwrap();
+    } else {
+        fs::copy(&first, &second).unwrap();
+        fs::write(overlay.join("holes"), vec![0; 1 << 20]).unwrap();
+    }
+}
+
 #[test]
 fn two_clones_give_the_same_bytes() {
     if cannot_build("two_clones_give_the_same_bytes") {
         return;
     }
     let (one, two) = (Sandbox::fresh(), Sandbox::fresh());
+    write_files_as(true, &one.project);
+    write_files_as(false, &two.project);
     as_cloned_under(0o022, &one.project);
     as_cloned_under(0o077, &two.project);
     let first = build_as(&one.project, "022", "C", "UTC");

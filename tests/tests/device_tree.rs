@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use avocado_fdt::{Tree, idle_states};
-use avocado_qemu::device_tree::{Choice, prepare};
-use avocado_qemu::{Accelerator, Architecture, Sockets, Spec};
+use avocado_fdt::{DeviceTree, idle_states};
+use avocado_qemu::device_tree::{IdleStatesChoice, prepare};
+use avocado_qemu::{Accelerator, Architecture, MachineSockets, MachineSpec};
+use avocado_test_support::skip;
 use avocado_testbed::arm64;
-use avocado_testbed::tools::{Call, Need, Output, find, skip, skipped};
+use avocado_testbed::tools::{TestNeed, ToolCall, ToolOutput, find, skip_without};
 
 /// QEMU's device tree of a machine.
-fn dump(program: &str, machine: &str, arguments: &[&str], to: &Path) -> Output {
-    Call::new(program)
+fn dump(program: &str, machine: &str, arguments: &[&str], to: &Path) -> ToolOutput {
+    ToolCall::new(program)
         .arg("-machine")
         .arg(format!("{machine},dumpdtb={}", to.display()))
         .args(arguments)
@@ -24,7 +25,9 @@ fn dump(program: &str, machine: &str, arguments: &[&str], to: &Path) -> Output {
 
 /// What dtc reads in a device tree, and what it warns of.
 fn dtc(tree: &Path) -> (String, Vec<String>) {
-    let output = Call::new("dtc").args(["-I", "dtb", "-O", "dts"]).arg(tree);
+    let output = ToolCall::new("dtc")
+        .args(["-I", "dtb", "-O", "dts"])
+        .arg(tree);
     let output = output.ok().unwrap();
     // Where a warning is about is in it as a path in the tree; the file's name comes first.
     let warning = |line: &str| line.split_once(": ").map(|(_, rest)| rest.to_owned());
@@ -35,9 +38,9 @@ fn dtc(tree: &Path) -> (String, Vec<String>) {
 #[test]
 fn trees_of_many_machines() {
     let name = "trees_of_many_machines";
-    if skip(
+    if skip_without(
         name,
-        &[Need::Tool("qemu-system-aarch64"), Need::Tool("dtc")],
+        &[TestNeed::Tool("qemu-system-aarch64"), TestNeed::Tool("dtc")],
     ) {
         return;
     }
@@ -83,9 +86,9 @@ fn trees_of_many_machines() {
         let output = dump(program, machine, &arguments, &original);
         assert!(output.status.success(), "{case}: {output}");
         let bytes = fs::read(&original).unwrap();
-        let tree = Tree::parse(&bytes).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let tree = DeviceTree::parse(&bytes).unwrap_or_else(|error| panic!("{case}: {error}"));
         let written = tree.to_bytes().unwrap();
-        assert_eq!(Tree::parse(&written), Ok(tree.clone()), "{case}");
+        assert_eq!(DeviceTree::parse(&written), Ok(tree.clone()), "{case}");
         fs::write(&ours, &written).unwrap();
         assert!(
             dtc(&original) == dtc(&ours),
@@ -155,9 +158,9 @@ fn only_idle_states_are_new(
     assert_eq!(states, sorted, "{case}");
 }
 
-fn machine(binary: PathBuf, cpus: u32) -> Spec {
+fn machine(binary: PathBuf, cpus: u32) -> MachineSpec {
     let unused = PathBuf::from("/nonexistent");
-    Spec {
+    MachineSpec {
         binary,
         architecture: Architecture::Aarch64,
         accelerator: Accelerator::Tcg,
@@ -168,7 +171,7 @@ fn machine(binary: PathBuf, cpus: u32) -> Spec {
         cmdline: String::new(),
         drives: Vec::new(),
         workspace: None,
-        sockets: Sockets {
+        sockets: MachineSockets {
             supervisor: unused.clone(),
             public: unused.clone(),
             agent: unused.clone(),
@@ -185,13 +188,13 @@ fn machine(binary: PathBuf, cpus: u32) -> Spec {
 #[test]
 fn a_guest_sleeps_deeper() {
     let name = "a_guest_sleeps_deeper";
-    let needs = ["qemu-system-aarch64", "apt-get", "ar", "cpio"].map(Need::Tool);
-    if skip(name, &needs) {
+    let needs = ["qemu-system-aarch64", "apt-get", "ar", "cpio"].map(TestNeed::Tool);
+    if skip_without(name, &needs) {
         return;
     }
     let parts = match arm64::parts() {
         Ok(parts) => parts,
-        Err(error) => return skipped(name, &format!("no kernel for arm64: {error}")),
+        Err(error) => return skip(name, format!("no kernel for arm64: {error}")),
     };
     let place = tempfile::tempdir().unwrap();
     let programs = ["sh", "[", "mkdir", "mount", "cat", "sleep", "poweroff"];
@@ -199,7 +202,7 @@ fn a_guest_sleeps_deeper() {
     let initramfs = parts.initramfs(place.path(), init, &programs).unwrap();
     let qemu = find("qemu-system-aarch64").unwrap();
     let boot = |cpus: u32, tree: Option<&Path>| {
-        let call = Call::new(&qemu)
+        let call = ToolCall::new(&qemu)
             .args([
                 "-machine",
                 "virt",
@@ -240,7 +243,7 @@ fn a_guest_sleeps_deeper() {
     let runtime = { runtime }.enable_all().build().unwrap();
     for cpus in [1, 2] {
         let spec = machine(qemu.clone(), cpus);
-        let tree = runtime.block_on(prepare(&spec, Choice::Always, place.path()));
+        let tree = runtime.block_on(prepare(&spec, IdleStatesChoice::Always, place.path()));
         let said = boot(cpus, Some(&tree.unwrap().unwrap()));
         assert!(said.contains("driver: psci_idle"), "{said}");
         for cpu in 0..cpus {

@@ -5,75 +5,80 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use avocado_manifest::{Digest, Extension, ImageId, Manifest, RuntimeId};
-use avocado_testbed::device::{Device, DeviceOptions};
-use avocado_testbed::keys::Keys;
-use avocado_testbed::tools::{self, Call, Need, Output};
+use avocado_manifest::Digest;
+use avocado_testbed::shared_fixture::SharedFixture;
+use avocado_testbed::tools::{ToolCall, ToolOutput};
+use common::device::{BuiltDevice, cannot_boot};
 
 /// A file of an extension that every runtime here has, and one of the OS.
 const PROBED: [&str; 2] = ["usr/bin/hello", "usr/bin/systemctl"];
 
-struct World {
-    device: Device,
-    work: tempfile::TempDir,
-    _sandbox: common::Sandbox,
+/// The device of all cases. Each leaves it as it found it.
+static WORLD: SharedFixture<BuiltDevice> = SharedFixture::new();
+
+fn on_a_device(name: &str, case: impl FnOnce(&BuiltDevice)) {
+    if cannot_boot(name) {
+        return;
+    }
+    WORLD.run(BuiltDevice::boot, |world| {
+        case(world);
+        assert_eq!(world.device.failed_units().unwrap(), "");
+    });
 }
 
 #[test]
-fn merging_on_a_device() {
-    let needs = [
-        Need::Root,
-        Need::Tool("systemd-nspawn"),
-        Need::Tool("nsenter"),
-        Need::Tool("ip"),
-        Need::Tool("losetup"),
-        Need::Tool("ssh-keygen"),
-    ];
-    if common::cannot_build("merging") || tools::skip("merging", &needs) {
-        return;
-    }
-    let sandbox = common::Sandbox::built();
-    let artifacts = sandbox.project.events(&["build"]).unwrap().artifacts();
-    let rootfs = artifacts.into_iter().find(|a| a.kind == "rootfs").unwrap();
-    let var = sandbox.project.state().join("runtimes/dev/var-staging");
-    let work = tempfile::tempdir().unwrap();
-    let keys = Keys::create(work.path()).unwrap();
-    let options = DeviceOptions::new(&rootfs.path, &var, work.path(), keys);
-    let world = World {
-        device: Device::boot(options).unwrap(),
-        work,
-        _sandbox: sandbox,
-    };
-    assert_eq!(world.device.failed_units().unwrap(), "");
-    world.refreshes_leak_nothing();
-    world.nobody_sees_an_exchange();
-    world.what_is_written_is_gone_with_the_set();
-    world.every_way_of_taking_writes();
-    world.what_is_bad_leaves_the_set_as_it_was();
-    world.an_active_that_leads_nowhere_is_an_error();
-    assert_eq!(world.device.failed_units().unwrap(), "");
-    world.device.shutdown().unwrap();
+fn refreshes_leak_nothing() {
+    on_a_device(
+        "refreshes_leak_nothing",
+        BuiltDevice::refreshes_leak_nothing,
+    );
 }
 
-impl World {
-    fn base(&self) -> PathBuf {
-        self.device.var().join("lib/avocado")
-    }
+#[test]
+fn no_process_misses_a_file_during_an_exchange() {
+    on_a_device(
+        "no_process_misses_a_file_during_an_exchange",
+        BuiltDevice::no_process_misses_a_file_during_an_exchange,
+    );
+}
 
-    fn agent(&self, arguments: &[&str]) -> Call {
-        let words = [&["avocadoctl"], arguments].concat();
-        self.device.enter(&words)
-    }
+#[test]
+fn what_is_written_is_gone_with_the_set() {
+    on_a_device(
+        "what_is_written_is_gone_with_the_set",
+        BuiltDevice::what_is_written_is_gone_with_the_set,
+    );
+}
 
-    fn active(&self) -> Manifest {
-        let bytes = fs::read(self.base().join("active/manifest.json")).unwrap();
-        Manifest::parse(&bytes).unwrap()
-    }
+#[test]
+fn every_way_of_taking_writes() {
+    on_a_device(
+        "every_way_of_taking_writes",
+        BuiltDevice::every_way_of_taking_writes,
+    );
+}
 
+#[test]
+fn what_is_bad_leaves_the_set_as_it_was() {
+    on_a_device(
+        "what_is_bad_leaves_the_set_as_it_was",
+        BuiltDevice::what_is_bad_leaves_the_set_as_it_was,
+    );
+}
+
+#[test]
+fn an_active_that_leads_nowhere_is_an_error() {
+    on_a_device(
+        "an_active_that_leads_nowhere_is_an_error",
+        BuiltDevice::an_active_that_leads_nowhere_is_an_error,
+    );
+}
+
+impl BuiltDevice {
     /// What systemd has merged, by hierarchy.
     fn merged(&self) -> String {
         ["systemd-sysext", "systemd-confext"]
@@ -85,46 +90,13 @@ impl World {
             .join("\n")
     }
 
-    /// Stages a runtime that differs from the active one, and returns its id.
-    fn stage(&self, id: &str, change: impl FnOnce(&mut Manifest)) -> RuntimeId {
-        let mut manifest = self.active();
-        manifest.id = id.parse().unwrap();
-        manifest.runtime.version = id.to_owned();
-        change(&mut manifest);
-        fs::write(self.device.var().join("lib/new.json"), manifest.to_json()).unwrap();
-        let add = ["runtime", "add", "--manifest", "/var/lib/new.json"];
-        self.agent(&add).ok().unwrap();
-        manifest.id
-    }
-
-    fn activate(&self, id: &RuntimeId) {
-        self.agent(&["runtime", "activate", id.as_str()])
-            .ok()
-            .unwrap();
-    }
-
-    /// Puts bytes into the pool as an image of an extension.
-    fn image(&self, name: &str, bytes: &[u8]) -> Extension {
-        let sha256 = Digest::of(bytes);
-        let image_id = ImageId::from_digest(sha256);
-        fs::write(self.base().join("images").join(image_id.file_name()), bytes).unwrap();
-        Extension {
-            name: name.parse().unwrap(),
-            version: "1.0".parse().unwrap(),
-            image_id: Some(image_id),
-            sha256: Some(sha256),
-            image_type: None,
-            enabled: true,
-        }
-    }
-
     /// The loop devices over images of this device's pool, also those that nothing uses.
     fn loops(&self) -> usize {
         let images = fs::read_dir(self.base().join("images")).unwrap();
         let inodes: BTreeSet<_> = images
             .map(|entry| entry.unwrap().metadata().unwrap().ino().to_string())
             .collect();
-        let listed = Call::new("losetup")
+        let listed = ToolCall::new("losetup")
             .args(["--list", "--noheadings", "--output", "BACK-INO"])
             .ok()
             .unwrap();
@@ -152,7 +124,7 @@ impl World {
 
     /// What two runtimes have in common is there at any time while one takes the place of the
     /// other.
-    fn nobody_sees_an_exchange(&self) {
+    fn no_process_misses_a_file_during_an_exchange(&self) {
         let one = self.active().id;
         let two = self.stage("two", |manifest| {
             manifest.extensions.retain(|e| e.name.as_str() == "hello");
@@ -280,7 +252,7 @@ impl World {
         };
         let picky = hooked("picky", "/usr/bin/false");
         let absent = hooked("absent", "/no/such/program");
-        let stranger = image(self.work.path(), "somebody", "");
+        let stranger = image(self.work.path(), "another", "");
         let stranger = self.image("stranger", &stranger);
         for bad in [junk, half, picky, absent, stranger] {
             let name = bad.name.clone();
@@ -330,7 +302,7 @@ impl World {
     }
 }
 
-fn said(output: &Output, text: &str) -> bool {
+fn said(output: &ToolOutput, text: &str) -> bool {
     output.stderr.contains(text) || output.stdout.contains(text)
 }
 
@@ -357,7 +329,7 @@ fn image(directory: &Path, name: &str, more: &str) -> Vec<u8> {
         .collect();
     fs::write(tree.join("usr/share").join(name), bytes).unwrap();
     let image = directory.join(format!("{name}.raw"));
-    Call::new("mksquashfs")
+    ToolCall::new("mksquashfs")
         .args([&tree, &image])
         .args(["-quiet", "-noappend", "-all-root"])
         .limit(Duration::from_secs(60))

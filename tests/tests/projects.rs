@@ -6,12 +6,12 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use avocado_testbed::project::Project;
-use avocado_testbed::tools::{Call, Output, static_binary};
+use avocado_testbed::project::TestProject;
+use avocado_testbed::tools::{ToolCall, ToolOutput, static_binary};
 use common::{Sandbox, cannot_build, feed};
 
 /// A project without any packages of its own, so that builds are quick.
-fn small(sandbox: &Sandbox, rest: &str) -> Project {
+fn small(sandbox: &Sandbox, rest: &str) -> TestProject {
     let project = &sandbox.project;
     let yaml =
         format!("default_target: qemux86-64\ndistro: {{release: '2024', channel: edge}}\n{rest}");
@@ -20,7 +20,7 @@ fn small(sandbox: &Sandbox, rest: &str) -> Project {
 }
 
 fn content(image: &std::path::Path, path: &str) -> String {
-    let output = Call::new("unsquashfs")
+    let output = ToolCall::new("unsquashfs")
         .arg("-cat")
         .arg(image)
         .arg(path)
@@ -73,7 +73,7 @@ fn what_a_hook_leaves_running_ends_with_its_step() {
     let call = project.avocado(&["ext", "build", "app"]);
     call.limit(Duration::from_secs(60)).ok().unwrap();
     for seconds in ["86399", "86398"] {
-        let left = Call::new("pgrep")
+        let left = ToolCall::new("pgrep")
             .args(["-f", &format!("^sleep {seconds}$")])
             .run();
         assert_eq!(left.unwrap().stdout, "", "sleep {seconds}");
@@ -128,7 +128,7 @@ fn a_damaged_result_is_not_published() {
     // As a bad disk would do it: the file looks as it did.
     fs::File::open(&image).unwrap().set_modified(times).unwrap();
     fs::remove_dir_all(project.state().join("output/runtimes")).unwrap();
-    let output: Output = project.avocado(&["build"]).run().unwrap();
+    let output: ToolOutput = project.avocado(&["build"]).run().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output}");
     assert!(
         output.stderr.contains("hello-1.0.0.raw") && output.stderr.contains("hint:"),
@@ -223,11 +223,11 @@ fn who_is_not_root_makes_the_same_images() {
     project.write("files/usr/share/app/text", "text").unwrap();
     let hook = "chown 7:8 \"$AVOCADO_BUILD_EXT_SYSROOT/usr/share/app/text\"\n";
     project.write("hook", hook).unwrap();
-    // The work tree may be where nobody else can look.
+    // The work tree may be where no other user can look.
     let program = sandbox.directory.path().join("avocado");
     fs::copy(static_binary("avocado").unwrap(), &program).unwrap();
     let nobody = |arguments: &[&str]| {
-        let call = Call::new("setpriv")
+        let call = ToolCall::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .arg(&program)
             .args(arguments)
@@ -240,7 +240,7 @@ fn who_is_not_root_makes_the_same_images() {
         call.ok().unwrap()
     };
     let belongs_to = |owner: &str| {
-        let call = Call::new("chown").args(["-R", owner]);
+        let call = ToolCall::new("chown").args(["-R", owner]);
         call.arg(sandbox.directory.path()).ok().unwrap();
     };
     belongs_to("65534:65534");
@@ -257,6 +257,11 @@ fn who_is_not_root_makes_the_same_images() {
     nobody(&["ext", "image"]);
     nobody(&["rootfs", "image"]);
     nobody(&["initramfs", "image"]);
+    // Not everyone can make the image of the var partition, and no device is deployed to with it.
+    nobody(&["build", "--no-var"]);
+    for published in ["manifest.json", "repository/metadata/timestamp.json"] {
+        made(&format!("output/runtimes/dev/{published}"));
+    }
     let first = images.map(made);
     nobody(&["clean"]);
     belongs_to("0:0");

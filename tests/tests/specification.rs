@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use avocado_serve::{Options, Server};
-use avocado_testbed::agent::Agent;
-use avocado_testbed::kernel::{self, Io};
-use avocado_testbed::published::{Published, manifest};
-use avocado_testbed::tools::{Call, Need, skip, skipped, source_root, static_binary};
+use avocado_serve::ServeOptions;
+use avocado_test_server::TestServer;
+use avocado_test_support::skip;
+use avocado_testbed::agent::DeviceAgent;
+use avocado_testbed::kernel::{self, ProcessIo};
+use avocado_testbed::published::{PublishedRepository, manifest};
+use avocado_testbed::tools::{TestNeed, ToolCall, skip_without, source_root, static_binary};
 use rustix::process::{Pid, Resource, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
 use serde_json::{Value, json};
 
@@ -24,14 +26,14 @@ const BESIDES: u64 = MIB / 4;
 
 /// The program as it goes on a device.
 fn program(test: &str) -> Option<PathBuf> {
-    if skip(test, &[Need::StaticBinary("avocadoctl")]) {
+    if skip_without(test, &[TestNeed::StaticBinary("avocadoctl")]) {
         return None;
     }
     let program = static_binary("avocadoctl").unwrap();
     let named = std::env::var_os("AVOCADO_STATIC_BIN_DIR").is_some();
     let profile = program.parent().and_then(Path::file_name);
     if !named && profile.is_none_or(|profile| profile != "device") {
-        skipped(
+        skip(
             test,
             "the newest static avocadoctl is not of the profile `device`",
         );
@@ -45,15 +47,15 @@ fn the_program_is_small_and_needs_nothing() {
     let Some(program) = program("the_program_is_small_and_needs_nothing") else {
         return;
     };
-    if skip(
+    if skip_without(
         "the_program_is_small_and_needs_nothing",
-        &[Need::Tool("file")],
+        &[TestNeed::Tool("file")],
     ) {
         return;
     }
     let size = program.metadata().unwrap().len();
     assert!(size <= 4 * MIB, "{size} bytes");
-    let said = Call::new("file").arg(&program).ok().unwrap().stdout;
+    let said = ToolCall::new("file").arg(&program).ok().unwrap().stdout;
     assert!(
         said.contains("static") && !said.contains("not stripped"),
         "{said}"
@@ -66,11 +68,12 @@ fn adding_takes_little_memory_and_moves_each_byte_once() {
         return;
     };
     let place = tempfile::tempdir().unwrap();
-    let published = Published::create(&place.path().join("published"), 1024 * MIB).unwrap();
-    let server = Server::start(Options::new(&published.directory)).unwrap();
+    let published =
+        PublishedRepository::create(&place.path().join("published"), 1024 * MIB).unwrap();
+    let server = TestServer::start(ServeOptions::new(&published.directory)).unwrap();
     let add = ["runtime", "add", "--url", &server.url()];
     let sent = || server.requests().iter().map(|r| r.sent).sum::<u64>();
-    let check = |door: &str, agent: &Agent, peak: u64, sent: u64, io: Io| {
+    let check = |door: &str, agent: &DeviceAgent, peak: u64, sent: u64, io: ProcessIo| {
         let pool = agent.base().join("images");
         let images: Vec<_> = fs::read_dir(pool).unwrap().flatten().collect();
         assert_eq!(images.len(), 1, "{door}");
@@ -85,7 +88,8 @@ fn adding_takes_little_memory_and_moves_each_byte_once() {
     };
 
     // By the service, which is still there afterwards to be looked at.
-    let agent = Agent::create(&program, &place.path().join("service"), &published.anchor).unwrap();
+    let agent =
+        DeviceAgent::create(&program, &place.path().join("service"), &published.anchor).unwrap();
     let service = agent.serve().unwrap();
     let before = kernel::io(service.process()).unwrap();
     agent
@@ -97,7 +101,7 @@ fn adding_takes_little_memory_and_moves_each_byte_once() {
         kernel::memory(service.process()).unwrap(),
         kernel::io(service.process()).unwrap(),
     );
-    let io = Io {
+    let io = ProcessIo {
         read: after.read - before.read,
         written: after.written - before.written,
         ..after
@@ -110,7 +114,8 @@ fn adding_takes_little_memory_and_moves_each_byte_once() {
 
     // And by the program itself, where no service runs. Its memory is gone with its end, but a
     // peak only grows: the last look counts.
-    let agent = Agent::create(&program, &place.path().join("direct"), &published.anchor).unwrap();
+    let agent =
+        DeviceAgent::create(&program, &place.path().join("direct"), &published.anchor).unwrap();
     let before = sent();
     let mut child = agent
         .command(&add)
@@ -147,13 +152,13 @@ fn an_idle_service_takes_little_memory() {
     setrlimit(Resource::Nofile, limit).unwrap();
 
     let place = tempfile::tempdir().unwrap();
-    let agent = Agent::create(&program, place.path(), b"").unwrap();
+    let agent = DeviceAgent::create(&program, place.path(), b"").unwrap();
     for number in 0..50 {
         let digest = avocado_manifest::Digest::of(b"an image");
         let manifest = manifest(&format!("runtime-{number}"), digest).unwrap();
         let directory = agent.base().join("runtimes").join(&manifest.id);
         fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("manifest.json"), manifest.to_json()).unwrap();
+        fs::write(directory.join("manifest.json"), manifest.to_json().unwrap()).unwrap();
     }
     let service = agent.serve().unwrap();
     let resident = || kernel::memory(service.process()).unwrap().resident;
@@ -181,7 +186,7 @@ fn an_idle_service_takes_little_memory() {
     assert!(more <= 8 * MIB, "{more} bytes more for {}", clients.len());
 }
 
-fn connect(agent: &Agent) -> UnixStream {
+fn connect(agent: &DeviceAgent) -> UnixStream {
     UnixStream::connect(agent.socket()).unwrap()
 }
 

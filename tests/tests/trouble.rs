@@ -9,14 +9,15 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use avocado_serve::{Fault, Options, Rule, Server, Tls};
-use avocado_testbed::project::Project;
-use avocado_testbed::tools::{Call, Need, Output, skip, static_binary};
+use avocado_serve::{ServeOptions, TlsIdentity};
+use avocado_test_server::{Fault, FaultRule, TestServer};
+use avocado_testbed::project::TestProject;
+use avocado_testbed::tools::{TestNeed, ToolCall, ToolOutput, skip_without, static_binary};
 use common::{Sandbox, cannot_build, feed};
 use rustix::process::{Pid, Signal};
 
 /// The digests of what has to be equal everywhere.
-fn digests(project: &Project) -> Vec<(String, String)> {
+fn digests(project: &TestProject) -> Vec<(String, String)> {
     let events = project.events(&["build"]).unwrap();
     let kinds = ["extension", "rootfs", "initramfs", "manifest"];
     let artifacts = events.artifacts().into_iter();
@@ -25,8 +26,8 @@ fn digests(project: &Project) -> Vec<(String, String)> {
 }
 
 /// Runs a build that has to fail, and returns what it said.
-fn fails(project: &Project, arguments: &[&str]) -> String {
-    let output: Output = project.avocado(arguments).run().unwrap();
+fn fails(project: &TestProject, arguments: &[&str]) -> String {
+    let output: ToolOutput = project.avocado(arguments).run().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output}");
     assert!(!output.stderr.contains("panicked"), "{output}");
     assert!(!output.stderr.contains("RUST_BACKTRACE"), "{output}");
@@ -93,7 +94,9 @@ fn a_bad_file_is_pointed_at() {
         let place = format!("avocado.yaml:{}:", line_of(&bad, to));
         assert!(error.contains(&place), "{to}: no {place} in {error}");
         assert!(error.contains(said), "{to}: no {said} in {error}");
-        assert!(!project.state().exists(), "{to}: something was started");
+        // Its directory may be there: what only one step needs is missed when that is planned.
+        let state = fs::read_dir(project.state()).into_iter().flatten();
+        assert_eq!(state.count(), 0, "{to}: something was started");
     }
     project.write("avocado.yaml", "a: [1\nb: }").unwrap();
     assert!(fails(project, &["build"]).contains("avocado.yaml:"));
@@ -172,10 +175,10 @@ fn an_unreachable_feed_is_named() {
 }
 
 /// A feed of one's own to spoil, from the same files.
-fn spoiled(path: &str, fault: Fault) -> Server {
-    let options = Options::new(feed().directory());
-    options.faults.add(Rule::new(fault, path));
-    Server::start(options).unwrap()
+fn spoiled(path: &str, fault: Fault) -> TestServer {
+    let server = TestServer::start(ServeOptions::new(feed().directory())).unwrap();
+    server.faults().add(FaultRule::new(fault, path));
+    server
 }
 
 #[test]
@@ -241,12 +244,12 @@ fn a_private_feed_with_a_ca_of_its_own() {
     let certificate = signed.cert.pem();
     let ca = sandbox.directory.path().join("ca.pem");
     fs::write(&ca, &certificate).unwrap();
-    let mut options = Options::new(feed().directory());
-    options.tls = Some(Tls {
+    let mut options = ServeOptions::new(feed().directory());
+    options.tls = Some(TlsIdentity {
         cert_pem: certificate.into(),
         key_pem: signed.signing_key.serialize_pem().into(),
     });
-    let server = Server::start(options).unwrap();
+    let server = TestServer::start(options).unwrap();
     let project = sandbox
         .project
         .clone()
@@ -278,7 +281,7 @@ fn a_full_disk_loses_nothing() {
     let state = project.directory().join(".avocado");
     fs::create_dir(&state).unwrap();
     let mount = |options: &str| {
-        Call::new("mount")
+        ToolCall::new("mount")
             .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(&state)
             .ok()
@@ -286,7 +289,7 @@ fn a_full_disk_loses_nothing() {
     };
     mount("size=60m");
     let error = fails(project, &["build"]);
-    Call::new("mount")
+    ToolCall::new("mount")
         .args(["-o", "remount,size=4g"])
         .arg(&state)
         .ok()
@@ -296,13 +299,13 @@ fn a_full_disk_loses_nothing() {
         .as_ref()
         .is_ok_and(|o| o.status.success())
         .then(|| digests(project));
-    Call::new("umount").arg(&state).ok().unwrap();
+    ToolCall::new("umount").arg(&state).ok().unwrap();
     assert!(error.to_lowercase().contains("space"), "{error}");
     assert_eq!(same, Some(wanted), "{after:?}");
 }
 
 /// Everything that runs below a directory of ours.
-fn processes_of(project: &Project) -> Vec<String> {
+fn processes_of(project: &TestProject) -> Vec<String> {
     let place = project.directory().to_string_lossy().into_owned();
     fs::read_dir("/proc")
         .unwrap()
@@ -317,7 +320,7 @@ fn processes_of(project: &Project) -> Vec<String> {
         .collect()
 }
 
-fn nothing_left(project: &Project) {
+fn nothing_left(project: &TestProject) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !processes_of(project).is_empty() {
         assert!(
@@ -365,9 +368,9 @@ fn an_interruption_at_any_moment_is_survived() {
         let status = child.wait().unwrap();
         interrupted += u32::from(!status.success());
         if signal == Signal::INT && !status.success() {
-            assert_eq!(status.code(), Some(130), "{status}");
-            // Nothing went wrong: somebody wished it.
             let said = fs::read_to_string(&said).unwrap();
+            assert_eq!(status.code(), Some(130), "{status}\n{said}");
+            // Nothing went wrong: the user wished it.
             assert!(
                 !said.contains("failed") && !said.contains("error:"),
                 "{said}"
@@ -384,17 +387,17 @@ fn an_interruption_at_any_moment_is_survived() {
 fn a_killed_quickstart_leaves_nothing_running() {
     const NAME: &str = "a_killed_quickstart_leaves_nothing_running";
     let needs = [
-        Need::Root,
-        Need::StaticBinary("quickstart"),
-        Need::StaticBinary("avocadoctl"),
-        Need::Tool("setpriv"),
-        Need::Tool("unshare"),
+        TestNeed::Root,
+        TestNeed::StaticBinary("quickstart"),
+        TestNeed::StaticBinary("avocadoctl"),
+        TestNeed::Tool("setpriv"),
+        TestNeed::Tool("unshare"),
     ];
-    if skip(NAME, &needs) {
+    if skip_without(NAME, &needs) {
         return;
     }
     let place = tempfile::tempdir().unwrap();
-    // In the place of the real one: says who it is, and goes on for longer than anybody waits.
+    // In the place of the real one: says who it is, and goes on for longer than a user waits.
     let (started, program) = (
         place.path().join("started"),
         place.path().join("debootstrap"),

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use avocado_testbed::project::Events;
-use avocado_testbed::vm::Vm;
+use avocado_testbed::project::BuildEvents;
+use avocado_testbed::vm::TestVm;
 use avocado_testbed::vm_image::VmImage;
 
 use super::{LIMIT, ask, first_byte, millis, port, verdict};
@@ -20,7 +20,7 @@ const CLOCK: Duration = Duration::from_millis(100);
 
 pub(super) fn measure() -> Result<(), Failure> {
     let image = VmImage::ensure()?;
-    let vm = Vm::new()?;
+    let vm = TestVm::new()?;
     let image = image.directory().display().to_string();
     let start = || {
         vm.start(&[
@@ -72,8 +72,8 @@ fn blocks(found: &std::fs::Metadata) -> u64 {
 
 /// From QEMU's start until the guest's ssh says something.
 fn boot(
-    vm: &Vm,
-    start: impl FnOnce() -> Result<Events, avocado_testbed::Error> + Send,
+    vm: &TestVm,
+    start: impl FnOnce() -> Result<BuildEvents, avocado_testbed::HarnessError> + Send,
 ) -> Result<Duration, Failure> {
     std::thread::scope(|scope| {
         let starting = scope.spawn(start);
@@ -105,7 +105,7 @@ fn has_text(path: &Path) -> bool {
 }
 
 /// Its clock stands still while it sleeps.
-fn clock(vm: &Vm) -> Result<(), Failure> {
+fn clock(vm: &TestVm) -> Result<(), Failure> {
     let user = port(&vm.status()?, "ssh")?;
     let mut session = vm.session("internal_ssh")?;
     ask(vm, "hibernate")?;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use avocado_testbed::vm::Vm;
+use avocado_testbed::vm::TestVm;
 use avocado_testbed::{kernel, small_guest};
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const BYTES: usize = 16 << 20;
 const LATER: Duration = Duration::from_millis(10);
 
 pub(super) fn measure(rounds: usize, watched: Duration) -> Result<(), Failure> {
-    let vm = Vm::new()?;
+    let vm = TestVm::new()?;
     let image = vm.scratch().join("image");
     small_guest::image(&image)?;
     let image = image.display().to_string();
@@ -42,7 +42,7 @@ pub(super) fn measure(rounds: usize, watched: Duration) -> Result<(), Failure> {
 }
 
 /// Connecting to a guest that runs, or sleeps, or without us in between.
-fn wake(vm: &Vm, status: &Value) -> Result<(), Failure> {
+fn wake(vm: &TestVm, status: &Value) -> Result<(), Failure> {
     let (user, direct) = (port(status, "ssh")?, port(status, "internal_ssh")?);
     let (mut forward, mut running, mut paused) = (Vec::new(), Vec::new(), Vec::new());
     // Once for everything that happens only once.
@@ -122,8 +122,8 @@ fn there_and_back(port: u16) -> Result<Duration, Failure> {
     talk().map_err(Failure::system("send bytes through the guest"))
 }
 
-/// Nobody connects.
-fn sleep(vm: &Vm, watched: Duration) -> Result<(), Failure> {
+/// No client connects.
+fn sleep(vm: &TestVm, watched: Duration) -> Result<(), Failure> {
     ask(vm, "hibernate")?;
     let status = vm.status()?;
     let process = |name: &str| u32::try_from(status[name].as_u64().unwrap_or(0)).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Boots a device from a build's results and keeps it until Ctrl-C.
+//! Boots a device from a build's results and keeps it until it powers itself off, or Ctrl-C.
 // As the library.
 #![cfg_attr(not(target_os = "linux"), no_main)]
 #![cfg(target_os = "linux")]
@@ -13,11 +13,12 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use avocado_testbed::device::{Device, DeviceOptions};
-use avocado_testbed::keys::Keys;
+use avocado_testbed::device::{DeviceOptions, TestDevice};
+use avocado_testbed::keys::SshKeys;
 use clap::Parser;
 
-/// Boots a device and keeps it until it is interrupted. It changes neither the image nor the tree.
+/// Boots a device and keeps it until it is interrupted or powers itself off; a reboot is one. It
+/// changes neither the image nor the tree.
 #[derive(Parser)]
 struct Arguments {
     /// The image of the root file system
@@ -30,7 +31,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Err(error) = run(Arguments::parse());
+    let Err(error) = run(Arguments::parse()) else {
+        return ExitCode::SUCCESS;
+    };
     eprint!("error: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -41,18 +44,17 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run(arguments: Arguments) -> Result<std::convert::Infallible, Box<dyn Error>> {
-    let keys = Keys::create(&arguments.workdir)?;
+fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let keys = SshKeys::create(&arguments.workdir)?;
     let options = DeviceOptions::new(arguments.rootfs, arguments.var, arguments.workdir, keys);
-    let device = Device::boot(options)?;
+    let mut device = TestDevice::boot(options)?;
     println!(
         "ssh {} root@{}",
         device.ssh_options().join(" "),
         device.address()
     );
     std::io::stdout().flush()?;
-    loop {
-        // A signal ends the process, and its cleaning up the device.
-        std::thread::park();
-    }
+    // A signal ends the process, and its cleaning up the device.
+    device.stay(|| println!("the device has booted again"))?;
+    Ok(())
 }

@@ -16,11 +16,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use avocado_testbed::cleanup;
-use avocado_testbed::device::{Device, DeviceOptions};
-use avocado_testbed::feed::Feed;
-use avocado_testbed::keys::Keys;
-use avocado_testbed::project::{Artifact, Project};
-use avocado_testbed::tools::{Call, cache_dir, source_root, static_binary};
+use avocado_testbed::device::{DeviceOptions, TestDevice};
+use avocado_testbed::feed::SampleFeed;
+use avocado_testbed::keys::SshKeys;
+use avocado_testbed::project::{BuildArtifact, TestProject};
+use avocado_testbed::tools::{ToolCall, cache_dir, source_root, static_binary};
 use clap::Parser;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -89,15 +89,15 @@ fn run(arguments: &Arguments) -> Result<()> {
 
     let feed = parts.part("the sample feed: two snapshots of RPM packages", || {
         let directory = cache_dir().join("feed");
-        let feed = Feed::ensure(&directory, &static_binary("avocadoctl")?, &cache_dir())?;
+        let feed = SampleFeed::ensure(&directory, &static_binary("avocadoctl")?, &cache_dir())?;
         println!("   served at {}", feed.url());
         Ok(feed)
     })?;
     let keys = place.join("signing-keys");
     let example = source_root().join("examples/hello");
     // Copies, so that the work tree stays as it was cloned.
-    let first = Project::new(&place.join("hello"), &feed.url(), &keys)?;
-    let second = Project::new(&place.join("hello-next"), &feed.url(), &keys)?;
+    let first = TestProject::new(&place.join("hello"), &feed.url(), &keys)?;
+    let second = TestProject::new(&place.join("hello-next"), &feed.url(), &keys)?;
     forget_another_feed(&feed, &place, &[&first, &second])?;
     copy(&example, first.directory())?;
 
@@ -108,12 +108,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     parts.part("avocado build: runtime 1", || talk(&first, &["build"]))?;
     let one = artifacts(&first)?;
 
-    let ssh = Keys::create(&place.join("ssh"))?;
+    let ssh = SshKeys::create(&place.join("ssh"))?;
     let device = parts.part("a device boots runtime 1", || {
         let rootfs = path_of(&one, "rootfs")?;
         let var = first.state().join("runtimes/dev/var-staging");
         let options = DeviceOptions::new(rootfs, var, place.join("device"), ssh);
-        let device = Device::boot(options)?;
+        let device = TestDevice::boot(options)?;
         println!(
             "   systemd {}",
             device
@@ -180,7 +180,7 @@ const GREETING: &str = "Good evening from runtime 2.";
 
 /// Packages of a feed that was built anew may have the same versions and other contents: the
 /// snapshots of the sample are only as frozen as its sources.
-fn forget_another_feed(feed: &Feed, place: &Path, projects: &[&Project]) -> Result<()> {
+fn forget_another_feed(feed: &SampleFeed, place: &Path, projects: &[&TestProject]) -> Result<()> {
     let id = fs::read_to_string(feed.directory().join("feed-id"))?;
     let known = place.join("feed-id");
     if fs::read_to_string(&known).is_ok_and(|old| old == id) {
@@ -204,7 +204,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         if own && to.join(&name).exists() {
             continue;
         }
-        Call::new("cp")
+        ToolCall::new("cp")
             .arg("-a")
             .arg(from.join(&name))
             .arg(to)
@@ -214,7 +214,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Makes the copy, moves it to the newest snapshot and edits a file of its overlay.
-fn change(from: &Project, to: &Project, feed: &Feed) -> Result<()> {
+fn change(from: &TestProject, to: &TestProject, feed: &SampleFeed) -> Result<()> {
     copy(from.directory(), to.directory())?;
     to.write(
         "overlay/hello-config/etc/hello/greeting",
@@ -233,7 +233,7 @@ fn change(from: &Project, to: &Project, feed: &Feed) -> Result<()> {
 }
 
 /// Runs `avocado` where the user can see it.
-fn talk(project: &Project, arguments: &[&str]) -> Result<()> {
+fn talk(project: &TestProject, arguments: &[&str]) -> Result<()> {
     let status = project.command(arguments).status()?;
     if status.success() {
         return Ok(());
@@ -241,7 +241,7 @@ fn talk(project: &Project, arguments: &[&str]) -> Result<()> {
     Err(format!("avocado {} ended with {status}", arguments.join(" ")).into())
 }
 
-fn artifacts(project: &Project) -> Result<Vec<Artifact>> {
+fn artifacts(project: &TestProject) -> Result<Vec<BuildArtifact>> {
     let events = project.events(&["build"])?;
     let processes = &events.complete()["processes"];
     if *processes != 0 {
@@ -250,7 +250,7 @@ fn artifacts(project: &Project) -> Result<Vec<Artifact>> {
     Ok(events.artifacts())
 }
 
-fn path_of(artifacts: &[Artifact], kind: &str) -> Result<PathBuf> {
+fn path_of(artifacts: &[BuildArtifact], kind: &str) -> Result<PathBuf> {
     let found = artifacts.iter().find(|artifact| artifact.kind == kind);
     Ok(found
         .ok_or_else(|| format!("the build made no {kind}"))?
@@ -258,14 +258,14 @@ fn path_of(artifacts: &[Artifact], kind: &str) -> Result<PathBuf> {
         .clone())
 }
 
-fn runtime_id(project: &Project) -> Result<String> {
+fn runtime_id(project: &TestProject) -> Result<String> {
     let manifest = project.state().join("output/runtimes/dev/manifest.json");
     let manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(manifest)?)?;
     Ok(manifest["id"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Asks the application until it says `expected`: a service starts when systemd gets to it.
-fn answers(device: &Device, expected: &str) -> Result<()> {
+fn answers(device: &TestDevice, expected: &str) -> Result<()> {
     let deadline = Instant::now() + ANSWER;
     loop {
         let last = match device.http_get(PORT, "/") {
@@ -286,7 +286,7 @@ fn answers(device: &Device, expected: &str) -> Result<()> {
     }
 }
 
-fn same_boot(device: &Device, before: &avocado_testbed::device::Pid1) -> Result<()> {
+fn same_boot(device: &TestDevice, before: &avocado_testbed::device::Pid1) -> Result<()> {
     if device.pid1_start()? != *before {
         return Err("PID 1 of the device restarted".into());
     }
@@ -294,7 +294,7 @@ fn same_boot(device: &Device, before: &avocado_testbed::device::Pid1) -> Result<
     Ok(())
 }
 
-fn table(title: &str, artifacts: &[Artifact]) {
+fn table(title: &str, artifacts: &[BuildArtifact]) {
     println!(
         "\n{:<12} {:<20} {:>12}  SHA-256",
         title.to_uppercase(),

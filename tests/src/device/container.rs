@@ -10,10 +10,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::file;
 use crate::tools::{ends_within, find};
-use crate::{Error, cgroup, wait};
+use crate::{HarnessError, cgroup, wait};
 
 /// How long systemd-nspawn may take to start the device's PID 1, and to notice its end.
 const MOMENT: Duration = Duration::from_secs(20);
+
+/// How systemd-nspawn ends, where it stays in the unit of its caller, when the device asks for a
+/// reboot: whoever started it is to start it again.
+const REBOOT: i32 = 133;
 
 /// A running systemd-nspawn.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ impl Container {
         console: &Path,
         network: &Path,
         loops: u32,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, HarnessError> {
         let output = File::options().append(true).create(true).open(console);
         let output = output.map_err(file("open", console))?;
         let group = cgroup::create(name)?;
@@ -68,7 +72,7 @@ impl Container {
         unsafe {
             command.pre_exec(join)
         };
-        let mut child = command.spawn().map_err(|source| Error::Start {
+        let mut child = command.spawn().map_err(|source| HarnessError::Start {
             command: "systemd-nspawn".into(),
             source,
         })?;
@@ -91,28 +95,39 @@ impl Container {
         self.pid1.process.to_string()
     }
 
-    pub(crate) fn pid1(&self) -> Result<super::Pid1, Error> {
+    pub(crate) fn pid1(&self) -> Result<super::Pid1, HarnessError> {
         let now = pid1_of(self.pid1.process);
         now.filter(|now| *now == self.pid1)
-            .ok_or_else(|| Error::Gone {
+            .ok_or_else(|| HarnessError::Gone {
                 what: "run".into(),
                 console: String::new(),
             })
     }
 
     /// Fails, with `console`, when the device has stopped.
-    pub(crate) fn alive(&self, console: &str) -> Result<(), Error> {
+    pub(crate) fn alive(&self, console: &str) -> Result<(), HarnessError> {
         if pid1_of(self.pid1.process).as_ref() == Some(&self.pid1) {
             return Ok(());
         }
-        Err(Error::Gone {
+        Err(HarnessError::Gone {
             what: "start".into(),
             console: console.to_owned(),
         })
     }
 
+    /// Waits until the device ends by itself. Says whether it wants to boot again.
+    pub(crate) fn wait(&mut self) -> Result<bool, HarnessError> {
+        let status = self.child.wait().map_err(|source| HarnessError::Start {
+            command: "systemd-nspawn".into(),
+            source,
+        })?;
+        finish(&self.name, &mut self.child);
+        self.ended = true;
+        Ok(status.code() == Some(REBOOT))
+    }
+
     /// Asks PID 1 to shut down and waits for it; kills it when that takes longer than `limit`.
-    pub(crate) fn halt(&mut self, limit: Duration) -> Result<(), Error> {
+    pub(crate) fn halt(&mut self, limit: Duration) -> Result<(), HarnessError> {
         if self.ended {
             return Ok(());
         }
@@ -124,7 +139,7 @@ impl Container {
         if ended {
             return Ok(());
         }
-        Err(Error::Late {
+        Err(HarnessError::Late {
             what: "the device's shutdown".into(),
             limit,
             detail: String::new(),
@@ -162,11 +177,11 @@ fn finish(name: &str, child: &mut Child) {
 }
 
 /// The PID 1 of the container: the process that is number 1 in another namespace.
-fn wait_pid1(name: &str, child: &mut Child, console: &Path) -> Result<super::Pid1, Error> {
+fn wait_pid1(name: &str, child: &mut Child, console: &Path) -> Result<super::Pid1, HarnessError> {
     let log = || fs::read_to_string(console).unwrap_or_default();
     let look = || {
         if !matches!(child.try_wait(), Ok(None)) {
-            return Err(Error::Gone {
+            return Err(HarnessError::Gone {
                 what: "start".into(),
                 console: log(),
             });

@@ -7,24 +7,24 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::http::{Answer, request};
-use crate::Error;
+use super::http::{HttpAnswer, request};
+use crate::HarnessError;
 use crate::error::file;
-use crate::tools::{Call, cache_dir};
+use crate::tools::{ToolCall, cache_dir};
 
-/// The image that [`Engine::import`] makes.
+/// The image that [`DockerEngine::import`] makes.
 const IMAGE: &str = "tiny:1";
 
 /// The engine.
 #[derive(Debug, Clone)]
-pub struct Engine {
+pub struct DockerEngine {
     socket: PathBuf,
 }
 
-impl Engine {
+impl DockerEngine {
     /// The engine behind `socket`. Nothing is asked yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Engine {
+        DockerEngine {
             socket: socket.into(),
         }
     }
@@ -33,7 +33,12 @@ impl Engine {
     ///
     /// # Errors
     /// There is no answer, or it is no good one.
-    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<HttpAnswer, HarnessError> {
         let body = body.map(Value::to_string);
         let body = body.as_ref().map(|b| ("application/json", b.as_bytes()));
         self.checked(method, path, body)
@@ -44,7 +49,7 @@ impl Engine {
         method: &str,
         path: &str,
         body: Option<(&str, &[u8])>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<HttpAnswer, HarnessError> {
         let answer = request(&self.socket, method, path, body)?;
         if (200..400).contains(&answer.status) {
             return Ok(answer);
@@ -57,14 +62,14 @@ impl Engine {
     ///
     /// # Errors
     /// There is no busybox in the cache of the sample feed, or the engine does not want it.
-    pub fn import(&self, scratch: &Path) -> Result<(), Error> {
+    pub fn import(&self, scratch: &Path) -> Result<(), HarnessError> {
         let root = scratch.join("tiny");
         let bin = root.join("bin");
         fs::create_dir_all(&bin).map_err(file("make", &bin))?;
         let busybox = busybox()?;
         fs::copy(&busybox, bin.join("busybox")).map_err(file("copy", &busybox))?;
         let archive = scratch.join("tiny.tar");
-        let pack = Call::new("tar").args(["--owner=0", "--group=0", "-cf"]);
+        let pack = ToolCall::new("tar").args(["--owner=0", "--group=0", "-cf"]);
         pack.arg(&archive).arg("-C").arg(&root).arg("bin").ok()?;
         let bytes = fs::read(&archive).map_err(file("read", &archive))?;
         let (name, tag) = IMAGE.split_once(':').unwrap_or((IMAGE, "latest"));
@@ -77,7 +82,7 @@ impl Engine {
     ///
     /// # Errors
     /// The engine refuses.
-    pub fn start(&self, command: &[&str]) -> Result<String, Error> {
+    pub fn start(&self, command: &[&str]) -> Result<String, HarnessError> {
         let mut line = vec!["/bin/busybox"];
         line.extend(command);
         let container = json!({
@@ -98,7 +103,7 @@ impl Engine {
     ///
     /// # Errors
     /// The engine refuses.
-    pub fn wait(&self, id: &str) -> Result<(i64, String), Error> {
+    pub fn wait(&self, id: &str) -> Result<(i64, String), HarnessError> {
         let end = self.ask("POST", &format!("/v1.41/containers/{id}/wait"), None)?;
         let code = end.json()["StatusCode"].as_i64().unwrap_or(-1);
         let logs = format!("/v1.41/containers/{id}/logs?stdout=1&stderr=1");
@@ -109,7 +114,7 @@ impl Engine {
     ///
     /// # Errors
     /// The engine refuses.
-    pub fn running(&self) -> Result<usize, Error> {
+    pub fn running(&self) -> Result<usize, HarnessError> {
         let all = self.ask("GET", "/v1.41/containers/json", None)?.json();
         Ok(all.as_array().map_or(0, Vec::len))
     }
@@ -118,7 +123,7 @@ impl Engine {
     ///
     /// # Errors
     /// The engine refuses.
-    pub fn remove(&self, id: &str) -> Result<(), Error> {
+    pub fn remove(&self, id: &str) -> Result<(), HarnessError> {
         // It would be asked first, and has no reason to listen.
         let _ = self.ask("POST", &format!("/v1.41/containers/{id}/kill"), None);
         let path = format!("/v1.41/containers/{id}?force=1");
@@ -127,7 +132,7 @@ impl Engine {
 }
 
 /// The static busybox among the parts of the sample feed.
-fn busybox() -> Result<PathBuf, Error> {
+fn busybox() -> Result<PathBuf, HarnessError> {
     let parts = cache_dir().join("feed-parts");
     let entries = fs::read_dir(&parts).map_err(file("read", &parts))?;
     let found = entries

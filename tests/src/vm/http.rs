@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
 
 /// How long an engine may take: it starts on demand, in a guest that may be emulated.
@@ -15,14 +15,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// What was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The status.
     pub status: u16,
     /// The body, whole.
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -37,13 +37,13 @@ impl Answer {
 /// Asks, and waits for the whole answer. `body` has its type before it.
 ///
 /// # Errors
-/// Nobody answers with HTTP.
+/// There is no answer in HTTP.
 pub fn request(
     socket: &Path,
     method: &str,
     path: &str,
     body: Option<(&str, &[u8])>,
-) -> Result<Answer, Error> {
+) -> Result<HttpAnswer, HarnessError> {
     let mut answer = Vec::new();
     let (kind, body) = body.unwrap_or(("application/json", b""));
     // Of this version, so that the answer comes in one piece and ends with the connection.
@@ -69,12 +69,12 @@ pub fn request(
     talk().map_err(file("ask", socket))
 }
 
-fn parse(answer: &[u8]) -> Option<Answer> {
+fn parse(answer: &[u8]) -> Option<HttpAnswer> {
     const END: &[u8] = b"\r\n\r\n";
     let end = answer.windows(END.len()).position(|part| part == END)?;
     let head = std::str::from_utf8(answer.get(..end)?).ok()?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
-    Some(Answer {
+    Some(HttpAnswer {
         status: status.parse().ok()?,
         body: answer.get(end + END.len()..)?.to_owned(),
     })

@@ -8,23 +8,23 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
 use crate::wait;
 
 /// Hints that arrived, in their order. The listener stays as long as the process: it costs a
 /// thread that sleeps.
 #[derive(Debug, Clone)]
-pub struct Hints(Arc<Mutex<Vec<Value>>>);
+pub struct NotifyHints(Arc<Mutex<Vec<Value>>>);
 
-impl Hints {
+impl NotifyHints {
     /// Listens on `socket`.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn listen(socket: &Path) -> Result<Self, Error> {
+    pub fn listen(socket: &Path) -> Result<Self, HarnessError> {
         let listener = UnixListener::bind(socket).map_err(file("listen on", socket))?;
-        let hints = Hints(Arc::default());
+        let hints = NotifyHints(Arc::default());
         let heard = hints.0.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -58,7 +58,12 @@ impl Hints {
     ///
     /// # Errors
     /// They do not within `limit`.
-    pub fn wait_for(&self, method: &str, before: usize, limit: Duration) -> Result<(), Error> {
+    pub fn wait_for(
+        &self,
+        method: &str,
+        before: usize,
+        limit: Duration,
+    ) -> Result<(), HarnessError> {
         wait::until(
             &format!("the hint {method}"),
             limit,

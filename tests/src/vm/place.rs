@@ -1,9 +1,8 @@
 //! Where a VM lives, and its end.
 //!
 //! A place is a directory with a locked file in it. Every process of the VM has the directory's
-//! name in its arguments or its environment, so all of them can be found and ended by anybody who
-//! knows the name: the owner, or, when the lock shows that the owner is dead, the next one who
-//! comes.
+//! name in its arguments or its environment, so each process that knows the name can find and end
+//! all of them: the owner, or, when the lock shows that the owner is dead, the next one that comes.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -15,8 +14,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Error;
-use crate::cleanup::{self, Guard};
+use crate::HarnessError;
+use crate::cleanup::{self, CleanupGuard};
 use crate::error::file;
 use crate::host;
 
@@ -26,17 +25,20 @@ const OWNER: &str = "owner";
 /// How long killed processes may take to end.
 const END: Duration = Duration::from_secs(20);
 
+/// How long a process may be without arguments before it counts as one that wants none.
+const EXEC: Duration = Duration::from_secs(1);
+
 /// A directory, until it is dropped. Everything that belongs to it ends with it.
 #[derive(Debug)]
 pub(super) struct Place {
     root: PathBuf,
     // In this order: everything is gone while the lock still says that it is ours.
-    _guard: Guard,
+    _guard: CleanupGuard,
     _lock: File,
 }
 
 impl Place {
-    pub(super) fn take() -> Result<Self, Error> {
+    pub(super) fn take() -> Result<Self, HarnessError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         cleanup::install().map_err(file("watch for signals in", "/proc/self"))?;
         reap();
@@ -44,7 +46,7 @@ impl Place {
         // With a dot at the end, so that no other name begins with it.
         let name = format!("{PREFIX}{}-{number}.", std::process::id());
         let root = std::env::temp_dir().join(name);
-        let guard = Guard::new({
+        let guard = CleanupGuard::new({
             let root = root.clone();
             move || end(&root)
         })?;
@@ -139,11 +141,9 @@ fn processes(root: &Path) -> Vec<Process> {
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|id| *id != std::process::id())
         .filter_map(|id| {
-            let read = |name: &str| fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
-            let line = read("cmdline");
-            // One that has ended and was not waited for has no arguments any more.
-            let living = !line.is_empty();
-            (living && (mentions(&line) || mentions(&read("environ")))).then(|| Process {
+            let line = command_line(id)?;
+            let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+            (mentions(&line) || mentions(&environment)).then(|| Process {
                 id,
                 arguments: String::from_utf8_lossy(&line)
                     .trim_end_matches('\0')
@@ -153,6 +153,35 @@ fn processes(root: &Path) -> Vec<Process> {
             })
         })
         .collect()
+}
+
+/// The arguments of a living process, each with a NUL behind it.
+fn command_line(id: u32) -> Option<Vec<u8>> {
+    let deadline = Instant::now() + EXEC;
+    loop {
+        let line = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+        // A process in the midst of execve has no arguments for a moment: its parent has gone on
+        // already, so it must not be missed.
+        if !line.is_empty() || !may_get_arguments(id) || Instant::now() > deadline {
+            return (!line.is_empty()).then_some(line);
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Neither a thread of the kernel nor a process that has ended and was not waited for.
+fn may_get_arguments(id: u32) -> bool {
+    const KERNEL_THREAD: u32 = 0x0020_0000;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // State, parent, group, session, terminal, its group, flags: behind the name, which may hold
+    // anything (proc_pid_stat(5)).
+    let Some((_, fields)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let flags = fields.get(6).and_then(|flags| flags.parse::<u32>().ok());
+    !matches!(fields.first(), Some(&("Z" | "X")))
+        && flags.is_some_and(|flags| flags & KERNEL_THREAD == 0)
 }
 
 #[cfg(test)]

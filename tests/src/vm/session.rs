@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::Error;
-use crate::cleanup::Guard;
+use crate::HarnessError;
+use crate::cleanup::CleanupGuard;
 use crate::error::file;
 
 /// What tells the end of a command's output.
@@ -17,16 +17,16 @@ const MARK: &str = "=-=-=";
 
 /// The shell. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Session {
+pub struct GuestSession {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     child: std::process::Child,
-    _guard: Guard,
+    _guard: CleanupGuard,
 }
 
 /// What a command left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct CommandAnswer {
     /// Its exit code.
     pub code: i32,
     /// What it said, on stdout and stderr.
@@ -35,14 +35,14 @@ pub struct Said {
 
 /// Two clocks at one moment.
 #[derive(Debug, Clone, Copy)]
-pub struct Clocks {
+pub struct GuestClocks {
     /// The host's, before and after.
     pub host: (SystemTime, SystemTime),
     /// The guest's, read in between.
     pub guest: SystemTime,
 }
 
-impl Clocks {
+impl GuestClocks {
     /// How wrong the guest's clock is at least: it was read at some moment between the two.
     pub fn error(&self) -> Duration {
         let (before, after) = self.host;
@@ -58,9 +58,9 @@ impl Clocks {
     }
 }
 
-impl Session {
+impl GuestSession {
     /// Opens it with a configuration of ssh that names `avocado-vm`, through this port.
-    pub(super) fn open(config: &Path, port: &str) -> Result<Self, Error> {
+    pub(super) fn open(config: &Path, port: &str) -> Result<Self, HarnessError> {
         let mut child = Command::new("ssh")
             .arg("-F")
             .arg(config)
@@ -70,19 +70,19 @@ impl Session {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
-            .map_err(|source| Error::Start {
+            .map_err(|source| HarnessError::Start {
                 command: "ssh".into(),
                 source,
             })?;
         let group = Pid::from_child(&child);
-        let guard = Guard::new(move || {
+        let guard = CleanupGuard::new(move || {
             let _ = kill_process_group(group, Signal::KILL);
         })?;
         let broken =
             || file("talk to", "ssh")(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
         let input = child.stdin.take().ok_or_else(broken)?;
         let output = child.stdout.take().ok_or_else(broken)?;
-        let mut session = Session {
+        let mut session = GuestSession {
             input,
             output: BufReader::new(output).lines(),
             child,
@@ -96,7 +96,7 @@ impl Session {
     ///
     /// # Errors
     /// The connection is gone.
-    pub fn run(&mut self, line: &str) -> Result<Said, Error> {
+    pub fn run(&mut self, line: &str) -> Result<CommandAnswer, HarnessError> {
         let failed = |source| file("talk to the guest over", "ssh")(source);
         let line = format!("{line}\necho; echo {MARK} $?\n");
         self.input.write_all(line.as_bytes()).map_err(failed)?;
@@ -106,7 +106,7 @@ impl Session {
             if let Some(code) = said.strip_prefix(MARK) {
                 // The line that the mark is kept apart with is not the command's.
                 let text = text.strip_suffix('\n').unwrap_or(&text);
-                return Ok(Said {
+                return Ok(CommandAnswer {
                     code: code.trim().parse().unwrap_or(-1),
                     text: text.trim_end_matches('\n').to_owned(),
                 });
@@ -122,7 +122,7 @@ impl Session {
     ///
     /// # Errors
     /// It failed, or the connection is gone.
-    pub fn ok(&mut self, line: &str) -> Result<String, Error> {
+    pub fn ok(&mut self, line: &str) -> Result<String, HarnessError> {
         let said = self.run(line)?;
         if said.code == 0 {
             return Ok(said.text);
@@ -135,14 +135,14 @@ impl Session {
     ///
     /// # Errors
     /// The connection is gone, or the guest's shell has no clock.
-    pub fn clocks(&mut self, tries: usize) -> Result<Clocks, Error> {
-        let mut best: Option<Clocks> = None;
+    pub fn clocks(&mut self, tries: usize) -> Result<GuestClocks, HarnessError> {
+        let mut best: Option<GuestClocks> = None;
         for _ in 0..tries.max(1) {
             let before = SystemTime::now();
             let said = self.ok("echo $EPOCHREALTIME")?;
             let after = SystemTime::now();
             let seconds: f64 = said.trim().parse().unwrap_or_default();
-            let found = Clocks {
+            let found = GuestClocks {
                 host: (before, after),
                 guest: UNIX_EPOCH + Duration::from_secs_f64(seconds),
             };
@@ -150,7 +150,7 @@ impl Session {
                 best = Some(found);
             }
         }
-        best.ok_or(Error::Ending)
+        best.ok_or(HarnessError::Ending)
     }
 
     /// Waits until the connection ends; says whether it did within `limit`.
@@ -166,7 +166,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for GuestSession {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -2,49 +2,53 @@
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+pub(crate) mod device;
+
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use avocado_testbed::feed::Feed;
-use avocado_testbed::project::Project;
-use avocado_testbed::tools::{Call, Need, cache_dir, skip, source_root, static_binary};
+use avocado_testbed::feed::SampleFeed;
+use avocado_testbed::project::TestProject;
+use avocado_testbed::tools::{
+    TestNeed, ToolCall, cache_dir, skip_without, source_root, static_binary,
+};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 /// Whether the machine cannot run a build; says so.
 pub(crate) fn cannot_build(name: &str) -> bool {
-    skip(
+    skip_without(
         name,
         &[
-            Need::Root,
-            Need::StaticBinary("avocado"),
-            Need::StaticBinary("avocadoctl"),
-            Need::Tool("dnf"),
-            Need::Tool("rpmbuild"),
-            Need::Tool("createrepo_c"),
-            Need::Tool("debootstrap"),
-            Need::Tool("mksquashfs"),
-            Need::Tool("mkfs.erofs"),
-            Need::Tool("mkfs.btrfs"),
+            TestNeed::Root,
+            TestNeed::StaticBinary("avocado"),
+            TestNeed::StaticBinary("avocadoctl"),
+            TestNeed::Tool("dnf"),
+            TestNeed::Tool("rpmbuild"),
+            TestNeed::Tool("createrepo_c"),
+            TestNeed::Tool("debootstrap"),
+            TestNeed::Tool("mksquashfs"),
+            TestNeed::Tool("mkfs.erofs"),
+            TestNeed::Tool("mkfs.btrfs"),
         ],
     )
 }
 
 /// The sample feed, for the life of the test program.
-pub(crate) fn feed() -> &'static Feed {
-    static FEED: OnceLock<Feed> = OnceLock::new();
+pub(crate) fn feed() -> &'static SampleFeed {
+    static FEED: OnceLock<SampleFeed> = OnceLock::new();
     FEED.get_or_init(|| {
         let avocadoctl = static_binary("avocadoctl").unwrap();
-        Feed::ensure(&cache_dir().join("feed"), &avocadoctl, &cache_dir()).unwrap()
+        SampleFeed::ensure(&cache_dir().join("feed"), &avocadoctl, &cache_dir()).unwrap()
     })
 }
 
 /// A directory that is removed at the end, with a project in it.
 pub(crate) struct Sandbox {
     pub(crate) directory: TempDir,
-    pub(crate) project: Project,
+    pub(crate) project: TestProject,
 }
 
 impl Sandbox {
@@ -53,7 +57,7 @@ impl Sandbox {
         let place = directory.path().join("hello");
         copy(&place);
         let keys = directory.path().join("keys");
-        let project = Project::new(&place, &feed().url(), &keys).unwrap();
+        let project = TestProject::new(&place, &feed().url(), &keys).unwrap();
         Sandbox { directory, project }
     }
 
@@ -88,7 +92,7 @@ fn build_once() -> PathBuf {
         copy_example(&hello);
         fs::write(&known, key).unwrap();
     }
-    let project = Project::new(&hello, &feed().url(), &place.join("keys")).unwrap();
+    let project = TestProject::new(&hello, &feed().url(), &place.join("keys")).unwrap();
     project.avocado(&["build"]).ok().unwrap();
     place
 }
@@ -102,5 +106,10 @@ fn copy_example(place: &Path) {
 }
 
 fn cp(from: &Path, to: &Path) {
-    Call::new("cp").arg("-a").arg(from).arg(to).ok().unwrap();
+    ToolCall::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .ok()
+        .unwrap();
 }

@@ -5,33 +5,34 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use avocado_qemu::Spec;
-use avocado_qemu::device_tree::{Choice, prepare};
-use avocado_testbed::tools::{Need, skip, skipped};
+use avocado_qemu::MachineSpec;
+use avocado_qemu::device_tree::{IdleStatesChoice, prepare};
+use avocado_test_support::skip;
+use avocado_testbed::tools::{TestNeed, skip_without};
 use avocado_testbed::{arm64, small_guest};
 use avocado_vm::control;
-use avocado_vm::dir::File;
-use avocado_vm::status::State;
+use avocado_vm::dir::StateFile;
+use avocado_vm::status::VmState;
 use serde_json::Value;
 
-use crate::harness::{LONG, Vm};
+use crate::harness::{LONG, SmallGuestVm};
 use crate::processes::is_alive;
 
 #[test]
 fn a_guest_of_arm64_sleeps_and_comes_back() {
     let name = "a_guest_of_arm64_sleeps_and_comes_back";
     let mut needs = small_guest::needs_for_arm64();
-    needs.push(Need::Binary("avocado"));
-    if skip(name, &needs) {
+    needs.push(TestNeed::Binary("avocado"));
+    if skip_without(name, &needs) {
         return;
     }
     let parts = match arm64::parts() {
         Ok(parts) => parts,
-        Err(error) => return skipped(name, &format!("no kernel for arm64: {error}")),
+        Err(error) => return skip(name, format!("no kernel for arm64: {error}")),
     };
     let image = tempfile::tempdir().unwrap();
     small_guest::image_for_arm64(image.path(), &parts).unwrap();
-    let mut vm = Vm::of(image.path());
+    let mut vm = SmallGuestVm::of(image.path());
     vm.launch.cpus = 2;
     vm.launch.memory_mib = 256;
 
@@ -54,18 +55,18 @@ fn a_guest_of_arm64_sleeps_and_comes_back() {
 }
 
 /// Sleeps, wakes, sleeps deeper and comes back. Gives the id of the guest's boot.
-fn lives_through_both_tiers(vm: &Vm) -> String {
+fn lives_through_both_tiers(vm: &SmallGuestVm) -> String {
     let mut client = vm.connect();
     client.talk("hello from outside");
     let (boot, count) = (client.boot.clone(), client.count);
     let awake = vm.status();
-    assert_eq!((awake.state, awake.paused), (State::Running, Some(false)));
+    assert_eq!((awake.state, awake.paused), (VmState::Running, Some(false)));
 
     vm.hibernate();
     let asleep = vm.status();
     assert_eq!(
         (asleep.state, asleep.pid, asleep.paused),
-        (State::Hibernated, awake.pid, Some(true))
+        (VmState::Hibernated, awake.pid, Some(true))
     );
     let before = vm.log().len();
     let mut second = vm.connect();
@@ -74,7 +75,7 @@ fn lives_through_both_tiers(vm: &Vm) -> String {
     // In a slow boot the supervisor looks more than once, and a look may be heard late.
     assert!(second.boot == boot && second.count > count, "{}", vm.log());
     let status = vm.status();
-    assert_eq!((status.state, status.pid), (State::Running, awake.pid));
+    assert_eq!((status.state, status.pid), (VmState::Running, awake.pid));
     assert_eq!(status.last_wake.unwrap().reason, "ssh");
     clock_is_set(vm, before);
 
@@ -85,7 +86,7 @@ fn lives_through_both_tiers(vm: &Vm) -> String {
     let released = vm.status();
     assert_eq!(
         (released.state, released.pid, released.paused),
-        (State::Released, None, Some(true))
+        (VmState::Released, None, Some(true))
     );
     assert!(!is_alive(awake.pid.unwrap()));
     let before = vm.log().len();
@@ -94,13 +95,13 @@ fn lives_through_both_tiers(vm: &Vm) -> String {
     assert!(third.boot == boot && third.count > count, "{}", vm.log());
     clock_is_set(vm, before);
     let status = vm.status();
-    assert_eq!((status.state, status.problem), (State::Running, None));
+    assert_eq!((status.state, status.problem), (VmState::Running, None));
     assert_ne!(status.pid, awake.pid);
     boot
 }
 
 /// Waits until the log says, after so many bytes, how wrong the guest's clock still is.
-fn clock_is_set(vm: &Vm, after: usize) {
+fn clock_is_set(vm: &SmallGuestVm, after: usize) {
     let deadline = Instant::now() + LONG;
     let told = "the guest's clock is set; it is wrong by ";
     loop {
@@ -117,8 +118,8 @@ fn clock_is_set(vm: &Vm, after: usize) {
 }
 
 /// What the guest said at its start about how its processors idle.
-fn idle_driver(vm: &Vm) -> String {
-    let said = fs::read_to_string(vm.dir.file(File::SerialLog)).unwrap();
+fn idle_driver(vm: &SmallGuestVm) -> String {
+    let said = fs::read_to_string(vm.dir.file(StateFile::SerialLog)).unwrap();
     let driver = said.lines().find_map(|line| {
         line.trim()
             .strip_prefix("small guest: its processors idle by ")
@@ -127,14 +128,14 @@ fn idle_driver(vm: &Vm) -> String {
 }
 
 /// A device tree with idle states for the machine that runs.
-fn with_idle_states(vm: &Vm) -> PathBuf {
-    let record = fs::read(vm.dir.file(File::Machine)).unwrap();
+fn with_idle_states(vm: &SmallGuestVm) -> PathBuf {
+    let record = fs::read(vm.dir.file(StateFile::Machine)).unwrap();
     let mut record: Value = serde_json::from_slice(&record).unwrap();
-    let spec: Spec = serde_json::from_value(record["spec"].take()).unwrap();
+    let spec: MachineSpec = serde_json::from_value(record["spec"].take()).unwrap();
     assert_eq!(spec.device_tree, None);
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
     let cache = vm.place.path().join("trees");
-    let tree = runtime.block_on(prepare(&spec, Choice::Always, &cache));
+    let tree = runtime.block_on(prepare(&spec, IdleStatesChoice::Always, &cache));
     tree.unwrap().unwrap()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use avocado_vm::control;
 
-use crate::harness::{Vm, cannot_run};
+use crate::harness::{SmallGuestVm, cannot_run};
 use crate::peers::{Client, free_port};
 
 /// QEMU lets two connections wait, the kernel forgets the others: far more than that.
@@ -18,7 +18,7 @@ fn many_clients_at_once_are_all_answered() {
     if cannot_run("many_clients_at_once_are_all_answered") {
         return;
     }
-    let mut vm = Vm::new();
+    let mut vm = SmallGuestVm::new();
     vm.launch.infra_port = Some(free_port());
     let started = vm.start();
     let crowd = |port: u16| {
@@ -60,7 +60,7 @@ fn clients_that_break_off_harm_nobody() {
     if cannot_run("clients_that_break_off_harm_nobody") {
         return;
     }
-    let mut vm = Vm::new();
+    let mut vm = SmallGuestVm::new();
     vm.launch.infra_port = Some(free_port());
     vm.start();
     let boot = vm.connect().boot;

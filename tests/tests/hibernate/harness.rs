@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use avocado_events::Silent;
 use avocado_testbed::small_guest;
-use avocado_testbed::tools::{Need, binary, skip};
+use avocado_testbed::tools::{TestNeed, binary, skip_without};
 use avocado_vm::control;
-use avocado_vm::dir::{File, StateDir};
-use avocado_vm::launch::{Idle, Launch};
-use avocado_vm::status::{State, Status};
-use avocado_vm::supervisor::Error;
+use avocado_vm::dir::{StateDir, StateFile};
+use avocado_vm::launch::{IdleSettings, VmLaunch};
+use avocado_vm::status::{VmState, VmStatus};
+use avocado_vm::supervisor::SupervisorError;
 use tempfile::TempDir;
 
 use crate::peers::Client;
@@ -25,8 +25,8 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) fn cannot_run(name: &str) -> bool {
     let mut needs = small_guest::needs();
-    needs.push(Need::Binary("avocado"));
-    skip(name, &needs)
+    needs.push(TestNeed::Binary("avocado"));
+    skip_without(name, &needs)
 }
 
 /// The image, made once.
@@ -41,27 +41,27 @@ fn image() -> &'static Path {
 }
 
 /// A state directory and what it starts. One at a time: emulation takes all processors.
-pub(crate) struct Vm {
-    pub(crate) launch: Launch,
+pub(crate) struct SmallGuestVm {
+    pub(crate) launch: VmLaunch,
     pub(crate) dir: StateDir,
     pub(crate) program: PathBuf,
     pub(crate) place: TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _lock: MutexGuard<'static, ()>,
 }
 
-impl Vm {
+impl SmallGuestVm {
     /// One that sleeps only when it is asked to.
-    pub(crate) fn new() -> Vm {
-        Vm::of(image())
+    pub(crate) fn new() -> SmallGuestVm {
+        SmallGuestVm::of(image())
     }
 
     /// One with another image.
-    pub(crate) fn of(image: &Path) -> Vm {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn of(image: &Path) -> SmallGuestVm {
+        static QEMU_LOCK: Mutex<()> = Mutex::new(());
+        let lock = QEMU_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let place = tempfile::tempdir().unwrap();
-        Vm {
-            launch: Launch {
+        SmallGuestVm {
+            launch: VmLaunch {
                 image: image.to_owned(),
                 cpus: 1,
                 memory_mib: 96,
@@ -73,9 +73,9 @@ impl Vm {
                 workspace: None,
                 dns: Vec::new(),
                 dns_search: Vec::new(),
-                idle: Idle {
+                idle: IdleSettings {
                     hibernate_after_secs: 0,
-                    ..Idle::default()
+                    ..IdleSettings::default()
                 },
                 qemu: None,
                 accelerator: Some("tcg".to_owned()),
@@ -86,20 +86,20 @@ impl Vm {
             dir: StateDir::new(place.path().join("vm")),
             program: binary("avocado").unwrap(),
             place,
-            _turn: turn,
+            _lock: lock,
         }
     }
 
-    pub(crate) fn try_start(&self) -> Result<Status, Error> {
+    pub(crate) fn try_start(&self) -> Result<VmStatus, SupervisorError> {
         control::start(&self.program, &self.dir, &self.launch, &Silent)
     }
 
-    pub(crate) fn start(&self) -> Status {
+    pub(crate) fn start(&self) -> VmStatus {
         self.try_start().unwrap_or_else(|error| self.fail(&error))
     }
 
     /// Starts it so that `ssh` is the program that only pretends.
-    pub(crate) fn start_with_tunnels(&self) -> Status {
+    pub(crate) fn start_with_tunnels(&self) -> VmStatus {
         let programs = self.place.path().join("bin");
         fs::create_dir(&programs).unwrap();
         small_guest::ssh(&programs).unwrap();
@@ -131,16 +131,16 @@ impl Vm {
         self.status()
     }
 
-    pub(crate) fn fail(&self, error: &Error) -> ! {
+    pub(crate) fn fail(&self, error: &SupervisorError) -> ! {
         let log = self.log();
         panic!("{error}\n{error:?}\n--- log\n{log}")
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.dir.file(File::SupervisorLog)).unwrap_or_default()
+        fs::read_to_string(self.dir.file(StateFile::SupervisorLog)).unwrap_or_default()
     }
 
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> VmStatus {
         control::status(&self.dir).unwrap_or_else(|error| self.fail(&error))
     }
 
@@ -155,7 +155,7 @@ impl Vm {
     }
 
     /// Waits until the status is as it should be.
-    pub(crate) fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) fn until(&self, what: &str, is: impl Fn(&VmStatus) -> bool) -> VmStatus {
         let deadline = Instant::now() + LONG;
         loop {
             let status = self.status();
@@ -183,7 +183,12 @@ impl Vm {
 
     /// A connection to the user's port, and its banner.
     pub(crate) fn connect(&self) -> Client {
-        let port: u16 = self.dir.read_line(File::SshPort).unwrap().parse().unwrap();
+        let port: u16 = self
+            .dir
+            .read_line(StateFile::SshPort)
+            .unwrap()
+            .parse()
+            .unwrap();
         Client::connect(port).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
@@ -204,7 +209,7 @@ impl Vm {
             .collect();
         assert_eq!(left, Vec::<String>::new(), "{}", self.log());
         let status = self.status();
-        assert_eq!((status.state, status.running), (State::Stopped, false));
+        assert_eq!((status.state, status.running), (VmState::Stopped, false));
         // The supervisor lets go of everything just before its own end.
         let deadline = Instant::now() + LONG;
         loop {
@@ -219,7 +224,7 @@ impl Vm {
     }
 }
 
-impl Drop for Vm {
+impl Drop for SmallGuestVm {
     fn drop(&mut self) {
         let (named, working) = (processes_of(self.dir.root()), working_in(self.dir.root()));
         for pid in named.into_iter().chain(working) {

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use avocado_vm::control;
-use avocado_vm::dir::File;
-use avocado_vm::status::State;
+use avocado_vm::dir::StateFile;
+use avocado_vm::status::VmState;
 
-use crate::harness::{LONG, Vm, cannot_run};
+use crate::harness::{LONG, SmallGuestVm, cannot_run};
 use crate::peers::Qmp;
 use crate::processes::{command_line, is_alive, kill, processes_of, until_gone};
 
@@ -17,7 +17,7 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
     if cannot_run("a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on") {
         return;
     }
-    let vm = Vm::new();
+    let vm = SmallGuestVm::new();
     let first = vm.start();
     let boot = vm.connect().boot;
     // (what it did when it was killed, what the next one finds)
@@ -29,14 +29,14 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
         kill(last.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
         until_gone(last.supervisor_pid.unwrap());
         let alone = vm.status();
-        assert_eq!((alone.state, alone.running), (State::Unsupervised, true));
+        assert_eq!((alone.state, alone.running), (VmState::Unsupervised, true));
         assert_eq!((alone.pid, alone.paused), (first.pid, None));
 
         last = vm.start();
         let found = if asleep {
-            State::Hibernated
+            VmState::Hibernated
         } else {
-            State::Running
+            VmState::Running
         };
         assert_eq!((last.pid, last.state), (first.pid, found), "{}", vm.log());
         assert_eq!(last.reason.as_deref(), Some("adopted"));
@@ -47,11 +47,11 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
     }
     vm.until("the end of all connections", |s| s.connections.counted == 0);
 
-    // Stopped while it is taken over, which fails because somebody else holds QMP: the guest lives,
-    // and nobody is told otherwise.
+    // Stopped while it is taken over, which fails because another client holds QMP: the guest lives,
+    // and no client is told otherwise.
     kill(last.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
     until_gone(last.supervisor_pid.unwrap());
-    let held = UnixStream::connect(vm.dir.file(File::SupervisorQmp)).unwrap();
+    let held = UnixStream::connect(vm.dir.file(StateFile::SupervisorQmp)).unwrap();
     std::thread::scope(|scope| {
         let start = scope.spawn(|| vm.try_start());
         vm.until("another supervisor", |status| {
@@ -62,7 +62,7 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
         assert!(start.join().unwrap().is_err(), "{}", vm.log());
     });
     let alone = vm.status();
-    assert_eq!((alone.state, alone.pid), (State::Unsupervised, first.pid));
+    assert_eq!((alone.state, alone.pid), (VmState::Unsupervised, first.pid));
     drop(held);
     vm.start();
     assert_eq!(vm.connect().boot, boot, "{}", vm.log());
@@ -76,7 +76,7 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
             let deadline = Instant::now() + LONG;
             let pid = loop {
                 // The file of the one before is still there.
-                let pid = vm.dir.read_line(File::SupervisorPid);
+                let pid = vm.dir.read_line(StateFile::SupervisorPid);
                 let pid = pid.map(|pid| pid.parse().unwrap());
                 if let Some(pid) = pid.filter(|pid| is_alive(*pid)) {
                     break pid;
@@ -90,11 +90,11 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
             start.join().unwrap().is_err()
         });
         assert!(killed, "{}", vm.log());
-        // QEMU may have been started, and have told nobody yet.
+        // QEMU may have been started, and not be recorded yet.
         vm.until("the truth about QEMU", |status| {
             let mut all = processes_of(vm.dir.root()).into_iter();
             let lives = all.any(|pid| command_line(pid).contains("-pidfile"));
-            (status.state == State::Unsupervised) == lives
+            (status.state == VmState::Unsupervised) == lives
         });
     }
     last = vm.start();
@@ -118,7 +118,7 @@ fn a_killed_supervisor_is_replaced_in_every_state_and_the_guest_goes_on() {
         std::thread::scope(|scope| {
             let start = scope.spawn(|| vm.try_start());
             let deadline = Instant::now() + LONG;
-            while !vm.dir.file(File::Supervisor).exists() {
+            while !vm.dir.file(StateFile::Supervisor).exists() {
                 assert!(Instant::now() < deadline, "no supervisor\n{}", vm.log());
                 std::thread::yield_now();
             }
@@ -138,7 +138,7 @@ fn the_end_of_qemu_is_the_end_of_its_supervisor() {
         return;
     }
     for (asleep, end) in [(false, "quit"), (true, "kill"), (true, "signal")] {
-        let vm = Vm::new();
+        let vm = SmallGuestVm::new();
         let status = vm.start();
         let mut client = vm.connect();
         if asleep {

@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 
-use avocado_vm::dir::{File, StateDir};
+use avocado_vm::dir::{StateDir, StateFile};
 use serde_json::{Value, json};
 
-use crate::harness::{LONG, Vm};
+use crate::harness::{LONG, SmallGuestVm};
 
 /// A client of the small guest's service.
 pub(crate) struct Client {
@@ -55,7 +55,7 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// What somebody hears who connects there and is sent away.
+/// What a client hears that connects there and is sent away.
 pub(crate) fn refused(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
@@ -64,7 +64,7 @@ pub(crate) fn refused(port: u16) -> String {
     text
 }
 
-/// A client of the QMP socket that is for everybody.
+/// A client of the QMP socket that is for other programs.
 pub(crate) struct Qmp {
     stream: UnixStream,
     reader: BufReader<UnixStream>,
@@ -72,7 +72,7 @@ pub(crate) struct Qmp {
 
 impl Qmp {
     pub(crate) fn connect(dir: &StateDir) -> Qmp {
-        let stream = UnixStream::connect(dir.file(File::Qmp)).unwrap();
+        let stream = UnixStream::connect(dir.file(StateFile::Qmp)).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         let reader = BufReader::new(stream.try_clone().unwrap());
         let mut qmp = Qmp { stream, reader };
@@ -105,7 +105,7 @@ pub(crate) struct Desktop {
 
 impl Desktop {
     /// Listens where the launch of `vm` says from now on.
-    pub(crate) fn listen(vm: &mut Vm) -> Desktop {
+    pub(crate) fn listen(vm: &mut SmallGuestVm) -> Desktop {
         let path = vm.place.path().join("desktop.sock");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         vm.launch.notify = Some(path);

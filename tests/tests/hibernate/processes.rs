@@ -64,14 +64,25 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     state == Some(false)
 }
 
-/// Children of a process, zombies among them.
-pub(crate) fn children(pid: u32) -> Vec<String> {
-    let mut all = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
-        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        all.extend(text.split_whitespace().map(str::to_owned));
+/// Waits until a process has this many children, zombies among them. They are counted by the parent
+/// that each names: the kernel's list for each thread moves to another thread when one ends.
+pub(crate) fn until_children(parent: u32, count: usize, why: &str) {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let all = all(|process| parent_of(process) == Some(parent));
+        if all.len() == count {
+            return;
+        }
+        let lines: Vec<String> = all.iter().map(|pid| command_line(*pid)).collect();
+        assert!(Instant::now() < deadline, "{why}: {all:?} {lines:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
-    all
+}
+
+fn parent_of(process: &Path) -> Option<u32> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(1)?.parse().ok()
 }
 
 /// How many processes of the supervisor a VM needs: QEMU, and the TPM where there can be one.

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use avocado_vm::control;
-use avocado_vm::dir::File;
-use avocado_vm::status::State;
+use avocado_vm::dir::StateFile;
+use avocado_vm::status::VmState;
 
-use crate::harness::{Vm, cannot_run};
+use crate::harness::{SmallGuestVm, cannot_run};
 use crate::peers::{free_port, refused};
 use crate::processes::{command_line, is_alive, kill, processes_of, until_gone};
 
@@ -19,7 +19,7 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     if cannot_run("released_memory_comes_back_and_only_where_it_belongs") {
         return;
     }
-    let mut vm = Vm::new();
+    let mut vm = SmallGuestVm::new();
     vm.launch.infra_port = Some(free_port());
     let first = vm.start();
     let client = vm.connect();
@@ -33,14 +33,14 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     let status = vm.status();
     assert_eq!(
         (status.state, status.pid, status.paused),
-        (State::Released, None, Some(true))
+        (VmState::Released, None, Some(true))
     );
     assert!(!is_alive(first.pid.unwrap()));
     assert!(refused(vm.launch.infra_port.unwrap()).contains("hibernated"));
     assert_eq!(
         vm.status().state,
-        State::Released,
-        "the infrastructure lane wakes nobody"
+        VmState::Released,
+        "the infrastructure lane wakes no guest"
     );
     let mut client = vm.connect();
     client.talk("back");
@@ -49,20 +49,22 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
         (boot.as_str(), count + 1)
     );
     drop(client);
-    assert!(!vm.dir.file(File::Saved).exists() && !vm.dir.file(File::SavedMemory).exists());
+    assert!(
+        !vm.dir.file(StateFile::Saved).exists() && !vm.dir.file(StateFile::SavedMemory).exists()
+    );
 
     // A save that fails is told, and nothing is lost.
     vm.until("the end of all connections", |s| s.connections.counted == 0);
-    fs::create_dir(vm.dir.file(File::SavedMemory)).unwrap();
+    fs::create_dir(vm.dir.file(StateFile::SavedMemory)).unwrap();
     let error = control::release(&vm.dir).unwrap_err();
     assert!(format!("{error:?}").contains("saved-memory"), "{error:?}");
     let status = vm.status();
     assert_eq!(
         (status.state, status.paused),
-        (State::Hibernated, Some(true))
+        (VmState::Hibernated, Some(true))
     );
     assert!(status.problem.unwrap().contains("not released"));
-    fs::remove_dir(vm.dir.file(File::SavedMemory)).unwrap();
+    fs::remove_dir(vm.dir.file(StateFile::SavedMemory)).unwrap();
     assert_eq!(vm.connect().boot, boot);
 
     let count = vm.connect().count;
@@ -77,12 +79,12 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
         let status = vm.status();
         assert_eq!(
             (status.state, status.reason.as_deref()),
-            (State::Stopped, Some("saved"))
+            (VmState::Stopped, Some("saved"))
         );
     };
     is_saved();
     // A thread of the killed one may hold the lock a little longer.
-    let lock = fs::File::open(vm.dir.file(File::Lock)).unwrap();
+    let lock = fs::File::open(vm.dir.file(StateFile::Lock)).unwrap();
     lock.lock().unwrap();
     is_saved();
     drop(lock);
@@ -99,7 +101,7 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
     let disk = fs::OpenOptions::new()
         .append(true)
-        .open(vm.dir.file(File::Var))
+        .open(vm.dir.file(StateFile::Var))
         .unwrap();
     (&disk).write_all(&[0; 512]).unwrap();
     let client = vm.connect();
@@ -107,7 +109,7 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     assert!(vm.log().contains("has changed"), "{}", vm.log());
     drop(client);
 
-    // Whoever stops a released VM gets a guest that powered off.
+    // To stop a released VM leaves a guest that powered off.
     vm.until("the end of all connections", |s| s.connections.counted == 0);
     control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
     vm.stop();
@@ -119,7 +121,7 @@ fn on_the_way_to_the_file_and_back_no_guest_is_lost() {
     if cannot_run("on_the_way_to_the_file_and_back_no_guest_is_lost") {
         return;
     }
-    let vm = Vm::new();
+    let vm = SmallGuestVm::new();
     vm.start();
     let boot = vm.connect().boot;
     let quiet = || vm.until("the end of all connections", |s| s.connections.counted == 0);
@@ -184,7 +186,7 @@ fn on_the_way_to_the_file_and_back_no_guest_is_lost() {
             until_gone(qemu);
             let _ = wake.join().unwrap();
         });
-        if vm.status().state != State::Released {
+        if vm.status().state != VmState::Released {
             // It ran already, and that is the end of it.
             break;
         }
@@ -199,7 +201,7 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
     if cannot_run("what_cannot_be_brought_back_now_is_kept_until_it_is_given_up") {
         return;
     }
-    let mut vm = Vm::new();
+    let mut vm = SmallGuestVm::new();
     // A QEMU that is killed while it takes the memory back, for as long as there is a file.
     let short = vm.place.path().join("short");
     let path = std::env::var_os("PATH").unwrap();
@@ -224,7 +226,7 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
         let error = control::wake(&vm.dir).unwrap_err();
         assert!(error.to_string().contains("restored"), "{error}");
         assert!(error.hint().unwrap().contains("--force"), "{error:?}");
-        assert_eq!(vm.status().state, State::Released);
+        assert_eq!(vm.status().state, VmState::Released);
     };
     release();
     fs::write(&short, "").unwrap();
@@ -233,14 +235,14 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
     fs::remove_file(&short).unwrap();
     assert_eq!(vm.connect().boot, boot);
 
-    // Somebody else has its disk.
+    // Another QEMU has its disk.
     release();
     let mut other = Command::new(&real)
         .args(["-machine", "q35", "-S", "-nodefaults", "-display", "none"])
         .args(["-qmp", "stdio", "-drive"])
         .arg(format!(
             "if=virtio,format=raw,file={}",
-            vm.dir.file(File::Var).display()
+            vm.dir.file(StateFile::Var).display()
         ))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -269,7 +271,7 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
     let next = vm.start();
     assert_eq!(vm.connect().boot, boot);
 
-    // Stopped with nobody there, it ends as it should.
+    // Stopped without a supervisor, it ends as it should.
     release();
     kill(next.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
     until_gone(next.supervisor_pid.unwrap());
@@ -278,7 +280,7 @@ fn what_cannot_be_brought_back_now_is_kept_until_it_is_given_up() {
     let next = vm.start();
     let boot = vm.connect().boot;
 
-    // Given up, with nobody there: the guest boots anew, and nothing else is said.
+    // Given up without a supervisor: the guest boots anew, and nothing else is said.
     release();
     kill(next.supervisor_pid.unwrap(), rustix::process::Signal::KILL);
     until_gone(next.supervisor_pid.unwrap());

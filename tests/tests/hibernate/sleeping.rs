@@ -5,11 +5,11 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use avocado_vm::control;
-use avocado_vm::supervisor::Error;
+use avocado_vm::supervisor::SupervisorError;
 
-use crate::harness::{Vm, cannot_run};
+use crate::harness::{SmallGuestVm, cannot_run};
 use crate::peers::Client;
-use crate::processes::{children, of_the_machine};
+use crate::processes::{of_the_machine, until_children};
 
 /// Numbers that only look random, the same for the same seed.
 struct Dice(u64);
@@ -32,7 +32,7 @@ fn it_sleeps_and_wakes_at_random_moments_and_misses_nobody() {
         Ok(text) => text.parse().unwrap(),
         Err(_) => 40,
     };
-    let vm = Vm::new();
+    let vm = SmallGuestVm::new();
     let started = vm.start();
     let supervisor = started.supervisor_pid.unwrap();
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
@@ -81,7 +81,7 @@ fn it_sleeps_and_wakes_at_random_moments_and_misses_nobody() {
             }
             match sleeper.join().unwrap() {
                 Ok(()) => {}
-                Err(Error::Refused(_)) => denied += 1,
+                Err(SupervisorError::Refused(_)) => denied += 1,
                 Err(error) => vm.fail(&error),
             }
         });
@@ -91,10 +91,10 @@ fn it_sleeps_and_wakes_at_random_moments_and_misses_nobody() {
     }
     let status = vm.until("the end of all connections", |s| s.connections.counted == 0);
     assert_eq!((status.problem, status.connections.infra), (None, 0));
-    assert_eq!(
-        children(supervisor).len(),
+    until_children(
+        supervisor,
         of_the_machine(),
-        "the machine alone is its child"
+        "the machine alone is its child",
     );
     let log = vm.log();
     let slept = log.matches("hibernated (requested)").count() as u64;

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use avocado_vm::control;
-use avocado_vm::dir::File;
+use avocado_vm::dir::StateFile;
 
-use crate::harness::{LONG, Vm, cannot_run};
+use crate::harness::{LONG, SmallGuestVm, cannot_run};
 use crate::processes::{kill, until_gone};
 
 #[test]
@@ -15,8 +15,8 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
     if cannot_run("a_start_that_fails_says_why_and_leaves_nothing") {
         return;
     }
-    let mut vm = Vm::new();
-    // Somebody has the port: this test.
+    let mut vm = SmallGuestVm::new();
+    // A process has the port: this test.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     vm.launch.ssh_port = Some(taken.local_addr().unwrap().port());
     let error = vm.try_start().unwrap_err();
@@ -54,8 +54,12 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
     vm.launch.cmdline_extra = None;
     vm.launch.ready_timeout_secs = 120;
 
-    // Two at once, and the files of a QEMU whose process id belongs to somebody else by now.
-    fs::write(vm.dir.file(File::QemuPid), std::process::id().to_string()).unwrap();
+    // Two at once, and the files of a QEMU whose process id belongs to another process by now.
+    fs::write(
+        vm.dir.file(StateFile::QemuPid),
+        std::process::id().to_string(),
+    )
+    .unwrap();
     let (one, other) = std::thread::scope(|scope| {
         let other = scope.spawn(|| vm.try_start());
         (vm.try_start(), other.join().unwrap())
@@ -82,7 +86,7 @@ fn a_guest_that_does_not_hear_is_ended_only_by_force() {
     if cannot_run("a_guest_that_does_not_hear_is_ended_only_by_force") {
         return;
     }
-    let mut vm = Vm::new();
+    let mut vm = SmallGuestVm::new();
     vm.launch.cmdline_extra = Some("deaf".to_owned());
     let status = vm.start();
     vm.hibernate();

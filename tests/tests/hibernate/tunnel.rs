@@ -5,22 +5,22 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use avocado_vm::dir::File;
+use avocado_vm::dir::StateFile;
 
-use crate::harness::{LONG, Vm, cannot_run};
-use crate::processes::{children, kill, of_the_machine, processes_of, until_gone};
+use crate::harness::{LONG, SmallGuestVm, cannot_run};
+use crate::processes::{kill, of_the_machine, processes_of, until_children, until_gone};
 
 #[test]
 fn the_tunnel_is_made_when_needed_and_replaced_when_dead() {
     if cannot_run("the_tunnel_is_made_when_needed_and_replaced_when_dead") {
         return;
     }
-    let vm = Vm::new();
+    let vm = SmallGuestVm::new();
     let status = vm.start_with_tunnels();
     let supervisor = status.supervisor_pid.unwrap();
     let machine = of_the_machine();
-    assert_eq!(children(supervisor).len(), machine, "nobody needs one yet");
-    let socket = vm.dir.file(File::Docker);
+    until_children(supervisor, machine, "no client needs one yet");
+    let socket = vm.dir.file(StateFile::Docker);
     let talk = |text: &str| {
         let mut stream = UnixStream::connect(&socket).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
@@ -55,15 +55,11 @@ fn the_tunnel_is_made_when_needed_and_replaced_when_dead() {
         until_gone(before);
         assert_eq!(talk("again"), "again");
         assert_ne!(tunnel("after the kill"), before);
-        assert_eq!(
-            children(supervisor).len(),
-            machine + 1,
-            "the machine and the tunnel"
-        );
+        until_children(supervisor, machine + 1, "the machine and the tunnel");
     }
 
     // One that cannot be made is told, and not counted for ever.
-    let mut broken = vm.dir.file(File::DockerInternal).into_os_string();
+    let mut broken = vm.dir.file(StateFile::DockerInternal).into_os_string();
     broken.push(".broken");
     fs::write(&broken, "").unwrap();
     let last = tunnel("before it is broken");

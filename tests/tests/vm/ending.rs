@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use avocado_testbed::tools::Call;
+use avocado_testbed::tools::ToolCall;
 
 use crate::harness::{SOON, kill};
 use crate::story::Story;
@@ -22,7 +22,7 @@ pub(crate) fn ended(story: &Story) {
 pub(crate) fn stubborn(story: &Story) {
     story.start();
     let (hold, mut session) = story.visit();
-    // Nobody in the guest hears of it.
+    // No process in the guest hears of it.
     session
         .ok("systemctl stop qemu-guest-agent && pkill -STOP -x systemd-logind")
         .unwrap();
@@ -30,7 +30,7 @@ pub(crate) fn stubborn(story: &Story) {
     assert!(!output.status.success(), "{output}");
     assert!(output.stderr.contains("--force"), "{output}");
     assert_eq!(story.status()["state"], "running");
-    // Now it listens again; and what nobody synced is not lost.
+    // Now it listens again; and what no process synced is not lost.
     session
         .ok("systemctl start qemu-guest-agent && pkill -CONT -x systemd-logind")
         .unwrap();
@@ -42,14 +42,16 @@ pub(crate) fn stubborn(story: &Story) {
 /// What the guest left on its disk.
 fn on_disk(story: &Story, name: &str) -> Option<String> {
     let disk = story.vm.file("var.btrfs");
-    let check = Call::new("btrfs").args(["check", "--readonly"]).arg(&disk);
+    let check = ToolCall::new("btrfs")
+        .args(["check", "--readonly"])
+        .arg(&disk);
     check.limit(SOON).ok().unwrap();
     let place = story.vm.scratch().join("var");
     fs::create_dir_all(&place).unwrap();
-    let mount = Call::new("mount").args(["-o", "loop,ro"]).arg(&disk);
+    let mount = ToolCall::new("mount").args(["-o", "loop,ro"]).arg(&disk);
     mount.arg(&place).ok().unwrap();
     let text = fs::read_to_string(place.join(name));
-    Call::new("umount").arg(&place).ok().unwrap();
+    ToolCall::new("umount").arg(&place).ok().unwrap();
     text.ok()
 }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use avocado_testbed::tools::{Need, skip};
-use avocado_testbed::vm::Vm;
-use avocado_testbed::vm::session::Session;
+use avocado_testbed::tools::{TestNeed, skip_without};
+use avocado_testbed::vm::TestVm;
+use avocado_testbed::vm::session::GuestSession;
 use avocado_testbed::vm_image::VmImage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -20,20 +20,20 @@ use crate::common;
 pub(crate) const SOON: Duration = Duration::from_secs(90);
 
 /// Two emulated guests at once would both be slow.
-pub(crate) fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn lock_qemu() -> MutexGuard<'static, ()> {
+    static QEMU_LOCK: Mutex<()> = Mutex::new(());
+    QEMU_LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The image, if this machine can make and run one.
 pub(crate) fn image(test: &str) -> Option<PathBuf> {
     let needs = [
-        Need::Tool("qemu-system-x86_64"),
-        Need::Tool("ssh"),
-        Need::Tool("ssh-keygen"),
-        Need::Tool("btrfs"),
+        TestNeed::Tool("qemu-system-x86_64"),
+        TestNeed::Tool("ssh"),
+        TestNeed::Tool("ssh-keygen"),
+        TestNeed::Tool("btrfs"),
     ];
-    if skip(test, &needs) || common::cannot_build(test) {
+    if skip_without(test, &needs) || common::cannot_build(test) {
         return None;
     }
     static IMAGE: OnceLock<VmImage> = OnceLock::new();
@@ -67,7 +67,7 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    pub(crate) fn new(vm: &Vm) -> Self {
+    pub(crate) fn new(vm: &TestVm) -> Self {
         let port = vm.status().unwrap()["ports"]["ssh"].as_u64().unwrap();
         let mut stream = TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap())).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -79,12 +79,12 @@ impl Hold {
 }
 
 /// The value of the guest that changes with each boot.
-pub(crate) fn boot_id(session: &mut Session) -> String {
+pub(crate) fn boot_id(session: &mut GuestSession) -> String {
     session.ok("cat /proc/sys/kernel/random/boot_id").unwrap()
 }
 
 /// The clock is set soon after a wake. Until then it is behind by as long as the guest slept.
-pub(crate) fn assert_clock(session: &mut Session) {
+pub(crate) fn assert_clock(session: &mut GuestSession) {
     let deadline = Instant::now() + SOON;
     loop {
         let clocks = session.clocks(5).unwrap();
@@ -102,7 +102,7 @@ pub(crate) fn assert_clock(session: &mut Session) {
 }
 
 /// The file systems of the guest have nothing to complain about.
-pub(crate) fn assert_sound(session: &mut Session) {
+pub(crate) fn assert_sound(session: &mut GuestSession) {
     let stats = session.ok("btrfs device stats /var").unwrap();
     let counts: Vec<_> = stats
         .lines()

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use avocado_testbed::tools::{Call, find};
-use avocado_testbed::vm::session::Session;
+use avocado_testbed::tools::{ToolCall, find};
+use avocado_testbed::vm::session::GuestSession;
 use serde_json::Value;
 
 use crate::harness::{assert_clock, assert_sound, boot_id, kill};
@@ -80,14 +80,14 @@ pub(crate) fn released(story: &Story, container: &str) -> String {
 }
 
 /// A register of the TPM that is zero after each boot. None: there is no TPM.
-fn register(session: &mut Session) -> Option<String> {
+fn register(session: &mut GuestSession) -> Option<String> {
     find("swtpm")?;
     let read = session.ok("cat /sys/class/tpm/tpm0/pcr-sha256/16");
     Some(read.unwrap())
 }
 
 /// The same, after something was measured into it.
-fn measured(session: &mut Session) -> Option<String> {
+fn measured(session: &mut GuestSession) -> Option<String> {
     let before = register(session)?;
     assert_eq!(before, "0".repeat(64));
     // TPM2_PCR_Extend (TPM 2.0, part 3): PCR 16, an empty password, one SHA-256 digest.
@@ -118,7 +118,7 @@ pub(crate) fn refused(story: &Story, synced: &str) {
     story.asleep();
     let before = story.release();
     kill(&before["supervisor_pid"]);
-    // Nobody has to say again what the guest was started with.
+    // The user does not have to say again what the guest was started with.
     let options = ["--infra-port", &story.infra_port, "--docker-socket-stream"];
     let said = warnings(&story.vm.start(&options).unwrap());
     assert!(
@@ -139,7 +139,7 @@ pub(crate) fn refused(story: &Story, synced: &str) {
     let saved = status["problem"].as_str().unwrap_or_default();
     assert!(saved.contains("its memory is saved"), "{status:#}");
     assert_eq!(status["running"], false);
-    Call::new("touch")
+    ToolCall::new("touch")
         .arg(story.vm.file("var.btrfs"))
         .ok()
         .unwrap();

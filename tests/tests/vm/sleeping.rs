@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use avocado_testbed::kernel;
 use avocado_testbed::vm::http;
-use avocado_testbed::vm::session::Session;
+use avocado_testbed::vm::session::GuestSession;
 
 use crate::harness::{Hold, SOON, assert_clock, boot_id, kill, words};
 use crate::story::{IDLE, Story};
@@ -51,7 +51,7 @@ pub(crate) fn sleep(story: &Story) {
     assert_eq!(still["since"], status["since"]);
 }
 
-pub(crate) fn wake(story: &Story, session: &mut Session) {
+pub(crate) fn wake(story: &Story, session: &mut GuestSession) {
     let woke = story.hints.count("vm.notify.woke");
     story.engine.ask("GET", "/version", None).unwrap();
     let _hold = Hold::new(&story.vm);
@@ -68,7 +68,7 @@ pub(crate) fn wake(story: &Story, session: &mut Session) {
     assert_eq!(answer.status, 200);
 }
 
-pub(crate) fn adopted(story: &Story, session: &mut Session) {
+pub(crate) fn adopted(story: &Story, session: &mut GuestSession) {
     let boot = {
         let _hold = Hold::new(&story.vm);
         boot_id(session)

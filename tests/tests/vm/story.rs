@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use avocado_testbed::project::Events;
-use avocado_testbed::vm::Vm;
-use avocado_testbed::vm::docker::Engine;
-use avocado_testbed::vm::notify::Hints;
-use avocado_testbed::vm::session::Session;
+use avocado_testbed::project::BuildEvents;
+use avocado_testbed::vm::TestVm;
+use avocado_testbed::vm::docker::DockerEngine;
+use avocado_testbed::vm::notify::NotifyHints;
+use avocado_testbed::vm::session::GuestSession;
 use serde_json::Value;
 
-use crate::harness::{Hold, SOON, free_port, image, turn};
+use crate::harness::{Hold, SOON, free_port, image, lock_qemu};
 use crate::{ending, released, sleeping, working};
 
 /// The guest falls asleep after so many seconds without activity.
@@ -20,23 +20,23 @@ pub(crate) const IDLE: u64 = 3;
 
 /// A VM whose guest sleeps soon.
 pub(crate) struct Story {
-    pub(crate) vm: Vm,
-    pub(crate) hints: Hints,
+    pub(crate) vm: TestVm,
+    pub(crate) hints: NotifyHints,
     pub(crate) image: String,
     pub(crate) infra_port: String,
     pub(crate) workspace: PathBuf,
-    pub(crate) engine: Engine,
+    pub(crate) engine: DockerEngine,
 }
 
 impl Story {
     pub(crate) fn new(image: &Path) -> Self {
-        let vm = Vm::new().unwrap();
+        let vm = TestVm::new().unwrap();
         let socket = vm.scratch().join("desktop.sock");
-        let hints = Hints::listen(&socket).unwrap();
+        let hints = NotifyHints::listen(&socket).unwrap();
         let vm = vm.with_env("AVOCADO_DESKTOP_SOCKET", socket);
         let workspace = vm.scratch().join("workspace");
         fs::create_dir(&workspace).unwrap();
-        let engine = Engine::new(vm.file("docker.sock"));
+        let engine = DockerEngine::new(vm.file("docker.sock"));
         let story = Story {
             vm,
             hints,
@@ -53,7 +53,7 @@ impl Story {
         self.vm.vm(&["config", "set", key, value]).ok().unwrap();
     }
 
-    pub(crate) fn start(&self) -> Events {
+    pub(crate) fn start(&self) -> BuildEvents {
         let workspace = self.workspace.display().to_string();
         let options = [
             ["--vm-source", &self.image],
@@ -77,7 +77,7 @@ impl Story {
     }
 
     /// A shell that does not count, in a guest that is awake.
-    pub(crate) fn visit(&self) -> (Hold, Session) {
+    pub(crate) fn visit(&self) -> (Hold, GuestSession) {
         let hold = Hold::new(&self.vm);
         (hold, self.vm.session("infra_ssh").unwrap())
     }
@@ -105,7 +105,7 @@ fn chapter(name: &str) {
 fn a_guest_sleeps_and_wakes_and_nothing_is_lost() {
     let name = "a_guest_sleeps_and_wakes_and_nothing_is_lost";
     let Some(image) = image(name) else { return };
-    let _turn = turn();
+    let _lock = lock_qemu();
     let story = Story::new(&image);
 
     chapter("the first start");
@@ -146,7 +146,7 @@ fn a_guest_sleeps_and_wakes_and_nothing_is_lost() {
     chapter("the end");
 }
 
-pub(crate) fn warnings(events: &Events) -> Vec<String> {
+pub(crate) fn warnings(events: &BuildEvents) -> Vec<String> {
     let text = |event: &Value| event["message"].as_str().unwrap_or_default().to_owned();
     events.of("warning").map(text).collect()
 }

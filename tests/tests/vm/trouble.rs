@@ -4,17 +4,17 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use avocado_testbed::tools::{Call, Need, skip};
-use avocado_testbed::vm::Vm;
+use avocado_testbed::tools::{TestNeed, ToolCall, skip_without};
+use avocado_testbed::vm::TestVm;
 
-use crate::harness::{SOON, image, kill, turn};
+use crate::harness::{SOON, image, kill, lock_qemu};
 
 #[test]
 fn a_full_disk_is_told_and_nothing_is_half() {
     let name = "a_full_disk_is_told_and_nothing_is_half";
     let Some(image) = image(name) else { return };
-    let _turn = turn();
-    let vm = Vm::new().unwrap();
+    let _lock = lock_qemu();
+    let vm = TestVm::new().unwrap();
     fs::create_dir(vm.dir()).unwrap();
     resize(&vm, "size=2m,mode=0700");
     let source = image.display().to_string();
@@ -34,8 +34,10 @@ fn a_full_disk_is_told_and_nothing_is_half() {
 }
 
 /// Gives the state directory a file system of its own, or another size.
-fn resize(vm: &Vm, options: &str) {
-    let mount = Call::new("mount").args(["-t", "tmpfs", "-o"]).arg(options);
+fn resize(vm: &TestVm, options: &str) {
+    let mount = ToolCall::new("mount")
+        .args(["-t", "tmpfs", "-o"])
+        .arg(options);
     mount.arg("tmpfs").arg(vm.dir()).ok().unwrap();
 }
 
@@ -43,8 +45,8 @@ fn resize(vm: &Vm, options: &str) {
 fn a_disk_that_fills_up_stops_the_guest_until_there_is_space() {
     let name = "a_disk_that_fills_up_stops_the_guest_until_there_is_space";
     let Some(image) = image(name) else { return };
-    let _turn = turn();
-    let vm = Vm::new().unwrap();
+    let _lock = lock_qemu();
+    let vm = TestVm::new().unwrap();
     fs::create_dir(vm.dir()).unwrap();
     resize(&vm, "size=400m,mode=0700");
     let source = image.display().to_string();
@@ -86,8 +88,8 @@ fn a_disk_that_fills_up_stops_the_guest_until_there_is_space() {
 fn a_port_that_is_taken_is_named_and_nothing_is_left() {
     let name = "a_port_that_is_taken_is_named_and_nothing_is_left";
     let Some(image) = image(name) else { return };
-    let _turn = turn();
-    let vm = Vm::new().unwrap();
+    let _lock = lock_qemu();
+    let vm = TestVm::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let source = image.display().to_string();
@@ -103,10 +105,10 @@ fn a_port_that_is_taken_is_named_and_nothing_is_left() {
 #[test]
 fn without_an_image_it_says_how_to_get_one() {
     let name = "without_an_image_it_says_how_to_get_one";
-    if skip(name, &[Need::StaticBinary("avocado")]) {
+    if skip_without(name, &[TestNeed::StaticBinary("avocado")]) {
         return;
     }
-    let vm = Vm::new().unwrap();
+    let vm = TestVm::new().unwrap();
     let output = vm.vm(&["start"]).run().unwrap();
     assert!(!output.status.success());
     for part in ["no image", "avocado vm update", "--vm-source"] {

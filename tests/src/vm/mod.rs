@@ -1,4 +1,4 @@
-//! A development VM of its own: `avocado vm` in a state directory that nobody else uses. Whatever
+//! A development VM of its own: `avocado vm` in a state directory of its own. Whatever
 //! happens, no process, socket or file of it is left.
 
 pub mod docker;
@@ -15,14 +15,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Error;
+use crate::HarnessError;
 use crate::error::file;
-use crate::project::Events;
-use crate::tools::{Call, static_binary};
+use crate::project::BuildEvents;
+use crate::tools::{ToolCall, static_binary};
 use crate::wait;
 
 pub use place::Process;
-use session::Session;
+use session::GuestSession;
 
 /// How long one command may take: a start boots a Debian system, perhaps emulated on a busy
 /// machine.
@@ -30,18 +30,18 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 /// A VM that may run or not.
 #[derive(Debug)]
-pub struct Vm {
+pub struct TestVm {
     place: place::Place,
     program: PathBuf,
     environment: Vec<(String, OsString)>,
 }
 
-impl Vm {
+impl TestVm {
     /// A place for a VM. Gives back what dead processes left of theirs.
     ///
     /// # Errors
     /// The program is not built, or the place cannot be made.
-    pub fn new() -> Result<Self, Error> {
+    pub fn new() -> Result<Self, HarnessError> {
         let place = place::Place::take()?;
         let mut search_path = std::env::var_os("PATH").unwrap_or_default();
         search_path.push(":/usr/sbin:/sbin");
@@ -51,7 +51,7 @@ impl Vm {
             ("AVOCADO_VM_STATE_DIR".into(), place.state().into()),
             ("AVOCADO_NO_UPDATE_CHECK".into(), "1".into()),
         ];
-        Ok(Vm {
+        Ok(TestVm {
             place,
             program: static_binary("avocado")?,
             environment,
@@ -76,7 +76,7 @@ impl Vm {
         self.dir().join(name)
     }
 
-    /// The home directory of whoever uses the VM.
+    /// The home directory of the user of the VM.
     pub fn home(&self) -> PathBuf {
         self.place.home()
     }
@@ -87,8 +87,8 @@ impl Vm {
     }
 
     /// A run of `avocado vm …`.
-    pub fn vm(&self, arguments: &[&str]) -> Call {
-        let call = Call::new(&self.program).clear_env();
+    pub fn vm(&self, arguments: &[&str]) -> ToolCall {
+        let call = ToolCall::new(&self.program).clear_env();
         let call = self.environment.iter().fold(call, |c, (k, v)| c.env(k, v));
         call.arg("vm").args(arguments).limit(LIMIT)
     }
@@ -97,18 +97,18 @@ impl Vm {
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(&self, arguments: &[&str]) -> Result<Events, Error> {
+    pub fn start(&self, arguments: &[&str]) -> Result<BuildEvents, HarnessError> {
         let call = self.vm(&["start"]).args(arguments);
-        Events::parse(&call.args(["--output", "json"]).ok()?)
+        BuildEvents::parse(&call.args(["--output", "json"]).ok()?)
     }
 
     /// What `avocado vm status --output json` says.
     ///
     /// # Errors
     /// It fails, or says something else than one JSON object.
-    pub fn status(&self) -> Result<Value, Error> {
+    pub fn status(&self) -> Result<Value, HarnessError> {
         let output = self.vm(&["status", "--output", "json"]).ok()?;
-        serde_json::from_str(&output.stdout).map_err(|source| Error::NotJson {
+        serde_json::from_str(&output.stdout).map_err(|source| HarnessError::NotJson {
             text: output.stdout.clone(),
             source,
         })
@@ -118,7 +118,7 @@ impl Vm {
     ///
     /// # Errors
     /// It is not within `limit`.
-    pub fn wait_for(&self, state: &str, limit: Duration) -> Result<Value, Error> {
+    pub fn wait_for(&self, state: &str, limit: Duration) -> Result<Value, HarnessError> {
         wait::until(
             &format!("the state {state} of the VM"),
             limit,
@@ -143,7 +143,7 @@ impl Vm {
     ///
     /// # Errors
     /// It does not answer; what it refuses is an answer.
-    pub fn ask(&self, method: &str) -> Result<Value, Error> {
+    pub fn ask(&self, method: &str) -> Result<Value, HarnessError> {
         let path = self.file("supervisor.sock");
         let mut stream = UnixStream::connect(&path).map_err(file("connect to", &path))?;
         let limit = Some(LIMIT);
@@ -156,7 +156,7 @@ impl Vm {
             Ok::<_, std::io::Error>(line)
         };
         let line = talk(&mut stream).map_err(file("ask", &path))?;
-        serde_json::from_str(&line).map_err(|source| Error::NotJson { text: line, source })
+        serde_json::from_str(&line).map_err(|source| HarnessError::NotJson { text: line, source })
     }
 
     /// A shell in the guest that stays, through the port of this name: `ssh` wakes the guest and
@@ -164,10 +164,10 @@ impl Vm {
     ///
     /// # Errors
     /// There is no such port, or the guest's sshd does not answer.
-    pub fn session(&self, port: &str) -> Result<Session, Error> {
+    pub fn session(&self, port: &str) -> Result<GuestSession, HarnessError> {
         let status = self.status()?;
         let number = status["ports"][port].as_u64().unwrap_or_default();
-        Session::open(&self.file("ssh-config"), &number.to_string())
+        GuestSession::open(&self.file("ssh-config"), &number.to_string())
     }
 
     /// The processes that belong to this VM: supervisor, QEMU, tunnel.
@@ -180,7 +180,7 @@ impl Vm {
     ///
     /// # Errors
     /// Something stays for longer than `limit`.
-    pub fn gone(&self, limit: Duration) -> Result<(), Error> {
+    pub fn gone(&self, limit: Duration) -> Result<(), HarnessError> {
         wait::until(
             "the end of everything that belongs to the VM",
             limit,

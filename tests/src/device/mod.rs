@@ -11,11 +11,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::claim::{self, Claim};
+use crate::claim::{self, HostClaim};
 use crate::error::file;
-use crate::keys::Keys;
-use crate::tools::Call;
-use crate::{Error, cleanup, loops, wait};
+use crate::keys::SshKeys;
+use crate::tools::ToolCall;
+use crate::{HarnessError, cleanup, loops, wait};
 use container::Container;
 
 /// How long a device may take to boot; it needs a second or two on an idle machine.
@@ -35,8 +35,8 @@ pub struct DeviceOptions {
     /// Where the device keeps what it needs while it lives: the copy of `/var`, its console.
     pub workdir: PathBuf,
     /// The key that opens it, as root.
-    pub keys: Keys,
-    /// How many loop devices it sees, counted from 0. All devices and the host share them.
+    pub keys: SshKeys,
+    /// How many loop devices it sees at least, counted from 0. All devices and the host share them.
     pub loops: u32,
 }
 
@@ -46,7 +46,7 @@ impl DeviceOptions {
         rootfs_image: impl Into<PathBuf>,
         var: impl Into<PathBuf>,
         workdir: impl Into<PathBuf>,
-        keys: Keys,
+        keys: SshKeys,
     ) -> Self {
         DeviceOptions {
             rootfs_image: rootfs_image.into(),
@@ -60,12 +60,12 @@ impl DeviceOptions {
 
 /// A running device. Dropping it ends it at once and leaves nothing behind.
 #[derive(Debug)]
-pub struct Device {
+pub struct TestDevice {
     // The container first: it has to end before the claim gives back what it stands on.
     container: Container,
-    keys: Keys,
+    keys: SshKeys,
     loops: u32,
-    claim: Claim,
+    claim: HostClaim,
 }
 
 /// The PID 1 of a device: another boot is another one.
@@ -77,20 +77,20 @@ pub struct Pid1 {
     pub start: u64,
 }
 
-impl Device {
+impl TestDevice {
     /// Boots a device and waits until its systemd has started everything and ssh answers. A
-    /// service of the image may have failed: see [`Device::state`].
+    /// service of the image may have failed: see [`TestDevice::state`].
     ///
     /// # Errors
     /// Something that it needs is missing, or it did not come up; then the error has the end of
     /// its console.
-    pub fn boot(options: DeviceOptions) -> Result<Self, Error> {
+    pub fn boot(options: DeviceOptions) -> Result<Self, HarnessError> {
         cleanup::install().map_err(file("handle", "signals"))?;
         claim::reap()?;
-        let claim = Claim::take(&options.workdir)?;
+        let claim = HostClaim::take(&options.workdir)?;
         prepare(&claim, &options)?;
         let container = start(&claim, options.loops)?;
-        let device = Device {
+        let device = TestDevice {
             container,
             keys: options.keys,
             loops: options.loops,
@@ -104,7 +104,7 @@ impl Device {
     ///
     /// # Errors
     /// It did not end in time; then it was ended like a power cut.
-    pub fn shutdown(mut self) -> Result<(), Error> {
+    pub fn shutdown(mut self) -> Result<(), HarnessError> {
         self.container.halt(HALT)
     }
 
@@ -112,7 +112,7 @@ impl Device {
     ///
     /// # Errors
     /// It did not end or did not come up again.
-    pub fn reboot(&mut self) -> Result<(), Error> {
+    pub fn reboot(&mut self) -> Result<(), HarnessError> {
         self.container.halt(HALT)?;
         self.start_again()
     }
@@ -122,12 +122,25 @@ impl Device {
     ///
     /// # Errors
     /// It did not come up again.
-    pub fn power_cycle(&mut self) -> Result<(), Error> {
+    pub fn power_cycle(&mut self) -> Result<(), HarnessError> {
         self.container.kill();
         self.start_again()
     }
 
-    fn start_again(&mut self) -> Result<(), Error> {
+    /// Stays until the device powers itself off; when it reboots itself, it is booted again with the
+    /// same `/var` and address, and `booted` is called.
+    ///
+    /// # Errors
+    /// It did not come up again.
+    pub fn stay(&mut self, booted: impl Fn()) -> Result<(), HarnessError> {
+        while self.container.wait()? {
+            self.start_again()?;
+            booted();
+        }
+        Ok(())
+    }
+
+    fn start_again(&mut self) -> Result<(), HarnessError> {
         self.container = start(&self.claim, self.loops)?;
         self.wait_ready()
     }
@@ -151,7 +164,7 @@ impl Device {
     ///
     /// # Errors
     /// The device stopped.
-    pub fn pid1_start(&self) -> Result<Pid1, Error> {
+    pub fn pid1_start(&self) -> Result<Pid1, HarnessError> {
         self.container.pid1()
     }
 
@@ -160,14 +173,14 @@ impl Device {
     ///
     /// # Errors
     /// It failed.
-    pub fn exec(&self, arguments: &[&str]) -> Result<String, Error> {
+    pub fn exec(&self, arguments: &[&str]) -> Result<String, HarnessError> {
         Ok(self.enter(arguments).ok()?.stdout)
     }
 
     /// The same, for a program that may fail, or wants input, or more time.
-    pub fn enter<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Call {
+    pub fn enter<A: AsRef<OsStr>>(&self, arguments: &[A]) -> ToolCall {
         let leader = self.container.leader();
-        Call::new("nsenter")
+        ToolCall::new("nsenter")
             .args(["-t", &leader, "-m", "-p", "-u", "-i", "-n", "-C", "--"])
             .args(arguments)
             .clear_env()
@@ -181,13 +194,13 @@ impl Device {
     ///
     /// # Errors
     /// It failed.
-    pub fn ssh(&self, arguments: &[&str]) -> Result<String, Error> {
+    pub fn ssh(&self, arguments: &[&str]) -> Result<String, HarnessError> {
         Ok(self.ssh_call(arguments).ok()?.stdout)
     }
 
     /// The same, for a command that may fail, or wants input, or more time.
-    pub fn ssh_call<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Call {
-        Call::new("ssh")
+    pub fn ssh_call<A: AsRef<OsStr>>(&self, arguments: &[A]) -> ToolCall {
+        ToolCall::new("ssh")
             .args(self.ssh_options())
             .arg(format!("root@{}", self.address()))
             .arg("--")
@@ -215,9 +228,9 @@ impl Device {
     ///
     /// # Errors
     /// There was no answer within ten seconds.
-    pub fn http_get(&self, port: u16, path: &str) -> Result<(u16, String), Error> {
+    pub fn http_get(&self, port: u16, path: &str) -> Result<(u16, String), HarnessError> {
         let url = format!("http://{}:{port}{path}", self.address());
-        let failed = |source| Error::Http {
+        let failed = |source| HarnessError::Http {
             url: url.clone(),
             source: Box::new(source),
         };
@@ -235,7 +248,7 @@ impl Device {
     ///
     /// # Errors
     /// The device cannot be entered.
-    pub fn state(&self) -> Result<String, Error> {
+    pub fn state(&self) -> Result<String, HarnessError> {
         // It exits with 1 for everything but `running`.
         let output = self.enter(&["systemctl", "is-system-running"]).run()?;
         Ok(output.stdout.trim().to_owned())
@@ -245,7 +258,7 @@ impl Device {
     ///
     /// # Errors
     /// The device cannot be asked.
-    pub fn failed_units(&self) -> Result<String, Error> {
+    pub fn failed_units(&self) -> Result<String, HarnessError> {
         self.exec(&[
             "systemctl",
             "list-units",
@@ -260,7 +273,7 @@ impl Device {
         fs::read_to_string(console(&self.claim)).unwrap_or_default()
     }
 
-    fn wait_ready(&self) -> Result<(), Error> {
+    fn wait_ready(&self) -> Result<(), HarnessError> {
         let alive = || self.container.alive(&tail(&self.claim));
         let detail = || format!("; its console:\n{}", tail(&self.claim));
         let started = || {
@@ -289,7 +302,7 @@ impl Device {
     }
 }
 
-impl Drop for Device {
+impl Drop for TestDevice {
     fn drop(&mut self) {
         self.container.kill();
         if std::thread::panicking() {
@@ -300,20 +313,20 @@ impl Drop for Device {
     }
 }
 
-fn root(claim: &Claim) -> PathBuf {
+fn root(claim: &HostClaim) -> PathBuf {
     claim.work().join("rootfs")
 }
 
-fn var(claim: &Claim) -> PathBuf {
+fn var(claim: &HostClaim) -> PathBuf {
     claim.work().join("var")
 }
 
-fn console(claim: &Claim) -> PathBuf {
+fn console(claim: &HostClaim) -> PathBuf {
     claim.work().join("console.log")
 }
 
 /// The end of the console.
-fn tail(claim: &Claim) -> String {
+fn tail(claim: &HostClaim) -> String {
     let log = fs::read(console(claim)).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let lines: Vec<_> = log.lines().collect();
@@ -324,18 +337,18 @@ fn tail(claim: &Claim) -> String {
 }
 
 /// Makes what all boots of the device have in common: the mounted image and `/var`.
-fn prepare(claim: &Claim, options: &DeviceOptions) -> Result<(), Error> {
+fn prepare(claim: &HostClaim, options: &DeviceOptions) -> Result<(), HarnessError> {
     let (root, var) = (root(claim), var(claim));
     fs::create_dir(&root).map_err(file("make", &root))?;
     fs::create_dir(&var).map_err(file("make", &var))?;
-    Call::new("cp")
+    ToolCall::new("cp")
         .args(["-a", "--reflink=auto", "--sparse=auto", "--"])
         .args([&options.var.join("."), &var])
         .limit(Duration::from_secs(300))
         .ok()?;
     authorize(&var, &options.keys)?;
-    let _turn = claim.turn()?;
-    Call::new("mount")
+    let _lock = claim.lock_claims()?;
+    ToolCall::new("mount")
         .args(["-o", "loop,ro", "--"])
         .args([&options.rootfs_image, &root])
         .ok()?;
@@ -343,7 +356,7 @@ fn prepare(claim: &Claim, options: &DeviceOptions) -> Result<(), Error> {
 }
 
 /// Lets the owner of `keys` in: where the image's sshd looks for root's keys.
-fn authorize(var: &Path, keys: &Keys) -> Result<(), Error> {
+fn authorize(var: &Path, keys: &SshKeys) -> Result<(), HarnessError> {
     let directory = var.join("lib/ssh/authorized_keys.d");
     fs::DirBuilder::new()
         .recursive(true)
@@ -360,10 +373,13 @@ fn authorize(var: &Path, keys: &Keys) -> Result<(), Error> {
         .map_err(file("write", &path))
 }
 
-fn start(claim: &Claim, loops: u32) -> Result<Container, Error> {
-    let _turn = claim.turn()?;
-    // Each merge on a device takes away some.
-    let _held = loops::hold(0..loops)?;
+fn start(claim: &HostClaim, loops: u32) -> Result<Container, HarnessError> {
+    let _lock = claim.lock_claims()?;
+    // Each merge on a device takes away some. Then the kernel offers others that exist, so a device
+    // needs the nodes of all of them.
+    let highest = loops::existing().last().map_or(0, |number| number + 1);
+    let loops = loops.max(highest);
+    let _held = loops::open_all(0..loops)?;
     Container::start(
         claim.name(),
         &root(claim),

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use avocado_testbed::vm::Vm;
+use avocado_testbed::vm::TestVm;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -41,7 +41,7 @@ fn port(status: &Value, name: &str) -> Result<u16, Failure> {
 }
 
 /// Asks the supervisor for something that it has to do.
-fn ask(vm: &Vm, method: &str) -> Result<(), Failure> {
+fn ask(vm: &TestVm, method: &str) -> Result<(), Failure> {
     let answer = vm.ask(method)?;
     match answer.get("result") {
         Some(_) => Ok(()),

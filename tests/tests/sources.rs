@@ -1,0 +1,179 @@
+//! A project whose extensions come from everywhere: a directory beside it, a git repository, and
+//! packages of the feed in both of their layouts.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use avocado_testbed::project::TestProject;
+use avocado_testbed::tools::{TestNeed, ToolCall, skip_without};
+use common::{Sandbox, cannot_build};
+
+const EXTENSIONS: [&str; 4] = ["near", "far", "avocado-ext-motd", "avocado-ext-clock"];
+
+fn project(sandbox: &Sandbox) -> TestProject {
+    let project = &sandbox.project;
+    let place = sandbox.directory.path();
+    let write = |path: &str, text: &str| {
+        let path = place.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    for (name, text) in [("near", "1"), ("far", "1")] {
+        let overlay = "overlay: files, post_build: hook";
+        write(
+            &format!("{name}/avocado.yaml"),
+            &format!("extensions: {{{name}: {{version: 1.0.0, types: [sysext], {overlay}}}}}\n"),
+        );
+        write(&format!("{name}/files/usr/share/{name}"), text);
+        write(
+            &format!("{name}/hook"),
+            "pwd >\"$AVOCADO_BUILD_EXT_SYSROOT/usr/share/$AVOCADO_EXT_NAME.pwd\"\n",
+        );
+    }
+    git(place, &["init", "--quiet", "--initial-branch=main"]);
+    commit(place);
+    let packages = "type: package, version: '*'";
+    let yaml = format!(
+        "default_target: qemux86-64
+distro: {{release: '2024', channel: edge}}
+extensions:
+  near: {{source: {{type: path, path: ../near}}}}
+  far: {{source: {{type: git, url: 'file://{}/far', ref: main}}}}
+  avocado-ext-motd: {{source: {{{packages}}}}}
+  avocado-ext-clock: {{source: {{{packages}}}}}
+runtimes:
+  dev: {{extensions: [{}]}}
+",
+        place.display(),
+        EXTENSIONS.join(", ")
+    );
+    project.write("avocado.yaml", &yaml).unwrap();
+    // That of the example holds it to the feed's older snapshot.
+    fs::remove_file(project.directory().join("avocado.lock")).unwrap();
+    project.clone()
+}
+
+fn git(place: &Path, args: &[&str]) {
+    let call = ToolCall::new("git").arg("-C").arg(place.join("far"));
+    let call = call.args(["-c", "user.name=t", "-c", "user.email=t@t"]);
+    call.args(args).ok().unwrap();
+}
+
+fn commit(place: &Path) {
+    git(place, &["add", "--all"]);
+    git(place, &["commit", "--quiet", "--message", "x"]);
+}
+
+fn content(project: &TestProject, image: &str, path: &str) -> String {
+    let image = project.state().join("output/extensions").join(image);
+    let output = ToolCall::new("unsquashfs")
+        .arg("-cat")
+        .arg(image)
+        .arg(path)
+        .ok();
+    output.unwrap().stdout
+}
+
+#[test]
+fn an_extension_of_each_kind_of_source_is_fetched_and_built() {
+    const NAME: &str = "an_extension_of_each_kind_of_source_is_fetched_and_built";
+    if cannot_build(NAME) || skip_without(NAME, &[TestNeed::Tool("git")]) {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = project(&sandbox);
+    let listed = project.avocado(&["ext", "list"]).ok().unwrap().stdout;
+    assert_eq!(listed.matches("(not fetched)").count(), 3, "{listed}");
+
+    // One go, from nothing.
+    let built = project.events(&["build"]).unwrap();
+    let images = built.artifacts();
+    let images = images.iter().filter(|a| a.kind == "extension");
+    assert_eq!(images.count(), 4);
+    for (image, path, text) in [
+        ("near-1.0.0.raw", "usr/share/near", "1"),
+        (
+            "near-1.0.0.raw",
+            "usr/share/near.pwd",
+            "/opt/includes/near\n",
+        ),
+        ("far-1.0.0.raw", "usr/share/far", "1"),
+        (
+            "far-1.0.0.raw",
+            "usr/share/far.pwd",
+            "/opt/_avocado/qemux86-64/includes/far\n",
+        ),
+        (
+            "avocado-ext-motd-1.1.0.raw",
+            "etc/motd",
+            "This device has the greeting of version 1.1.0.\n",
+        ),
+        (
+            "avocado-ext-motd-1.1.0.raw",
+            "etc/motd.from",
+            "avocado-ext-motd\n",
+        ),
+        (
+            "avocado-ext-clock-1.0.0.raw",
+            "usr/lib/avocado-clock/zone",
+            "UTC\n",
+        ),
+    ] {
+        assert_eq!(content(&project, image, path), text, "{image} {path}");
+    }
+    // Its own packages are of the feed.
+    let tool = content(&project, "avocado-ext-clock-1.0.0.raw", "usr/bin/hello");
+    assert!(tool.starts_with("#!"), "{tool}");
+
+    let again = project.events(&["build"]).unwrap();
+    let complete = again.complete();
+    assert_eq!(
+        (&complete["ran"], &complete["processes"]),
+        (&0.into(), &0.into())
+    );
+
+    // What a branch or the feed has now counts when it is asked for.
+    let place = sandbox.directory.path();
+    fs::write(place.join("far/files/usr/share/far"), "2").unwrap();
+    commit(place);
+    let lock = project.read("avocado.lock").unwrap();
+    for locked in [
+        "\"avocado-ext-motd\": \"1.1.0-r0.noarch\"",
+        "\"includes/avocado-ext-clock\"",
+        "\"commit\"",
+    ] {
+        assert!(lock.contains(locked), "{locked}: {lock}");
+    }
+    project.avocado(&["clean"]).ok().unwrap();
+    project.avocado(&["fetch"]).ok().unwrap();
+    project.avocado(&["build"]).ok().unwrap();
+    assert_eq!(content(&project, "far-1.0.0.raw", "usr/share/far"), "1");
+    assert_eq!(project.read("avocado.lock").unwrap(), lock);
+    project.avocado(&["update"]).ok().unwrap();
+    project.avocado(&["ext", "image", "far"]).ok().unwrap();
+    assert_eq!(content(&project, "far-1.0.0.raw", "usr/share/far"), "2");
+}
+
+#[test]
+fn what_cannot_be_fetched_is_told_where_it_is_stated() {
+    if cannot_build("what_cannot_be_fetched_is_told_where_it_is_stated") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    let yaml = "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+extensions:
+  app: {version: 1.0.0, types: [sysext]}
+  none: {source: {type: package, version: '*'}}
+";
+    project.write("avocado.yaml", yaml).unwrap();
+    // It stops what needs it and nothing else.
+    project.avocado(&["ext", "image", "app"]).ok().unwrap();
+    let said = project.avocado(&["ext", "image"]).run().unwrap();
+    assert!(!said.status.success());
+    assert!(said.stderr.contains("avocado.yaml:5:18"), "{}", said.stderr);
+    assert!(said.stderr.contains("the package none"), "{}", said.stderr);
+}
