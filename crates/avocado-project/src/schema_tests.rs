@@ -218,3 +218,17 @@ fn every_key_that_the_decoder_knows_is_in_the_schema() {
         "https://json-schema.org/draft/2020-12/schema"
     );
 }
+
+#[test]
+fn every_key_says_what_it_is() {
+    let schema = crate::json_schema();
+    let definitions = schema["$defs"].as_object().unwrap().iter();
+    let named = definitions.map(|(name, definition)| (name.as_str(), definition));
+    for (section, definition) in named.chain([("the project", &schema)]) {
+        let properties = definition["properties"].as_object().unwrap();
+        for (key, property) in properties {
+            let description = property.get("description").and_then(Json::as_str);
+            assert!(description.is_some(), "`{key}` of {section}");
+        }
+    }
+}

@@ -13,6 +13,9 @@ mod errors;
 mod help;
 #[path = "cli/init.rs"]
 mod init;
+#[cfg(target_os = "linux")]
+#[path = "cli/interrupt.rs"]
+mod interrupt;
 #[path = "cli/lock.rs"]
 mod lock;
 #[path = "cli/logging.rs"]
@@ -22,6 +25,8 @@ mod logging;
 mod prune;
 #[path = "cli/public_projects.rs"]
 mod public_projects;
+#[path = "cli/reference.rs"]
+mod reference;
 #[path = "cli/signing_keys.rs"]
 mod signing_keys;
 

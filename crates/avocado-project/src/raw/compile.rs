@@ -44,16 +44,25 @@ pub(crate) struct RawSdkCompile {
 pub(crate) struct RawCompilePackage {
     /// The script that installs into the tree of the package.
     pub(crate) install: Option<Text>,
+    /// Its version.
     pub(crate) version: Option<Text>,
     /// Its name, where it is not that of the section.
     pub(crate) name: Option<Text>,
+    /// Its release.
     pub(crate) release: Option<Text>,
+    /// Its license.
     pub(crate) license: Option<Text>,
+    /// What it is, in a line.
     pub(crate) summary: Option<Text>,
+    /// What it is, in full.
     pub(crate) description: Option<Text>,
+    /// Who makes it.
     pub(crate) vendor: Option<Text>,
+    /// Where more of it is found.
     pub(crate) url: Option<Text>,
+    /// What it runs on; the target where absent.
     pub(crate) arch: Option<Text>,
+    /// The packages that it needs.
     pub(crate) requires: Option<Texts>,
     /// Which files it has.
     pub(crate) files: Option<Texts>,
@@ -68,7 +77,10 @@ pub(crate) struct RawCompilePackage {
 pub(crate) struct RawSplitPackage {
     /// Which files it has.
     pub(crate) files: Option<Texts>,
+    /// What it is, in a line.
     pub(crate) summary: Option<Text>,
+    /// What it is, in full.
     pub(crate) description: Option<Text>,
+    /// The packages that it needs.
     pub(crate) requires: Option<Texts>,
 }

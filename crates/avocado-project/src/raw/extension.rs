@@ -25,6 +25,7 @@ pub(crate) struct RawExtension {
     pub(crate) packages: Option<RawPackages>,
     /// The image format.
     pub(crate) filesystem: Option<Text>,
+    /// The container format of the image.
     pub(crate) image: Option<RawImageType>,
     /// Paths of the tree that belong into /var; `/*` or `/**` at the end allowed.
     pub(crate) var_files: Option<Texts>,
@@ -42,8 +43,11 @@ pub(crate) struct RawExtension {
     pub(crate) on_unmerge: Option<OneOrMore>,
     /// Reload systemd after merging.
     pub(crate) reload_service_manager: Option<bool>,
+    /// Where it is merged: `system`, `initrd`, `portable`.
     pub(crate) scopes: Option<Texts>,
+    /// Where its system extension is merged.
     pub(crate) sysext_scopes: Option<Texts>,
+    /// Where its configuration extension is merged.
     pub(crate) confext_scopes: Option<Texts>,
     /// Files laid over the packages.
     pub(crate) overlay: Option<Spanned<TextOr<RawOverlay>>>,
@@ -63,11 +67,17 @@ pub(crate) struct RawExtension {
     pub(crate) groups: Option<Spanned<MapOrList<TextOr<RawGroup>>>>,
     /// Of the package of rpm.
     pub(crate) release: Option<Text>,
+    /// Of the package of rpm: what it is, in a line.
     pub(crate) summary: Option<Text>,
+    /// Of the package of rpm: what it is, in full.
     pub(crate) description: Option<Text>,
+    /// Of the package of rpm.
     pub(crate) license: Option<Text>,
+    /// Of the package of rpm.
     pub(crate) arch: Option<Text>,
+    /// Of the package of rpm.
     pub(crate) vendor: Option<Text>,
+    /// Of the package of rpm.
     pub(crate) url: Option<Text>,
     /// What of its files goes into the package.
     pub(crate) package_files: Option<Texts>,
@@ -93,6 +103,7 @@ pub(crate) struct RawVersionFile {
 #[serde(default)]
 #[schemars(rename = "ExtensionSdk")]
 pub(crate) struct RawExtensionSdk {
+    /// What dnf installs into the SDK for it.
     #[schemars(extend("x-old-name" = "dependencies"))]
     pub(crate) packages: Option<RawPackages>,
 }
@@ -113,5 +124,6 @@ pub(crate) struct RawDependency {
 pub(crate) struct RawDockerImage {
     /// For example `docker.io/library/redis`.
     pub(crate) image: Option<Text>,
+    /// For example `7-alpine`.
     pub(crate) tag: Option<Text>,
 }

@@ -17,6 +17,8 @@ pub(crate) struct RawKernel {
     pub(crate) compile: Option<Text>,
     /// The script that installs what was compiled.
     pub(crate) install: Option<Text>,
+    /// The container format of the image.
     pub(crate) image: Option<RawImageType>,
+    /// The project that the section is taken from.
     pub(crate) source: Option<Spanned<RawSectionSource>>,
 }

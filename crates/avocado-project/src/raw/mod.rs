@@ -80,17 +80,27 @@ pub(crate) struct RawTop {
     /// A list of `name: key id` pairs.
     pub(crate) signing_keys: Option<Vec<Spanned<NameMap<Text>>>>,
     // Sections: each is decoded on its own, so that one mistake does not hide another.
+    /// The package feed, and where the project stands in it.
     pub(crate) distro: NotDecoded<RawDistro>,
+    /// What devices run, by name.
     #[schemars(extend("x-old-name" = "runtime"))]
     pub(crate) runtimes: NotDecoded<NameMap<Option<RawRuntime>>>,
+    /// System and configuration extensions, by name.
     pub(crate) extensions: NotDecoded<NameMap<Option<RawExtension>>>,
+    /// Tools that run on the build host.
     pub(crate) sdk: NotDecoded<RawSdk>,
+    /// The root file system, or several by name.
     pub(crate) rootfs: NotDecoded<OneOrNamed<RawImage>>,
+    /// The initramfs, or several by name.
     pub(crate) initramfs: NotDecoded<OneOrNamed<RawImage>>,
+    /// The kernel, or several by name.
     pub(crate) kernel: NotDecoded<OneOrNamed<RawKernel>>,
+    /// Users and groups, or several sets of them by name.
     pub(crate) permissions: NotDecoded<OneOrNamed<RawPermissions>>,
+    /// How devices are provisioned, by name.
     #[schemars(extend("x-old-name" = "provision"))]
     pub(crate) provision_profiles: NotDecoded<NameMap<Option<RawProvisionProfile>>>,
+    /// Where the project is in Peridio's service.
     pub(crate) connect: NotDecoded<RawConnect>,
 }
 
@@ -104,6 +114,7 @@ pub(crate) struct RawDistro {
     pub(crate) release: Option<Text>,
     /// For example `edge`.
     pub(crate) channel: Option<Text>,
+    /// Where packages come from.
     pub(crate) repo: Option<RawRepo>,
 }
 
@@ -132,6 +143,7 @@ pub(crate) struct RawRepo {
 #[serde(default)]
 #[schemars(rename = "ProvisionProfile")]
 pub(crate) struct RawProvisionProfile {
+    /// Arguments for the container backend.
     pub(crate) container_args: Option<OneOrMore>,
     /// Relative to the source directory.
     pub(crate) state_file: Option<Text>,
@@ -142,7 +154,9 @@ pub(crate) struct RawProvisionProfile {
 #[serde(default)]
 #[schemars(rename = "Connect")]
 pub(crate) struct RawConnect {
+    /// The organization.
     pub(crate) org: Option<Text>,
+    /// The project there.
     pub(crate) project: Option<Text>,
     /// In hexadecimal.
     pub(crate) server_key: Option<Text>,
@@ -175,9 +189,13 @@ pub(crate) struct RawSdk {
     pub(crate) container_args: Option<OneOrMore>,
     /// Do not install what packages only recommend.
     pub(crate) disable_weak_dependencies: Option<bool>,
+    /// Not used: steps run as the user who builds, or as root of a namespace of theirs.
     pub(crate) host_uid: NotDecoded,
+    /// Not used, as `host_uid`.
     pub(crate) host_gid: NotDecoded,
+    /// Old: `distro.repo.url`.
     pub(crate) repo_url: Option<Text>,
+    /// Old: `distro.repo.releasever`.
     pub(crate) repo_release: Option<Text>,
 }
 
@@ -193,6 +211,7 @@ pub(crate) struct RawImage {
     pub(crate) filesystem: Option<Text>,
     /// Files laid over the installed packages.
     pub(crate) overlay: Option<Spanned<TextOr<RawOverlay>>>,
+    /// The container format of the image.
     pub(crate) image: Option<RawImageType>,
     /// The container format of the image.
     pub(crate) image_type: Option<Text>,
@@ -200,6 +219,7 @@ pub(crate) struct RawImage {
     pub(crate) post_install: Option<Text>,
     /// Users and groups: the name of an entry of `permissions`, or the thing itself.
     pub(crate) permissions: Option<Spanned<TextOr<RawPermissions>>>,
+    /// The project that the section is taken from.
     pub(crate) source: Option<Spanned<RawSectionSource>>,
 }
 
@@ -208,7 +228,9 @@ pub(crate) struct RawImage {
 #[serde(default)]
 #[schemars(rename = "ImageType")]
 pub(crate) struct RawImageType {
+    /// `raw`, or `kab`.
     pub(crate) r#type: Option<Text>,
+    /// What `kab` is told.
     pub(crate) args: NotDecoded,
 }
 
@@ -221,6 +243,7 @@ pub(crate) struct RawOverlay {
     pub(crate) dir: Option<Text>,
     /// `merge` or `opaque`.
     pub(crate) mode: Option<Text>,
+    /// Files in which references such as `{{ env.X }}` are filled in: true, or patterns.
     pub(crate) preprocess: Option<Spanned<TextOr<NotDecoded>>>,
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct RawRuntime {
     pub(crate) stone_include_paths: Option<Texts>,
     /// How a device is provisioned.
     pub(crate) stone_manifest: Option<Text>,
+    /// How it is signed.
     pub(crate) signing: Option<RawSigning>,
     /// The var partition.
     pub(crate) var: Option<RawVar>,
@@ -37,7 +38,9 @@ pub(crate) struct RawRuntime {
     pub(crate) var_files: Option<Vec<Spanned<RawVarFile>>>,
     /// A script, relative to the source directory.
     pub(crate) post_build: Option<Text>,
+    /// `kos`, or nothing.
     pub(crate) r#type: Option<Text>,
+    /// Images of a development registry.
     pub(crate) container_dev: NotDecoded,
 }
 
@@ -57,8 +60,11 @@ pub(crate) struct RawInclusion {
 pub(crate) struct RawSigning {
     /// A name of `signing_keys`, or a key id.
     pub(crate) key: Option<Text>,
+    /// Of the images in the manifest: `sha256`.
     pub(crate) checksum_algorithm: Option<Text>,
+    /// A second key, for the content.
     pub(crate) content_key: Option<Spanned<NotDecoded>>,
+    /// Not used: the key of a server.
     pub(crate) server_key: NotDecoded,
 }
 
@@ -78,7 +84,9 @@ pub(crate) struct RawVarFile {
 #[serde(default)]
 #[schemars(rename = "Var")]
 pub(crate) struct RawVar {
+    /// How the file system is compressed, for example `zstd:3`.
     pub(crate) compression: Option<Text>,
+    /// Its subvolumes, by their path below /var.
     pub(crate) subvolumes: Option<RawSubvolumes>,
 }
 
@@ -91,7 +99,10 @@ pub(crate) struct RawSubvolume {
     pub(crate) enabled: Option<bool>,
     /// False: it is read-only.
     pub(crate) writable: Option<bool>,
+    /// As that of the partition.
     pub(crate) compression: Option<Text>,
+    /// True: its files are written in place, as databases want it.
     pub(crate) nodatacow: Option<bool>,
+    /// The most that it may take, for example `2G`.
     pub(crate) quota: Option<Text>,
 }

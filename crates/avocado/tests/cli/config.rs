@@ -39,14 +39,3 @@ fn a_project_is_shown_as_it_is_resolved() {
         ended.stderr
     );
 }
-
-/// `cargo run -p avocado -- schema >docs/avocado.schema.json` writes it anew.
-#[test]
-fn the_schema_in_the_repository_is_the_present_one() {
-    let place = Place::new();
-    let shown = place.run(&["schema"]).ok().stdout;
-    let kept =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/avocado.schema.json");
-    let kept = std::fs::read_to_string(kept).unwrap();
-    assert!(shown == kept, "the schema in docs/ is an old one");
-}
