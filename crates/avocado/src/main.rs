@@ -13,5 +13,9 @@ mod owner;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    commands::run(commands::parse(), environment::Environment::read())
+    let environment = environment::Environment::read();
+    if commands::answer_shell(&environment) {
+        return ExitCode::SUCCESS;
+    }
+    commands::run(commands::parse(), environment)
 }

@@ -2,6 +2,8 @@
 
 #[path = "cli/clean.rs"]
 mod clean;
+#[path = "cli/completion.rs"]
+mod completion;
 #[path = "cli/config.rs"]
 mod config;
 #[cfg(target_os = "linux")]

@@ -60,6 +60,7 @@ use sdk::SdkCommand;
 use signing_keys::SigningKeysCommand;
 use vm::VmCommand;
 
+pub(crate) use completion::answer as answer_shell;
 pub(crate) use unsupported_options::{command, parse};
 
 /// Build Avocado Linux runtimes from avocado.yaml and bring them to devices

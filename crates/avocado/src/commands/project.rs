@@ -70,11 +70,14 @@ fn with_options<T>(
     .map_err(|e| Failure::from_project(&e))
 }
 
-/// The configuration that was asked for, or the one in `dir`, under either of its names.
+/// The configuration that was asked for, or the one in `dir`.
 pub(super) fn config_path(session: &Session, dir: &Path) -> PathBuf {
-    if let Some(config) = &session.global.config {
-        return config.clone();
-    }
+    let asked = session.global.config.clone();
+    asked.unwrap_or_else(|| usual_path(dir))
+}
+
+/// The configuration in `dir`, under either of its names.
+pub(super) fn usual_path(dir: &Path) -> PathBuf {
     let usual = dir.join("avocado.yaml");
     let short = dir.join("avocado.yml");
     if !usual.exists() && short.exists() {

@@ -113,13 +113,3 @@ fn the_version_is_what_peers_parse() {
         "avocado 0.41.0\n"
     );
 }
-
-#[test]
-fn completion_is_data() {
-    let place = Place::new();
-    for shell in ["bash", "zsh", "fish"] {
-        let shown = place.run(&["completion", shell]).ok();
-        assert!(shown.stdout.contains("signing-keys"), "{shell}");
-        assert_eq!(shown.stderr, "");
-    }
-}

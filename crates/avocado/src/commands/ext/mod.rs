@@ -29,7 +29,11 @@ pub(crate) enum ExtCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ExtArgs {
     /// Extension name
-    #[arg(value_name = "NAME", conflicts_with = "extension")]
+    #[arg(
+        value_name = "NAME",
+        id = "extension_name",
+        conflicts_with = "extension"
+    )]
     name: Option<Name>,
 
     /// Extension name (alias for positional NAME)

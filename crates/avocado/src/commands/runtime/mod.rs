@@ -13,7 +13,11 @@ use crate::failure::Result;
 #[derive(Debug, Args)]
 pub(crate) struct RuntimeSelection {
     /// Runtime name
-    #[arg(value_name = "RUNTIME", conflicts_with = "runtime_option")]
+    #[arg(
+        value_name = "RUNTIME",
+        id = "runtime_name",
+        conflicts_with = "runtime_option"
+    )]
     name: Option<Name>,
 
     #[arg(
