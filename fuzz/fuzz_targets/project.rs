@@ -23,6 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     let lines = bytes.split(|byte| matches!(byte, b'\n' | b'\r')).count();
     for target in [None, Some("qemux86-64")] {
         let found = match load(&LoadOptions {
+            text: None,
             config: &config,
             target,
             env: &variable,

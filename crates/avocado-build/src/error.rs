@@ -91,6 +91,12 @@ pub enum Error {
         /// The digest that the lock has.
         locked: String,
     },
+    /// Nothing was to be requested, and something is missing that only a request brings.
+    #[error("not in the cache of earlier runs: {}", missing.join(", "))]
+    NotInCache {
+        /// What.
+        missing: Vec<String>,
+    },
     /// The feed has none of the kernels that the project wants.
     #[error("the feed has no kernel `{wanted}` ({stated_at}){}", known(available))]
     NoKernel {
@@ -271,6 +277,7 @@ impl Error {
             Error::Backend(BackendError::Namespace { .. }) => Some(FailureKind::NamespaceRefused),
             Error::Feed { .. } => Some(FailureKind::FeedUnreachable),
             Error::NoKernel { .. } => Some(FailureKind::KernelNotFound),
+            Error::NotInCache { .. } => Some(FailureKind::NotInCache),
             Error::SnapshotGone { .. } => Some(FailureKind::SnapshotGone),
             Error::OtherContents { .. } => Some(FailureKind::PackageChanged),
             Error::Changed { .. } => Some(FailureKind::ResultChanged),

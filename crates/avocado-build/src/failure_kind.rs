@@ -22,6 +22,8 @@ pub enum FailureKind {
     PackageSignature,
     /// The feed cannot be reached, or does not answer as a feed does.
     FeedUnreachable,
+    /// Nothing was to be requested, and something is not there.
+    NotInCache,
     /// The pinned snapshot is no longer in the feed.
     SnapshotGone,
     /// The image writer of this host cannot compress as the project asks for.
@@ -49,7 +51,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    const ALL: [(FailureKind, &str); 19] = [
+    const ALL: [(FailureKind, &str); 20] = [
         (FailureKind::StorageFull, "storage_full"),
         (FailureKind::PackageNotFound, "package_not_found"),
         (FailureKind::KernelNotFound, "kernel_not_found"),
@@ -57,6 +59,7 @@ impl FailureKind {
         (FailureKind::PackageDamaged, "package_damaged"),
         (FailureKind::PackageSignature, "package_signature"),
         (FailureKind::FeedUnreachable, "feed_unreachable"),
+        (FailureKind::NotInCache, "not_in_cache"),
         (FailureKind::SnapshotGone, "snapshot_gone"),
         (
             FailureKind::CompressionUnsupported,
@@ -130,6 +133,9 @@ impl FailureKind {
             }
             FailureKind::FeedUnreachable => {
                 "check the network and `distro.repo.url` (or AVOCADO_REPO_URL), then run it again"
+            }
+            FailureKind::NotInCache => {
+                "--frozen makes no request: run the same once without it, where the feed can be reached; what that fetches stays in .avocado/state"
             }
             FailureKind::SnapshotGone => {
                 "run `avocado update` to move the project to the newest snapshot"

@@ -26,6 +26,14 @@ pub enum Goal {
     },
     /// The tools, and what is compiled against.
     SdkInstall,
+    /// The packages of one extension, or of all.
+    ExtInstall(Option<Name>),
+    /// All packages of one runtime: of its OS, its extensions and its own; or of all runtimes.
+    RuntimeInstall(Option<Name>),
+    /// The packages of every root file system.
+    RootfsInstall,
+    /// The packages of every initramfs.
+    InitramfsInstall,
     /// These sections of `sdk.compile`, or all.
     SdkCompile(Vec<String>),
     /// The sysroot of one extension, or of all.
@@ -66,7 +74,8 @@ impl Goal {
             Goal::Build {
                 runtime: Some(name),
                 ..
-            } => vec![known_runtime(project, name)?],
+            }
+            | Goal::RuntimeInstall(Some(name)) => vec![known_runtime(project, name)?],
             _ => project.runtimes.iter().collect(),
         };
         let rootfs_installs = || {
@@ -81,21 +90,43 @@ impl Goal {
             let pairs = rootfs_installs().zip(initramfs_installs());
             pairs.flat_map(|(rootfs, initramfs)| [rootfs, initramfs])
         };
+        let last_installs = || {
+            let extensions = extensions_of(project, &runtimes).map(PackageTree::Extension);
+            let runtimes = runtimes.iter().map(|r| r.name.clone());
+            let last = extensions.chain(runtimes.map(PackageTree::Runtime));
+            last.map(GoalStep::Install)
+        };
         let os_images = |part| {
             let names = runtimes.iter().map(|r| r.name.clone());
             names.map(move |name| GoalStep::OsImage(part, name))
         };
         Ok(match self {
+            Goal::RuntimeInstall(_) => os_installs().chain(last_installs()).collect(),
+            Goal::ExtInstall(name) => extensions(project, &runtimes, name.as_ref())?
+                .into_iter()
+                .map(|name| GoalStep::Install(PackageTree::Extension(name)))
+                .collect(),
+            // Without a runtime they are all wanted.
+            Goal::RootfsInstall if runtimes.is_empty() => project
+                .rootfs
+                .iter()
+                .map(|(name, _)| GoalStep::Install(PackageTree::Rootfs(name.clone())))
+                .collect(),
+            Goal::RootfsInstall => rootfs_installs().collect(),
+            // Without a runtime they are all wanted.
+            Goal::InitramfsInstall if runtimes.is_empty() => project
+                .initramfs
+                .iter()
+                .map(|(name, _)| GoalStep::Install(PackageTree::Initramfs(name.clone())))
+                .collect(),
+            Goal::InitramfsInstall => initramfs_installs().collect(),
             Goal::Install => {
-                let extensions = extensions_of(project, &runtimes).map(PackageTree::Extension);
-                let runtimes = runtimes.iter().map(|r| r.name.clone());
-                let last = extensions.chain(runtimes.map(PackageTree::Runtime));
                 let sysroot = has_sections(project).then_some(PackageTree::TargetSysroot);
                 std::iter::once(PackageTree::Sdk)
                     .chain(sysroot)
                     .map(GoalStep::Install)
                     .chain(os_installs())
-                    .chain(last.map(GoalStep::Install))
+                    .chain(last_installs())
                     .collect()
             }
             Goal::Build { var, .. } => {

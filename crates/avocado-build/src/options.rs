@@ -33,6 +33,11 @@ pub struct Options {
     pub strict: bool,
     /// Fail where the lock file would have to change.
     pub locked: bool,
+    /// Leave the lock file as it is, whatever is installed.
+    pub unsaved: bool,
+    /// Make no request, of the feed or of a git repository: all that is needed is in the cache of
+    /// earlier runs.
+    pub frozen: bool,
     /// Further arguments for dnf.
     pub dnf_args: Vec<String>,
     /// The directory with the signing keys; needed only by what signs.

@@ -64,14 +64,17 @@ pub(crate) fn run_with(
     let layout = Layout::new(&project.state_dir(), &project.target);
     let _lock = lock_project(&layout, cancel, sink)?;
     layout.check()?;
+    let lock_file = LockFile::load(&project.src_dir)?
+        .locked(options.locked || options.frozen)
+        .unsaved(options.unsaved);
     let context = BuildContext {
         options,
         project,
         backend,
-        lock_file: Mutex::new(LockFile::load(&project.src_dir)?.locked(options.locked)),
+        lock_file: Mutex::new(lock_file),
         completes_lock: Once::new(),
         sources: ProjectSources::default(),
-        feed: Feed::new(project, &options.network, cancel),
+        feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
         cancel,
         checkout_mode: fs::metadata(&project.config_path).map_or(0o644, |m| m.mode()),
         layout: layout.clone(),

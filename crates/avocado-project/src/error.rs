@@ -16,6 +16,21 @@ pub enum ProjectError {
         #[source]
         source: std::io::Error,
     },
+    /// avocado.yaml cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// avocado.yaml was edited while it was about to be.
+    #[error("{} was changed meanwhile, and is left as it is", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// avocado.yaml is wrong. `Display` is one line for each error.
     #[error("{}", lines(diagnostics))]
     Invalid {

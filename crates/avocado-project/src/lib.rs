@@ -14,6 +14,7 @@
 
 mod decode;
 mod diagnostic;
+mod edit;
 mod error;
 mod interpolate;
 mod late;
@@ -33,6 +34,7 @@ mod text;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, Snippet};
+pub use edit::{PackageEdit, PackageScope, add_packages, remove_packages};
 pub use error::ProjectError;
 pub use late::{Bind, KernelSpec, KernelSpecError, Late, LateValue, LateValues, UnboundLateValue};
 pub use load::load;
@@ -43,5 +45,6 @@ pub use lock::{
 pub use model::*;
 pub use phases::{
     ComposedProject, ExtensionSource, LoadOptions, Loaded, ReadProject, SourceKind, SourcedProject,
+    read_text,
 };
 pub use schema::json_schema;

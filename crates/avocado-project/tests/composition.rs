@@ -23,6 +23,7 @@ fn composed(site: &Site, yaml: &str, fetched: &[(&str, &str)]) -> Result<Loaded,
     let env = |name: &str| site.env.get(name).cloned();
     let config = site.config();
     let options = LoadOptions {
+        text: None,
         config: &config,
         target: site.target.as_deref(),
         env: &env,
@@ -70,6 +71,7 @@ extensions:
     std::fs::write(site.config(), yaml).unwrap();
     let config = site.config();
     let options = LoadOptions {
+        text: None,
         config: &config,
         target: Some("qemux86-64"),
         env: &|_| None,
@@ -320,6 +322,7 @@ fn what_was_fetched_counts_for_the_source_that_it_is_from() {
         std::fs::write(site.config(), yaml).unwrap();
         let config = site.config();
         let options = LoadOptions {
+            text: None,
             config: &config,
             target: Some("qemux86-64"),
             env: &|_| None,

@@ -336,6 +336,7 @@ fn files() {
     ");
     std::fs::remove_file(site.config()).unwrap();
     let error = avocado_project::load(&avocado_project::LoadOptions {
+        text: None,
         config: &site.config(),
         target: None,
         env: &|_| None,

@@ -117,6 +117,9 @@ impl<'a> Dnf<'a> {
         let mut options = vec!["-c".into(), at("dnf.conf").into(), "--installroot".into()];
         options.push(root.into());
         options.push(format!("--releasever={}", access.releasever).into());
+        if access.cached {
+            options.push("--cacheonly".into());
+        }
         if let Some(keys) = &access.signing_keys {
             let file = at("feed-keys.asc");
             write(&file, keys)?;
@@ -324,8 +327,36 @@ fn seen_from(root: &Path, directory: &Path) -> PathBuf {
     path
 }
 
-fn failure(error: ToolError) -> ToolFailure {
-    ToolFailure::read_by(error, failure_kind)
+fn failure(error: ToolError) -> Error {
+    let missing = missing_in_cache(&error);
+    if missing.is_empty() {
+        ToolFailure::read_by(error, failure_kind).into()
+    } else {
+        Error::NotInCache { missing }
+    }
+}
+
+/// What a dnf that was to ask nobody says it would have had to ask for.
+fn missing_in_cache(error: &ToolError) -> Vec<String> {
+    let ToolError::Failed { output, .. } = error else {
+        return Vec::new();
+    };
+    let lines = || output.iter();
+    // Of each package it only says that its file, which is not there, is not the right one.
+    let packages = lines()
+        .filter(|line| line.contains("has incorrect checksum"))
+        .filter_map(|line| line.split('"').nth(1))
+        .map(|package| format!("package {package}"));
+    let indexes = lines()
+        .filter_map(|line| line.split_once("Cache-only enabled but no cache for "))
+        .filter_map(|(_, rest)| rest.split('\'').nth(1))
+        .map(|repository| format!("the index of repository {repository}"));
+    let is_of_cache = error.says("due to \"--cacheonly\" option");
+    let packages = packages.filter(|_| is_of_cache);
+    let mut missing: Vec<String> = indexes.chain(packages).collect();
+    missing.sort();
+    missing.dedup();
+    missing
 }
 
 /// What dnf says of its failure, in the locale that steps run in: it ends with 1 whatever it is.
@@ -386,6 +417,7 @@ mod tests {
             releasever: "2024/edge".into(),
             ca: None,
             tls_verify: true,
+            cached: false,
             signing_keys: None,
             dnf_args: vec!["--nobest".into()],
         }
@@ -397,6 +429,36 @@ mod tests {
         fs::create_dir_all(&vars).unwrap();
         fs::write(vars.join("arch"), "core2_64:noarch\n").unwrap();
         layout
+    }
+
+    #[test]
+    fn what_is_not_in_the_cache_is_named() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let failed = |lines: &[&str]| ToolError::Failed {
+            tool: "dnf".into(),
+            status: std::process::ExitStatus::from_raw(256),
+            output: lines.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        let refused = "Error: Some packages have invalid cache, but cannot be downloaded due to \
+                       \"--cacheonly\" option";
+        let package = |name: &str| {
+            format!("Package \"{name}\" from repository \"target\" has incorrect checksum")
+        };
+        let (b, a) = (package("b-1-r0.noarch"), package("a-1-r0.noarch"));
+        assert_eq!(
+            missing_in_cache(&failed(&[&b, &a, refused])),
+            ["package a-1-r0.noarch", "package b-1-r0.noarch"]
+        );
+        let index = "Error: Failed to download metadata for repo 'avocado-sdk': Cache-only enabled \
+                     but no cache for 'avocado-sdk'";
+        assert_eq!(
+            missing_in_cache(&failed(&[index])),
+            ["the index of repository avocado-sdk"]
+        );
+        // One that may ask and gets other bytes.
+        for lines in [&[a.as_str()][..], &["Error: Unable to find a match: x"]] {
+            assert!(missing_in_cache(&failed(lines)).is_empty());
+        }
     }
 
     #[test]
@@ -468,9 +530,12 @@ mod tests {
         let access = FeedAccess {
             ca: Some("/ca.pem".into()),
             tls_verify: false,
+            cached: true,
             ..access()
         };
-        Dnf::new(&layout, &access, RepositoryView::Target, &root, true).unwrap();
+        let dnf = Dnf::new(&layout, &access, RepositoryView::Target, &root, true).unwrap();
+        let words = dnf.dnf("repoquery").command_line();
+        assert!(words.iter().any(|word| word == "--cacheonly"), "{words:?}");
         assert_eq!(line("sslcacert").unwrap(), "/ca.pem");
         assert_eq!(line("sslverify").unwrap(), "0");
         assert_eq!(line("install_weak_deps").unwrap(), "1");
@@ -565,7 +630,7 @@ mod tests {
                 status: ExitStatus::from_raw(256),
                 output: lines.iter().map(|l| (*l).to_owned()).collect(),
             };
-            let error = Error::from(failure(error));
+            let error = failure(error);
             assert_eq!(error.kind(), kind, "{lines:?}");
         }
     }

@@ -28,6 +28,9 @@ pub(crate) struct FeedAccess {
     pub(crate) releasever: String,
     pub(crate) ca: Option<PathBuf>,
     pub(crate) tls_verify: bool,
+    /// Nothing is asked of it: what dnf has in its cache is all that there is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cached: bool,
     /// The public keys that may sign packages, where signatures are checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signing_keys: Option<String>,
@@ -40,6 +43,8 @@ pub(crate) struct Feed<'a> {
     /// The proxy; the rest of it is in the project.
     network: &'a NetworkSettings,
     cancel: &'a Cancel,
+    /// Nothing is asked of it.
+    cached: bool,
     /// The pin is looked at once per run, and only if something is to be installed.
     checked: Mutex<bool>,
 }
@@ -62,8 +67,14 @@ impl<'a> Feed<'a> {
             project,
             network,
             cancel,
+            cached: false,
             checked: Mutex::new(false),
         }
+    }
+
+    /// The same, of which nothing is asked, if so.
+    pub(crate) fn cached(self, cached: bool) -> Self {
+        Feed { cached, ..self }
     }
 
     fn distro(&self) -> &Distro {
@@ -130,6 +141,7 @@ impl<'a> Feed<'a> {
             releasever: self.releasever(&lock),
             ca: distro.ca.clone(),
             tls_verify: distro.tls_verify,
+            cached: self.cached,
             signing_keys: self.signing_keys()?,
             dnf_args: dnf_args.to_vec(),
         })
@@ -162,19 +174,29 @@ impl<'a> Feed<'a> {
     }
 
     fn check(&self, lock: &mut LockFile, sink: &dyn Sink) -> Result<(), Error> {
-        self.warn_of_clear_text(sink);
+        if !self.cached {
+            self.warn_of_clear_text(sink);
+        }
         let Some((release, channel)) = self.channel() else {
             return Ok(());
         };
         let target = &self.project.target;
         if let Some(pin) = self.pin(lock) {
-            return self.still_there(pin);
+            return if self.cached {
+                Ok(())
+            } else {
+                self.still_there(pin)
+            };
         }
         if let Some(other) = lock.target(target).and_then(|t| t.snapshot()) {
             sink.emit(Event::warning(format!(
                 "the lock pins {}/{}, but the project uses {release}/{channel}: following the head of the channel",
                 other.release, other.channel
             )));
+            return Ok(());
+        }
+        // Which one is the newest only the feed knows.
+        if self.cached {
             return Ok(());
         }
         let Some(latest) = self.latest()? else {
@@ -320,6 +342,7 @@ mod tests {
         );
         fs::write(&config, text).unwrap();
         let loaded = avocado_project::load(&LoadOptions {
+            text: None,
             config: &config,
             target: None,
             env: &|_| None,
@@ -429,6 +452,27 @@ mod tests {
         for status in [200, 403, 500] {
             let (access, _, _) = access(&serve(status, ""), Some(pin.clone()));
             assert_eq!(access.unwrap().releasever, "2024/edge/snapshots/s0");
+        }
+    }
+
+    /// The answer would be another one: nothing listens there.
+    #[test]
+    fn of_a_cached_feed_nothing_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let project = following(directory.path(), "http://127.0.0.1:9");
+        let (network, cancel) = (NetworkSettings::default(), Cancel::new());
+        for (pin, releasever) in [
+            (Some(snapshot("edge", "s0")), "2024/edge/snapshots/s0"),
+            (None, "2024/edge"),
+        ] {
+            let mut lock = LockFile::load(directory.path()).unwrap();
+            lock.target_mut(&project.target).set_snapshot(pin);
+            let feed = Feed::new(&project, &network, &cancel).cached(true);
+            let access = feed.access(&Mutex::new(lock), &[], &Silent).unwrap();
+            assert_eq!(
+                (access.releasever.as_str(), access.cached),
+                (releasever, true)
+            );
         }
     }
 

@@ -80,6 +80,41 @@ fn a_build_reports_its_results_and_a_second_one_does_nothing() {
 }
 
 #[test]
+fn an_install_of_one_part_installs_that_and_what_it_needs() {
+    let project = TestProject::new(HELLO);
+    let app = || Some("hello".parse().unwrap());
+    for (goal, last) in [
+        (Goal::RootfsInstall, "rootfs install"),
+        (Goal::InitramfsInstall, "initramfs install"),
+        (Goal::ExtInstall(app()), "ext install hello"),
+    ] {
+        let ran = project.run(&goal).unwrap().ran;
+        assert_eq!(ran.last().map(String::as_str), Some(last), "{ran:?}");
+    }
+    let runtime = Goal::RuntimeInstall(Some("dev".parse().unwrap()));
+    assert_eq!(project.run(&runtime).unwrap().ran, ["runtime install dev"]);
+    assert_eq!(project.run(&Goal::Install).unwrap().ran, [""; 0]);
+    let unknown = Goal::RuntimeInstall(Some("prod".parse().unwrap()));
+    let error = project.run(&unknown).unwrap_err().to_string();
+    assert_eq!(error, "the project has no runtime `prod` (it has dev)");
+}
+
+#[test]
+fn what_is_installed_this_once_is_not_locked() {
+    let mut project = TestProject::new(HELLO);
+    project.options.unsaved = true;
+    project.run(&Goal::Install).unwrap();
+    assert!(!project.path("avocado.lock").exists());
+    project.options.unsaved = false;
+    project.options.frozen = true;
+    let error = project.run(&Goal::Install).unwrap_err();
+    assert!(matches!(error, Error::Step { .. }), "{error:?}");
+    project.options.frozen = false;
+    project.run(&Goal::Install).unwrap();
+    assert!(project.path("avocado.lock").exists());
+}
+
+#[test]
 fn without_stamps_everything_runs() {
     let mut project = TestProject::new(EXTENSIONS);
     let all = project.build();

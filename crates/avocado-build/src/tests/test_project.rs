@@ -44,6 +44,8 @@ impl TestProject {
             stamps: true,
             explain: false,
             locked: false,
+            frozen: false,
+            unsaved: false,
             strict: false,
             dnf_args: Vec::new(),
             keyring: Some(at("keys")),
@@ -123,6 +125,7 @@ fn load(config: &Path) -> Project {
     // With a releasever there are no snapshots, and nothing is asked of a feed.
     let env = |name: &str| (name == "AVOCADO_RELEASEVER").then(|| "2024/edge".to_owned());
     let options = LoadOptions {
+        text: None,
         config,
         target: None,
         env: &env,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::header::{self, PackageHeaders};
 use super::locked_tree::{GitSource, LockedTree};
 use super::sysroot::Sysroot;
+use crate::edit::PackageScope;
 use crate::model::Packages;
 
 /// The version of the lock file that is written. Older ones are read.
@@ -243,6 +244,54 @@ impl TargetLock {
             Some(version) => self.kernel_versions.insert(key, version),
             None => self.kernel_versions.remove(&key),
         };
+    }
+
+    /// Forgets what is locked of one part of the project; of an extension also which commit or package
+    /// it was fetched as.
+    pub fn unlock(&mut self, scope: &PackageScope) {
+        match scope {
+            PackageScope::Extension(name) => {
+                self.extensions.remove(name.as_str());
+                self.includes.remove(name.as_str());
+                self.adopted.remove(name.as_str());
+                self.forget(&Sysroot::Extension(name.clone()));
+                self.forget(&Sysroot::Include(name.clone()));
+            }
+            PackageScope::Runtime(name) => {
+                self.runtimes.remove(name.as_str());
+                self.forget(&Sysroot::Runtime(name.clone()));
+            }
+            PackageScope::Sdk => {
+                for arch in std::mem::take(&mut self.sdk).into_keys() {
+                    self.forget(&Sysroot::Sdk(arch));
+                }
+                self.target_sysroot.clear();
+                self.forget(&Sysroot::TargetSysroot);
+            }
+            PackageScope::Rootfs => {
+                self.rootfs.clear();
+                self.forget(&Sysroot::Rootfs);
+                let named = std::mem::take(&mut self.rootfs_named).into_keys();
+                for name in named.filter_map(|name| name.parse().ok()) {
+                    self.forget(&Sysroot::NamedRootfs(name));
+                }
+            }
+            PackageScope::Initramfs => {
+                self.initramfs.clear();
+                self.forget(&Sysroot::Initramfs);
+                let named = std::mem::take(&mut self.initramfs_named).into_keys();
+                for name in named.filter_map(|name| name.parse().ok()) {
+                    self.forget(&Sysroot::NamedInitramfs(name));
+                }
+            }
+        }
+    }
+
+    /// What is kept of a tree beside its packages.
+    fn forget(&mut self, sysroot: &Sysroot) {
+        let key = sysroot.key();
+        self.package_headers.remove(&key);
+        self.kernel_versions.remove(&key);
     }
 
     /// Forgets everything but `boot`, and what is not known here.

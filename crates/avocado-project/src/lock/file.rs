@@ -29,6 +29,8 @@ pub struct LockFile {
     document: LockDocument,
     /// It is not to change.
     locked: bool,
+    /// It changes in memory alone.
+    unsaved: bool,
 }
 
 impl LockFile {
@@ -51,6 +53,7 @@ impl LockFile {
                 ..LockDocument::default()
             },
             locked: false,
+            unsaved: false,
         };
         let old = src_dir.join(LEGACY);
         if let Some(bytes) = read(&lock.path)? {
@@ -78,6 +81,7 @@ impl LockFile {
             on_disk: Some(bytes.to_owned()),
             document: parse(path, bytes)?,
             locked: true,
+            unsaved: false,
         })
     }
 
@@ -91,6 +95,12 @@ impl LockFile {
     #[must_use]
     pub fn locked(self, locked: bool) -> Self {
         LockFile { locked, ..self }
+    }
+
+    /// The same file; with `unsaved` a save leaves what is on disk.
+    #[must_use]
+    pub fn unsaved(self, unsaved: bool) -> Self {
+        LockFile { unsaved, ..self }
     }
 
     /// Writes `<src_dir>/avocado.lock` if its bytes change, and removes the legacy file. Answers
@@ -109,6 +119,9 @@ impl LockFile {
         let write = self.on_disk.as_ref() != Some(&bytes) && !nothing;
         if write && self.locked {
             return Err(self.would_change());
+        }
+        if self.unsaved {
+            return Ok(false);
         }
         if write {
             // A link stays a link.

@@ -27,3 +27,4 @@ pub use options::LoadOptions;
 pub use read::ReadProject;
 pub use source::{ExtensionSource, SourceKind};
 pub use sourced::SourcedProject;
+pub use text_file::read_text;

@@ -5,6 +5,8 @@ use std::path::Path;
 pub struct LoadOptions<'a> {
     /// The avocado.yaml.
     pub config: &'a Path,
+    /// What the avocado.yaml says, where that is not what is in the file (yet).
+    pub text: Option<&'a str>,
     /// The target from the command line. It comes before `AVOCADO_TARGET`, which comes before
     /// `default_target`.
     pub target: Option<&'a str>,

@@ -27,8 +27,13 @@ impl ReadProject {
             path: options.config.to_owned(),
             source,
         };
-        let text = text_file::read(options.config).map_err(failed)?;
-        let text = text.map_err(ProjectError::invalid)?;
+        let text = match options.text {
+            Some(text) => text.to_owned(),
+            None => {
+                let text = text_file::read(options.config).map_err(failed)?;
+                text.map_err(ProjectError::invalid)?
+            }
+        };
         let config = std::path::absolute(options.config).map_err(failed)?;
         let mut report = Report::new(options.config, text);
         match parse::parse(FileId::MAIN, options.cli_version, &mut report) {

@@ -1,9 +1,22 @@
 use std::io;
 use std::path::Path;
 
+use crate::error::ProjectError;
 use crate::report::Report;
 use crate::source::{FileId, Span, line};
 use crate::yaml;
+
+/// The text of an avocado.yaml, to edit it.
+///
+/// # Errors
+/// [`ProjectError::Read`] when the file cannot be read, [`ProjectError::Invalid`] when it is no text.
+pub fn read_text(path: &Path) -> Result<String, ProjectError> {
+    let text = read(path).map_err(|source| ProjectError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    text.map_err(ProjectError::invalid)
+}
 
 /// Reads the text of an avocado.yaml. A file that is no text is told as a diagnostic about it.
 pub(super) fn read(path: &Path) -> io::Result<Result<String, Report>> {

@@ -41,6 +41,15 @@ pub(super) const INITRAMFS: ImageKind = ImageKind {
     default: Filesystem::CpioZst,
 };
 
+/// What a section of this name has where it says nothing of packages.
+pub(crate) fn default_package(section: &str) -> &'static str {
+    if section == ROOTFS.section {
+        ROOTFS.package
+    } else {
+        INITRAMFS.package
+    }
+}
+
 /// The images of one kind.
 pub(super) struct Images {
     kind: ImageKind,

@@ -32,6 +32,7 @@ use crate::yaml::Node;
 use context::ResolveContext;
 
 pub(crate) use context::SourceState;
+pub(crate) use images::default_package;
 
 /// Everything that a project is made of.
 pub(crate) struct Composition {

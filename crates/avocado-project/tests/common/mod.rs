@@ -44,6 +44,7 @@ impl Site {
     pub(crate) fn load(&self, yaml: impl AsRef<[u8]>) -> Result<Loaded, ProjectError> {
         std::fs::write(self.config(), yaml).unwrap();
         load(&LoadOptions {
+            text: None,
             config: &self.config(),
             target: self.target.as_deref(),
             env: &|name| self.env.get(name).cloned(),

@@ -84,6 +84,7 @@ fn names<'n>(names: impl Iterator<Item = &'n Name>) -> Vec<String> {
 /// The project that is here, if it can be read.
 fn load(environment: &Environment) -> Option<Project> {
     let loaded = avocado_project::load(&LoadOptions {
+        text: None,
         config: &project::usual_path(Path::new("")),
         target: None,
         env: &|name| environment.variable(name),

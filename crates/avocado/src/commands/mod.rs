@@ -17,9 +17,11 @@ mod os_image;
 mod project;
 mod prune;
 mod runtime;
+mod scope;
 mod sdk;
 mod signing_keys;
 mod tools;
+mod unlock;
 mod unsupported_options;
 #[cfg(target_os = "linux")]
 mod update;
@@ -31,7 +33,7 @@ mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use avocado_manifest::Name;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -50,7 +52,7 @@ use deploy::DeployArgs;
 use ext::ExtCommand;
 use fetch::FetchArgs;
 use init::InitArgs;
-use install::InstallArgs;
+use install::{InstallArgs, UninstallArgs};
 use lock::LockCommand;
 use manual::ManualArgs;
 use os_image::OsImageCommand;
@@ -58,6 +60,7 @@ use prune::PruneArgs;
 use runtime::RuntimeCommand;
 use sdk::SdkCommand;
 use signing_keys::SigningKeysCommand;
+use unlock::UnlockArgs;
 use vm::VmCommand;
 
 pub(crate) use completion::answer as answer_shell;
@@ -139,10 +142,14 @@ pub(crate) enum Command {
     Fetch(FetchArgs),
     /// Install the packages of the SDK, the images, the extensions and the runtimes
     Install(InstallArgs),
+    /// Remove packages from avocado.yaml, and from what is installed
+    Uninstall(UninstallArgs),
     /// Build everything that changed, down to the signed repository of each runtime
     Build(BuildArgs),
     /// Move to the newest feed snapshot and forget the pinned package versions
     Update,
+    /// Forget what avocado.lock pins, of everything or of one part; the next install locks it anew
+    Unlock(UnlockArgs),
     /// Look at what avocado.lock pins
     #[command(subcommand)]
     Lock(LockCommand),
@@ -195,8 +202,10 @@ impl Command {
             Command::Init(_) => "init",
             Command::Fetch(_) => "fetch",
             Command::Install(_) => "install",
+            Command::Uninstall(_) => "uninstall",
             Command::Build(_) => "build",
             Command::Update => "update",
+            Command::Unlock(_) => "unlock",
             Command::Lock(_) => "lock",
             Command::Config(_) => "config",
             Command::Schema => "schema",
@@ -222,6 +231,8 @@ pub(crate) struct Session {
     pub(crate) environment: Environment,
     pub(crate) global: GlobalArgs,
     pub(crate) output: Arc<Output>,
+    /// What avocado.yaml says, where it is not written yet.
+    pub(crate) edited: OnceLock<String>,
 }
 
 /// Runs a command and reports a failure. The result is the exit code.
@@ -233,6 +244,7 @@ pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
         output: Arc::new(Output::new(&cli.global, &environment)),
         environment,
         global: cli.global,
+        edited: OnceLock::new(),
     };
     match logging::install(
         &session.output,
@@ -259,6 +271,7 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         Command::Init(args) => init::run(session, args),
         Command::Fetch(args) => fetch::run(session, args),
         Command::Install(args) => install::run(session, args),
+        Command::Uninstall(args) => install::uninstall(session, args),
         Command::Build(args) => build::run(session, args),
         Command::Config(command) => config::run(session, command),
         Command::Schema => config::schema(session),
@@ -277,8 +290,12 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         Command::Clean(args) => clean::run(session, args),
         #[cfg(target_os = "linux")]
         Command::Prune(args) => prune::run(session, args),
+        #[cfg(target_os = "linux")]
+        Command::Unlock(args) => unlock::run(session, args),
         Command::Lock(command) => lock::run(session, command),
         Command::Manual(args) => manual::run(args),
+        #[cfg(not(target_os = "linux"))]
+        Command::Unlock(_) => Err(only_on_linux("unlock")),
         #[cfg(not(target_os = "linux"))]
         Command::Update => Err(only_on_linux("update")),
         #[cfg(not(target_os = "linux"))]

@@ -11,6 +11,8 @@ use crate::failure::Result;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OsImageCommand {
+    /// Install its packages
+    Install(OsInstallArgs),
     /// Create the image
     Image(ImageArgs),
 }
@@ -25,16 +27,30 @@ pub(crate) struct ImageArgs {
     pub(crate) tools: ToolArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct OsInstallArgs {
+    #[command(flatten)]
+    tools: ToolArgs,
+}
+
 pub(super) fn rootfs(session: &Session, command: &OsImageCommand) -> Result<()> {
-    let OsImageCommand::Image(args) = command;
-    BuildRun::new(session, "rootfs image", &args.tools)?
-        .copy_to(args.out_dir.as_deref())
-        .run(Goal::RootfsImage)
+    match command {
+        OsImageCommand::Install(args) => {
+            BuildRun::new(session, "rootfs install", &args.tools)?.run(Goal::RootfsInstall)
+        }
+        OsImageCommand::Image(args) => BuildRun::new(session, "rootfs image", &args.tools)?
+            .copy_to(args.out_dir.as_deref())
+            .run(Goal::RootfsImage),
+    }
 }
 
 pub(super) fn initramfs(session: &Session, command: &OsImageCommand) -> Result<()> {
-    let OsImageCommand::Image(args) = command;
-    BuildRun::new(session, "initramfs image", &args.tools)?
-        .copy_to(args.out_dir.as_deref())
-        .run(Goal::InitramfsImage)
+    match command {
+        OsImageCommand::Install(args) => {
+            BuildRun::new(session, "initramfs install", &args.tools)?.run(Goal::InitramfsInstall)
+        }
+        OsImageCommand::Image(args) => BuildRun::new(session, "initramfs image", &args.tools)?
+            .copy_to(args.out_dir.as_deref())
+            .run(Goal::InitramfsImage),
+    }
 }

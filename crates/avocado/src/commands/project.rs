@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use avocado_build::Layout;
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
+#[cfg(target_os = "linux")]
+use avocado_project::PackageScope;
 use avocado_project::{LoadOptions, Loaded, Project, ProjectError, Runtime};
 #[cfg(target_os = "linux")]
 use avocado_project::{ReadProject, SourceKind};
@@ -63,6 +65,7 @@ fn with_options<T>(
 ) -> Result<T> {
     load(&LoadOptions {
         config,
+        text: session.edited.get().map(String::as_str),
         target: session.global.target.as_ref().map(Name::as_str),
         env: &|name| session.environment.variable(name),
         cli_version: env!("CARGO_PKG_VERSION"),
@@ -91,6 +94,29 @@ pub(super) fn usual_path(dir: &Path) -> PathBuf {
 #[cfg(target_os = "linux")]
 pub(super) fn layout(project: &Project) -> Layout {
     Layout::new(&project.state_dir(), &project.target)
+}
+
+/// That the project has the part that a command is about.
+#[cfg(target_os = "linux")]
+pub(super) fn check_scope(project: &Project, scope: &PackageScope) -> Result<()> {
+    let (kind, name, known): (_, _, Vec<&Name>) = match scope {
+        PackageScope::Extension(name) => {
+            let sources = project.sources.iter().map(|s| &s.extension);
+            let extensions = project.extensions.iter().map(|e| &e.name);
+            ("extension", name, extensions.chain(sources).collect())
+        }
+        PackageScope::Runtime(name) => {
+            let runtimes = project.runtimes.iter().map(|r| &r.name);
+            ("runtime", name, runtimes.collect())
+        }
+        PackageScope::Sdk | PackageScope::Rootfs | PackageScope::Initramfs => return Ok(()),
+    };
+    if known.contains(&name) {
+        return Ok(());
+    }
+    let known: Vec<&str> = known.into_iter().map(Name::as_str).collect();
+    Err(Failure::new(format!("the project has no {kind} `{name}`"))
+        .hint(format!("it has {}", known.join(", "))))
 }
 
 /// The one runtime that a command works on: named, from the environment, the project's default, or

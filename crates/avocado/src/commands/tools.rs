@@ -8,7 +8,7 @@ pub(crate) struct ToolArgs {
     /// Where tools run: on this machine in a namespace of their own, or in the container of
     /// `sdk.image`
     #[arg(long, value_name = "BACKEND")]
-    pub(crate) sdk: Option<BackendChoice>,
+    pub(crate) backend: Option<BackendChoice>,
 
     /// Additional arguments to pass to the container runtime
     #[arg(
@@ -25,6 +25,11 @@ pub(crate) struct ToolArgs {
     /// Fail where avocado.lock would have to change: for CI
     #[arg(long)]
     pub(crate) locked: bool,
+
+    /// Fail where avocado.lock would have to change or something is not in the cache of earlier runs:
+    /// nothing is requested
+    #[arg(long)]
+    pub(crate) frozen: bool,
 
     /// Say of each step that runs which of its inputs differs, with both values
     #[arg(long)]

@@ -70,7 +70,7 @@ fn what_is_not_in_this_version() {
             "--runs-on is not supported yet",
         ),
         (
-            &["build", "--sdk", "container"],
+            &["build", "--backend", "container"],
             "the container backend is not available in this version",
         ),
     ] {
@@ -167,4 +167,51 @@ fn ext_list_is_one_document() {
     let json = place.run(&["ext", "list", "--output", "json"]).ok().stdout;
     let json: Value = serde_json::from_str(&json).unwrap();
     insta::assert_json_snapshot!("ext-list-json", json);
+}
+
+#[test]
+fn a_list_that_cannot_be_edited_is_left_alone() {
+    let place = Place::new();
+    let yaml = "default_target: qemux86-64
+p: &p {hello: '*'}
+extensions:
+  app:
+    version: 1.0.0
+    packages: *p
+";
+    place.write("avocado.yaml", yaml);
+    let install = &["install", "htop", "-e", "app"];
+    insta::assert_snapshot!("install-alias", both(&place, install, 1));
+    let install = &["install", "htop", "-e", "ap"];
+    insta::assert_snapshot!("install-unknown-extension", both(&place, install, 1));
+    let uninstall = &["uninstall", "hell", "-e", "app"];
+    insta::assert_snapshot!("uninstall-unknown-package", both(&place, uninstall, 1));
+    let after = std::fs::read_to_string(place.path("avocado.yaml")).unwrap();
+    assert_eq!(after, yaml);
+    for (arguments, message) in [
+        (&["install", "htop"][..], "the following required arguments"),
+        (
+            &["install", "--no-save"],
+            "the following required arguments",
+        ),
+        (
+            &["install", "htop=1", "--sdk"],
+            "error: `htop=1` is no name of a package",
+        ),
+        (
+            &["install", "htop", "--sdk", "--rootfs"],
+            "cannot be used with",
+        ),
+        (&["uninstall", "htop"], "the following required arguments"),
+    ] {
+        let shown = place.run(arguments).failed(2).stderr;
+        assert!(shown.contains(message), "{arguments:?}: {shown}");
+    }
+    let unlock = place.run(&["unlock", "-e", "other"]).failed(1).stderr;
+    assert!(
+        unlock.contains("the project has no extension `other`"),
+        "{unlock}"
+    );
+    place.run(&["unlock", "--rootfs"]).ok();
+    assert!(!place.path("avocado.lock").exists());
 }

@@ -39,6 +39,7 @@ fn the_scaffold_loads_without_a_warning() {
             .run(&["init", "--target", target, "--name", name])
             .ok();
         let loaded = avocado_project::load(&avocado_project::LoadOptions {
+            text: None,
             config: &place.path("avocado.yaml"),
             target: None,
             env: &|_| None,

@@ -143,6 +143,16 @@ impl Task for GitFetchTask<'_> {
         _needs: &Needs<'_>,
         sink: &dyn Sink,
     ) -> Result<GitFetchOutput, Error> {
+        if self.context.options.frozen {
+            let missing = match &inputs.commit {
+                Some(commit) => format!("commit {commit} of the repository"),
+                None => "the repository".to_owned(),
+            };
+            let error = Error::NotInCache {
+                missing: vec![missing],
+            };
+            return Err(Error::fetch(self.source, error));
+        }
         let fetched = self.fetch(inputs.commit.as_deref(), sink);
         fetched.map_err(|error| Error::fetch(self.source, error))
     }

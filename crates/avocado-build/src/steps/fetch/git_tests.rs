@@ -304,3 +304,23 @@ fn a_link_out_of_a_checkout_leads_nowhere() {
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("leads out of"), "{cause}");
 }
+
+#[test]
+fn a_frozen_fetch_asks_no_repository() {
+    let test = "a_frozen_fetch_asks_no_repository";
+    let Some(mut fetching) = Fetching::new(test, "") else {
+        return;
+    };
+    let refused = |fetching: &Fetching| {
+        let error = fetching.fetch().unwrap_err();
+        assert_eq!(error.kind(), Some(FailureKind::NotInCache), "{error:?}");
+    };
+    fetching.project.options.frozen = true;
+    refused(&fetching);
+    fetching.project.options.frozen = false;
+    fetching.fetch().unwrap();
+    fetching.project.options.frozen = true;
+    assert_eq!(fetching.fetch().unwrap(), [""; 0]);
+    fs::remove_dir_all(fetching.fetched("")).unwrap();
+    refused(&fetching);
+}

@@ -103,6 +103,7 @@ impl LockedInstall {
             releasever: "r".into(),
             ca: None,
             tls_verify: true,
+            cached: false,
             signing_keys: self.signing_keys.clone(),
             dnf_args: vec![],
         };

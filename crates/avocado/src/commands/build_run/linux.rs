@@ -107,11 +107,26 @@ impl<'a> BuildRun<'a> {
         self.run(Goal::Fetch(names))
     }
 
-    pub(in crate::commands) fn run(mut self, goal: Goal) -> Result<()> {
+    /// Leaves the lock file as it is, if so.
+    pub(in crate::commands) fn unsaved(mut self, unsaved: bool) -> Self {
+        self.options.unsaved = unsaved;
+        self
+    }
+
+    pub(in crate::commands) fn run(self, goal: Goal) -> Result<()> {
+        self.run_and(goal, || Ok(()))
+    }
+
+    /// Runs, and then does `last`, before it says that all is done.
+    pub(in crate::commands) fn run_and(
+        mut self,
+        goal: Goal,
+        last: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let session = self.session;
         let began = Instant::now();
         let runtime = match &goal {
-            Goal::Build { runtime, .. } => runtime.clone(),
+            Goal::Build { runtime, .. } | Goal::RuntimeInstall(runtime) => runtime.clone(),
             _ => None,
         };
         start(
@@ -137,6 +152,7 @@ impl<'a> BuildRun<'a> {
             self.options.project = project;
             after(fetched, run(&self.options, &goal)?)
         };
+        last()?;
         let here = session.environment.current_dir()?;
         let copied = match self.out_dir {
             Some(dir) => copy_artifacts(&report.artifacts, dir)?,
@@ -201,9 +217,15 @@ fn needed(project: &Project, goal: &Goal) -> Vec<Name> {
     };
     let sources = project.sources.iter().map(|source| &source.extension);
     let wanted: Vec<&Name> = match goal {
-        Goal::ExtBuild(Some(name)) | Goal::ExtImage(Some(name)) => vec![name],
-        Goal::Build { runtime, .. } => of_runtimes(runtime.as_ref()),
-        Goal::RootfsImage | Goal::InitramfsImage => Vec::new(),
+        Goal::ExtInstall(Some(name)) | Goal::ExtBuild(Some(name)) | Goal::ExtImage(Some(name)) => {
+            vec![name]
+        }
+        Goal::Build { runtime, .. } | Goal::RuntimeInstall(runtime) => {
+            of_runtimes(runtime.as_ref())
+        }
+        Goal::RootfsInstall | Goal::InitramfsInstall | Goal::RootfsImage | Goal::InitramfsImage => {
+            Vec::new()
+        }
         // Without runtimes every extension counts.
         _ if project.runtimes.is_empty() => sources.clone().collect(),
         _ => of_runtimes(None),
@@ -226,7 +248,7 @@ fn after(first: Report, second: Report) -> Report {
 
 /// This version has one backend. The other one is refused rather than replaced.
 fn check_backend(session: &Session, tools: &ToolArgs) -> Result<()> {
-    let container = match (tools.sdk, session.environment.sdk()) {
+    let container = match (tools.backend, session.environment.sdk()) {
         (Some(backend), _) => backend == BackendChoice::Container,
         (None, None | Some("host")) => false,
         (None, Some("container")) => true,
@@ -239,7 +261,7 @@ fn check_backend(session: &Session, tools: &ToolArgs) -> Result<()> {
     };
     if container {
         Err(Failure::usage("the container backend is not available in this version")
-            .hint("use --sdk host: it needs dnf and the image writers on PATH, and no container engine"))
+            .hint("use --backend host: it needs dnf and the image writers on PATH, and no container engine"))
     } else {
         Ok(())
     }
@@ -265,6 +287,8 @@ fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) ->
         jobs: environment.jobs()?,
         stamps: !session.global.no_stamps,
         locked: tools.is_some_and(|tools| tools.locked),
+        unsaved: false,
+        frozen: tools.is_some_and(|tools| tools.frozen),
         explain: tools.is_some_and(|tools| tools.explain),
         strict: false,
         dnf_args: tools.map_or_else(Vec::new, |tools| tools.dnf_args.clone()),

@@ -13,6 +13,10 @@ use crate::failure::Result;
 pub(in crate::commands) enum Goal {
     Install,
     SdkInstall,
+    ExtInstall(Option<Name>),
+    RuntimeInstall(Option<Name>),
+    RootfsInstall,
+    InitramfsInstall,
     SdkCompile(Vec<String>),
     ExtBuild(Option<Name>),
     ExtImage(Option<Name>),
@@ -52,6 +56,18 @@ impl BuildRun {
         self,
         _extension: Option<&Name>,
         _runtime: Option<&Name>,
+    ) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::commands) fn unsaved(self, _unsaved: bool) -> Self {
+        match self.0 {}
+    }
+
+    pub(in crate::commands) fn run_and(
+        self,
+        _goal: Goal,
+        _last: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         match self.0 {}
     }

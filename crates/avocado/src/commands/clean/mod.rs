@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 #[cfg(target_os = "linux")]
-pub(super) use remove::run;
+pub(super) use remove::{lock, run};
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanArgs {

@@ -125,7 +125,7 @@ fn remove_state(src_dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The lock of a state directory: nothing is taken away under a running build.
-fn lock(state: &Path) -> Result<Option<File>> {
+pub(in crate::commands) fn lock(state: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(state.join(".lock")) else {
         return Ok(None);
     };

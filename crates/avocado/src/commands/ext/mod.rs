@@ -9,6 +9,7 @@ use avocado_manifest::Name;
 use clap::{Args, Subcommand};
 
 use super::Session;
+use super::build_run::{BuildRun, Goal};
 use super::tools::ToolArgs;
 use crate::failure::Result;
 use image::ExtImageArgs;
@@ -19,6 +20,8 @@ pub(crate) enum ExtCommand {
     Image(ExtImageArgs),
     /// Fill the tree of an extension: packages, overlay, release files
     Build(ExtArgs),
+    /// Install the packages of an extension
+    Install(ExtArgs),
     /// List the extensions of the project
     List,
     /// Fetch an extension that comes from elsewhere: its `source`
@@ -54,6 +57,8 @@ impl ExtArgs {
 pub(super) fn run(session: &Session, command: &ExtCommand) -> Result<()> {
     match command {
         ExtCommand::Image(args) => image::run(session, args),
+        ExtCommand::Install(args) => BuildRun::new(session, "ext install", &args.tools)?
+            .run(Goal::ExtInstall(args.name().cloned())),
         ExtCommand::Build(args) => build::run(session, args),
         ExtCommand::List => list::run(session),
         ExtCommand::Fetch(args) => fetch::run(session, args),

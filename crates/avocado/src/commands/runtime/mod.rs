@@ -6,6 +6,7 @@ use avocado_manifest::Name;
 use clap::{Args, Subcommand};
 
 use super::Session;
+use super::build_run::{BuildRun, Goal};
 use super::tools::ToolArgs;
 use crate::failure::Result;
 
@@ -39,6 +40,13 @@ impl RuntimeSelection {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RuntimeCommand {
+    /// Install the packages of a runtime: of its OS, its extensions and its own
+    Install {
+        #[command(flatten)]
+        runtime: RuntimeSelection,
+        #[command(flatten)]
+        tools: ToolArgs,
+    },
     /// Build a runtime and everything it consists of
     Build {
         #[command(flatten)]
@@ -53,6 +61,13 @@ pub(crate) enum RuntimeCommand {
 
 pub(super) fn run(session: &Session, command: &RuntimeCommand) -> Result<()> {
     match command {
+        RuntimeCommand::Install { runtime, tools } => {
+            let named = match runtime.name() {
+                Some(name) => Some(name.clone()),
+                None => session.environment.runtime()?,
+            };
+            BuildRun::new(session, "runtime install", tools)?.run(Goal::RuntimeInstall(named))
+        }
         RuntimeCommand::Build {
             runtime,
             no_var,
