@@ -7,6 +7,7 @@ mod clean;
 mod completion;
 mod config;
 mod deploy;
+mod deps;
 mod ext;
 mod fetch;
 mod init;

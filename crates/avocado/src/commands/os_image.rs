@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::Session;
 use super::build_run::{BuildRun, Goal};
+use super::deps::{self, DepsOf};
 use super::tools::ToolArgs;
 use crate::failure::Result;
 
@@ -13,6 +14,8 @@ use crate::failure::Result;
 pub(crate) enum OsImageCommand {
     /// Install its packages
     Install(OsInstallArgs),
+    /// List its packages, with their locked versions
+    Deps,
     /// Create the image
     Image(ImageArgs),
 }
@@ -35,6 +38,7 @@ pub(crate) struct OsInstallArgs {
 
 pub(super) fn rootfs(session: &Session, command: &OsImageCommand) -> Result<()> {
     match command {
+        OsImageCommand::Deps => deps::run(session, &DepsOf::Rootfs),
         OsImageCommand::Install(args) => {
             BuildRun::new(session, "rootfs install", &args.tools)?.run(Goal::RootfsInstall)
         }
@@ -46,6 +50,7 @@ pub(super) fn rootfs(session: &Session, command: &OsImageCommand) -> Result<()> 
 
 pub(super) fn initramfs(session: &Session, command: &OsImageCommand) -> Result<()> {
     match command {
+        OsImageCommand::Deps => deps::run(session, &DepsOf::Initramfs),
         OsImageCommand::Install(args) => {
             BuildRun::new(session, "initramfs install", &args.tools)?.run(Goal::InitramfsInstall)
         }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::Session;
 use super::build_run::{BuildRun, Goal};
+use super::deps::{self, DepsOf};
 use super::tools::ToolArgs;
 use crate::failure::Result;
 
@@ -11,6 +12,8 @@ use crate::failure::Result;
 pub(crate) enum SdkCommand {
     /// Install the packages of the SDK, and those that it compiles against
     Install(SdkInstallArgs),
+    /// List the packages of the SDK, with their locked versions
+    Deps,
     /// Run the scripts of `sdk.compile`, where what they read has changed
     Compile(SdkCompileArgs),
 }
@@ -33,6 +36,7 @@ pub(crate) struct SdkCompileArgs {
 
 pub(super) fn run(session: &Session, command: &SdkCommand) -> Result<()> {
     match command {
+        SdkCommand::Deps => deps::run(session, &DepsOf::Sdk),
         SdkCommand::Install(args) => {
             BuildRun::new(session, "sdk install", &args.tools)?.run(Goal::SdkInstall)
         }

@@ -91,3 +91,50 @@ fn a_lock_file_is_compared_with_that_of_a_commit() {
     assert_ne!(option.code, Some(0));
     assert!(!place.path("stolen").exists());
 }
+
+#[test]
+fn the_packages_of_each_part_are_listed_with_their_versions() {
+    let place = Place::new();
+    place.write(
+        "avocado.yaml",
+        "default_target: qemux86-64
+sdk: {packages: {tools: '*'}}
+rootfs: {packages: {base: 1.0}}
+extensions:
+  app: {version: 1.0.0, packages: {hello: '*', more: '*'}}
+  empty: {version: 1.0.0}
+runtimes:
+  dev: {extensions: [app], packages: {boot: '*'}, version: 1.2.3}
+  prod: {extensions: [app, empty]}
+",
+    );
+    place.write(
+        "avocado.lock",
+        r#"{"version": 7, "targets": {"qemux86-64": {
+            "rootfs": {"base": "1.0-r0.x", "libc": "2-r0.x"},
+            "extensions": {"app": {"packages": {"hello": "3-r0.x", "lib": "4-r0.x"}}}}}}"#,
+    );
+    let mut listed = String::new();
+    for command in [
+        "ext deps",
+        "ext deps empty",
+        "ext deps app --output json",
+        "sdk deps",
+        "rootfs deps",
+        "initramfs deps",
+        "runtime deps",
+        "runtime deps dev",
+        "runtime list",
+        "runtime list --output json",
+    ] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let ended = place.run(&arguments).ok();
+        listed += &format!("$ avocado {command}\n{}\n", ended.stdout);
+    }
+    insta::assert_snapshot!("deps", listed);
+    let unknown = place.run(&["ext", "deps", "nope"]).failed(1).stderr;
+    assert!(
+        unknown.contains("the project has no extension `nope`"),
+        "{unknown}"
+    );
+}

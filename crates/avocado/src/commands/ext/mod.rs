@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::Session;
 use super::build_run::{BuildRun, Goal};
+use super::deps::{self, DepsOf};
 use super::tools::ToolArgs;
 use crate::failure::Result;
 use image::ExtImageArgs;
@@ -24,13 +25,15 @@ pub(crate) enum ExtCommand {
     Install(ExtArgs),
     /// List the extensions of the project
     List,
+    /// List the packages of the extensions, with their locked versions
+    Deps(ExtSelection),
     /// Fetch an extension that comes from elsewhere: its `source`
     Fetch(ExtArgs),
 }
 
 /// Which extension: a positional name, or the older option.
 #[derive(Debug, Args)]
-pub(crate) struct ExtArgs {
+pub(crate) struct ExtSelection {
     /// Extension name
     #[arg(
         value_name = "NAME",
@@ -42,15 +45,29 @@ pub(crate) struct ExtArgs {
     /// Extension name (alias for positional NAME)
     #[arg(short, long, value_name = "EXTENSION")]
     extension: Option<Name>,
+}
+
+/// Which extension, and how tools run.
+#[derive(Debug, Args)]
+pub(crate) struct ExtArgs {
+    #[command(flatten)]
+    selection: ExtSelection,
 
     #[command(flatten)]
     pub(crate) tools: ToolArgs,
 }
 
-impl ExtArgs {
+impl ExtSelection {
     /// The extension that was named, by either way.
     pub(crate) fn name(&self) -> Option<&Name> {
         self.name.as_ref().or(self.extension.as_ref())
+    }
+}
+
+impl ExtArgs {
+    /// The extension that was named, by either way.
+    pub(crate) fn name(&self) -> Option<&Name> {
+        self.selection.name()
     }
 }
 
@@ -60,6 +77,7 @@ pub(super) fn run(session: &Session, command: &ExtCommand) -> Result<()> {
         ExtCommand::Install(args) => BuildRun::new(session, "ext install", &args.tools)?
             .run(Goal::ExtInstall(args.name().cloned())),
         ExtCommand::Build(args) => build::run(session, args),
+        ExtCommand::Deps(args) => deps::run(session, &DepsOf::Extension(args.name())),
         ExtCommand::List => list::run(session),
         ExtCommand::Fetch(args) => fetch::run(session, args),
     }

@@ -1,12 +1,14 @@
 //! `avocado runtime`: the runtimes of the project.
 
 mod build;
+mod list;
 
 use avocado_manifest::Name;
 use clap::{Args, Subcommand};
 
 use super::Session;
 use super::build_run::{BuildRun, Goal};
+use super::deps::{self, DepsOf};
 use super::tools::ToolArgs;
 use crate::failure::Result;
 
@@ -40,6 +42,10 @@ impl RuntimeSelection {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RuntimeCommand {
+    /// List the runtimes of the project for the target
+    List,
+    /// List the packages of the runtimes' own trees, with their locked versions
+    Deps(RuntimeSelection),
     /// Install the packages of a runtime: of its OS, its extensions and its own
     Install {
         #[command(flatten)]
@@ -61,6 +67,8 @@ pub(crate) enum RuntimeCommand {
 
 pub(super) fn run(session: &Session, command: &RuntimeCommand) -> Result<()> {
     match command {
+        RuntimeCommand::List => list::run(session),
+        RuntimeCommand::Deps(runtime) => deps::run(session, &DepsOf::Runtime(runtime.name())),
         RuntimeCommand::Install { runtime, tools } => {
             let named = match runtime.name() {
                 Some(name) => Some(name.clone()),
