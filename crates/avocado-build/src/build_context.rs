@@ -1,7 +1,5 @@
 //! What the parent's side of every step can see, and how it hands work to a child.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -13,12 +11,13 @@ use avocado_project::{
     Runtime, SourceKind,
 };
 
-use crate::architecture::HOST_ARCH;
 use crate::error::Error;
+use crate::known_files::KnownFiles;
 use crate::layout::Layout;
 use crate::options::Options;
 use crate::packages::feed::Feed;
-use crate::sources::{ProjectSources, SourcesDigest};
+use crate::sources::{ProjectSources, SourceReader, SourcesDigest};
+use crate::step_environment::step_environment;
 use crate::step_request::{StepMessage, StepRequest};
 use crate::trees::{self, CopyModes};
 
@@ -38,6 +37,8 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) checkout_mode: u32,
     /// The state of the project's files, for the scripts that read them.
     pub(crate) sources: ProjectSources,
+    /// What of these files is known from earlier runs.
+    pub(crate) known_files: KnownFiles,
 }
 
 /// Where a step sees the directories of this machine that extensions are in. Whatever else was
@@ -143,10 +144,18 @@ impl<'a> BuildContext<'a> {
     /// The state of everything that a script among `files` can read, as far as it is the project's.
     pub(crate) fn sources_of(&self, files: &FilesOfProject) -> Vec<SourcesDigest> {
         let own = &self.project.src_dir;
-        let mut sources = vec![self.sources.get(own, self.modes())];
+        // Another step may be done and write avocado.lock: beside its place, where it would be one
+        // file more for a moment.
+        let _lock = self.lock_file();
+        let reader = SourceReader {
+            modes: self.modes(),
+            known: &self.known_files,
+            hidden: self.keyrings().cloned().collect(),
+        };
+        let mut sources = vec![self.sources.get(own, &reader)];
         // What is in the state is left out of those of the project.
         if files.on_host != *own {
-            sources.push(SourcesDigest::of(&files.on_host, self.modes()));
+            sources.push(reader.read(&files.on_host));
         }
         sources
     }
@@ -272,7 +281,11 @@ impl<'a> BuildContext<'a> {
         mounts.extend(self.mounts_of_extensions(sources));
         let job = Job {
             stage: stage.to_owned(),
-            environment: self.environment(),
+            environment: step_environment(
+                self.options,
+                self.project,
+                self.feed.releasever(&self.lock_file()),
+            ),
             mounts,
             hidden: self.hidden(),
             visible: self.visible(),
@@ -289,9 +302,13 @@ impl<'a> BuildContext<'a> {
 
     /// What no step sees: what else the user has, and above all the signing keys.
     fn hidden(&self) -> Vec<PathBuf> {
+        let home = self.options.home.iter();
+        home.chain(self.keyrings()).cloned().collect()
+    }
+
+    fn keyrings(&self) -> impl Iterator<Item = &PathBuf> {
         let options = self.options;
-        let keyrings = options.keyring.iter().chain(&options.owner_keyring);
-        options.home.iter().chain(keyrings).cloned().collect()
+        options.keyring.iter().chain(&options.owner_keyring)
     }
 
     /// What a step sees wherever it is: the project, the tools and what proves who the feed is.
@@ -305,34 +322,6 @@ impl<'a> BuildContext<'a> {
             path.is_absolute() && !hidden.iter().any(|hidden| hidden.starts_with(path))
         };
         paths.filter(is_kept).collect()
-    }
-
-    /// The whole environment of a step: nothing of the user's leaks in but what is listed here.
-    fn environment(&self) -> BTreeMap<String, OsString> {
-        let layout = Layout::in_step(&self.project.target);
-        let target = self.project.target.as_str();
-        let mut environment = self.options.proxy_environment.clone();
-        let fixed: [(&str, OsString); 11] = [
-            ("PATH", self.options.search_path.clone()),
-            ("LC_ALL", "C.UTF-8".into()),
-            ("TZ", "UTC".into()),
-            ("AVOCADO_TARGET", target.into()),
-            ("AVOCADO_SDK_TARGET", target.into()),
-            ("AVOCADO_SRC_DIR", SOURCE_MOUNT.into()),
-            ("AVOCADO_HOST_PLATFORM", "linux".into()),
-            (
-                "AVOCADO_SDK_REPO_URL",
-                self.project.distro.repo_url.clone().into(),
-            ),
-            ("AVOCADO_PREFIX", layout.prefix().into()),
-            ("AVOCADO_SDK_PREFIX", layout.sdk(HOST_ARCH).into()),
-            (
-                "AVOCADO_EXT_SYSROOTS",
-                layout.prefix().join("extensions").into(),
-            ),
-        ];
-        environment.extend(fixed.map(|(key, value)| (key.to_owned(), value)));
-        environment
     }
 
     /// What a tool is: part of the inputs of every step whose bytes it shapes. `None` where the

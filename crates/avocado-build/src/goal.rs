@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::steps::install::{self, PackageTree};
 use crate::steps::os_image::{self, OsPart};
 use crate::steps::{
-    compile, extension_build, extension_image, fetch, repository, var_image, vm_image,
+    compile, extension_build, extension_image, fetch, kernel_image, repository, var_image, vm_image,
 };
 
 /// What to bring up to date.
@@ -46,6 +46,8 @@ pub enum Goal {
     RootfsImage,
     /// The initramfs image of every runtime.
     InitramfsImage,
+    /// The kernel of every runtime.
+    KernelImage,
 }
 
 /// A step that a goal names.
@@ -58,6 +60,7 @@ pub(crate) enum GoalStep {
     ExtensionImage(Name),
     /// One of the two images of a runtime's OS.
     OsImage(OsPart, Name),
+    KernelImage(Name),
     Repository(Name),
     VarImage(Name),
     VmImage(Name),
@@ -166,6 +169,10 @@ impl Goal {
             Goal::InitramfsImage => initramfs_installs()
                 .chain(os_images(OsPart::Initramfs))
                 .collect(),
+            Goal::KernelImage => {
+                let names = runtimes.iter().map(|r| r.name.clone());
+                names.map(GoalStep::KernelImage).collect()
+            }
         })
     }
 }
@@ -181,6 +188,7 @@ impl GoalStep {
             GoalStep::ExtensionBuild(name) => extension_build::plan(plan, name).map(drop),
             GoalStep::ExtensionImage(name) => extension_image::plan(plan, name).map(drop),
             GoalStep::OsImage(part, runtime) => os_image::plan(plan, *part, runtime).map(drop),
+            GoalStep::KernelImage(runtime) => kernel_image::plan(plan, runtime).map(drop),
             GoalStep::Repository(runtime) => repository::plan(plan, runtime).map(drop),
             GoalStep::VarImage(runtime) => var_image::plan(plan, runtime).map(drop),
             GoalStep::VmImage(runtime) => vm_image::plan(plan, runtime).map(drop),

@@ -57,6 +57,11 @@ impl Layout {
         self.state.join(".tools.json")
     }
 
+    /// The digests of the project's files, as far as they are known; the same for all targets.
+    pub(crate) fn known_files(&self) -> PathBuf {
+        self.state.join(".known-files")
+    }
+
     /// `AVOCADO_SDK_PREFIX`.
     pub(crate) fn sdk(&self, arch: &str) -> PathBuf {
         self.prefix.join("sdk").join(arch)
@@ -75,6 +80,11 @@ impl Layout {
     /// `AVOCADO_BUILD_DIR` of a section of `sdk.compile`.
     pub(crate) fn compile(&self, section: &str) -> PathBuf {
         self.sdk(HOST_ARCH).join("build").join(section)
+    }
+
+    /// What the section was compiled with.
+    pub(crate) fn compiled_with(&self, section: &str) -> PathBuf {
+        self.work("compiled-with").join(section)
     }
 
     /// All that the last run of a hook said.
@@ -119,9 +129,14 @@ impl Layout {
         self.includes().join(name)
     }
 
+    /// `AVOCADO_EXT_SYSROOTS`.
+    pub(crate) fn extensions(&self) -> PathBuf {
+        self.prefix.join("extensions")
+    }
+
     /// The built sysroot of an extension.
     pub(crate) fn extension(&self, name: &Name) -> PathBuf {
-        self.prefix.join("extensions").join(name)
+        self.extensions().join(name)
     }
 
     /// The image of an extension.
@@ -134,6 +149,11 @@ impl Layout {
     /// `AVOCADO_RUNTIME_BUILD_DIR`.
     pub(crate) fn runtime(&self, name: &Name) -> PathBuf {
         self.prefix.join("runtimes").join(name)
+    }
+
+    /// What the scripts of a runtime's compiled packages and of its kernel installed.
+    pub(crate) fn runtime_compiled(&self, name: &Name) -> PathBuf {
+        self.work("runtimes-compiled").join(name)
     }
 
     /// The `rootfs` or `initramfs` image of a runtime.

@@ -46,6 +46,7 @@ pub(crate) fn for_os_image(
 ) -> Result<(), Error> {
     let mut short = Shortcomings::new(&project.src_dir);
     short.os_packages(os);
+    short.compiled_packages(project, &os.project_packages);
     short.overlay(os.overlay.as_ref());
     short.script(os.post_install.as_ref());
     short.unsupported(os.kab.as_ref(), "the image type `kab`");
@@ -93,18 +94,37 @@ pub(crate) fn for_compile(section: &CompileSection, files: &FilesOfProject) -> R
     short.end(&format!("sdk compile {name}"))
 }
 
+/// Whether the kernel of a runtime can be had by itself.
+pub(crate) fn for_kernel_image(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&project.src_dir);
+    short.kernel(runtime.kernel.as_ref());
+    short.end(&format!("kernel image {}", runtime.name))
+}
+
 /// Whether the packages of a runtime can be installed.
 pub(crate) fn for_runtime_install(project: &Project, runtime: &Runtime) -> Result<(), Error> {
     let mut short = Shortcomings::new(&project.src_dir);
-    short.packages(&runtime.project_packages);
+    short.legacy_packages(&runtime.project_packages);
     short.end(&format!("runtime install {}", runtime.name))
+}
+
+/// Whether what the project compiles for a runtime can be.
+pub(crate) fn for_runtime_compile(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+    let mut short = Shortcomings::new(&project.src_dir);
+    short.compiled_packages(project, &runtime.project_packages);
+    if let Some(kernel) = &runtime.kernel
+        && let KernelOrigin::Compiled { section, install } = &kernel.origin
+    {
+        short.section(project, section);
+        short.script(Some(install));
+    }
+    short.end(&format!("runtime compile {}", runtime.name))
 }
 
 /// Whether a runtime can be assembled.
 pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<(), Error> {
     let mut short = Shortcomings::new(&project.src_dir);
     short.unsupported(runtime.kos.as_ref(), "a runtime of type `kos`");
-    short.packages(&runtime.project_packages);
     short.kernel(runtime.kernel.as_ref());
     let second_key = runtime.content_key.as_ref();
     short.unsupported(second_key, "a second key for the content");
@@ -157,7 +177,7 @@ impl<'a> Shortcomings<'a> {
     fn os_packages(&mut self, os: &OsImageConfig) {
         let source = os.source.as_ref().map(|source| &source.place);
         self.unsupported(source, "a section from another project (`source`)");
-        self.packages(&os.project_packages);
+        self.legacy_packages(&os.project_packages);
     }
 
     fn packages(&mut self, packages: &[ProjectPackage]) {
@@ -185,43 +205,37 @@ impl<'a> Shortcomings<'a> {
         self.legacy_packages(packages);
         for package in packages {
             self.script(package.install());
-            let PackageOrigin::Compiled {
+            if let PackageOrigin::Compiled {
                 section: Some(section),
                 ..
             } = &package.origin
-            else {
-                continue;
-            };
-            let sections = || project.sdk.compile.iter().map(|s| s.name.as_str());
-            if !sections().any(|name| name == section.as_str()) {
-                let message = format!("`sdk.compile` has no section `{}`", &**section);
-                let there: Vec<&str> = sections().collect();
-                let hint = match there[..] {
-                    [] => "add it, with the script that compiles".to_owned(),
-                    _ => format!("it has {}", there.join(", ")),
-                };
-                self.found
-                    .push(section.place.error(message).with_hint(hint));
+            {
+                self.section(project, section);
             }
         }
     }
 
-    fn kernel(&mut self, kernel: Option<&KernelConfig>) {
-        let Some(kernel) = kernel else {
+    /// A section that is named has to be there.
+    fn section(&mut self, project: &Project, section: &Placed<String>) {
+        let sections = || project.sdk.compile.iter().map(|s| s.name.as_str());
+        if sections().any(|name| name == section.as_str()) {
             return;
+        }
+        let message = format!("`sdk.compile` has no section `{}`", &**section);
+        let there: Vec<&str> = sections().collect();
+        let hint = match there[..] {
+            [] => "add it, with the script that compiles".to_owned(),
+            _ => format!("it has {}", there.join(", ")),
         };
-        let source = kernel.source.as_ref().map(|source| &source.place);
-        self.unsupported(source, "a kernel section from another project");
-        self.unsupported(kernel.kab.as_ref(), "the image type `kab`");
-        match &kernel.origin {
-            KernelOrigin::Compiled { section, .. } => {
-                self.unsupported(Some(&section.place), "a kernel that the project compiles");
-            }
-            KernelOrigin::Feed { package, .. } => {
-                let other = package.as_ref().filter(|p| p.value != "kernel-image");
-                let other = other.map(|package| &package.place);
-                self.unsupported(other, "a kernel package of another name");
-            }
+        let found = section.place.error(message);
+        self.found.push(found.with_hint(hint));
+    }
+
+    fn kernel(&mut self, kernel: Option<&KernelConfig>) {
+        if let Some(kernel) = kernel {
+            let source = kernel.source.as_ref().map(|source| &source.place);
+            self.unsupported(source, "a kernel section from another project");
+            self.unsupported(kernel.kab.as_ref(), "the image type `kab`");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
 use crate::error::Error;
 use crate::goal::Goal;
+use crate::known_files::KnownFiles;
 use crate::layout::Layout;
 use crate::options::Options;
 use crate::packages::feed::Feed;
@@ -74,6 +75,7 @@ pub(crate) fn run_with(
         lock_file: Mutex::new(lock_file),
         completes_lock: Once::new(),
         sources: ProjectSources::default(),
+        known_files: KnownFiles::new(layout.known_files()),
         feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
         cancel,
         checkout_mode: fs::metadata(&project.config_path).map_or(0o644, |m| m.mode()),
@@ -92,7 +94,9 @@ pub(crate) fn run_with(
     for step in &steps {
         step.add_to(&mut plan)?;
     }
-    let finished = plan.graph().run(options.jobs, &stamps, cancel, sink)?;
+    let finished = plan.graph().run(options.jobs, &stamps, cancel, sink);
+    context.known_files.save();
+    let finished = finished?;
     let artifacts = plan.artifacts(&finished)?;
     Ok(Report {
         artifacts,

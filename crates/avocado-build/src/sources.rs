@@ -1,21 +1,20 @@
 //! What the scripts of a project may have read: all of its files.
 
 use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use avocado_manifest::{Digest, DigestHasher};
 use serde::Serialize;
 use walkdir::{DirEntry, WalkDir};
 
-use crate::trees::CopyModes;
+use crate::known_files::KnownFiles;
+use crate::trees::{self, CopyModes};
 
-/// How many files are looked at, and how many bytes of them are read, to tell whether a script has
-/// to run. Beyond that, running the script costs less than finding out.
-const MOST_FILES: u64 = 20_000;
-const MOST_BYTES: u64 = 64 << 20;
+/// How many files are looked at, and how many bytes are read of those that are not known yet, to
+/// tell whether a script has to run. Beyond that, running the script costs less than finding out.
+const MOST_FILES: u64 = 50_000;
+const MOST_BYTES: u64 = 1 << 30;
 
 /// The state of the files that a script can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,12 +30,6 @@ pub(crate) enum SourcesDigest {
 }
 
 impl SourcesDigest {
-    /// Looks at everything below `directory`, but what builds themselves write there.
-    pub(crate) fn of(directory: &Path, modes: CopyModes) -> Self {
-        let unknown = SourcesDigest::NotKnown { ran: false };
-        content(directory, modes, MOST_FILES, MOST_BYTES).map_or(unknown, SourcesDigest::Content)
-    }
-
     /// What to record once the script ran.
     pub(crate) fn recorded(self) -> Self {
         match self {
@@ -60,6 +53,55 @@ impl SourcesDigest {
     }
 }
 
+/// Looks at the files that a script can read.
+pub(crate) struct SourceReader<'k> {
+    /// How their modes count.
+    pub(crate) modes: CopyModes,
+    /// What is known of them from earlier runs.
+    pub(crate) known: &'k KnownFiles,
+    /// What no script sees, wherever it is.
+    pub(crate) hidden: Vec<PathBuf>,
+}
+
+impl SourceReader<'_> {
+    /// Looks at everything below `directory`, but what builds themselves write there.
+    pub(crate) fn read(&self, directory: &Path) -> SourcesDigest {
+        let unknown = SourcesDigest::NotKnown { ran: false };
+        let content = self.content(directory, MOST_FILES, MOST_BYTES);
+        content.map_or(unknown, SourcesDigest::Content)
+    }
+
+    fn content(&self, directory: &Path, mut files: u64, mut bytes: u64) -> Option<Digest> {
+        let mut hasher = DigestHasher::default();
+        let directory = fs::canonicalize(directory).ok()?;
+        let hidden = self
+            .hidden
+            .iter()
+            .filter_map(|path| fs::canonicalize(path).ok());
+        let hidden: Vec<PathBuf> = hidden.collect();
+        let is_seen = |entry: &DirEntry| {
+            is_source(entry) && !hidden.iter().any(|hidden| entry.path() == hidden)
+        };
+        let walk = WalkDir::new(&directory).sort_by_file_name();
+        for entry in walk.into_iter().filter_entry(is_seen) {
+            let entry = entry.ok()?;
+            files = files.checked_sub(1)?;
+            let relative = entry.path().strip_prefix(&directory).ok()?;
+            let metadata = entry.metadata().ok()?;
+            let content = if metadata.is_file() {
+                let found = self.known.digest(entry.path(), &metadata, bytes);
+                let (digest, read) = found.ok()??;
+                bytes = bytes.checked_sub(read)?;
+                trees::content_of_file(digest, metadata.len())
+            } else {
+                trees::content_of_other(entry.path(), &metadata).ok()?
+            };
+            trees::add_entry(&mut hasher, relative, self.modes, &metadata, &content);
+        }
+        Some(hasher.finish())
+    }
+}
+
 /// The state of the project's own files, looked at once until a script may have changed it.
 ///
 /// One that was looked at earlier in this run is as good: what changed since then differs from it
@@ -68,54 +110,15 @@ impl SourcesDigest {
 pub(crate) struct ProjectSources(Mutex<Option<SourcesDigest>>);
 
 impl ProjectSources {
-    pub(crate) fn get(&self, directory: &Path, modes: CopyModes) -> SourcesDigest {
+    pub(crate) fn get(&self, directory: &Path, reader: &SourceReader<'_>) -> SourcesDigest {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *known.get_or_insert_with(|| SourcesDigest::of(directory, modes))
+        *known.get_or_insert_with(|| reader.read(directory))
     }
 
     /// A script ran.
     pub(crate) fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-fn content(directory: &Path, modes: CopyModes, mut files: u64, mut bytes: u64) -> Option<Digest> {
-    let mut hasher = DigestHasher::default();
-    let directory = fs::canonicalize(directory).ok()?;
-    let walk = WalkDir::new(&directory).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(is_source) {
-        let entry = entry.ok()?;
-        files = files.checked_sub(1)?;
-        let relative = entry.path().strip_prefix(&directory).ok()?;
-        let metadata = entry.metadata().ok()?;
-        let kind = metadata.file_type();
-        let content = if kind.is_file() {
-            let file = fs::File::open(entry.path()).ok()?;
-            // It may grow while it is read.
-            let mut file = io::Read::take(file, bytes.checked_add(1)?);
-            let (digest, length) = Digest::of_reader(&mut file).ok()?;
-            bytes = bytes.checked_sub(length)?;
-            format!("file {digest}").into_bytes()
-        } else if kind.is_symlink() {
-            let target = fs::read_link(entry.path()).ok()?;
-            [b"link ", target.as_os_str().as_bytes()].concat()
-        } else if kind.is_dir() {
-            b"directory".to_vec()
-        } else {
-            // A socket, say: nothing that can be read again.
-            b"special".to_vec()
-        };
-        let mode = if kind.is_symlink() {
-            0
-        } else {
-            modes.of(&metadata)
-        };
-        hasher.update(relative.as_os_str().as_bytes());
-        hasher.update(format!("\0{mode:o} ").as_bytes());
-        hasher.update(&content);
-        hasher.update(b"\0");
-    }
-    Some(hasher.finish())
 }
 
 /// Not what builds write: their state and the lock file. Of git what says which commit and which
@@ -140,8 +143,22 @@ mod tests {
 
     use super::*;
 
+    fn reader<R>(
+        modes: CopyModes,
+        hidden: &[PathBuf],
+        read: impl FnOnce(&SourceReader<'_>) -> R,
+    ) -> R {
+        read(&SourceReader {
+            modes,
+            known: &KnownFiles::new("".into()),
+            hidden: hidden.to_vec(),
+        })
+    }
+
     fn digest(directory: &Path) -> SourcesDigest {
-        SourcesDigest::of(directory, CopyModes::Checkout(0o644))
+        reader(CopyModes::Checkout(0o644), &[], |reader| {
+            reader.read(directory)
+        })
     }
 
     #[test]
@@ -185,10 +202,31 @@ mod tests {
     }
 
     #[test]
+    fn what_no_script_sees_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = directory.path().join("team/keys");
+        fs::create_dir_all(&keys).unwrap();
+        let read = |hidden: &[PathBuf]| {
+            reader(CopyModes::Keep, hidden, |reader| {
+                reader.read(directory.path())
+            })
+        };
+        let hidden = [keys.clone(), directory.path().join("none")];
+        let (before, seen) = (read(&hidden), read(&[]));
+        fs::write(keys.join("new.key"), "secret").unwrap();
+        assert_eq!(read(&hidden), before);
+        assert_ne!(read(&[]), seen);
+    }
+
+    #[test]
     fn what_is_too_much_to_read_is_never_the_same() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("a"), "12345").unwrap();
-        let content = |files, bytes| content(directory.path(), CopyModes::Keep, files, bytes);
+        let content = |files, bytes| {
+            reader(CopyModes::Keep, &[], |reader| {
+                reader.content(directory.path(), files, bytes)
+            })
+        };
         assert!(content(2, 5).is_some());
         assert_eq!((content(1, 5), content(2, 4)), (None, None));
         let missing = digest(&directory.path().join("none"));

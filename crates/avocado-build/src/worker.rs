@@ -15,6 +15,7 @@ use crate::steps::extension_image::ExtensionImageRequest;
 use crate::steps::install::InstallRequest;
 use crate::steps::os_image::OsImageRequest;
 use crate::steps::runtime_build::RuntimeBuildRequest;
+use crate::steps::runtime_compile::RuntimeCompileRequest;
 use crate::steps::var_image::VarImageRequest;
 use crate::trees::CopyModes;
 
@@ -40,6 +41,7 @@ fn work(message: StepMessage<Value>, workplace: &Workplace<'_>) -> Result<Value,
         ExtensionBuildRequest::KIND => work_on::<ExtensionBuildRequest>,
         ExtensionImageRequest::KIND => work_on::<ExtensionImageRequest>,
         OsImageRequest::KIND => work_on::<OsImageRequest>,
+        RuntimeCompileRequest::KIND => work_on::<RuntimeCompileRequest>,
         RuntimeBuildRequest::KIND => work_on::<RuntimeBuildRequest>,
         VarImageRequest::KIND => work_on::<VarImageRequest>,
         other => {

@@ -53,8 +53,12 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     fn new(copy: impl FnOnce(&Path)) -> Self {
+        Sandbox::at("hello", copy)
+    }
+
+    fn at(name: &str, copy: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let place = directory.path().join("hello");
+        let place = directory.path().join(name);
         copy(&place);
         let keys = directory.path().join("keys");
         let project = TestProject::new(&place, &feed().url(), &keys).unwrap();
@@ -64,6 +68,16 @@ impl Sandbox {
     /// The example, as it is in a fresh clone.
     pub(crate) fn fresh() -> Self {
         Sandbox::new(copy_example)
+    }
+
+    /// Another one of the examples, as it is in a fresh clone.
+    pub(crate) fn example(example: &str) -> Self {
+        Sandbox::example_at(example, example)
+    }
+
+    /// The same in a directory of that name.
+    pub(crate) fn example_at(example: &str, name: &str) -> Self {
+        Sandbox::at(name, |place| copy_clone_of(example, place))
     }
 
     /// The example with everything built, and its signing keys.
@@ -98,7 +112,11 @@ fn build_once() -> PathBuf {
 }
 
 fn copy_example(place: &Path) {
-    cp(&source_root().join("examples/hello"), place);
+    copy_clone_of("hello", place);
+}
+
+fn copy_clone_of(example: &str, place: &Path) {
+    cp(&source_root().join("examples").join(example), place);
     let state = place.join(".avocado");
     if state.exists() {
         fs::remove_dir_all(state).unwrap();

@@ -297,11 +297,37 @@ impl<'a> Dnf<'a> {
             .lines()
             .filter_map(|line| line.strip_prefix("avocado-kernel-"))
             .filter_map(|rest| rest.split_whitespace().next());
-        let mut versions: Vec<String> = versions.map(ToOwned::to_owned).collect();
-        versions.sort_by(|a, b| version::compare(a, b).then_with(|| a.cmp(b)));
-        versions.dedup();
-        Ok(versions)
+        Ok(sorted(versions))
     }
+
+    /// The versions of the kernels that a package of that name brings, oldest first: the version of
+    /// a kernel is part of the package's name, or it is the package's version.
+    pub(crate) fn kernels_of(&self, package: &str, sink: &dyn Sink) -> Result<Vec<String>, Error> {
+        let query = self
+            .dnf("repoquery")
+            .args(["--quiet", "--qf", "%{name} %{version}"]);
+        let query = query.arg(package).arg(format!("{package}-*"));
+        let text = self.with_cache(|| query.read(sink))?;
+        let versions = text.lines().filter_map(|line| {
+            let (name, version) = line.trim().split_once(' ')?;
+            match name.strip_prefix(package)? {
+                "" => Some(version),
+                rest => {
+                    let rest = rest.strip_prefix('-')?;
+                    rest.starts_with(|c: char| c.is_ascii_digit())
+                        .then_some(rest)
+                }
+            }
+        });
+        Ok(sorted(versions))
+    }
+}
+
+fn sorted<'v>(versions: impl Iterator<Item = &'v str>) -> Vec<String> {
+    let mut versions: Vec<String> = versions.map(ToOwned::to_owned).collect();
+    versions.sort_by(|a, b| version::compare(a, b).then_with(|| a.cmp(b)));
+    versions.dedup();
+    versions
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

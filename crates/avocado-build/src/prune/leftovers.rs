@@ -71,6 +71,7 @@ pub(super) fn find(
         let is_known = |_: &Path, name: &str| sections.iter().any(|s| **s.name == *name);
         for place in [
             layout.sdk(HOST_ARCH).join("build"),
+            work.join("compiled-with"),
             layout.stamps().join("compile"),
         ] {
             others(&place, "section", is_known, &mut found)?;
@@ -79,6 +80,7 @@ pub(super) fn find(
     for place in [
         prefix.join("runtimes"),
         work.join("runtimes"),
+        work.join("runtimes-compiled"),
         layout.stamps().join("runtime"),
     ] {
         let is_known = |_: &Path, name: &str| known.runtimes.contains(name);

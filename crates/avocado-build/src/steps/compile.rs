@@ -1,6 +1,5 @@
 //! Running a section of `sdk.compile`: the project's own script, with the tools of the SDK.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use avocado_backend::ToolQuery;
@@ -14,12 +13,13 @@ use super::hook::Hook;
 use super::install::{self, InstallOutput, PackageTree};
 use crate::build_context::{BuildContext, FilesOfProject};
 use crate::error::{At as _, Error};
+use crate::known_files::KnownFiles;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
-use crate::sources::SourcesDigest;
+use crate::sources::{SourceReader, SourcesDigest};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::CopyModes;
+use crate::trees::{self, CopyModes};
 
 /// Compilers and their companions that a script finds on PATH. Another version of one may make
 /// something else of the same sources.
@@ -45,6 +45,9 @@ const fn version_of(tool: &'static str) -> ToolQuery {
 pub(crate) struct CompileRequest {
     section: String,
     script: Option<Hook>,
+    /// What it is compiled with. Tools that compile by the times of files know nothing of it: what
+    /// another one left is not good for this one.
+    with: Digest,
 }
 
 /// What a script compiled.
@@ -103,54 +106,6 @@ pub(crate) fn plan_packages(
     Ok(sections)
 }
 
-/// A package of a tree that the project compiles: the script that installs it there.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct CompiledPackage {
-    name: String,
-    section: Option<String>,
-    install: Hook,
-}
-
-impl CompiledPackage {
-    /// Those with a script, in the order of the file.
-    pub(super) fn all(
-        files: &FilesOfProject,
-        packages: &[ProjectPackage],
-    ) -> Result<Vec<Self>, Error> {
-        let mut all = Vec::new();
-        for package in packages {
-            let Some(install) = package.install() else {
-                continue;
-            };
-            all.push(CompiledPackage {
-                name: package.name.value.clone(),
-                section: package.section().map(ToOwned::to_owned),
-                install: Hook::new(files, install)?,
-            });
-        }
-        Ok(all)
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Runs the script, with `AVOCADO_BUILD_DIR` and what else it is told.
-    pub(super) fn install(
-        &self,
-        context: &StepContext<'_>,
-        log: &str,
-        variables: &[(&str, &OsStr)],
-    ) -> Result<(), Error> {
-        let directory = self.section.as_deref().map(|s| context.layout.compile(s));
-        let mut variables = variables.to_vec();
-        if let Some(directory) = &directory {
-            variables.push(("AVOCADO_BUILD_DIR", directory.as_os_str()));
-        }
-        self.install.run(context, log, &variables)
-    }
-}
-
 /// The parent's side of a section.
 struct CompileTask<'a> {
     context: &'a BuildContext<'a>,
@@ -196,14 +151,18 @@ impl Task for CompileTask<'_> {
         for query in &TOOLS {
             tools.push(self.context.tool(query)?);
         }
+        let (sdk, sysroot) = (needs.digest(self.sdk)?, needs.digest(self.sysroot)?);
+        let source_date_epoch = self.context.project.source_date_epoch;
+        let with = format!("{sdk} {sysroot} {source_date_epoch} {tools:?}");
         Ok(CompileInputs {
             compile: CompileRequest {
                 section: self.section.name.value.clone(),
                 script: script.map(|p| Hook::new(&self.files, p)).transpose()?,
+                with: Digest::of(with.as_bytes()),
             },
-            sdk: needs.digest(self.sdk)?,
-            sysroot: needs.digest(self.sysroot)?,
-            source_date_epoch: self.context.project.source_date_epoch,
+            sdk,
+            sysroot,
+            source_date_epoch,
             sources: self.context.sources_of(&self.files),
             tools,
         })
@@ -254,16 +213,36 @@ impl StepRequest for CompileRequest {
     }
 
     fn work(self, context: &StepContext<'_>) -> Result<CompileResult, Error> {
-        // What an earlier run left there is what makes the next one fast.
-        let directory = context.layout.compile(&self.section);
-        std::fs::create_dir_all(&directory).at("create", &directory)?;
+        let directory = self.directory(context)?;
         if let Some(script) = &self.script {
             let log = format!("sdk compile {}", self.section);
             script.run(context, &log, &[("AVOCADO_BUILD_DIR", &directory)])?;
         }
+        // Of this run alone: what is here now is looked at once.
+        let reader = SourceReader {
+            modes: CopyModes::Keep,
+            known: &KnownFiles::new(PathBuf::new()),
+            hidden: Vec::new(),
+        };
         Ok(CompileResult {
-            built: SourcesDigest::of(&directory, CopyModes::Keep).or_unique(),
+            built: reader.read(&directory).or_unique(),
         })
+    }
+}
+
+impl CompileRequest {
+    /// Where the script compiles. What an earlier run left there is what makes the next one fast.
+    fn directory(&self, context: &StepContext<'_>) -> Result<PathBuf, Error> {
+        let directory = context.layout.compile(&self.section);
+        let record = context.layout.compiled_with(&self.section);
+        let with = self.with.to_string();
+        if std::fs::read_to_string(&record).is_ok_and(|earlier| earlier == with) {
+            std::fs::create_dir_all(&directory).at("create", &directory)?;
+        } else {
+            trees::fresh(&directory)?;
+            trees::write(&record, with)?;
+        }
+        Ok(directory)
     }
 }
 
@@ -276,6 +255,7 @@ mod tests {
     use avocado_backend::Tool;
     use avocado_events::Silent;
 
+    use super::super::compiled_package::CompiledPackage;
     use super::*;
     use crate::failure_kind::FailureKind;
     use crate::layout::Layout;
@@ -321,9 +301,14 @@ mod tests {
         }
 
         fn compile(&self, section: &str, script: &str) -> Result<Digest, Error> {
+            self.compile_with("tools", section, script)
+        }
+
+        fn compile_with(&self, tools: &str, section: &str, script: &str) -> Result<Digest, Error> {
             let request = CompileRequest {
                 section: section.to_owned(),
                 script: Some(Hook::new(&self.files(), Path::new(script))?),
+                with: Digest::of(tools.as_bytes()),
             };
             Ok(request.work(&self.context())?.built)
         }
@@ -370,14 +355,15 @@ mod tests {
             "install -D \"$AVOCADO_BUILD_DIR/answer\" \"$AVOCADO_BUILD_EXT_SYSROOT/usr/bin/answer\"\n",
         );
         let sysroot = place.directory.path().join("sysroot");
-        let package = CompiledPackage {
-            name: "app".into(),
-            section: Some("app".into()),
-            install: Hook::new(&place.files(), Path::new("install.sh")).unwrap(),
-        };
+        let package = serde_json::json!({
+            "name": "app",
+            "section": "app",
+            "install": Hook::new(&place.files(), Path::new("install.sh")).unwrap(),
+        });
+        let package: CompiledPackage = serde_json::from_value(package).unwrap();
         let variables = [("AVOCADO_BUILD_EXT_SYSROOT", sysroot.as_os_str())];
         let context = place.context();
-        package.install(&context, "install", &variables).unwrap();
+        package.install(&context, "ext build", &variables).unwrap();
         let status = std::process::Command::new(sysroot.join("usr/bin/answer")).status();
         assert_eq!(status.unwrap().code(), Some(7));
 
@@ -389,6 +375,27 @@ mod tests {
         let file = fs::File::options().write(true).open(main).unwrap();
         file.set_modified(later).unwrap();
         assert_ne!(place.compile("app", "compile.sh").unwrap(), first);
+    }
+
+    #[test]
+    fn what_other_tools_left_is_not_compiled_on() {
+        let place = Place::new();
+        let script =
+            "cd \"$AVOCADO_BUILD_DIR\"\necho >>lines\nwc -l <lines\ntest $(wc -l <lines) -lt 3\n";
+        place.write("compile.sh", script);
+        let lines = || {
+            let file = place.layout.compile("app").join("lines");
+            fs::read_to_string(file).unwrap().len()
+        };
+        place.compile("app", "compile.sh").unwrap();
+        place.compile("app", "compile.sh").unwrap();
+        assert_eq!(lines(), 2);
+        place.compile("app", "compile.sh").unwrap_err();
+        // Neither a failure nor another section changes what it was made with.
+        place.compile_with("new", "other", "compile.sh").unwrap();
+        assert_eq!(lines(), 3);
+        place.compile_with("new", "app", "compile.sh").unwrap();
+        assert_eq!(lines(), 1);
     }
 
     #[test]

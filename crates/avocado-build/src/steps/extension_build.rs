@@ -11,14 +11,14 @@ use avocado_project::Extension;
 use serde::{Deserialize, Serialize};
 
 use super::accounts::ExtensionAccounts;
-use super::compile::{self, CompileOutput, CompiledPackage};
+use super::compiled_package::CompiledPackage;
 use super::hook::{Hook, OverlayFiles};
 use super::install::{self, InstallOutput};
+use super::scripts::{ScriptInputs, Scripts};
 use crate::build_context::BuildContext;
 use crate::error::Error;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
-use crate::sources::SourcesDigest;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::trees::{self, CopyModes, Tree};
@@ -73,23 +73,15 @@ pub(crate) fn plan(
         } else {
             None
         };
-        let sections = compile::plan_packages(plan, &extension.project_packages)?;
-        let mut installed = extension.project_packages.iter();
-        let runs_script =
-            extension.post_build.is_some() || installed.any(|package| package.install().is_some());
-        let sdk = if runs_script {
-            Some(install::plan_sdk(plan)?)
-        } else {
-            None
-        };
+        let has_hook = extension.post_build.is_some();
+        let scripts = Scripts::plan(plan, &extension.project_packages, has_hook)?;
         Ok(ExtensionBuildTask {
             context: plan.context,
             extension,
             version,
             packages,
             base,
-            sdk,
-            sections,
+            scripts,
         })
     })
 }
@@ -115,10 +107,7 @@ struct ExtensionBuildTask<'a> {
     /// The rootfs that the extension is for, with its install. The units that are enabled are
     /// looked up in it, and the users that there are.
     base: Option<(Name, TaskId<InstallOutput>)>,
-    /// The install of the SDK, where a hook may use its tools.
-    sdk: Option<TaskId<InstallOutput>>,
-    /// What compiles those of its packages that the project makes.
-    sections: Vec<TaskId<CompileOutput>>,
+    scripts: Scripts,
 }
 
 /// Counts how often the same inputs came to mean another sysroot: what was made before is not good
@@ -132,12 +121,8 @@ struct ExtensionBuildInputs {
     build: ExtensionBuildRequest,
     packages: Option<Digest>,
     base: Option<Digest>,
-    sdk: Option<Digest>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    compiled: Vec<Digest>,
-    /// What the scripts that install what was compiled can read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    sources: Vec<SourcesDigest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scripts: Option<ScriptInputs>,
 }
 
 impl ExtensionBuildTask<'_> {
@@ -188,39 +173,26 @@ impl Task for ExtensionBuildTask<'_> {
 
     fn needs(&self) -> Vec<AnyTaskId> {
         let base = self.base.as_ref().map(|(_, id)| *id);
-        let needs = [self.packages, base, self.sdk];
-        let sections = self.sections.iter().map(|id| AnyTaskId::from(*id));
-        let needs = needs.into_iter().flatten().map(AnyTaskId::from);
-        needs.chain(sections).collect()
+        let needs = [self.packages, base].into_iter().flatten();
+        let needs = needs.map(AnyTaskId::from);
+        needs.chain(self.scripts.needs()).collect()
     }
 
     fn inputs(&self, needs: &Needs<'_>) -> Result<ExtensionBuildInputs, Error> {
         let base = self.base.as_ref().map(|(_, id)| *id);
-        let build = self.request()?;
-        let mut compiled = Vec::new();
-        for section in &self.sections {
-            compiled.push(needs.digest(*section)?);
-        }
+        let files = self.context.files_of(self.extension);
         Ok(ExtensionBuildInputs {
             revision: REVISION,
-            sources: if build.compiled.is_empty() {
-                Vec::new()
-            } else {
-                let files = self.context.files_of(self.extension);
-                self.context.sources_of(&files)
-            },
-            build,
-            compiled,
+            build: self.request()?,
             packages: needs.optional_digest(self.packages)?,
             base: needs.optional_digest(base)?,
-            sdk: needs.optional_digest(self.sdk)?,
+            scripts: self.scripts.inputs(self.context, &files, needs)?,
         })
     }
 
     fn recorded_inputs(&self, before: ExtensionBuildInputs) -> Result<ExtensionBuildInputs, Error> {
-        let sources = before.sources.into_iter();
         Ok(ExtensionBuildInputs {
-            sources: sources.map(SourcesDigest::recorded).collect(),
+            scripts: before.scripts.map(ScriptInputs::recorded),
             ..before
         })
     }
@@ -263,10 +235,9 @@ impl StepRequest for ExtensionBuildRequest {
             trees::copy(&packages, &root, Path::new(""), CopyModes::Keep)?;
         }
         for package in &self.compiled {
-            let log = format!("ext build {} {}", self.name, package.name());
             package.install(
                 context,
-                &log,
+                &format!("ext build {}", self.name),
                 &[
                     ("AVOCADO_BUILD_EXT_SYSROOT", new.as_os_str()),
                     ("AVOCADO_EXT_NAME", self.name.as_str().as_ref()),

@@ -41,6 +41,11 @@ impl Hook {
         })
     }
 
+    /// As the project names it.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs it in the directory of its project, with the published variables and those of the SDK.
     /// All that it says is kept under the name `log`.
     pub(crate) fn run<V: AsRef<OsStr>>(
@@ -78,6 +83,8 @@ impl Hook {
             .called(file.to_string_lossy())
             .log_to(output.at("open", &place)?)
             .current_dir(&self.project)
+            // Compilers and their companions keep things there. It ends with the step.
+            .env("HOME", "/tmp")
             .env("SOURCE_DATE_EPOCH", context.epoch.to_string());
         for (key, value) in variables {
             tool = tool.env(key, value);

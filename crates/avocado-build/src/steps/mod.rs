@@ -4,15 +4,20 @@
 
 mod accounts;
 pub(crate) mod compile;
+mod compiled_package;
 pub(crate) mod extension_build;
 pub(crate) mod extension_image;
 pub(crate) mod fetch;
 mod hook;
 pub(crate) mod install;
+pub(crate) mod kernel_image;
 pub(crate) mod os_image;
 pub(crate) mod repository;
 pub(crate) mod runtime_build;
+pub(crate) mod runtime_compile;
+mod runtime_kernel;
 mod runtime_member;
+mod scripts;
 pub(crate) mod var_image;
 pub(crate) mod vm_image;
 

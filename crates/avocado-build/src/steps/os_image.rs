@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::PACKAGE_STATE;
+use super::compiled_package::CompiledPackage;
 use super::hook::{Hook, OverlayFiles};
 use super::install::{self, InstallOutput, PackageTree};
+use super::scripts::{ScriptInputs, Scripts};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
 use crate::error::Error;
@@ -72,14 +74,18 @@ pub(crate) struct OsImageRequest {
     /// Which of the project's rootfs or initramfs.
     name: Name,
     filesystem: Filesystem,
+    /// Those of its packages that the project compiles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    compiled: Vec<CompiledPackage>,
     overlay: Option<OverlayFiles>,
     post_install: Option<Hook>,
     permissions: Option<Permissions>,
     runtime: Name,
     runtime_version: Option<String>,
     source_date_epoch: u64,
-    /// `AVOCADO_OS_BUILD_ID`: follows from everything that shapes the image.
-    build_id: String,
+    /// What `AVOCADO_OS_BUILD_ID` follows from: everything that shapes the image. What scripts make
+    /// of it is found out by running them, and added then.
+    build_id_source: String,
 }
 
 /// What an OS image step made.
@@ -112,10 +118,8 @@ pub(crate) fn plan(
         let os = context.os_image(part.as_str(), name)?;
         needed::for_os_image(context.project, &stage(part, &runtime.name), os)?;
         let packages = install::plan_tree(plan, &tree)?;
-        let sdk = match os.post_install {
-            Some(_) => Some(install::plan_sdk(plan)?),
-            None => None,
-        };
+        let has_hook = os.post_install.is_some();
+        let scripts = Scripts::plan(plan, &os.project_packages, has_hook)?;
         Ok(OsImageTask {
             context,
             part,
@@ -123,7 +127,7 @@ pub(crate) fn plan(
             os,
             runtime,
             packages,
-            sdk,
+            scripts,
         })
     })
 }
@@ -152,8 +156,7 @@ struct OsImageTask<'a> {
     os: &'a OsImageConfig,
     runtime: &'a Runtime,
     packages: TaskId<InstallOutput>,
-    /// The install of the SDK, where a hook may use its tools.
-    sdk: Option<TaskId<InstallOutput>>,
+    scripts: Scripts,
 }
 
 /// Counts how often the same inputs came to mean another result: what was made before is not good any
@@ -166,23 +169,23 @@ struct OsImageInputs {
     revision: u32,
     image: OsImageRequest,
     packages: Digest,
-    sdk: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scripts: Option<ScriptInputs>,
     /// The tool that writes the format.
     writer: Option<String>,
     /// The tools that prepare the tree.
     tools: [Option<String>; 2],
 }
 
-/// What the build id of an OS image follows from: the request without the id, and the trees.
+/// What the build id of an OS image follows from: the request without the id, and the packages.
 #[derive(Debug, Serialize)]
 struct BuildIdSource<'r> {
     os: &'r OsImageRequest,
     packages: Digest,
-    sdk: Option<Digest>,
 }
 
 impl OsImageTask<'_> {
-    fn request(&self, packages: Digest, sdk: Option<Digest>) -> Result<OsImageRequest, Error> {
+    fn request(&self, packages: Digest) -> Result<OsImageRequest, Error> {
         let (context, os, runtime) = (self.context, self.os, self.runtime);
         let overlay = os.overlay.as_ref();
         let post_install = os.post_install.as_deref();
@@ -191,6 +194,7 @@ impl OsImageTask<'_> {
             part: self.part,
             name: self.name.clone(),
             filesystem: os.filesystem,
+            compiled: CompiledPackage::all(&files, &os.project_packages)?,
             overlay: overlay
                 .map(|o| OverlayFiles::new(context, &files, o))
                 .transpose()?,
@@ -199,11 +203,10 @@ impl OsImageTask<'_> {
             runtime: runtime.name.clone(),
             runtime_version: runtime.version.clone(),
             source_date_epoch: context.project.source_date_epoch,
-            build_id: String::new(),
+            build_id_source: String::new(),
         };
         let os = &request;
-        let source = InputsHash::of(&BuildIdSource { os, packages, sdk })?.to_string();
-        request.build_id = Uuid::new_v5(&BUILD_ID_NAMESPACE, source.as_bytes()).to_string();
+        request.build_id_source = InputsHash::of(&BuildIdSource { os, packages })?.to_string();
         Ok(request)
     }
 
@@ -228,18 +231,20 @@ impl Task for OsImageTask<'_> {
     }
 
     fn needs(&self) -> Vec<AnyTaskId> {
-        let needs = [Some(self.packages), self.sdk];
-        needs.into_iter().flatten().map(AnyTaskId::from).collect()
+        let packages = AnyTaskId::from(self.packages);
+        std::iter::once(packages)
+            .chain(self.scripts.needs())
+            .collect()
     }
 
     fn inputs(&self, needs: &Needs<'_>) -> Result<OsImageInputs, Error> {
         let packages = needs.digest(self.packages)?;
-        let sdk = needs.optional_digest(self.sdk)?;
+        let files = self.context.files();
         Ok(OsImageInputs {
             revision: REVISION,
-            image: self.request(packages, sdk)?,
+            image: self.request(packages)?,
             packages,
-            sdk,
+            scripts: self.scripts.inputs(self.context, &files, needs)?,
             writer: match images::writer(self.os.filesystem) {
                 Some(writer) => self.context.tool(writer)?,
                 None => None,
@@ -248,6 +253,13 @@ impl Task for OsImageTask<'_> {
                 self.context.tool(&SYSTEMCTL)?,
                 self.context.tool(&LDCONFIG)?,
             ],
+        })
+    }
+
+    fn recorded_inputs(&self, before: OsImageInputs) -> Result<OsImageInputs, Error> {
+        Ok(OsImageInputs {
+            scripts: before.scripts.map(ScriptInputs::recorded),
+            ..before
         })
     }
 
@@ -283,11 +295,12 @@ impl StepRequest for OsImageRequest {
     type Result = OsImageOutput;
 
     fn runs_hook(&self) -> bool {
-        self.post_install.is_some()
+        self.post_install.is_some() || !self.compiled.is_empty()
     }
 
     fn work(self, context: &StepContext<'_>) -> Result<OsImageOutput, Error> {
-        let root = self.prepare(context).map_err(|error| match &self.overlay {
+        let prepared = self.prepare(context);
+        let (root, build_id) = prepared.map_err(|error| match &self.overlay {
             Some(overlay) => overlay.blamed_for(error),
             None => error,
         })?;
@@ -306,20 +319,26 @@ impl StepRequest for OsImageRequest {
         Ok(OsImageOutput {
             image: image_file,
             version,
-            build_id: self.build_id,
+            build_id,
         })
     }
 }
 
 impl OsImageRequest {
     /// A copy of the installed tree with overlay, users and groups, made fit by the user's hook or
-    /// else by what is built in, and with our keys in its release files.
-    fn prepare(&self, context: &StepContext<'_>) -> Result<Tree, Error> {
+    /// else by what is built in, and with our keys in its release files. And its build id.
+    fn prepare(&self, context: &StepContext<'_>) -> Result<(Tree, String), Error> {
         let root = self.assemble(context)?;
-        for file in self.part.releases() {
-            self.extend_release(&root, file)?;
+        let mut source = self.build_id_source.clone();
+        if self.runs_hook() {
+            // What a script read is nowhere to be seen but in what it made.
+            source += &trees::digest(root.path(), CopyModes::Keep)?.to_string();
         }
-        Ok(root)
+        let build_id = Uuid::new_v5(&BUILD_ID_NAMESPACE, source.as_bytes()).to_string();
+        for file in self.part.releases() {
+            self.extend_release(&root, file, &build_id)?;
+        }
+        Ok((root, build_id))
     }
 
     fn assemble(&self, context: &StepContext<'_>) -> Result<Tree, Error> {
@@ -333,6 +352,20 @@ impl OsImageRequest {
         for state in PACKAGE_STATE {
             root.clear(state)?;
         }
+        let variable = format!("AVOCADO_{}_SYSROOT", part.to_uppercase());
+        for package in &self.compiled {
+            package.install(
+                context,
+                &format!("{part} image {}", self.runtime),
+                &[
+                    (&variable, place.as_os_str()),
+                    // The same script installs into an extension.
+                    ("AVOCADO_BUILD_EXT_SYSROOT", place.as_os_str()),
+                ],
+            )?;
+        }
+        // A script may have put another directory there.
+        let root = Tree::open(&place)?;
         if let Some(overlay) = &self.overlay {
             overlay.tell_of_modes(context)?;
             overlay.apply(context, &root)?;
@@ -344,7 +377,6 @@ impl OsImageRequest {
         }
         match (&self.post_install, self.part) {
             (Some(hook), _) => {
-                let variable = format!("AVOCADO_{}_SYSROOT", part.to_uppercase());
                 let root = place.as_os_str();
                 let log = format!("{part} image {} post_install", self.runtime);
                 hook.run(
@@ -362,14 +394,14 @@ impl OsImageRequest {
     }
 
     /// Adds our keys to a release file of the tree.
-    fn extend_release(&self, root: &Tree, file: &str) -> Result<(), Error> {
+    fn extend_release(&self, root: &Tree, file: &str, build_id: &str) -> Result<(), Error> {
         let Some(mut text) = root.read(file)? else {
             return Ok(());
         };
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        text += &format!("AVOCADO_OS_BUILD_ID={}\n", self.build_id);
+        text += &format!("AVOCADO_OS_BUILD_ID={build_id}\n");
         text += &format!("AVOCADO_RUNTIME_NAME={}\n", self.runtime);
         if let Some(version) = &self.runtime_version {
             text += &format!("AVOCADO_RUNTIME_VERSION=\"{}\"\n", version.replace('"', ""));

@@ -12,19 +12,19 @@ use avocado_project::Runtime;
 use serde::{Deserialize, Serialize};
 
 use super::extension_image::{self, ExtensionImageOutput};
-use super::install::{self, InstallOutput, PackageTree};
+use super::install::{self, InstallOutput};
 use super::os_image::{self, OsImageOutput, OsPart};
+use super::runtime_kernel::{KernelInputs, KernelSteps, RuntimeKernel};
 use super::runtime_member::{self, RuntimeMember};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
 use crate::error::Error;
 use crate::file_digest::FileDigest;
-use crate::layout::Layout;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::{self, Tree};
+use crate::trees;
 
 /// An assembly, as it travels to the child. What is only on the var partition is no part of it: see
 /// `var_image`.
@@ -38,7 +38,7 @@ pub(crate) struct RuntimeBuildRequest {
     rootfs_tree: Name,
     rootfs: OsImageOutput,
     initramfs: OsImageOutput,
-    kernel: Option<String>,
+    kernel: Option<RuntimeKernel>,
     packages: Option<Digest>,
 }
 
@@ -63,8 +63,7 @@ pub(crate) fn plan(
         let context = plan.context;
         let runtime = context.runtime(runtime)?;
         needed::for_runtime_build(context.project, runtime)?;
-        let rootfs_tree = PackageTree::Rootfs(runtime.rootfs.clone());
-        let rootfs_packages = install::plan_tree(plan, &rootfs_tree)?;
+        let kernel = KernelSteps::plan(plan, runtime)?;
         let rootfs = os_image::plan(plan, OsPart::Rootfs, &runtime.name)?;
         let initramfs = os_image::plan(plan, OsPart::Initramfs, &runtime.name)?;
         let packages = install::plan_runtime(plan, runtime)?;
@@ -74,7 +73,7 @@ pub(crate) fn plan(
             runtime,
             images,
             rootfs,
-            rootfs_packages,
+            kernel,
             initramfs,
             packages,
         })
@@ -97,7 +96,7 @@ struct RuntimeBuildTask<'a> {
     /// The images of its extensions, in the order of the runtime's list.
     images: Vec<TaskId<ExtensionImageOutput>>,
     rootfs: TaskId<OsImageOutput>,
-    rootfs_packages: TaskId<InstallOutput>,
+    kernel: KernelSteps,
     initramfs: TaskId<OsImageOutput>,
     packages: Option<TaskId<InstallOutput>>,
 }
@@ -107,8 +106,8 @@ struct RuntimeBuildTask<'a> {
 struct RuntimeBuildInputs {
     revision: u32,
     runtime: RuntimeBuildRequest,
-    /// For the kernel, of which the request has the version only.
-    rootfs_packages: Digest,
+    /// Of which the request has the version only, where it is of the feed.
+    kernel: KernelInputs,
 }
 
 /// Counts how often the same inputs came to mean another result. The last was what is told of how
@@ -129,7 +128,7 @@ impl RuntimeBuildTask<'_> {
             rootfs_tree: runtime.rootfs.clone(),
             rootfs: needs.output(self.rootfs)?.clone(),
             initramfs: needs.output(self.initramfs)?.clone(),
-            kernel: needs.output(self.rootfs_packages)?.kernel.clone(),
+            kernel: self.kernel.kernel(needs)?,
             packages: needs.optional_digest(self.packages)?,
         })
     }
@@ -149,11 +148,8 @@ impl Task for RuntimeBuildTask<'_> {
     }
 
     fn needs(&self) -> Vec<AnyTaskId> {
-        let mut needs = vec![
-            self.rootfs_packages.into(),
-            self.rootfs.into(),
-            self.initramfs.into(),
-        ];
+        let mut needs: Vec<AnyTaskId> = self.kernel.needs().collect();
+        needs.extend([AnyTaskId::from(self.rootfs), self.initramfs.into()]);
         needs.extend(self.packages.map(AnyTaskId::from));
         needs.extend(self.images.iter().map(|id| AnyTaskId::from(*id)));
         needs
@@ -163,7 +159,7 @@ impl Task for RuntimeBuildTask<'_> {
         Ok(RuntimeBuildInputs {
             revision: REVISION,
             runtime: self.request(needs)?,
-            rootfs_packages: needs.digest(self.rootfs_packages)?,
+            kernel: self.kernel.inputs(needs)?,
         })
     }
 
@@ -230,11 +226,6 @@ impl BuildStep for RuntimeBuildTask<'_> {
     }
 }
 
-/// The file of a kernel: the published name is a link to the package's.
-pub(super) fn kernel_image(layout: &Layout, version: &str) -> Result<PathBuf, Error> {
-    Tree::open(&layout.kernel(version))?.resolve("Image")
-}
-
 impl StepRequest for RuntimeBuildRequest {
     const KIND: &'static str = "runtime_build";
     type Result = RuntimeBuildOutput;
@@ -267,10 +258,10 @@ impl RuntimeBuildRequest {
             image_type: None,
         };
         let kernel = match &self.kernel {
-            Some(version) => {
-                let file = FileDigest::of(&kernel_image(&context.layout, version)?)?;
+            Some(kernel) => {
+                let file = FileDigest::of(&kernel.path(&context.layout, &self.name)?)?;
                 Some(OsImage {
-                    version: Some(version.clone()),
+                    version: kernel.version().map(ToOwned::to_owned),
                     image_id: ImageId::from_digest(file.sha256),
                     sha256: Some(file.sha256),
                     image_type: None,

@@ -17,7 +17,9 @@ use super::extension_image::{ExtensionImageOutput, var_destination};
 use super::hook::Hook;
 use super::install::{self, InstallOutput};
 use super::runtime_build::{self, RuntimeBuildOutput};
+use super::runtime_compile::{self, RuntimeCompileOutput};
 use super::runtime_member::RuntimeMember;
+use super::scripts::{ScriptInputs, Scripts};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
 use crate::error::{At as _, Error};
@@ -57,10 +59,7 @@ pub(crate) fn plan(plan: &mut Plan<'_>, runtime: &Name) -> Result<TaskId<VarImag
         let runtime = context.runtime(runtime)?;
         needed::for_var_image(context.project, runtime)?;
         let build = runtime_build::plan(plan, &runtime.name)?;
-        let sdk = match runtime.post_build {
-            Some(_) => Some(install::plan_sdk(plan)?),
-            None => None,
-        };
+        let scripts = Scripts::plan(plan, &[], runtime.post_build.is_some())?;
         Ok(VarImageTask {
             context,
             runtime,
@@ -68,7 +67,8 @@ pub(crate) fn plan(plan: &mut Plan<'_>, runtime: &Name) -> Result<TaskId<VarImag
             build,
             images: runtime_build::plan_images(plan, runtime)?,
             packages: install::plan_runtime(plan, runtime)?,
-            sdk,
+            compiled: runtime_compile::plan(plan, runtime)?,
+            scripts,
         })
     })
 }
@@ -92,8 +92,9 @@ struct VarImageTask<'a> {
     images: Vec<TaskId<ExtensionImageOutput>>,
     /// The runtime's own packages, which a hook may look at.
     packages: Option<TaskId<InstallOutput>>,
-    /// The install of the SDK, where a hook may use its tools.
-    sdk: Option<TaskId<InstallOutput>>,
+    /// What the project's scripts put beside them.
+    compiled: Option<TaskId<RuntimeCompileOutput>>,
+    scripts: Scripts,
 }
 
 /// What a var partition consumes.
@@ -103,7 +104,10 @@ struct VarImageInputs {
     /// The tool that writes the image.
     writer: Option<String>,
     packages: Option<Digest>,
-    sdk: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compiled: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scripts: Option<ScriptInputs>,
 }
 
 impl VarImageTask<'_> {
@@ -143,8 +147,10 @@ impl Task for VarImageTask<'_> {
 
     fn needs(&self) -> Vec<AnyTaskId> {
         let images = self.images.iter().map(|id| AnyTaskId::from(*id));
-        let installs = [self.packages, self.sdk].into_iter().flatten();
-        let rest = images.chain(installs.map(AnyTaskId::from));
+        let packages = self.packages.into_iter().map(AnyTaskId::from);
+        let compiled = self.compiled.into_iter().map(AnyTaskId::from);
+        let rest = images.chain(packages).chain(compiled);
+        let rest = rest.chain(self.scripts.needs());
         std::iter::once(self.build.into()).chain(rest).collect()
     }
 
@@ -158,7 +164,17 @@ impl Task for VarImageTask<'_> {
             var: self.request(needs)?,
             writer: self.context.tool(&images::btrfs::MKFS)?,
             packages: needs.optional_digest(self.packages)?,
-            sdk: needs.optional_digest(self.sdk)?,
+            compiled: needs.optional_digest(self.compiled)?,
+            scripts: self
+                .scripts
+                .inputs(self.context, &self.context.files(), needs)?,
+        })
+    }
+
+    fn recorded_inputs(&self, before: VarImageInputs) -> Result<VarImageInputs, Error> {
+        Ok(VarImageInputs {
+            scripts: before.scripts.map(ScriptInputs::recorded),
+            ..before
         })
     }
 
@@ -214,6 +230,7 @@ impl StepRequest for VarImageRequest {
                 context,
                 &format!("runtime build {} post_build", self.name),
                 &[
+                    ("AVOCADO_RUNTIME", self.name.as_str().as_ref()),
                     ("AVOCADO_RUNTIME_NAME", self.name.as_str().as_ref()),
                     (
                         "AVOCADO_RUNTIME_BUILD_DIR",

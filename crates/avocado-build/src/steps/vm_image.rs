@@ -10,9 +10,9 @@ use avocado_manifest::{Digest, Name, UpdatePolicy, VmArtifact, VmImage, VmRole};
 use avocado_project::{Filesystem, OsImageConfig, Runtime};
 use serde::{Deserialize, Serialize};
 
-use super::install::{self, InstallOutput, PackageTree};
 use super::os_image::{self, OsImageOutput, OsPart};
 use super::runtime_build::{self, RuntimeBuildOutput};
+use super::runtime_kernel::{KernelInputs, KernelSteps, RuntimeKernel};
 use super::var_image::{self, VarImageOutput};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
@@ -91,7 +91,6 @@ pub(crate) fn plan(
         let var = var_image::plan(plan, name)?;
         let rootfs = os_image::plan(plan, OsPart::Rootfs, name)?;
         let initramfs = os_image::plan(plan, OsPart::Initramfs, name)?;
-        let tree = PackageTree::Rootfs(runtime.rootfs.clone());
         Ok(VmImageTask {
             context,
             runtime,
@@ -99,7 +98,7 @@ pub(crate) fn plan(
             build,
             var,
             rootfs: (context.os_image("rootfs", &runtime.rootfs)?, rootfs),
-            rootfs_packages: install::plan_tree(plan, &tree)?,
+            kernel: KernelSteps::plan(plan, runtime)?,
             initramfs: (
                 context.os_image("initramfs", &runtime.initramfs)?,
                 initramfs,
@@ -126,7 +125,7 @@ struct VmImageTask<'a> {
     build: TaskId<RuntimeBuildOutput>,
     var: TaskId<VarImageOutput>,
     rootfs: (&'a OsImageConfig, TaskId<OsImageOutput>),
-    rootfs_packages: TaskId<InstallOutput>,
+    kernel: KernelSteps,
     initramfs: (&'a OsImageConfig, TaskId<OsImageOutput>),
 }
 
@@ -134,10 +133,9 @@ struct VmImageTask<'a> {
 #[derive(Debug, Serialize)]
 struct VmImageInputs {
     cmdline: Option<String>,
-    /// The version of the kernel.
-    kernel: Option<String>,
-    /// For the kernel, of which the above is the version only.
-    rootfs_packages: Digest,
+    kernel: Option<RuntimeKernel>,
+    /// Of which the above is the version only, where it is of the feed.
+    kernel_steps: KernelInputs,
     rootfs: Digest,
     initramfs: Digest,
     var: FileDigest,
@@ -157,9 +155,9 @@ impl VmImageTask<'_> {
         self.context.layout.vm_image(&self.runtime.name)
     }
 
-    fn files(&self, needs: &Needs<'_>, kernel: &str) -> Result<Vec<VmImageFile>, Error> {
+    fn files(&self, needs: &Needs<'_>, kernel: &RuntimeKernel) -> Result<Vec<VmImageFile>, Error> {
         let (layout, name) = (&self.context.layout, &self.runtime.name);
-        let kernel = runtime_build::kernel_image(layout, kernel)?;
+        let kernel = kernel.path(layout, name)?;
         let os = |part: OsPart, role, (os, id): (&OsImageConfig, TaskId<OsImageOutput>)| {
             let kind = images::extension(os.filesystem);
             Ok::<_, Error>(VmImageFile {
@@ -229,13 +227,14 @@ impl Task for VmImageTask<'_> {
     }
 
     fn needs(&self) -> Vec<AnyTaskId> {
-        vec![
+        let mut needs = vec![
             self.build.into(),
             self.var.into(),
             self.rootfs.1.into(),
-            self.rootfs_packages.into(),
             self.initramfs.1.into(),
-        ]
+        ];
+        needs.extend(self.kernel.needs());
+        needs
     }
 
     fn failure_stops_others(&self) -> bool {
@@ -244,14 +243,14 @@ impl Task for VmImageTask<'_> {
 
     fn inputs(&self, needs: &Needs<'_>) -> Result<VmImageInputs, Error> {
         // Without one of the two a runtime is nothing that a VM could start.
-        let kernel = needs.output(self.rootfs_packages)?.kernel.clone();
+        let kernel = self.kernel.kernel(needs)?;
         let root_type = root_type(self.rootfs.0.filesystem);
         let (kernel, root_type) = kernel.zip(root_type).unzip();
         let build = needs.output(self.build)?;
         Ok(VmImageInputs {
             cmdline: root_type.map(|root_type| self.machine.cmdline(root_type)),
             kernel,
-            rootfs_packages: needs.digest(self.rootfs_packages)?,
+            kernel_steps: self.kernel.inputs(needs)?,
             rootfs: needs.digest(self.rootfs.1)?,
             initramfs: needs.digest(self.initramfs.1)?,
             var: needs.output(self.var)?.image,

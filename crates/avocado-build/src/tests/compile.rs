@@ -135,3 +135,94 @@ fn what_cannot_be_compiled_is_told_at_its_place() {
     let error = project.run(&Goal::ExtBuild(None)).unwrap_err();
     assert!(error.diagnostics()[0].message.contains("`a/b`"), "{error}");
 }
+
+const EVERYWHERE: &str = "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+sdk: {compile: {kernel: {compile: hook.sh}, app: {compile: hook.sh}, tool: {compile: hook.sh}}}
+rootfs: {packages: {avocado-pkg-rootfs: '*', app: {compile: app, install: install.sh}}}
+initramfs: {packages: {tool: {compile: tool, install: install.sh}}}
+runtimes:
+  dev:
+    kernel: {compile: kernel, install: install.sh}
+    packages: {app: {compile: app, install: install.sh}}
+";
+
+#[test]
+fn what_is_compiled_for_a_runtime_is_there_before_it_is_assembled() {
+    let mut project = TestProject::new(EVERYWHERE);
+    project.write("install.sh", "true\n");
+    let first = project.build();
+    for step in ["sdk compile kernel", "sdk compile app", "sdk compile tool"] {
+        assert!(first.contains(&step.to_owned()), "{step}: {first:?}");
+    }
+    let at = |step: &str| first.iter().position(|ran| ran == step).unwrap();
+    for (before, after) in [
+        ("sdk compile kernel", "runtime compile dev"),
+        ("sdk compile app", "runtime compile dev"),
+        ("sdk compile app", "rootfs image dev"),
+        ("sdk compile tool", "initramfs image dev"),
+        ("runtime compile dev", "runtime build dev"),
+        ("runtime compile dev", "runtime vm dev"),
+    ] {
+        assert!(at(before) < at(after), "{before}, {after}: {first:?}");
+    }
+    assert_eq!(project.build(), [""; 0]);
+
+    project.write("new", "another source\n");
+    let scripts = [
+        "initramfs image dev",
+        "rootfs image dev",
+        "runtime compile dev",
+        "sdk compile app",
+        "sdk compile kernel",
+        "sdk compile tool",
+    ];
+    let mut ran = project.build();
+    ran.sort();
+    // All made the same of it.
+    assert_eq!(ran, scripts);
+    project.write("install.sh", "false\n");
+    assert!(
+        project
+            .build()
+            .contains(&"runtime repository dev".to_owned())
+    );
+    // The file that the runtime has of it is looked for.
+    let state = project.options.project.state_dir().join("qemux86-64");
+    fs::remove_file(state.join("runtimes/dev/.compiled.json")).unwrap();
+    assert_eq!(project.build(), ["runtime compile dev"]);
+
+    project.edit("kernel: {compile: kernel,", "kernel: {compile: kernels,");
+    let error = project.run(&Goal::Build {
+        runtime: None,
+        var: true,
+    });
+    let error = error.unwrap_err();
+    let said = &error.diagnostics()[0].message;
+    assert!(said.contains("no section `kernels`"), "{said}");
+    // Its extensions and images are made all the same.
+    project.run(&Goal::RootfsImage).unwrap();
+}
+
+#[test]
+fn every_file_of_the_project_is_an_input_of_a_hook() {
+    let project = TestProject::new(
+        "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+rootfs: {post_install: hook.sh}
+extensions: {app: {version: 1.0.0, post_build: hook.sh}, plain: {version: 1.0.0}}
+runtimes: {dev: {extensions: [app, plain], post_build: hook.sh}}
+",
+    );
+    project.build();
+    assert_eq!(project.build(), [""; 0]);
+    // What the hooks make of it is the same here.
+    project.write("read-by-a-hook", "1\n");
+    let mut ran = project.build();
+    ran.sort();
+    assert_eq!(
+        ran,
+        ["ext build app", "rootfs image dev", "runtime var dev"]
+    );
+    assert_eq!(project.build(), [""; 0]);
+}

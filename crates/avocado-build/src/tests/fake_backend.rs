@@ -80,8 +80,23 @@ impl FakeBackend {
                 json!({
                     "image": written(&path, request),
                     "version": "1",
-                    "build_id": request["build_id"],
+                    "build_id": request["build_id_source"],
                 })
+            }
+            "runtime_compile" => {
+                let place = layout.runtime_compiled(&name(&request["name"]));
+                let kernel = request.get("kernel").map(|_| {
+                    json!({
+                        "version": "6.12.69",
+                        "file": "bzImage",
+                        "image": written(&place.join("bzImage"), request),
+                    })
+                });
+                fs::create_dir_all(place).unwrap();
+                let runtime = layout.runtime(&name(&request["name"]));
+                fs::create_dir_all(&runtime).unwrap();
+                fs::write(runtime.join(".compiled.json"), "[]").unwrap();
+                json!({ "digest": digest(request), "kernel": kernel })
             }
             "runtime_build" => self.assemble(&name(&request["name"]), request),
             "var_image" => {

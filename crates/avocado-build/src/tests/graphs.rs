@@ -72,6 +72,7 @@ fn graphs(yaml: &str) -> String {
             lock_file: Mutex::new(LockFile::load(&project.src_dir).unwrap()),
             completes_lock: Once::new(),
             sources: ProjectSources::default(),
+            known_files: crate::known_files::KnownFiles::new("".into()),
             feed: Feed::new(project, &options.network, &cancel),
             cancel: &cancel,
             checkout_mode: 0o644,

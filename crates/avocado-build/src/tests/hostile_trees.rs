@@ -94,7 +94,7 @@ impl Host {
             "runtime": "dev",
             "runtime_version": "1",
             "source_date_epoch": 1,
-            "build_id": "id",
+            "build_id_source": "id",
         }))?;
         let runtime = "dev".parse().unwrap();
         Ok(self.layout.os_image("rootfs", &runtime, "cpio"))
@@ -197,7 +197,10 @@ fn names_of_files_in_the_making_are_of_no_use_to_a_rootfs_package() {
         tree = tree.with(link, &secret);
     }
     let image = host.os_image(&tree).unwrap();
-    assert!(holds(&image, "AVOCADO_OS_BUILD_ID=id"));
+    assert!(holds(
+        &image,
+        "AVOCADO_OS_BUILD_ID=31cb911a-5b9f-5be9-b1c4-467459601ae6"
+    ));
     assert!(holds(&image, "app:x:1000:"));
     assert!(!holds(&image, SECRET));
     host.is_untouched("files in the making");
@@ -258,7 +261,10 @@ fn a_link_within_a_rootfs_is_as_good_as_a_directory() {
     let mut tree = Tree::rootfs().with("usr/lib/os-release", "/usr/share/os-release");
     tree.files.push(("usr/share/os-release", "VERSION_ID=8\n"));
     let image = host.os_image(&tree).unwrap();
-    assert!(holds(&image, "VERSION_ID=8\nAVOCADO_OS_BUILD_ID=id"));
+    assert!(holds(
+        &image,
+        "VERSION_ID=8\nAVOCADO_OS_BUILD_ID=31cb911a-5b9f-5be9-b1c4-467459601ae6"
+    ));
 }
 
 #[test]

@@ -10,6 +10,7 @@ distro: {release: '2024', channel: edge}
 rootfs:
   good: {packages: {small-rootfs: '*'}}
   shared: {packages: {small-rootfs: '*'}}
+  own: {packages: {small-rootfs: '*', app: {compile: none, install: none.sh}}}
   elsewhere: {source: {type: path, path: ../os}}
   unprepared: {packages: {small-rootfs: '*'}, post_install: prepare.sh, overlay: overlay/none}
 initramfs: {packages: {small-initramfs: '*'}}
@@ -38,7 +39,7 @@ runtimes:
     signing: {content_key: c, checksum_algorithm: blake3}
   one: {rootfs: shared}
   two: {rootfs: shared, kernel: {version: '>=6.6, <6.12'}}
-  named: {rootfs: good, kernel: {package: kernel-rt}}
+  named: {rootfs: own, kernel: {package: kernel-rt}}
   elsewhere: {rootfs: elsewhere}
   unprepared: {rootfs: unprepared}
 ";

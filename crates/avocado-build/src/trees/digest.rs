@@ -39,30 +39,53 @@ pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
         } else if kind.is_file() {
             let file = fs::File::open(entry.path()).at("open", entry.path())?;
             let (digest, length) = Digest::of_reader(file).at("read", entry.path())?;
-            format!("file {digest} {length}").into_bytes()
-        } else if kind.is_symlink() {
-            let link = fs::read_link(entry.path()).at("read", entry.path())?;
-            // Byte for byte: what is not UTF-8 is not all the same.
-            [b"link ", link.as_os_str().as_bytes()].concat()
-        } else if kind.is_dir() {
-            b"directory".to_vec()
+            content_of_file(digest, length)
         } else {
-            format!("special {} {}", metadata.mode(), metadata.rdev()).into_bytes()
+            content_of_other(entry.path(), &metadata).at("read", entry.path())?
         };
         if linked {
             links.entry(inode).or_insert_with(|| relative.to_owned());
         }
-        let mode = if kind.is_symlink() {
-            0
-        } else {
-            modes.of(&metadata)
-        };
-        hasher.update(relative.as_os_str().as_bytes());
-        hasher.update(format!("\0{mode:o} ").as_bytes());
-        hasher.update(&content);
-        hasher.update(b"\0");
+        add_entry(&mut hasher, relative, modes, &metadata, &content);
     }
     Ok(hasher.finish())
+}
+
+/// What of a regular file counts.
+pub(crate) fn content_of_file(digest: Digest, length: u64) -> Vec<u8> {
+    format!("file {digest} {length}").into_bytes()
+}
+
+/// What of an entry counts that is no regular file.
+pub(crate) fn content_of_other(path: &Path, metadata: &fs::Metadata) -> io::Result<Vec<u8>> {
+    let kind = metadata.file_type();
+    Ok(if kind.is_symlink() {
+        // Byte for byte: what is not UTF-8 is not all the same.
+        [b"link ", fs::read_link(path)?.as_os_str().as_bytes()].concat()
+    } else if kind.is_dir() {
+        b"directory".to_vec()
+    } else {
+        format!("special {} {}", metadata.mode(), metadata.rdev()).into_bytes()
+    })
+}
+
+/// Adds an entry to the digest of a tree.
+pub(crate) fn add_entry(
+    hasher: &mut DigestHasher,
+    relative: &Path,
+    modes: CopyModes,
+    metadata: &fs::Metadata,
+    content: &[u8],
+) {
+    let mode = if metadata.is_symlink() {
+        0
+    } else {
+        modes.of(metadata)
+    };
+    hasher.update(relative.as_os_str().as_bytes());
+    hasher.update(format!("\0{mode:o} ").as_bytes());
+    hasher.update(content);
+    hasher.update(b"\0");
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(crate) mod var_files;
 
 pub(crate) use checkout::modes_of_no_clone;
 pub(crate) use copy::{copy, make_parents, of_project};
-pub(crate) use digest::digest;
+pub(crate) use digest::{add_entry, content_of_file, content_of_other, digest};
 pub(crate) use hiding::{MERGED_DIRECTORIES, hidden_parts, remove_unused_directories};
 pub(crate) use list::list_of;
 pub(crate) use modes::CopyModes;

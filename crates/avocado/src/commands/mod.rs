@@ -12,6 +12,7 @@ mod ext;
 mod fetch;
 mod init;
 mod install;
+mod kernel;
 mod lock;
 mod manual;
 mod os_image;
@@ -54,6 +55,7 @@ use ext::ExtCommand;
 use fetch::FetchArgs;
 use init::InitArgs;
 use install::{InstallArgs, UninstallArgs};
+use kernel::KernelCommand;
 use lock::LockCommand;
 use manual::ManualArgs;
 use os_image::OsImageCommand;
@@ -174,6 +176,9 @@ pub(crate) enum Command {
     /// Work with the initial RAM file system
     #[command(subcommand)]
     Initramfs(OsImageCommand),
+    /// Work with the kernels of the runtimes
+    #[command(subcommand)]
+    Kernel(KernelCommand),
     /// Manage the keys that sign repositories
     #[command(subcommand)]
     SigningKeys(SigningKeysCommand),
@@ -215,6 +220,7 @@ impl Command {
             Command::Runtime(_) => "runtime",
             Command::Rootfs(_) => "rootfs",
             Command::Initramfs(_) => "initramfs",
+            Command::Kernel(_) => "kernel",
             Command::SigningKeys(_) => "signing-keys",
             Command::Deploy(_) => "deploy",
             Command::Vm(_) => "vm",
@@ -281,6 +287,7 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         Command::Runtime(command) => runtime::run(session, command),
         Command::Rootfs(command) => os_image::rootfs(session, command),
         Command::Initramfs(command) => os_image::initramfs(session, command),
+        Command::Kernel(command) => kernel::run(session, command),
         Command::SigningKeys(command) => signing_keys::run(session, command),
         Command::Completion(args) => completion::run(args),
         #[cfg(target_os = "linux")]

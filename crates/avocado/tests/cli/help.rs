@@ -39,6 +39,8 @@ fn every_help() {
         "rootfs deps",
         "rootfs image",
         "initramfs image",
+        "kernel",
+        "kernel image",
         "signing-keys",
         "signing-keys create",
         "signing-keys list",

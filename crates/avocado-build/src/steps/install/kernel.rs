@@ -13,6 +13,9 @@ use crate::layout::Layout;
 use crate::packages::version;
 use crate::trees::{self, Tree};
 
+/// The package of the feed's own kernels: the version is part of the name.
+pub(super) const KERNEL_PACKAGE: &str = "kernel-image";
+
 /// The kernel that a rootfs brought by itself: the newest, where it has several.
 pub(super) fn kernel_of(packages: &PackageHeaders) -> Option<String> {
     let versions = packages
@@ -25,7 +28,12 @@ pub(super) fn kernel_of(packages: &PackageHeaders) -> Option<String> {
 }
 
 /// Puts the kernel's files where later steps look for them, with the published name `Image`.
-pub(super) fn stage_kernel(layout: &Layout, root: &Tree, version: &str) -> Result<(), Error> {
+pub(super) fn stage_kernel(
+    layout: &Layout,
+    root: &Tree,
+    package: &str,
+    version: &str,
+) -> Result<(), Error> {
     // It was part of a package's name, and becomes one of a directory.
     let version: Name = version.parse().map_err(|e| {
         Error::Invalid(format!(
@@ -60,7 +68,7 @@ pub(super) fn stage_kernel(layout: &Layout, root: &Tree, version: &str) -> Resul
     }
     let Some(image) = image else {
         return Err(Error::Invalid(format!(
-            "package kernel-image-{version} put no kernel into /boot"
+            "package {package}-{version} put no kernel into /boot"
         )));
     };
     new.symlink(image, "Image")?;
@@ -103,7 +111,7 @@ mod tests {
             fs::write(root.join("boot").join(name), name).unwrap();
         }
         let root = Tree::open(&root).unwrap();
-        stage_kernel(&layout, &root, "6.12.0").unwrap();
+        stage_kernel(&layout, &root, KERNEL_PACKAGE, "6.12.0").unwrap();
         let staged = layout.kernel("6.12.0");
         assert_eq!(fs::read(staged.join("Image")).unwrap(), b"bzImage-6.12.0");
         let link = fs::read_link(staged.join("Image")).unwrap();
@@ -111,7 +119,7 @@ mod tests {
         assert!(staged.join("System.map-6.12.0").is_file());
         assert!(!staged.join("bzImage-6.9.0").exists());
 
-        let error = stage_kernel(&layout, &root, "7.0").unwrap_err();
+        let error = stage_kernel(&layout, &root, KERNEL_PACKAGE, "7.0").unwrap_err();
         assert!(error.to_string().contains("no kernel into /boot"));
     }
 
@@ -124,18 +132,18 @@ mod tests {
         fs::write(&secret, "secret").unwrap();
         let root = Tree::fresh(&directory.path().join("root")).unwrap();
         root.symlink(&secret, "boot/vmlinuz-6.12.0").unwrap();
-        let error = stage_kernel(&layout, &root, "6.12.0").unwrap_err();
+        let error = stage_kernel(&layout, &root, KERNEL_PACKAGE, "6.12.0").unwrap_err();
         assert!(matches!(error, Error::Tree { .. }), "{error}");
         assert!(!layout.kernel("6.12.0").exists());
         // A link within the tree is one kernel's other name.
         root.write("boot/real-6.12.0", "kernel", 0o644).unwrap();
         root.symlink("real-6.12.0", "boot/vmlinuz-6.12.0").unwrap();
-        stage_kernel(&layout, &root, "6.12.0").unwrap();
+        stage_kernel(&layout, &root, KERNEL_PACKAGE, "6.12.0").unwrap();
         let staged = layout.kernel("6.12.0").join("Image");
         assert_eq!(fs::read(staged).unwrap(), b"kernel");
 
         for version in ["../../../x", "6/7", "", ".."] {
-            let error = stage_kernel(&layout, &root, version).unwrap_err();
+            let error = stage_kernel(&layout, &root, KERNEL_PACKAGE, version).unwrap_err();
             assert!(error.to_string().contains("strange version"), "{error}");
         }
     }

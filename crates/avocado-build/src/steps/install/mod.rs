@@ -9,6 +9,7 @@ mod include;
 mod kernel;
 mod package_tree;
 mod plan;
+mod publish;
 mod request;
 #[cfg(test)]
 mod small_feed;
@@ -18,5 +19,6 @@ mod tests;
 
 pub(crate) use package_tree::PackageTree;
 pub(crate) use plan::{plan, plan_base, plan_extension, plan_runtime, plan_sdk, plan_tree};
+pub(crate) use publish::{COMPILED_LIST, compiled as publish_compiled, copy_published};
 pub(crate) use request::InstallRequest;
 pub(crate) use task::InstallOutput;

@@ -95,7 +95,7 @@ impl PackageTree {
     }
 
     /// The installed tree.
-    pub(super) fn root(&self, layout: &Layout) -> PathBuf {
+    pub(crate) fn root(&self, layout: &Layout) -> PathBuf {
         match self {
             PackageTree::Sdk => layout.sdk(HOST_ARCH),
             PackageTree::TargetSysroot => layout.target_sysroot(),

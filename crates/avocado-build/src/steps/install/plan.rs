@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use avocado_engine::TaskId;
 use avocado_manifest::Name;
-use avocado_project::{KernelOrigin, KernelSpec, Late, Packages, Placed, Project, Runtime};
+use avocado_project::{
+    KernelOrigin, KernelSpec, Late, Packages, Placed, Project, Runtime, SourcePlace,
+};
 
 use super::PackageTree;
+use super::kernel::KERNEL_PACKAGE;
 use super::task::{InstallOutput, InstallTask};
 use crate::error::Error;
 use crate::needed;
@@ -90,32 +93,56 @@ fn plan_first_rootfs(
 }
 
 /// Which kernels the project wants for a rootfs: those that its runtimes state.
-fn wanted_kernels<'p>(
-    project: &'p Project,
-    rootfs: &Name,
-) -> Result<Option<&'p Placed<KernelSpec>>, Error> {
-    // One that is compiled is not in the rootfs.
-    let wanted = |runtime: &'p Runtime| match runtime.kernel.as_ref().map(|k| &k.origin) {
-        Some(KernelOrigin::Feed { version, .. }) => Some((runtime, version.as_ref())),
-        Some(KernelOrigin::Compiled { .. }) => None,
-        None => Some((runtime, None)),
-    };
+#[derive(Clone, Copy, Default)]
+pub(super) struct WantedKernel<'p> {
+    /// The package that brings it, where it is another one than every feed has.
+    pub(super) package: Option<&'p Placed<String>>,
+    pub(super) version: Option<&'p Placed<KernelSpec>>,
+}
+
+impl<'p> WantedKernel<'p> {
+    /// `None`: the runtime compiles its kernel, which is not in the rootfs.
+    fn of(runtime: &'p Runtime) -> Option<Self> {
+        match runtime.kernel.as_ref().map(|kernel| &kernel.origin) {
+            Some(KernelOrigin::Feed { package, version }) => Some(WantedKernel {
+                package: package.as_ref().filter(|p| p.value != KERNEL_PACKAGE),
+                version: version.as_ref(),
+            }),
+            Some(KernelOrigin::Compiled { .. }) => None,
+            None => Some(WantedKernel::default()),
+        }
+    }
+
+    pub(super) fn is_stated(&self) -> bool {
+        self.package.is_some() || self.version.is_some()
+    }
+
+    /// Where the project says so.
+    pub(super) fn place(&self) -> Option<&'p SourcePlace> {
+        let version = self.version.map(|version| &version.place);
+        version.or(self.package.map(|package| &package.place))
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.package.map(|p| &p.value) == other.package.map(|p| &p.value)
+            && self.version.map(|v| &v.value) == other.version.map(|v| &v.value)
+    }
+}
+
+fn wanted_kernel<'p>(project: &'p Project, rootfs: &Name) -> Result<WantedKernel<'p>, Error> {
     let runtimes = project.runtimes.iter().filter(|r| r.rootfs == *rootfs);
-    let mut wanted = runtimes.filter_map(wanted);
-    let Some((first, kernels)) = wanted.next() else {
-        return Ok(None);
+    let mut wanted = runtimes.filter_map(|r| Some((r, WantedKernel::of(r)?)));
+    let Some((first, kernel)) = wanted.next() else {
+        return Ok(WantedKernel::default());
     };
-    let is_other =
-        |spec: Option<&Placed<KernelSpec>>| spec.map(|s| &s.value) != kernels.map(|s| &s.value);
-    let Some((other, spec)) = wanted.find(|(_, spec)| is_other(*spec)) else {
-        return Ok(kernels);
+    let Some((other, another)) = wanted.find(|(_, another)| !another.is_same(&kernel)) else {
+        return Ok(kernel);
     };
     let message = format!(
         "the runtimes `{}` and `{}` have the rootfs `{rootfs}` and want different kernels",
         first.name, other.name
     );
-    let place = spec.or(kernels).map(|spec| &spec.place);
-    let found = place.map(|place| {
+    let found = another.place().or(kernel.place()).map(|place| {
         let found = place.error(message);
         found
             .with_hint("give one of them a rootfs of its own: its packages are made for one kernel")
@@ -123,6 +150,17 @@ fn wanted_kernels<'p>(
     Err(Error::Project {
         diagnostics: found.into_iter().collect(),
     })
+}
+
+/// Whether every runtime that has a rootfs compiles its kernel.
+fn compiles_kernel(project: &Project, rootfs: &Name) -> bool {
+    let is_compiled = |runtime: &Runtime| {
+        let kernel = runtime.kernel.as_ref();
+        kernel.is_some_and(|kernel| matches!(kernel.origin, KernelOrigin::Compiled { .. }))
+    };
+    let mut runtimes = project.runtimes.iter().filter(|r| r.rootfs == *rootfs);
+    let first = runtimes.next();
+    first.is_some_and(is_compiled) && runtimes.all(is_compiled)
 }
 
 fn plan_rootfs(plan: &mut Plan<'_>, name: &Name) -> Result<TaskId<InstallOutput>, Error> {
@@ -204,13 +242,14 @@ pub(crate) fn plan_tree(
             PackageTree::Rootfs(name) => Some(name),
             _ => base.as_ref().map(|(name, _)| name),
         };
-        let kernels = match rootfs {
-            Some(name) => wanted_kernels(context.project, name)?,
-            None => None,
+        let kernel = match rootfs {
+            Some(name) => wanted_kernel(context.project, name)?,
+            None => WantedKernel::default(),
         };
         Ok(InstallTask {
             context,
-            kernels,
+            kernel,
+            kernel_is_compiled: rootfs.is_some_and(|name| compiles_kernel(context.project, name)),
             tree: tree.clone(),
             packages,
             sdk,

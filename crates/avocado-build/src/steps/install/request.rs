@@ -1,18 +1,17 @@
 //! The child's side of an install.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, Name};
 use avocado_project::{KernelSpec, Late, LateValues, PackageHeader, PackageHeaders, Packages};
-use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use super::PackageTree;
 use super::include;
-use super::kernel::{kernel_of, stage_kernel};
+use super::kernel::{KERNEL_PACKAGE, kernel_of, stage_kernel};
+use super::publish;
 use crate::error::{At as _, Error};
 use crate::layout::Layout;
 use crate::packages::dnf::{DATABASE, Dnf, RepositoryView};
@@ -20,7 +19,7 @@ use crate::packages::feed::FeedAccess;
 use crate::packages::{installed, version};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::{self, Tree, is};
+use crate::trees::{self, Tree};
 
 /// What an install is to bring, and what it has to know for that.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +56,9 @@ fn is_false(value: &bool) -> bool {
 /// That a kernel of the feed is wanted, the newest one where the lock has none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KernelChoice {
+    /// The package that brings it, where it is another one than every feed has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) package: Option<String>,
     /// The version in the lock.
     pub(super) pinned: Option<String>,
     /// Which ones are meant, where that is stated.
@@ -144,7 +146,18 @@ impl InstallSpec {
             ) => Vec::new(),
             _ => dnf.kernels(context.sink)?,
         };
-        let wished = self.choose_kernel(&kernels, kernels_stated_at)?;
+        let package = self
+            .kernel
+            .as_ref()
+            .and_then(|kernel| kernel.package.as_deref());
+        let wished = match package {
+            None => self.choose_kernel(&kernels, kernels_stated_at)?,
+            Some(package) => {
+                let kernels = dnf.kernels_of(package, context.sink)?;
+                self.choose_kernel(&kernels, kernels_stated_at)?
+            }
+        };
+        let package = package.unwrap_or(KERNEL_PACKAGE);
         let kernel_version = wished.as_deref().or(self.base_kernel.as_deref());
         if let (true, Some(version)) = (self.one_kernel, kernel_version) {
             let others = kernels.iter().filter(|other| *other != version);
@@ -153,7 +166,7 @@ impl InstallSpec {
         let packages = self.packages.bind(&LateValues { kernel_version })?;
         let mut specs = self.specs(&packages);
         if let Some(version) = &wished {
-            specs.push(self.spec(&format!("kernel-image-{version}"), "*"));
+            specs.push(self.spec(&format!("{package}-{version}"), "*"));
         }
         dnf.install(&specs, context.sink)?;
         self.install_locked_dependencies(&dnf, &packages, context.sink)?;
@@ -181,14 +194,14 @@ impl InstallSpec {
             _ => None,
         });
         if let Some(kernel) = &kernel {
-            stage_kernel(layout, &tree, kernel)?;
+            stage_kernel(layout, &tree, package, kernel)?;
         }
         match included {
             Some(place) => place.put(&tree, &root)?,
             None => trees::replace(&new, &root)?,
         }
         if let PackageTree::Runtime(name) = &self.tree {
-            publish(&Tree::open(&root)?, &layout.runtime(name))?;
+            publish::packages(&Tree::open(&root)?, &layout.runtime(name))?;
         }
         if let Some(last) = brought.keys().next_back() {
             let count = brought.len() as u64;
@@ -301,11 +314,17 @@ impl InstallSpec {
             wanted.is_none_or(|wanted| wanted.matches(version))
         };
         let meant = kernels.iter().filter(is_meant);
-        match (meant.max_by(|a, b| version::compare(a, b)), &wish.wanted) {
+        let newest = meant.max_by(|a, b| version::compare(a, b));
+        let wanted = match (&wish.wanted, &wish.package) {
+            (Some(wanted), Some(package)) => Some(format!("{package}-{wanted}")),
+            (Some(wanted), None) => Some(wanted.to_string()),
+            (None, package) => package.clone(),
+        };
+        match (newest, wanted) {
             (Some(version), _) => Ok(Some(version.clone())),
             (None, None) => Ok(None),
             (None, Some(wanted)) => Err(Error::NoKernel {
-                wanted: wanted.to_string(),
+                wanted,
                 stated_at: stated_at.unwrap_or_default().to_owned(),
                 available: kernels.to_vec(),
             }),
@@ -371,44 +390,10 @@ fn refuse_links(package: &str, conf: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A runtime's packages appear in its build directory, beside what later steps put there.
-fn publish(root: &Tree, directory: &Path) -> Result<(), Error> {
-    fs::create_dir_all(directory).at("create", directory)?;
-    let directory = Tree::open(directory)?;
-    // What earlier packages put there has to go with them.
-    const LIST: &str = ".packages.json";
-    let before: Vec<Name> = directory
-        .read(LIST)
-        .ok()
-        .flatten()
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
-    for name in before {
-        directory.clear(name)?;
-    }
-    let mut published = Vec::new();
-    for entry in root.names("")? {
-        let is_link = root
-            .look(&entry)?
-            .is_none_or(|found| is(&found, FileType::Symlink));
-        if is_link || entry == "var" {
-            continue;
-        }
-        let Ok(name) = entry.to_string_lossy().parse::<Name>() else {
-            continue;
-        };
-        directory.clear(&name)?;
-        let from = root.shown(&entry);
-        trees::copy(&from, &directory, name.as_ref(), trees::CopyModes::Keep)?;
-        published.push(name);
-    }
-    let text = serde_json::to_vec(&published)
-        .map_err(|e| Error::Invalid(format!("the list of packages has no JSON form: {e}")))?;
-    directory.write(LIST, text, 0o644)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

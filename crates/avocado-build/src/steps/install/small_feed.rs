@@ -157,12 +157,17 @@ impl SmallFeed {
             let install = format!("install -D -m 644 {source} %{{buildroot}}{path}\n");
             (install, format!("{path}\n"))
         });
-        // As the feed's kernels have it.
-        let kernel = name.strip_prefix("kernel-image-").map(|version| {
+        let of_feed = name.strip_prefix("kernel-image-");
+        let kernel = match name.strip_prefix("kernel-rt-") {
+            None if *name == "kernel-own" => Some(*version),
+            by_name => by_name.or(of_feed),
+        };
+        let kernel = kernel.map(|version| {
             let file = format!("/boot/vmlinuz-{version}");
             let install = format!("install -D /dev/null %{{buildroot}}{file}\n");
-            let provides = format!("Provides: avocado-kernel-{version}\n");
-            (install, format!("{file}\n"), provides)
+            // As the feed's kernels have it.
+            let provides = of_feed.map(|_| format!("Provides: avocado-kernel-{version}\n"));
+            (install, format!("{file}\n"), provides.unwrap_or_default())
         });
         let (kernel_install, kernel_listed, mut provides) = kernel.unwrap_or_default();
         if let Some((module, _)) = name

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, Name};
-use avocado_project::{KernelSpec, Late, PackageHeaders, Packages, Placed};
+use avocado_project::{Late, PackageHeaders, Packages};
 use serde::{Deserialize, Serialize};
 
 use super::PackageTree;
+use super::plan::WantedKernel;
 use super::request::{
     InstallRequest, InstallSpec, KernelChoice, SDK_PACKAGE, repositories_package,
 };
@@ -35,8 +36,11 @@ pub(super) struct InstallTask<'a> {
     pub(super) context: &'a BuildContext<'a>,
     pub(super) tree: PackageTree,
     pub(super) packages: Cow<'a, Late<Packages>>,
-    /// Which kernels the project wants for the rootfs that this is, or is made for.
-    pub(super) kernels: Option<&'a Placed<KernelSpec>>,
+    /// Which kernel the project wants for the rootfs that this is, or is made for.
+    pub(super) kernel: WantedKernel<'a>,
+    /// The project compiles the kernel of every runtime that has this rootfs: the feed's is of no
+    /// use to them.
+    pub(super) kernel_is_compiled: bool,
     /// The install of the SDK, for every other tree; that of the repository configuration alone for
     /// what is fetched.
     pub(super) sdk: Option<TaskId<InstallOutput>>,
@@ -65,12 +69,21 @@ impl InstallTask<'_> {
         let lock = lock_file.target(&self.context.project.target);
         let sysroot = self.tree.sysroot();
         let is_rootfs = matches!(self.tree, PackageTree::Rootfs(_));
-        let kernels = self.kernels.map(|kernels| &kernels.value);
-        let wants_kernel = is_rootfs && kernels.is_some()
-            || wants_newest_kernel(&self.tree, self.packages.template());
-        let is_meant = |version: &&str| kernels.is_none_or(|kernels| kernels.matches(version));
+        let kernels = self.kernel.version.map(|version| &version.value);
+        let package = self.kernel.package.map(|package| &package.value);
+        let wants_kernel = is_rootfs && self.kernel.is_stated()
+            || !self.kernel_is_compiled
+                && wants_newest_kernel(&self.tree, self.packages.template());
         let locked = lock.and_then(|l| l.packages(&sysroot)).cloned();
         let mut locked = locked.unwrap_or_default();
+        let is_meant = |version: &&str| {
+            kernels.is_none_or(|kernels| kernels.matches(version))
+                && package.is_none_or(|package| has_kernel(&locked, package, version))
+        };
+        let pinned = lock
+            .and_then(|l| l.kernel_version(&sysroot))
+            .filter(is_meant)
+            .map(ToOwned::to_owned);
         let mut headers = lock.map(|l| l.headers(&sysroot)).unwrap_or_default();
         if self.tree == PackageTree::Repositories {
             // The rest of what the lock has of the SDK is not asked for here.
@@ -91,13 +104,11 @@ impl InstallTask<'_> {
             base: self.base.as_ref().map(|(name, _)| name.clone()),
             base_kernel,
             kernel: wants_kernel.then(|| KernelChoice {
-                pinned: lock
-                    .and_then(|l| l.kernel_version(&sysroot))
-                    .filter(is_meant)
-                    .map(ToOwned::to_owned),
+                package: package.cloned(),
+                pinned,
                 wanted: kernels.cloned(),
             }),
-            one_kernel: kernels.is_some(),
+            one_kernel: self.kernel.is_stated(),
         }
     }
 
@@ -157,7 +168,7 @@ impl Task for InstallTask<'_> {
     fn inputs(&self, needs: &Needs<'_>) -> Result<InstallInputs, Error> {
         let base = self.base.as_ref().map(|(_, id)| *id);
         let base_kernel = match base {
-            Some(base) if self.packages.is_late() || self.kernels.is_some() => {
+            Some(base) if self.packages.is_late() || self.kernel.is_stated() => {
                 needs.output(base)?.kernel.clone()
             }
             _ => None,
@@ -205,7 +216,7 @@ impl Task for InstallTask<'_> {
         let request = InstallRequest {
             spec: inputs.install.clone(),
             access,
-            kernels_stated_at: self.kernels.map(|kernels| kernels.place.to_string()),
+            kernels_stated_at: self.kernel.place().map(ToString::to_string),
         };
         let includes = context.layout.includes();
         if let Some(include) = self.include {
@@ -277,6 +288,17 @@ impl Task for InstallTask<'_> {
 
 impl BuildStep for InstallTask<'_> {}
 
+/// Whether these packages have the kernel of that version: by a name that says it, or by a version
+/// of the package.
+fn has_kernel(locked: &BTreeMap<String, String>, package: &str, version: &str) -> bool {
+    let is_version = |found: &String| {
+        let rest = found.strip_prefix(version);
+        rest.is_some_and(|rest| rest.starts_with('-'))
+    };
+    locked.contains_key(&format!("{package}-{version}"))
+        || locked.get(package).is_some_and(is_version)
+}
+
 /// Whether a kernel comes with the rootfs of the distribution that the project does not name.
 fn wants_newest_kernel(tree: &PackageTree, packages: &Packages) -> bool {
     let explicit_kernel = packages.keys().any(|p| p.starts_with("kernel-image"));
@@ -288,6 +310,26 @@ fn wants_newest_kernel(tree: &PackageTree, packages: &Packages) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lock_has_a_kernel_by_its_name_or_its_version() {
+        let locked = [("kernel-rt-6.6", "6.6-r0.x"), ("kernel-own", "6.12.1-r0.x")];
+        let locked = locked.map(|(name, version)| (name.to_owned(), version.to_owned()));
+        let locked = BTreeMap::from(locked);
+        for (package, version, has) in [
+            ("kernel-rt", "6.6", true),
+            ("kernel-rt", "6.12.1", false),
+            ("kernel-own", "6.12.1", true),
+            ("kernel-own", "6.12", false),
+            ("kernel-image", "6.6", false),
+        ] {
+            assert_eq!(
+                has_kernel(&locked, package, version),
+                has,
+                "{package} {version}"
+            );
+        }
+    }
 
     #[test]
     fn a_kernel_comes_with_the_rootfs_that_names_none() {

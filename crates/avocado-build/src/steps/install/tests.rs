@@ -303,6 +303,8 @@ fn the_stated_kernel_is_installed_and_nothing_for_another_one() {
         app(0, "1.0", "good"),
         package("kernel-image-6.6.52", "6.6.52"),
         package("kernel-image-6.12.1", "6.12.1"),
+        package("kernel-rt-6.6.52", "6.6.52"),
+        package("kernel-own", "6.1.9"),
         package("kernel-module-x-6.6.52", "6.6.52"),
         package("kernel-module-x-6.12.1", "6.12.1"),
     ]);
@@ -318,6 +320,7 @@ fn the_stated_kernel_is_installed_and_nothing_for_another_one() {
         (Some("6.6.52"), ">=6", "6.6.52"),
     ] {
         install.spec.kernel = Some(KernelChoice {
+            package: None,
             pinned: pinned.map(str::to_owned),
             wanted: Some(wanted.parse().unwrap()),
         });
@@ -329,6 +332,35 @@ fn the_stated_kernel_is_installed_and_nothing_for_another_one() {
         assert_eq!(kernels, expected, "{wanted}");
         assert!(install.layout().kernel(chosen).join("Image").exists());
     }
+    // Another package brings it, by its name or by its version.
+    for (package, wanted, chosen, name) in [
+        ("kernel-rt", None, "6.6.52", "kernel-rt-6.6.52"),
+        ("kernel-own", None, "6.1.9", "kernel-own"),
+        ("kernel-own", Some(">=6"), "6.1.9", "kernel-own"),
+    ] {
+        install.spec.packages = serde_json::from_value(json!({"template": {"app": "*"}})).unwrap();
+        install.spec.kernel = Some(KernelChoice {
+            package: Some(package.to_owned()),
+            pinned: None,
+            wanted: wanted.map(|wanted| wanted.parse().unwrap()),
+        });
+        let result = install.run().unwrap();
+        assert_eq!(result.kernel.as_deref(), Some(chosen), "{package}");
+        let kernels = result.packages.keys().filter(|n| n.starts_with("kernel-"));
+        assert_eq!(kernels.collect::<Vec<_>>(), [name], "{package}");
+        assert!(install.layout().kernel(chosen).join("Image").exists());
+    }
+    install.spec.kernel = Some(KernelChoice {
+        package: Some("kernel-none".to_owned()),
+        pinned: None,
+        wanted: None,
+    });
+    let error = install.run().unwrap_err();
+    assert_eq!(error.kind(), Some(FailureKind::KernelNotFound), "{error}");
+    assert!(error.to_string().contains("`kernel-none`"), "{error}");
+    let packages = json!({"template": {"app": "*", "kernel-module-x": "*"}});
+    install.spec.packages = serde_json::from_value(packages).unwrap();
+
     // A tree that is laid over it gets what is for its kernel, too.
     install.spec.kernel = None;
     install.spec.tree = PackageTree::Extension("app".parse().unwrap());
@@ -338,6 +370,7 @@ fn the_stated_kernel_is_installed_and_nothing_for_another_one() {
 
     install.spec.tree = PackageTree::Rootfs("default".parse().unwrap());
     install.spec.kernel = Some(KernelChoice {
+        package: None,
         pinned: None,
         wanted: Some("9.99*".parse().unwrap()),
     });

@@ -22,6 +22,7 @@ pub(in crate::commands) enum Goal {
     ExtImage(Option<Name>),
     RootfsImage,
     InitramfsImage,
+    KernelImage,
 }
 
 /// There is none: it cannot be made.

@@ -1,0 +1,73 @@
+//! The environment of a step: what the published tool gives to scripts, and nothing else of the
+//! user's.
+//!
+//! Two published variables are missing on purpose. `AVOCADO_VERBOSE` would make the result of a
+//! script hang on how much its user wants to read; `AVOCADO_SIGNING_*` would lead to keys, which no
+//! step sees.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use avocado_backend::SOURCE_MOUNT;
+use avocado_project::{Project, SourceKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::architecture::HOST_ARCH;
+use crate::layout::Layout;
+use crate::options::Options;
+
+/// The variables of every step; a script has [those of its own](crate::steps) besides.
+pub(crate) fn step_environment(
+    options: &Options,
+    project: &Project,
+    releasever: String,
+) -> BTreeMap<String, OsString> {
+    let layout = Layout::in_step(&project.target);
+    let target = project.target.as_str();
+    let mut environment = options.proxy_environment.clone();
+    let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
+    set("PATH", options.search_path.clone());
+    set("LC_ALL", "C.UTF-8".into());
+    set("TZ", "UTC".into());
+    set("AVOCADO_TARGET", target.into());
+    set("AVOCADO_SDK_TARGET", target.into());
+    set("AVOCADO_SRC_DIR", SOURCE_MOUNT.into());
+    set("AVOCADO_HOST_PLATFORM", "linux".into());
+    // Whoever the user is, in a step the files of the project are root's: the same script does the
+    // same for everybody.
+    set("AVOCADO_HOST_UID", "0".into());
+    set("AVOCADO_HOST_GID", "0".into());
+    set("AVOCADO_PREFIX", layout.prefix().into());
+    set("AVOCADO_SDK_PREFIX", layout.sdk(HOST_ARCH).into());
+    set("AVOCADO_EXT_SYSROOTS", layout.extensions().into());
+    set("DNF_SDK_TARGET_PREFIX", layout.target_repoconf().into());
+    set(
+        "AVOCADO_SDK_REPO_URL",
+        project.distro.repo_url.clone().into(),
+    );
+    set("AVOCADO_SDK_REPO_RELEASE", releasever.into());
+    if let Some(image) = &project.sdk.image {
+        set("AVOCADO_SDK_IMAGE", image.into());
+    }
+    if !options.dnf_args.is_empty() {
+        set("AVOCADO_DNF_ARGS", options.dnf_args.join(" ").into());
+    }
+    // One that cannot be read is told by what uses the feed.
+    let certificates = project.distro.ca.as_ref().map(std::fs::read);
+    if let Some(Ok(pem)) = certificates {
+        set("AVOCADO_REPO_CA_B64", BASE64.encode(pem).into());
+    }
+    if !project.distro.tls_verify {
+        set("AVOCADO_REPO_INSECURE", "1".into());
+    }
+    let in_directories = project.sources.iter().filter_map(|source| {
+        let is_path = matches!(source.kind, SourceKind::Path { .. });
+        is_path.then(|| source.extension.as_str())
+    });
+    let in_directories: Vec<&str> = in_directories.collect();
+    if !in_directories.is_empty() {
+        set("AVOCADO_EXT_PATH_MOUNTS", in_directories.join(" ").into());
+    }
+    environment
+}

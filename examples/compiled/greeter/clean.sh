@@ -1,0 +1,3 @@
+#!/bin/sh
+set -eu
+rm -f "$AVOCADO_BUILD_DIR/greeter"

@@ -1,0 +1,473 @@
+//! What the project compiles with the tools of its SDK: the example, what compiles it again, what
+//! its scripts are given and what is kept of what they say.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use avocado_testbed::project::TestProject;
+use avocado_testbed::tools::{TestNeed, ToolCall, skip_without};
+use common::{Sandbox, cannot_build};
+use serde_json::Value;
+
+fn cannot_compile(name: &str) -> bool {
+    cannot_build(name) || skip_without(name, &[TestNeed::Tool("gcc"), TestNeed::Tool("git")])
+}
+
+/// The steps that ran.
+fn ran(project: &TestProject, arguments: &[&str]) -> Vec<String> {
+    project.events(arguments).unwrap().steps("success")
+}
+
+/// What the program says that is in the image of the example.
+fn greeting(sandbox: &Sandbox) -> String {
+    let tree = sandbox.directory.path().join("tree");
+    let state = sandbox.project.state();
+    let image = state.join("output/extensions/greeter-1.0.0.raw");
+    let unpack = ToolCall::new("unsquashfs").args(["-f", "-d"]).arg(&tree);
+    unpack.arg(image).ok().unwrap();
+    let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+    let program = ToolCall::new(tree.join("usr/bin/greeter"));
+    let said = program.env("LD_LIBRARY_PATH", libraries).ok().unwrap();
+    said.stdout
+}
+
+#[test]
+fn a_program_is_compiled_again_for_what_it_is_made_of_and_for_nothing_else() {
+    if cannot_compile("a_program_is_compiled_again_for_what_it_is_made_of_and_for_nothing_else") {
+        return;
+    }
+    let sandbox = Sandbox::example("compiled");
+    let project = &sandbox.project;
+    let first = "2024/edge/snapshots/20260101T000000Z";
+    let earlier = project.clone().with_env("AVOCADO_RELEASEVER", first);
+    let compile = ["sdk", "compile"];
+    assert_eq!(
+        ran(&earlier, &compile),
+        [
+            "sdk compile greeter",
+            "sdk install",
+            "sdk install target-sysroot"
+        ]
+    );
+    assert_eq!(ran(&earlier, &compile), [""; 0]);
+    let build = ["ext", "image"];
+    let steps = ran(&earlier, &build);
+    assert!(steps.contains(&"ext image greeter".into()), "{steps:?}");
+    assert!(!steps.iter().any(|step| step.contains("sdk")), "{steps:?}");
+    assert_eq!(greeting(&sandbox), "Hello, says libgreeting 1.0.0\n");
+    let nothing = earlier.events(&build).unwrap();
+    let complete = nothing.complete();
+    assert_eq!(
+        (&complete["ran"], &complete["processes"]),
+        (&0.into(), &0.into())
+    );
+
+    // What is compiled against.
+    fs::remove_file(project.directory().join("avocado.lock")).unwrap();
+    let steps = ran(project, &build);
+    for step in [
+        "sdk install target-sysroot",
+        "sdk compile greeter",
+        "ext image greeter",
+    ] {
+        assert!(steps.contains(&step.into()), "{step}: {steps:?}");
+    }
+    assert_eq!(greeting(&sandbox), "Hello, says libgreeting 1.1.0\n");
+
+    // A source, and one that another source includes.
+    let text = "#define TEXT \"Good day\"\n";
+    project.write("greeter/src/text.h", text).unwrap();
+    let compiled = [
+        "ext build greeter",
+        "ext image greeter",
+        "sdk compile greeter",
+    ];
+    assert_eq!(ran(project, &build), compiled);
+    assert_eq!(greeting(&sandbox), "Good day, says libgreeting 1.1.0\n");
+    assert_eq!(ran(project, &build), [""; 0]);
+
+    // A script, and what might have been a source: what comes out is the same, and that ends it.
+    let script = project.read("greeter/compile.sh").unwrap();
+    for (file, text) in [
+        (
+            "greeter/compile.sh",
+            script.as_str().to_owned() + "# the end\n",
+        ),
+        ("greeter/README", "none\n".to_owned()),
+    ] {
+        project.write(file, &text).unwrap();
+        let steps = ran(project, &build);
+        assert_eq!(
+            steps,
+            ["ext build greeter", "sdk compile greeter"],
+            "{file}"
+        );
+        assert_eq!(ran(project, &build), [""; 0], "{file}");
+    }
+    project
+        .write(
+            "greeter/compile.sh",
+            &script.replace("-O2", "-O2 -DTEXT='\"Other\"'"),
+        )
+        .unwrap();
+    project.write("greeter/src/text.h", "").unwrap();
+    assert_eq!(ran(project, &build), compiled);
+    assert_eq!(greeting(&sandbox), "Other, says libgreeting 1.1.0\n");
+
+    // The whole runtime, and not once more for it.
+    let steps = ran(project, &["build"]);
+    assert!(
+        !steps.iter().any(|step| step.contains("greeter")),
+        "{steps:?}"
+    );
+    assert_eq!(
+        project.events(&["build"]).unwrap().complete()["processes"],
+        0
+    );
+}
+
+#[test]
+fn what_a_failing_script_said_is_whole_in_the_log_that_the_error_names() {
+    if cannot_compile("what_a_failing_script_said_is_whole_in_the_log_that_the_error_names") {
+        return;
+    }
+    let sandbox = Sandbox::example("compiled");
+    let project = &sandbox.project;
+    let source = project.read("greeter/src/main.c").unwrap();
+    project
+        .write("greeter/src/main.c", "int main(void) { return unknown; }\n")
+        .unwrap();
+    let script = project.read("greeter/compile.sh").unwrap();
+    let script = script.replace(
+        "set -eu\n",
+        "set -eu\nseq -f 'line %g' 1 5000\nprintf '\\377' >&2\n",
+    );
+    project.write("greeter/compile.sh", &script).unwrap();
+    let said = project.avocado(&["ext", "image", "greeter"]).run().unwrap();
+    assert_eq!(said.status.code(), Some(1), "{said}");
+    assert!(
+        said.stderr.contains("sdk compile greeter: failed"),
+        "{said}"
+    );
+    assert!(said.stderr.contains("unknown"), "{said}");
+    let log = project.state().join("logs/sdk-compile-greeter.log");
+    assert!(said.stderr.contains(&log.display().to_string()), "{said}");
+    let kept = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
+    for number in [1, 2500, 5000] {
+        let line = format!("line {number}");
+        assert!(kept.lines().any(|kept| kept == line), "{line}");
+    }
+    assert!(kept.contains("main.c:1"), "{kept}");
+    // It is done over, and what was kept is of the last run.
+    project.write("greeter/src/main.c", &source).unwrap();
+    project
+        .write("greeter/compile.sh", &script.replace("5000", "5"))
+        .unwrap();
+    assert!(ran(project, &["ext", "image"]).contains(&"sdk compile greeter".into()));
+    assert_eq!(greeting(&sandbox), "Hello, says libgreeting 1.1.0\n");
+    let kept = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
+    assert!(
+        kept.contains("line 5\n") && !kept.contains("line 6\n"),
+        "{kept}"
+    );
+}
+
+#[test]
+fn what_a_script_says_is_shown_while_it_runs() {
+    if cannot_compile("what_a_script_says_is_shown_while_it_runs") {
+        return;
+    }
+    let sandbox = Sandbox::example("compiled");
+    let project = &sandbox.project;
+    // It goes on when its first line was seen: else both would wait for ever.
+    let pipe = project.directory().join("go");
+    ToolCall::new("mkfifo").arg(&pipe).ok().unwrap();
+    project
+        .write(
+            "greeter/compile.sh",
+            "echo ready\nread word <go\necho \"got $word\"\n",
+        )
+        .unwrap();
+    let mut command = project.command(&["sdk", "compile", "--output", "json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut seen = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let text = event["message"].as_str().unwrap_or_default();
+        if text == "ready" {
+            let mut go = File::options().write(true).open(&pipe).unwrap();
+            go.write_all(b"on\n").unwrap();
+        }
+        seen.push(text.to_owned());
+    }
+    assert!(child.wait().unwrap().success(), "{seen:?}");
+    assert!(seen.contains(&"got on".to_owned()), "{seen:?}");
+}
+
+/// What no path should need to be quoted for.
+const AWKWARD: &str = "it's \"a\" $(touch pwned) `touch pwned` $HOME; & \\ *";
+
+#[test]
+fn no_name_of_a_path_leaves_its_quotes() {
+    if cannot_compile("no_name_of_a_path_leaves_its_quotes") {
+        return;
+    }
+    let sandbox = Sandbox::example_at("compiled", &format!("{AWKWARD}\n2"));
+    let project = &sandbox.project;
+    let place = project.directory();
+    fs::write(place.join(format!("greeter/\n{AWKWARD}")), "").unwrap();
+    fs::rename(place.join("greeter"), place.join(AWKWARD)).unwrap();
+    let quoted = serde_json::to_string(AWKWARD).unwrap();
+    let mut yaml = project.read("avocado.yaml").unwrap();
+    for script in ["compile.sh", "clean.sh", "install.sh"] {
+        let path = serde_json::to_string(&format!("{AWKWARD}/{script}")).unwrap();
+        yaml = yaml.replace(&format!("greeter/{script}"), &path);
+    }
+    yaml = yaml.replace(
+        "    greeter:\n      compile",
+        &format!("    {quoted}:\n      compile"),
+    );
+    yaml = yaml.replace("compile: greeter\n", &format!("compile: {quoted}\n"));
+    project.write("avocado.yaml", &yaml).unwrap();
+    for (script, mode) in [("compile.sh", 0o755), ("install.sh", 0o644)] {
+        let path = format!("{AWKWARD}/{script}");
+        let text = project.read(&path).unwrap();
+        let text = text.replace("set -eu\n", "set -eu\nwhere=$(dirname \"$0\")\n");
+        let text = text.replace(" greeter/", " \"$where\"/");
+        project.write(&path, &text).unwrap();
+        fs::set_permissions(place.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let steps = ran(project, &["ext", "image"]);
+    let step = format!("sdk compile {AWKWARD}");
+    assert!(steps.contains(&step), "{steps:?}");
+    assert_eq!(greeting(&sandbox), "Hello, says libgreeting 1.1.0\n");
+    assert_eq!(ran(project, &["ext", "image"]), [""; 0]);
+    assert_eq!(ran(project, &["sdk", "compile", AWKWARD]), [""; 0]);
+    let pwned = ToolCall::new("find").arg(sandbox.directory.path());
+    let pwned = pwned.args(["-name", "pwned"]).ok().unwrap();
+    assert_eq!(pwned.stdout, "");
+    // A line of its own is nothing that a script could be called by.
+    let yaml = project.read("avocado.yaml").unwrap();
+    project
+        .write(
+            "avocado.yaml",
+            &yaml.replace("/compile.sh", "/\\ncompile.sh"),
+        )
+        .unwrap();
+    let said = project.avocado(&["sdk", "compile"]).run().unwrap();
+    assert!(said.stderr.contains("avocado.yaml:19:16"), "{said}");
+    assert!(said.stderr.contains("control characters"), "{said}");
+    project.write("avocado.yaml", &yaml).unwrap();
+    // Its failure is told with its log.
+    project
+        .write(&format!("{AWKWARD}/compile.sh"), "false\n")
+        .unwrap();
+    let said = project.avocado(&["sdk", "compile"]).run().unwrap();
+    assert_eq!(said.status.code(), Some(1), "{said}");
+    let logs = fs::read_dir(project.state().join("logs")).unwrap();
+    for log in logs.map(|log| log.unwrap().file_name().into_string().unwrap()) {
+        assert!(!log.contains(['\n', '$', '*']), "{log}");
+    }
+}
+
+/// The environment that a script wrote with `env -0`.
+fn environment(file: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(file).unwrap();
+    let variables = text.split_terminator('\0').map(|variable| {
+        let (name, value) = variable.split_once('=').unwrap();
+        (name.to_owned(), value.to_owned())
+    });
+    variables.collect()
+}
+
+#[test]
+fn scripts_have_the_published_environment_and_nothing_else() {
+    if cannot_compile("scripts_have_the_published_environment_and_nothing_else") {
+        return;
+    }
+    let sandbox = Sandbox::example("compiled");
+    let project = sandbox.project.clone();
+    let away = sandbox.directory.path().join("near");
+    fs::create_dir(&away).unwrap();
+    fs::write(
+        away.join("avocado.yaml"),
+        "extensions: {near: {version: 1.0.0}}\n",
+    )
+    .unwrap();
+    let yaml = project.read("avocado.yaml").unwrap()
+        + "    post_build: greeter/hook.sh\n  near: {source: {type: path, path: ../near}}\n";
+    project.write("avocado.yaml", &yaml).unwrap();
+    // Not executable: the shell adds nothing but what it has itself.
+    let write = |script: &str, to: &str| {
+        let path = format!("greeter/{script}");
+        let text = format!("env -0 >\"{to}\"\n");
+        project.write(&path, &text).unwrap();
+    };
+    write("compile.sh", "$AVOCADO_BUILD_DIR/env");
+    write("install.sh", "$AVOCADO_BUILD_EXT_SYSROOT/install.env");
+    write("hook.sh", "$AVOCADO_BUILD_EXT_SYSROOT/hook.env");
+    let project = project
+        .with_env("LANG", "tlh_KL.UTF-8")
+        .with_env("SECRET", "x")
+        .with_env("AVOCADO_REPO_CA_B64", "x");
+    let yaml = yaml.replace("    enable_services: [greeter.service]\n", "");
+    project.write("avocado.yaml", &yaml).unwrap();
+    project.avocado(&["ext", "build", "greeter"]).ok().unwrap();
+    let prefix = "/opt/_avocado/qemux86-64";
+    let sdk = format!("{prefix}/sdk/x86_64");
+    let build = format!("{sdk}/build/greeter");
+    let sysroot = format!("{prefix}/sdk/target-sysroot");
+    let feed = common::feed().url();
+    let path = std::env::var("PATH").unwrap();
+    let of_all = [
+        ("AVOCADO_TARGET", "qemux86-64"),
+        ("AVOCADO_SDK_TARGET", "qemux86-64"),
+        ("AVOCADO_SRC_DIR", "/opt/src"),
+        ("AVOCADO_PREFIX", prefix),
+        ("AVOCADO_SDK_PREFIX", &sdk),
+        ("AVOCADO_EXT_SYSROOTS", &format!("{prefix}/extensions")),
+        (
+            "DNF_SDK_TARGET_PREFIX",
+            &format!("{prefix}/sdk/target-repoconf"),
+        ),
+        ("AVOCADO_HOST_PLATFORM", "linux"),
+        ("AVOCADO_HOST_UID", "0"),
+        ("AVOCADO_HOST_GID", "0"),
+        ("AVOCADO_SDK_IMAGE", "docker.io/avocadolinux/sdk:2024"),
+        ("AVOCADO_SDK_REPO_URL", &feed),
+        (
+            "AVOCADO_SDK_REPO_RELEASE",
+            "2024/edge/snapshots/20260201T000000Z",
+        ),
+        ("AVOCADO_EXT_PATH_MOUNTS", "near"),
+        ("SOURCE_DATE_EPOCH", "1767225600"),
+        ("HOME", "/tmp"),
+        ("LC_ALL", "C.UTF-8"),
+        ("TZ", "UTC"),
+        ("PWD", "/opt/src"),
+        // Of the SDK.
+        ("CC", "gcc"),
+        ("CXX", "g++"),
+        ("AR", "ar"),
+        ("STRIP", "strip"),
+        ("SDKTARGETSYSROOT", &sysroot),
+        ("CPPFLAGS", &format!("-I{sysroot}/usr/include")),
+        ("LDFLAGS", &format!("-L{sysroot}/usr/lib/x86_64-linux-gnu")),
+    ];
+    let tree = project.state().join("extensions/greeter");
+    let built = project.state().join("sdk/x86_64/build/greeter");
+    for (file, own) in [
+        (built.join("env"), &["AVOCADO_BUILD_DIR"][..]),
+        (
+            tree.join("install.env"),
+            &[
+                "AVOCADO_BUILD_DIR",
+                "AVOCADO_BUILD_EXT_SYSROOT",
+                "AVOCADO_EXT_NAME",
+            ],
+        ),
+        (
+            tree.join("hook.env"),
+            &["AVOCADO_BUILD_EXT_SYSROOT", "AVOCADO_EXT_NAME"],
+        ),
+    ] {
+        let mut found = environment(&file);
+        let search_path = found.remove("PATH").unwrap();
+        assert!(search_path.starts_with(&path), "{search_path}");
+        // What a shell has for itself.
+        for name in ["_", "SHLVL", "OLDPWD"] {
+            found.remove(name);
+        }
+        for name in own {
+            let value = found.remove(*name).unwrap_or_default();
+            match *name {
+                "AVOCADO_BUILD_DIR" => assert_eq!(value, build),
+                "AVOCADO_EXT_NAME" => assert_eq!(value, "greeter"),
+                _ => assert!(value.starts_with(prefix), "{name}: {value}"),
+            }
+        }
+        let expected = of_all.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(found, BTreeMap::from(expected), "{}", file.display());
+    }
+}
+
+#[test]
+fn the_scripts_of_a_fetched_section_are_those_of_its_own_checkout() {
+    if cannot_compile("the_scripts_of_a_fetched_section_are_those_of_its_own_checkout") {
+        return;
+    }
+    let sandbox = Sandbox::example("compiled");
+    let project = &sandbox.project;
+    // The example as it is becomes what is fetched; a project of other files uses it.
+    let place = sandbox.directory.path();
+    let far = place.join("far");
+    fs::rename(project.directory(), &far).unwrap();
+    let git = |arguments: &[&str]| {
+        let call = ToolCall::new("git").arg("-C").arg(&far);
+        let call = call.args(["-c", "user.name=t", "-c", "user.email=t@t"]);
+        call.args(arguments).ok().unwrap();
+    };
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "x"]);
+    let yaml = format!(
+        "default_target: qemux86-64
+distro: {{release: '2024', channel: edge}}
+sdk: {{packages: {{avocado-sdk-toolchain: '*'}}}}
+extensions:
+  greeter: {{source: {{type: git, url: 'file://{}', ref: main}}}}
+  near: {{source: {{type: path, path: ../near}}}}
+runtimes: {{dev: {{extensions: [greeter, near]}}}}
+",
+        far.display()
+    );
+    project.write("avocado.yaml", &yaml).unwrap();
+    // Of the same names, and wrong.
+    project.write("greeter/compile.sh", "exit 7\n").unwrap();
+    project.write("greeter/install.sh", "exit 7\n").unwrap();
+    let near = place.join("near");
+    fs::create_dir_all(near.join("greeter")).unwrap();
+    fs::write(
+        near.join("avocado.yaml"),
+        "sdk: {compile: {near: {compile: greeter/compile.sh}}}
+extensions: {near: {version: 1.0.0, packages: {near: {compile: near, install: greeter/install.sh}}}}
+",
+    )
+    .unwrap();
+    let script =
+        "cat greeter/word >\"$AVOCADO_BUILD_DIR/word\"\npwd >>\"$AVOCADO_BUILD_DIR/word\"\n";
+    fs::write(near.join("greeter/compile.sh"), script).unwrap();
+    let script =
+        "install -D \"$AVOCADO_BUILD_DIR/word\" \"$AVOCADO_BUILD_EXT_SYSROOT/usr/share/word\"\n";
+    fs::write(near.join("greeter/install.sh"), script).unwrap();
+    fs::write(near.join("greeter/word"), "near\n").unwrap();
+
+    let steps = ran(project, &["ext", "image"]);
+    for step in ["sdk compile greeter", "sdk compile near", "ext image near"] {
+        assert!(steps.contains(&step.into()), "{step}: {steps:?}");
+    }
+    assert_eq!(greeting(&sandbox), "Hello, says libgreeting 1.1.0\n");
+    let word = project.state().join("extensions/near/usr/share/word");
+    assert_eq!(
+        fs::read_to_string(&word).unwrap(),
+        "near\n/opt/includes/near\n"
+    );
+    assert_eq!(ran(project, &["ext", "image"]), [""; 0]);
+
+    // What is there counts where it is used.
+    fs::write(near.join("greeter/word"), "nearer\n").unwrap();
+    assert_eq!(
+        ran(project, &["ext", "image"]),
+        ["ext build near", "ext image near", "sdk compile near"]
+    );
+    assert_eq!(
+        fs::read_to_string(&word).unwrap(),
+        "nearer\n/opt/includes/near\n"
+    );
+}
