@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
+use avocado_manifest::Digest;
 use avocado_testbed::project::TestProject;
 use avocado_testbed::tools::{TestNeed, ToolCall, skip_without};
 use common::{Sandbox, cannot_build};
@@ -469,5 +470,121 @@ extensions: {near: {version: 1.0.0, packages: {near: {compile: near, install: gr
     assert_eq!(
         fs::read_to_string(&word).unwrap(),
         "nearer\n/opt/includes/near\n"
+    );
+}
+
+#[test]
+fn a_runtime_has_the_kernel_and_the_packages_that_the_project_compiles() {
+    const NAME: &str = "a_runtime_has_the_kernel_and_the_packages_that_the_project_compiles";
+    if cannot_compile(NAME) || skip_without(NAME, &[TestNeed::Tool("fsck.erofs")]) {
+        return;
+    }
+    let sandbox = Sandbox::example("custom-kernel");
+    let project = &sandbox.project;
+    // One more package, for everything that can have one.
+    let package = "tool: {compile: tool, install: tool/install.sh}";
+    let yaml = project.read("avocado.yaml").unwrap();
+    let yaml = yaml
+        .replace(
+            "  compile:\n",
+            "  compile:\n    tool: {compile: tool/compile.sh}\n",
+        )
+        .replace(
+            "rootfs:\n",
+            &format!("rootfs:\n  packages: {{avocado-pkg-rootfs: '*', {package}}}\n"),
+        )
+        .replace(
+            "      avocado-runtime",
+            &format!("      {package}\n      avocado-runtime"),
+        );
+    project.write("avocado.yaml", &yaml).unwrap();
+    let compile = "cat tool/text >\"$AVOCADO_BUILD_DIR/tool\"\n";
+    project.write("tool/compile.sh", compile).unwrap();
+    project.write("tool/text", "one\n").unwrap();
+    let install = "root=${AVOCADO_BUILD_EXT_SYSROOT:-$AVOCADO_RUNTIME_BUILD_DIR/tools}
+install -D -m 0755 \"$AVOCADO_BUILD_DIR/tool\" \"$root/usr/bin/tool\"\n";
+    project.write("tool/install.sh", install).unwrap();
+
+    let built = project.events(&["build"]).unwrap();
+    let steps = built.steps("success");
+    for step in [
+        "sdk compile kernel",
+        "sdk compile tool",
+        "runtime compile dev",
+    ] {
+        assert!(steps.contains(&step.into()), "{step}: {steps:?}");
+    }
+    let state = project.state();
+    let kernel = fs::read(state.join("sdk/x86_64/build/kernel/arch/x86/boot/bzImage")).unwrap();
+    let release = state.join("sdk/x86_64/build/kernel/include/config/kernel.release");
+    let version = fs::read_to_string(release).unwrap();
+    let manifest = fs::read(state.join("output/runtimes/dev/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["kernel"]["version"], version.trim());
+    let digest = Digest::of(&kernel).to_string();
+    assert_eq!(manifest["kernel"]["sha256"], digest.as_str());
+    // It is the one that a VM starts, and the feed's is not beside it.
+    let image = fs::read(state.join("output/runtimes/dev/vm/Image")).unwrap();
+    assert!(image == kernel);
+    assert!(!state.join("kernel").exists());
+    let lock = project.read("avocado.lock").unwrap();
+    let lock: Value = serde_json::from_str(&lock).unwrap();
+    let rootfs = &lock["targets"]["qemux86-64"]["rootfs"];
+    let rootfs: Vec<&String> = rootfs.as_object().unwrap().keys().collect();
+    assert!(
+        !rootfs.iter().any(|name| name.starts_with("kernel")),
+        "{rootfs:?}"
+    );
+
+    let installed = || {
+        let tree = sandbox.directory.path().join("rootfs");
+        let _ = fs::remove_dir_all(&tree);
+        let image = state.join("runtimes/dev/avocado-image-rootfs-qemux86-64.erofs-lz4");
+        let unpack = ToolCall::new("fsck.erofs").arg(format!("--extract={}", tree.display()));
+        unpack.arg(image).ok().unwrap();
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        let release = read(&tree.join("usr/lib/os-release"));
+        let id = release.lines().find(|line| line.contains("OS_BUILD_ID"));
+        (
+            read(&tree.join("usr/bin/tool")),
+            read(&state.join("runtimes/dev/tools/usr/bin/tool")),
+            id.unwrap().to_owned(),
+        )
+    };
+    let first = installed();
+    assert_eq!((first.0.as_str(), first.1.as_str()), ("one\n", "one\n"));
+    let nothing = project.events(&["build"]).unwrap();
+    assert_eq!(nothing.complete()["processes"], 0);
+
+    // What is no part of it changes nothing of it, not its id either.
+    project.write("README", "none\n").unwrap();
+    let steps = ran(project, &["build"]);
+    assert!(
+        !steps.iter().any(|step| step.contains("repository")),
+        "{steps:?}"
+    );
+    assert_eq!(installed(), first);
+    project.write("tool/text", "two\n").unwrap();
+    let steps = ran(project, &["build"]);
+    assert!(
+        steps.contains(&"runtime repository dev".into()),
+        "{steps:?}"
+    );
+    let second = installed();
+    assert_eq!((second.0.as_str(), second.1.as_str()), ("two\n", "two\n"));
+    assert_ne!(second.2, first.2);
+
+    let out = sandbox.directory.path().join("out");
+    let copy = ["kernel", "image", "--out", out.to_str().unwrap()];
+    project.avocado(&copy).ok().unwrap();
+    assert!(fs::read(out.join("bzImage")).unwrap() == kernel);
+
+    // A script that installs none is told.
+    project.write("kernel/install.sh", "true\n").unwrap();
+    let said = project.avocado(&["build"]).run().unwrap();
+    assert_eq!(said.status.code(), Some(1), "{said}");
+    assert!(
+        said.stderr.contains("kernel/install.sh") && said.stderr.contains("bzImage"),
+        "{said}"
     );
 }
