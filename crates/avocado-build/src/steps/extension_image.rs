@@ -10,7 +10,8 @@ use avocado_project::{Extension, Filesystem};
 use serde::{Deserialize, Serialize};
 
 use super::PACKAGE_STATE;
-use super::extension_build::{self, ExtensionBuildOutput, release_files, stamp_key};
+use super::extension_build::{self, ExtensionBuildOutput, stamp_key};
+use super::extension_metadata::release_files;
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
 use crate::error::Error;

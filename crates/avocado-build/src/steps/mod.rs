@@ -7,6 +7,7 @@ pub(crate) mod compile;
 mod compiled_package;
 pub(crate) mod extension_build;
 pub(crate) mod extension_image;
+mod extension_metadata;
 pub(crate) mod fetch;
 mod hook;
 pub(crate) mod install;
