@@ -315,7 +315,16 @@ impl<'a> BuildContext<'a> {
     fn visible(&self) -> Vec<PathBuf> {
         let sources = std::iter::once(self.project.src_dir.clone());
         let tools = std::env::split_paths(&self.options.search_path);
-        let paths = sources.chain(tools).chain(self.project.distro.ca.clone());
+        let repositories = self.project.repositories.iter();
+        let authorities = repositories.filter_map(|repository| repository.ca.clone());
+        let authorities = self
+            .project
+            .distro
+            .ca
+            .clone()
+            .into_iter()
+            .chain(authorities);
+        let paths = sources.chain(tools).chain(authorities);
         let hidden = self.hidden();
         // A directory of tools that holds all that is hidden would bring it back.
         let is_kept = |path: &PathBuf| {

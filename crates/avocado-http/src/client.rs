@@ -3,6 +3,8 @@ use std::io;
 use std::time::Duration;
 
 use avocado_events::Cancel;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use ureq::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION,
     RANGE, RETRY_AFTER,
@@ -29,8 +31,8 @@ pub struct HttpClient {
     routes: Routes,
     /// How long a server may say nothing of a file.
     read: Duration,
-    /// The bearer token, and the URLs below which it is sent along.
-    token: Option<(String, Vec<RepositoryUrl>)>,
+    /// What says who asks, and the URLs below which it is sent along.
+    authorization: Option<(String, Vec<RepositoryUrl>)>,
     stop: Option<StopWatch>,
 }
 
@@ -110,8 +112,18 @@ impl HttpClient {
         HttpClient {
             routes: Routes::new(proxy, direct, config),
             read,
-            token: token.map(|token| (token, bases)),
+            authorization: token.map(|token| (format!("Bearer {token}"), bases)),
             stop: None,
+        }
+    }
+
+    /// Says who asks with a user and a password instead of a token, where a token would be sent.
+    #[must_use]
+    pub fn as_user(self, bases: &[RepositoryUrl], username: &str, password: &str) -> Self {
+        let pair = BASE64_STANDARD.encode(format!("{username}:{password}"));
+        HttpClient {
+            authorization: Some((format!("Basic {pair}"), bases.to_vec())),
+            ..self
         }
     }
 
@@ -140,22 +152,22 @@ impl HttpClient {
         }
     }
 
-    /// The token, if a request for `url` may carry it.
-    fn token_for(&self, url: &str) -> Option<&str> {
-        let (token, bases) = self.token.as_ref()?;
+    /// What says who asks, if a request for `url` may carry it.
+    fn authorization_for(&self, url: &str) -> Option<&str> {
+        let (authorization, bases) = self.authorization.as_ref()?;
         let known = bases.iter().any(|base| base.is_above(url));
-        known.then_some(token)
+        known.then_some(authorization)
     }
 
     fn request(
         &self,
         url: &str,
-        token: Option<&str>,
+        authorization: Option<&str>,
         resume: Option<&ResumeFrom>,
     ) -> Result<http::Response<Body>, TransportError> {
         let mut request = self.routes.get(url);
-        if let Some(token) = token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         if let Some(ResumeFrom { offset, validator }) = resume {
             request = request.header(RANGE, format!("bytes={offset}-"));
@@ -172,18 +184,18 @@ impl HttpClient {
         url: &str,
         resume: Option<&ResumeFrom>,
     ) -> Result<http::Response<Body>, TransportError> {
-        let mut token = self.token_for(url);
+        let mut authorization = self.authorization_for(url);
         let mut at = url.to_owned();
         for _ in 0..=REDIRECTS {
-            let response = self.request(&at, token, resume)?;
+            let response = self.request(&at, authorization, resume)?;
             let location = response.headers().get(LOCATION);
             let Some(location) = location.filter(|_| is_redirect(&response)) else {
                 return Ok(response);
             };
             let location = location.to_str().unwrap_or_default();
             let next = follow(&at, location).map_err(not_followed)?;
-            // Once given up, the token does not come back.
-            token = token.filter(|_| same_origin(&at, &next));
+            // Once given up, it does not come back.
+            authorization = authorization.filter(|_| same_origin(&at, &next));
             at = next;
         }
         Err(not_followed(RedirectError::TooMany(REDIRECTS)))

@@ -182,6 +182,7 @@ fn every_key_that_the_decoder_knows_is_in_the_schema() {
         ("Permissions", keys::<RawPermissions>()),
         ("ProvisionProfile", keys::<RawProvisionProfile>()),
         ("Repo", keys::<RawRepo>()),
+        ("Repository", keys::<RawRepository>()),
         ("Runtime", keys::<RawRuntime>()),
         ("Sdk", keys::<RawSdk>()),
         ("SdkCompile", keys::<RawSdkCompile>()),

@@ -43,7 +43,7 @@ pub struct ServeOptions {
     pub root: PathBuf,
     /// Where to listen; port 0 takes any free port.
     pub address: SocketAddr,
-    /// When set, every request must carry it as its bearer token.
+    /// When set, every request must carry it: as its bearer token, or as the password of any user.
     pub token: Option<String>,
     /// When set, the server speaks TLS only.
     pub tls: Option<TlsIdentity>,

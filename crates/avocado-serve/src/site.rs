@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
@@ -100,12 +102,21 @@ impl Site {
         let Some(token) = &self.token else {
             return true;
         };
-        headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.as_bytes().split_at_checked(b"Bearer ".len()))
-            .is_some_and(|(scheme, given)| {
-                scheme.eq_ignore_ascii_case(b"Bearer ") && same(given, token.as_bytes())
-            })
+        let Some(given) = headers.get(AUTHORIZATION) else {
+            return false;
+        };
+        let after = |scheme: &[u8]| {
+            let (start, rest) = given.as_bytes().split_at_checked(scheme.len())?;
+            start.eq_ignore_ascii_case(scheme).then_some(rest)
+        };
+        // Programs that know users alone have it as the password of any.
+        let of_user = || {
+            let pair = BASE64_STANDARD.decode(after(b"Basic ")?).ok()?;
+            let colon = pair.iter().position(|byte| *byte == b':')?;
+            pair.get(colon + 1..).map(<[u8]>::to_vec)
+        };
+        let is_token = |given: &[u8]| same(given, token.as_bytes());
+        after(b"Bearer ").is_some_and(is_token) || of_user().is_some_and(|given| is_token(&given))
     }
 
     fn respond(

@@ -293,6 +293,10 @@ fn a_token_is_asked_for() {
         (Some("Bearer s3crets"), 401),
         (Some("Bearer S3CRET"), 401),
         (Some("Basic s3cret"), 401),
+        // `me:s3cret`, `me:other` and `s3cret`.
+        (Some("Basic bWU6czNjcmV0"), 200),
+        (Some("Basic bWU6b3RoZXI="), 401),
+        (Some("Basic czNjcmV0"), 401),
         (Some("Bearer"), 401),
         (Some("bearer s3cret"), 200),
     ] {

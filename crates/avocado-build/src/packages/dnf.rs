@@ -19,6 +19,7 @@ use crate::packages::feed::FeedAccess;
 use crate::packages::indexes::Indexes;
 use crate::packages::installed;
 use crate::packages::lost;
+use crate::packages::repository::{DOLLAR, RepositoryAccess, SecretDirectory, write_secret};
 use crate::trees::Tree;
 
 /// Where later steps find rpm's database in a tree.
@@ -48,6 +49,8 @@ pub(crate) struct Dnf<'a> {
     database: PathBuf,
     /// The cache of metadata and packages that all trees share.
     cache: PathBuf,
+    /// Where its configuration is, if there is something secret in it.
+    secrets: Option<SecretDirectory>,
 }
 
 impl<'a> Dnf<'a> {
@@ -87,11 +90,30 @@ impl<'a> Dnf<'a> {
         };
         write(&at("vars/arch"), &architectures.to_string())?;
         let repositories = target.join("etc/yum.repos.d");
-        let repositories = match view {
+        let others: Vec<&RepositoryAccess> = access
+            .repositories
+            .iter()
+            .filter(|other| match view {
+                RepositoryView::Bootstrap => false,
+                RepositoryView::Sdk => other.for_sdk,
+                RepositoryView::Target | RepositoryView::Includes => other.for_target,
+            })
+            .collect();
+        let secrets = match (&access.credentials, &others[..]) {
+            (None, []) => None,
+            _ => Some(SecretDirectory::new()?),
+        };
+        let mut repositories = match view {
             RepositoryView::Bootstrap => vec![at("repos")],
             RepositoryView::Sdk | RepositoryView::Includes => vec![at("repos"), repositories],
             RepositoryView::Target => vec![repositories],
         };
+        if let Some(secrets) = secrets.as_ref().filter(|_| !others.is_empty()) {
+            for other in &others {
+                other.write(secrets.path())?;
+            }
+            repositories.push(secrets.path().to_owned());
+        }
         // `ignorearch`: the feed's architectures are its own, not those of the build host.
         let cache = layout.dnf_cache();
         fs::create_dir_all(&cache).at("create", &cache)?;
@@ -111,8 +133,20 @@ impl<'a> Dnf<'a> {
         if !access.tls_verify {
             conf += "sslverify=0\n";
         }
-        write(&at("dnf.conf"), &conf)?;
-        let mut options = vec!["-c".into(), at("dnf.conf").into(), "--installroot".into()];
+        let conf_path = match &secrets {
+            None => at("dnf.conf"),
+            Some(secrets) => secrets.path().join("dnf.conf"),
+        };
+        if let Some(credentials) = &access.credentials {
+            conf += &credentials.of_all();
+        }
+        if secrets.is_some() {
+            write(&at("vars").join(DOLLAR), "$")?;
+            write_secret(&conf_path, &conf)?;
+        } else {
+            write(&conf_path, &conf)?;
+        }
+        let mut options = vec!["-c".into(), conf_path.into(), "--installroot".into()];
         options.push(root.into());
         options.push(format!("--releasever={}", access.releasever).into());
         if access.cached {
@@ -126,6 +160,12 @@ impl<'a> Dnf<'a> {
             options.push("--setopt=*.gpgcheck=1".into());
             options.push(format!("--setopt=*.gpgkey=file://{}", file.display()).into());
         }
+        if let Some(secrets) = &secrets {
+            let own = others
+                .iter()
+                .flat_map(|other| other.options(secrets.path()));
+            options.extend(own.map(OsString::from));
+        }
         if matches!(view, RepositoryView::Sdk | RepositoryView::Target) {
             // The lowest layer is for fetched extensions, never for a tree's packages.
             options.push("--disablerepo=*-target-ext".into());
@@ -137,6 +177,7 @@ impl<'a> Dnf<'a> {
             options,
             database,
             cache,
+            secrets,
         })
     }
 
@@ -195,8 +236,10 @@ impl<'a> Dnf<'a> {
             root,
             home,
             database,
+            secrets,
             ..
         } = self;
+        drop(secrets);
         crate::trees::clear(&home)?;
         let root = Tree::open(root)?;
         if root.has(&database) {
@@ -318,6 +361,8 @@ mod tests {
             releasever: "2024/edge".into(),
             ca: None,
             tls_verify: true,
+            credentials: None,
+            repositories: Vec::new(),
             cached: false,
             signing_keys: None,
             dnf_args: vec!["--nobest".into()],
@@ -410,6 +455,78 @@ mod tests {
         assert_eq!(line("sslcacert").unwrap(), "/ca.pem");
         assert_eq!(line("sslverify").unwrap(), "0");
         assert_eq!(line("install_weak_deps").unwrap(), "1");
+    }
+
+    #[test]
+    fn who_asks_stands_in_files_that_go_with_dnf() {
+        use crate::packages::repository::AccessCredentials;
+        let state = tempfile::tempdir().unwrap();
+        let (layout, root) = (layout(state.path()), state.path().join("t/tree"));
+        let other = |name: &str, for_sdk: bool, keys: bool| {
+            let keys = if keys { "\"KEYS\"" } else { "null" };
+            let text = format!(
+                "{{\"name\": \"{name}\", \"url\": \"https://{name}/$releasever\", \"credentials\": \
+                 {{\"username\": \"me\", \"password\": \"hidden\"}}, \"for_sdk\": {for_sdk}, \
+                 \"for_target\": true, \"ca\": null, \"tls_verify\": true, \"signing_keys\": {keys}, \
+                 \"priority\": 5}}"
+            );
+            serde_json::from_str::<RepositoryAccess>(&text).unwrap()
+        };
+        let access = FeedAccess {
+            credentials: Some(AccessCredentials {
+                username: "user".into(),
+                password: "pass$word".into(),
+            }),
+            repositories: vec![other("vendor", false, true), other("tools", true, false)],
+            ..access()
+        };
+        let dnf = Dnf::new(&layout, &access, RepositoryView::Target, &root, true).unwrap();
+        let words = dnf.dnf("install").command_line();
+        let words: Vec<String> = words.iter().map(|w| w.to_string_lossy().into()).collect();
+        for secret in ["hidden", "pass", "me"] {
+            assert!(
+                !words.iter().any(|w| w == secret || w.contains("hidden")),
+                "{words:?}"
+            );
+        }
+        let conf = Path::new(&words[2]).to_owned();
+        let text = fs::read_to_string(&conf).unwrap();
+        assert!(text.contains("username=user\npassword=pass$word\n"));
+        let place = conf.parent().unwrap().to_owned();
+        assert!(text.contains(&format!(",{}", place.display())), "{text}");
+        let vendor = fs::read_to_string(place.join("vendor.repo")).unwrap();
+        for line in [
+            "baseurl=https://vendor/$releasever",
+            "username=me",
+            "password=hidden",
+            "sslverify=1",
+            "priority=5",
+            "gpgcheck=1",
+        ] {
+            assert!(vendor.lines().any(|l| l == line), "{line}: {vendor}");
+        }
+        let keys = format!(
+            "--setopt=vendor.gpgkey=file://{}/vendor.asc",
+            place.display()
+        );
+        assert!(words.contains(&keys), "{words:?}");
+        drop(dnf);
+        assert!(!place.exists());
+        // Each tree has its own, and the configuration of the feed comes from the feed alone.
+        for (view, vendor, tools) in [
+            (RepositoryView::Sdk, false, true),
+            (RepositoryView::Includes, true, true),
+            (RepositoryView::Bootstrap, false, false),
+        ] {
+            let dnf = Dnf::new(&layout, &access, view, &root, true).unwrap();
+            let place = dnf.secrets.as_ref().unwrap().path();
+            let has = |name: &str| place.join(name).exists();
+            assert_eq!(
+                (has("vendor.repo"), has("tools.repo")),
+                (vendor, tools),
+                "{view:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,19 +1,21 @@
 //! The package feed: which snapshot of it the project is pinned to.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use avocado_events::{Cancel, Event, Sink};
 use avocado_http::{
-    HttpClient, NetworkSettings, Transport as _, TransportError, crosses_network_in_clear,
+    HttpClient, NetworkSettings, RepositoryUrl, Transport as _, TransportError,
+    crosses_network_in_clear,
 };
 use avocado_project::{Distro, Project};
 use avocado_project::{LockFile, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At as _, Error};
+use crate::packages::repository::{AccessCredentials, RepositoryAccess};
 
 /// How long the feed may take to connect, and then be silent, for one small answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,6 +30,11 @@ pub(crate) struct FeedAccess {
     pub(crate) releasever: String,
     pub(crate) ca: Option<PathBuf>,
     pub(crate) tls_verify: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) credentials: Option<AccessCredentials>,
+    /// Beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) repositories: Vec<RepositoryAccess>,
     /// Nothing is asked of it: what dnf has in its cache is all that there is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) cached: bool,
@@ -141,25 +148,32 @@ impl<'a> Feed<'a> {
             releasever: self.releasever(&lock),
             ca: distro.ca.clone(),
             tls_verify: distro.tls_verify,
+            credentials: distro.credentials.as_ref().map(Into::into),
+            repositories: self.repositories()?,
             cached: self.cached,
             signing_keys: self.signing_keys()?,
             dnf_args: dnf_args.to_vec(),
         })
     }
 
+    /// Those beside the feed.
+    pub(crate) fn repositories(&self) -> Result<Vec<RepositoryAccess>, Error> {
+        let repositories = self.project.repositories.iter();
+        repositories
+            .map(|repository| {
+                let keys = repository.gpg_key.as_deref().map(public_keys).transpose()?;
+                Ok(RepositoryAccess::of(repository, keys))
+            })
+            .collect()
+    }
+
     /// The keys that may sign packages; `None` where signatures are not checked.
     pub(crate) fn signing_keys(&self) -> Result<Option<String>, Error> {
-        let Some(path) = &self.distro().gpg_key else {
-            return Ok(None);
-        };
-        let keys = std::fs::read_to_string(path).at("read", path)?;
-        if keys.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
-            return Ok(Some(keys));
-        }
-        Err(Error::Invalid(format!(
-            "{} is no public key in text form: write it with `gpg --armor --export <key>`",
-            path.display()
-        )))
+        self.distro()
+            .gpg_key
+            .as_deref()
+            .map(public_keys)
+            .transpose()
     }
 
     /// Says that anybody on the way can be the feed, where that is so.
@@ -216,11 +230,10 @@ impl<'a> Feed<'a> {
         let Some((release, channel)) = self.channel() else {
             return Ok(None);
         };
-        let url = format!(
-            "{}/{release}/{channel}/target/{}/snapshots-latest.json",
-            self.distro().repo_url,
+        let url = self.url(&format!(
+            "{release}/{channel}/target/{}/snapshots-latest.json",
             self.machine()
-        );
+        ));
         let answer = match self.client()?.get(&url, None) {
             Ok(answer) => answer,
             Err(TransportError::Missing(404)) => return Ok(None),
@@ -244,14 +257,13 @@ impl<'a> Feed<'a> {
     }
 
     fn still_there(&self, pin: &Snapshot) -> Result<(), Error> {
-        let url = format!(
-            "{}/{}/{}/snapshots/{}/target/{}/repodata/repomd.xml",
-            self.distro().repo_url,
+        let url = self.url(&format!(
+            "{}/{}/snapshots/{}/target/{}/repodata/repomd.xml",
             pin.release,
             pin.channel,
             pin.snapshot,
             self.machine()
-        );
+        ));
         // Anything but a plain "not there" is left to dnf, which tries harder and says more.
         match self.client()?.get(&url, None) {
             Err(TransportError::Cancelled) => Err(Error::Cancelled),
@@ -262,6 +274,19 @@ impl<'a> Feed<'a> {
                 url,
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// The URL of the feed, where it is one that requests can go to.
+    fn base(&self) -> Option<RepositoryUrl> {
+        self.distro().repo_url.parse().ok()
+    }
+
+    /// The URL of a file of the feed.
+    fn url(&self, path: &str) -> String {
+        match self.base() {
+            Some(base) => base.join(path),
+            None => format!("{}/{path}", self.distro().repo_url),
         }
     }
 
@@ -284,8 +309,23 @@ impl<'a> Feed<'a> {
         };
         let client = HttpClient::over(&network, &[], None, PATIENCE, PATIENCE)
             .map_err(|e| feed_error(&distro.repo_url, e))?;
+        let client = match (&distro.credentials, self.base()) {
+            (Some(who), Some(base)) => client.as_user(&[base], &who.username, &who.password),
+            _ => client,
+        };
         Ok(client.stopped_by(self.cancel))
     }
+}
+
+fn public_keys(path: &Path) -> Result<String, Error> {
+    let keys = std::fs::read_to_string(path).at("read", path)?;
+    if keys.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
+        return Ok(keys);
+    }
+    Err(Error::Invalid(format!(
+        "{} is no public key in text form: write it with `gpg --armor --export <key>`",
+        path.display()
+    )))
 }
 
 fn transport_error(url: &str, error: TransportError) -> Error {
@@ -310,7 +350,6 @@ mod tests {
     use std::fs;
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
-    use std::path::Path;
 
     /// A feed that answers every request with `status` and `body`, for as long as the test runs.
     fn serve(status: u16, body: &'static str) -> String {

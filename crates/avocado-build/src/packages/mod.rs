@@ -7,4 +7,5 @@ mod indexes;
 pub(crate) mod installed;
 mod kernels;
 mod lost;
+pub(crate) mod repository;
 pub(crate) mod version;

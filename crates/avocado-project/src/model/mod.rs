@@ -9,6 +9,7 @@ mod image;
 mod kernel;
 mod permissions;
 mod place;
+mod repository;
 mod runtime;
 mod sdk;
 mod var;
@@ -29,6 +30,7 @@ pub use image::{Filesystem, OsImageConfig, Overlay, OverlayMode};
 pub use kernel::{KernelConfig, KernelOrigin};
 pub use permissions::{Group, Permissions, User};
 pub use place::{Needed, Placed, SourcePlace};
+pub use repository::{PackageRepository, RepositoryCredentials};
 pub use runtime::{ExtensionInclusion, Runtime, VarFile};
 pub use sdk::{Packages, ProvisionProfile, Sdk};
 pub use var::{Subvolume, VarPartition};
@@ -46,6 +48,9 @@ pub struct Project {
     pub source_date_epoch: u64,
     /// The package feed.
     pub distro: Distro,
+    /// `repos`: where packages come from beside the feed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<PackageRepository>,
     /// Tools that run on the build host.
     pub sdk: Sdk,
     /// The named root file systems. Never empty; holds `default` unless the file names others
@@ -86,6 +91,9 @@ pub struct Distro {
     pub channel: Option<String>,
     /// The effective repository URL, without a final slash.
     pub repo_url: String,
+    /// Who asks the feed, where it does not answer everybody.
+    #[serde(skip)]
+    pub credentials: Option<RepositoryCredentials>,
     /// Set where the releasever is given outright (environment or `distro.repo.releasever`):
     /// snapshots are not used then. Otherwise the releasever is `<release>/<channel>`.
     pub releasever: Option<String>,

@@ -13,7 +13,8 @@ pub struct LoadOptions<'a> {
     /// The environment: `AVOCADO_TARGET`, `AVOCADO_TARGET_BOARD`, `AVOCADO_RUNTIME`,
     /// `AVOCADO_REPO_URL`, `AVOCADO_SDK_REPO_URL`, `AVOCADO_RELEASEVER`,
     /// `AVOCADO_SDK_REPO_RELEASE`, `AVOCADO_DISTRO_RELEASE`, `AVOCADO_DISTRO_CHANNEL`,
-    /// `AVOCADO_REPO_CA`, `AVOCADO_REPO_INSECURE`, and what `{{ env.X }}` names. Options of the
+    /// `AVOCADO_REPO_CA`, `AVOCADO_REPO_INSECURE`, `AVOCADO_REPO_USERNAME`,
+    /// `AVOCADO_REPO_PASSWORD`, and what `{{ env.X }}` names. Options of the
     /// command line that take the place of a variable are answered here. An empty value counts
     /// as not set, except for `{{ env.X }}`.
     pub env: &'a dyn Fn(&str) -> Option<String>,

@@ -82,6 +82,8 @@ pub(crate) struct RawTop {
     // Sections: each is decoded on its own, so that one mistake does not hide another.
     /// The package feed, and where the project stands in it.
     pub(crate) distro: NotDecoded<RawDistro>,
+    /// Repositories of packages beside the feed, by their names.
+    pub(crate) repos: NotDecoded<NameMap<Option<RawRepository>>>,
     /// What devices run, by name.
     #[schemars(extend("x-old-name" = "runtime"))]
     pub(crate) runtimes: NotDecoded<NameMap<Option<RawRuntime>>>,
@@ -125,6 +127,10 @@ pub(crate) struct RawDistro {
 pub(crate) struct RawRepo {
     /// The URL of the feed.
     pub(crate) url: Option<Text>,
+    /// The user, for a feed that does not answer everybody: `"{{ env.FEED_USER }}"`, say.
+    pub(crate) username: Option<Text>,
+    /// The user's password: `"{{ env.FEED_PASSWORD }}"`, say. It is shown nowhere.
+    pub(crate) password: Option<Text>,
     /// The releasever, stated outright: snapshots are not used then.
     pub(crate) releasever: Option<Text>,
     /// PEM file of a private CA for the feed.
@@ -136,6 +142,30 @@ pub(crate) struct RawRepo {
     pub(crate) gpgkey: Option<Text>,
     /// False: do not check signatures, although `gpgkey` is stated.
     pub(crate) gpgcheck: Option<Spanned<bool>>,
+}
+
+/// A repository of packages beside the feed.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Repository")]
+pub(crate) struct RawRepository {
+    /// The URL of the repository; dnf puts in `$releasever`.
+    pub(crate) url: Option<Text>,
+    /// Whom its packages are for: `target`, which is the default, `sdk`, or a list of both.
+    pub(crate) r#for: Option<OneOrMore>,
+    /// The user, for a repository that does not answer everybody.
+    pub(crate) username: Option<Text>,
+    /// The user's password: `"{{ env.VENDOR_PASSWORD }}"`, say. It is shown nowhere.
+    pub(crate) password: Option<Text>,
+    /// File of the public keys that may sign its packages, in text form. Stated, every package of it
+    /// has to be signed.
+    pub(crate) gpgkey: Option<Text>,
+    /// PEM file of a private CA for it; that of the feed counts where this says nothing.
+    pub(crate) ca: Option<Text>,
+    /// False: do not verify its certificate.
+    pub(crate) tls_verify: Option<bool>,
+    /// Of several repositories that have a package, the one with the lowest number counts.
+    pub(crate) priority: Option<u64>,
 }
 
 /// How a kind of provisioning runs.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use avocado_manifest::Name;
 
 use crate::decode::Spanned;
-use crate::model::Distro;
+use crate::model::{Distro, RepositoryCredentials};
 use crate::raw::{RawDistro, Text};
 use crate::text::quoted;
 
 use super::context::ResolveContext;
+use super::repositories;
 
 /// Where packages come from if nobody says otherwise.
 const DEFAULT_URL: &str = "https://repo.avocadolinux.org";
@@ -39,10 +40,17 @@ pub(super) fn distro(cx: &mut ResolveContext<'_>) -> Distro {
     let insecure = cx.variable("AVOCADO_REPO_INSECURE");
     let insecure = insecure.as_deref().map(str::to_ascii_lowercase);
     let insecure = matches!(insecure.as_deref(), Some("1" | "true" | "yes"));
+    let (release, channel) = (release_part(cx, release), release_part(cx, channel));
+    let (repo_url, of_url) = feed_url(cx, url);
+    let username = repositories::from_environment(cx, "AVOCADO_REPO_USERNAME");
+    let password = repositories::from_environment(cx, "AVOCADO_REPO_PASSWORD");
+    let credentials =
+        repositories::credentials(cx, username.or(repo.username), password.or(repo.password));
     Distro {
-        release: release_part(cx, release),
-        channel: release_part(cx, channel),
-        repo_url: feed_url(cx, url),
+        release,
+        channel,
+        repo_url,
+        credentials: credentials.or(of_url),
         releasever: release_part(cx, releasever),
         ca: ca(cx, repo.ca),
         tls_verify: !insecure && repo.tls_verify.unwrap_or(true),
@@ -56,17 +64,17 @@ fn stated_by(cx: &mut ResolveContext<'_>, names: &[&'static str]) -> Option<Stat
         .find_map(|name| Some(StatedValue::Env(name, cx.variable(name)?)))
 }
 
-fn feed_url(cx: &mut ResolveContext<'_>, given: Option<StatedValue>) -> String {
+fn feed_url(
+    cx: &mut ResolveContext<'_>,
+    given: Option<StatedValue>,
+) -> (String, Option<RepositoryCredentials>) {
     let Some(given) = given else {
-        return DEFAULT_URL.to_owned();
+        return (DEFAULT_URL.to_owned(), None);
     };
-    let url = given.text().trim_end_matches('/');
-    let rest = ["https://", "http://", "file://"]
-        .iter()
-        .find_map(|scheme| url.strip_prefix(scheme));
-    let space = |c: char| c.is_whitespace() || c.is_control();
-    if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(space)) {
-        return url.to_owned();
+    let (url, credentials) = repositories::split_credentials(given.text());
+    let url = url.trim_end_matches('/');
+    if is_url(url) {
+        return (url.to_owned(), credentials);
     }
     let why = "is not the URL of a feed";
     complain(
@@ -75,7 +83,16 @@ fn feed_url(cx: &mut ResolveContext<'_>, given: Option<StatedValue>) -> String {
         why,
         "write for example https://feed.example.org",
     );
-    DEFAULT_URL.to_owned()
+    (DEFAULT_URL.to_owned(), None)
+}
+
+/// Whether dnf can get packages from there.
+pub(super) fn is_url(url: &str) -> bool {
+    let rest = ["https://", "http://", "file://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    let space = |c: char| c.is_whitespace() || c.is_control();
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(space))
 }
 
 /// A release, a channel or a releasever: it becomes a part of URLs.
@@ -124,7 +141,7 @@ fn gpg_key(
     }
 }
 
-fn file_of_project(cx: &mut ResolveContext<'_>, text: &Text, what: &str) -> PathBuf {
+pub(super) fn file_of_project(cx: &mut ResolveContext<'_>, text: &Text, what: &str) -> PathBuf {
     let path = cx.src_dir.join(&text.value);
     if !path.is_file() {
         let message = format!("the {what} {} does not exist", quoted(text));
@@ -136,7 +153,7 @@ fn file_of_project(cx: &mut ResolveContext<'_>, text: &Text, what: &str) -> Path
 }
 
 fn complain(cx: &mut ResolveContext<'_>, given: &StatedValue, why: &str, hint: &str) {
-    let text = quoted(given.text());
+    let text = quoted(&repositories::split_credentials(given.text()).0);
     match given {
         StatedValue::Env(name, _) => cx.report.error(None, format!("{name}: {text} {why}")),
         StatedValue::File(place) => cx.report.error(place.span, format!("{text} {why}")),

@@ -11,6 +11,7 @@ mod kernels;
 mod packages;
 mod paths;
 mod permissions;
+mod repositories;
 mod runtimes;
 mod sdk;
 mod values;
@@ -82,6 +83,7 @@ pub(crate) fn project(
         report,
     };
     let distro = feed::distro(&mut cx);
+    let repositories = repositories::repositories(&mut cx);
     let sdk = sdk::sdk(&mut cx);
     let permissions = permissions::permissions(&mut cx);
     let mut rootfs = images::images(&mut cx, images::ROOTFS, &permissions);
@@ -107,6 +109,7 @@ pub(crate) fn project(
         target,
         source_date_epoch: top.source_date_epoch.unwrap_or(0),
         distro,
+        repositories,
         sdk,
         rootfs: rootfs.entries,
         initramfs: initramfs.entries,

@@ -17,6 +17,7 @@ use super::request::{
 };
 use crate::build_context::{BuildContext, IncludedPackage};
 use crate::error::{At as _, Error};
+use crate::packages::repository::{RepositoryAccess, RepositoryInputs};
 use crate::plan::BuildStep;
 
 /// The rootfs package that brings a whole system, and with it a kernel.
@@ -61,6 +62,9 @@ pub(super) struct InstallInputs {
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_keys: Option<Digest>,
     dnf_args: Vec<String>,
+    /// Those beside the feed that it may be installed from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    repositories: Vec<RepositoryInputs>,
 }
 
 impl InstallTask<'_> {
@@ -141,6 +145,21 @@ impl InstallTask<'_> {
         }
     }
 
+    /// The repositories beside the feed that count for this tree.
+    fn repositories(&self) -> Result<Vec<RepositoryInputs>, Error> {
+        let all = self.context.feed.repositories()?;
+        let counts = |other: &&RepositoryAccess| match self.tree {
+            PackageTree::Repositories => false,
+            PackageTree::Sdk => other.for_sdk,
+            _ => other.for_target,
+        };
+        Ok(all
+            .iter()
+            .filter(counts)
+            .map(RepositoryAccess::inputs)
+            .collect())
+    }
+
     fn feed(&self) -> String {
         self.context.feed.identity(&self.context.lock_file())
     }
@@ -183,6 +202,7 @@ impl Task for InstallTask<'_> {
                 .signing_keys()?
                 .map(|keys| Digest::of(keys.as_bytes())),
             dnf_args: self.context.options.dnf_args.clone(),
+            repositories: self.repositories()?,
         })
     }
 

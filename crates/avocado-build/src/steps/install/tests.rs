@@ -103,6 +103,8 @@ impl LockedInstall {
             releasever: "r".into(),
             ca: None,
             tls_verify: true,
+            credentials: None,
+            repositories: Vec::new(),
             cached: false,
             signing_keys: self.signing_keys.clone(),
             dnf_args: vec![],

@@ -1,0 +1,187 @@
+//! Feeds that do not answer everybody: with a CA of their own, and with a password that is shown
+//! nowhere.
+
+mod common;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use avocado_serve::{ServeOptions, TlsIdentity};
+use avocado_testbed::feed::SampleFeed;
+use avocado_testbed::tools::{ToolCall, ToolOutput, source_root};
+use common::{Sandbox, cannot_build, feed};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+/// What dnf would take for a variable of its own is in it as well.
+const FEED_PASSWORD: &str = "s3cret$releasever-feed";
+const VENDOR_PASSWORD: &str = "s3cret:@/%41${releasever}$arch-vendor";
+
+/// A CA as PEM, and what it signed for a server here.
+fn authority() -> (String, TlsIdentity) {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new([]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new([Ipv4Addr::LOCALHOST.to_string()]).unwrap();
+    let server = server.signed_by(&key, &issuer).unwrap();
+    let identity = TlsIdentity {
+        cert_pem: server.pem().into_bytes(),
+        key_pem: key.serialize_pem().into_bytes(),
+    };
+    (ca_pem, identity)
+}
+
+fn serve(root: &Path, tls: &TlsIdentity, password: &str) -> SampleFeed {
+    SampleFeed::serve(ServeOptions {
+        tls: Some(tls.clone()),
+        token: Some(password.to_owned()),
+        ..ServeOptions::new(root)
+    })
+    .unwrap()
+}
+
+/// A repository with one package, for whoever paid for it.
+fn vendor(place: &Path) {
+    let home = place.join("build");
+    fs::create_dir_all(&home).unwrap();
+    let specs = source_root().join("tests/private_feeds");
+    ToolCall::new("rpmbuild")
+        .args(["-bb", "--quiet", "--target", "noarch-avocado-linux"])
+        .args(["--define", "_arch noarch", "--define"])
+        .arg(format!("_topdir {}", home.display()))
+        .env("HOME", &home)
+        .arg(specs.join("vendor-tool.spec"))
+        .ok()
+        .unwrap();
+    let repository = place.join("vendor/2024");
+    fs::create_dir_all(&repository).unwrap();
+    let package = "vendor-tool-1.0.0-r0.noarch.rpm";
+    let built = walkdir::WalkDir::new(home.join("RPMS")).into_iter();
+    let built = built.map(|entry| entry.unwrap().into_path());
+    let built = built.into_iter().find(|path| path.ends_with(package));
+    fs::copy(built.unwrap(), repository.join(package)).unwrap();
+    ToolCall::new("createrepo_c")
+        .args(["-q", "--no-database", "--general-compress-type=gz"])
+        .arg(&repository)
+        .ok()
+        .unwrap();
+}
+
+/// Neither password, in clear or as it would be in a URL.
+fn shows_no_secret(text: &[u8], whose: &str) {
+    for secret in ["s3cret", "czNjcmV0"] {
+        let mut windows = text.windows(secret.len());
+        let found = windows.any(|window| window == secret.as_bytes());
+        assert!(!found, "{secret} is in {whose}");
+    }
+}
+
+#[test]
+fn feeds_that_ask_who_one_is_are_used_and_tell_nobody() {
+    if cannot_build("feeds_that_ask_who_one_is_are_used_and_tell_nobody") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let place = sandbox.directory.path();
+    vendor(place);
+    let ((ca, tls), (other_ca, _)) = (authority(), authority());
+    let (vendor_ca, vendor_tls) = authority();
+    for (name, pem) in [("ca", ca), ("other", other_ca), ("hello/vendor", vendor_ca)] {
+        fs::write(place.join(name).with_extension("pem"), pem).unwrap();
+    }
+    let main = serve(feed().directory(), &tls, FEED_PASSWORD);
+    let vendor = serve(&place.join("vendor"), &vendor_tls, VENDOR_PASSWORD);
+    let yaml = format!(
+        "default_target: qemux86-64
+distro:
+  release: '2024'
+  channel: edge
+  repo: {{username: me, password: \"{{{{ env.FEED_PASSWORD }}}}\"}}
+repos:
+  vendor:
+    url: '{}/2024'
+    username: me
+    password: \"{{{{ env.VENDOR_PASSWORD }}}}\"
+    ca: vendor.pem
+rootfs: {{packages: {{libgreeting: '*'}}}}
+initramfs: {{packages: {{libgreeting: '*'}}}}
+extensions:
+  app: {{version: 1.0.0, packages: {{hello: '*', vendor-tool: '*'}}}}
+runtimes:
+  dev: {{extensions: [app]}}
+",
+        vendor.url()
+    );
+    let bin = place.join("bin");
+    fs::create_dir(&bin).unwrap();
+    let logged = source_root().join("tests/private_feeds/logged-dnf");
+    fs::copy(logged, bin.join("dnf")).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let project = sandbox.project.clone();
+    project.write("avocado.yaml", &yaml).unwrap();
+    fs::remove_file(project.directory().join("avocado.lock")).unwrap();
+    let project = project
+        .with_env("AVOCADO_REPO_URL", main.url())
+        .with_env("AVOCADO_REPO_CA", place.join("ca.pem"))
+        .with_env("FEED_PASSWORD", FEED_PASSWORD)
+        .with_env("VENDOR_PASSWORD", VENDOR_PASSWORD)
+        .with_env("AVOCADO_LOG", "trace")
+        .with_env("PATH", format!("{}:{path}:/usr/sbin:/sbin", bin.display()));
+    let said = |output: &ToolOutput| {
+        shows_no_secret(output.stdout.as_bytes(), "stdout");
+        shows_no_secret(output.stderr.as_bytes(), "stderr");
+    };
+    let fails = |project: &avocado_testbed::project::TestProject| {
+        let output = project.avocado(&["install", "-vv"]).run().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output}");
+        said(&output);
+        output.stderr
+    };
+
+    // Another CA, another password of the feed, and another one of the vendor.
+    let wrong = project.clone();
+    let error = fails(&wrong.with_env("AVOCADO_REPO_CA", place.join("other.pem")));
+    assert!(error.contains(&main.url()), "{error}");
+    let wrong = project.clone().with_env("FEED_PASSWORD", "s3cret-other");
+    let error = fails(&wrong);
+    assert!(error.contains("401"), "{error}");
+    let wrong = project.clone().with_env("VENDOR_PASSWORD", "s3cret-other");
+    let error = fails(&wrong);
+    assert!(error.contains("vendor") && error.contains("401"), "{error}");
+
+    let output = project.avocado(&["install", "-vv"]).ok().unwrap();
+    said(&output);
+    let app = project.state().join(".work/extensions/app/usr");
+    assert!(app.join("share/vendor-tool").is_file() && app.join("bin/hello-server").is_file());
+    let shown = ["config", "show", "--detail", "--output", "json"];
+    said(&project.avocado(&shown).ok().unwrap());
+    // The arguments of dnf, the lock, the stamps, the logs, the cache.
+    let seen = fs::read_to_string(project.state().join("seen-of-dnf")).unwrap();
+    assert!(seen.contains("install\n"), "{seen}");
+    for entry in walkdir::WalkDir::new(project.directory()) {
+        let entry = entry.unwrap();
+        shows_no_secret(entry.path().as_os_str().as_encoded_bytes(), "a name");
+        if entry.file_type().is_file() {
+            let bytes = fs::read(entry.path()).unwrap();
+            shows_no_secret(&bytes, &entry.path().display().to_string());
+        }
+    }
+
+    // With nothing to do, and where the URL itself says who asks.
+    let escaped = FEED_PASSWORD.replace('$', "%24");
+    let url = main.url().replace("://", &format!("://me:{escaped}@"));
+    let yaml = yaml.replace(
+        "  repo: {username: me, password: \"{{ env.FEED_PASSWORD }}\"}\n",
+        "",
+    );
+    project.write("avocado.yaml", &yaml).unwrap();
+    let by_url = project.with_env("AVOCADO_REPO_URL", url);
+    let events = by_url.events(&["install"]).unwrap();
+    assert_eq!(events.complete()["ran"], 0);
+    let output = by_url.avocado(&["install", "--no-stamps", "-vv"]);
+    said(&output.ok().unwrap());
+}
