@@ -1,74 +1,18 @@
+//! What `--help` says. The whole of it is held by `docs/reference`.
+
 use crate::Place;
 
 #[test]
-fn every_help() {
+fn a_request_for_help_is_no_error() {
     let place = Place::new();
-    for command in [
-        "",
-        "init",
-        "install",
-        "uninstall",
-        "build",
-        "update",
-        "unlock",
-        "lock",
-        "lock diff",
-        "config",
-        "config show",
-        "config check",
-        "schema",
-        "ext",
-        "ext image",
-        "ext install",
-        "ext build",
-        "ext list",
-        "ext deps",
-        "ext fetch",
-        "fetch",
-        "sdk",
-        "sdk install",
-        "sdk deps",
-        "sdk compile",
-        "runtime",
-        "runtime list",
-        "runtime deps",
-        "runtime install",
-        "runtime build",
-        "rootfs",
-        "rootfs install",
-        "rootfs deps",
-        "rootfs image",
-        "initramfs image",
-        "kernel",
-        "kernel image",
-        "signing-keys",
-        "signing-keys create",
-        "signing-keys list",
-        "signing-keys remove",
-        "deploy",
-        "vm",
-        "vm start",
-        "vm stop",
-        "vm status",
-        "vm shell",
-        "vm logs",
-        "vm rebuild",
-        "vm reset",
-        "vm update",
-        "vm config",
-        "vm config get",
-        "vm config set",
-        "vm config unset",
-        "vm config list",
-        "clean",
-        "prune",
-        "completion",
+    for args in [
+        &["--help"][..],
+        &["ext", "image", "-h"],
+        &["help", "vm", "start"],
     ] {
-        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
-        let shown = place.run(&args).ok();
-        assert_eq!(shown.stderr, "");
-        let name = format!("help {command}").trim().replace(' ', "-");
-        insta::assert_snapshot!(name, shown.stdout);
+        let shown = place.run(args).ok();
+        assert!(shown.stdout.contains("Usage: avocado"), "{args:?}");
+        assert_eq!(shown.stderr, "", "{args:?}");
     }
 }
 
