@@ -177,3 +177,80 @@ extensions:
     assert!(said.stderr.contains("avocado.yaml:5:18"), "{}", said.stderr);
     assert!(said.stderr.contains("the package none"), "{}", said.stderr);
 }
+
+/// What an extension needs is fetched, built and carried with it, beneath it: one of the project,
+/// one that came along from a repository, one of the feed.
+#[test]
+fn a_runtime_carries_what_its_extensions_need() {
+    const NAME: &str = "a_runtime_carries_what_its_extensions_need";
+    if cannot_build(NAME) || skip_without(NAME, &[TestNeed::Tool("git")]) {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = project(&sandbox);
+    let place = sandbox.directory.path();
+    let far = "extensions:
+  far: {version: 1.0.0, types: [sysext], overlay: files, depends_on: {far-lib: '>=2'}}
+  far-lib: {version: 2.1.0, types: [sysext], overlay: files, depends_on: [avocado-ext-clock]}
+";
+    fs::write(place.join("far/avocado.yaml"), far).unwrap();
+    commit(place);
+    let yaml = |wanted: &str| {
+        format!(
+            "default_target: qemux86-64
+distro: {{release: '2024', channel: edge}}
+extensions:
+  app: {{version: 1.0.0, types: [sysext], depends_on: {{far: '*', avocado-ext-clock: '{wanted}'}}}}
+  far: {{source: {{type: git, url: 'file://{}/far', ref: main}}}}
+  avocado-ext-clock: {{source: {{type: package, version: '*'}}}}
+runtimes:
+  dev: {{extensions: [app]}}
+",
+            place.display(),
+        )
+    };
+    project.write("avocado.yaml", &yaml("1.0.*")).unwrap();
+    project.avocado(&["build"]).ok().unwrap();
+    let manifest = project.state().join("output/runtimes/dev/manifest.json");
+    let manifest: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(manifest).unwrap()).unwrap();
+    let members = manifest["extensions"].as_array().unwrap().iter();
+    let members: Vec<String> = members
+        .map(|e| {
+            format!(
+                "{}-{}",
+                e["name"].as_str().unwrap(),
+                e["version"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        members,
+        [
+            "app-1.0.0",
+            "far-1.0.0",
+            "far-lib-2.1.0",
+            "avocado-ext-clock-1.0.0"
+        ]
+    );
+    let text = content(&project, "far-lib-2.1.0.raw", "usr/share/far");
+    assert_eq!(text, "1");
+    let again = project.events(&["build"]).unwrap();
+    assert_eq!(again.complete()["ran"], 0);
+    let told = project.avocado(&["ext", "deps", "far-lib"]).ok().unwrap();
+    assert!(
+        told.stdout.contains("extension avocado-ext-clock"),
+        "{}",
+        told.stdout
+    );
+
+    project.write("avocado.yaml", &yaml(">=1.5")).unwrap();
+    let failed = project.avocado(&["build"]).run().unwrap();
+    assert!(!failed.status.success());
+    for part in [
+        "the extension `avocado-ext-clock` has the version 1.0.0, and `app` needs `>=1.5`",
+        "avocado.yaml:4:89",
+    ] {
+        assert!(failed.stderr.contains(part), "{}", failed.stderr);
+    }
+}

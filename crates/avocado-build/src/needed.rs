@@ -65,8 +65,6 @@ pub(crate) fn for_extension_build(project: &Project, extension: &Extension) -> R
     let mut short = Shortcomings::of_extension(project, extension);
     short.version(extension);
     short.compiled_packages(project, &extension.project_packages);
-    let needs = extension.dependencies.first().map(|d| &d.name.place);
-    short.unsupported(needs, "an extension that needs other extensions");
     short.overlay(extension.overlay.as_ref());
     short.script(extension.post_build.as_ref());
     short.end(&format!("ext build {}", extension.name))

@@ -31,12 +31,13 @@ mod shape;
 mod source;
 mod suggest;
 mod text;
+mod version_spec;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, Snippet};
 pub use edit::{PackageEdit, PackageScope, add_packages, remove_packages};
 pub use error::ProjectError;
-pub use late::{Bind, KernelSpec, KernelSpecError, Late, LateValue, LateValues, UnboundLateValue};
+pub use late::{Bind, Late, LateValue, LateValues, UnboundLateValue};
 pub use load::load;
 pub use lock::{
     GitSource, LOCK_VERSION, LockChange, LockFile, LockFileError, LockedThing, PackageHeader,
@@ -48,3 +49,4 @@ pub use phases::{
     read_text,
 };
 pub use schema::json_schema;
+pub use version_spec::{VersionSpec, VersionSpecError};

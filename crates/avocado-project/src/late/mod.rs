@@ -3,14 +3,12 @@
 //! avocado.yaml may refer to them, or say what holds for some of them only. What does so stays a
 //! template until a task that knows them binds it.
 
-mod kernel_spec;
-
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use kernel_spec::{KernelSpec, KernelSpecError};
+use crate::version_spec::VersionSpec;
 
 /// A value that a task of the build finds out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,7 +71,7 @@ pub struct Late<T> {
     template: T,
     /// `kernel-<spec>:`, what differs for some kernels; of those that match, the last wins.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
-    kernels: Vec<(KernelSpec, T)>,
+    kernels: Vec<(VersionSpec, T)>,
 }
 
 impl<T: Bind> Late<T> {
@@ -86,7 +84,7 @@ impl<T: Bind> Late<T> {
     }
 
     /// Adds what differs for some kernels.
-    pub(crate) fn for_kernels(&mut self, kernels: KernelSpec, template: T) {
+    pub(crate) fn for_kernels(&mut self, kernels: VersionSpec, template: T) {
         self.kernels.push((kernels, template));
     }
 

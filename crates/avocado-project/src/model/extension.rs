@@ -10,6 +10,7 @@ use super::place::{Needed, Placed, SourcePlace};
 use super::sdk::Packages;
 use super::var::Subvolume;
 use crate::late::Late;
+use crate::version_spec::VersionSpec;
 
 /// One extension.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,8 +80,8 @@ pub struct Extension {
 pub struct ExtensionDependency {
     /// Its name.
     pub name: Placed<Name>,
-    /// Which versions of it will do, where that is stated.
-    pub version: Option<String>,
+    /// Which versions of it will do; `None` for all.
+    pub version: Option<VersionSpec>,
 }
 
 /// A container image.

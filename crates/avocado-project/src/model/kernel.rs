@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::place::{Placed, SourcePlace};
-use crate::late::KernelSpec;
+use crate::version_spec::VersionSpec;
 
 /// The kernel of a runtime, as the project wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,7 +25,7 @@ pub enum KernelOrigin {
         /// `package`, where the project states it.
         package: Option<Placed<String>>,
         /// `version`: which ones are meant; of those the highest is taken.
-        version: Option<Placed<KernelSpec>>,
+        version: Option<Placed<VersionSpec>>,
     },
     /// The project compiles it.
     Compiled {

@@ -21,8 +21,9 @@ pub struct Runtime {
     pub target_board: Option<String>,
     /// `version`, where the project states one.
     pub version: Option<String>,
-    /// The extensions in order of priority; each exists in [`super::Project::extensions`], or in
-    /// [`super::Project::sources`] while it is not here.
+    /// The extensions in order of priority: those that are stated, and after them those that they
+    /// need. Each exists in [`super::Project::extensions`], or in [`super::Project::sources`] while
+    /// it is not here; what such a one needs is not known yet.
     pub extensions: Vec<ExtensionInclusion>,
     /// What dnf installs into the runtime's own tree.
     pub packages: Late<Packages>,
@@ -60,6 +61,9 @@ pub struct ExtensionInclusion {
     pub name: Name,
     /// False: carried, not merged.
     pub enabled: bool,
+    /// The extension for whose sake it is there, where the runtime does not state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed_by: Option<Name>,
 }
 
 /// A file or directory of the project that seeds the var partition.

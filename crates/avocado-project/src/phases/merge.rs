@@ -1,5 +1,6 @@
 //! The merging of a fetched avocado.yaml into the project's tree.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use super::parse;
@@ -30,23 +31,41 @@ pub(super) struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    pub(super) fn add(&mut self, fetched: &FetchedFile<'_>) {
+    /// Answers with the names of the extensions that came along because the one that was fetched
+    /// needs them.
+    pub(super) fn add(&mut self, fetched: &FetchedFile<'_>) -> Vec<String> {
         let file = self.report.add_file(fetched.path, fetched.text.as_str());
         let Some(other) = parse::parse(file, self.cli_version, self.report) else {
-            return;
+            return Vec::new();
         };
         let Some(extension) = self.extension(&other, fetched) else {
             let name = quoted(fetched.extension);
             let message = format!("what was fetched for the extension {name} does not define it");
             let hint = format!("it is looked for in {}", fetched.path.display());
             self.report.error(fetched.stated_at, message).hint(hint);
-            return;
+            return Vec::new();
         };
-        let extension = self.renamed(extension, &["extensions", fetched.extension]);
         let extension = extension.into_iter().filter(|e| e.key.text != "source");
-        let extension: Vec<Entry> = extension.collect();
-        let compiled = compiled_sections(&extension);
-        self.fill(&["extensions", fetched.extension], extension);
+        let mut needed = VecDeque::new();
+        let mut compiled = Vec::new();
+        self.take(
+            fetched.extension,
+            extension.collect(),
+            &mut needed,
+            &mut compiled,
+        );
+        let mut along = Vec::new();
+        while let Some(name) = needed.pop_front() {
+            // One that is fetched itself is the project's to name.
+            let Some(extension) = self.named(&other, &name) else {
+                continue;
+            };
+            if self.has_extension(&name) || extension.iter().any(|e| e.key.text == "source") {
+                continue;
+            }
+            self.take(&name, extension, &mut needed, &mut compiled);
+            along.push(name);
+        }
         let patterns = fetched
             .include
             .iter()
@@ -70,12 +89,47 @@ impl Merge<'_> {
                 [] => {}
             }
         }
+        along
+    }
+
+    /// Takes over an extension, and notes what it needs and what compiles its packages.
+    fn take(
+        &mut self,
+        name: &str,
+        extension: Vec<Entry>,
+        needed: &mut VecDeque<String>,
+        compiled: &mut Vec<String>,
+    ) {
+        let extension = self.renamed(extension, &["extensions", name]);
+        compiled.extend(compiled_sections(&extension));
+        for name in needed_extensions(&extension) {
+            let name = interpolate::text(&name, self.root, self.context, self.report);
+            needed.extend(name);
+        }
+        self.fill(&["extensions", name], extension);
+    }
+
+    fn has_extension(&self, name: &str) -> bool {
+        let extensions = self.root.get("extensions");
+        extensions.and_then(|all| all.get(name)).is_some()
+    }
+
+    /// The entries of the extension of this name in a fetched file.
+    fn named(&mut self, other: &Node, name: &str) -> Option<Vec<Entry>> {
+        let all = other.get("extensions").and_then(Node::entries)?;
+        let is_it = |entry: &&Entry| {
+            let key = &entry.key.text;
+            let key = interpolate::text(key, self.root, self.context, self.report);
+            key.as_deref() == Some(name)
+        };
+        let found = all.iter().find(is_it)?;
+        found.value.entries().map(<[Entry]>::to_vec)
     }
 
     /// The entries of the extension in a fetched file: under its name, else under its name without
     /// the target or the last part of it at the end, for an extension that is made for several; else
     /// the only one that there is.
-    fn extension(&self, other: &Node, fetched: &FetchedFile<'_>) -> Option<Vec<Entry>> {
+    fn extension(&mut self, other: &Node, fetched: &FetchedFile<'_>) -> Option<Vec<Entry>> {
         let all = other.get("extensions").and_then(Node::entries)?;
         let name = fetched.extension;
         let of_target = self.context.target.and_then(|target| {
@@ -84,19 +138,12 @@ impl Merge<'_> {
         });
         let of_family = name.rsplit_once('-').map(|(family, _)| family);
         let names = [Some(name), of_target, of_family];
-        let found = names.into_iter().flatten().find_map(|name| {
-            let is_it = |entry: &&Entry| {
-                let key = &entry.key.text;
-                let key = interpolate::text(key, self.root, self.context, self.report);
-                key.as_deref() == Some(name)
-            };
-            all.iter().find(is_it)
-        });
-        let found = found.or(match all {
-            [only] => Some(only),
+        let mut names = names.into_iter().flatten();
+        let found = names.find_map(|name| self.named(other, name));
+        found.or_else(|| match all {
+            [only] => only.value.entries().map(<[Entry]>::to_vec),
             _ => None,
-        });
-        found?.value.entries().map(<[Entry]>::to_vec)
+        })
     }
 
     /// Entries of a section, each under its present name: those of two files are compared.
@@ -172,6 +219,33 @@ fn compiled_sections(extension: &[Entry]) -> Vec<String> {
         }
     }
     sections
+}
+
+/// The extensions that an extension needs, for any target.
+fn needed_extensions(extension: &[Entry]) -> Vec<String> {
+    let mut needed = Vec::new();
+    for entry in extension {
+        let key = entry.key.text.as_str();
+        if key == "extensions" || key == "depends_on" {
+            match &entry.value.value {
+                Value::Mapping(entries) => needed.extend(keys(entries)),
+                Value::Sequence(items) => {
+                    for item in items {
+                        needed.extend(item.as_text().map(str::to_owned));
+                        needed.extend(keys(item.entries().unwrap_or_default()));
+                    }
+                }
+                Value::Scalar(_) => {}
+            }
+        } else if key.starts_with("target-") {
+            needed.extend(needed_extensions(entry.value.entries().unwrap_or_default()));
+        }
+    }
+    needed
+}
+
+fn keys(entries: &[Entry]) -> impl Iterator<Item = String> {
+    entries.iter().map(|entry| entry.key.text.clone())
 }
 
 /// The entries of a map, to add to; null becomes a map.

@@ -120,7 +120,7 @@ impl SourcedProject {
             let Some((path, text)) = fetched_text(source, directory, merge.report) else {
                 continue;
             };
-            merge.add(&FetchedFile {
+            let along = merge.add(&FetchedFile {
                 extension: source.extension.as_str(),
                 path: &path,
                 text,
@@ -129,7 +129,9 @@ impl SourcedProject {
             });
             let state = SourceState::FetchedTo(directory.clone());
             let name = source.extension.to_string();
-            composition.sources.insert(name, state);
+            for name in along.into_iter().chain([name]) {
+                composition.sources.insert(name, state.clone());
+            }
             source.fetched_to = Some(directory.clone());
         }
         if !fetched.is_empty() {

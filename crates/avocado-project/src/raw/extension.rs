@@ -9,7 +9,10 @@ use crate::decode::{MapOrList, NameMap, NotDecoded, Spanned, TextOr};
 
 /// The extensions that an extension needs: names, or names with the versions that will do.
 pub(crate) type RawDependencies =
-    MapOrList<TextOr<RawDependency>, TextOr<NameMap<Option<TextOr<RawDependency>>>>>;
+    MapOrList<RawDependencyVersion, TextOr<NameMap<Option<RawDependencyVersion>>>>;
+
+/// Which versions of it will do.
+type RawDependencyVersion = Spanned<TextOr<RawDependency>>;
 
 /// One extension.
 #[derive(Default, Deserialize, JsonSchema)]

@@ -1,16 +1,28 @@
-//! The extensions that an extension needs.
+//! What an extension says that it needs: other extensions, and which versions of them.
+
+use avocado_manifest::Name;
 
 use crate::decode::{MapOrList, Spanned, TextOr};
-use crate::model::ExtensionDependency;
 use crate::raw::{RawDependencies, RawDependency, Text};
+use crate::source::Span;
+use crate::text::quoted;
+use crate::version_spec::VersionSpec;
 
 use super::context::ResolveContext;
+
+/// An extension that another one needs, and where that is written.
+pub(super) struct StatedDependency {
+    pub(super) name: Name,
+    pub(super) span: Span,
+    /// `None` for all versions.
+    pub(super) version: Option<Spanned<VersionSpec>>,
+}
 
 pub(super) fn dependencies(
     cx: &mut ResolveContext<'_>,
     raw: Option<RawDependencies>,
-) -> Vec<ExtensionDependency> {
-    let mut named: Vec<(Text, Option<TextOr<RawDependency>>)> = Vec::new();
+) -> Vec<StatedDependency> {
+    let mut named: Vec<(Text, Option<Spanned<TextOr<RawDependency>>>)> = Vec::new();
     match raw {
         None => {}
         Some(MapOrList::Map(map)) => named.extend(map.0),
@@ -34,14 +46,38 @@ pub(super) fn dependencies(
     let mut dependencies = Vec::new();
     for (text, constraint) in named {
         let version = match constraint {
-            Some(TextOr::Text(version)) => Some(version),
-            Some(TextOr::Other(raw)) => raw.version.map(|text| text.value),
+            Some(Spanned { value, span }) => match value {
+                TextOr::Text(value) => Some(Spanned { value, span }),
+                TextOr::Other(raw) => raw.version,
+            },
             None => None,
         };
+        let version = version.and_then(|text| versions(cx, text));
         if let Some(name) = cx.name(&text) {
-            let name = cx.placed(name, text.span);
-            dependencies.push(ExtensionDependency { name, version });
+            dependencies.push(StatedDependency {
+                name,
+                span: text.span,
+                version,
+            });
         }
     }
     dependencies
+}
+
+/// Which versions will do; `None` for all of them.
+fn versions(cx: &mut ResolveContext<'_>, text: Text) -> Option<Spanned<VersionSpec>> {
+    let Spanned { value, span } = text;
+    if value.trim() == "*" {
+        return None;
+    }
+    match value.parse() {
+        Ok(value) => Some(Spanned { value, span }),
+        Err(_) => {
+            let message = format!("{} does not say which versions will do", quoted(&value));
+            cx.report
+                .error(span, message)
+                .hint("write for example \"*\", \"1.2.3\", \"1.2.*\" or \">=1.2, <2\"");
+            None
+        }
+    }
 }

@@ -1,18 +1,21 @@
 use avocado_manifest::{Name, is_mergeable};
 
 use crate::decode::{Decoded, Spanned, decode};
-use crate::model::{DockerImage, Extension, Filesystem, RpmMetadata};
+use crate::model::{DockerImage, Extension, ExtensionDependency, Filesystem, RpmMetadata};
 use crate::raw::{RawDockerImage, RawExtension, Text, listed};
 use crate::suggest;
 use crate::text::quoted;
 
 use super::context::{ResolveContext, SourceState, spanned};
+use super::dependencies::StatedDependency;
 use super::values::{MOUNTED, all_plain, plain};
 use super::{dependencies, packages, paths, permissions, values, var, version};
 
 /// The extensions of the project.
 pub(super) struct Extensions {
     pub(super) entries: Vec<Extension>,
+    /// What each of them needs.
+    pub(super) dependencies: Vec<Vec<StatedDependency>>,
     /// The names in the file, also of those that are wrong.
     pub(super) declared: Vec<String>,
 }
@@ -20,6 +23,7 @@ pub(super) struct Extensions {
 pub(super) fn extensions(cx: &mut ResolveContext<'_>) -> Extensions {
     let mut extensions = Extensions {
         entries: Vec::new(),
+        dependencies: Vec::new(),
         declared: Vec::new(),
     };
     for entry in cx.section("extensions") {
@@ -29,11 +33,12 @@ pub(super) fn extensions(cx: &mut ResolveContext<'_>) -> Extensions {
         let Some(raw) = decode(&entry.value, cx.report) else {
             continue;
         };
-        let Some(extension) = extension(cx, &key, name, raw) else {
+        let Some((extension, dependencies)) = extension(cx, &key, name, raw) else {
             continue;
         };
         check_file_name(cx, &key, &extension, &extensions.entries);
         extensions.entries.push(extension);
+        extensions.dependencies.push(dependencies);
     }
     extensions
 }
@@ -79,19 +84,19 @@ fn extension(
     key: &Text,
     name: Option<Name>,
     raw: Decoded<RawExtension>,
-) -> Option<Extension> {
+) -> Option<(Extension, Vec<StatedDependency>)> {
     let Decoded {
         value: raw,
         dropped,
     } = raw;
-    let mut fetched_to = None;
-    if raw.source.is_some() {
-        match cx.sources.get(&key.value) {
-            Some(SourceState::FetchedTo(directory)) => fetched_to = Some(directory.clone()),
-            // It has its version and the rest where it comes from.
-            Some(SourceState::Wrong | SourceState::NotFetched) | None => return None,
-        }
-    }
+    let fetched_to = match cx.sources.get(&key.value) {
+        // It was fetched, or came along with one that was.
+        Some(SourceState::FetchedTo(directory)) => Some(directory.clone()),
+        // It has its version and the rest where it comes from.
+        Some(SourceState::Wrong | SourceState::NotFetched) => return None,
+        None if raw.source.is_some() => return None,
+        None => None,
+    };
     let files = fetched_to.clone().unwrap_or_else(|| cx.src_dir.clone());
     let cx = &mut cx.within(files);
     let place = cx.place(key.span);
@@ -120,6 +125,11 @@ fn extension(
     let sdk_packages = raw.sdk.and_then(|sdk| sdk.packages);
     let mut dependencies = dependencies::dependencies(cx, raw.extensions);
     dependencies.extend(dependencies::dependencies(cx, raw.depends_on));
+    let needed = |stated: &StatedDependency| ExtensionDependency {
+        name: cx.placed(stated.name.clone(), stated.span),
+        version: stated.version.as_ref().map(|spec| spec.value.clone()),
+    };
+    let needed: Vec<ExtensionDependency> = dependencies.iter().map(needed).collect();
     let extension = Extension {
         place,
         fetched_to,
@@ -128,7 +138,7 @@ fn extension(
         packages: packages.feed,
         project_packages: packages.project,
         sdk_packages: packages::packages(cx, sdk_packages).feed,
-        dependencies,
+        dependencies: needed,
         permissions: permissions::of_extension(cx, confext, raw.users, raw.groups),
         overlay: paths::overlay(cx, raw.overlay),
         post_build: paths::script(cx, raw.post_build.as_ref()),
@@ -159,7 +169,7 @@ fn extension(
         name: name?,
         version: version?,
     };
-    Some(extension)
+    Some((extension, dependencies))
 }
 
 fn docker_images(

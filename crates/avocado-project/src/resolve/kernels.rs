@@ -1,11 +1,11 @@
 //! Kernels: those of the project, and which one a runtime has.
 
 use crate::decode::{Spanned, TextOr, decode};
-use crate::late::KernelSpec;
 use crate::model::{KernelConfig, KernelOrigin, Placed};
 use crate::raw::{RawKernel, Text};
 use crate::suggest;
 use crate::text::quoted;
+use crate::version_spec::VersionSpec;
 
 use super::context::ResolveContext;
 use super::{images, paths, values};
@@ -118,7 +118,7 @@ fn kernel(cx: &mut ResolveContext<'_>, raw: RawKernel) -> Option<KernelConfig> {
 }
 
 /// Which versions are meant; `None` for all.
-fn version(cx: &mut ResolveContext<'_>, text: Option<Text>) -> Option<Placed<KernelSpec>> {
+fn version(cx: &mut ResolveContext<'_>, text: Option<Text>) -> Option<Placed<VersionSpec>> {
     let text = text?;
     if text.trim() == "*" {
         return None;

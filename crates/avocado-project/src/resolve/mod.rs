@@ -4,6 +4,7 @@
 mod compile;
 mod context;
 mod dependencies;
+mod dependency_graph;
 mod extensions;
 mod feed;
 mod images;
@@ -90,9 +91,11 @@ pub(crate) fn project(
     let mut initramfs = images::images(&mut cx, images::INITRAMFS, &permissions);
     let kernels = kernels::kernels(&mut cx);
     let extensions = extensions::extensions(&mut cx);
+    let needs = dependency_graph::graph(&mut cx, &extensions);
     let mut references = runtimes::RuntimeReferences {
         target: &target,
         extensions: &extensions,
+        needs: &needs,
         permissions: &permissions,
         kernels: &kernels,
         rootfs: &mut rootfs,

@@ -1,8 +1,9 @@
 use crate::decode::{Spanned, TextOr, decode};
-use crate::late::{KernelSpec, Late};
+use crate::late::Late;
 use crate::model::{PackageOrigin, Packages, ProjectPackage};
 use crate::raw::{RawPackage, RawPackages, Text};
 use crate::text::quoted;
+use crate::version_spec::VersionSpec;
 
 use super::context::ResolveContext;
 use super::paths;
@@ -35,7 +36,7 @@ pub(super) fn packages_for_kernels(
             continue;
         }
         let text = over.key.text.strip_prefix("kernel-").unwrap_or_default();
-        let spec = text.parse::<KernelSpec>();
+        let spec = text.parse::<VersionSpec>();
         if let Err(error) = &spec {
             let hint = "write for example `kernel-6.6.*:` or `kernel->=6.6, <6.12:`";
             cx.report.error(over.key.span, error.to_string()).hint(hint);

@@ -8,6 +8,7 @@ use crate::text::quoted;
 use crate::yaml::Entry;
 
 use super::context::{ResolveContext, spanned};
+use super::dependency_graph::DependencyGraph;
 use super::extensions::Extensions;
 use super::images::Images;
 use super::kernels::Kernels;
@@ -18,6 +19,7 @@ use super::{images, kernels, packages, paths, values, var};
 pub(super) struct RuntimeReferences<'a> {
     pub(super) target: &'a Name,
     pub(super) extensions: &'a Extensions,
+    pub(super) needs: &'a DependencyGraph,
     pub(super) permissions: &'a Profiles,
     pub(super) kernels: &'a Kernels,
     pub(super) rootfs: &'a mut Images,
@@ -100,7 +102,7 @@ fn runtime(
         kos: kind(cx, raw.r#type),
         target_board: values::plain(raw.target_board),
         version: raw.version.and_then(|text| version(cx, text)),
-        extensions: inclusions(cx, included, around.extensions),
+        extensions: inclusions(cx, included, around),
         packages: packages.feed,
         project_packages: packages.project,
         kernel: kernels::kernel_of(cx, key, raw.kernel, around.kernels),
@@ -145,9 +147,11 @@ fn version(cx: &mut ResolveContext<'_>, text: Text) -> Option<String> {
 fn inclusions(
     cx: &mut ResolveContext<'_>,
     raw: RawInclusions,
-    known: &Extensions,
+    around: &RuntimeReferences<'_>,
 ) -> Vec<ExtensionInclusion> {
+    let known = around.extensions;
     let mut inclusions: Vec<ExtensionInclusion> = Vec::new();
+    let mut spans = Vec::new();
     for Spanned { value, span } in raw {
         let (text, enabled) = match value {
             TextOr::Text(value) => (Spanned { value, span }, true),
@@ -181,9 +185,14 @@ fn inclusions(
                 .hint("the first place counts");
             continue;
         }
-        inclusions.push(ExtensionInclusion { name, enabled });
+        spans.push(text.span);
+        inclusions.push(ExtensionInclusion {
+            name,
+            enabled,
+            needed_by: None,
+        });
     }
-    inclusions
+    around.needs.complete(cx, inclusions, &spans)
 }
 
 fn var_files(cx: &mut ResolveContext<'_>, raw: Vec<Spanned<RawVarFile>>) -> Vec<Placed<VarFile>> {

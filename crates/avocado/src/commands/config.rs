@@ -1,9 +1,11 @@
 //! `avocado config` and `avocado schema`: what avocado.yaml says, and what it may say.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use avocado_manifest::Name;
-use avocado_project::{Distro, Packages, Project};
+use avocado_project::{Distro, Extension, Packages, Project, VersionSpec};
 use avocado_text::{count, table};
 use clap::Subcommand;
 use serde::Serialize;
@@ -60,8 +62,11 @@ struct RuntimeDocument<'a> {
     version: Option<&'a str>,
     rootfs: &'a Name,
     initramfs: &'a Name,
-    /// In the order of their priority.
+    /// In the order of their priority, with those that others need.
     extensions: Vec<&'a Name>,
+    /// For whose sake those are there that the runtime does not state.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    needed_by: BTreeMap<&'a Name, &'a Name>,
     packages: &'a Packages,
 }
 
@@ -70,7 +75,38 @@ struct ExtensionDocument<'a> {
     name: &'a Name,
     /// Null where what it is made of is not there.
     version: Option<&'a Name>,
+    /// The extensions that it needs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    needs: Vec<DependencyDocument<'a>>,
     packages: &'a Packages,
+}
+
+/// An extension that another one needs.
+#[derive(Serialize)]
+struct DependencyDocument<'a> {
+    name: &'a Name,
+    /// Which versions will do; null for all.
+    version: Option<&'a VersionSpec>,
+}
+
+impl<'a> DependencyDocument<'a> {
+    fn all(extension: &'a Extension) -> Vec<Self> {
+        let needs = extension.dependencies.iter();
+        let needs = needs.map(|dependency| DependencyDocument {
+            name: &dependency.name.value,
+            version: dependency.version.as_ref(),
+        });
+        needs.collect()
+    }
+}
+
+impl fmt::Display for DependencyDocument<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some(version) => write!(f, "{} {version}", self.name),
+            None => write!(f, "{}", self.name),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -138,12 +174,18 @@ fn detail_document(project: &Project) -> DetailDocument<'_> {
         rootfs: &runtime.rootfs,
         initramfs: &runtime.initramfs,
         extensions: runtime.extensions.iter().map(|e| &e.name).collect(),
+        needed_by: runtime
+            .extensions
+            .iter()
+            .filter_map(|e| Some((&e.name, e.needed_by.as_ref()?)))
+            .collect(),
         packages: runtime.packages.template(),
     });
     let extensions = project.extensions.iter();
     let extensions = extensions.map(|extension| ExtensionDocument {
         name: &extension.name,
         version: extension.version.known(),
+        needs: DependencyDocument::all(extension),
         packages: extension.packages.template(),
     });
     let sdk = &project.sdk;
@@ -199,7 +241,7 @@ fn runtime_table(detail: &DetailDocument<'_>) -> String {
             runtime.name.to_string(),
             runtime.rootfs.to_string(),
             runtime.initramfs.to_string(),
-            names(&runtime.extensions),
+            members(runtime),
             packages(runtime.packages),
         ]
     });
@@ -212,15 +254,30 @@ fn extension_table(detail: &DetailDocument<'_>) -> String {
         [
             extension.name.to_string(),
             extension.version.map(Name::to_string).unwrap_or_default(),
+            listed(&extension.needs),
             packages(extension.packages),
         ]
     });
-    table(["EXTENSION", "VERSION", "PACKAGES"], rows, None)
+    table(["EXTENSION", "VERSION", "NEEDS", "PACKAGES"], rows, None)
+}
+
+fn members(runtime: &RuntimeDocument<'_>) -> String {
+    let members = runtime.extensions.iter();
+    let members = members.map(|name| match runtime.needed_by.get(name) {
+        Some(needy) => format!("{name} (needed by {needy})"),
+        None => name.to_string(),
+    });
+    listed(&members.collect::<Vec<_>>())
+}
+
+/// Several things in one cell of a table.
+fn listed(things: &[impl ToString]) -> String {
+    let things: Vec<String> = things.iter().map(ToString::to_string).collect();
+    things.join(", ")
 }
 
 fn names(names: &[&Name]) -> String {
-    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-    names.join(", ")
+    listed(names)
 }
 
 fn packages(packages: &Packages) -> String {

@@ -1,7 +1,7 @@
 //! `avocado … deps`: what a part of the project is made of, and in which versions.
 
 use avocado_manifest::Name;
-use avocado_project::{LockFile, Packages, Project, Sysroot};
+use avocado_project::{ExtensionDependency, LockFile, Packages, Project, Sysroot};
 use avocado_text::table;
 use serde::Serialize;
 
@@ -12,6 +12,9 @@ use crate::failure::{Failure, Result};
 #[derive(Serialize)]
 struct TreeDocument {
     name: String,
+    /// The extensions that an extension needs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    extensions: Vec<NeededExtension>,
     packages: Vec<PackageDocument>,
 }
 
@@ -22,6 +25,15 @@ struct PackageDocument {
     wanted: Option<String>,
     /// Null until it is installed.
     locked: Option<String>,
+}
+
+#[derive(Serialize)]
+struct NeededExtension {
+    name: String,
+    /// Which versions will do; `*` for all.
+    wanted: String,
+    /// Null while it is not here.
+    version: Option<String>,
 }
 
 /// Which trees are asked for.
@@ -45,24 +57,54 @@ pub(super) fn run(session: &Session, of: &DepsOf<'_>) -> Result<()> {
             let locked = locked.and_then(|locked| locked.packages(&sysroot)).cloned();
             TreeDocument {
                 name,
+                extensions: needed_extensions(&project, &sysroot),
                 packages: packages(wanted, locked.unwrap_or_default()),
             }
         })
         .collect();
     session.output.answer(&listed, || {
         let rows = listed.iter().flat_map(|tree| {
-            tree.packages.iter().map(|package| {
-                let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+            let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+            let extensions = tree.extensions.iter().map(move |needed| {
+                [
+                    tree.name.clone(),
+                    format!("extension {}", needed.name),
+                    needed.wanted.clone(),
+                    or_dash(&needed.version),
+                ]
+            });
+            let packages = tree.packages.iter().map(move |package| {
                 [
                     tree.name.clone(),
                     package.name.clone(),
                     or_dash(&package.wanted),
                     or_dash(&package.locked),
                 ]
-            })
+            });
+            extensions.chain(packages)
         });
         table(["OF", "PACKAGE", "WANTED", "LOCKED"], rows, None)
     })
+}
+
+/// What the extension whose tree it is needs of other extensions.
+fn needed_extensions(project: &Project, sysroot: &Sysroot) -> Vec<NeededExtension> {
+    let Sysroot::Extension(name) = sysroot else {
+        return Vec::new();
+    };
+    let extension = project.extension(name).into_iter();
+    let needed = extension.flat_map(|extension| &extension.dependencies);
+    let document = |dependency: &ExtensionDependency| {
+        let version = project.extension(&dependency.name);
+        let version = version.and_then(|needed| needed.version.known());
+        let wanted = dependency.version.as_ref().map(ToString::to_string);
+        NeededExtension {
+            name: dependency.name.to_string(),
+            wanted: wanted.unwrap_or_else(|| "*".to_owned()),
+            version: version.map(ToString::to_string),
+        }
+    };
+    needed.map(document).collect()
 }
 
 /// What is asked for comes first, then what that needs.

@@ -8,7 +8,8 @@ connect: {org: o, project: p}
 provision_profiles: {usb: {}}
 sdk: {image: sdk, packages: {avocado-sdk-toolchain: '*'}, compile: {app: {compile: app.sh}}}
 extensions:
-  app: {version: 1.0.0, packages: {app: '*', lib: 1.0-r0}}
+  app: {version: 1.0.0, packages: {app: '*', lib: 1.0-r0}, depends_on: {base: '>=1.2', unset: '*'}}
+  base: {version: 1.3.0}
   unset: {version: '{{ env.NOT_SET }}'}
 runtimes:
   dev: {version: 1.2.3, extensions: [app, unset], packages: {avocado-runtime: '*'}}
@@ -25,6 +26,8 @@ fn a_project_is_shown_as_it_is_resolved() {
         &["config", "show", "--detail", "--output", "json"],
         &["config", "check"],
         &["config", "check", "--output", "json"],
+        &["ext", "deps"],
+        &["ext", "deps", "app", "--output", "json"],
     ] {
         let ended = place.run(args).ok();
         all += &format!("== {}\n{}", args.join(" "), ended.stdout);

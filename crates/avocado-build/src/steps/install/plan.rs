@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use avocado_engine::TaskId;
 use avocado_manifest::Name;
 use avocado_project::{
-    KernelOrigin, KernelSpec, Late, Packages, Placed, Project, Runtime, SourcePlace,
+    KernelOrigin, Late, Packages, Placed, Project, Runtime, SourcePlace, VersionSpec,
 };
 
 use super::PackageTree;
@@ -97,7 +97,7 @@ fn plan_first_rootfs(
 pub(super) struct WantedKernel<'p> {
     /// The package that brings it, where it is another one than every feed has.
     pub(super) package: Option<&'p Placed<String>>,
-    pub(super) version: Option<&'p Placed<KernelSpec>>,
+    pub(super) version: Option<&'p Placed<VersionSpec>>,
 }
 
 impl<'p> WantedKernel<'p> {

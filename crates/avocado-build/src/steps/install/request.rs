@@ -5,7 +5,7 @@ use std::path::Path;
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, Name};
-use avocado_project::{KernelSpec, Late, LateValues, PackageHeader, PackageHeaders, Packages};
+use avocado_project::{Late, LateValues, PackageHeader, PackageHeaders, Packages, VersionSpec};
 use serde::{Deserialize, Serialize};
 
 use super::PackageTree;
@@ -63,7 +63,7 @@ pub(super) struct KernelChoice {
     pub(super) pinned: Option<String>,
     /// Which ones are meant, where that is stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) wanted: Option<KernelSpec>,
+    pub(super) wanted: Option<VersionSpec>,
 }
 
 /// What every SDK has.
