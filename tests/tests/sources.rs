@@ -178,6 +178,68 @@ extensions:
     assert!(said.stderr.contains("the package none"), "{}", said.stderr);
 }
 
+/// A root file system that another project states, with files and a script of its own.
+#[test]
+fn a_root_file_system_comes_from_another_project() {
+    const NAME: &str = "a_root_file_system_comes_from_another_project";
+    if cannot_build(NAME)
+        || skip_without(NAME, &[TestNeed::Tool("git"), TestNeed::Tool("fsck.erofs")])
+    {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = project(&sandbox);
+    let place = sandbox.directory.path();
+    let far = "rootfs:
+  packages: {avocado-pkg-rootfs: '*', kernel-image: '*'}
+  overlay: files
+  post_install: prepare
+";
+    fs::write(place.join("far/avocado.yaml"), far).unwrap();
+    fs::write(
+        place.join("far/prepare"),
+        "pwd >\"$AVOCADO_ROOTFS_SYSROOT/usr/share/prepared\"\ntouch \"$AVOCADO_ROOTFS_SYSROOT/etc/machine-id\"\n",
+    )
+    .unwrap();
+    commit(place);
+    let yaml = format!(
+        "default_target: qemux86-64
+distro: {{release: '2024', channel: edge}}
+rootfs: {{source: {{type: git, url: 'file://{}/far', ref: main}}, filesystem: erofs}}
+runtimes: {{dev: {{}}}}
+",
+        place.display(),
+    );
+    project.write("avocado.yaml", &yaml).unwrap();
+    project.avocado(&["rootfs", "image"]).ok().unwrap();
+    let image = project
+        .state()
+        .join("runtimes/dev/avocado-image-rootfs-qemux86-64.erofs");
+    let extracted = place.join("extracted");
+    let out = format!("--extract={}", extracted.display());
+    let extract = ToolCall::new("fsck.erofs").arg(out).arg(image);
+    extract.ok().unwrap();
+    let read = |path: &str| fs::read_to_string(extracted.join(path)).unwrap();
+    assert_eq!(read("usr/share/far"), "1");
+    let own = "/opt/_avocado/qemux86-64/includes/rootfs~default\n";
+    assert_eq!(read("usr/share/prepared"), own);
+    let again = project.events(&["rootfs", "image"]).unwrap();
+    assert_eq!(again.complete()["ran"], 0);
+    let lock = project.read("avocado.lock").unwrap();
+    assert!(
+        lock.contains("\"rootfs~default\"") && lock.contains("\"commit\""),
+        "{lock}"
+    );
+    // An edit of the other project counts when it is asked for.
+    fs::write(place.join("far/files/usr/share/far"), "2").unwrap();
+    commit(place);
+    project.avocado(&["rootfs", "image"]).ok().unwrap();
+    assert_eq!(project.read("avocado.lock").unwrap(), lock);
+    project.avocado(&["update"]).ok().unwrap();
+    let events = project.events(&["rootfs", "image"]).unwrap();
+    assert_ne!(events.complete()["ran"], 0);
+}
+
 /// What an extension needs is fetched, built and carried with it, beneath it: one of the project,
 /// one that came along from a repository, one of the feed.
 #[test]

@@ -1,5 +1,6 @@
 //! What the parent's side of every step can see, and how it hands work to a child.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -113,30 +114,32 @@ impl<'a> BuildContext<'a> {
 
     /// The files that an extension names.
     pub(crate) fn files_of(&self, extension: &Extension) -> FilesOfProject {
-        let Some(place) = &extension.fetched_to else {
-            return self.files();
-        };
+        match &extension.fetched_to {
+            Some(place) => self.fetched_files(&extension.name, place),
+            None => self.files(),
+        }
+    }
+
+    /// The files that were fetched to `place` under that name.
+    fn fetched_files(&self, name: &Name, place: &Path) -> FilesOfProject {
         let of_state = place.strip_prefix(self.project.state_dir());
         FilesOfProject {
             is_foreign: of_state.is_ok(),
-            on_host: place.clone(),
+            on_host: place.to_owned(),
             in_step: match of_state {
                 Ok(below) => Path::new(STATE_MOUNT).join(below),
-                Err(_) => Path::new(INCLUDES_MOUNT).join(&extension.name),
+                Err(_) => Path::new(INCLUDES_MOUNT).join(name),
             },
         }
     }
 
-    /// The files that what is written in this avocado.yaml is relative to: those of the extension
-    /// that it came with, or of the project.
+    /// The files that what is written in this avocado.yaml is relative to: those that it was
+    /// fetched with, or those of the project.
     pub(crate) fn files_at(&self, config: &Path) -> FilesOfProject {
-        let mut extensions = self.project.extensions.iter();
-        let is_there = |e: &&Extension| {
-            let place = e.fetched_to.as_ref();
-            place.is_some_and(|place| config.starts_with(place))
-        };
-        match extensions.find(is_there) {
-            Some(extension) => self.files_of(extension),
+        let source = self.project.source_of_file(config);
+        let place = source.and_then(|s| Some((&s.extension, s.fetched_to.as_deref()?)));
+        match place {
+            Some((name, place)) => self.fetched_files(name, place),
             None => self.files(),
         }
     }
@@ -174,8 +177,17 @@ impl<'a> BuildContext<'a> {
     /// The directories of extensions that are neither in the project nor in its state.
     fn mounts_of_extensions(&self, access: MountAccess) -> impl Iterator<Item = Mount> {
         let extensions = self.project.extensions.iter();
-        extensions
-            .map(|extension| self.files_of(extension))
+        let extensions = extensions.map(|e| (&e.name, e.fetched_to.as_deref()));
+        let sources = self.project.sources.iter();
+        let sources = sources.map(|s| (&s.extension, s.fetched_to.as_deref()));
+        // An extension that came along has no source of its own, and a section is no extension.
+        let fetched: BTreeMap<&Name, &Path> = extensions
+            .chain(sources)
+            .filter_map(|(name, place)| Some((name, place?)))
+            .collect();
+        let files = fetched.into_iter();
+        files
+            .map(|(name, place)| self.fetched_files(name, place))
             .filter(|files| files.in_step.starts_with(INCLUDES_MOUNT))
             .map(move |files| Mount {
                 source: files.on_host,

@@ -257,7 +257,8 @@ fn extensions(
         return Ok(extensions_of(project, runtimes).collect());
     };
     // One that is not here is known all the same: its step says so.
-    if project.extension(name).is_some() || project.source(name).is_some() {
+    let source = project.source(name);
+    if project.extension(name).is_some() || source.is_some_and(|s| s.section.is_none()) {
         return Ok(vec![name.clone()]);
     }
     let available = project.extensions.iter().map(|e| e.name.to_string());
@@ -276,7 +277,8 @@ fn extensions_of(project: &Project, runtimes: &[&Runtime]) -> impl Iterator<Item
         runtimes.is_empty() || members.any(|member| member.name == *name)
     };
     let names = project.extensions.iter().map(|e| &e.name);
-    let missing = project.sources.iter().map(|s| &s.extension);
+    let missing = project.sources.iter().filter(|s| s.section.is_none());
+    let missing = missing.map(|s| &s.extension);
     let missing = missing.filter(|name| project.extension(name).is_none());
     let names = names.chain(missing);
     let wanted: Vec<Name> = names.filter(|name| is_wanted(name)).cloned().collect();

@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 
 use avocado_project::{
     CompileSection, Diagnostic, Extension, KernelConfig, KernelOrigin, Needed, OsImageConfig,
-    Overlay, PackageOrigin, Placed, Project, ProjectPackage, Runtime, SourcePlace,
+    Overlay, PackageOrigin, Placed, Project, ProjectPackage, Runtime, SourceKind, SourcePlace,
 };
 
-use crate::build_context::FilesOfProject;
 use crate::error::Error;
 
 /// What a step cannot do without, or cannot do, as far as it was looked at.
 struct Shortcomings<'a> {
-    /// What the paths of the project are relative to.
-    files: &'a Path,
+    project: &'a Project,
+    /// What the paths are relative to, where that is not the directory of the file that names them.
+    files: Option<&'a Path>,
     found: Vec<Diagnostic>,
 }
 
 /// Whether the packages of the SDK can be installed.
 pub(crate) fn for_sdk(project: &Project) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&project.src_dir);
+    let mut short = Shortcomings::new(project);
     short.packages(&project.sdk.project_packages);
     short.end("sdk install")
 }
@@ -33,7 +33,7 @@ pub(crate) fn for_os_install(
     stage: &str,
     os: &OsImageConfig,
 ) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&project.src_dir);
+    let mut short = Shortcomings::new(project);
     short.os_packages(os);
     short.end(stage)
 }
@@ -44,7 +44,7 @@ pub(crate) fn for_os_image(
     stage: &str,
     os: &OsImageConfig,
 ) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&project.src_dir);
+    let mut short = Shortcomings::new(project);
     short.os_packages(os);
     short.compiled_packages(project, &os.project_packages);
     short.overlay(os.overlay.as_ref());
@@ -78,8 +78,8 @@ pub(crate) fn for_extension_image(project: &Project, extension: &Extension) -> R
 }
 
 /// Whether a section of `sdk.compile` can be compiled.
-pub(crate) fn for_compile(section: &CompileSection, files: &FilesOfProject) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&files.on_host);
+pub(crate) fn for_compile(project: &Project, section: &CompileSection) -> Result<(), Error> {
+    let mut short = Shortcomings::new(project);
     short.script(section.compile.as_ref());
     let name = section.name.as_str();
     if name.starts_with('.') || name.is_empty() || name.contains(['/', '\0']) || name.len() > 200 {
@@ -94,21 +94,21 @@ pub(crate) fn for_compile(section: &CompileSection, files: &FilesOfProject) -> R
 
 /// Whether the kernel of a runtime can be had by itself.
 pub(crate) fn for_kernel_image(project: &Project, runtime: &Runtime) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&project.src_dir);
+    let mut short = Shortcomings::new(project);
     short.kernel(runtime.kernel.as_ref());
     short.end(&format!("kernel image {}", runtime.name))
 }
 
 /// Whether the packages of a runtime can be installed.
 pub(crate) fn for_runtime_install(project: &Project, runtime: &Runtime) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&project.src_dir);
+    let mut short = Shortcomings::new(project);
     short.legacy_packages(&runtime.project_packages);
     short.end(&format!("runtime install {}", runtime.name))
 }
 
 /// Whether what the project compiles for a runtime can be.
 pub(crate) fn for_runtime_compile(project: &Project, runtime: &Runtime) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&project.src_dir);
+    let mut short = Shortcomings::new(project);
     short.compiled_packages(project, &runtime.project_packages);
     if let Some(kernel) = &runtime.kernel
         && let KernelOrigin::Compiled { section, install } = &kernel.origin
@@ -121,7 +121,7 @@ pub(crate) fn for_runtime_compile(project: &Project, runtime: &Runtime) -> Resul
 
 /// Whether a runtime can be assembled.
 pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&project.src_dir);
+    let mut short = Shortcomings::new(project);
     short.unsupported(runtime.kos.as_ref(), "a runtime of type `kos`");
     short.kernel(runtime.kernel.as_ref());
     let second_key = runtime.content_key.as_ref();
@@ -140,7 +140,7 @@ pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<
 
 /// Whether the var partition of a runtime can be made.
 pub(crate) fn for_var_image(project: &Project, runtime: &Runtime) -> Result<(), Error> {
-    let mut short = Shortcomings::new(&project.src_dir);
+    let mut short = Shortcomings::new(project);
     for file in &runtime.var_files {
         short.exists("file", &file.place, &file.source, |path| path.exists());
     }
@@ -149,16 +149,26 @@ pub(crate) fn for_var_image(project: &Project, runtime: &Runtime) -> Result<(), 
 }
 
 impl<'a> Shortcomings<'a> {
-    fn new(files: &'a Path) -> Self {
+    fn new(project: &'a Project) -> Self {
         Shortcomings {
-            files,
+            project,
+            files: None,
             found: Vec::new(),
         }
     }
 
     fn of_extension(project: &'a Project, extension: &'a Extension) -> Self {
-        let files = extension.fetched_to.as_deref();
-        Shortcomings::new(files.unwrap_or(&project.src_dir))
+        Shortcomings {
+            files: extension.fetched_to.as_deref(),
+            ..Shortcomings::new(project)
+        }
+    }
+
+    /// The directory that the paths are relative to that are written there.
+    fn directory(&self, place: &SourcePlace) -> &'a Path {
+        let source = self.project.source_of_file(&place.file);
+        let fetched = source.and_then(|source| source.fetched_to.as_deref());
+        self.files.or(fetched).unwrap_or(&self.project.src_dir)
     }
 
     fn unsupported(&mut self, place: Option<&SourcePlace>, what: &str) {
@@ -173,9 +183,25 @@ impl<'a> Shortcomings<'a> {
     }
 
     fn os_packages(&mut self, os: &OsImageConfig) {
-        let source = os.source.as_ref().map(|source| &source.place);
-        self.unsupported(source, "a section from another project (`source`)");
+        self.not_fetched(os.not_fetched.as_ref());
         self.legacy_packages(&os.project_packages);
+    }
+
+    /// A section that comes from elsewhere.
+    fn not_fetched(&mut self, place: Option<&SourcePlace>) {
+        let Some(place) = place else {
+            return;
+        };
+        let stated = place.to_string();
+        let mut sources = self.project.sources.iter();
+        let source = sources.find(|source| source.stated_at == stated);
+        let (from, hint) = match source.map(|source| &source.kind) {
+            Some(kind @ SourceKind::Path { .. }) => (kind.to_string(), "put it there"),
+            Some(kind) => (kind.to_string(), "run `avocado fetch`"),
+            None => ("elsewhere".to_owned(), "run `avocado fetch`"),
+        };
+        let message = format!("this section comes from {from}, which is not here");
+        self.found.push(place.error(message).with_hint(hint));
     }
 
     fn packages(&mut self, packages: &[ProjectPackage]) {
@@ -231,8 +257,7 @@ impl<'a> Shortcomings<'a> {
 
     fn kernel(&mut self, kernel: Option<&KernelConfig>) {
         if let Some(kernel) = kernel {
-            let source = kernel.source.as_ref().map(|source| &source.place);
-            self.unsupported(source, "a kernel section from another project");
+            self.not_fetched(kernel.not_fetched.as_ref());
             self.unsupported(kernel.kab.as_ref(), "the image type `kab`");
         }
     }
@@ -264,7 +289,7 @@ impl<'a> Shortcomings<'a> {
         path: &Path,
         is_there: impl Fn(&Path) -> bool,
     ) {
-        let full = self.files.join(path);
+        let full = self.directory(place).join(path);
         if is_there(&full) {
             return;
         }

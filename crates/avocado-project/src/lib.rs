@@ -46,7 +46,7 @@ pub use lock::{
 pub use model::*;
 pub use phases::{
     ComposedProject, ExtensionSource, LoadOptions, Loaded, ReadProject, SourceKind, SourcedProject,
-    read_text,
+    SourcedSection, read_text,
 };
 pub use schema::json_schema;
 pub use version_spec::{VersionSpec, VersionSpecError};

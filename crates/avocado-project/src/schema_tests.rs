@@ -186,7 +186,6 @@ fn every_key_that_the_decoder_knows_is_in_the_schema() {
         ("Runtime", keys::<RawRuntime>()),
         ("Sdk", keys::<RawSdk>()),
         ("SdkCompile", keys::<RawSdkCompile>()),
-        ("SectionSource", keys::<RawSectionSource>()),
         ("Signing", keys::<RawSigning>()),
         ("Source", keys::<RawSource>()),
         ("SplitPackage", keys::<RawSplitPackage>()),

@@ -116,7 +116,7 @@ impl<'p> Known<'p> {
     fn of(project: &'p Project, lock_file: &'p LockFile, sink: &dyn Sink) -> Self {
         let is_here = |name: &Name| project.extension(name).is_some();
         let mut sources = project.sources.iter();
-        let absent = sources.find(|source| !is_here(&source.extension));
+        let absent = sources.find(|source| source.section.is_none() && !is_here(&source.extension));
         if let Some(absent) = absent {
             sink.emit(Event::info(format!(
                 "extension `{}` is not here, so that it is not known which others there are: \
@@ -125,6 +125,8 @@ impl<'p> Known<'p> {
             )));
         }
         let extensions = project.extensions.iter().map(|e| e.name.as_str());
+        // What was fetched for a section lies among what was fetched for extensions.
+        let extensions = extensions.chain(project.sources.iter().map(|s| s.extension.as_str()));
         let lock = lock_file.target(&project.target);
         let kernel = |(name, _): &'p (Name, _)| lock?.kernel_version(&Sysroot::rootfs(name));
         Known {

@@ -80,7 +80,7 @@ pub(crate) fn plan(plan: &mut Plan<'_>, section: &str) -> Result<TaskId<CompileO
             || context.files(),
             |script| context.files_at(&script.place.file),
         );
-        needed::for_compile(section, &files)?;
+        needed::for_compile(context.project, section)?;
         let sdk = install::plan_sdk(plan)?;
         let sysroot = install::plan_tree(plan, &PackageTree::TargetSysroot)?;
         Ok(CompileTask {

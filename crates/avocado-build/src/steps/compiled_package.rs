@@ -6,7 +6,7 @@ use avocado_project::ProjectPackage;
 use serde::{Deserialize, Serialize};
 
 use super::hook::Hook;
-use crate::build_context::FilesOfProject;
+use crate::build_context::{BuildContext, FilesOfProject};
 use crate::error::Error;
 use crate::step_context::StepContext;
 
@@ -34,6 +34,22 @@ impl CompiledPackage {
                 section: package.section().map(ToOwned::to_owned),
                 install: Hook::new(files, install)?,
             });
+        }
+        Ok(all)
+    }
+
+    /// The same for a section that may come from several files: each script is looked for beside
+    /// the file that names it.
+    pub(super) fn all_where_written(
+        context: &BuildContext<'_>,
+        packages: &[ProjectPackage],
+    ) -> Result<Vec<Self>, Error> {
+        let mut all = Vec::new();
+        for package in packages {
+            if let Some(install) = package.install() {
+                let files = context.files_at(&install.place.file);
+                all.extend(Self::all(&files, std::slice::from_ref(package))?);
+            }
         }
         Ok(all)
     }

@@ -188,17 +188,18 @@ impl OsImageTask<'_> {
     fn request(&self, packages: Digest) -> Result<OsImageRequest, Error> {
         let (context, os, runtime) = (self.context, self.os, self.runtime);
         let overlay = os.overlay.as_ref();
-        let post_install = os.post_install.as_deref();
-        let files = context.files();
+        let post_install = os.post_install.as_ref();
         let mut request = OsImageRequest {
             part: self.part,
             name: self.name.clone(),
             filesystem: os.filesystem,
-            compiled: CompiledPackage::all(&files, &os.project_packages)?,
+            compiled: CompiledPackage::all_where_written(context, &os.project_packages)?,
             overlay: overlay
-                .map(|o| OverlayFiles::new(context, &files, o))
+                .map(|o| OverlayFiles::new(context, &context.files_at(&o.place.file), o))
                 .transpose()?,
-            post_install: post_install.map(|p| Hook::new(&files, p)).transpose()?,
+            post_install: post_install
+                .map(|p| Hook::new(&context.files_at(&p.place.file), p))
+                .transpose()?,
             permissions: os.permissions.clone(),
             runtime: runtime.name.clone(),
             runtime_version: runtime.version.clone(),

@@ -103,7 +103,8 @@ impl RuntimeCompileTask<'_> {
     fn request(&self) -> Result<RuntimeCompileRequest, Error> {
         let files = self.context.files();
         let kernel = self.kernel.map(|(section, install)| {
-            let hook = Hook::new(&files, install)?;
+            // It may be stated in another project.
+            let hook = Hook::new(&self.context.files_at(&install.place.file), install)?;
             Ok::<_, Error>(CompiledPackage::kernel(section, hook))
         });
         Ok(RuntimeCompileRequest {

@@ -12,8 +12,8 @@ pub struct KernelConfig {
     pub origin: KernelOrigin,
     /// `image: {type: kab}`: it goes into a container of that format.
     pub kab: Option<SourcePlace>,
-    /// `source`: it is stated in the project of that directory, relative to the source directory.
-    pub source: Option<Placed<PathBuf>>,
+    /// `source`: it is stated in another project, which is not here.
+    pub not_fetched: Option<SourcePlace>,
 }
 
 /// Where a kernel comes from.

@@ -61,7 +61,8 @@ pub struct Project {
     /// Every extension of the file, in its order; of those that come from elsewhere the ones that
     /// are here.
     pub extensions: Vec<Extension>,
-    /// Where extensions come from that are not in this project, whether or not they are here.
+    /// Where extensions and sections come from that are not in this project, whether or not they
+    /// are here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<ExtensionSource>,
     /// The runtimes whose `target` is absent or is the current one, in file order.
@@ -143,6 +144,14 @@ impl Project {
             }
         }
         packages
+    }
+
+    /// The source that an avocado.yaml came from: what is written in it is relative to where that
+    /// was fetched to. `None`: it is the project's own.
+    pub fn source_of_file(&self, config: &Path) -> Option<&ExtensionSource> {
+        let directory = config.parent()?;
+        let mut sources = self.sources.iter();
+        sources.find(|source| source.fetched_to.as_deref() == Some(directory))
     }
 
     /// Where the extension of that name comes from, if it is not in this project.

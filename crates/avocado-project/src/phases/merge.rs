@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use super::parse;
+use super::source::SourcedSection;
 use crate::interpolate::{self, InterpolationContext};
 use crate::report::Report;
 use crate::shape::{Reading, Shape};
@@ -66,22 +67,79 @@ impl Merge<'_> {
             self.take(&name, extension, &mut needed, &mut compiled);
             along.push(name);
         }
-        let patterns = fetched
-            .include
-            .iter()
-            .map(|pattern| pattern.split('.').collect());
+        self.include(&other, fetched.include, &compiled);
+        along
+    }
+
+    /// Fills an entry of `rootfs`, `initramfs` or `kernel` with what the fetched file says of the
+    /// entry of its name there, else of its only one or the one that is called `default`.
+    pub(super) fn add_section(&mut self, fetched: &FetchedFile<'_>, sourced: &SourcedSection) {
+        let file = self.report.add_file(fetched.path, fetched.text.as_str());
+        let Some(other) = parse::parse(file, self.cli_version, self.report) else {
+            return;
+        };
+        let section = sourced.section.as_str();
+        let shape = Shape::of_project().field(section);
+        let entry = sourced.entry.as_str();
+        let found = other.get(section).and_then(|node| match shape.read(node) {
+            Reading::Names(_) => match (node.get(entry), node.entries()) {
+                (Some(named), _) => named.entries(),
+                (None, Some([only])) => only.value.entries(),
+                (None, _) => node.get("default")?.entries(),
+            },
+            _ => node.entries(),
+        });
+        let Some(found) = found else {
+            let message = format!("what was fetched for {sourced} does not define it");
+            let hint = format!("it is looked for in {}", fetched.path.display());
+            self.report.error(fetched.stated_at, message).hint(hint);
+            return;
+        };
+        let mut found = found.to_vec();
+        if let Some(chained) = found.iter().find(|e| e.key.text == "source") {
+            let message = format!("{sourced} would come from yet another project");
+            self.report
+                .error(chained.key.span, message)
+                .hint("name that project in the `source` of this one");
+            return;
+        }
+        shape.rename_old_keys(&mut found, self.report);
+        let mut compiled = compiled_sections(&found);
+        let scripts = found.iter().filter(|e| e.key.text == "compile");
+        compiled.extend(scripts.filter_map(|e| e.value.as_text()).map(str::to_owned));
+        let names_permissions = found.iter().any(|e| e.key.text == "permissions");
+        let is_named = self
+            .root
+            .get(section)
+            .is_some_and(|node| matches!(shape.read(node), Reading::Names(_)));
+        if is_named {
+            self.fill(&[section, entry], found);
+        } else {
+            self.fill(&[section], found);
+        }
+        // Those that it names, where this project has none.
+        if names_permissions && self.root.get("permissions").is_none() {
+            let permissions = other.get("permissions").and_then(Node::entries);
+            self.fill(&["permissions"], permissions.unwrap_or_default().to_vec());
+        }
+        self.include(&other, fetched.include, &compiled);
+    }
+
+    /// Takes over what the patterns name, and the sections of `sdk.compile` of these names.
+    fn include(&mut self, other: &Node, patterns: &[String], compiled: &[String]) {
+        let patterns = patterns.iter().map(|pattern| pattern.split('.').collect());
         // What its packages are compiled by comes along, whatever else does.
         let compiled = compiled.iter().map(|name| vec!["sdk", "compile", name]);
         for path in patterns.chain(compiled) {
             let path: Vec<&str> = path;
             match &path[..] {
                 [section @ .., "*"] => {
-                    let found = section.iter().try_fold(&other, |node, key| node.get(key));
+                    let found = section.iter().try_fold(other, |node, key| node.get(key));
                     let entries = found.and_then(Node::entries).unwrap_or_default();
                     self.fill(section, entries.to_vec());
                 }
                 [section @ .., last] => {
-                    let found = section.iter().try_fold(&other, |node, key| node.get(key));
+                    let found = section.iter().try_fold(other, |node, key| node.get(key));
                     let entries = found.and_then(Node::entries).unwrap_or_default();
                     let entry = entries.iter().find(|entry| entry.key.text == *last);
                     self.fill(section, entry.cloned().into_iter().collect());
@@ -89,7 +147,6 @@ impl Merge<'_> {
                 [] => {}
             }
         }
-        along
     }
 
     /// Takes over an extension, and notes what it needs and what compiles its packages.

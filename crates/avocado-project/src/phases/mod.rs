@@ -25,6 +25,6 @@ mod text_file;
 pub use composed::{ComposedProject, Loaded};
 pub use options::LoadOptions;
 pub use read::ReadProject;
-pub use source::{ExtensionSource, SourceKind};
+pub use source::{ExtensionSource, SourceKind, SourcedSection};
 pub use sourced::SourcedProject;
 pub use text_file::read_text;

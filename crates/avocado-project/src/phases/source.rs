@@ -1,4 +1,4 @@
-//! Where an extension is fetched from.
+//! Where an extension is fetched from, or a section of the project.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,17 @@ use crate::text::quoted;
 /// What of a fetched project is taken over besides the extension, where its source does not say.
 const DEFAULT_INCLUDE: [&str; 2] = ["sdk.packages.*", "sdk.compile.*"];
 
-/// Where an extension is fetched from.
+/// The sections that may come from elsewhere.
+pub(crate) const SOURCED_SECTIONS: [&str; 3] = ["rootfs", "initramfs", "kernel"];
+
+/// Where an extension is fetched from, or a section of the project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExtensionSource {
-    /// The extension.
+    /// The extension. A section has a name that no extension has.
     pub extension: Name,
+    /// The section, where it is no extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section: Option<SourcedSection>,
     /// The place.
     pub kind: SourceKind,
     /// Where its files are, if they are here.
@@ -33,6 +39,31 @@ pub struct ExtensionSource {
     pub(super) include: Vec<String>,
     #[serde(skip)]
     pub(super) span: Span,
+}
+
+/// An entry of `rootfs`, `initramfs` or `kernel` that comes from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourcedSection {
+    /// The section.
+    pub section: String,
+    /// The name of the entry; `default` where the section is one.
+    pub entry: String,
+}
+
+impl SourcedSection {
+    /// What it is fetched as.
+    pub(crate) fn source_name(section: &str, entry: &str) -> String {
+        format!("{section}~{entry}")
+    }
+}
+
+impl fmt::Display for SourcedSection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.entry.as_str() {
+            "default" => write!(f, "`{}`", self.section),
+            entry => write!(f, "`{}.{entry}`", self.section),
+        }
+    }
 }
 
 /// A kind of place that an extension is fetched from.
@@ -100,6 +131,7 @@ fn without_secrets(url: &str) -> String {
 /// What a `source` says; `None`, and an error, where it cannot be used.
 pub(super) fn source(
     extension: Name,
+    section: Option<SourcedSection>,
     raw: RawSource,
     span: Span,
     src_dir: &Path,
@@ -121,7 +153,11 @@ pub(super) fn source(
     let kind = match kind.as_str() {
         "package" | "repo" => {
             let version = required(raw.version, "version", report)?;
-            let package = raw.package;
+            let package = match (raw.package, &section) {
+                // It has no name that could be that of a package.
+                (None, Some(_)) => return required(None, "package", report).and(None),
+                (package, _) => package,
+            };
             for text in [Some(&version), package.as_ref(), raw.repo_name.as_ref()] {
                 text.into_iter().for_each(|text| word(text, report));
             }
@@ -163,10 +199,12 @@ pub(super) fn source(
     }
     let include = match raw.include {
         Some(include) => include.into_iter().map(|text| text.value).collect(),
+        None if section.is_some() => Vec::new(),
         None => DEFAULT_INCLUDE.map(str::to_owned).to_vec(),
     };
     Some(ExtensionSource {
         stated_at: report.place(span).to_string(),
+        section,
         extension,
         kind,
         fetched_to: None,

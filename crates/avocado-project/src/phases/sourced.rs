@@ -6,7 +6,7 @@ use avocado_manifest::Name;
 use super::composed::{ComposedProject, Loaded};
 use super::merge::{FetchedFile, Merge};
 use super::options::LoadOptions;
-use super::source::{ExtensionSource, SourceKind, source};
+use super::source::{ExtensionSource, SOURCED_SECTIONS, SourceKind, SourcedSection, source};
 use super::{target, text_file};
 use crate::decode::decode;
 use crate::error::ProjectError;
@@ -16,7 +16,8 @@ use crate::overrides;
 use crate::raw::{RawSource, RawTop};
 use crate::report::Report;
 use crate::resolve::{Composition, SourceState};
-use crate::shape::Shape;
+use crate::shape::{Reading, Shape};
+use crate::text::quoted;
 use crate::yaml::{Node, Value};
 
 /// The second phase: it is known for which target the project is, and what has to be fetched.
@@ -120,13 +121,20 @@ impl SourcedProject {
             let Some((path, text)) = fetched_text(source, directory, merge.report) else {
                 continue;
             };
-            let along = merge.add(&FetchedFile {
+            let file = FetchedFile {
                 extension: source.extension.as_str(),
                 path: &path,
                 text,
                 include: &source.include,
                 stated_at: source.span,
-            });
+            };
+            let along = match &source.section {
+                Some(section) => {
+                    merge.add_section(&file, section);
+                    Vec::new()
+                }
+                None => merge.add(&file),
+            };
             let state = SourceState::FetchedTo(directory.clone());
             let name = source.extension.to_string();
             for name in along.into_iter().chain([name]) {
@@ -173,16 +181,75 @@ impl SourcedProject {
                 continue;
             };
             let src_dir = &self.composition.src_dir;
-            let source = source(extension, raw.value, node.span, src_dir, &mut self.report);
+            let report = &mut self.report;
+            let source = source(extension, None, raw.value, node.span, src_dir, report);
             let wrong = self.report.error_count() > errors_before;
-            let state = if wrong {
-                SourceState::Wrong
-            } else {
-                SourceState::NotFetched
-            };
-            self.composition.sources.insert(name.clone(), state);
-            self.sources.extend(source.filter(|_| !wrong));
+            self.note_source(name.clone(), source.filter(|_| !wrong));
         }
+        for section in SOURCED_SECTIONS {
+            if let Some(node) = root.get(section) {
+                self.collect_sources_of_section(section, node);
+            }
+        }
+    }
+
+    /// The sources of a section that is one thing or a map of named ones.
+    fn collect_sources_of_section(&mut self, section: &str, node: &Node) {
+        let entries = match Shape::of_project().field(section).read(node) {
+            Reading::Names(_) => node.entries().unwrap_or_default().iter(),
+            _ => [].iter(),
+        };
+        let entries = entries.map(|entry| (entry.key.text.as_str(), &entry.value));
+        let lone = ("default", node);
+        for (entry, node) in std::iter::once(lone).chain(entries) {
+            let Some(node) = node.get("source").filter(|node| !node.is_null()) else {
+                continue;
+            };
+            let name = SourcedSection::source_name(section, entry);
+            let taken = self.composition.root.get("extensions");
+            if taken.is_some_and(|extensions| extensions.get(&name).is_some()) {
+                let message = format!(
+                    "{} is fetched under the name of an extension",
+                    quoted(section)
+                );
+                let hint = format!("give the extension {} another name", quoted(&name));
+                self.report.error(node.span, message).hint(hint);
+            }
+            let errors_before = self.report.error_count();
+            // One with an unusable name is reported with the other names.
+            let (Some(raw), Ok(fetched_as)) =
+                (decode::<RawSource>(node, &mut self.report), name.parse())
+            else {
+                self.note_source(name, None);
+                continue;
+            };
+            let sourced = SourcedSection {
+                section: section.to_owned(),
+                entry: entry.to_owned(),
+            };
+            let src_dir = &self.composition.src_dir;
+            let report = &mut self.report;
+            let source = source(
+                fetched_as,
+                Some(sourced),
+                raw.value,
+                node.span,
+                src_dir,
+                report,
+            );
+            let wrong = self.report.error_count() > errors_before;
+            self.note_source(name, source.filter(|_| !wrong));
+        }
+    }
+
+    /// One that is wrong is `None`.
+    fn note_source(&mut self, name: String, source: Option<ExtensionSource>) {
+        let state = match source {
+            Some(_) => SourceState::NotFetched,
+            None => SourceState::Wrong,
+        };
+        self.composition.sources.insert(name, state);
+        self.sources.extend(source);
     }
 }
 
@@ -246,13 +313,16 @@ fn fetched_text(
     directory: &Path,
     report: &mut Report,
 ) -> Option<(PathBuf, String)> {
-    let name = &source.extension;
+    let what = match &source.section {
+        Some(section) => section.to_string(),
+        None => format!("the extension `{}`", source.extension),
+    };
     let path = ["avocado.yaml", "avocado.yml"]
         .map(|file| directory.join(file))
         .into_iter()
         .find(|path| path.exists());
     let Some(path) = path else {
-        let message = format!("what was fetched for the extension `{name}` has no avocado.yaml");
+        let message = format!("what was fetched for {what} has no avocado.yaml");
         report
             .error(source.span, message)
             .hint(format!("it is looked for in {}", directory.display()));

@@ -1,8 +1,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{RawImageType, RawSectionSource, Text};
-use crate::decode::Spanned;
+use super::{RawImageType, RawSource, Text};
+use crate::decode::{NotDecoded, Spanned};
 
 /// A kernel.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -19,6 +19,6 @@ pub(crate) struct RawKernel {
     pub(crate) install: Option<Text>,
     /// The container format of the image.
     pub(crate) image: Option<RawImageType>,
-    /// The project that the section is taken from.
-    pub(crate) source: Option<Spanned<RawSectionSource>>,
+    /// Where the section is fetched from.
+    pub(crate) source: Option<Spanned<NotDecoded<RawSource>>>,
 }

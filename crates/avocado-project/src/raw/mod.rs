@@ -192,17 +192,6 @@ pub(crate) struct RawConnect {
     pub(crate) server_key: Option<Text>,
 }
 
-/// The project that a section is taken from.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(rename = "SectionSource")]
-pub(crate) struct RawSectionSource {
-    /// `path`.
-    pub(crate) r#type: Option<Text>,
-    /// A directory, relative to the source directory.
-    pub(crate) path: Option<Text>,
-}
-
 /// Tools that run on the build host.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -249,8 +238,8 @@ pub(crate) struct RawImage {
     pub(crate) post_install: Option<Text>,
     /// Users and groups: the name of an entry of `permissions`, or the thing itself.
     pub(crate) permissions: Option<Spanned<TextOr<RawPermissions>>>,
-    /// The project that the section is taken from.
-    pub(crate) source: Option<Spanned<RawSectionSource>>,
+    /// Where the section is fetched from.
+    pub(crate) source: Option<Spanned<NotDecoded<RawSource>>>,
 }
 
 /// The container format of an image.
@@ -277,7 +266,7 @@ pub(crate) struct RawOverlay {
     pub(crate) preprocess: Option<Spanned<TextOr<NotDecoded>>>,
 }
 
-/// Where an extension is fetched from.
+/// Where an extension, or a section, is fetched from.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "Source")]

@@ -1,18 +1,18 @@
 //! Root file systems and initial RAM file systems.
 
-use std::path::PathBuf;
-
 use avocado_manifest::Name;
 
 use crate::decode::{Spanned, TextOr, decode};
 use crate::late::Late;
-use crate::model::{Filesystem, OsImageConfig, Packages, Permissions, Placed};
-use crate::raw::{RawImage, RawSectionSource, Text};
+use crate::model::{Filesystem, OsImageConfig, Packages, Permissions, SourcePlace};
+use crate::phases::SourcedSection;
+use crate::raw::{RawImage, Text};
 use crate::shape::Shape;
+use crate::source::Span;
 use crate::suggest;
 use crate::text::quoted;
 
-use super::context::ResolveContext;
+use super::context::{ResolveContext, SourceState};
 use super::packages::PackageList;
 use super::permissions::Profiles;
 use super::values::{MOUNTED, UNPACKED};
@@ -79,14 +79,14 @@ pub(super) fn images(cx: &mut ResolveContext<'_>, kind: ImageKind, profiles: &Pr
             continue;
         }
         let raw = decode(node, cx.report);
-        let image = raw.map(|raw| image(cx, raw.value, kind, profiles));
+        let image = raw.map(|raw| image(cx, Some(&name), raw.value, kind, profiles));
         if let (Some(name), Some(image)) = (cx.name(&name), image) {
             images.entries.push((name, image));
         }
     }
     if images.declared.is_empty() {
         images.declared.push("default".to_owned());
-        let image = image(cx, RawImage::default(), kind, profiles);
+        let image = image(cx, None, RawImage::default(), kind, profiles);
         images
             .entries
             .extend(default_name().map(|name| (name, image)));
@@ -94,8 +94,10 @@ pub(super) fn images(cx: &mut ResolveContext<'_>, kind: ImageKind, profiles: &Pr
     images
 }
 
+/// `name` is that of an entry of the section; without one it is a runtime's own.
 fn image(
     cx: &mut ResolveContext<'_>,
+    name: Option<&str>,
     raw: RawImage,
     kind: ImageKind,
     profiles: &Profiles,
@@ -115,35 +117,29 @@ fn image(
         post_install: paths::script(cx, raw.post_install.as_ref()),
         permissions: raw.permissions.and_then(|p| profile(cx, p, profiles)),
         kab: values::kab(cx, raw.image.as_ref(), raw.image_type.as_ref()),
-        source: section_source(cx, raw.source),
+        not_fetched: not_fetched(cx, kind.section, name, raw.source.map(|s| s.span)),
     }
 }
 
-/// The directory of the project that a section is taken from.
-pub(super) fn section_source(
+/// Where it is stated that an entry of a section is fetched, while it is not here.
+pub(super) fn not_fetched(
     cx: &mut ResolveContext<'_>,
-    raw: Option<Spanned<RawSectionSource>>,
-) -> Option<Placed<PathBuf>> {
-    let Spanned { value, span } = raw?;
-    match value.r#type.as_deref().map(String::as_str) {
-        Some("path") => {}
-        Some(other) => {
-            let message = format!("{} is not a type of source here", quoted(other));
-            cx.report.error(span, message).hint("write `type: path`");
-            return None;
-        }
-        None => {
-            let message = "the source has no `type`";
-            cx.report.error(span, message).hint("write `type: path`");
-            return None;
-        }
-    }
-    let Some(path) = value.path else {
-        cx.report.error(span, "the source has no `path`");
+    section: &str,
+    entry: Option<&str>,
+    stated_at: Option<Span>,
+) -> Option<SourcePlace> {
+    let span = stated_at?;
+    let Some(entry) = entry else {
+        let message = format!("a {section} that a runtime states itself has no `source`");
+        let hint = format!("state it below `{section}:`, and name it here");
+        cx.report.error(span, message).hint(hint);
         return None;
     };
-    // It may be beside the project.
-    Some(cx.placed(PathBuf::from(path.value), path.span))
+    match cx.sources.get(&SourcedSection::source_name(section, entry)) {
+        // What is wrong with it is reported.
+        Some(SourceState::FetchedTo(_) | SourceState::Wrong) => None,
+        Some(SourceState::NotFetched) | None => Some(cx.place(span)),
+    }
 }
 
 fn profile(
@@ -197,7 +193,7 @@ pub(super) fn image_of(
                     return None;
                 }
                 let name = cx.name(&Spanned { value, span })?;
-                let image = image(cx, inline, images.kind, profiles);
+                let image = image(cx, None, inline, images.kind, profiles);
                 images.declared.push(name.as_str().to_owned());
                 images.entries.push((name.clone(), image));
                 Some(name)

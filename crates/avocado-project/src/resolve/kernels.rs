@@ -17,7 +17,7 @@ pub(super) fn kernels(cx: &mut ResolveContext<'_>) -> Kernels {
     let mut kernels = Vec::new();
     for (name, node) in cx.one_or_named("kernel").unwrap_or_default() {
         let raw = decode::<RawKernel>(node, cx.report);
-        let kernel = raw.and_then(|raw| kernel(cx, raw.value));
+        let kernel = raw.and_then(|raw| kernel(cx, Some(&name), raw.value));
         kernels.push((name, kernel));
     }
     Kernels(kernels)
@@ -54,7 +54,7 @@ pub(super) fn kernel_of(
             value: TextOr::Other(raw),
             ..
         }) => {
-            let own = kernel(cx, raw)?;
+            let own = kernel(cx, None, raw)?;
             let base = default.and_then(|(_, kernel)| kernel.as_ref());
             Some(base.map_or_else(|| own.clone(), |base| over(base, own.clone())))
         }
@@ -76,7 +76,8 @@ pub(super) fn kernel_of(
     }
 }
 
-fn kernel(cx: &mut ResolveContext<'_>, raw: RawKernel) -> Option<KernelConfig> {
+/// `name` is that of an entry of the section; without one it is a runtime's own.
+fn kernel(cx: &mut ResolveContext<'_>, name: Option<&str>, raw: RawKernel) -> Option<KernelConfig> {
     let feed = raw.package.as_ref().or(raw.version.as_ref());
     let origin = match (raw.compile, raw.install, feed) {
         (Some(compile), _, Some(feed)) => {
@@ -113,7 +114,7 @@ fn kernel(cx: &mut ResolveContext<'_>, raw: RawKernel) -> Option<KernelConfig> {
     Some(KernelConfig {
         origin,
         kab: values::kab(cx, raw.image.as_ref(), None),
-        source: images::section_source(cx, raw.source),
+        not_fetched: images::not_fetched(cx, "kernel", name, raw.source.map(|s| s.span)),
     })
 }
 
@@ -160,6 +161,6 @@ fn over(base: &KernelConfig, own: KernelConfig) -> KernelConfig {
     KernelConfig {
         origin,
         kab: own.kab.or_else(|| base.kab.clone()),
-        source: own.source.or_else(|| base.source.clone()),
+        not_fetched: own.not_fetched.or_else(|| base.not_fetched.clone()),
     }
 }

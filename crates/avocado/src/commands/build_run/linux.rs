@@ -95,12 +95,10 @@ impl<'a> BuildRun<'a> {
             (None, Some(name)) => {
                 let project = project::load(self.session)?;
                 let runtime = project::runtime(self.session, &project, Some(name))?;
-                let names = runtime.extensions.iter().map(|e| e.name.clone());
-                Some(
-                    names
-                        .filter(|name| project.source(name).is_some())
-                        .collect(),
-                )
+                let has = |name: &Name| runtime.extensions.iter().any(|e| e.name == *name);
+                let sources = project.sources.iter();
+                let wanted = sources.filter(|s| s.section.is_some() || has(&s.extension));
+                Some(wanted.map(|source| source.extension.clone()).collect())
             }
             (None, None) => None,
         };
@@ -192,7 +190,8 @@ fn fetch_for(
         }
         let is_here = |project: &Project| {
             let mut needed = needed(project, goal).into_iter();
-            needed.all(|name| project.extension(&name).is_some())
+            let source = |name: &Name| project.source(name)?.fetched_to.as_ref();
+            needed.all(|name| source(&name).is_some())
         };
         match (loaded, done) {
             (Ok(again), Some(report)) if is_same || is_here(&again.project) => {
@@ -215,7 +214,15 @@ fn needed(project: &Project, goal: &Goal) -> Vec<Name> {
             .collect();
         names
     };
-    let sources = project.sources.iter().map(|source| &source.extension);
+    // What extensions are installed over is a rootfs.
+    let has_os = !matches!(goal, Goal::SdkInstall | Goal::Fetch(_));
+    let sections = project
+        .sources
+        .iter()
+        .filter(|s| has_os && s.section.is_some());
+    let sections = sections.map(|source| &source.extension);
+    let sources = project.sources.iter().filter(|s| s.section.is_none());
+    let sources = sources.map(|source| &source.extension);
     let wanted: Vec<&Name> = match goal {
         Goal::ExtInstall(Some(name)) | Goal::ExtBuild(Some(name)) | Goal::ExtImage(Some(name)) => {
             vec![name]
@@ -232,6 +239,7 @@ fn needed(project: &Project, goal: &Goal) -> Vec<Name> {
     };
     sources
         .filter(|name| wanted.contains(name))
+        .chain(sections)
         .cloned()
         .collect()
 }

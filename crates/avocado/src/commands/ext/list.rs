@@ -78,7 +78,9 @@ fn documents(project: &Project) -> Vec<ExtensionDocument<'_>> {
             source,
         }
     });
-    let sources = project.sources.iter().map(|source| &source.extension);
+    let sources = project.sources.iter();
+    let sources = sources.filter(|source| source.section.is_none());
+    let sources = sources.map(|source| &source.extension);
     let missing = sources.filter(|name| project.extension(name).is_none());
     let missing = missing.map(|name| {
         let (runtimes, source) = of(name);
