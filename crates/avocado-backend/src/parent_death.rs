@@ -6,7 +6,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, set_parent_process_death_signal};
+use rustix::process::{
+    PidfdFlags, Signal, getpid, pidfd_open, set_parent_process_death_signal, setsid,
+};
 
 /// Without this a killed `avocado` would leave its package manager at work on a tree that the
 /// next run is about to remove.
@@ -35,6 +37,18 @@ fn die_with(command: &mut Command, parent: Option<OwnedFd>) {
     };
     // SAFETY: the closure makes two system calls, allocates nothing and touches no memory of the
     // parent.
+    unsafe { command.pre_exec(set) };
+}
+
+/// Starts a process in a session of its own: it has no terminal to ask at, and is ended with all
+/// that it starts.
+#[allow(unsafe_code)]
+pub(crate) fn in_own_session(command: &mut Command) {
+    let set = || {
+        setsid()?;
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call.
     unsafe { command.pre_exec(set) };
 }
 

@@ -8,10 +8,19 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
-use avocado_events::{Event, Sink};
+use avocado_events::{Cancel, Event, Sink};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::capabilities;
-use crate::parent_death::die_with_parent;
+use crate::parent_death::{die_with_parent, in_own_session};
+
+/// How often it is looked whether a tool is to stop.
+const CANCEL_INTERVAL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
 
 /// How many of a tool's last lines an error keeps.
 const KEPT_LINES: usize = 30;
@@ -24,6 +33,7 @@ pub struct Tool {
     may_mount: bool,
     /// Where all that it says goes, byte for byte.
     log: Option<File>,
+    cancel: Option<Cancel>,
 }
 
 /// A tool did not do its work.
@@ -97,7 +107,16 @@ impl Tool {
             command,
             may_mount: false,
             log: None,
+            cancel: None,
         }
+    }
+
+    /// Ends the tool, and all that it started, where `cancel` asks to stop. It has no terminal.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancel: &Cancel) -> Self {
+        in_own_session(&mut self.command);
+        self.cancel = Some(cancel.clone());
+        self
     }
 
     /// Leaves the tool what a job may do with its own mounts: by them it could leave what the job
@@ -189,7 +208,8 @@ impl Tool {
             tool: self.name.clone(),
             source,
         })?;
-        let ended = collect(&mut child, sink, report_stdout, self.log.as_ref());
+        let (log, cancel) = (self.log.as_ref(), self.cancel.as_ref());
+        let ended = collect(&mut child, sink, report_stdout, log, cancel);
         let (status, stdout, last_lines) = ended.map_err(|source| ToolError::Lost {
             tool: self.name.clone(),
             source,
@@ -220,6 +240,7 @@ fn collect(
     sink: &dyn Sink,
     report_stdout: bool,
     log: Option<&File>,
+    cancel: Option<&Cancel>,
 ) -> io::Result<(ExitStatus, String, VecDeque<String>)> {
     let missing = || io::Error::other("the tool has no output streams");
     let stdout = child.stdout.take().ok_or_else(missing)?;
@@ -239,6 +260,9 @@ fn collect(
             });
             last.map(|last| (text, last))
         });
+        if let Some(cancel) = cancel {
+            end_where_cancelled(child, cancel);
+        }
         let status = child.wait();
         // Before the streams are waited for: they end when the last holder does.
         crate::worker::end_leftovers();
@@ -251,6 +275,29 @@ fn collect(
         last.extend(error_lines);
         Ok((status?, text, last))
     })
+}
+
+/// Waits for the end of a tool with a session of its own, or brings it about.
+fn end_where_cancelled(child: &Child, cancel: &Cancel) {
+    let tool = Pid::from_child(child);
+    // Without a handle (before Linux 5.3) there is nothing to wait for that leaves its number taken.
+    let Ok(handle) = pidfd_open(tool, PidfdFlags::empty()) else {
+        return;
+    };
+    loop {
+        if cancel.is_cancelled() {
+            // It may have ended by now, which is as good.
+            let _ = kill_process_group(tool, Signal::KILL);
+            return;
+        }
+        let mut ended = [PollFd::new(&handle, PollFlags::IN)];
+        if !matches!(
+            poll(&mut ended, Some(&CANCEL_INTERVAL)),
+            Ok(0) | Err(Errno::INTR)
+        ) {
+            return;
+        }
+    }
 }
 
 fn read_lines(

@@ -9,13 +9,15 @@ use crate::error::{AtPath, PathError};
 #[error("it is larger than {0} bytes")]
 struct LargerThan(u64);
 
-/// The bytes of a file that has at most `limit`.
+/// The bytes of a file that has at most `limit`. A pipe, a socket or a device in its place is not
+/// waited for.
 ///
 /// # Errors
-/// When it cannot be read; of kind [`FileTooLarge`](io::ErrorKind::FileTooLarge) when it has more.
+/// When it cannot be read, or is no file; of kind [`FileTooLarge`](io::ErrorKind::FileTooLarge) when
+/// it has more.
 pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| {
+    let read = open(path).and_then(|file| {
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(io::Error::new(
@@ -26,6 +28,28 @@ pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
         Ok(bytes)
     });
     read.at("read", path)
+}
+
+/// Opens a file. What is something else says so, and does not keep whoever opens it.
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    Err(if kind.is_dir() {
+        io::ErrorKind::IsADirectory.into()
+    } else {
+        io::Error::new(io::ErrorKind::InvalidInput, "it is no file")
+    })
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 /// The same; none where there is no file.
@@ -86,6 +110,25 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(error.to_string(), format!("cannot read {}", path.display()));
         assert_eq!(error.source.to_string(), "it is larger than 4 bytes");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [&pipe, &socket, Path::new("/dev/zero"), dir.path()] {
+            assert!(read_at_most(path, 5).is_err(), "{}", path.display());
+        }
+        // A link is what it leads to.
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, "x").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(read_at_most(&link, 5).unwrap(), b"x");
     }
 
     #[test]

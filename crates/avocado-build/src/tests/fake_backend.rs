@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::step_request::StepMessage;
 
 #[derive(Debug)]
-pub(super) struct FakeBackend {
+pub(crate) struct FakeBackend {
     layout: Layout,
     processes: AtomicU64,
     /// The stage that is stopped.
@@ -36,7 +36,7 @@ pub(super) struct FakeBackend {
 }
 
 impl FakeBackend {
-    pub(super) fn new(project: &Project) -> Self {
+    pub(crate) fn new(project: &Project) -> Self {
         FakeBackend {
             layout: Layout::new(&project.state_dir(), &project.target),
             processes: AtomicU64::new(0),

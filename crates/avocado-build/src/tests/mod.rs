@@ -3,7 +3,7 @@
 mod accounts;
 mod compile;
 mod explain;
-mod fake_backend;
+pub(crate) mod fake_backend;
 mod goals;
 pub(crate) mod graphs;
 mod hostile_trees;

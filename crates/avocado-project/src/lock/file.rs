@@ -137,6 +137,20 @@ impl LockFile {
         Ok(write)
     }
 
+    /// For those who know already that it would change.
+    ///
+    /// # Errors
+    /// [`LockFileError::Locked`], where it is not to.
+    pub fn refuse_if_locked(&self, what: &str) -> Result<(), LockFileError> {
+        if !self.locked {
+            return Ok(());
+        }
+        Err(LockFileError::Locked {
+            path: self.path.clone(),
+            what: what.to_owned(),
+        })
+    }
+
     fn would_change(&self) -> LockFileError {
         let old = self.on_disk.as_deref();
         let old = old.and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());

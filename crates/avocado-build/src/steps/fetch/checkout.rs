@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use avocado_backend::{Tool, ToolError};
-use avocado_events::Sink;
+use avocado_events::{Cancel, Sink};
 
 use crate::error::{Error, ToolFailure};
 use crate::failure_kind::FailureKind;
@@ -47,6 +47,7 @@ pub(super) struct Checkout<'a> {
     /// An empty directory.
     pub(super) place: &'a Path,
     pub(super) sink: &'a dyn Sink,
+    pub(super) cancel: &'a Cancel,
 }
 
 impl Checkout<'_> {
@@ -114,26 +115,55 @@ impl Checkout<'_> {
     }
 
     fn fetch(&self, options: &[&str], refspecs: &[&str]) -> Result<(), Error> {
-        let mut git = self.with_settings(Tool::new("git").clear_environment());
-        for (key, value) in self.environment {
-            git = git.env(key, value);
-        }
-        for (key, value) in FETCH_ONLY {
-            git = git.env(key, value);
-        }
-        if !self.environment.contains_key("GIT_SSH_COMMAND") {
+        let mut git = self.with_settings(self.git_of_user());
+        if !self.user_has_ssh_command() {
             git = git.env(
                 "GIT_SSH_COMMAND",
                 "ssh -o BatchMode=yes -o ConnectTimeout=20",
             );
         }
         let git = git
+            .cancelled_by(self.cancel)
             .args(["fetch", "--quiet", "--no-recurse-submodules"])
             .args(options)
             .args(["--", self.url])
             .args(refspecs);
         let fetched = git.run(self.sink);
-        fetched.map_err(|error| ToolFailure::read_by(error, failure_kind).into())
+        fetched.map_err(|error| {
+            if self.cancel.is_cancelled() {
+                Error::Cancelled
+            } else {
+                ToolFailure::read_by(error, failure_kind).into()
+            }
+        })
+    }
+
+    /// git with what the user set for it.
+    fn git_of_user(&self) -> Tool {
+        let mut git = Tool::new("git").clear_environment();
+        for (key, value) in self.environment {
+            git = git.env(key, value);
+        }
+        for (key, value) in FETCH_ONLY {
+            git = git.env(key, value);
+        }
+        git
+    }
+
+    /// Whether the user says how ssh is run, in the environment or in git's configuration: one that
+    /// we set would come before either.
+    fn user_has_ssh_command(&self) -> bool {
+        let variables = ["GIT_SSH_COMMAND", "GIT_SSH"];
+        if variables
+            .iter()
+            .any(|name| self.environment.contains_key(*name))
+        {
+            return true;
+        }
+        let git = self.git_of_user().arg("-C").arg(self.place);
+        let git = git.args(["config", "--get", "core.sshCommand"]);
+        // It says no where there is none.
+        git.read(self.sink).is_ok()
     }
 
     fn commit_of(&self, name: &str) -> Result<String, Error> {

@@ -90,17 +90,24 @@ impl GitFetchTask<'_> {
             sparse: self.sparse_checkout,
             place: &new,
             sink,
+            cancel: context.cancel,
         };
         let commit = checkout.make(commit)?;
+        // First, so that a lock that is not to change stops it before anything is replaced.
+        self.lock(&commit)?;
         let digest = trees::digest(&new, context.modes())?;
         self.source.forget(&includes).at("write to", &includes)?;
         trees::replace(&new, &place)?;
         self.source.note(&includes).at("write to", &includes)?;
-        let mut lock = context.lock_file();
-        let target = lock.target_mut(&context.project.target);
-        target.set_commit(&self.source.extension, &self.asked, &commit);
-        lock.save()?;
         Ok(GitFetchOutput { digest })
+    }
+
+    fn lock(&self, commit: &str) -> Result<(), Error> {
+        let mut lock = self.context.lock_file();
+        let target = lock.target_mut(&self.context.project.target);
+        target.set_commit(&self.source.extension, &self.asked, commit);
+        lock.save()?;
+        Ok(())
     }
 }
 

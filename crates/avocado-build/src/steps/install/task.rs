@@ -240,6 +240,11 @@ impl Task for InstallTask<'_> {
         };
         let includes = context.layout.includes();
         if let Some(include) = self.include {
+            // Before what was fetched earlier is replaced.
+            if !inputs.install.locked.contains_key(include.name) {
+                let what = format!("the package {} would be locked", include.name);
+                context.lock_file().refuse_if_locked(&what)?;
+            }
             let forgotten = include.source.forget(&includes);
             forgotten.at("write to", &includes)?;
         }
