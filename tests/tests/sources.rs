@@ -311,7 +311,7 @@ runtimes:
     assert!(!failed.status.success());
     for part in [
         "the extension `avocado-ext-clock` has the version 1.0.0, and `app` needs `>=1.5`",
-        "avocado.yaml:4:89",
+        "avocado.yaml:4:84",
     ] {
         assert!(failed.stderr.contains(part), "{}", failed.stderr);
     }

@@ -177,6 +177,23 @@ impl Goal {
     }
 }
 
+impl Goal {
+    /// The extensions that a goal about all of them leaves out, for no runtime has them.
+    pub(crate) fn left_out<'p>(&self, project: &'p Project) -> Vec<&'p Name> {
+        let is_about_all = match self {
+            Goal::Install | Goal::ExtBuild(None) | Goal::ExtImage(None) => true,
+            Goal::Build { runtime, .. } => runtime.is_none(),
+            _ => false,
+        };
+        let runtimes: Vec<&Runtime> = project.runtimes.iter().collect();
+        let wanted: Vec<Name> = extensions_of(project, &runtimes).collect();
+        let names = project.extensions.iter().map(|extension| &extension.name);
+        names
+            .filter(|name| is_about_all && !wanted.contains(name))
+            .collect()
+    }
+}
+
 impl GoalStep {
     /// Adds the step to the plan, after what it needs. One of which the project has nothing to
     /// do adds nothing: the install of an extension without packages, say.

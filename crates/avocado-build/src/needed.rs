@@ -20,6 +20,23 @@ struct Shortcomings<'a> {
     found: Vec<Diagnostic>,
 }
 
+/// Whether anything can be done with the files of the project.
+pub(crate) fn for_run(project: &Project) -> Result<(), Error> {
+    match &project.unusable_src_dir {
+        None => Ok(()),
+        Some(found) => Err(Error::Project {
+            diagnostics: vec![found.clone()],
+        }),
+    }
+}
+
+/// Whether the feed can be used.
+pub(crate) fn for_feed(project: &Project, stage: &str) -> Result<(), Error> {
+    let mut short = Shortcomings::new(project);
+    short.found.extend(project.distro.unusable.iter().cloned());
+    short.end(stage)
+}
+
 /// Whether the packages of the SDK can be installed.
 pub(crate) fn for_sdk(project: &Project) -> Result<(), Error> {
     let mut short = Shortcomings::new(project);

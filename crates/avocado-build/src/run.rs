@@ -4,7 +4,7 @@ use std::sync::{Mutex, Once};
 
 use avocado_backend::{Backend, HostBackend};
 use avocado_engine::StampStore;
-use avocado_events::{Cancel, Sink};
+use avocado_events::{Cancel, Event, Sink};
 use avocado_project::LockFile;
 
 use crate::artifact::Artifact;
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::goal::Goal;
 use crate::known_files::KnownFiles;
 use crate::layout::Layout;
+use crate::needed;
 use crate::options::Options;
 use crate::packages::feed::Feed;
 use crate::plan::Plan;
@@ -61,7 +62,18 @@ pub(crate) fn run_with(
     sink: &dyn Sink,
 ) -> Result<Report, Error> {
     let project = &options.project;
+    needed::for_run(project)?;
     let steps = goal.steps(project)?;
+    let left_out = goal.left_out(project);
+    if let Some(first) = left_out.first() {
+        let names: Vec<String> = left_out.iter().map(|name| format!("`{name}`")).collect();
+        sink.emit(Event::info(format!(
+            "in no runtime of {}, and left out: {}; `avocado ext image {first}` makes one all the \
+             same",
+            project.target,
+            names.join(", ")
+        )));
+    }
     let layout = Layout::new(&project.state_dir(), &project.target);
     let _lock = lock_project(&layout, cancel, sink)?;
     layout.check()?;

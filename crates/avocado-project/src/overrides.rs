@@ -9,6 +9,8 @@ use std::collections::HashMap;
 
 use crate::report::Report;
 use crate::shape::{Reading, Shape};
+use crate::source::FileId;
+use crate::suggest;
 use crate::text::quoted;
 use crate::yaml::{Entry, Key, Node, Value};
 
@@ -145,11 +147,14 @@ impl Overrides<'_> {
         if let Some(name) = key.strip_prefix("target-") {
             // A package may be called `target-…`: `packages: {target-tools: "*"}`.
             let over = map || map_or_null && in_section;
-            return match (over, name == self.target) {
-                (false, _) => KeyRole::Base,
-                (true, true) => KeyRole::Override,
-                (true, false) => KeyRole::OverrideOfAnother,
-            };
+            if !over {
+                return KeyRole::Base;
+            }
+            if name == self.target {
+                return KeyRole::Override;
+            }
+            self.check_target(name, &entry.key);
+            return KeyRole::OverrideOfAnother;
         }
         if !in_section || !map_or_null {
             return KeyRole::Base;
@@ -176,6 +181,19 @@ impl Overrides<'_> {
             return KeyRole::OverrideOfAnother;
         }
         KeyRole::Base
+    }
+
+    /// Says that an override is for none of the project's targets. What is fetched may be made for
+    /// more of them.
+    fn check_target(&mut self, name: &str, key: &Key) {
+        let supported = || self.supported.iter().map(String::as_str);
+        let is_known = self.supported.is_empty() || supported().any(|known| known == name);
+        if is_known || key.span.file != FileId::MAIN {
+            return;
+        }
+        let message = format!("{} is for no target of the project", quoted(&key.text));
+        let hint = suggest::hint(name, supported());
+        self.report.warning(key.span, message).hint(hint);
     }
 
     fn deprecated(&mut self, key: &Key) {

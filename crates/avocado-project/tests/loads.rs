@@ -326,3 +326,61 @@ fn the_source_directory_may_be_elsewhere() {
     assert_eq!(overlay.dir.to_str(), Some("files"));
     assert_eq!(overlay.mode, OverlayMode::Merge);
 }
+
+/// Where it stands in the feed is asked of those who install.
+#[test]
+fn a_project_without_a_feed_can_be_read() {
+    let said = |yaml: &str, site: &Site| {
+        let loaded = site.load(yaml).unwrap();
+        let found = loaded.project.distro.unusable;
+        let found = found.iter().map(|d| (d.line, d.column, d.message.clone()));
+        found.collect::<Vec<_>>()
+    };
+    let site = Site::new();
+    let unstated = |key: &str| format!("nothing can be installed: `distro.{key}` is not stated");
+    assert_eq!(
+        said("sdk: {}\n", &site),
+        [(0, 0, unstated("release")), (0, 0, unstated("channel"))]
+    );
+    assert_eq!(
+        said("distro: {release: 2024}\n", &site),
+        [(1, 9, unstated("channel"))]
+    );
+    let stated = Site::new().env("AVOCADO_RELEASEVER", "2024/edge");
+    assert_eq!(said("sdk: {}\n", &stated), []);
+}
+
+#[test]
+fn two_versions_of_a_package_of_the_sdk_are_told() {
+    let site = Site::new();
+    let yaml = "
+sdk: {packages: {make: '4.0', tool: '*'}}
+extensions:
+  a: {version: 1.0.0, sdk: {packages: {tool: '1.0', make: '*'}}}
+  b: {version: 1.0.0, sdk: {packages: {tool: '1.0'}}}
+  c: {version: 1.0.0, sdk: {packages: {tool: '2.0', make: '4.1'}}}
+";
+    let loaded = site.load(yaml).unwrap();
+    let told = loaded
+        .warnings
+        .iter()
+        .map(|d| (d.line, d.column, &*d.message));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            (
+                6,
+                46,
+                "the extension `c` wants `tool` in the version 2.0, and the extension `a` wants 1.0"
+            ),
+            (
+                6,
+                59,
+                "the extension `c` wants `make` in the version 4.1, and `sdk.packages` wants 4.0"
+            ),
+        ]
+    );
+    let packages = loaded.project.sdk_packages();
+    assert_eq!(packages.template()["tool"], "1.0");
+    assert_eq!(packages.template()["make"], "4.0");
+}

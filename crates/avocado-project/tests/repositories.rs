@@ -123,10 +123,6 @@ fn what_no_repository_can_be_is_told_without_its_password() {
             "repos: {avocado-sdk: {url: 'https://a'}}",
             "`avocado-sdk` is the name of another repository",
         ),
-        (
-            "repos: {a: {url: 'https://a', ca: none.pem}}",
-            "the CA certificate `none.pem` does not exist",
-        ),
         ("repos: {../a: {url: 'https://a'}}", "../a"),
     ] {
         let error = load(&format!("{yaml}\n"), &|_| None)
@@ -135,4 +131,15 @@ fn what_no_repository_can_be_is_told_without_its_password() {
         assert!(error.contains(said), "{yaml}: {error}");
         assert!(!error.contains("secret"), "{error}");
     }
+}
+
+/// It is for those who install to complain of.
+#[test]
+fn a_certificate_that_is_not_there_is_told_where_it_is_needed() {
+    let yaml = "repos: {a: {url: 'https://a', ca: none.pem}}\n";
+    let project = load(yaml, &|_| None).unwrap();
+    let unusable = project.distro.unusable.iter().map(|found| &found.message);
+    let unusable: Vec<_> = unusable.collect();
+    let missing = "the CA certificate `none.pem` does not exist";
+    assert!(unusable.iter().any(|said| *said == missing), "{unusable:?}");
 }

@@ -119,3 +119,58 @@ fn where_something_is_written_changes_nothing() {
     project.edit("default_target", "# a line more\ndefault_target");
     assert_eq!(project.build(), [""; 0]);
 }
+
+/// The feed's files and the source directory stop what needs them: the project can be read.
+#[test]
+fn what_the_feed_needs_is_told_when_it_is_needed() {
+    let project = TestProject::new(
+        "default_target: qemux86-64
+distro: {repo: {ca: none.pem, gpgkey: none.asc}}
+extensions: {good: {version: 1.0.0}, packaged: {version: 1.0.0, packages: {p: '*'}}}
+",
+    );
+    let image = |name: &str| Goal::ExtImage(Some(name.parse().unwrap()));
+    assert_eq!(said(&project, &image("good")), "(nothing)\n");
+    let said_of_feed = said(&project, &image("packaged"));
+    for part in [
+        "the CA certificate `none.pem` does not exist",
+        "avocado.yaml:2:21",
+        "the key of the feed `none.asc` does not exist",
+        "avocado.yaml:2:39",
+    ] {
+        assert!(said_of_feed.contains(part), "{said_of_feed}");
+    }
+
+    let elsewhere = TestProject::new(
+        "default_target: qemux86-64\nsrc_dir: nowhere\nextensions: {good: {version: 1.0.0}}\n",
+    );
+    let said = said(&elsewhere, &image("good"));
+    assert!(said.contains("avocado.yaml:2:10"), "{said}");
+    assert!(!elsewhere.path("nowhere").exists());
+}
+
+#[test]
+fn an_extension_of_no_runtime_is_told_and_left_out() {
+    let project = TestProject::new(
+        "default_target: qemux86-64
+extensions:
+  lib: {version: 1.0.0}
+  in: {version: 1.0.0, depends_on: [lib]}
+  out: {version: 1.0.0}
+runtimes: {dev: {extensions: [in]}}
+",
+    );
+    let images = Goal::ExtImage(None);
+    let project = &project.options.project;
+    let left_out = images.left_out(project);
+    assert_eq!(
+        left_out,
+        [&"out".parse::<avocado_manifest::Name>().unwrap()]
+    );
+    assert!(
+        Goal::ExtImage(Some("out".parse().unwrap()))
+            .left_out(project)
+            .is_empty()
+    );
+    assert!(Goal::RootfsImage.left_out(project).is_empty());
+}

@@ -125,7 +125,11 @@ impl Late<BTreeMap<String, String>> {
     pub fn fill(&mut self, other: &Self) {
         for (name, value) in &other.template {
             let own = self.template.entry(name.clone());
-            own.or_insert_with(|| value.clone());
+            let own = own.or_insert_with(|| value.clone());
+            // Which one of all is as good as the one that another asks for.
+            if own == "*" {
+                own.clone_from(value);
+            }
         }
         self.kernels.extend(other.kernels.iter().cloned());
     }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use avocado_manifest::Name;
 use serde::Serialize;
 
+use crate::diagnostic::Diagnostic;
 use crate::late::Late;
 use crate::phases::ExtensionSource;
 
@@ -42,6 +43,9 @@ pub struct Project {
     pub config_path: PathBuf,
     /// `src_dir`, or the directory of avocado.yaml: sources, the lock file and the state are here.
     pub src_dir: PathBuf,
+    /// What is wrong with it, for what needs it.
+    #[serde(skip)]
+    pub unusable_src_dir: Option<Diagnostic>,
     /// The target that everything below is resolved for, for example `qemux86-64`.
     pub target: Name,
     /// `source_date_epoch`: seconds since 1970 for every time stamp in a result. Default 0.
@@ -104,6 +108,9 @@ pub struct Distro {
     pub tls_verify: bool,
     /// File of the public keys that may sign packages; `None`: signatures are not checked.
     pub gpg_key: Option<PathBuf>,
+    /// What is wrong with it, for what is to be installed from it.
+    #[serde(skip)]
+    pub unusable: Vec<Diagnostic>,
 }
 
 /// Where the project is in Peridio's service.

@@ -286,11 +286,12 @@ fn prepare(
     };
     let wanted = wanted.as_deref().filter(|target| !target.is_empty());
     let target = target::target(wanted, &top, &supported_targets, report);
-    let src_dir = target::source_dir(&config, top.src_dir.as_ref(), report);
-    // Without them everything else would be wrong as well.
+    let (src_dir, unusable_src_dir) = target::source_dir(&config, top.src_dir.as_ref(), report);
+    // Without it everything else would be wrong as well.
     Some(Composition {
         target: target?,
-        src_dir: src_dir?,
+        src_dir,
+        unusable_src_dir,
         config,
         root,
         top,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use avocado_manifest::Name;
 
 use crate::decode::{Spanned, TextOr};
+use crate::diagnostic::Diagnostic;
 use crate::raw::{RawTop, Text};
 use crate::report::Report;
 use crate::suggest;
@@ -72,25 +73,25 @@ pub(super) fn target(
     Some(name)
 }
 
-/// `src_dir`, which is relative to the directory of the file, or that directory.
+/// `src_dir`, which is relative to the directory of the file, or that directory; and what is wrong
+/// with it.
 pub(super) fn source_dir(
     config: &Path,
     src_dir: Option<&Text>,
-    report: &mut Report,
-) -> Option<PathBuf> {
+    report: &Report,
+) -> (PathBuf, Option<Diagnostic>) {
     let here = config.parent().unwrap_or(Path::new("/"));
     let Some(text) = src_dir else {
-        return Some(here.to_owned());
+        return (here.to_owned(), None);
     };
     // `absolute` also takes the `.` out, without following links.
     let dir = here.join(&text.value);
     let dir = std::path::absolute(&dir).unwrap_or(dir);
     if dir.is_dir() {
-        return Some(dir);
+        return (dir, None);
     }
     let message = format!("the source directory {} does not exist", quoted(text));
-    report
-        .error(text.span, message)
-        .hint(format!("it is looked for at {}", dir.display()));
-    None
+    let unusable = report.place(text.span).error(message);
+    let unusable = unusable.with_hint(format!("it is looked for at {}", dir.display()));
+    (dir, Some(unusable))
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode::{Spanned, decode};
 use crate::diagnostic::Diagnostic;
-use crate::model::{Placed, SourcePlace};
+use crate::model::{Placed, SourcePlace, state_dir};
 use crate::overrides::KernelOverride;
 use crate::raw::Text;
 use crate::report::Report;
@@ -30,6 +30,8 @@ pub(super) struct ResolveContext<'a> {
     pub(super) root: &'a Node,
     /// Where the files are that the present part names.
     pub(super) src_dir: PathBuf,
+    /// Whether these were fetched: what they say is not what the user says.
+    pub(super) is_foreign: bool,
     pub(super) sources: &'a BTreeMap<String, SourceState>,
     pub(super) kernel_overrides: &'a [KernelOverride],
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
@@ -41,6 +43,7 @@ impl<'a> ResolveContext<'a> {
     pub(super) fn within(&mut self, src_dir: PathBuf) -> ResolveContext<'_> {
         ResolveContext {
             root: self.root,
+            is_foreign: src_dir.starts_with(state_dir(&self.src_dir)),
             src_dir,
             sources: self.sources,
             kernel_overrides: self.kernel_overrides,

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use avocado_manifest::Name;
 
 use crate::decode::Spanned;
+use crate::diagnostic::Diagnostic;
 use crate::model::{Distro, RepositoryCredentials};
 use crate::raw::{RawDistro, Text};
+use crate::source::Span;
 use crate::text::quoted;
 
 use super::context::ResolveContext;
@@ -40,6 +42,12 @@ pub(super) fn distro(cx: &mut ResolveContext<'_>) -> Distro {
     let insecure = cx.variable("AVOCADO_REPO_INSECURE");
     let insecure = insecure.as_deref().map(str::to_ascii_lowercase);
     let insecure = matches!(insecure.as_deref(), Some("1" | "true" | "yes"));
+    let mut unusable = Vec::new();
+    for (given, key) in [(&release, "release"), (&channel, "channel")] {
+        if given.is_none() && releasever.is_none() {
+            unusable.push(unstated(cx, key));
+        }
+    }
     let (release, channel) = (release_part(cx, release), release_part(cx, channel));
     let (repo_url, of_url) = feed_url(cx, url);
     let username = repositories::from_environment(cx, "AVOCADO_REPO_USERNAME");
@@ -52,10 +60,21 @@ pub(super) fn distro(cx: &mut ResolveContext<'_>) -> Distro {
         repo_url,
         credentials: credentials.or(of_url),
         releasever: release_part(cx, releasever),
-        ca: ca(cx, repo.ca),
+        ca: ca(cx, repo.ca, &mut unusable),
         tls_verify: !insecure && repo.tls_verify.unwrap_or(true),
-        gpg_key: gpg_key(cx, repo.gpgkey, repo.gpgcheck),
+        gpg_key: gpg_key(cx, repo.gpgkey, repo.gpgcheck, &mut unusable),
+        unusable,
     }
+}
+
+/// That it is not said where in the feed the project stands.
+fn unstated(cx: &ResolveContext<'_>, key: &str) -> Diagnostic {
+    let distro = cx.root.get("distro").map(|node| node.span);
+    let place = cx.place(distro.unwrap_or_default());
+    let error = place.error(format!(
+        "nothing can be installed: `distro.{key}` is not stated"
+    ));
+    error.with_hint("write for example `distro: {release: \"2024\", channel: edge}`")
 }
 
 fn stated_by(cx: &mut ResolveContext<'_>, names: &[&'static str]) -> Option<StatedValue> {
@@ -107,18 +126,22 @@ fn release_part(cx: &mut ResolveContext<'_>, given: Option<StatedValue>) -> Opti
     None
 }
 
-fn ca(cx: &mut ResolveContext<'_>, config: Option<Text>) -> Option<PathBuf> {
+fn ca(
+    cx: &mut ResolveContext<'_>,
+    config: Option<Text>,
+    unusable: &mut Vec<Diagnostic>,
+) -> Option<PathBuf> {
     if let Some(path) = cx.variable("AVOCADO_REPO_CA") {
         let path = PathBuf::from(path);
         let path = std::path::absolute(&path).unwrap_or(path);
         if !path.is_file() {
             let shown = path.display();
             let message = format!("AVOCADO_REPO_CA: {shown} is not a file");
-            cx.report.error(None, message);
+            unusable.push(cx.place(Span::default()).error(message));
         }
         return Some(path);
     }
-    Some(file_of_project(cx, &config?, "CA certificate"))
+    Some(file_of_project(cx, &config?, "CA certificate", unusable))
 }
 
 /// The keys of signatures that are to be checked. A stated key is one to check with.
@@ -126,8 +149,11 @@ fn gpg_key(
     cx: &mut ResolveContext<'_>,
     key: Option<Text>,
     check: Option<Spanned<bool>>,
+    unusable: &mut Vec<Diagnostic>,
 ) -> Option<PathBuf> {
-    let path = key.map(|key| file_of_project(cx, &key, "key of the feed"));
+    let is_checked = check.as_ref().is_none_or(|check| check.value);
+    let key = key.filter(|_| is_checked);
+    let path = key.map(|key| file_of_project(cx, &key, "key of the feed", unusable));
     match check {
         Some(check) if check.value && path.is_none() => {
             let message = "signatures cannot be checked without a key";
@@ -136,18 +162,22 @@ fn gpg_key(
                 .hint("name the file of the feed's public keys in `gpgkey`");
             None
         }
-        Some(check) if !check.value => None,
         _ => path,
     }
 }
 
-pub(super) fn file_of_project(cx: &mut ResolveContext<'_>, text: &Text, what: &str) -> PathBuf {
+/// Whether it is there, those see who use it.
+pub(super) fn file_of_project(
+    cx: &ResolveContext<'_>,
+    text: &Text,
+    what: &str,
+    unusable: &mut Vec<Diagnostic>,
+) -> PathBuf {
     let path = cx.src_dir.join(&text.value);
     if !path.is_file() {
         let message = format!("the {what} {} does not exist", quoted(text));
-        cx.report
-            .error(text.span, message)
-            .hint(format!("it is looked for at {}", path.display()));
+        let error = cx.place(text.span).error(message);
+        unusable.push(error.with_hint(format!("it is looked for at {}", path.display())));
     }
     path
 }

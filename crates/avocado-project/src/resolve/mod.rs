@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use avocado_manifest::Name;
 
+use crate::diagnostic::Diagnostic;
 use crate::model::Project;
 use crate::overrides;
 use crate::raw::RawTop;
@@ -41,6 +42,8 @@ pub(crate) struct Composition {
     /// The absolute path of avocado.yaml.
     pub(crate) config: PathBuf,
     pub(crate) src_dir: PathBuf,
+    /// What is wrong with it, for what needs it.
+    pub(crate) unusable_src_dir: Option<Diagnostic>,
     pub(crate) target: Name,
     /// Empty for all.
     pub(crate) supported_targets: Vec<String>,
@@ -62,6 +65,7 @@ pub(crate) fn project(
     let Composition {
         config,
         src_dir,
+        unusable_src_dir,
         target,
         supported_targets,
         root,
@@ -78,19 +82,21 @@ pub(crate) fn project(
     let mut cx = ResolveContext {
         root: &root,
         src_dir,
+        is_foreign: false,
         sources: &sources,
         kernel_overrides: &kernel_overrides,
         env,
         report,
     };
-    let distro = feed::distro(&mut cx);
-    let repositories = repositories::repositories(&mut cx);
+    let mut distro = feed::distro(&mut cx);
+    let repositories = repositories::repositories(&mut cx, &mut distro.unusable);
     let sdk = sdk::sdk(&mut cx);
     let permissions = permissions::permissions(&mut cx);
     let mut rootfs = images::images(&mut cx, images::ROOTFS, &permissions);
     let mut initramfs = images::images(&mut cx, images::INITRAMFS, &permissions);
     let kernels = kernels::kernels(&mut cx);
     let extensions = extensions::extensions(&mut cx);
+    sdk::tell_versions(&mut cx, &sdk, &extensions.entries);
     let needs = dependency_graph::graph(&mut cx, &extensions);
     let mut references = runtimes::RuntimeReferences {
         target: &target,
@@ -109,6 +115,7 @@ pub(crate) fn project(
     Project {
         config_path: config,
         src_dir: cx.src_dir,
+        unusable_src_dir,
         target,
         source_date_epoch: top.source_date_epoch.unwrap_or(0),
         distro,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::decode::{NameMap, Spanned};
+use crate::diagnostic::Diagnostic;
 use crate::model::{PackageRepository, RepositoryCredentials};
 use crate::raw::{RawRepository, Text, listed};
 use crate::text::quoted;
@@ -10,12 +11,15 @@ use crate::text::quoted;
 use super::context::ResolveContext;
 use super::feed;
 
-/// The entries of `repos`.
-pub(super) fn repositories(cx: &mut ResolveContext<'_>) -> Vec<PackageRepository> {
+/// The entries of `repos`. What of them cannot be used is for what is to be installed from them.
+pub(super) fn repositories(
+    cx: &mut ResolveContext<'_>,
+    unusable: &mut Vec<Diagnostic>,
+) -> Vec<PackageRepository> {
     let raw: NameMap<Option<RawRepository>> = cx.decoded("repos");
     let entries = raw.0.into_iter();
     entries
-        .filter_map(|(name, raw)| repository(cx, &name, raw.unwrap_or_default()))
+        .filter_map(|(name, raw)| repository(cx, &name, raw.unwrap_or_default(), unusable))
         .collect()
 }
 
@@ -23,6 +27,7 @@ fn repository(
     cx: &mut ResolveContext<'_>,
     text: &Text,
     raw: RawRepository,
+    unusable: &mut Vec<Diagnostic>,
 ) -> Option<PackageRepository> {
     let name = cx.name(text)?;
     if name.as_str() == "avocado-sdk" || name.as_str() == "main" {
@@ -57,18 +62,20 @@ fn repository(
                 .hint("write `target`, `sdk`, or a list of both");
         }
     }
-    let file = |cx: &mut ResolveContext<'_>, text: Option<Text>, what: &str| -> Option<PathBuf> {
-        text.map(|text| feed::file_of_project(cx, &text, what))
+    let mut file = |text: Option<Text>, what: &str| -> Option<PathBuf> {
+        text.map(|text| feed::file_of_project(cx, &text, what, unusable))
     };
+    let ca = file(raw.ca, "CA certificate");
+    let gpg_key = file(raw.gpgkey, "key of the repository");
     Some(PackageRepository {
         name,
         url: clean,
         credentials: stated.or(from_url),
         for_sdk,
         for_target,
-        ca: file(cx, raw.ca, "CA certificate"),
+        ca,
         tls_verify: raw.tls_verify.unwrap_or(true),
-        gpg_key: file(cx, raw.gpgkey, "key of the repository"),
+        gpg_key,
         priority: raw.priority,
     })
 }

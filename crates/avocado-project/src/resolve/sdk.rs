@@ -1,8 +1,11 @@
 //! The SDK, and what else runs in its container.
 
+use std::collections::BTreeMap;
+
 use crate::decode::decode;
-use crate::model::{Connect, ProvisionProfile, Sdk};
+use crate::model::{Connect, Extension, ProvisionProfile, Sdk};
 use crate::raw::{OneOrMore, RawConnect, RawProvisionProfile, RawSdk, listed};
+use crate::text::quoted;
 
 use super::context::ResolveContext;
 use super::values::plain;
@@ -18,6 +21,36 @@ pub(super) fn sdk(cx: &mut ResolveContext<'_>) -> Sdk {
         project_packages: packages.project,
         compile: compile::sections(cx),
         disable_weak_dependencies: raw.disable_weak_dependencies.unwrap_or(false),
+    }
+}
+
+/// Says where an extension wants another version of a package of the SDK, of which there is one.
+pub(super) fn tell_versions(cx: &mut ResolveContext<'_>, sdk: &Sdk, extensions: &[Extension]) {
+    let mut wanted: BTreeMap<&str, (&str, String)> = BTreeMap::new();
+    for (package, version) in sdk.packages.template() {
+        wanted.insert(package, (version, "`sdk.packages`".to_owned()));
+    }
+    for extension in extensions {
+        let name = extension.name.as_str();
+        for (package, version) in extension.sdk_packages.template() {
+            let own = (version.as_str(), format!("the extension {}", quoted(name)));
+            let first = wanted.entry(package).or_insert_with(|| own.clone());
+            if first.0 == "*" {
+                *first = own;
+            } else if first.0 != version && version != "*" {
+                let message = format!(
+                    "{} wants {} in the version {version}, and {} wants {}",
+                    own.1,
+                    quoted(package),
+                    first.1,
+                    first.0
+                );
+                let at = ["extensions", name, "sdk", "packages", package];
+                let node = at.iter().try_fold(cx.root, |node, key| node.get(key));
+                let warning = cx.report.warning(node.map(|node| node.span), message);
+                warning.hint("the SDK has one of them: the one that is stated first");
+            }
+        }
     }
 }
 

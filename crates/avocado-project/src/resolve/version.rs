@@ -79,7 +79,8 @@ fn from_file(cx: &mut ResolveContext<'_>, raw: RawVersionFile, span: Span) -> Op
         .key
         .map_or_else(|| "version".to_owned(), |key| key.value);
     let full = cx.src_dir.join(&path);
-    let found = read(&full, format, &key).and_then(|text| {
+    let found = within(cx, &full).and_then(|()| read(&full, format, &key));
+    let found = found.and_then(|text| {
         let text = text.trim();
         match text.parse::<Name>() {
             Ok(version) if is_version(text) => Ok(version),
@@ -98,6 +99,20 @@ fn from_file(cx: &mut ResolveContext<'_>, raw: RawVersionFile, span: Span) -> Op
             Needed::Missing(Box::new(why.with_hint(hint)))
         }
     })
+}
+
+/// What was fetched says nothing of what else is on this machine: a link of it does not lead there.
+fn within(cx: &ResolveContext<'_>, file: &Path) -> Result<(), String> {
+    if !cx.is_foreign {
+        return Ok(());
+    }
+    match (file.canonicalize(), cx.src_dir.canonicalize()) {
+        (Ok(file), Ok(directory)) if !file.starts_with(&directory) => {
+            Err("leads out of what was fetched".to_owned())
+        }
+        // That it is not there is told where it is read.
+        _ => Ok(()),
+    }
 }
 
 /// The stated format, or the one that the name of the file tells.

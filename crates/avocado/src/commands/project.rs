@@ -79,15 +79,44 @@ pub(super) fn config_path(session: &Session, dir: &Path) -> PathBuf {
     asked.unwrap_or_else(|| usual_path(dir))
 }
 
-/// The configuration in `dir`, under either of its names.
+/// The configuration in `dir`, under either of its names. Where `dir` is empty, which is the current
+/// directory, that of the next directory above it that has one.
 pub(super) fn usual_path(dir: &Path) -> PathBuf {
     let usual = dir.join("avocado.yaml");
-    let short = dir.join("avocado.yml");
-    if !usual.exists() && short.exists() {
-        short
-    } else {
-        usual
+    let here = in_directory(dir);
+    if here.is_some() || !dir.as_os_str().is_empty() {
+        return here.unwrap_or(usual);
     }
+    let current = std::path::absolute(".").unwrap_or_default();
+    let mut above = current.ancestors().skip(1);
+    let trusted = |config: &PathBuf| is_trusted(config);
+    above
+        .find_map(|dir| in_directory(dir).filter(trusted))
+        .unwrap_or(usual)
+}
+
+/// The one in a directory.
+fn in_directory(dir: &Path) -> Option<PathBuf> {
+    let names = ["avocado.yaml", "avocado.yml"];
+    let mut files = names.iter().map(|name| dir.join(name));
+    files.find(|file| file.exists())
+}
+
+/// Whether a file that nobody named is of those who own the current directory, or of root: one that
+/// another user put into /tmp would have its scripts run.
+#[cfg(unix)]
+fn is_trusted(config: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.uid());
+    match (owner(config), owner(Path::new("."))) {
+        (Ok(of_file), Ok(of_directory)) => of_file == 0 || of_file == of_directory,
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_trusted(_config: &Path) -> bool {
+    true
 }
 
 /// Where the results of the project's target are.

@@ -42,3 +42,26 @@ fn a_project_is_shown_as_it_is_resolved() {
         ended.stderr
     );
 }
+
+#[test]
+fn the_project_is_found_from_a_directory_within_it() {
+    let place = Place::new();
+    place.write("avocado.yaml", PROJECT);
+    let below = place.path("a/b");
+    std::fs::create_dir_all(&below).unwrap();
+    let run = |args: &[&str]| place.end(place.command().args(args).current_dir(&below));
+    let shown = run(&["config", "show"]).ok().stdout;
+    assert!(
+        shown.contains("Project           [PLACE]/avocado.yaml"),
+        "{shown}"
+    );
+    place.write("avocado.yaml", "default_target: t\nextensions: {app: {}}\n");
+    let said = run(&["config", "check"]).failed(1).stderr;
+    assert!(said.contains("[PLACE]/avocado.yaml:2:14"), "{said}");
+    // The next one counts, and one that is named.
+    place.write("a/avocado.yml", "default_target: other\n");
+    let shown = run(&["config", "show"]).ok().stdout;
+    assert!(shown.contains("[PLACE]/a/avocado.yml"), "{shown}");
+    let said = run(&["-C", "none.yaml", "config", "show"]).failed(1).stderr;
+    assert!(said.contains("none.yaml"), "{said}");
+}

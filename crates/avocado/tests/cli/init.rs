@@ -141,5 +141,5 @@ fn programs_get_ndjson() {
     place.write("again/.gitignore", "/.avocado\n");
     let ended = place.run(&["init", "again", "--output", "json"]).ok();
     let last = ended.documents().pop().unwrap();
-    assert_eq!(last["files"].as_array().unwrap().len(), 3, "{last}");
+    assert_eq!(last["files"].as_array().unwrap().len(), 4, "{last}");
 }

@@ -5,11 +5,14 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use avocado_events::{Cancel, Silent};
 use avocado_project::LockFile;
 
 use crate::error::Error;
 use crate::failure_kind::FailureKind;
 use crate::goal::Goal;
+use crate::run::run_with;
+use crate::tests::fake_backend::FakeBackend;
 use crate::tests::test_project::TestProject;
 
 /// A repository with an extension, and the project that fetches it.
@@ -189,6 +192,17 @@ fn a_part_of_a_repository_is_enough() {
     assert_eq!(there(&fetching), [true, false, true]);
 }
 
+/// The whole of what is said.
+fn chain(error: &Error) -> String {
+    let mut said = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        said += &format!("; {cause}");
+        next = cause.source();
+    }
+    said
+}
+
 #[test]
 fn what_cannot_be_fetched_is_told_with_its_place() {
     let test = "what_cannot_be_fetched_is_told_with_its_place";
@@ -197,12 +211,7 @@ fn what_cannot_be_fetched_is_told_with_its_place() {
     };
     let error = fetching.fetch().unwrap_err();
     assert_eq!(error.kind(), Some(FailureKind::SourceUnreachable));
-    let mut said = error.to_string();
-    let mut next = std::error::Error::source(&error);
-    while let Some(cause) = next {
-        said += &format!("; {cause}");
-        next = cause.source();
-    }
+    let said = chain(&error);
     let place = format!("{}:2:28)", fetching.project.path("avocado.yaml").display());
     assert!(
         said.contains("the extension `app` (") && said.contains(&place),
@@ -323,4 +332,125 @@ fn a_frozen_fetch_asks_no_repository() {
     assert_eq!(fetching.fetch().unwrap(), [""; 0]);
     fs::remove_dir_all(fetching.fetched("")).unwrap();
     refused(&fetching);
+}
+
+/// A file that can be run.
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Where git is told to run `ssh` for a repository that is reached by ssh.
+fn reach_by_ssh(fetching: &mut Fetching, home: &Path, ssh: &Path) {
+    let config = format!("[core]\nsshCommand = {}\n", ssh.display());
+    fs::write(home.join(".gitconfig"), config).unwrap();
+    let environment = &mut fetching.project.options.git_environment;
+    environment.insert("HOME".into(), home.into());
+    let url = format!("file://{}", fetching.repository.path().display());
+    let by_ssh = format!("ssh://host.invalid{}", fetching.repository.path().display());
+    fetching.project.edit(&url, &by_ssh);
+}
+
+#[test]
+fn the_user_says_how_ssh_is_run() {
+    let Some(mut fetching) = Fetching::new("the_user_says_how_ssh_is_run", "") else {
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    let ssh = home.path().join("ssh");
+    // Runs here what it was to run there.
+    script(
+        &ssh,
+        "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n",
+    );
+    reach_by_ssh(&mut fetching, home.path(), &ssh);
+    fetching.fetch().unwrap();
+    assert_eq!(fetching.text(), "1");
+}
+
+#[test]
+fn a_run_that_is_cancelled_ends_git_and_what_git_started() {
+    let test = "a_run_that_is_cancelled_ends_git_and_what_git_started";
+    let Some(mut fetching) = Fetching::new(test, "") else {
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    let (ssh, started) = (home.path().join("ssh"), home.path().join("started"));
+    // It never answers.
+    let text = format!(
+        "#!/bin/sh\necho $$ >'{0}.new'\nmv '{0}.new' '{0}'\nexec tail -f /dev/null\n",
+        started.display()
+    );
+    script(&ssh, &text);
+    reach_by_ssh(&mut fetching, home.path(), &ssh);
+    let cancel = Cancel::new();
+    let options = &fetching.project.options;
+    let error = std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            let backend = Box::new(FakeBackend::new(&options.project));
+            run_with(options, backend, &Goal::Fetch(None), &cancel, &Silent)
+        });
+        while !started.exists() && !run.is_finished() {
+            std::thread::yield_now();
+        }
+        cancel.cancel();
+        run.join().unwrap().unwrap_err()
+    });
+    assert!(error.is_cancelled(), "{error}");
+    let id = fs::read_to_string(&started).unwrap();
+    let process = Path::new("/proc").join(id.trim());
+    // It is gone, or ended and not yet taken note of.
+    let state = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+}
+
+#[test]
+fn a_lock_that_is_not_to_change_stops_a_fetch_before_it_replaces_anything() {
+    let test = "a_lock_that_is_not_to_change_stops_a_fetch_before_it_replaces_anything";
+    let Some(mut fetching) = Fetching::new(test, ", ref: main") else {
+        return;
+    };
+    fetching.fetch().unwrap();
+    let lock = fs::read(fetching.project.path("avocado.lock")).unwrap();
+    let other = fetching.commit("2");
+    fetching.git(&["branch", "other"]);
+    fetching.project.edit("ref: main", "ref: other");
+    fetching.project.options.locked = true;
+    let error = fetching.fetch().unwrap_err();
+    let said = chain(&error);
+    assert!(said.contains("would have to change"), "{said}");
+    assert_eq!(fetching.text(), "1");
+    assert_eq!(
+        fs::read(fetching.project.path("avocado.lock")).unwrap(),
+        lock
+    );
+    fetching.project.options.locked = false;
+    fetching.fetch().unwrap();
+    assert_eq!(fetching.text(), "2");
+    let lock = fs::read_to_string(fetching.project.path("avocado.lock")).unwrap();
+    assert!(lock.contains(&other), "{lock}");
+}
+
+#[test]
+fn a_version_is_not_read_through_a_link_out_of_a_checkout() {
+    let test = "a_version_is_not_read_through_a_link_out_of_a_checkout";
+    let Some(mut fetching) = Fetching::new(test, "") else {
+        return;
+    };
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret.json");
+    fs::write(&secret, "{\"version\": \"secret\"}").unwrap();
+    let text = "extensions: {app: {version: {file: version.json}}}\n";
+    fs::write(fetching.repository.path().join("avocado.yaml"), text).unwrap();
+    symlink(&secret, fetching.repository.path().join("version.json")).unwrap();
+    fetching.commit("2");
+    fetching.fetch().unwrap();
+    fetching
+        .project
+        .edit("default_target", "# loaded again\ndefault_target");
+    let error = fetching.project.run(&Goal::ExtBuild(None)).unwrap_err();
+    let found = error.diagnostics();
+    let said = found.iter().map(|d| d.render()).collect::<String>();
+    assert!(said.contains("leads out of what was fetched"), "{said}");
+    assert!(!said.contains("secret`"), "{said}");
 }

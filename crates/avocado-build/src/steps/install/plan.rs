@@ -188,6 +188,9 @@ pub(crate) fn plan_tree(
 ) -> Result<TaskId<InstallOutput>, Error> {
     plan.once(&tree.stamp_key(), |plan| {
         let context = plan.context;
+        if let PackageTree::Sdk | PackageTree::Repositories = tree {
+            needed::for_feed(context.project, &tree.label())?;
+        }
         let sdk = match tree {
             PackageTree::Sdk => {
                 needed::for_sdk(context.project)?;

@@ -85,7 +85,7 @@ pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
 }
 
 /// The files, the configuration last: a run that was interrupted can be repeated.
-fn scaffold(target: &str, name: &Name) -> [ScaffoldFile; 3] {
+fn scaffold(target: &str, name: &Name) -> [ScaffoldFile; 4] {
     let named = |template: &str| template.replace("@NAME@", name.as_str());
     let config = include_str!("template/avocado.yaml")
         .replace("@TARGET@", &yaml_word(target))
@@ -105,6 +105,11 @@ fn scaffold(target: &str, name: &Name) -> [ScaffoldFile; 3] {
         file(
             format!("overlay/etc/{name}.conf"),
             named(include_str!("template/app.conf")),
+            0o644,
+        ),
+        file(
+            "avocado.schema.json".into(),
+            format!("{}\n", avocado_project::json_schema()),
             0o644,
         ),
         file("avocado.yaml".into(), named(&config), 0o644),
