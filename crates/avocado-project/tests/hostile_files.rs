@@ -81,6 +81,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn load(site: &Site) -> Result<avocado_project::Loaded, avocado_project::ProjectError> {
     avocado_project::load(&avocado_project::LoadOptions {
         config: &site.config(),
+        text: None,
         target: Some("qemux86-64"),
         env: &|_| None,
         cli_version: "0.41.0",

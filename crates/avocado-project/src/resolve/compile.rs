@@ -1,12 +1,12 @@
 //! What the SDK compiles.
 
 use crate::decode::{NameMap, Spanned, decode};
-use crate::model::{CompilePackage, CompileSection, RpmMetadata, SplitPackage};
+use crate::model::{CompilePackage, CompileSection, SplitPackage};
 use crate::raw::{RawCompilePackage, RawSdkCompile, RawSplitPackage};
 use crate::text::quoted;
 
 use super::context::{ResolveContext, spanned};
-use super::values::{all_plain, plain};
+use super::values::{all_plain, plain, rpm_metadata};
 use super::{packages, paths};
 
 /// The sections of `sdk.compile`.
@@ -47,15 +47,7 @@ fn package(cx: &mut ResolveContext<'_>, raw: Spanned<RawCompilePackage>) -> Opti
     let split = raw.split.unwrap_or_default();
     Some(CompilePackage {
         name: plain(raw.name),
-        rpm: RpmMetadata {
-            release: plain(raw.release),
-            summary: plain(raw.summary),
-            description: plain(raw.description),
-            license: plain(raw.license),
-            arch: plain(raw.arch),
-            vendor: plain(raw.vendor),
-            url: plain(raw.url),
-        },
+        rpm: rpm_metadata!(raw),
         requires: all_plain(raw.requires),
         files: all_plain(raw.files),
         split: split_packages(cx, split),

@@ -1,14 +1,14 @@
 use avocado_manifest::{Name, is_mergeable};
 
 use crate::decode::{Decoded, Spanned, decode};
-use crate::model::{DockerImage, Extension, ExtensionDependency, Filesystem, RpmMetadata};
+use crate::model::{DockerImage, Extension, ExtensionDependency, Filesystem};
 use crate::raw::{RawDockerImage, RawExtension, Text, listed};
 use crate::suggest;
 use crate::text::quoted;
 
 use super::context::{ResolveContext, SourceState, spanned};
 use super::dependencies::StatedDependency;
-use super::values::{MOUNTED, all_plain, plain};
+use super::values::{MOUNTED, all_plain, rpm_metadata};
 use super::{dependencies, packages, paths, permissions, values, var, version};
 
 /// The extensions of the project.
@@ -155,15 +155,7 @@ fn extension(
         subvolumes: var::subvolumes(cx, raw.subvolumes),
         stone_include_paths: paths::stone_include_paths(cx, raw.stone_include_paths),
         kab: values::kab(cx, raw.image.as_ref(), None),
-        rpm: RpmMetadata {
-            release: plain(raw.release),
-            summary: plain(raw.summary),
-            description: plain(raw.description),
-            license: plain(raw.license),
-            arch: plain(raw.arch),
-            vendor: plain(raw.vendor),
-            url: plain(raw.url),
-        },
+        rpm: rpm_metadata!(raw),
         package_files: all_plain(raw.package_files),
         // Last, so that one without a name or version is checked as well.
         name: name?,

@@ -82,6 +82,23 @@ pub(super) fn kab(
     kab
 }
 
+/// What a section that becomes a package of rpm says of it: two sections have the same keys.
+macro_rules! rpm_metadata {
+    ($raw:ident) => {
+        crate::model::RpmMetadata {
+            release: crate::resolve::values::plain($raw.release),
+            summary: crate::resolve::values::plain($raw.summary),
+            description: crate::resolve::values::plain($raw.description),
+            license: crate::resolve::values::plain($raw.license),
+            arch: crate::resolve::values::plain($raw.arch),
+            vendor: crate::resolve::values::plain($raw.vendor),
+            url: crate::resolve::values::plain($raw.url),
+        }
+    };
+}
+
+pub(super) use rpm_metadata;
+
 /// The text, without its place.
 pub(super) fn plain(text: Option<Text>) -> Option<String> {
     text.map(|text| text.value)
