@@ -198,11 +198,12 @@ fn what_a_script_says_is_shown_while_it_runs() {
     let mut command = project.command(&["sdk", "compile", "--output", "json"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut seen = Vec::new();
+    // Opened for both, so that it waits for nobody; a script that is gone ends the test.
+    let mut go = File::options().read(true).write(true).open(&pipe).unwrap();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let text = event["message"].as_str().unwrap_or_default();
         if text == "ready" {
-            let mut go = File::options().write(true).open(&pipe).unwrap();
             go.write_all(b"on\n").unwrap();
         }
         seen.push(text.to_owned());

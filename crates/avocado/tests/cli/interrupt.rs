@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::Place;
 
 /// A build that waits for another one, and is sent `signal` meanwhile.
-fn told_while_it_waits(env_options: &[&str], signal: &str) -> (Option<i32>, String) {
+fn told_while_it_waits(env_options: &[&str], signal: Signal) -> (Option<i32>, String) {
     let place = Place::new();
     let feed = "distro: {release: 2024, channel: edge, repo: {url: 'http://localhost:9'}}";
     place.write("avocado.yaml", &format!("default_target: t\n{feed}\n"));
@@ -24,9 +26,7 @@ fn told_while_it_waits(env_options: &[&str], signal: &str) -> (Option<i32>, Stri
     let mut text = String::new();
     said.read_line(&mut text).unwrap();
     assert!(text.contains("waiting for another avocado"), "{text}");
-    let pid = build.id().to_string();
-    let sent = Command::new("kill").args(["-s", signal, &pid]).status();
-    assert!(sent.unwrap().success());
+    kill_process(Pid::from_child(&build), signal).unwrap();
     if env_options.iter().any(|o| o.starts_with("--ignore")) {
         drop(lock);
     }
@@ -36,17 +36,21 @@ fn told_while_it_waits(env_options: &[&str], signal: &str) -> (Option<i32>, Stri
 
 #[test]
 fn a_request_to_end_is_heard_where_it_is_not_ignored() {
-    for signal in ["INT", "TERM", "HUP"] {
-        let default = format!("--default-signal={signal}");
+    for (name, signal) in [
+        ("INT", Signal::INT),
+        ("TERM", Signal::TERM),
+        ("HUP", Signal::HUP),
+    ] {
+        let default = format!("--default-signal={name}");
         let (code, text) = told_while_it_waits(&[&default], signal);
-        assert_eq!(code, Some(130), "{signal}: {text}");
-        assert!(!text.contains("error:"), "{signal}: {text}");
+        assert_eq!(code, Some(130), "{name}: {text}");
+        assert!(!text.contains("error:"), "{name}: {text}");
     }
     // As `nohup` and a shell's `&` start a program.
-    for signal in ["INT", "HUP"] {
-        let ignored = format!("--ignore-signal={signal}");
+    for (name, signal) in [("INT", Signal::INT), ("HUP", Signal::HUP)] {
+        let ignored = format!("--ignore-signal={name}");
         let (code, text) = told_while_it_waits(&[&ignored], signal);
-        assert_eq!(code, Some(0), "{signal}: {text}");
-        assert!(text.contains("Nothing to do"), "{signal}: {text}");
+        assert_eq!(code, Some(0), "{name}: {text}");
+        assert!(text.contains("Nothing to do"), "{name}: {text}");
     }
 }
