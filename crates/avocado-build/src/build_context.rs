@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use avocado_backend::{Backend, Job, Mount, MountAccess, SOURCE_MOUNT, STATE_MOUNT, ToolQuery};
-use avocado_events::{Cancel, Sink};
+use avocado_events::{Cancel, Event, Sink};
 use avocado_manifest::Name;
 use avocado_project::{
     CompileSection, Extension, ExtensionSource, LockFile, OsImageConfig, Packages, Project,
@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::options::Options;
 use crate::packages::feed::Feed;
 use crate::sources::{ProjectSources, SourceReader, SourcesDigest};
-use crate::step_environment::step_environment;
+use crate::step_environment::{CERTIFICATES, StepVariables};
 use crate::step_request::{StepMessage, StepRequest};
 use crate::trees::{self, CopyModes};
 
@@ -32,6 +32,8 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) lock_file: Mutex<LockFile>,
     /// That installs write into the lock what it did not have, which is told once in a run.
     pub(crate) completes_lock: Once,
+    /// That something of the environment of scripts is left out, the same.
+    pub(crate) shortens_environment: Once,
     pub(crate) feed: Feed<'a>,
     pub(crate) cancel: &'a Cancel,
     /// The mode of avocado.yaml; see [`CopyModes::Checkout`].
@@ -262,12 +264,12 @@ impl<'a> BuildContext<'a> {
         request: R,
         sink: &dyn Sink,
     ) -> Result<R::Result, Error> {
-        let sources = if request.runs_hook() {
+        let runs_hook = request.runs_hook();
+        let sources = if runs_hook {
             MountAccess::Write
         } else {
             MountAccess::Read
         };
-        let runs_hook = request.runs_hook();
         let message = StepMessage {
             state: self.project.state_dir(),
             target: self.project.target.clone(),
@@ -291,13 +293,14 @@ impl<'a> BuildContext<'a> {
             },
         ];
         mounts.extend(self.mounts_of_extensions(sources));
+        let mut variables = self.variables();
+        if runs_hook {
+            variables = variables.of_scripts(self.project);
+            self.tell_of_variables(&variables, sink);
+        }
         let job = Job {
             stage: stage.to_owned(),
-            environment: step_environment(
-                self.options,
-                self.project,
-                self.feed.releasever(&self.lock_file()),
-            ),
+            environment: variables.environment(self.options),
             mounts,
             hidden: self.hidden(),
             visible: self.visible(),
@@ -310,6 +313,33 @@ impl<'a> BuildContext<'a> {
         }
         self.layout.check()?;
         Ok(result?)
+    }
+
+    fn variables(&self) -> StepVariables {
+        let releasever = self.feed.releasever(&self.lock_file());
+        StepVariables::new(self.options, self.project, releasever)
+    }
+
+    /// What the project's scripts are told in their environment, which is an input of theirs.
+    pub(crate) fn told_to_scripts(&self) -> BTreeMap<&'static str, String> {
+        self.variables().of_scripts(self.project).inputs()
+    }
+
+    fn tell_of_variables(&self, variables: &StepVariables, sink: &dyn Sink) {
+        if variables.left_out.is_empty() {
+            return;
+        }
+        self.shortens_environment.call_once(|| {
+            let mut text = format!(
+                "scripts are not told {}, which is too long for a variable of their environment",
+                variables.left_out.join(", ")
+            );
+            let ca = self.project.distro.ca.as_ref();
+            if let Some(ca) = ca.filter(|_| variables.left_out.contains(&CERTIFICATES)) {
+                text += &format!("; they see its file, {}", ca.display());
+            }
+            sink.emit(Event::warning(text));
+        });
     }
 
     /// What no step sees: what else the user has, and above all the signing keys.

@@ -86,6 +86,7 @@ pub(crate) fn run_with(
         backend,
         lock_file: Mutex::new(lock_file),
         completes_lock: Once::new(),
+        shortens_environment: Once::new(),
         sources: ProjectSources::default(),
         known_files: KnownFiles::new(layout.known_files()),
         feed: Feed::new(project, &options.network, cancel).cached(options.frozen),

@@ -1,5 +1,6 @@
 //! Running a section of `sdk.compile`: the project's own script, with the tools of the SDK.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use avocado_backend::ToolQuery;
@@ -125,6 +126,7 @@ struct CompileInputs {
     sysroot: Digest,
     source_date_epoch: u64,
     sources: Vec<SourcesDigest>,
+    environment: BTreeMap<&'static str, String>,
     tools: Vec<Option<String>>,
 }
 
@@ -153,7 +155,8 @@ impl Task for CompileTask<'_> {
         }
         let (sdk, sysroot) = (needs.digest(self.sdk)?, needs.digest(self.sysroot)?);
         let source_date_epoch = self.context.project.source_date_epoch;
-        let with = format!("{sdk} {sysroot} {source_date_epoch} {tools:?}");
+        let environment = self.context.told_to_scripts();
+        let with = format!("{sdk} {sysroot} {source_date_epoch} {tools:?} {environment:?}");
         Ok(CompileInputs {
             compile: CompileRequest {
                 section: self.section.name.value.clone(),
@@ -164,6 +167,7 @@ impl Task for CompileTask<'_> {
             sysroot,
             source_date_epoch,
             sources: self.context.sources_of(&self.files),
+            environment,
             tools,
         })
     }

@@ -4,6 +4,8 @@
 //! that runs it, and the step runs again when any of that changes; what it makes of it ends the
 //! ripple where that is the same.
 
+use std::collections::BTreeMap;
+
 use avocado_engine::{AnyTaskId, Needs, TaskId};
 use avocado_manifest::Digest;
 use avocado_project::ProjectPackage;
@@ -32,6 +34,7 @@ pub(super) struct ScriptInputs {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     compiled: Vec<Digest>,
     sources: Vec<SourcesDigest>,
+    environment: BTreeMap<&'static str, String>,
 }
 
 impl Scripts {
@@ -80,6 +83,7 @@ impl Scripts {
             sdk,
             compiled,
             sources: context.sources_of(files),
+            environment: context.told_to_scripts(),
         }))
     }
 }

@@ -226,3 +226,56 @@ runtimes: {dev: {extensions: [app, plain], post_build: hook.sh}}
     );
     assert_eq!(project.build(), [""; 0]);
 }
+
+#[test]
+fn what_scripts_are_told_is_an_input_of_theirs_and_of_nobody_else() {
+    let mut project = project();
+    let ca = project.path("ca.pem");
+    project.write("ca.pem", "one\n");
+    project.options.project.distro.ca = Some(ca);
+    let goal = Goal::ExtImage(None);
+    ran(&project, &goal);
+    assert_eq!(ran(&project, &goal), [""; 0]);
+    // The certificate may be anywhere on the machine; here it is a file of the project besides.
+    let scripts = ["ext build app", "sdk compile app"];
+    let distro = |project: &mut TestProject, change: fn(&mut avocado_project::Distro)| {
+        change(&mut project.options.project.distro);
+        let ran = ran(project, &goal);
+        let of_scripts = ran.iter().filter(|step| !step.contains("install"));
+        of_scripts.cloned().collect::<Vec<_>>()
+    };
+    let releasever = |d: &mut avocado_project::Distro| d.releasever = Some("2024/next".into());
+    assert_eq!(distro(&mut project, releasever), scripts);
+    assert_eq!(distro(&mut project, |d| d.tls_verify = false), scripts);
+    assert_eq!(distro(&mut project, |d| d.ca = None), scripts);
+    let url = |d: &mut avocado_project::Distro| d.repo_url = "https://other.example".into();
+    assert_eq!(distro(&mut project, url), scripts);
+    project.options.dnf_args = vec!["--nodocs".into()];
+    assert_eq!(distro(&mut project, |_| ()), scripts);
+    // Neither the way to the tools nor that to the network.
+    project.options.search_path = "/other/tools".into();
+    let proxy = ("https_proxy".to_owned(), "http://proxy.example".into());
+    project.options.proxy_environment.extend([proxy]);
+    assert_eq!(ran(&project, &goal), [""; 0]);
+}
+
+#[test]
+fn a_bundle_of_certificates_that_is_too_long_for_a_variable_is_left_out_and_that_is_told_once() {
+    let mut project = project();
+    let ca = project.path("ca.pem");
+    project.write("ca.pem", &"a line of a certificate\n".repeat(9_000));
+    project.options.project.distro.ca = Some(ca.clone());
+    let said = project.said("AVOCADO_REPO_CA_B64");
+    assert_eq!(said.len(), 1, "{said:?}");
+    let place = ca.display().to_string();
+    assert!(said[0].contains(&place), "{said:?}");
+    // What no script sees is no input of theirs, were it not a file of the project.
+    fs::rename(&ca, project.path(".avocado/ca.pem")).unwrap();
+    project.options.project.distro.ca = Some(project.path(".avocado/ca.pem"));
+    project.build();
+    fs::write(project.path(".avocado/ca.pem"), "b\n".repeat(90_000)).unwrap();
+    assert_eq!(project.build(), [""; 0]);
+    fs::write(project.path(".avocado/ca.pem"), "short\n").unwrap();
+    assert_eq!(project.build(), ["sdk compile app", "ext build app"]);
+    assert_eq!(project.said("AVOCADO_REPO_CA_B64"), [""; 0]);
+}

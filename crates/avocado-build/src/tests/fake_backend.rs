@@ -1,5 +1,6 @@
 //! A backend whose steps make small files.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -204,6 +205,12 @@ impl Backend for FakeBackend {
                 kind: None,
                 source: None,
             });
+        }
+        // As Linux does: no string of an environment may be longer.
+        let is_too_long =
+            |(name, value): (&String, &OsString)| name.len() + value.len() + 2 > 128 << 10;
+        if let Some(variable) = job.environment.iter().find(|v| is_too_long(*v)) {
+            panic!("{}: argument list too long: {}", job.stage, variable.0);
         }
         self.processes.fetch_add(1, Ordering::SeqCst);
         let message: StepMessage<Value> = serde_json::from_value(job.request.clone()).unwrap();

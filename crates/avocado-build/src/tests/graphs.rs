@@ -71,6 +71,7 @@ fn graphs(yaml: &str) -> String {
             backend: Box::new(FakeBackend::new(project)),
             lock_file: Mutex::new(LockFile::load(&project.src_dir).unwrap()),
             completes_lock: Once::new(),
+            shortens_environment: Once::new(),
             sources: ProjectSources::default(),
             known_files: crate::known_files::KnownFiles::new("".into()),
             feed: Feed::new(project, &options.network, &cancel),

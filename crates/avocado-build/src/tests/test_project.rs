@@ -96,17 +96,33 @@ impl TestProject {
     /// What is said of the lock while a build of everything runs, from a feed where each package
     /// needs `dependencies`.
     pub(crate) fn said_of_lock(&self, dependencies: &'static [&'static str]) -> Vec<String> {
+        let mut backend = FakeBackend::new(&self.options.project);
+        backend.dependencies = dependencies;
+        self.said_by(backend, "avocado.lock")
+    }
+
+    /// What is said of `subject` while a build of everything runs.
+    pub(crate) fn said(&self, subject: &str) -> Vec<String> {
+        self.said_by(FakeBackend::new(&self.options.project), subject)
+    }
+
+    fn said_by(&self, backend: FakeBackend, subject: &str) -> Vec<String> {
         let said = Mutex::new(Vec::new());
         let sink = |event: Event| said.lock().unwrap().push(event.message);
-        let mut backend = Box::new(FakeBackend::new(&self.options.project));
-        backend.dependencies = dependencies;
         let goal = Goal::Build {
             runtime: None,
             var: true,
         };
-        run_with(&self.options, backend, &goal, &Cancel::new(), &sink).unwrap();
+        run_with(
+            &self.options,
+            Box::new(backend),
+            &goal,
+            &Cancel::new(),
+            &sink,
+        )
+        .unwrap();
         let mut said = said.into_inner().unwrap();
-        said.retain(|text| text.contains("avocado.lock"));
+        said.retain(|text| text.contains(subject));
         said
     }
 
