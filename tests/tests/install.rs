@@ -167,4 +167,14 @@ fn packages_are_added_to_avocado_yaml_and_removed_from_it() {
     let events = project.events(&["ext", "install", "app"]).unwrap();
     assert_eq!(events.steps("success"), ["ext install app"]);
     assert_eq!(project.read("avocado.lock").unwrap(), lock);
+
+    // With the last package goes all that there is of them.
+    let last = ["uninstall", "hello", "-e", "app"];
+    project.avocado(&last).ok().unwrap();
+    assert_eq!(project.read("avocado.lock").unwrap(), unlocked);
+    assert!(!project.state().join(".work/extensions/app").exists());
+    let listed = project.avocado(&["ext", "deps", "app"]).ok().unwrap();
+    assert!(!listed.stdout.contains("hello"), "{listed}");
+    let events = project.events(&["install", "--locked"]).unwrap();
+    assert_eq!(events.complete()["ran"], 0);
 }

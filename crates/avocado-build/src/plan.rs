@@ -12,6 +12,7 @@ use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
 use crate::error::Error;
 use crate::keys::RuntimeKey;
+use crate::steps::install::Uninstall;
 
 /// A task that is a step of a build.
 pub(crate) trait BuildStep: Task<Error = Error> {
@@ -30,6 +31,8 @@ pub(crate) struct Plan<'a> {
     keys: BTreeMap<Name, Arc<RuntimeKey>>,
     /// In the order of the graph.
     artifacts: Vec<Box<ReadArtifacts<'a>>>,
+    /// What is to be removed before the first step.
+    uninstalls: Vec<Uninstall>,
     sink: &'a dyn Sink,
 }
 
@@ -43,6 +46,7 @@ impl<'a> Plan<'a> {
             graph: Graph::new(),
             keys: BTreeMap::new(),
             artifacts: Vec::new(),
+            uninstalls: Vec::new(),
             sink,
         }
     }
@@ -63,6 +67,17 @@ impl<'a> Plan<'a> {
             Ok(step.artifacts(results.output(id)?))
         }));
         Ok(id)
+    }
+
+    /// Has what no step makes any more removed before the first one, which might find it.
+    pub(crate) fn uninstall(&mut self, what: Uninstall) {
+        if !self.uninstalls.contains(&what) {
+            self.uninstalls.push(what);
+        }
+    }
+
+    pub(crate) fn uninstalls(&self) -> &[Uninstall] {
+        &self.uninstalls
     }
 
     /// The key that signs `runtime`, looked up once.

@@ -107,6 +107,9 @@ pub(crate) fn run_with(
     for step in &steps {
         step.add_to(&mut plan)?;
     }
+    for uninstall in plan.uninstalls() {
+        uninstall.work(&context, sink)?;
+    }
     let finished = plan.graph().run(options.jobs, &stamps, cancel, sink);
     context.known_files.save();
     let finished = finished?;

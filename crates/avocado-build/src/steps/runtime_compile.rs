@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compiled_package::CompiledPackage;
 use super::hook::Hook;
-use super::install::{self, InstallOutput, PackageTree};
+use super::install::{self, InstallOutput, PackageTree, Uninstall};
 use super::runtime_kernel::{self, CompiledKernel};
 use super::scripts::{ScriptInputs, Scripts};
 use crate::build_context::BuildContext;
@@ -53,6 +53,7 @@ pub(crate) fn plan(
         _ => None,
     };
     if kernel.is_none() && runtime.project_packages.is_empty() {
+        plan.uninstall(Uninstall::Compiled(runtime.name.clone()));
         return Ok(None);
     }
     let id = plan.once(&stamp_key(&runtime.name), |plan| {

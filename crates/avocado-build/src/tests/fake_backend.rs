@@ -95,8 +95,7 @@ impl FakeBackend {
                 });
                 fs::create_dir_all(place).unwrap();
                 let runtime = layout.runtime(&name(&request["name"]));
-                fs::create_dir_all(&runtime).unwrap();
-                fs::write(runtime.join(".compiled.json"), "[]").unwrap();
+                publish(&runtime, ".compiled.json", &["deploy", "tools"]);
                 json!({ "digest": digest(request), "kernel": kernel })
             }
             "runtime_build" => self.assemble(&name(&request["name"]), request),
@@ -120,16 +119,22 @@ impl FakeBackend {
         } else if tree == "target_sysroot" {
             layout.target_sysroot()
         } else if let Some(rootfs) = tree.get("rootfs") {
-            kernel = "6.12.0".into();
-            let image = layout.kernel("6.12.0").join("Image");
-            written(&image, &json!(self.header));
+            if !spec["kernel"].is_null()
+                || spec["packages"]["template"].get("kernel-image").is_some()
+            {
+                kernel = "6.12.0".into();
+                let image = layout.kernel("6.12.0").join("Image");
+                written(&image, &json!(self.header));
+            }
             layout.os_tree("rootfs", &name(rootfs))
         } else if let Some(initramfs) = tree.get("initramfs") {
             layout.os_tree("initramfs", &name(initramfs))
         } else if let Some(extension) = tree.get("extension") {
             layout.extension_packages(&name(extension))
         } else {
-            layout.work("runtimes").join(name(&tree["runtime"]))
+            let runtime = name(&tree["runtime"]);
+            publish(&layout.runtime(&runtime), ".packages.json", &["deploy"]);
+            layout.work("runtimes").join(runtime)
         };
         fs::create_dir_all(root).unwrap();
         let packages = spec["packages"]["template"].as_object().unwrap();
@@ -228,6 +233,15 @@ impl Backend for FakeBackend {
 
 fn digest(value: &Value) -> Digest {
     Digest::of(value.to_string().as_bytes())
+}
+
+/// Files in the directory of a runtime, and the list that has them.
+fn publish(runtime: &Path, list: &str, names: &[&str]) {
+    fs::create_dir_all(runtime).unwrap();
+    for name in names {
+        fs::write(runtime.join(name), list).unwrap();
+    }
+    fs::write(runtime.join(list), json!(names).to_string()).unwrap();
 }
 
 /// A file whose content follows from `content`.

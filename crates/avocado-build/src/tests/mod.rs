@@ -14,3 +14,4 @@ mod sources;
 mod stamp_inputs;
 mod strict;
 pub(crate) mod test_project;
+mod uninstall;

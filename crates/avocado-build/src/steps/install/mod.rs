@@ -3,7 +3,7 @@
 //! request, the lock and the snapshot alone.
 //!
 //! `package_tree` says which trees there are, `plan` which of them a build has, `task` is the
-//! parent's side, and `request` the child's.
+//! parent's side, and `request` the child's. `uninstall` is for trees that have no packages any more.
 
 mod include;
 mod kernel;
@@ -16,9 +16,11 @@ mod small_feed;
 mod task;
 #[cfg(test)]
 mod tests;
+mod uninstall;
 
 pub(crate) use package_tree::PackageTree;
 pub(crate) use plan::{plan, plan_base, plan_extension, plan_runtime, plan_sdk, plan_tree};
 pub(crate) use publish::{COMPILED_LIST, compiled as publish_compiled, copy_published};
 pub(crate) use request::InstallRequest;
 pub(crate) use task::InstallOutput;
+pub(crate) use uninstall::Uninstall;

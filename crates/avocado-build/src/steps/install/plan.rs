@@ -8,9 +8,9 @@ use avocado_project::{
     KernelOrigin, Late, Packages, Placed, Project, Runtime, SourcePlace, VersionSpec,
 };
 
-use super::PackageTree;
 use super::kernel::KERNEL_PACKAGE;
 use super::task::{InstallOutput, InstallTask};
+use super::{PackageTree, Uninstall};
 use crate::error::Error;
 use crate::needed;
 use crate::plan::Plan;
@@ -46,6 +46,7 @@ pub(crate) fn plan_extension(
     let extension = plan.context.extension(name)?;
     needed::for_extension_install(plan.context.project, extension)?;
     if extension.packages.is_empty() {
+        plan.uninstall(Uninstall::Packages(PackageTree::Extension(name.clone())));
         return Ok(None);
     }
     plan_tree(plan, &PackageTree::Extension(name.clone())).map(Some)
@@ -58,6 +59,8 @@ pub(crate) fn plan_runtime(
 ) -> Result<Option<TaskId<InstallOutput>>, Error> {
     needed::for_runtime_install(plan.context.project, runtime)?;
     if runtime.packages.is_empty() {
+        let tree = PackageTree::Runtime(runtime.name.clone());
+        plan.uninstall(Uninstall::Packages(tree));
         return Ok(None);
     }
     plan_tree(plan, &PackageTree::Runtime(runtime.name.clone())).map(Some)

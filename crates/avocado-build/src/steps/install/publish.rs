@@ -1,17 +1,19 @@
 //! What of a runtime's own tree appears in its build directory, beside what later steps put there.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
 use avocado_manifest::Name;
 use rustix::fs::FileType;
+use serde::Serialize;
 
 use crate::error::{At as _, Error};
 use crate::trees::{self, Tree, is};
 
 /// What packages put there, to go with them.
-const PACKAGE_LIST: &str = ".packages.json";
+pub(super) const PACKAGE_LIST: &str = ".packages.json";
 /// The same for what the project's scripts put there.
 pub(crate) const COMPILED_LIST: &str = ".compiled.json";
 
@@ -33,7 +35,34 @@ pub(crate) fn copy_published(root: &Tree, to: &Tree) -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes all that was published in a directory.
+pub(super) fn clear(directory: &Path) -> Result<(), Error> {
+    if directory.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let directory = Tree::open(directory)?;
+    let lists = [PACKAGE_LIST, COMPILED_LIST];
+    for list in lists {
+        for name in listed(&directory, list) {
+            directory.clear(name)?;
+        }
+    }
+    for list in lists {
+        directory.clear(list)?;
+    }
+    Ok(())
+}
+
 fn publish(root: &Tree, directory: &Path, list: &str) -> Result<(), Error> {
+    publish_by(copy, root, directory, list)
+}
+
+fn publish_by(
+    copy: impl Fn(&Tree, &Tree, &Name) -> Result<(), Error>,
+    root: &Tree,
+    directory: &Path,
+    list: &str,
+) -> Result<(), Error> {
     fs::create_dir_all(directory).at("create", directory)?;
     let directory = Tree::open(directory)?;
     // What was compiled is published over packages, never the other way round.
@@ -42,20 +71,27 @@ fn publish(root: &Tree, directory: &Path, list: &str) -> Result<(), Error> {
     } else {
         &[COMPILED_LIST]
     };
-    for list in outdated {
-        for name in listed(&directory, list) {
-            directory.clear(name)?;
-        }
-        directory.clear(list)?;
-    }
     let published = names(root)?;
-    for name in &published {
+    let before = outdated.iter().flat_map(|list| listed(&directory, list));
+    let all: BTreeSet<Name> = before.chain(published.iter().cloned()).collect();
+    // At every moment there is a list that has what is there: an interruption may be the end.
+    write_list(&directory, list, &all)?;
+    for other in outdated.iter().filter(|other| **other != list) {
+        directory.clear(other)?;
+    }
+    for name in &all {
         directory.clear(name)?;
+    }
+    for name in &published {
         copy(root, &directory, name)?;
     }
-    let text = serde_json::to_vec(&published)
+    write_list(&directory, list, &published)
+}
+
+fn write_list<N: Serialize>(directory: &Tree, list: &str, names: &N) -> Result<(), Error> {
+    let text = serde_json::to_vec(names)
         .map_err(|e| Error::Invalid(format!("the list of packages has no JSON form: {e}")))?;
-    directory.write(list, text, 0o644)
+    trees::write(&directory.shown(list), text)
 }
 
 fn listed(directory: &Tree, list: &str) -> Vec<Name> {
@@ -136,5 +172,48 @@ mod tests {
         packages(&tree("packages", &own), &runtime).unwrap();
         assert_eq!(there(), ["deploy/a", "image"]);
         assert!(!runtime.join(COMPILED_LIST).exists());
+    }
+
+    #[test]
+    fn what_an_interrupted_publication_put_there_goes_with_the_next_one() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = |name: &str, files: &[&str]| {
+            let tree = Tree::fresh(&place.path().join(name)).unwrap();
+            for path in files {
+                tree.write(path, "", 0o644).unwrap();
+            }
+            tree
+        };
+        let runtime = place.path().join("runtime");
+        let there = || {
+            let mut names: Vec<_> = fs::read_dir(&runtime)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| !name.ends_with(".json"))
+                .collect();
+            names.sort();
+            names
+        };
+        // Cut off after each of its files.
+        for list in [PACKAGE_LIST, COMPILED_LIST] {
+            packages(&tree("before", &["old"]), &runtime).unwrap();
+            let new = tree("new", &["one", "two", "zero"]);
+            for count in 0..3 {
+                let copied = std::cell::Cell::new(0);
+                let cut_off = |root: &Tree, to: &Tree, name: &Name| {
+                    if copied.replace(copied.get() + 1) == count {
+                        return Err(Error::Cancelled);
+                    }
+                    copy(root, to, name)
+                };
+                publish_by(cut_off, &new, &runtime, list).unwrap_err();
+                assert!(there().len() >= count, "{:?}", there());
+                packages(&tree("after", &["last"]), &runtime).unwrap();
+                assert_eq!(there(), ["last"], "{list} after {count}");
+            }
+            publish_by(|_, _, _| Err(Error::Cancelled), &new, &runtime, list).unwrap_err();
+            clear(&runtime).unwrap();
+            assert_eq!(there(), [""; 0]);
+        }
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PackageTree;
 use super::plan::WantedKernel;
+use super::publish::PACKAGE_LIST;
 use super::request::{
     InstallRequest, InstallSpec, KernelChoice, SDK_PACKAGE, repositories_package,
 };
@@ -283,7 +284,8 @@ impl Task for InstallTask<'_> {
         }
         locked.set_packages(&sysroot, packages);
         locked.set_headers(&sysroot, headers);
-        if installed.kernel.is_some() {
+        // A rootfs may have had one before.
+        if matches!(self.tree, PackageTree::Rootfs(_)) {
             locked.set_kernel_version(&sysroot, installed.kernel.clone());
         }
         lock_file.save()?;
@@ -297,8 +299,10 @@ impl Task for InstallTask<'_> {
         let layout = &self.context.layout;
         let mut files = vec![self.tree.root(layout)];
         files.extend(output.kernel.as_ref().map(|version| layout.kernel(version)));
-        if self.tree == PackageTree::Sdk {
-            files.push(layout.target_repoconf());
+        match &self.tree {
+            PackageTree::Sdk => files.push(layout.target_repoconf()),
+            PackageTree::Runtime(name) => files.push(layout.runtime(name).join(PACKAGE_LIST)),
+            _ => {}
         }
         if let Some(include) = self.include {
             files.push(include.source.record(&layout.includes()));
