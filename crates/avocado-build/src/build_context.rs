@@ -149,13 +149,11 @@ impl<'a> BuildContext<'a> {
     /// The state of everything that a script among `files` can read, as far as it is the project's.
     pub(crate) fn sources_of(&self, files: &FilesOfProject) -> Vec<SourcesDigest> {
         let own = &self.project.src_dir;
-        // Another step may be done and write avocado.lock: beside its place, where it would be one
-        // file more for a moment.
-        let _lock = self.lock_file();
         let reader = SourceReader {
             modes: self.modes(),
             known: &self.known_files,
             hidden: self.keyrings().cloned().collect(),
+            project: Some(own),
         };
         let mut sources = vec![self.sources.get(own, &reader)];
         // What is in the state is left out of those of the project.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use avocado_fs::{Durability, WriteOptions};
 use avocado_manifest::Digest;
 
 /// A file that changed this short a time before it was read may change once more without another
@@ -56,7 +57,8 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct KnownFiles {
     place: PathBuf,
-    settled: i64,
+    /// The seconds since 1970.
+    clock: fn() -> i64,
     known: Mutex<Known>,
 }
 
@@ -65,40 +67,48 @@ impl KnownFiles {
     pub(crate) fn new(place: PathBuf) -> Self {
         KnownFiles {
             place,
-            settled: SETTLED,
+            clock: || {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0))
+            },
             known: Mutex::default(),
         }
     }
 
-    /// The digest of a regular file, and how many bytes were read to know it; `None` where that
-    /// would have been more than `most`.
+    /// The digest of a regular file; `None` where it would have to be read and nothing is left of
+    /// `budget`, the bytes that may be read.
+    ///
+    /// A file that is longer than what is left is read all the same, and known from then on: else
+    /// no run would ever know it.
     pub(crate) fn digest(
         &self,
         path: &Path,
         metadata: &Metadata,
-        most: u64,
-    ) -> io::Result<Option<(Digest, u64)>> {
+        budget: &mut u64,
+    ) -> io::Result<Option<Digest>> {
         let state = FileState::of(metadata);
         if let Some(digest) = self.find(state) {
-            return Ok(Some((digest, 0)));
+            return Ok(Some(digest));
         }
-        let file = File::open(path)?;
-        // It may grow while it is read.
-        let mut limited = io::Read::take(&file, most.saturating_add(1));
-        let (digest, length) = Digest::of_reader(&mut limited)?;
-        if length > most {
+        if *budget == 0 {
             return Ok(None);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
+        // Before it is opened: whoever writes to it from here on gives it a later change time
+        // than one that is settled by now.
+        let now = (self.clock)();
+        let file = File::open(path)?;
+        // It may grow for as long as it is read.
+        let mut limited = io::Read::take(&file, metadata.len().saturating_add(1));
+        let (digest, length) = Digest::of_reader(&mut limited)?;
+        *budget = budget.saturating_sub(length);
         // What was read has to be what was looked at.
-        let is_settled = state.changed.0 < now.saturating_sub(self.settled);
+        let is_settled = state.changed.0 < now.saturating_sub(SETTLED);
         if is_settled && FileState::of(&file.metadata()?) == state {
             let mut known = self.lock();
             known.seen.insert(state, digest);
             known.is_new = true;
         }
-        Ok(Some((digest, length)))
+        Ok(Some(digest))
     }
 
     /// Keeps what is known for the next run. That it cannot be kept costs time and nothing else.
@@ -125,7 +135,9 @@ impl KnownFiles {
                 modified.0, modified.1, changed.0, changed.1
             );
         }
-        let _ = avocado_fs::write(&self.place, text.as_bytes());
+        // It is not brought to the disk, as stamps are not: what a power cut takes is read again.
+        let options = WriteOptions::new().durability(Durability::None);
+        let _ = options.write(&self.place, text.as_bytes());
     }
 
     fn find(&self, state: FileState) -> Option<Digest> {
@@ -170,22 +182,24 @@ fn parse(line: &str) -> Option<(FileState, Digest)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     /// One that remembers what changed just now.
     fn known(place: &Path) -> KnownFiles {
         KnownFiles {
-            settled: -60,
+            clock: || i64::MAX,
             ..KnownFiles::new(place.to_owned())
         }
     }
 
     fn read_bytes(known: &KnownFiles, path: &Path) -> u64 {
         let metadata = fs::metadata(path).unwrap();
-        let found = known.digest(path, &metadata, 100).unwrap();
-        let (digest, read) = found.unwrap();
-        assert_eq!(digest, Digest::of(&fs::read(path).unwrap()));
-        read
+        let mut budget = 100;
+        let digest = known.digest(path, &metadata, &mut budget).unwrap();
+        assert_eq!(digest, Some(Digest::of(&fs::read(path).unwrap())));
+        100 - budget
     }
 
     #[test]
@@ -234,14 +248,42 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_too_long_is_not_known() {
+    fn what_changes_while_it_is_read_is_not_remembered() {
+        thread_local! {
+            static FILE: RefCell<PathBuf> = RefCell::default();
+        }
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("f");
         fs::write(&file, "12345").unwrap();
+        FILE.set(file.clone());
+        let known = KnownFiles {
+            // The time is asked for before the file is opened: what is written then is read.
+            clock: || {
+                FILE.with_borrow(|file| fs::write(file, "longer").unwrap());
+                i64::MAX
+            },
+            ..KnownFiles::new(directory.path().join("known"))
+        };
         let metadata = fs::metadata(&file).unwrap();
+        let digest = known.digest(&file, &metadata, &mut 9).unwrap();
+        assert_eq!(digest, Some(Digest::of(b"longer")));
+        assert!(known.lock().seen.is_empty());
+    }
+
+    #[test]
+    fn a_file_of_any_length_is_known_once_it_was_read() {
+        let directory = tempfile::tempdir().unwrap();
         let known = known(&directory.path().join("known"));
-        assert!(known.digest(&file, &metadata, 4).unwrap().is_none());
-        assert!(known.digest(&file, &metadata, 5).unwrap().is_some());
+        let mut budget = 6;
+        for (name, left) in [("a", Some(1)), ("b", Some(0)), ("c", None), ("a", Some(0))] {
+            let file = directory.path().join(name);
+            if !file.exists() {
+                fs::write(&file, format!("1234{name}")).unwrap();
+            }
+            let metadata = fs::metadata(&file).unwrap();
+            let digest = known.digest(&file, &metadata, &mut budget).unwrap();
+            assert_eq!(digest.map(|_| budget), left, "{name}");
+        }
     }
 
     #[test]

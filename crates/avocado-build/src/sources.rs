@@ -1,5 +1,6 @@
 //! What the scripts of a project may have read: all of its files.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -61,6 +62,9 @@ pub(crate) struct SourceReader<'k> {
     pub(crate) known: &'k KnownFiles,
     /// What no script sees, wherever it is.
     pub(crate) hidden: Vec<PathBuf>,
+    /// The project, which may be anywhere below what is looked at: what its builds write there does
+    /// not count.
+    pub(crate) project: Option<&'k Path>,
 }
 
 impl SourceReader<'_> {
@@ -79,8 +83,14 @@ impl SourceReader<'_> {
             .iter()
             .filter_map(|path| fs::canonicalize(path).ok());
         let hidden: Vec<PathBuf> = hidden.collect();
+        let project = self.project.and_then(|path| fs::canonicalize(path).ok());
         let is_seen = |entry: &DirEntry| {
-            is_source(entry) && !hidden.iter().any(|hidden| entry.path() == hidden)
+            let parent = entry.path().parent();
+            let is_in_project =
+                entry.depth() == 1 || parent.is_some() && parent == project.as_deref();
+            !(is_in_project && is_of_builds(entry.file_name()))
+                && is_source(entry)
+                && !hidden.iter().any(|hidden| entry.path() == hidden)
         };
         let walk = WalkDir::new(&directory).sort_by_file_name();
         for entry in walk.into_iter().filter_entry(is_seen) {
@@ -89,9 +99,8 @@ impl SourceReader<'_> {
             let relative = entry.path().strip_prefix(&directory).ok()?;
             let metadata = entry.metadata().ok()?;
             let content = if metadata.is_file() {
-                let found = self.known.digest(entry.path(), &metadata, bytes);
-                let (digest, read) = found.ok()??;
-                bytes = bytes.checked_sub(read)?;
+                let known = self.known.digest(entry.path(), &metadata, &mut bytes);
+                let digest = known.ok()??;
                 trees::content_of_file(digest, metadata.len())
             } else {
                 trees::content_of_other(entry.path(), &metadata).ok()?
@@ -121,13 +130,21 @@ impl ProjectSources {
     }
 }
 
-/// Not what builds write: their state and the lock file. Of git what says which commit and which
-/// tags there are, for scripts ask it for a version; its index changes whenever it is looked at.
+/// What builds write into the directory of a project: their state, and the lock file, which has
+/// another name for a moment.
+fn is_of_builds(name: &OsStr) -> bool {
+    let is_lock = |name: &str| {
+        name == "avocado.lock" || name.starts_with(".avocado.lock.") && name.ends_with(".tmp")
+    };
+    name == ".avocado" || name.to_str().is_some_and(is_lock)
+}
+
+/// Of git only what says which commit and which tags there are, for scripts ask it for a version;
+/// its index changes whenever it is looked at.
 fn is_source(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     let parent = entry.path().parent().and_then(Path::file_name);
     match entry.depth() {
-        1 => name != ".avocado" && name != "avocado.lock",
         2 if parent.is_some_and(|parent| parent == ".git") => {
             ["HEAD", "packed-refs", "refs", "shallow"]
                 .iter()
@@ -152,6 +169,7 @@ mod tests {
             modes,
             known: &KnownFiles::new("".into()),
             hidden: hidden.to_vec(),
+            project: None,
         })
     }
 
@@ -190,6 +208,7 @@ mod tests {
         for name in [
             ".avocado/state/x",
             "avocado.lock",
+            ".avocado.lock.0123.tmp",
             ".git/index",
             ".git/objects/aa/bb",
         ] {
@@ -222,13 +241,14 @@ mod tests {
     fn what_is_too_much_to_read_is_never_the_same() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("a"), "12345").unwrap();
+        fs::write(directory.path().join("b"), "12345").unwrap();
         let content = |files, bytes| {
             reader(CopyModes::Keep, &[], |reader| {
                 reader.content(directory.path(), files, bytes)
             })
         };
-        assert!(content(2, 5).is_some());
-        assert_eq!((content(1, 5), content(2, 4)), (None, None));
+        assert!(content(3, 6).is_some());
+        assert_eq!((content(2, 6), content(3, 5)), (None, None));
         let missing = digest(&directory.path().join("none"));
         assert_eq!(missing, SourcesDigest::NotKnown { ran: false });
         assert_ne!(missing, missing.recorded());

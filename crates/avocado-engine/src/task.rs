@@ -58,6 +58,12 @@ pub trait Task: Send + Sync {
     /// task runs again. Those that an earlier run left and this one did not are removed.
     fn output_files(&self, output: &Self::Output) -> Vec<PathBuf>;
 
+    /// What the result consists of and another task made, or may have made as well: where one is
+    /// missing or changed, the task runs again. No task removes it.
+    fn shared_files(&self, _output: &Self::Output) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// The digest of what the next tasks consume. Equal means that they need not run again.
     fn digest(&self, output: &Self::Output) -> Digest;
 }
@@ -103,6 +109,10 @@ impl<T: Task + ?Sized> Task for Arc<T> {
 
     fn output_files(&self, output: &T::Output) -> Vec<PathBuf> {
         (**self).output_files(output)
+    }
+
+    fn shared_files(&self, output: &T::Output) -> Vec<PathBuf> {
+        (**self).shared_files(output)
     }
 
     fn digest(&self, output: &T::Output) -> Digest {

@@ -6,6 +6,7 @@ use avocado_events::{Event, Sink, StepStatus};
 
 use crate::finished::Outcome;
 use crate::inputs::InputsForm;
+use crate::stamp::ResultFiles;
 use crate::{Needs, StampError, StampStore, Task};
 
 /// A task that is up to date.
@@ -64,9 +65,12 @@ pub(crate) fn bring_up_to_date<T: Task>(
     // Before the results are touched: an interrupted run leaves no stamp.
     let earlier_files = stamps.forget(&stamp_key)?;
     let output = task.run(&inputs, &needs, sink).map_err(TaskFailure::Task)?;
-    let files = task.output_files(&output);
+    let files = ResultFiles {
+        own: task.output_files(&output),
+        shared: task.shared_files(&output),
+    };
     // The result of an earlier version under another name, say: no later run would know of it.
-    for stale in earlier_files.iter().filter(|path| !files.contains(path)) {
+    for stale in earlier_files.iter().filter(|path| !files.has(path)) {
         avocado_fs::remove_tree(stale).map_err(StampError::from)?;
     }
     let digest = task.digest(&output);

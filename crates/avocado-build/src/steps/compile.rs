@@ -227,6 +227,7 @@ impl StepRequest for CompileRequest {
             modes: CopyModes::Keep,
             known: &KnownFiles::new(PathBuf::new()),
             hidden: Vec::new(),
+            project: None,
         };
         Ok(CompileResult {
             built: reader.read(&directory).or_unique(),

@@ -117,7 +117,12 @@ impl Task for KernelImageTask<'_> {
         })
     }
 
-    fn output_files(&self, output: &KernelImageOutput) -> Vec<PathBuf> {
+    /// Nothing is made here.
+    fn output_files(&self, _output: &KernelImageOutput) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn shared_files(&self, output: &KernelImageOutput) -> Vec<PathBuf> {
         vec![self.path(output)]
     }
 

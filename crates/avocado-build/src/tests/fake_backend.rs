@@ -122,8 +122,9 @@ impl FakeBackend {
             if !spec["kernel"].is_null()
                 || spec["packages"]["template"].get("kernel-image").is_some()
             {
-                kernel = "6.12.0".into();
-                let image = layout.kernel("6.12.0").join("Image");
+                let version = spec["kernel"]["wanted"].as_str().unwrap_or("6.12.0");
+                kernel = version.into();
+                let image = layout.kernel(version).join("Image");
                 written(&image, &json!(self.header));
             }
             layout.os_tree("rootfs", &name(rootfs))

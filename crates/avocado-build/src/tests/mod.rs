@@ -7,6 +7,7 @@ pub(crate) mod fake_backend;
 mod goals;
 pub(crate) mod graphs;
 mod hostile_trees;
+mod kernels;
 mod lock;
 mod needed;
 mod sdk;

@@ -59,3 +59,26 @@ fn what_is_not_here_is_told_by_the_step_that_needs_it() {
         assert!(error.hint().unwrap().contains("change `path`"));
     }
 }
+
+#[test]
+fn a_project_below_its_extension_does_not_build_for_its_own_state() {
+    let mut project = TestProject::new("default_target: qemux86-64\n");
+    project.write("hook.sh", "true\n");
+    let text = "extensions: {all: {version: 1.0.0, post_build: hook.sh}}\n";
+    project.write("avocado.yaml", text);
+    let board = project.path("boards/x");
+    fs::create_dir_all(&board).unwrap();
+    let text = "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+rootfs: {post_install: hook.sh}
+extensions: {all: {source: {type: path, path: ../..}}}
+runtimes: {dev: {extensions: [all]}}
+";
+    project.write("boards/x/hook.sh", "true\n");
+    project.write("boards/x/avocado.yaml", text);
+    project.load("boards/x/avocado.yaml");
+    project.build();
+    assert_eq!(project.build(), [""; 0]);
+    project.write("boards/new", "1\n");
+    assert_eq!(project.build(), ["ext build all"]);
+}

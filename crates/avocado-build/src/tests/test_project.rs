@@ -75,6 +75,11 @@ impl TestProject {
         self.options.project = load(&path);
     }
 
+    /// From now on it is the project of this file.
+    pub(crate) fn load(&mut self, config: &str) {
+        self.options.project = load(&self.path(config));
+    }
+
     pub(crate) fn run(&self, goal: &Goal) -> Result<Report, Error> {
         self.run_on(FakeBackend::new(&self.options.project), goal)
     }

@@ -48,6 +48,9 @@ pub(crate) struct StampOutputs<T> {
     /// The task's output.
     pub(crate) detail: T,
     pub(crate) files: Vec<OutputFile>,
+    /// What it consists of too, and is not its own.
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) shared_files: Vec<OutputFile>,
 }
 
 /// A file or directory that a task made.

@@ -9,4 +9,5 @@ mod key;
 mod store;
 
 pub use key::StampKey;
+pub(crate) use store::ResultFiles;
 pub use store::StampStore;

@@ -39,6 +39,21 @@ pub(crate) struct EarlierResult<T> {
     pub(crate) output: T,
 }
 
+/// The files and directories that a result consists of.
+#[derive(Debug)]
+pub(crate) struct ResultFiles {
+    /// Those that its task alone makes.
+    pub(crate) own: Vec<PathBuf>,
+    /// Those that are not its task's to remove.
+    pub(crate) shared: Vec<PathBuf>,
+}
+
+impl ResultFiles {
+    pub(crate) fn has(&self, path: &PathBuf) -> bool {
+        self.own.contains(path) || self.shared.contains(path)
+    }
+}
+
 /// Why a task has to run. The text is for users, in the event that says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RunReason {
@@ -89,32 +104,37 @@ impl StampStore {
         if stamp.inputs.config_hash != inputs.hash {
             return Err(RunReason::InputsChanged);
         }
-        let mut files = stamp.outputs.files.into_iter();
+        let outputs = stamp.outputs;
+        let mut files = outputs.files.into_iter().chain(outputs.shared_files);
         if let Some(changed) = files.find(|file| !file.is_as_recorded(&self.prefix)) {
             return Err(RunReason::OutputChanged(changed.path));
         }
         let output =
-            serde_json::from_value(stamp.outputs.detail).map_err(|_| RunReason::UnreadableStamp)?;
+            serde_json::from_value(outputs.detail).map_err(|_| RunReason::UnreadableStamp)?;
         Ok(EarlierResult {
-            digest: stamp.outputs.digest,
+            digest: outputs.digest,
             output,
         })
     }
 
-    /// Records a run that ended well, whose results are `files`.
+    /// Records a run that ended well, whose result is in `files`.
     pub(crate) fn write<T: Serialize>(
         &self,
         key: &StampKey,
         inputs: InputsForm,
         digest: Digest,
         output: &T,
-        files: &[PathBuf],
+        files: &ResultFiles,
     ) -> Result<(), StampError> {
         if !self.enabled {
             return Ok(());
         }
         let relative = |path: &Path| path.strip_prefix(&self.prefix).unwrap_or(path).to_owned();
-        let recorded = |path: &PathBuf| OutputFile::look(&self.prefix, &relative(path));
+        let recorded = |paths: &[PathBuf]| {
+            let paths = paths.iter();
+            let found = paths.filter_map(|path| OutputFile::look(&self.prefix, &relative(path)));
+            found.collect()
+        };
         let stamp = Stamp {
             version: STAMP_VERSION,
             command: key.command.into(),
@@ -129,7 +149,8 @@ impl StampStore {
             outputs: StampOutputs {
                 digest,
                 detail: output,
-                files: files.iter().filter_map(recorded).collect(),
+                files: recorded(&files.own),
+                shared_files: recorded(&files.shared),
             },
             cli_version: self.cli_version.clone(),
         };
@@ -192,7 +213,7 @@ impl StampStore {
         }
     }
 
-    /// Forgets a run, before its results are touched. Returns the files that it made.
+    /// Forgets a run, before its results are touched. Returns the files that it alone made.
     pub(crate) fn forget(&self, key: &StampKey) -> Result<Vec<PathBuf>, StampError> {
         let path = key.path(&self.directory);
         let stamp = fs::read(&path).ok();

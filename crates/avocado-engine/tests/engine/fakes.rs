@@ -44,6 +44,7 @@ pub(crate) struct Fake<'a> {
     settles: bool,
     stops_others: bool,
     files: Vec<PathBuf>,
+    shared: Vec<PathBuf>,
     work: Box<Work<'a>>,
 }
 
@@ -56,6 +57,7 @@ impl<'a> Fake<'a> {
             settles: false,
             stops_others: true,
             files: Vec::new(),
+            shared: Vec::new(),
             work: Box::new(move |_| Ok(name.to_owned())),
         }
     }
@@ -86,6 +88,11 @@ impl<'a> Fake<'a> {
 
     pub(crate) fn files(mut self, files: &[PathBuf]) -> Self {
         self.files = files.to_vec();
+        self
+    }
+
+    pub(crate) fn shared(mut self, files: &[PathBuf]) -> Self {
+        self.shared = files.to_vec();
         self
     }
 
@@ -162,6 +169,10 @@ impl Task for Fake<'_> {
 
     fn output_files(&self, _output: &String) -> Vec<PathBuf> {
         self.files.clone()
+    }
+
+    fn shared_files(&self, _output: &String) -> Vec<PathBuf> {
+        self.shared.clone()
     }
 
     fn digest(&self, output: &String) -> Digest {

@@ -97,6 +97,31 @@ fn a_result_of_an_earlier_run_that_is_none_any_more_is_removed() {
 }
 
 #[test]
+fn what_is_not_its_own_is_looked_at_and_never_removed() {
+    let place = Place::new();
+    let run = |name: &str| {
+        let mut graph = FakeGraph::new();
+        let shared = Fake::new("a").consumes(move || format!("shared {name}"));
+        graph.add(shared.shared(&[place.path(name)]));
+        place.run(&graph).unwrap();
+        place.told().remove(0)
+    };
+    for name in ["of-b", "of-c"] {
+        fs::write(place.path(name), "1").unwrap();
+    }
+    run("of-b");
+    assert_eq!(run("of-b"), "a skipped up to date");
+    run("of-c");
+    assert!(place.path("of-b").exists());
+    fs::write(place.path("of-c"), "23").unwrap();
+    assert_eq!(run("of-c"), "a running of-c is missing or changed");
+    // What was its own once, too.
+    run_writing(&place, "own");
+    run("own");
+    assert!(place.path("own").exists());
+}
+
+#[test]
 fn without_stamps_an_earlier_result_goes_too() {
     let mut place = Place::new();
     run_writing(&place, "a-1.raw");

@@ -17,14 +17,30 @@ use crate::trees::{self, Tree};
 pub(super) const KERNEL_PACKAGE: &str = "kernel-image";
 
 /// The kernel that a rootfs brought by itself: the newest, where it has several.
-pub(super) fn kernel_of(packages: &PackageHeaders) -> Option<String> {
+pub(super) fn kernel_of(packages: &PackageHeaders, root: &Tree) -> Result<Option<String>, Error> {
     let versions = packages
         .keys()
         .filter_map(|p| p.strip_prefix("kernel-image-"));
-    versions
-        .filter(|v| v.starts_with(|c: char| c.is_ascii_digit()))
-        .max_by(|a, b| version::compare(a, b))
-        .map(ToOwned::to_owned)
+    let versions = versions.filter(|v| v.starts_with(|c: char| c.is_ascii_digit()));
+    let mut versions: Vec<&str> = versions.collect();
+    versions.sort_by(|a, b| version::compare(b, a));
+    if versions.is_empty() {
+        return Ok(None);
+    }
+    let files = root.names("boot")?;
+    // What a kernel has beside itself, its `-dbg` say, has such a name too.
+    let is_there = |version: &&&str| {
+        let mut names = files.iter().map(|file| file.to_string_lossy());
+        names.any(|name| is_image(&name, version))
+    };
+    let kernel = versions.iter().find(is_there).or(versions.first());
+    Ok(kernel.map(|version| (*version).to_owned()))
+}
+
+/// Whether a file of /boot is the kernel of that version.
+fn is_image(file: &str, version: &str) -> bool {
+    let mut kinds = ["vmlinuz", "bzImage", "Image", "zImage"].iter();
+    file.contains(version) && kinds.any(|kind| file.starts_with(kind))
 }
 
 /// Puts the kernel's files where later steps look for them, with the published name `Image`.
@@ -59,10 +75,7 @@ pub(super) fn stage_kernel(
         io::copy(&mut file, &mut new.create(&name)?).at("copy", &shown)?;
         let mode = file.metadata().at("look at", &shown)?.mode();
         new.set_mode(&name, mode & 0o7777)?;
-        if ["vmlinuz", "bzImage", "Image", "zImage"]
-            .iter()
-            .any(|k| name.starts_with(k))
-        {
+        if is_image(&name, version.as_str()) {
             image = Some(name);
         }
     }
@@ -94,10 +107,21 @@ mod tests {
 
     #[test]
     fn the_newest_kernel_counts() {
-        let both = ["kernel-image-6.9.0", "kernel-image-6.12.0", "kernel-image"];
-        assert_eq!(kernel_of(&packages(&both)).as_deref(), Some("6.12.0"));
+        let directory = tempfile::tempdir().unwrap();
+        let root = Tree::fresh(&directory.path().join("root")).unwrap();
+        let kernel = |names: &[&str]| kernel_of(&packages(names), &root).unwrap();
         let none = ["kernel-image", "kernel-image-bzimage", "kernel-6.1"];
-        assert_eq!(kernel_of(&packages(&none)), None);
+        assert_eq!(kernel(&none), None);
+        for version in ["6.9.0", "6.12.0"] {
+            let file = format!("boot/vmlinuz-{version}");
+            root.write(&file, "kernel", 0o644).unwrap();
+        }
+        let both = ["kernel-image-6.9.0", "kernel-image-6.12.0", "kernel-image"];
+        assert_eq!(kernel(&both).as_deref(), Some("6.12.0"));
+        let part = ["kernel-image-6.12.0", "kernel-image-6.12.0-dbg"];
+        assert_eq!(kernel(&part).as_deref(), Some("6.12.0"));
+        // Which is told when it is staged.
+        assert_eq!(kernel(&["kernel-image-7.0"]).as_deref(), Some("7.0"));
     }
 
     #[test]

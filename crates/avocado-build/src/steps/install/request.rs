@@ -189,10 +189,10 @@ impl InstallSpec {
             }
         }
         dnf.finish()?;
-        let kernel = wished.or_else(|| match self.tree {
-            PackageTree::Rootfs(_) => kernel_of(&brought),
-            _ => None,
-        });
+        let kernel = match (wished, &self.tree) {
+            (None, PackageTree::Rootfs(_)) => kernel_of(&brought, &tree)?,
+            (wished, _) => wished,
+        };
         if let Some(kernel) = &kernel {
             stage_kernel(layout, &tree, package, kernel)?;
         }

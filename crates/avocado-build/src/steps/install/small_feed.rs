@@ -176,11 +176,16 @@ impl SmallFeed {
         {
             provides = format!("Provides: {module} = {version}\n");
         }
+        // As kernels have it.
+        let part = name.strip_prefix("kernel-rt-").map_or(
+            "",
+            |_| "%package dbg\nSummary: a part\n%description dbg\n%files dbg\n",
+        );
         let spec = format!(
             "Name: {name}\nEpoch: {epoch}\nVersion: {version}\nRelease: r0\nBuildArch: noarch\n\
              Summary: {content}\nLicense: MIT\n{provides}%description\n%install\n\
              mkdir -p %{{buildroot}}/opt\necho '{content}' > %{{buildroot}}/opt/{name}\n\
-             {kernel_install}{install}%files\n{attributes} /opt/{name}\n{kernel_listed}{listed}"
+             {kernel_install}{install}%files\n{attributes} /opt/{name}\n{kernel_listed}{listed}{part}"
         );
         let file = self.work.join("package.spec");
         fs::write(&file, spec).unwrap();
@@ -189,7 +194,7 @@ impl SmallFeed {
             .arg(format!("--define=_rpmdir {}", self.repository().display()))
             // Two epochs of one version are two files.
             .arg(format!(
-                "--define=_rpmfilename {name}-{epoch}-{version}.rpm"
+                "--define=_rpmfilename %%{{NAME}}-{epoch}-{version}.rpm"
             ))
             .arg("-bb")
             .arg(file));

@@ -295,10 +295,9 @@ impl Task for InstallTask<'_> {
         })
     }
 
-    fn output_files(&self, output: &InstallOutput) -> Vec<PathBuf> {
+    fn output_files(&self, _output: &InstallOutput) -> Vec<PathBuf> {
         let layout = &self.context.layout;
         let mut files = vec![self.tree.root(layout)];
-        files.extend(output.kernel.as_ref().map(|version| layout.kernel(version)));
         match &self.tree {
             PackageTree::Sdk => files.push(layout.target_repoconf()),
             PackageTree::Runtime(name) => files.push(layout.runtime(name).join(PACKAGE_LIST)),
@@ -308,6 +307,14 @@ impl Task for InstallTask<'_> {
             files.push(include.source.record(&layout.includes()));
         }
         files
+    }
+
+    /// Another rootfs may have the same kernel.
+    fn shared_files(&self, output: &InstallOutput) -> Vec<PathBuf> {
+        let kernel = output.kernel.iter();
+        kernel
+            .map(|version| self.context.layout.kernel(version))
+            .collect()
     }
 
     fn digest(&self, output: &InstallOutput) -> Digest {
