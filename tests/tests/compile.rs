@@ -399,6 +399,25 @@ fn scripts_have_the_published_environment_and_nothing_else() {
     }
 }
 
+/// Linux starts no program with a string of more than 128 KiB in its environment.
+#[test]
+fn a_long_bundle_of_certificates_keeps_no_step_from_starting() {
+    if cannot_build("a_long_bundle_of_certificates_keeps_no_step_from_starting") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    let yaml = "default_target: qemux86-64
+distro: {release: '2024', channel: edge, repo: {ca: ca.pem}}
+extensions: {app: {version: 1.0.0}}
+";
+    project.write("avocado.yaml", yaml).unwrap();
+    let bundle = "of a certificate\n".repeat(12_000);
+    project.write("ca.pem", &bundle).unwrap();
+    let steps = ran(project, &["ext", "build", "app"]);
+    assert_eq!(steps, ["ext build app"]);
+}
+
 #[test]
 fn the_scripts_of_a_fetched_section_are_those_of_its_own_checkout() {
     if cannot_compile("the_scripts_of_a_fetched_section_are_those_of_its_own_checkout") {
