@@ -25,9 +25,20 @@ pub enum ProjectError {
         #[source]
         source: std::io::Error,
     },
-    /// avocado.yaml was edited while it was about to be.
+    /// avocado.yaml was edited while it was about to be, and says nothing now that the edit can be made
+    /// in.
     #[error("{} was changed meanwhile, and is left as it is", path.display())]
     Changed {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way of the edit.
+        #[source]
+        why: Box<ProjectError>,
+    },
+    /// A new avocado.yaml would belong to another user or group than the old one, which its owner may
+    /// not be able to read or write then.
+    #[error("{} belongs to another user or group, and an edit would change that", path.display())]
+    Owner {
         /// The file.
         path: PathBuf,
     },

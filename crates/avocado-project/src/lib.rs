@@ -35,7 +35,7 @@ mod version_spec;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, Snippet};
-pub use edit::{PackageEdit, PackageScope, add_packages, remove_packages};
+pub use edit::{PackageEdit, add_packages, check_editable, remove_packages};
 pub use error::ProjectError;
 pub use late::{Bind, Late, LateValue, LateValues, UnboundLateValue};
 pub use load::load;

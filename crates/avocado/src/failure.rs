@@ -128,6 +128,13 @@ impl Failure {
             {
                 Some("`avocado init` starts a project; -C names the file of another one".to_owned())
             }
+            avocado_project::ProjectError::Changed { .. } => Some(
+                "run the command again: packages were installed and locked that it does not list"
+                    .to_owned(),
+            ),
+            avocado_project::ProjectError::Owner { .. } => {
+                Some("run the command as the owner of the file, or edit it by hand".to_owned())
+            }
             _ => diagnostics.iter().find_map(|d| d.hint.clone()),
         };
         Failure {

@@ -43,7 +43,11 @@ fn is_flow(document: &str, map: &Node) -> bool {
 
 /// The first byte behind an entry, without the space and comments that follow.
 fn end_of(document: &str, entry: &Entry) -> usize {
-    if is_alias(entry) || is_nothing(&entry.value) {
+    if is_alias(entry) {
+        let end = end_of_alias(document, entry.key.span.end);
+        return end.unwrap_or(entry.key.span.end);
+    }
+    if is_nothing(&entry.value) {
         return entry.key.span.end;
     }
     let value = &entry.value;
@@ -59,6 +63,15 @@ fn end_of(document: &str, entry: &Entry) -> usize {
         .get(..end)
         .map_or(end, |text| text.trim_end().len());
     trimmed.max(entry.key.span.end)
+}
+
+/// The first byte behind the alias that follows a key.
+fn end_of_alias(document: &str, key_end: usize) -> Option<usize> {
+    let behind_colon = document.get(key_end..)?.trim_start().strip_prefix(':')?;
+    let name = behind_colon.trim_start().strip_prefix('*')?;
+    let is_end = |c: char| c.is_whitespace() || ",[]{}".contains(c);
+    let length = name.find(is_end).unwrap_or(name.len());
+    Some(document.len() - name.len() + length)
 }
 
 /// The text with the addition in `map`, which is the value of `holder` (the root has none). `None`
@@ -110,14 +123,10 @@ pub(super) fn remove(document: &str, map: &Node, holder: &Entry, entry: &Entry) 
     let at = entries.iter().position(|e| e.key.span == entry.key.span)?;
     let (start, end) = (entry.key.span.start, end_of(document, entry));
     if is_flow(document, map) {
-        let next = entries.get(at + 1).map(|next| next.key.span.start);
         let before = at.checked_sub(1).and_then(|at| entries.get(at));
         let before = before.map(|before| end_of(document, before));
-        let (from, to) = match (before, next) {
-            (_, Some(next)) => (start, next),
-            (Some(before), None) => (before, end),
-            (None, None) => (start, end),
-        };
+        let next = entries.get(at + 1).map(|next| next.key.span.start);
+        let (from, to) = cut_of_flow(document, before, (start, end), next)?;
         let (before, after) = (document.get(..from)?, document.get(to..)?);
         return Some(format!("{before}{after}"));
     }
@@ -131,6 +140,44 @@ pub(super) fn remove(document: &str, map: &Node, holder: &Entry, entry: &Entry) 
     let colon = holder.key.span.end + colon;
     let shorter = text::without_lines(document, start, end);
     inserted(&shorter, colon, " {}")
+}
+
+/// What goes with the entry from `start` to `end` of a map in braces: one comma with the space
+/// around it, and no comment. `None` where a comment would be lost, or would seem to be of another
+/// entry.
+fn cut_of_flow(
+    document: &str,
+    before: Option<usize>,
+    (start, end): (usize, usize),
+    next: Option<usize>,
+) -> Option<(usize, usize)> {
+    let blank = |text: &str| text.len() - text.trim_start_matches([' ', '\t']).len();
+    let rest = document.get(end..)?;
+    let comma = rest.get(blank(rest)..)?.strip_prefix(',');
+    let behind = document.len() - comma.unwrap_or(rest).len();
+    let rest = document.get(behind..)?;
+    let rest = rest.get(blank(rest)..)?;
+    let is_first_of_line = text::indent(document, start).is_some();
+    if is_first_of_line && rest.starts_with('#') {
+        return None;
+    }
+    let has_line = is_first_of_line && rest.starts_with(['\n', '\r']);
+    // Between entries there is nothing but space, a comma and comments.
+    let has_comment = |from: usize, to: usize| {
+        let between = document.get(from..to);
+        between.is_none_or(|between| between.contains('#'))
+    };
+    match (before, next) {
+        (_, Some(next)) if !has_comment(end, next) => Some((start, next)),
+        (Some(before), None) if !has_comment(before, start) => Some((before, end)),
+        _ if has_line => Some((
+            text::line_start(document, start),
+            text::line_end(document, behind),
+        )),
+        (_, Some(_)) => None,
+        // A comma may be the last thing in the braces.
+        (_, None) => Some((start, behind)),
+    }
 }
 
 fn inserted(document: &str, at: usize, what: &str) -> Option<String> {

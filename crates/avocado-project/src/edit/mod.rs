@@ -12,32 +12,20 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 
-use avocado_fs::WriteOptions;
-use avocado_manifest::Name;
+use avocado_fs::{PendingFile, WriteOptions};
 
 use crate::diagnostic::Diagnostic;
 use crate::error::ProjectError;
+use crate::model::PackageScope;
+use crate::phases::read_text;
 use crate::report::Report;
 use crate::source::FileId;
 use crate::yaml::{self, Node};
 use packages::PackageList;
-
-/// Whose packages an edit is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PackageScope {
-    /// Those of an extension.
-    Extension(Name),
-    /// Those of a runtime's own tree.
-    Runtime(Name),
-    /// The tools.
-    Sdk,
-    /// Those of the default root file system.
-    Rootfs,
-    /// Those of the default initramfs.
-    Initramfs,
-}
 
 /// An edited avocado.yaml.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,30 +75,41 @@ pub fn remove_packages(
 }
 
 impl PackageEdit {
-    /// Puts the new text into the file at `path`, as long as that still says `old`. Its readers see
+    /// Puts the new text into the file at `path`. Where that does not say `old` any more, `again`
+    /// makes the edit in what it says now; the result is the edit that was saved. Its readers see
     /// the old text or the new one, whenever this is interrupted; a link stays one, and mode and
     /// owner are those of the old file.
     ///
     /// # Errors
-    /// [`ProjectError::Changed`], and when it cannot be read or written; the old file is there then.
-    pub fn save(&self, path: &Path, old: &str) -> Result<(), ProjectError> {
-        let failed = |source| ProjectError::Write {
-            path: path.to_owned(),
-            source,
-        };
-        let file = std::fs::canonicalize(path).map_err(failed)?;
-        if std::fs::read(&file).map_err(failed)? != old.as_bytes() {
-            return Err(ProjectError::Changed {
+    /// [`ProjectError::Changed`] where the edit cannot be made again, [`ProjectError::Owner`], and
+    /// when the file cannot be read or written; the old file is there then.
+    pub fn save(
+        &self,
+        path: &Path,
+        old: &str,
+        again: impl Fn(&str) -> Result<PackageEdit, ProjectError>,
+    ) -> Result<PackageEdit, ProjectError> {
+        let mut old = old.to_owned();
+        let mut edit = self.clone();
+        loop {
+            let now = read_text(path)?;
+            if now == old {
+                break;
+            }
+            edit = again(&now).map_err(|why| ProjectError::Changed {
                 path: path.to_owned(),
-            });
+                why: Box::new(why),
+            })?;
+            old = now;
         }
-        if self.text == old {
-            return Ok(());
+        if edit.text != old {
+            let (mut new, file) = successor(path)?;
+            let written = new.write_all(edit.text.as_bytes());
+            written.map_err(|source| write_error(&file, source))?;
+            let committed = new.commit();
+            committed.map_err(|error| write_error(path, error.source))?;
         }
-        let before = std::fs::metadata(&file).map_err(failed)?;
-        let write = with_mode_of(&before).write(&file, self.text.as_bytes());
-        write.map_err(|error| failed(error.source))?;
-        keep_owner(&file, &before).map_err(failed)
+        Ok(edit)
     }
 
     fn of(text: &str) -> Self {
@@ -132,30 +131,65 @@ impl PackageEdit {
     }
 }
 
+/// That this user can save an edit of the file at `path`, which is better known before much is done
+/// for the sake of one.
+///
+/// # Errors
+/// [`ProjectError::Owner`] where the new file could not belong to whom the old one does, and when
+/// none can be written.
+pub fn check_editable(path: &Path) -> Result<(), ProjectError> {
+    // It is removed again.
+    successor(path).map(drop)
+}
+
+/// An empty file with mode and owner of the file at `path`, which it can take the place of; and where
+/// that really is.
+fn successor(path: &Path) -> Result<(PendingFile, PathBuf), ProjectError> {
+    let failed = |source| write_error(path, source);
+    let file = std::fs::canonicalize(path).map_err(failed)?;
+    let before = std::fs::metadata(&file).map_err(failed)?;
+    let new = with_mode_of(&before).create(&file);
+    let new = new.map_err(|error| failed(error.source))?;
+    match give_to_owner(new.file(), &before) {
+        Ok(()) => Ok((new, file)),
+        Err(source) if source.kind() == ErrorKind::PermissionDenied => Err(ProjectError::Owner {
+            path: path.to_owned(),
+        }),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+fn write_error(path: &Path, source: std::io::Error) -> ProjectError {
+    ProjectError::Write {
+        path: path.to_owned(),
+        source,
+    }
+}
+
 #[cfg(unix)]
-fn with_mode_of(before: &std::fs::Metadata) -> WriteOptions {
+fn with_mode_of(before: &Metadata) -> WriteOptions {
     use std::os::unix::fs::MetadataExt as _;
     WriteOptions::new().mode(before.mode() & 0o7777)
 }
 
 #[cfg(not(unix))]
-fn with_mode_of(_before: &std::fs::Metadata) -> WriteOptions {
+fn with_mode_of(_before: &Metadata) -> WriteOptions {
     WriteOptions::new()
 }
 
 /// For root, who edits what is a user's.
 #[cfg(unix)]
-fn keep_owner(file: &Path, before: &std::fs::Metadata) -> std::io::Result<()> {
+fn give_to_owner(new: &File, before: &Metadata) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
-    let now = std::fs::metadata(file)?;
+    let now = new.metadata()?;
     if (now.uid(), now.gid()) == (before.uid(), before.gid()) {
         return Ok(());
     }
-    std::os::unix::fs::chown(file, Some(before.uid()), Some(before.gid()))
+    std::os::unix::fs::fchown(new, Some(before.uid()), Some(before.gid()))
 }
 
 #[cfg(not(unix))]
-fn keep_owner(_file: &Path, _before: &std::fs::Metadata) -> std::io::Result<()> {
+fn give_to_owner(_new: &File, _before: &Metadata) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! The list of packages that an edit is about: where it is, and what keeps it from being edited.
 
+use super::Document;
 use super::change::{self, Addition};
-use super::{Document, PackageScope};
 use crate::diagnostic::Diagnostic;
 use crate::error::ProjectError;
+use crate::model::PackageScope;
 use crate::resolve::default_package;
 use crate::shape::{Reading, Shape};
 use crate::source::Span;
@@ -268,10 +269,10 @@ fn image_keys(
         return Ok(vec![section.to_owned()]);
     };
     let entries = node.entries().unwrap_or_default();
-    let names: Vec<&str> = entries
-        .iter()
-        .map(|entry| entry.key.text.as_str())
-        .collect();
+    let names = entries.iter().map(|entry| entry.key.text.as_str());
+    // What differs for one target is no image.
+    let names = names.filter(|name| !name.starts_with("target-"));
+    let names: Vec<&str> = names.collect();
     let name = match names[..] {
         [only] => only,
         _ if names.contains(&"default") => "default",

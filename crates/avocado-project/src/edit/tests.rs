@@ -268,6 +268,16 @@ fn what_cannot_be_edited_safely_is_said_with_what_to_write() {
             "{hint}"
         );
     }
+    let edit = add(
+        "rootfs:\n  a: {packages: {b: 1}}\n  target-t: {}\n",
+        "rootfs",
+        &["c"],
+    );
+    assert!(
+        edit.unwrap()
+            .text
+            .contains("a: {packages: {b: 1, c: \"*\"}}")
+    );
     let error = remove(&app("    packages: {hello: 1}\n"), "ext app", &["hell"]).unwrap_err();
     assert!(
         error
@@ -291,20 +301,151 @@ fn an_edit_takes_the_place_of_the_file_and_of_nothing_else() {
     fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
     symlink("real", &link).unwrap();
     let edit = add("sdk:\n", "sdk", &["x"]).unwrap();
-    edit.save(&link, "sdk:\n").unwrap();
+    let never = |_: &str| -> Result<PackageEdit, ProjectError> { panic!("it has not changed") };
+    edit.save(&link, "sdk:\n", never).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(&real).unwrap(), edit.text);
     let mode = fs::metadata(&real).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o640);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
-    // Somebody was faster.
-    fs::write(&real, "sdk: {}\n").unwrap();
-    let error = edit.save(&link, "sdk:\n").unwrap_err();
-    assert!(
-        error.to_string().contains("was changed meanwhile"),
-        "{error}"
+}
+
+#[test]
+fn what_was_edited_meanwhile_stays_and_the_edit_is_made_in_it() {
+    use std::fs;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("avocado.yaml");
+    let edit = add("sdk:\n", "sdk", &["x"]).unwrap();
+    let again = |text: &str| add(text, "sdk", &["x"]);
+    // Somebody was faster, and somebody else while it was made again.
+    let now = "# mine\nsdk:\n";
+    fs::write(&path, "sdk: {}\n").unwrap();
+    let interrupted = |text: &str| {
+        if text != now {
+            fs::write(&path, now).unwrap();
+        }
+        again(text)
+    };
+    let saved = edit.save(&path, "sdk:\n", interrupted).unwrap();
+    assert_eq!(saved.text, "# mine\nsdk:\n  packages:\n    x: \"*\"\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), saved.text);
+    // It is there already.
+    let saved = edit.save(&path, "sdk:\n", again).unwrap();
+    assert_eq!(
+        (saved.changed, saved.unchanged),
+        (vec![], vec!["x".to_owned()])
     );
-    assert_eq!(fs::read_to_string(&real).unwrap(), "sdk: {}\n");
+    for broken in ["sdk: {packages: [a]}\n", "sdk: [\n"] {
+        fs::write(&path, broken).unwrap();
+        let error = edit.save(&path, "sdk:\n", again).unwrap_err();
+        assert!(
+            error.to_string().contains("was changed meanwhile"),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), broken);
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// Set for a copy of this program that runs as another user than the owner of the file.
+#[cfg(unix)]
+const FOREIGN: &str = "AVOCADO_TEST_FOREIGN";
+
+#[cfg(unix)]
+#[test]
+fn an_edit_gives_nobodys_file_to_somebody_else() {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    use std::os::unix::process::CommandExt as _;
+    let again = |text: &str| add(text, "sdk", &["x"]);
+    let edit = add("sdk:\n", "sdk", &["x"]).unwrap();
+    if let Some(path) = std::env::var_os(FOREIGN) {
+        let path = Path::new(&path);
+        for error in [
+            check_editable(path).unwrap_err(),
+            edit.save(path, "sdk:\n", again).unwrap_err(),
+        ] {
+            assert!(matches!(error, ProjectError::Owner { .. }), "{error}");
+        }
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("avocado.yaml");
+    fs::write(&path, "sdk:\n").unwrap();
+    check_editable(&path).unwrap();
+    // Only root can make files of others.
+    if fs::metadata(&path).unwrap().uid() != 0 {
+        return;
+    }
+    chown(&path, Some(1234), Some(1234)).unwrap();
+    // Everybody can write here, and read the file.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let program = directory.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let name = "edit::tests::an_edit_gives_nobodys_file_to_somebody_else";
+    let output = std::process::Command::new(&program)
+        .args(["--exact", name, "--nocapture"])
+        .env(FOREIGN, &path)
+        .current_dir(directory.path())
+        .uid(4321)
+        .gid(4321)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "sdk:\n");
+    edit.save(&path, "sdk:\n", again).unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!((after.uid(), after.gid()), (1234, 1234));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_comment_in_braces_stays_with_what_it_is_about() {
+    let app = |list: &str| format!("extensions:\n  app:\n    packages: {list}\n");
+    for (before, after) in [
+        ("{a: 1, x: 2}", Some("{a: 1}")),
+        ("{x: 2, a: 1}", Some("{a: 1}")),
+        ("{a: 1, x: 2, }", Some("{a: 1, }")),
+        ("{x: 2,}", Some("{}")),
+        (
+            "{\n      a: 1, # pinned\n      x: 2\n      }",
+            Some("{\n      a: 1, # pinned\n      }"),
+        ),
+        (
+            "{\n      a: 1, # pinned\n      x: 2 }",
+            Some("{\n      a: 1, # pinned\n       }"),
+        ),
+        (
+            "{\n      a: 1, # pinned\n      x: 2,\n      # b\n      b: 1}",
+            Some("{\n      a: 1, # pinned\n      # b\n      b: 1}"),
+        ),
+        (
+            "{\n      a: 1,\n      x: 2,\n      b: 1}",
+            Some("{\n      a: 1,\n      b: 1}"),
+        ),
+        ("{ # all\n      x: 2\n      }", Some("{ # all\n      }")),
+        (
+            "{\n      a: 1, x: 2 # both\n      }",
+            Some("{\n      a: 1 # both\n      }"),
+        ),
+        // Of the package alone, or of which is not plain.
+        ("{\n      a: 1,\n      x: 2 # why\n      }", None),
+        ("{\n      a: 1,\n      x: 2, # why\n      b: 1}", None),
+        ("{a: 1, x: 2, # why\n      b: 1}", None),
+    ] {
+        let removed = remove(&app(before), "ext app", &["x"]);
+        match after {
+            Some(after) => assert_eq!(removed.unwrap().text, app(after), "{before}"),
+            None => {
+                let error = removed.unwrap_err();
+                assert!(error.to_string().contains("edited safely"), "{error}");
+            }
+        }
+    }
 }
 
 /// A project with its packages in block style or in one line, with comments, gaps and templates
@@ -328,17 +469,25 @@ fn any_project() -> impl Strategy<Value = String> {
     (
         packages,
         noise,
-        any::<[bool; 6]>(),
+        any::<[bool; 7]>(),
         prop_oneof![Just(2_usize), Just(3), Just(4), Just(8)],
     )
         .prop_map(
-            |(packages, noise, [flow, crlf, end, bom, after, absent], step)| {
+            |(packages, noise, [flow, lines, crlf, end, bom, after, absent], step)| {
                 let pad = |depth: usize| " ".repeat(depth * step);
                 let mut text = format!("v: &any '*'\n{noise}extensions:\n{}app: # it\n", pad(1));
                 text += &format!("{}version: 1.0.0\n{noise}", pad(2));
                 let mut seen = std::collections::BTreeSet::new();
                 let packages: Vec<_> = packages.iter().filter(|p| seen.insert(p.0)).collect();
-                if flow {
+                if flow && lines {
+                    text += &format!("{}packages: {{ # f\n", pad(2));
+                    let packages = packages.iter().filter(|p| !p.1.starts_with('#'));
+                    for (number, version, noise, comment) in packages {
+                        let comment = if *comment { " # why" } else { "" };
+                        text += &format!("{}p{number}: {version},{comment}\n{noise}", pad(3));
+                    }
+                    text += &format!("{}}} # g\n", pad(3));
+                } else if flow {
                     let packages = packages.iter().filter(|p| !p.1.starts_with('#'));
                     let packages: Vec<_> = packages.map(|p| format!("p{}: {}", p.0, p.1)).collect();
                     text += &format!("{}packages: {{{}}} # f\n", pad(2), packages.join(", "));
@@ -389,6 +538,27 @@ proptest! {
         let back = remove(&edit.text, "ext app", &["new-package"]).unwrap().text;
         if text.contains("p0") || text.contains("p1") || text.contains("p2") {
             prop_assert_eq!(back, text);
+        }
+    }
+
+    /// Nothing but the package, a comma and space goes; in block style a comment behind it as well.
+    #[test]
+    fn what_is_removed_is_the_package_alone(text in any_project(), number in 0..6_u8) {
+        let package = format!("p{number}");
+        if let Ok(edit) = remove(&text, "ext app", &[&package]) {
+            let rest = |text: &str| {
+                let lines = text.lines().map(str::trim);
+                let lines = lines.filter(|line| !line.starts_with(&package));
+                let kept: String = lines.collect();
+                kept.chars().filter(|c| !c.is_whitespace() && *c != ',').collect::<String>()
+            };
+            let comments = |text: &str| text.matches('#').count();
+            if text.contains("packages: {") {
+                prop_assert_eq!(comments(&text), comments(&edit.text), "{}\n{}", text, edit.text);
+            }
+            if !text.contains("packages: {p") && !edit.text.contains("packages: {}") {
+                prop_assert_eq!(rest(&text), rest(&edit.text));
+            }
         }
     }
 

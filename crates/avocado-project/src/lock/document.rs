@@ -9,8 +9,7 @@ use serde_json::{Map, Value};
 use super::header::{self, PackageHeaders};
 use super::locked_tree::{GitSource, LockedTree};
 use super::sysroot::Sysroot;
-use crate::edit::PackageScope;
-use crate::model::Packages;
+use crate::model::{PackageScope, Packages};
 
 /// The version of the lock file that is written. Older ones are read.
 pub const LOCK_VERSION: u64 = 7;

@@ -7,6 +7,7 @@ mod compile;
 mod extension;
 mod image;
 mod kernel;
+mod package_scope;
 mod permissions;
 mod place;
 mod repository;
@@ -29,6 +30,7 @@ pub use compile::{
 pub use extension::{DockerImage, Extension, ExtensionDependency};
 pub use image::{Filesystem, OsImageConfig, Overlay, OverlayMode};
 pub use kernel::{KernelConfig, KernelOrigin};
+pub use package_scope::PackageScope;
 pub use permissions::{Group, Permissions, User};
 pub use place::{Needed, Placed, SourcePlace};
 pub use repository::{PackageRepository, RepositoryCredentials};

@@ -1,7 +1,9 @@
 //! `avocado install` and `avocado uninstall`.
 
 use avocado_events::{Event, Sink};
-use avocado_project::{PackageEdit, PackageScope, ProjectError, add_packages, remove_packages};
+use avocado_project::{
+    PackageEdit, PackageScope, ProjectError, add_packages, check_editable, remove_packages,
+};
 use clap::Args;
 
 use super::build_run::BuildRun;
@@ -56,6 +58,9 @@ pub(super) fn run(session: &Session, args: &InstallArgs) -> Result<()> {
         }
         Some(scope) => {
             let edited = EditedProject::of(session, scope, &args.packages, add_packages)?;
+            if !args.no_save {
+                edited.check()?;
+            }
             for package in &edited.edit.unchanged {
                 let listed = format!(
                     "{package} is in the list of {} already",
@@ -84,6 +89,7 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
         ));
     };
     let edited = EditedProject::of(session, &scope, &args.packages, remove_packages)?;
+    edited.check()?;
     let run = BuildRun::new(session, "uninstall", &args.tools)?;
     run.run_and(scope::install_goal(Some(&scope)), || {
         edited.save(
@@ -94,37 +100,54 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
 }
 
 /// An edit that the whole session goes by, and that is written when it has proved itself.
-struct EditedProject {
+struct EditedProject<'a> {
     config: std::path::PathBuf,
     before: String,
+    scope: &'a PackageScope,
+    packages: &'a [String],
+    apply: Edit,
     edit: PackageEdit,
 }
 
-impl EditedProject {
+impl<'a> EditedProject<'a> {
     fn of(
         session: &Session,
-        scope: &PackageScope,
-        packages: &[String],
-        edit: Edit,
+        scope: &'a PackageScope,
+        packages: &'a [String],
+        apply: Edit,
     ) -> Result<Self> {
-        packages.iter().try_for_each(|package| check(package))?;
+        packages
+            .iter()
+            .try_for_each(|package| check(scope, package))?;
         let config = project::config_path(session, std::path::Path::new(""));
         let before = avocado_project::read_text(&config).map_err(|e| Failure::from_project(&e))?;
-        let edit = edit(&config, &before, scope, packages);
+        let edit = apply(&config, &before, scope, packages);
         let edit = edit.map_err(|e| Failure::from_project(&e))?;
         // The first edit of a session is the only one.
         let _ = session.edited.set(edit.text.clone());
         Ok(EditedProject {
             config,
             before,
+            scope,
+            packages,
+            apply,
             edit,
         })
     }
 
+    /// That it can be saved, before anything is installed for its sake.
+    fn check(&self) -> Result<()> {
+        if self.edit.changed.is_empty() {
+            return Ok(());
+        }
+        check_editable(&self.config).map_err(|e| Failure::from_project(&e))
+    }
+
     fn save(&self, session: &Session, what: &str) -> Result<()> {
-        let saved = self.edit.save(&self.config, &self.before);
-        saved.map_err(|e| Failure::from_project(&e))?;
-        for package in &self.edit.changed {
+        let again = |text: &str| (self.apply)(&self.config, text, self.scope, self.packages);
+        let saved = self.edit.save(&self.config, &self.before, again);
+        let saved = saved.map_err(|e| Failure::from_project(&e))?;
+        for package in &saved.changed {
             session
                 .output
                 .emit(Event::info(format!("{package} {what}")));
@@ -134,7 +157,14 @@ impl EditedProject {
 }
 
 /// That it is the name of a package and nothing else that dnf understands.
-fn check(package: &str) -> Result<()> {
+fn check(scope: &PackageScope, package: &str) -> Result<()> {
+    // Where packages are installed was a value of `--sdk` once.
+    if *scope == PackageScope::Sdk && ["host", "container"].contains(&package) {
+        return Err(Failure::usage(format!(
+            "`--sdk` is the part that packages are for, and `{package}` is none of them"
+        ))
+        .hint(format!("`--backend {package}` says where the tools run")));
+    }
     let is_name = package.starts_with(|c: char| c.is_ascii_alphanumeric())
         && package
             .bytes()

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn one_part_is_unlocked_and_the_rest_stays() {
-    use crate::edit::PackageScope;
+    use crate::model::PackageScope;
     let directory = tempfile::tempdir().unwrap();
     let target: Name = "t".parse().unwrap();
     let name: Name = "a".parse().unwrap();
