@@ -7,7 +7,7 @@ use super::text_file;
 use crate::error::ProjectError;
 use crate::report::Report;
 use crate::source::FileId;
-use crate::yaml::Node;
+use crate::yaml::{Node, Value};
 
 /// The first phase: avocado.yaml is YAML that this version can read.
 pub struct ReadProject {
@@ -44,6 +44,17 @@ impl ReadProject {
             }),
             None => Err(ProjectError::invalid(report)),
         }
+    }
+
+    /// The names in `supported_targets`, as far as they are known without a target; empty for all.
+    pub fn supported_targets(&self) -> Vec<String> {
+        let stated = self.root.get("supported_targets").map(|node| &node.value);
+        let Some(Value::Sequence(names)) = stated else {
+            return Vec::new();
+        };
+        let names = names.iter().filter_map(Node::as_text);
+        let is_name = |name: &&str| !name.contains("{{") && *name != "*";
+        names.filter(is_name).map(str::to_owned).collect()
     }
 
     /// Goes on to the sources of the extensions, for a target.

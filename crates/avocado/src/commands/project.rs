@@ -144,8 +144,11 @@ pub(super) fn check_scope(project: &Project, scope: &PackageScope) -> Result<()>
         return Ok(());
     }
     let known: Vec<&str> = known.into_iter().map(Name::as_str).collect();
-    Err(Failure::new(format!("the project has no {kind} `{name}`"))
-        .hint(format!("it has {}", known.join(", "))))
+    let hint = match &known[..] {
+        [] => format!("it has no {kind} at all for target {}", project.target),
+        known => format!("it has {}", known.join(", ")),
+    };
+    Err(Failure::new(format!("the project has no {kind} `{name}`")).hint(hint))
 }
 
 /// The one runtime that a command works on: named, from the environment, the project's default, or

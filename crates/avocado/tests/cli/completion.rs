@@ -50,6 +50,32 @@ fn the_names_of_the_project_are_known() {
 }
 
 #[test]
+fn the_project_is_the_one_that_the_line_names() {
+    let place = Place::new();
+    place.write("avocado.yaml", "default_target: a\nruntimes: {here: {}}\n");
+    let other = "supported_targets: [a, board]\nruntimes: {there: {}}\n";
+    place.write("other.yaml", other);
+    for (words, wanted) in [
+        (&["build", "-r", ""][..], &["here"][..]),
+        // Nothing says a target yet.
+        (&["-C", "other.yaml", "-t", ""], &["a", "board"]),
+        (&["-C", "other.yaml", "build", "-r", ""], &[]),
+        (
+            &["-C", "other.yaml", "build", "-t", "board", "-r", ""],
+            &["there"],
+        ),
+        (
+            &["--config=other.yaml", "build", "--target=a", "-r", ""],
+            &["there"],
+        ),
+        (&["build", "-Cother.yaml", "-ta", "-r", "t"], &["there"]),
+        (&["-C", "none.yaml", "build", "-r", ""], &[]),
+    ] {
+        assert_eq!(after(&place, words), wanted, "{words:?}");
+    }
+}
+
+#[test]
 fn where_nothing_can_be_read_nothing_is_said() {
     let place = Place::new();
     assert_eq!(after(&place, &["build", "-e", "o"]), [""; 0]);

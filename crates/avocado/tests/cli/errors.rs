@@ -203,6 +203,14 @@ extensions:
             "cannot be used with",
         ),
         (&["uninstall", "htop"], "the following required arguments"),
+        (
+            &["install", "--sdk", "host"],
+            "hint: `--backend host` says where the tools run",
+        ),
+        (
+            &["install", "--sdk", "container"],
+            "hint: `--backend container` says where the tools run",
+        ),
     ] {
         let shown = place.run(arguments).failed(2).stderr;
         assert!(shown.contains(message), "{arguments:?}: {shown}");
@@ -212,6 +220,13 @@ extensions:
         unlock.contains("the project has no extension `other`"),
         "{unlock}"
     );
+    place.write("avocado.yaml", "default_target: qemux86-64\n");
+    let unlock = place.run(&["unlock", "-e", "other"]).failed(1).stderr;
+    assert!(
+        unlock.contains("hint: it has no extension at all for target qemux86-64"),
+        "{unlock}"
+    );
+    place.write("avocado.yaml", yaml);
     place.run(&["unlock", "--rootfs"]).ok();
     assert!(!place.path("avocado.lock").exists());
 }
