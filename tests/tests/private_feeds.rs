@@ -100,7 +100,7 @@ fn feeds_that_ask_who_one_is_are_used_and_tell_nobody() {
 distro:
   release: '2024'
   channel: edge
-  repo: {{username: me, password: \"{{{{ env.FEED_PASSWORD }}}}\"}}
+  repo: {{url: '{}', username: me, password: \"{{{{ env.FEED_PASSWORD }}}}\"}}
 repos:
   vendor:
     url: '{}/2024'
@@ -114,6 +114,7 @@ extensions:
 runtimes:
   dev: {{extensions: [app]}}
 ",
+        main.url(),
         vendor.url()
     );
     let bin = place.join("bin");
@@ -125,7 +126,8 @@ runtimes:
     project.write("avocado.yaml", &yaml).unwrap();
     fs::remove_file(project.directory().join("avocado.lock")).unwrap();
     let project = project
-        .with_env("AVOCADO_REPO_URL", main.url())
+        // What the file says of who asks is for the URL that it states.
+        .with_env("AVOCADO_REPO_URL", "")
         .with_env("AVOCADO_REPO_CA", place.join("ca.pem"))
         .with_env("FEED_PASSWORD", FEED_PASSWORD)
         .with_env("VENDOR_PASSWORD", VENDOR_PASSWORD)
@@ -174,10 +176,18 @@ runtimes:
     // With nothing to do, and where the URL itself says who asks.
     let escaped = FEED_PASSWORD.replace('$', "%24");
     let url = main.url().replace("://", &format!("://me:{escaped}@"));
-    let yaml = yaml.replace(
-        "  repo: {username: me, password: \"{{ env.FEED_PASSWORD }}\"}\n",
-        "",
+    let unknown = project.clone().with_env("FEED_PASSWORD", "");
+    let events = unknown.events(&["install"]).unwrap();
+    assert_eq!(events.complete()["ran"], 0);
+    let output = unknown.avocado(&["install", "--no-stamps"]).run().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output}");
+    assert!(output.stderr.contains("is the variable set"), "{output}");
+    let own = format!(
+        "  repo: {{url: '{}', username: me, password: \"{{{{ env.FEED_PASSWORD }}}}\"}}\n",
+        main.url()
     );
+    assert!(yaml.contains(&own));
+    let yaml = yaml.replace(&own, "");
     project.write("avocado.yaml", &yaml).unwrap();
     let by_url = project.with_env("AVOCADO_REPO_URL", url);
     let events = by_url.events(&["install"]).unwrap();

@@ -2,24 +2,31 @@
 
 use std::fs;
 
-use avocado_project::{LoadOptions, Project, ProjectError};
+use avocado_project::{LoadOptions, Loaded, Project, ProjectError};
 
 fn load(yaml: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Project, ProjectError> {
+    let loaded = load_with_warnings(yaml, env)?;
+    assert_eq!(loaded.warnings, []);
+    Ok(loaded.project)
+}
+
+fn load_with_warnings(
+    yaml: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, ProjectError> {
     let directory = tempfile::tempdir().unwrap();
     for file in ["ca.pem", "key.asc"] {
         fs::write(directory.path().join(file), "").unwrap();
     }
     let config = directory.path().join("avocado.yaml");
     fs::write(&config, format!("default_target: t\n{yaml}")).unwrap();
-    let loaded = avocado_project::load(&LoadOptions {
+    avocado_project::load(&LoadOptions {
         config: &config,
         text: None,
         target: None,
         env,
         cli_version: "1.0.0",
-    })?;
-    assert_eq!(loaded.warnings, []);
-    Ok(loaded.project)
+    })
 }
 
 #[test]
@@ -45,7 +52,7 @@ fn a_repository_says_whom_it_is_for_and_who_asks() {
     assert_eq!(plain.url, "https://a.example/$releasever");
     assert_eq!((plain.for_sdk, plain.for_target), (false, true));
     assert_eq!((&plain.credentials, plain.tls_verify), (&None, true));
-    let who = vendor.credentials.as_ref().unwrap();
+    let who = vendor.credentials.as_ref().unwrap().known().unwrap();
     assert_eq!(
         (who.username.as_str(), who.password.as_str()),
         ("you", "hidden")
@@ -56,7 +63,7 @@ fn a_repository_says_whom_it_is_for_and_who_asks() {
         ("https://b.example", Some(5))
     );
     assert!(!vendor.tls_verify && vendor.ca.is_some() && vendor.gpg_key.is_some());
-    let who = tools.credentials.as_ref().unwrap();
+    let who = tools.credentials.as_ref().unwrap().known().unwrap();
     assert_eq!(
         (who.username.as_str(), who.password.as_str()),
         ("me", "p@ss")
@@ -79,6 +86,7 @@ fn who_asks_the_feed_comes_from_the_environment_first() {
             distro.repo_url
         );
         let who = distro.credentials.unwrap();
+        let who = who.known().unwrap().clone();
         (who.username, who.password)
     };
     assert_eq!(who(&|_| None), ("file".to_owned(), "2".to_owned()));
@@ -88,6 +96,82 @@ fn who_asks_the_feed_comes_from_the_environment_first() {
         _ => None,
     };
     assert_eq!(who(&both), ("env".to_owned(), "3".to_owned()));
+}
+
+/// Who asks the feed, by name, and where that is: where each is stated in the file and in the
+/// environment.
+#[test]
+fn who_asks_goes_to_whoever_stated_the_url() {
+    let yaml = "distro: {repo: {url: 'https://a.example', username: file, password: secret}}\n";
+    let asked = |yaml: &str, variables: &[(&str, &str)]| {
+        let env = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let distro = load(yaml, &env).unwrap().distro;
+        let who = distro.credentials.map(|who| match who.get() {
+            Ok(who) => format!("{}:{}", who.username, who.password),
+            Err(why) => why.render(),
+        });
+        (distro.repo_url, who)
+    };
+    let url = |url| ("AVOCADO_REPO_URL", url);
+    let expected = |url: &str, who: Option<&str>| (url.to_owned(), who.map(str::to_owned));
+    let mirror = "http://mirror.example";
+    assert_eq!(asked(yaml, &[url(mirror)]), expected(mirror, None));
+    let old = [("AVOCADO_SDK_REPO_URL", mirror)];
+    assert_eq!(asked(yaml, &old), expected(mirror, None));
+    assert_eq!(
+        asked(yaml, &[url("http://u2:p2@mirror.example")]),
+        expected(mirror, Some("u2:p2"))
+    );
+    let own = [
+        ("AVOCADO_REPO_USERNAME", "u3"),
+        ("AVOCADO_REPO_PASSWORD", "p3"),
+    ];
+    let [user, password] = own;
+    assert_eq!(
+        asked(yaml, &[url("http://u2:p2@mirror.example"), user, password]),
+        expected(mirror, Some("u3:p3"))
+    );
+    // A half of the file's is not sent either.
+    let (_, who) = asked(yaml, &[url(mirror), password]);
+    let who = who.unwrap();
+    assert!(
+        who.contains("AVOCADO_REPO_PASSWORD: the feed wants"),
+        "{who}"
+    );
+    assert!(!who.contains("secret") && !who.contains("p3"), "{who}");
+    // The file's URL is asked by the file's user, or the environment's.
+    let file = "https://a.example";
+    assert_eq!(asked(yaml, &[password]), expected(file, Some("file:p3")));
+    assert_eq!(asked(yaml, &own), expected(file, Some("u3:p3")));
+}
+
+#[test]
+fn a_variable_that_is_not_set_matters_to_those_who_ask() {
+    for value in ["", "two\nlines"] {
+        let env = |name: &str| (name == "SET" && !value.is_empty()).then(|| value.to_owned());
+        let yaml = "distro: {repo: {username: me, password: \"{{ env.SET }}\"}}
+repos: {a: {url: 'https://a', username: \"{{ env.SET }}\", password: secret}}
+";
+        let project = load_with_warnings(yaml, &env).unwrap().project;
+        let of_other = project.repositories[0].credentials.clone();
+        for who in [project.distro.credentials, of_other] {
+            let why = who.unwrap().get().unwrap_err().render();
+            assert!(
+                why.contains("avocado.yaml:") && why.contains("this "),
+                "{why}"
+            );
+            assert!(!why.contains("secret"), "{why}");
+        }
+    }
+    // The password may come from the environment alone.
+    let yaml = "distro: {repo: {username: me}}\n";
+    let project = load(yaml, &|_| None).unwrap();
+    let who = project.distro.credentials.unwrap();
+    let hint = who.get().unwrap_err().hint.clone().unwrap();
+    assert!(hint.contains("AVOCADO_REPO_PASSWORD"), "{hint}");
 }
 
 #[test]
@@ -113,11 +197,27 @@ fn what_no_repository_can_be_is_told_without_its_password() {
         ),
         (
             "repos: {a: {url: 'https://a', username: u, password: ''}}",
-            "this is empty: is the variable set that it is taken from?",
+            "this is empty",
         ),
         (
             "repos: {a: {url: 'https://a', username: u, password: \"sec\\nret\"}}",
             "this has control characters in it, or space around it",
+        ),
+        (
+            "distro: {repo: {url: 'https://me:s3/secret@a'}}",
+            "the URL of the feed has a `@` behind its host",
+        ),
+        (
+            "sdk: {repo_url: 'https://me/secret@a'}",
+            "the URL of the feed has a `@` behind its host",
+        ),
+        (
+            "repos: {a: {url: 'https://me:s3/secret@a'}}",
+            "the URL of the repository `a` has a `@` behind its host",
+        ),
+        (
+            "repos: {a: {url: 'https://me:secret'}}",
+            "the URL of the repository `a` has a port that is no number",
         ),
         (
             "repos: {avocado-sdk: {url: 'https://a'}}",
@@ -125,9 +225,14 @@ fn what_no_repository_can_be_is_told_without_its_password() {
         ),
         ("repos: {../a: {url: 'https://a'}}", "../a"),
     ] {
-        let error = load(&format!("{yaml}\n"), &|_| None)
-            .unwrap_err()
-            .to_string();
+        let error = load(&format!("{yaml}\n"), &|_| None).unwrap_err();
+        let error = match error {
+            ProjectError::Invalid { diagnostics } => {
+                let rendered = diagnostics.iter().map(|d| d.render());
+                rendered.collect::<Vec<_>>().join("\n")
+            }
+            other => other.to_string(),
+        };
         assert!(error.contains(said), "{yaml}: {error}");
         assert!(!error.contains("secret"), "{error}");
     }

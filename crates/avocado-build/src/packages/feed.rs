@@ -10,8 +10,7 @@ use avocado_http::{
     HttpClient, NetworkSettings, RepositoryUrl, Transport as _, TransportError,
     crosses_network_in_clear,
 };
-use avocado_project::{Distro, Project};
-use avocado_project::{LockFile, Snapshot};
+use avocado_project::{Distro, LockFile, Needed, Project, RepositoryCredentials, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At as _, Error};
@@ -148,15 +147,42 @@ impl<'a> Feed<'a> {
             releasever: self.releasever(&lock),
             ca: distro.ca.clone(),
             tls_verify: distro.tls_verify,
-            credentials: distro.credentials.as_ref().map(Into::into),
-            repositories: self.repositories()?,
+            credentials: self.known(&distro.credentials)?.map(Into::into),
+            repositories: self.repositories_with_credentials()?,
             cached: self.cached,
             signing_keys: self.signing_keys()?,
             dnf_args: dnf_args.to_vec(),
         })
     }
 
-    /// Those beside the feed.
+    /// Those beside the feed, and who asks them.
+    fn repositories_with_credentials(&self) -> Result<Vec<RepositoryAccess>, Error> {
+        let repositories = self.project.repositories.iter();
+        repositories
+            .zip(self.repositories()?)
+            .map(|(repository, access)| {
+                let who = self.known(&repository.credentials)?;
+                Ok(access.with_credentials(who))
+            })
+            .collect()
+    }
+
+    /// Who asks, where something is asked. Only now it matters whether that is known.
+    fn known<'c>(
+        &self,
+        credentials: &'c Option<Needed<RepositoryCredentials>>,
+    ) -> Result<Option<&'c RepositoryCredentials>, Error> {
+        let Some(credentials) = credentials.as_ref().filter(|_| !self.cached) else {
+            return Ok(None);
+        };
+        let known = credentials.get().map_err(|why| Error::Project {
+            diagnostics: vec![why.clone()],
+        })?;
+        Ok(Some(known))
+    }
+
+    /// Those beside the feed, without who asks them: nobody has to be known to tell what an install
+    /// is made of.
     pub(crate) fn repositories(&self) -> Result<Vec<RepositoryAccess>, Error> {
         let repositories = self.project.repositories.iter();
         repositories
@@ -309,7 +335,7 @@ impl<'a> Feed<'a> {
         };
         let client = HttpClient::over(&network, &[], None, PATIENCE, PATIENCE)
             .map_err(|e| feed_error(&distro.repo_url, e))?;
-        let client = match (&distro.credentials, self.base()) {
+        let client = match (self.known(&distro.credentials)?, self.base()) {
             (Some(who), Some(base)) => client.as_user(&[base], &who.username, &who.password),
             _ => client,
         };
@@ -426,6 +452,39 @@ mod tests {
         let lock = lock.into_inner().unwrap();
         let pin = lock.target(&project.target).and_then(|t| t.snapshot());
         (access, pin.cloned(), said.into_inner().unwrap())
+    }
+
+    #[test]
+    fn who_asks_matters_where_something_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let project = project(
+            directory.path(),
+            "{repo: {url: 'http://a', username: me, password: \"{{ env.NOT_SET }}\"}}\n\
+             repos: {a: {url: 'http://a', username: me, password: \"{{ env.NOT_SET }}\"}}",
+        );
+        let (network, cancel) = (NetworkSettings::default(), Cancel::new());
+        let lock = Mutex::new(LockFile::load(directory.path()).unwrap());
+        let feed = Feed::new(&project, &network, &cancel);
+        assert_eq!(feed.repositories().unwrap().len(), 1);
+        let error = feed.access(&lock, &[], &Silent).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("avocado.yaml:3:58: this is empty"),
+            "{error}"
+        );
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("is the variable set that it is taken from?")
+        );
+        // What dnf has in its cache nobody is asked for.
+        let feed = Feed::new(&project, &network, &cancel).cached(true);
+        assert!(
+            feed.access(&lock, &[], &Silent)
+                .unwrap()
+                .credentials
+                .is_none()
+        );
     }
 
     #[test]

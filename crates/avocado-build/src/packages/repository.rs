@@ -82,13 +82,21 @@ impl RepositoryAccess {
         RepositoryAccess {
             name: repository.name.to_string(),
             url: repository.url.clone(),
-            credentials: repository.credentials.as_ref().map(Into::into),
+            credentials: None,
             for_sdk: repository.for_sdk,
             for_target: repository.for_target,
             ca: repository.ca.clone(),
             tls_verify: repository.tls_verify,
             signing_keys,
             priority: repository.priority,
+        }
+    }
+
+    /// The same with who asks.
+    pub(crate) fn with_credentials(self, who: Option<&RepositoryCredentials>) -> Self {
+        RepositoryAccess {
+            credentials: who.map(Into::into),
+            ..self
         }
     }
 

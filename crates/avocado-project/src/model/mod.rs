@@ -100,7 +100,7 @@ pub struct Distro {
     pub repo_url: String,
     /// Who asks the feed, where it does not answer everybody.
     #[serde(skip)]
-    pub credentials: Option<RepositoryCredentials>,
+    pub credentials: Option<Needed<RepositoryCredentials>>,
     /// Set where the releasever is given outright (environment or `distro.repo.releasever`):
     /// snapshots are not used then. Otherwise the releasever is `<release>/<channel>`.
     pub releasever: Option<String>,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use avocado_manifest::Name;
 use serde::Serialize;
 
+use super::place::Needed;
+
 /// Who asks a repository that does not answer everybody. Shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RepositoryCredentials {
@@ -29,7 +31,7 @@ pub struct PackageRepository {
     pub url: String,
     /// Who asks, where it does not answer everybody.
     #[serde(skip)]
-    pub credentials: Option<RepositoryCredentials>,
+    pub credentials: Option<Needed<RepositoryCredentials>>,
     /// Whether the tools are installed from it.
     pub for_sdk: bool,
     /// Whether what runs on the target is installed from it.

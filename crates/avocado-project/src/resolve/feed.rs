@@ -6,13 +6,14 @@ use avocado_manifest::Name;
 
 use crate::decode::Spanned;
 use crate::diagnostic::Diagnostic;
-use crate::model::{Distro, RepositoryCredentials};
+use crate::model::{Distro, Needed, RepositoryCredentials};
 use crate::raw::{RawDistro, Text};
 use crate::source::Span;
 use crate::text::quoted;
 
 use super::context::ResolveContext;
 use super::repositories;
+use super::stated_value::StatedValue;
 
 /// Where packages come from if nobody says otherwise.
 const DEFAULT_URL: &str = "https://repo.avocadolinux.org";
@@ -31,6 +32,7 @@ pub(super) fn distro(cx: &mut ResolveContext<'_>) -> Distro {
     };
     let (old_url, old_releasever) = (old("repo_url"), old("repo_release"));
 
+    let stated_by = StatedValue::of_environment;
     let url = stated_by(cx, &["AVOCADO_REPO_URL", "AVOCADO_SDK_REPO_URL"])
         .or(repo.url.map(StatedValue::File))
         .or(old_url.map(StatedValue::File));
@@ -49,16 +51,26 @@ pub(super) fn distro(cx: &mut ResolveContext<'_>) -> Distro {
         }
     }
     let (release, channel) = (release_part(cx, release), release_part(cx, channel));
+    // Who asks goes with where: a mirror of the environment is not told what is for the file's feed.
+    let url_of_environment = matches!(url, Some(StatedValue::Env(..)));
     let (repo_url, of_url) = feed_url(cx, url);
-    let username = repositories::from_environment(cx, "AVOCADO_REPO_USERNAME");
-    let password = repositories::from_environment(cx, "AVOCADO_REPO_PASSWORD");
-    let credentials =
-        repositories::credentials(cx, username.or(repo.username), password.or(repo.password));
+    let of_file = |text: Option<Text>| text.filter(|_| !url_of_environment).map(StatedValue::File);
+    let username = stated_by(cx, &["AVOCADO_REPO_USERNAME"]).or(of_file(repo.username));
+    let password = stated_by(cx, &["AVOCADO_REPO_PASSWORD"]).or(of_file(repo.password));
+    let credentials = match (&username, &password) {
+        // The environment can say the other one tomorrow.
+        (Some(one), None) | (None, Some(one)) => {
+            let why = one.complaint_of_secret(cx, "the feed wants a user and a password");
+            let hint = "set AVOCADO_REPO_USERNAME and AVOCADO_REPO_PASSWORD";
+            Some(Needed::Missing(Box::new(why.with_hint(hint))))
+        }
+        _ => repositories::credentials(cx, username, password),
+    };
     Distro {
         release,
         channel,
         repo_url,
-        credentials: credentials.or(of_url),
+        credentials: credentials.or(of_url.map(Needed::Known)),
         releasever: release_part(cx, releasever),
         ca: ca(cx, repo.ca, &mut unusable),
         tls_verify: !insecure && repo.tls_verify.unwrap_or(true),
@@ -77,12 +89,6 @@ fn unstated(cx: &ResolveContext<'_>, key: &str) -> Diagnostic {
     error.with_hint("write for example `distro: {release: \"2024\", channel: edge}`")
 }
 
-fn stated_by(cx: &mut ResolveContext<'_>, names: &[&'static str]) -> Option<StatedValue> {
-    names
-        .iter()
-        .find_map(|name| Some(StatedValue::Env(name, cx.variable(name)?)))
-}
-
 fn feed_url(
     cx: &mut ResolveContext<'_>,
     given: Option<StatedValue>,
@@ -90,18 +96,23 @@ fn feed_url(
     let Some(given) = given else {
         return (DEFAULT_URL.to_owned(), None);
     };
-    let (url, credentials) = repositories::split_credentials(given.text());
+    let hint = "write for example https://feed.example.org";
+    let (url, credentials) = match repositories::split_credentials(given.text()) {
+        Ok(split) => split,
+        Err(why) => {
+            let why = format!("the URL of the feed {why}");
+            given
+                .complain_of_secret(cx, &why)
+                .hint(repositories::URL_HINT);
+            return (DEFAULT_URL.to_owned(), None);
+        }
+    };
     let url = url.trim_end_matches('/');
     if is_url(url) {
         return (url.to_owned(), credentials);
     }
-    let why = "is not the URL of a feed";
-    complain(
-        cx,
-        &given,
-        why,
-        "write for example https://feed.example.org",
-    );
+    let why = format!("{} is not the URL of a feed", quoted(url));
+    given.complain_of_url(cx, &why).hint(hint);
     (DEFAULT_URL.to_owned(), None)
 }
 
@@ -121,8 +132,10 @@ fn release_part(cx: &mut ResolveContext<'_>, given: Option<StatedValue>) -> Opti
     if text.split('/').all(|part| part.parse::<Name>().is_ok()) {
         return Some(text.to_owned());
     }
-    let why = "is not a usable release or channel";
-    complain(cx, &given, why, "write letters, digits and `. _ - + ~`");
+    let why = format!("{} is not a usable release or channel", quoted(text));
+    given
+        .complain(cx, &why)
+        .hint("write letters, digits and `. _ - + ~`");
     None
 }
 
@@ -180,28 +193,4 @@ pub(super) fn file_of_project(
         unusable.push(error.with_hint(format!("it is looked for at {}", path.display())));
     }
     path
-}
-
-fn complain(cx: &mut ResolveContext<'_>, given: &StatedValue, why: &str, hint: &str) {
-    let text = quoted(&repositories::split_credentials(given.text()).0);
-    match given {
-        StatedValue::Env(name, _) => cx.report.error(None, format!("{name}: {text} {why}")),
-        StatedValue::File(place) => cx.report.error(place.span, format!("{text} {why}")),
-    }
-    .hint(hint);
-}
-
-/// A value and who gave it.
-enum StatedValue {
-    Env(&'static str, String),
-    File(Text),
-}
-
-impl StatedValue {
-    fn text(&self) -> &str {
-        match self {
-            StatedValue::Env(_, text) => text,
-            StatedValue::File(text) => text,
-        }
-    }
 }

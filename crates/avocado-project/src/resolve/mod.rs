@@ -15,6 +15,7 @@ mod permissions;
 mod repositories;
 mod runtimes;
 mod sdk;
+mod stated_value;
 mod values;
 mod var;
 mod version;
