@@ -30,7 +30,7 @@ pub use lock::{FileLock, LockPlace, lock_file_beside};
 #[cfg(target_os = "linux")]
 pub use locking_process::LockingProcess;
 pub use private::{OpenFileWarning, open_to_others};
-pub use read::{file_names, read_at_most, read_if_there, same_file};
+pub use read::{file_names, read_at_most, read_if_there, read_stream_at_most, same_file};
 pub use remove::{remove_file_if_there, remove_tree};
 pub use write::{
     Durability, PendingFile, TemporaryName, WriteOptions, create_directories, link_or_copy,

@@ -16,18 +16,31 @@ struct LargerThan(u64);
 /// When it cannot be read, or is no file; of kind [`FileTooLarge`](io::ErrorKind::FileTooLarge) when
 /// it has more.
 pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
+    open(path)
+        .and_then(|file| read_all(file, limit))
+        .at("read", path)
+}
+
+/// The same of what a user names on a command line, which may be the pipe of another command.
+///
+/// # Errors
+/// When it cannot be read; of kind [`FileTooLarge`](io::ErrorKind::FileTooLarge) when it has more.
+pub fn read_stream_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, PathError> {
+    File::open(path)
+        .and_then(|file| read_all(file, limit))
+        .at("read", path)
+}
+
+fn read_all(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = open(path).and_then(|file| {
-        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limit {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                LargerThan(limit),
-            ));
-        }
-        Ok(bytes)
-    });
-    read.at("read", path)
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            LargerThan(limit),
+        ));
+    }
+    Ok(bytes)
 }
 
 /// Opens a file. What is something else says so, and does not keep whoever opens it.
@@ -52,7 +65,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// The same; none where there is no file.
+/// The bytes of a file, as [`read_at_most`] has them; none where there is no file.
 ///
 /// # Errors
 /// As [`read_at_most`].
@@ -124,6 +137,9 @@ mod tests {
         for path in [&pipe, &socket, Path::new("/dev/zero"), dir.path()] {
             assert!(read_at_most(path, 5).is_err(), "{}", path.display());
         }
+        let none = read_stream_at_most(Path::new("/dev/null"), 5).unwrap();
+        assert_eq!(none, b"");
+        read_stream_at_most(Path::new("/dev/zero"), 5).unwrap_err();
         // A link is what it leads to.
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         fs::write(&file, "x").unwrap();

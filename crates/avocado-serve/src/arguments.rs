@@ -2,7 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use avocado_fs::{OpenFileWarning, PathError, read_at_most};
+use avocado_fs::{OpenFileWarning, PathError, read_stream_at_most};
 use clap::Args;
 
 use crate::{OnRequest, ServeOptions, TlsIdentity};
@@ -48,7 +48,7 @@ impl ServeArguments {
         warn: &dyn Fn(OpenFileWarning),
     ) -> Result<ServeOptions, PathError> {
         let secret = |path: &Path| {
-            let bytes = read_at_most(path, LONGEST)?;
+            let bytes = read_stream_at_most(path, LONGEST)?;
             avocado_fs::open_to_others(path).into_iter().for_each(warn);
             Ok::<_, PathError>(bytes)
         };
@@ -58,7 +58,7 @@ impl ServeArguments {
         };
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(cert), Some(key)) => Some(TlsIdentity {
-                cert_pem: read_at_most(cert, LONGEST)?,
+                cert_pem: read_stream_at_most(cert, LONGEST)?,
                 key_pem: secret(key)?,
             }),
             _ => None,
