@@ -36,6 +36,16 @@ pub(crate) fn cannot_build(name: &str) -> bool {
     )
 }
 
+/// Whether the machine cannot build the example that compiles; says so.
+pub(crate) fn cannot_compile(name: &str) -> bool {
+    cannot_build(name) || skip_without(name, &[TestNeed::Tool("gcc"), TestNeed::Tool("git")])
+}
+
+/// The steps that ran.
+pub(crate) fn ran(project: &TestProject, arguments: &[&str]) -> Vec<String> {
+    project.events(arguments).unwrap().steps("success")
+}
+
 /// The sample feed, for the life of the test program.
 pub(crate) fn feed() -> &'static SampleFeed {
     static FEED: OnceLock<SampleFeed> = OnceLock::new();

@@ -85,10 +85,11 @@ impl<'t, 'p> PackageList<'t, 'p> {
         let message = format!("there is no {kind} {}", quoted(name.as_str()));
         let known = names.and_then(Node::entries).unwrap_or_default();
         let known: Vec<&str> = known.iter().map(|entry| entry.key.text.as_str()).collect();
-        let near = suggest::nearest(name.as_str(), known);
-        let hint = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => self.by_hand(),
+        let near = suggest::nearest(name.as_str(), known.iter().copied());
+        let hint = match (near, &known[..]) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, []) => self.by_hand(),
+            (None, known) => format!("it has {}; or {}", known.join(", "), self.by_hand()),
         };
         Err(self.place(span, message).with_hint(hint).into())
     }
