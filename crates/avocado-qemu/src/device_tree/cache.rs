@@ -1,10 +1,12 @@
 //! What QEMU had to be asked for, kept by what it depends on.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
+
+use avocado_fs::{Durability, PathError, WriteOptions};
 
 use crate::binary::BinaryIdentity;
 use crate::error::QemuError;
@@ -79,17 +81,21 @@ impl<'a> DeviceTreeCache<'a> {
     /// Puts a file there, whole or not at all, and removes those that were not used for longest.
     pub(super) fn keep(&self, key: &str, content: &[u8]) -> Result<PathBuf, QemuError> {
         let path = self.directory.join(key);
-        let temporary = self.temporary(key);
-        let written = write(&temporary, content).and_then(|()| fs::rename(&temporary, &path));
-        if let Err(source) = written {
-            let _ = fs::remove_file(&temporary);
-            return Err(failed("write", &path)(source));
-        }
+        let options = WriteOptions::new().durability(Durability::Content);
+        options.write(&path, content).map_err(|error| {
+            let PathError {
+                action,
+                path,
+                source,
+            } = error;
+            failed(action, &path)(source)
+        })?;
         self.evict(&path);
         Ok(path)
     }
 
-    /// A name that no other running process uses, for a file on its way.
+    /// A name that no other running process uses, for a file that QEMU writes. [`Self::evict`]
+    /// takes it when this process is killed.
     pub(super) fn temporary(&self, key: &str) -> PathBuf {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -119,12 +125,6 @@ impl<'a> DeviceTreeCache<'a> {
 fn is_ours(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("dtb" | "version" | "tmp"))
-}
-
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> QemuError {
