@@ -13,8 +13,9 @@ pub(crate) const OLD_NAME: &str = "x-old-name";
 /// The JSON Schema (draft 2020-12) of avocado.yaml: every key of the format, with what it takes.
 ///
 /// It takes what [`crate::load`] takes: any scalar where text is asked for, a template in place of
-/// a number or a boolean, null in place of anything, `target-<name>:` in every section. Keys that
-/// it does not have are allowed, as they are when a project is loaded.
+/// a number or a boolean, null in place of a list, a map or a value that may be left out,
+/// `target-<name>:` in every section. Keys that it does not have are allowed, as they are when a
+/// project is loaded.
 pub fn json_schema() -> Json {
     let mut settings = SchemaSettings::draft2020_12();
     settings
@@ -63,15 +64,24 @@ fn as_yaml(schema: &mut Schema) {
     if written.contains(&"string") {
         written.extend(["number", "boolean"]);
     } else if written.contains(&"integer") || written.contains(&"boolean") {
-        // A template.
+        // A template: what it becomes is a number or a boolean, which quoted text never is.
         written.push("string");
+        object.insert("pattern".to_owned(), json!("\\{\\{"));
     }
-    written.push("null");
+    if written.contains(&"array") || written.contains(&"object") {
+        // Nothing at all is an empty one.
+        written.push("null");
+    }
+    if object
+        .get("format")
+        .is_some_and(|format| format == "uint32")
+    {
+        object.insert("maximum".to_owned(), json!(u32::MAX));
+    }
     written.sort_unstable();
     written.dedup();
     object.insert("type".to_owned(), json!(written));
 }
 
 #[cfg(test)]
-#[path = "schema_tests.rs"]
 mod tests;

@@ -1,7 +1,10 @@
+mod agreement;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jsonschema::Validator;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::forward_to_deserialize_any;
@@ -12,65 +15,58 @@ use crate::report::Report;
 use crate::source::FileId;
 use crate::yaml::{self, Node, Value};
 
-/// What in a file is not as the schema says: its path, for each.
-fn misfits(node: &Node, schema: &Json, root: &Json, at: &str) -> Vec<String> {
-    if let Some(path) = schema.get("$ref").and_then(Json::as_str) {
-        let definition = root
-            .pointer(&path[1..])
-            .expect("every reference leads somewhere");
-        return misfits(node, definition, root, at);
-    }
-    if let Some(alternatives) = schema.get("anyOf").and_then(Json::as_array) {
-        let tried = alternatives.iter().map(|one| misfits(node, one, root, at));
-        return tried.min_by_key(Vec::len).unwrap_or_default();
-    }
-    if let Some(types) = schema.get("type").and_then(Json::as_array) {
-        let name = match &node.value {
-            _ if node.is_null() => "null",
-            Value::Scalar(scalar) if scalar.as_u64().is_some() => "integer",
-            Value::Scalar(scalar) if scalar.as_bool().is_some() => "boolean",
-            Value::Scalar(_) => "string",
-            Value::Sequence(_) => "array",
-            Value::Mapping(_) => "object",
-        };
-        let number = name == "integer" && types.iter().any(|t| t == "number");
-        if !number && !types.iter().any(|t| t == name) {
-            return vec![format!("{at}: {name}, not {types:?}")];
-        }
-    }
-    let mut found = Vec::new();
-    match &node.value {
-        Value::Mapping(entries) => {
-            for entry in entries {
-                let key = &entry.key.text;
-                let at = format!("{at}.{key}");
-                let property = schema.get("properties").and_then(|p| p.get(key));
-                match property.or_else(|| schema.get("additionalProperties")) {
-                    Some(schema) => found.extend(misfits(&entry.value, schema, root, &at)),
-                    None if key.starts_with("target-") || schema.get("properties").is_none() => {}
-                    None => found.push(at),
+/// The schema without the freedom to write keys that it does not have; they are warned of.
+fn closed(mut schema: Json) -> Json {
+    fn close(schema: &mut Json) {
+        match schema {
+            Json::Object(object) => {
+                object.values_mut().for_each(close);
+                if object.get("properties").is_some_and(Json::is_object)
+                    && object.contains_key("type")
+                {
+                    object.insert("additionalProperties".to_owned(), json!(false));
                 }
             }
+            Json::Array(items) => items.iter_mut().for_each(close),
+            _ => {}
         }
-        Value::Sequence(items) => {
-            if let Some(schema) = schema.get("items") {
-                found.extend(
-                    items
-                        .iter()
-                        .flat_map(|item| misfits(item, schema, root, at)),
-                );
-            }
-        }
-        Value::Scalar(_) => {}
     }
-    found
+    close(&mut schema);
+    schema
 }
 
+fn validator(schema: &Json) -> Validator {
+    jsonschema::draft202012::new(schema).expect("a JSON Schema")
+}
+
+/// YAML as JSON: what an editor checks by the schema.
+fn as_json(node: &Node) -> Json {
+    match &node.value {
+        _ if node.is_null() => Json::Null,
+        Value::Scalar(scalar) => match (scalar.as_u64(), scalar.as_bool()) {
+            (Some(number), _) => number.into(),
+            (_, Some(truth)) => truth.into(),
+            _ => scalar.text.clone().into(),
+        },
+        Value::Sequence(items) => items.iter().map(as_json).collect(),
+        Value::Mapping(entries) => entries
+            .iter()
+            .map(|entry| (entry.key.text.clone(), as_json(&entry.value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
+}
+
+/// What in a file is not as the schema says.
 fn misfits_of(text: &str) -> Vec<String> {
     let mut report = Report::new(Path::new("f"), text);
     let node = yaml::parse(FileId::MAIN, &mut report).expect("valid YAML");
-    let schema = json_schema();
-    misfits(&node, &schema, &schema, "")
+    let validator = validator(&closed(json_schema()));
+    let document = as_json(&node);
+    let errors = validator.iter_errors(&document);
+    errors
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect()
 }
 
 fn projects_below(directory: &Path) -> Vec<PathBuf> {
@@ -110,20 +106,22 @@ extensions:
   app: {version: 0.1.0, on_merge: one, subvolumes: {x: true}, reload_service_manager: true}
 "#;
     assert_eq!(misfits_of(good), [""; 0]);
-    for (bad, at) in [
-        ("defalt_target: x", ".defalt_target"),
-        ("distro: {relase: 1}", ".distro.relase"),
-        ("extensions: {a: {pakages: {}}}", ".extensions.a.pakages"),
+    for (bad, found) in [
+        ("defalt_target: x", "'defalt_target' was unexpected"),
+        ("distro: {relase: 1}", "'relase' was unexpected"),
+        ("extensions: {a: {packages: [x]}}", "/extensions/a:"),
+        ("extensions: {a: {var_files: [~]}}", "/extensions/a:"),
         (
-            "extensions: {a: {packages: [x]}}",
-            ".extensions.a.packages: array",
+            "extensions: {a: {reload_service_manager: 'yes'}}",
+            "/extensions/a:",
         ),
-        ("source_date_epoch: []", ".source_date_epoch: array"),
+        ("source_date_epoch: []", "/source_date_epoch"),
+        ("source_date_epoch: '7'", "/source_date_epoch"),
     ] {
-        let found = misfits_of(bad);
+        let misfits = misfits_of(bad);
         assert!(
-            found.len() == 1 && found[0].starts_with(at),
-            "{bad}: {found:?}"
+            misfits.len() == 1 && misfits[0].contains(found),
+            "{bad}: {misfits:?}"
         );
     }
 }
