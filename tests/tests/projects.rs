@@ -57,6 +57,44 @@ fn an_edit_during_a_build_is_not_lost() {
     assert_eq!(events.complete()["ran"], 0);
 }
 
+/// The time of a file of an image, as it says it.
+fn time(image: &std::path::Path, path: &str) -> String {
+    let list = ToolCall::new("unsquashfs").args(["-lln", "-UTC"]).arg(image);
+    let list = list.arg(path).ok().unwrap().stdout;
+    let end = format!(" squashfs-root/{path}");
+    let line = list.lines().find(|line| line.ends_with(&end));
+    let fields: Vec<_> = line.expect(&list).split_whitespace().collect();
+    fields[3..5].join(" ")
+}
+
+#[test]
+fn files_of_packages_keep_their_times_in_an_image() {
+    if cannot_build("files_of_packages_keep_their_times_in_an_image") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    // The feed's packages are of 2026, and whatever the clock says is earlier than this.
+    let build = |epoch: &str| {
+        let project = small(
+            &sandbox,
+            &format!(
+                "source_date_epoch: {epoch}\nextensions:\n  app: {{version: 1.0.0, types: [sysext], \
+                 packages: {{hello-tools: '*'}}, overlay: files, post_build: hook}}\n"
+            ),
+        );
+        project.write("files/usr/share/app/own", "").unwrap();
+        let hook = "cp -p files/usr/share/app/own $AVOCADO_BUILD_EXT_SYSROOT/usr/share/app/hook\n";
+        project.write("hook", hook).unwrap();
+        project.avocado(&["ext", "image", "app"]).ok().unwrap();
+        let image = project.state().join("output/extensions/app-1.0.0.raw");
+        let files = ["bin/hello", "share/app/own", "share/app/hook", "share"];
+        files.map(|file| time(&image, &format!("usr/{file}")))
+    };
+    let (packaged, ahead) = ("2026-01-01 00:00", "2100-01-01 00:00");
+    assert_eq!(build("4102444800"), [packaged, ahead, ahead, ahead]);
+    assert_eq!(build("1000000000"), ["2001-09-09 01:46"; 4]);
+}
+
 #[test]
 fn what_a_hook_leaves_running_ends_with_its_step() {
     if cannot_build("what_a_hook_leaves_running_ends_with_its_step") {

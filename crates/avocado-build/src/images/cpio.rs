@@ -1,5 +1,5 @@
 //! The initramfs archive, written in process rather than by a tool: names in byte order, numbered
-//! inodes, one time stamp, root as the owner, no hard links.
+//! inodes, no time stamp after `source_date_epoch`, root as the owner, no hard links.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write};
@@ -52,6 +52,7 @@ pub(super) fn write(
 }
 
 fn archive(root: &Path, left_out: &[PathBuf], epoch: u64, to: &mut dyn Write) -> Result<(), Error> {
+    let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
     let walk = WalkDir::new(root).sort_by_file_name().into_iter();
     let kept = walk.filter_entry(|entry| {
         let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
@@ -84,7 +85,7 @@ fn archive(root: &Path, left_out: &[PathBuf], epoch: u64, to: &mut dyn Write) ->
             inode,
             mode: metadata.mode(),
             links: if metadata.is_dir() { 2 } else { 1 },
-            modified: u32::try_from(epoch).unwrap_or(u32::MAX),
+            modified: u32::try_from(metadata.mtime().min(epoch)).unwrap_or(u32::MAX),
             size: u32::try_from(size)
                 .map_err(|_| Error::Invalid(format!("{} is too large for cpio", path.display())))?,
             device: (rustix::fs::major(device), rustix::fs::minor(device)),

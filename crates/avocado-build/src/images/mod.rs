@@ -1,5 +1,5 @@
 //! Image writers. Whatever the format, the same tree gives the same bytes: no owner but root, no
-//! time but `source_date_epoch`, no extended attributes, a fixed identifier.
+//! times but those that the tree was given, no extended attributes, a fixed identifier.
 
 pub(crate) mod btrfs;
 mod cpio;

@@ -34,7 +34,8 @@ pub(super) fn write(
             "-no-progress",
             "-quiet",
         ])
-        .args(["-mkfs-time", &epoch, "-all-time", &epoch]);
+        // Those of the files are theirs.
+        .args(["-mkfs-time", &epoch]);
     if !left_out.is_empty() {
         // Without this it takes what it is given for inodes, and leaves out every hard link of them.
         tool = tool.arg("-wildcards").arg("-e");

@@ -16,6 +16,7 @@ use crate::layout::Layout;
 use crate::step_context::StepContext;
 use crate::trees::{CopyModes, Tree};
 
+const EPOCH: u64 = 1_234_567;
 const FILESYSTEMS: [Filesystem; 3] = [Filesystem::Squashfs, Filesystem::ErofsLz4, Filesystem::Cpio];
 
 fn context(state: &Path) -> StepContext<'static> {
@@ -23,7 +24,7 @@ fn context(state: &Path) -> StepContext<'static> {
         target: "t".parse().unwrap(),
         layout: Layout::new(state, &"t".parse().unwrap()),
         host_layout: Layout::new(state, &"t".parse().unwrap()),
-        epoch: 1_234_567,
+        epoch: EPOCH,
         modes: CopyModes::Keep,
         sink: &Silent,
         loop_mounts: None,
@@ -179,6 +180,7 @@ fn image_of_overlay(filesystem: Filesystem, fill: impl FnOnce(&Path)) -> Vec<u8>
     fill(&overlay);
     let tree = Tree::fresh(&dir.path().join("tree")).unwrap();
     crate::trees::copy(&overlay, &tree, Path::new(""), CopyModes::Checkout(0o644)).unwrap();
+    crate::trees::settle_times(&tree, None, EPOCH).unwrap();
     let image = dir.path().join("image");
     super::write(&context(dir.path()), filesystem, tree.path(), &image, &[]).unwrap();
     fs::read(image).unwrap()
@@ -200,5 +202,27 @@ fn an_author_with_hard_links_and_holes_and_a_clone_have_the_same_image() {
             fs::write(name(overlay, "holes"), vec![0; 1 << 20]).unwrap();
         });
         assert!(author == clone, "{filesystem:?}");
+    }
+}
+
+#[test]
+fn files_have_the_times_that_packages_give_them_and_the_rest_has_the_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let packages = Tree::fresh(&dir.path().join("packages")).unwrap();
+    packages.write("usr/packaged", "1", 0o644).unwrap();
+    packages.set_time("usr/packaged", 1_000_000).unwrap();
+    let root = Tree::fresh(&dir.path().join("root")).unwrap();
+    crate::trees::copy(packages.path(), &root, Path::new(""), CopyModes::Keep).unwrap();
+    root.write("usr/written", "2", 0o644).unwrap();
+    crate::trees::settle_times(&root, Some(packages.path()), EPOCH).unwrap();
+    for filesystem in FILESYSTEMS {
+        let (_dir, out) = through(filesystem, root.path(), &[]);
+        let time = |name: &str| fs::metadata(out.join(name)).unwrap().mtime();
+        assert_eq!(time("usr/packaged"), 1_000_000, "{filesystem:?}");
+        assert_eq!(time("usr/written"), EPOCH as i64, "{filesystem:?}");
+        // cpio unpacks into directories without giving them their times again.
+        if filesystem != Filesystem::Cpio {
+            assert_eq!(time("usr"), EPOCH as i64, "{filesystem:?}");
+        }
     }
 }

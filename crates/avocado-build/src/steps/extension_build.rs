@@ -99,13 +99,15 @@ struct ExtensionBuildTask<'a> {
 }
 
 /// Counts how often the same inputs came to mean another sysroot: what was made before is not good
-/// any more. The last was that hard links of an overlay are files of their own.
-const REVISION: u32 = 2;
+/// any more. The last was that everything in it has the time that the image holds.
+const REVISION: u32 = 3;
 
 /// What a build consumes.
 #[derive(Debug, Serialize)]
 struct ExtensionBuildInputs {
     revision: u32,
+    /// The time of everything that no package gives an earlier one.
+    source_date_epoch: u64,
     build: ExtensionBuildRequest,
     packages: Option<Digest>,
     base: Option<Digest>,
@@ -164,6 +166,7 @@ impl Task for ExtensionBuildTask<'_> {
         let files = self.context.files_of(self.extension);
         Ok(ExtensionBuildInputs {
             revision: REVISION,
+            source_date_epoch: self.context.project.source_date_epoch,
             build: self.request()?,
             packages: needs.optional_digest(self.packages)?,
             base: needs.optional_digest(base)?,
@@ -244,7 +247,11 @@ impl StepRequest for ExtensionBuildRequest {
             Some(overlay) => overlay.blamed_for(error),
             None => error,
         })?;
-        let digest = trees::digest(&new, CopyModes::Keep)?;
+        let packages = self
+            .packages
+            .then(|| context.layout.extension_packages(name));
+        trees::settle_times(&root, packages.as_deref(), context.epoch)?;
+        let digest = trees::digest_with_times(&new)?;
         trees::replace(&new, &place)?;
         Ok(ExtensionBuildOutput { digest })
     }

@@ -21,7 +21,7 @@ use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::{self, CopyModes, Tree, var_files};
+use crate::trees::{self, Tree, var_files};
 
 /// An image, as it travels to the child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,9 +82,8 @@ struct ExtensionImageTask<'a> {
 }
 
 /// Counts how often the same inputs came to mean another image: what was made before is not good any
-/// more. The last was that a squashfs does not show where a file had holes, and keeps the hard
-/// links of what `var_files` leave out of it.
-const REVISION: u32 = 2;
+/// more. The last was that files of packages keep their times.
+const REVISION: u32 = 3;
 
 /// What an image step consumes.
 #[derive(Debug, Serialize)]
@@ -173,7 +172,7 @@ impl StepRequest for ExtensionImageRequest {
 
     fn work(self, context: &StepContext<'_>) -> Result<ExtensionImageOutput, Error> {
         let root = Tree::open(&context.layout.extension(&self.name))?;
-        if trees::digest(root.path(), CopyModes::Keep)? != self.sysroot {
+        if trees::digest_with_times(root.path())? != self.sysroot {
             let path = root.path().to_owned();
             return Err(Error::Changed { path });
         }
@@ -246,7 +245,7 @@ fn var_content(root: &Tree, paths: &[PathBuf]) -> Result<Digest, Error> {
     let mut hasher = DigestHasher::default();
     for path in paths {
         hasher.update(path.as_os_str().as_bytes());
-        let content = trees::digest(&root.shown(path), CopyModes::Keep)?;
+        let content = trees::digest_with_times(&root.shown(path))?;
         hasher.update(content.as_bytes());
     }
     Ok(hasher.finish())

@@ -160,8 +160,8 @@ struct OsImageTask<'a> {
 }
 
 /// Counts how often the same inputs came to mean another result: what was made before is not good any
-/// more. The last was that hard links of an overlay are files of their own.
-const REVISION: u32 = 2;
+/// more. The last was that files of packages keep their times.
+const REVISION: u32 = 3;
 
 /// What an OS image consumes.
 #[derive(Debug, Serialize)]
@@ -307,6 +307,8 @@ impl StepRequest for OsImageRequest {
         })?;
         let extension = images::extension(self.filesystem);
         let layout = &context.layout;
+        let packages = layout.os_tree(self.part.as_str(), &self.name);
+        trees::settle_times(&root, Some(&packages), context.epoch)?;
         let place = layout.os_image(self.part.as_str(), &self.runtime, extension);
         let new = trees::unfinished(&place);
         images::write(context, self.filesystem, root.path(), &new, &[])?;

@@ -392,14 +392,18 @@ mod tests {
         };
         let (layout, name) = (&context.layout, "app".parse().unwrap());
         let tree = Tree::fresh(&layout.extension(&name)).unwrap();
-        tree.write("var/lib/app/seed", "made", 0o644).unwrap();
+        let write = |text: &str, time| {
+            tree.write("var/lib/app/seed", text, 0o644).unwrap();
+            tree.set_time("var/lib/app/seed", time).unwrap();
+        };
+        write("made", 1);
         let image = json!({
             "name": name,
             "version": "1.0.0",
             "filesystem": "cpio",
             "var_files": ["var/lib/app"],
             "source_date_epoch": 1,
-            "sysroot": trees::digest(tree.path(), CopyModes::Keep).unwrap(),
+            "sysroot": trees::digest_with_times(tree.path()).unwrap(),
         });
         let image: ExtensionImageRequest = serde_json::from_value(image).unwrap();
         let image = image.work(&context).unwrap();
@@ -423,10 +427,12 @@ mod tests {
         let seed = fs::read_to_string(var.join("lib/app/seed")).unwrap();
         assert_eq!(seed, "made");
 
-        tree.write("var/lib/app/seed", "another", 0o644).unwrap();
-        let error = assemble().unwrap_err();
-        assert!(matches!(&error, Error::Changed { path } if path == tree.path()));
-        tree.write("var/lib/app/seed", "made", 0o644).unwrap();
+        for (text, time) in [("another", 1), ("made", 2)] {
+            write(text, time);
+            let error = assemble().unwrap_err();
+            assert!(matches!(&error, Error::Changed { path } if path == tree.path()));
+        }
+        write("made", 1);
         assemble().unwrap();
 
         trees::write(&manifest_place, "{}").unwrap();

@@ -314,7 +314,7 @@ fn an_extension_that_claims_to_be_an_operating_system_is_refused() {
         "filesystem": "cpio",
         "var_files": [],
         "source_date_epoch": 1,
-        "sysroot": trees::digest(&built, CopyModes::Keep).unwrap(),
+        "sysroot": trees::digest_with_times(&built).unwrap(),
     }));
     let error = image.unwrap_err().to_string();
     assert!(error.contains("`app` has /usr/lib/os-release"), "{error}");
@@ -325,7 +325,7 @@ fn var_files_take_no_link_for_what_it_leads_to() {
     let host = Host::new();
     let tree = Tree::extension().with("var/lib/app", host.own("directory"));
     let built = host.extension(&tree).unwrap();
-    let sysroot = trees::digest(&built, CopyModes::Keep).unwrap();
+    let sysroot = trees::digest_with_times(&built).unwrap();
     let request = |var_files: Value| {
         json!({
             "name": "app",

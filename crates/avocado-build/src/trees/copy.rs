@@ -1,9 +1,9 @@
 //! Copying a tree, and laying one over another.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -20,7 +20,7 @@ pub(crate) fn of_project(path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Copies what is at `from`, be it a link, to `at` in a tree: directories merge, everything else is
-/// replaced. Hard links within it stay hard links, but for those of project files.
+/// replaced. Hard links within it stay hard links and files keep their times, but for project files.
 pub(crate) fn copy(from: &Path, to: &Tree, at: &Path, modes: CopyModes) -> Result<(), Error> {
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut directories = Vec::new();
@@ -84,8 +84,15 @@ fn copy_one(
     }
     if kind.is_file() {
         let mut source = File::open(from).at("copy", from)?;
-        copy_content(&mut source, &mut to.create(at)?).at("copy", from)?;
-        return to.set_mode(at, modes.of(metadata));
+        let mut file = to.create(at)?;
+        copy_content(&mut source, &mut file).at("copy", from)?;
+        let mode = Permissions::from_mode(modes.of(metadata));
+        file.set_permissions(mode).at("copy", from)?;
+        if modes.keeps_times() {
+            let modified = metadata.modified().at("look at", from)?;
+            file.set_modified(modified).at("copy", from)?;
+        }
+        return Ok(());
     }
     let kind = if kind.is_fifo() {
         FileType::Fifo
@@ -128,6 +135,7 @@ pub(crate) fn make_parents(
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use rustix::fs::{CWD, Mode};
 
@@ -168,6 +176,9 @@ mod tests {
         fs::create_dir_all(from.join("d/sealed")).unwrap();
         fs::write(from.join("d/f"), "content").unwrap();
         set_mode(&from.join("d/f"), 0o4751).unwrap();
+        let packaged = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let file = File::options().append(true).open(from.join("d/f")).unwrap();
+        file.set_modified(packaged).unwrap();
         fs::hard_link(from.join("d/f"), from.join("d/same")).unwrap();
         symlink("nowhere", from.join("d/l")).unwrap();
         rustix::fs::mknodat(CWD, from.join("p"), FileType::Fifo, Mode::from(0o600), 0).unwrap();
@@ -181,6 +192,8 @@ mod tests {
         copy(&of_project(&link).unwrap(), &to, CopyModes::Keep).unwrap();
         assert_eq!(fs::read(to.join("d/f")).unwrap(), b"content");
         assert_eq!(mode(&to.join("d/f")), 0o4751);
+        let modified = fs::metadata(to.join("d/f")).unwrap().modified().unwrap();
+        assert_eq!(modified, packaged);
         let inode = |name: &str| fs::metadata(to.join(name)).unwrap().ino();
         assert_eq!(inode("d/f"), inode("d/same"));
         assert_ne!(inode("d/f"), fs::metadata(from.join("d/f")).unwrap().ino());

@@ -16,8 +16,17 @@ use crate::error::{At as _, Error};
 
 /// Digest of names, kinds, modes and contents of everything below `path`, which may be a file or a
 /// link, and of which names are hard links of one another, where copying keeps them so.
-/// Time stamps and owners are left out: no image of ours holds them.
+/// Owners are left out, for no image of ours holds them, and times, which no clone has.
 pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
+    digest_of(path, modes, false)
+}
+
+/// The same, with the times of files: of a tree whose times are settled, as images hold them.
+pub(crate) fn digest_with_times(path: &Path) -> Result<Digest, Error> {
+    digest_of(path, CopyModes::Keep, true)
+}
+
+fn digest_of(path: &Path, modes: CopyModes, with_times: bool) -> Result<Digest, Error> {
     let mut hasher = DigestHasher::default();
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let walk = WalkDir::new(path).follow_root_links(false);
@@ -34,7 +43,7 @@ pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
         }
         let linked = kind.is_file() && metadata.nlink() > 1 && modes.keeps_hard_links();
         let inode = (metadata.dev(), metadata.ino());
-        let content = if linked && let Some(first) = links.get(&inode) {
+        let mut content = if linked && let Some(first) = links.get(&inode) {
             [b"same ", first.as_os_str().as_bytes()].concat()
         } else if kind.is_file() {
             let file = fs::File::open(entry.path()).at("open", entry.path())?;
@@ -43,6 +52,9 @@ pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
         } else {
             content_of_other(entry.path(), &metadata).at("read", entry.path())?
         };
+        if with_times && kind.is_file() {
+            content.extend_from_slice(format!(" at {}", metadata.mtime()).as_bytes());
+        }
         if linked {
             links.entry(inode).or_insert_with(|| relative.to_owned());
         }

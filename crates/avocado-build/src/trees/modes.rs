@@ -1,4 +1,4 @@
-//! What is kept of what is copied into a tree: permission bits, hard links, kinds of files.
+//! What is kept of what is copied into a tree: permission bits, hard links, times, kinds of files.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 /// How the permission bits of copied files come about, and what else of them is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CopyModes {
-    /// As they are: files of packages, and what is made of them. Their hard links stay.
+    /// As they are: files of packages, and what is made of them. Their hard links and times
+    /// stay.
     Keep,
     /// As they would be in a checkout with umask 022. A version control system stores no more
     /// than the executable bit, so the rest would let the umask of the user who cloned the project
@@ -24,6 +25,11 @@ impl CopyModes {
     /// Whether two names of one file stay that. Of the project's files each becomes one of its own:
     /// version control keeps no links, and a clone shall give what its author has.
     pub(super) fn keeps_hard_links(self) -> bool {
+        !self.is_checkout()
+    }
+
+    /// Whether files keep the time of their last change, which differs between two clones.
+    pub(super) fn keeps_times(self) -> bool {
         !self.is_checkout()
     }
 

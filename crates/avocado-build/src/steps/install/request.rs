@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, Name};
@@ -109,6 +110,7 @@ impl InstallSpec {
         access: &FeedAccess,
         kernels_stated_at: Option<&str>,
     ) -> Result<InstallResult, Error> {
+        let began = SystemTime::now();
         let layout = &context.layout;
         if self.tree == PackageTree::Repositories {
             let packages = self.bootstrap(context, access)?;
@@ -198,7 +200,10 @@ impl InstallSpec {
         }
         match included {
             Some(place) => place.put(&tree, &root)?,
-            None => trees::replace(&new, &root)?,
+            None => {
+                trees::began_at(&new, began)?;
+                trees::replace(&new, &root)?;
+            }
         }
         if let PackageTree::Runtime(name) = &self.tree {
             publish::packages(&Tree::open(&root)?, &layout.runtime(name))?;

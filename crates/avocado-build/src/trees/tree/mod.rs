@@ -13,8 +13,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timestamps};
 use rustix::io::Errno;
+use rustix::time::Timespec;
 
 use self::place::{Place, of_descriptor};
 use crate::error::{At as _, Error, TreeFault};
@@ -96,7 +97,15 @@ impl Tree {
     /// The regular file at `path`, to read; none where nothing is. A link to nothing and anything
     /// but a file are errors.
     pub(crate) fn file(&self, path: impl AsRef<Path>) -> Result<Option<File>, Error> {
-        let path = path.as_ref();
+        self.open_file(path.as_ref(), OFlags::RDONLY)
+    }
+
+    /// The same, to be changed in its place.
+    pub(crate) fn file_to_change(&self, path: impl AsRef<Path>) -> Result<Option<File>, Error> {
+        self.open_file(path.as_ref(), OFlags::RDWR)
+    }
+
+    fn open_file(&self, path: &Path, access: OFlags) -> Result<Option<File>, Error> {
         // A pipe would wait for its other end, and a device may act when it is opened.
         match self.open_at(path, OFlags::PATH).and_then(rustix::fs::fstat) {
             Err(Errno::NOENT | Errno::NOTDIR) if self.dangling(path).is_none() => return Ok(None),
@@ -106,7 +115,7 @@ impl Tree {
             }
             Ok(_) => {}
         }
-        let file = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
+        let file = self.open_at(path, access | OFlags::NONBLOCK | OFlags::NOCTTY);
         let file = File::from(file.map_err(|e| self.refused(path, "open", e))?);
         let is_file = file.metadata().is_ok_and(|found| found.is_file());
         is_file
@@ -266,6 +275,24 @@ impl Tree {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(of_descriptor(found.as_fd()), mode)
             .at("set the mode of", &self.shown(path))
+    }
+
+    /// Sets the time of the last change of what is at `path`, be it a link.
+    pub(crate) fn set_time(&self, path: impl AsRef<Path>, seconds: i64) -> Result<(), Error> {
+        let path = path.as_ref();
+        let time = Timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        let set = self.place(path).and_then(|at| {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::utimensat(&at.directory, &at.name, &times, flags)
+        });
+        set.map_err(|e| self.refused(path, "set the time of", e))
     }
 
     /// Removes whatever is at `path`, with all that is in it; nothing there is fine.

@@ -1,0 +1,238 @@
+//! The times of the files of a tree, as an image holds them: the same wherever and whenever it is
+//! built.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::FileType;
+use walkdir::WalkDir;
+
+use super::bytecode::{self, SourceTimes};
+use super::{Tree, is};
+use crate::error::{At as _, Error};
+
+/// How far the clock of a file system may be behind the one of the system.
+const COARSE: Duration = Duration::from_secs(2);
+
+/// Notes in the directory of an installed tree when its install began: what has a later time was
+/// written by a script or by us, and the wall clock is in no image.
+pub(crate) fn began_at(tree: &Path, began: SystemTime) -> Result<(), Error> {
+    let directory = File::open(tree).at("open", tree)?;
+    let began = began.checked_sub(COARSE).unwrap_or(began);
+    directory.set_modified(began).at("set the time of", tree)
+}
+
+/// Gives everything in a tree the time that an image holds: files as the tree `packages` has them
+/// keep the time that their package gives them, if that is not after `epoch`; everything else,
+/// which was written in this build or comes from a clone, gets `epoch`. Bytecode of Python that goes
+/// by the time of its source goes on doing so.
+pub(crate) fn settle_times(root: &Tree, packages: Option<&Path>, epoch: u64) -> Result<(), Error> {
+    let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
+    let packages = packages.map(PackagedTimes::open).transpose()?;
+    let (mut sources, mut compiled) = (HashMap::new(), Vec::new());
+    // Bottom up: to write in a directory changes its time.
+    let mut directories = Vec::new();
+    for entry in WalkDir::new(root.path()).follow_root_links(false) {
+        let entry = entry.map_err(io::Error::from).at("read", root.path())?;
+        let relative = entry.path().strip_prefix(root.path());
+        let relative = relative.unwrap_or(entry.path());
+        let kind = entry.file_type();
+        if kind.is_dir() {
+            directories.push(relative.to_owned());
+            continue;
+        }
+        let metadata = entry.metadata().map_err(io::Error::from);
+        let metadata = metadata.at("look at", entry.path())?;
+        let before = (metadata.mtime(), metadata.mtime_nsec());
+        let is_packaged = |packages: &PackagedTimes| packages.has(relative, before);
+        let is_kept = kind.is_file()
+            && (0..=epoch).contains(&before.0)
+            && packages.as_ref().is_some_and(is_packaged);
+        let after = if is_kept { before.0 } else { epoch };
+        if kind.is_file() && bytecode::is_source(relative) {
+            let size = metadata.len();
+            let before = before.0;
+            let times = SourceTimes {
+                before,
+                after,
+                size,
+            };
+            sources.insert(relative.to_owned(), times);
+        } else if kind.is_file() && bytecode::is_compiled(relative) {
+            compiled.push((relative.to_owned(), after));
+            continue;
+        }
+        if before != (after, 0) {
+            root.set_time(relative, after)?;
+        }
+    }
+    for (path, time) in compiled {
+        bytecode::follow(root, &path, &sources)?;
+        root.set_time(&path, time)?;
+    }
+    for directory in directories.iter().rev() {
+        root.set_time(directory, epoch)?;
+    }
+    Ok(())
+}
+
+/// The times that packages give their files.
+struct PackagedTimes {
+    tree: Tree,
+    /// When the first of them was installed.
+    began: i64,
+}
+
+impl PackagedTimes {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let metadata = path.symlink_metadata().at("look at", path)?;
+        Ok(PackagedTimes {
+            tree: Tree::open(path)?,
+            began: metadata.mtime(),
+        })
+    }
+
+    /// Whether a package gives its file of that name that time. Times in packages are whole seconds.
+    fn has(&self, path: &Path, (seconds, nanoseconds): (i64, i64)) -> bool {
+        nanoseconds == 0
+            && seconds < self.began
+            && self.tree.look(path).ok().flatten().is_some_and(|found| {
+                is(&found, FileType::RegularFile)
+                    && (found.st_mtime, found.st_mtime_nsec) == (seconds, 0)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::trees::{CopyModes, copy};
+
+    fn set(path: &Path, seconds: u64) {
+        let file = File::open(path).unwrap();
+        let time = UNIX_EPOCH + Duration::from_secs(seconds);
+        file.set_modified(time).unwrap();
+    }
+
+    fn time(path: &Path) -> (i64, i64) {
+        let found = fs::symlink_metadata(path).unwrap();
+        (found.mtime(), found.mtime_nsec())
+    }
+
+    /// An installed tree, and a copy of it to build on.
+    fn trees(dir: &Path) -> (Tree, Tree) {
+        let packages = Tree::fresh(&dir.join("packages")).unwrap();
+        for name in [
+            "usr/old",
+            "usr/new",
+            "usr/edited",
+            "usr/copied",
+            "usr/moved",
+        ] {
+            packages.write(name, name, 0o644).unwrap();
+            set(&packages.shown(name), 1000);
+        }
+        set(&packages.shown("usr/new"), 3000);
+        packages.write("etc/of-a-script", "", 0o644).unwrap();
+        packages.symlink("old", "usr/link").unwrap();
+        began_at(packages.path(), SystemTime::now()).unwrap();
+        let root = Tree::fresh(&dir.join("root")).unwrap();
+        copy(packages.path(), &root, Path::new(""), CopyModes::Keep).unwrap();
+        (packages, root)
+    }
+
+    #[test]
+    fn files_of_packages_keep_their_times_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let (packages, root) = trees(dir.path());
+        // What hooks do.
+        root.write("usr/edited", "another", 0o644).unwrap();
+        root.write("usr/written", "", 0o644).unwrap();
+        fs::rename(root.shown("usr/moved"), root.shown("usr/elsewhere")).unwrap();
+        set(&root.shown("usr/copied"), 500);
+        settle_times(&root, Some(packages.path()), 2000).unwrap();
+        let times = |epoch| {
+            [
+                ("usr/old", 1000),
+                // Clamped.
+                ("usr/new", epoch),
+                ("usr/edited", epoch),
+                ("usr/written", epoch),
+                ("usr/elsewhere", epoch),
+                ("usr/copied", epoch),
+                ("etc/of-a-script", epoch),
+                ("usr/link", epoch),
+                ("usr", epoch),
+                ("", epoch),
+            ]
+        };
+        for (name, expected) in times(2000) {
+            assert_eq!(time(&root.shown(name)), (expected, 0), "{name}");
+        }
+        // After a time that lies ahead, what was written now is not told from what is packaged by
+        // being later.
+        let ahead = SystemTime::now() + Duration::from_secs(1 << 20);
+        let ahead = ahead.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let dir = tempfile::tempdir().unwrap();
+        let (packages, root) = trees(dir.path());
+        settle_times(&root, Some(packages.path()), ahead).unwrap();
+        for (name, expected) in [("usr/new", 3000), ("etc/of-a-script", ahead as i64)] {
+            assert_eq!(time(&root.shown(name)), (expected, 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn without_packages_all_times_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Tree::fresh(&dir.path().join("root")).unwrap();
+        root.write("d/f", "", 0o644).unwrap();
+        set(&root.shown("d/f"), 5);
+        symlink("nowhere", root.shown("d/l")).unwrap();
+        settle_times(&root, None, 7).unwrap();
+        for name in ["", "d", "d/f", "d/l"] {
+            assert_eq!(time(&root.shown(name)), (7, 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn compiled_python_of_a_package_is_good_for_its_source_where_times_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = Tree::fresh(&dir.path().join("packages")).unwrap();
+        let header = |time: u32, size: u32| {
+            let numbers = [0, time, size].map(u32::to_le_bytes).concat();
+            [&3495_u16.to_le_bytes(), &b"\r\n"[..], &numbers, b"code"].concat()
+        };
+        for name in ["good", "edited"] {
+            let source = format!("usr/{name}.py");
+            packages.write(&source, "pass\n", 0o644).unwrap();
+            packages.set_time(&source, 1000).unwrap();
+            let compiled = format!("usr/__pycache__/{name}.cpython-311.pyc");
+            packages.write(&compiled, header(1000, 5), 0o444).unwrap();
+        }
+        began_at(packages.path(), SystemTime::now()).unwrap();
+        for epoch in [0, 1000, 2000] {
+            let root = Tree::fresh(&dir.path().join("root")).unwrap();
+            copy(packages.path(), &root, Path::new(""), CopyModes::Keep).unwrap();
+            root.write("usr/edited.py", "exec\n", 0o644).unwrap();
+            settle_times(&root, Some(packages.path()), epoch).unwrap();
+            let is_good = |name: &str| {
+                let compiled = format!("usr/__pycache__/{name}.cpython-311.pyc");
+                assert_eq!(time(&root.shown(&compiled)).0, epoch as i64);
+                let compiled = fs::read(root.shown(compiled)).unwrap();
+                assert_eq!(&compiled[16..], b"code");
+                let source = time(&root.shown(format!("usr/{name}.py"))).0;
+                compiled[8..12] == (source as u32).to_le_bytes()
+            };
+            assert!(is_good("good"), "{epoch}");
+            assert!(!is_good("edited"), "{epoch}");
+        }
+    }
+}
