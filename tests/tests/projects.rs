@@ -59,7 +59,9 @@ fn an_edit_during_a_build_is_not_lost() {
 
 /// The time of a file of an image, as it says it.
 fn time(image: &std::path::Path, path: &str) -> String {
-    let list = ToolCall::new("unsquashfs").args(["-lln", "-UTC"]).arg(image);
+    let list = ToolCall::new("unsquashfs")
+        .args(["-lln", "-UTC"])
+        .arg(image);
     let list = list.arg(path).ok().unwrap().stdout;
     let end = format!(" squashfs-root/{path}");
     let line = list.lines().find(|line| line.ends_with(&end));

@@ -98,13 +98,15 @@ impl SourceReader<'_> {
             files = files.checked_sub(1)?;
             let relative = entry.path().strip_prefix(&directory).ok()?;
             let metadata = entry.metadata().ok()?;
-            let content = if metadata.is_file() {
+            let mut content = if metadata.is_file() {
                 let known = self.known.digest(entry.path(), &metadata, &mut bytes);
                 let digest = known.ok()??;
                 trees::content_of_file(digest, metadata.len())
             } else {
                 trees::content_of_other(entry.path(), &metadata).ok()?
             };
+            let attributes = trees::attributes(entry.path(), &metadata).ok()?;
+            content.extend(trees::content_of_attributes(&attributes));
             trees::add_entry(&mut hasher, relative, self.modes, &metadata, &content);
         }
         Some(hasher.finish())

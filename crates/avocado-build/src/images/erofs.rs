@@ -1,12 +1,10 @@
 use std::ffi::OsString;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use avocado_backend::{Tool, ToolError, ToolQuery};
-use walkdir::WalkDir;
 
-use crate::error::{At as _, Error, ToolFailure};
+use super::features::TreeFeatures;
+use crate::error::{Error, ToolFailure};
 use crate::failure_kind::FailureKind;
 use crate::step_context::StepContext;
 
@@ -23,15 +21,19 @@ pub(super) const MKFS: ToolQuery = ToolQuery {
 
 pub(super) fn write(
     context: &StepContext<'_>,
+    features: &TreeFeatures,
     compression: Option<&str>,
     root: &Path,
     image: &Path,
     left_out: &[PathBuf],
 ) -> Result<(), Error> {
-    let mut tool = Tool::new(MKFS.tool).args(["--quiet", "-U", UUID, "-x", "-1", "--all-root"]);
+    let mut tool = Tool::new(MKFS.tool).args(["--quiet", "-U", UUID, "--all-root"]);
+    if features.attributes.is_empty() {
+        tool = tool.args(["-x", "-1"]);
+    }
     let epoch = context.epoch.to_string();
-    tool = if has_other_times(root, context.epoch)? {
-        // No time after this one. Only since 1.8 there is an argument for it. Before, each inode
+    tool = if features.has_other_times {
+        // No time after this one. Before 1.9, where there is no other way to say that, each inode
         // then takes 32 bytes more.
         tool.env("SOURCE_DATE_EPOCH", epoch)
     } else {
@@ -47,19 +49,6 @@ pub(super) fn write(
     }
     let written = tool.arg(image).arg(root).run(context.sink);
     Ok(written.map_err(|e| ToolFailure::read_by(e, failure_kind))?)
-}
-
-/// Whether a file has another time than that of the file system.
-fn has_other_times(root: &Path, epoch: u64) -> Result<bool, Error> {
-    for entry in WalkDir::new(root) {
-        let entry = entry.map_err(io::Error::from).at("read", root)?;
-        let metadata = entry.metadata().map_err(io::Error::from);
-        let metadata = metadata.at("look at", entry.path())?;
-        if u64::try_from(metadata.mtime()) != Ok(epoch) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// What mkfs.erofs says, which has no exit codes of its own for it.

@@ -1,9 +1,10 @@
 //! Image writers. Whatever the format, the same tree gives the same bytes: no owner but root, no
-//! times but those that the tree was given, no extended attributes, a fixed identifier.
+//! times and extended attributes but those that the tree was given, a fixed identifier.
 
 pub(crate) mod btrfs;
 mod cpio;
 mod erofs;
+mod features;
 mod newc;
 mod squashfs;
 #[cfg(test)]
@@ -13,10 +14,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use avocado_backend::ToolQuery;
+use avocado_events::Event;
 use avocado_project::Filesystem;
 
+use self::features::TreeFeatures;
 use crate::error::{At as _, Error};
 use crate::step_context::StepContext;
+use crate::trees::list_of;
 
 /// The tool that writes the format; `None` where it is our own code.
 pub(crate) fn writer(filesystem: Filesystem) -> Option<&'static ToolQuery> {
@@ -54,12 +58,27 @@ pub(crate) fn write(
         fs::create_dir_all(parent).at("create", parent)?;
     }
     crate::trees::clear(image)?;
+    let features = TreeFeatures::of(root, context.epoch, left_out)?;
+    let erofs = |compression| {
+        features.has_held_attributes_only()?;
+        erofs::write(context, &features, compression, root, image, left_out)
+    };
     match filesystem {
-        Filesystem::Squashfs => squashfs::write(context, root, image, left_out)?,
-        Filesystem::Erofs => erofs::write(context, None, root, image, left_out)?,
-        Filesystem::ErofsLz4 => erofs::write(context, Some("lz4hc"), root, image, left_out)?,
-        Filesystem::ErofsZst => erofs::write(context, Some("zstd"), root, image, left_out)?,
+        Filesystem::Squashfs => {
+            features.has_held_attributes_only()?;
+            squashfs::write(context, &features, root, image, left_out)?;
+        }
+        Filesystem::Erofs => erofs(None)?,
+        Filesystem::ErofsLz4 => erofs(Some("lz4hc"))?,
+        Filesystem::ErofsZst => erofs(Some("zstd"))?,
         Filesystem::Cpio | Filesystem::CpioZst | Filesystem::CpioLz4 | Filesystem::CpioGz => {
+            if !features.attributes.is_empty() {
+                context.sink.emit(Event::warning(format!(
+                    "a {} image holds no extended attributes and file capabilities, which are lost: {}",
+                    extension(filesystem),
+                    list_of(&features.attributes)
+                )));
+            }
             cpio::write(context, filesystem, root, image, left_out)?;
         }
     }

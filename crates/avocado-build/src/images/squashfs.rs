@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_backend::{Tool, ToolQuery};
 
+use super::features::TreeFeatures;
 use crate::error::Error;
 use crate::step_context::StepContext;
 
@@ -14,6 +15,7 @@ pub(super) const MKSQUASHFS: ToolQuery = ToolQuery {
 
 pub(super) fn write(
     context: &StepContext<'_>,
+    features: &TreeFeatures,
     root: &Path,
     image: &Path,
     left_out: &[PathBuf],
@@ -25,7 +27,11 @@ pub(super) fn write(
         .arg(image)
         .args([
             "-noappend",
-            "-no-xattrs",
+            if features.attributes.is_empty() {
+                "-no-xattrs"
+            } else {
+                "-xattrs"
+            },
             // It looks for holes where a file has fewer blocks than bytes, which hangs on who
             // copied it and on the build host's file system.
             "-no-sparse",

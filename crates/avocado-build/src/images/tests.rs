@@ -7,14 +7,15 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
-use avocado_events::Silent;
+use avocado_events::{Event, Silent};
 use avocado_project::Filesystem;
 use walkdir::WalkDir;
 
 use crate::layout::Layout;
 use crate::step_context::StepContext;
-use crate::trees::{CopyModes, Tree};
+use crate::trees::{self, CopyModes, Tree};
 
 const EPOCH: u64 = 1_234_567;
 const FILESYSTEMS: [Filesystem; 3] = [Filesystem::Squashfs, Filesystem::ErofsLz4, Filesystem::Cpio];
@@ -44,7 +45,7 @@ fn through(
     let mut tool = match filesystem {
         Filesystem::Squashfs => {
             let mut tool = Command::new("unsquashfs");
-            tool.args(["-no-progress", "-quiet", "-dest"])
+            tool.args(["-no-progress", "-quiet", "-xattrs", "-dest"])
                 .arg(&out)
                 .arg(&image);
             tool
@@ -179,8 +180,8 @@ fn image_of_overlay(filesystem: Filesystem, fill: impl FnOnce(&Path)) -> Vec<u8>
     fs::create_dir(&overlay).unwrap();
     fill(&overlay);
     let tree = Tree::fresh(&dir.path().join("tree")).unwrap();
-    crate::trees::copy(&overlay, &tree, Path::new(""), CopyModes::Checkout(0o644)).unwrap();
-    crate::trees::settle_times(&tree, None, EPOCH).unwrap();
+    trees::copy(&overlay, &tree, Path::new(""), CopyModes::Checkout(0o644)).unwrap();
+    trees::settle(&tree, None, EPOCH).unwrap();
     let image = dir.path().join("image");
     super::write(&context(dir.path()), filesystem, tree.path(), &image, &[]).unwrap();
     fs::read(image).unwrap()
@@ -212,9 +213,9 @@ fn files_have_the_times_that_packages_give_them_and_the_rest_has_the_epoch() {
     packages.write("usr/packaged", "1", 0o644).unwrap();
     packages.set_time("usr/packaged", 1_000_000).unwrap();
     let root = Tree::fresh(&dir.path().join("root")).unwrap();
-    crate::trees::copy(packages.path(), &root, Path::new(""), CopyModes::Keep).unwrap();
+    trees::copy(packages.path(), &root, Path::new(""), CopyModes::Keep).unwrap();
     root.write("usr/written", "2", 0o644).unwrap();
-    crate::trees::settle_times(&root, Some(packages.path()), EPOCH).unwrap();
+    trees::settle(&root, Some(packages.path()), EPOCH).unwrap();
     for filesystem in FILESYSTEMS {
         let (_dir, out) = through(filesystem, root.path(), &[]);
         let time = |name: &str| fs::metadata(out.join(name)).unwrap().mtime();
@@ -224,5 +225,54 @@ fn files_have_the_times_that_packages_give_them_and_the_rest_has_the_epoch() {
         if filesystem != Filesystem::Cpio {
             assert_eq!(time("usr"), EPOCH as i64, "{filesystem:?}");
         }
+    }
+}
+
+#[test]
+fn an_image_holds_extended_attributes_or_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Tree::fresh(&dir.path().join("tree")).unwrap();
+    root.write("d/f", "", 0o644).unwrap();
+    trees::settle(&root, None, EPOCH).unwrap();
+    let image = dir.path().join("image");
+    let write = |filesystem| {
+        let told = Mutex::new(Vec::new());
+        let sink = |event: Event| told.lock().unwrap().push(event.message);
+        let context = StepContext {
+            sink: &sink,
+            ..context(dir.path())
+        };
+        super::write(&context, filesystem, root.path(), &image, &[]).unwrap();
+        (fs::read(&image).unwrap(), told.into_inner().unwrap())
+    };
+    let before = FILESYSTEMS.map(|filesystem| write(filesystem).0);
+    trees::set_attribute(&root.shown("d/f"), "user.note", b"the value of a note").unwrap();
+    for (filesystem, before) in FILESYSTEMS.into_iter().zip(before) {
+        let (after, told) = write(filesystem);
+        if filesystem == Filesystem::Cpio {
+            let expected = "a cpio image holds no extended attributes and file capabilities, \
+                            which are lost: /d/f";
+            assert_eq!((told, after == before), (vec![expected.to_owned()], true));
+            continue;
+        }
+        assert_eq!(told, [""; 0], "{filesystem:?}");
+        let has = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
+        if filesystem == Filesystem::Squashfs {
+            let (_dir, out) = through(filesystem, root.path(), &[]);
+            let file = out.join("d/f");
+            let attributes = trees::attributes(&file, &fs::metadata(&file).unwrap()).unwrap();
+            assert_eq!(attributes.len(), 1);
+        } else {
+            // Its tools of that time read none back.
+            assert!(has(&after, b"the value of a note") && !has(&before, b"the value"));
+        }
+    }
+    // All or none: what hangs on the machine would come along.
+    let other = trees::set_attribute(&root.shown("d"), "trusted.x", b"1");
+    if other.is_ok() {
+        let context = context(dir.path());
+        let written = super::write(&context, Filesystem::Squashfs, root.path(), &image, &[]);
+        let error = written.unwrap_err().to_string();
+        assert!(error.contains("/d the attribute `trusted.x`"), "{error}");
     }
 }

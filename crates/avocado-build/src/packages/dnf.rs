@@ -308,13 +308,13 @@ impl<'a> Dnf<'a> {
 
     /// What there is to tell of the files of `packages`, which are installed in the tree: what of
     /// them no image holds.
-    pub(crate) fn lost_attributes(
+    pub(crate) fn lost_owners(
         &self,
         packages: &PackageHeaders,
         sink: &dyn Sink,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Option<String>, Error> {
         if packages.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let tool = self.tool("rpm").arg("--root").arg(self.root);
         let text = tool.args(["-qa", "--qf", lost::QUERY]).read(sink)?;

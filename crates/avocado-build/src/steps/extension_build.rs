@@ -230,7 +230,7 @@ impl StepRequest for ExtensionBuildRequest {
         // A script may have put another directory there.
         let root = Tree::open(&new)?;
         if let Some(overlay) = &self.overlay {
-            overlay.tell_of_modes(context)?;
+            overlay.tell_of_losses(context)?;
             overlay.apply(context, &root)?;
         }
         if let Some(hook) = &self.post_build {
@@ -250,7 +250,7 @@ impl StepRequest for ExtensionBuildRequest {
         let packages = self
             .packages
             .then(|| context.layout.extension_packages(name));
-        trees::settle_times(&root, packages.as_deref(), context.epoch)?;
+        trees::settle(&root, packages.as_deref(), context.epoch)?;
         let digest = trees::digest_with_times(&new)?;
         trees::replace(&new, &place)?;
         Ok(ExtensionBuildOutput { digest })

@@ -156,11 +156,11 @@ impl OverlayFiles {
         trees::copy(&from, root, Path::new(""), context.modes)
     }
 
-    /// Tells which of its modes no clone of the project has.
-    pub(crate) fn tell_of_modes(&self, context: &StepContext<'_>) -> Result<(), Error> {
+    /// Tells what of it no clone of the project has.
+    pub(crate) fn tell_of_losses(&self, context: &StepContext<'_>) -> Result<(), Error> {
         let from = trees::of_project(&self.project.join(&self.dir))?;
         let what = format!("the overlay `{}`", self.dir.display());
-        if let Some(told) = trees::modes_of_no_clone(&what, &from, context.modes)? {
+        for told in trees::lost_in_clones(&what, &from, context.modes)? {
             context.sink.emit(Event::warning(told));
         }
         Ok(())

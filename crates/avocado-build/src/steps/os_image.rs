@@ -308,7 +308,7 @@ impl StepRequest for OsImageRequest {
         let extension = images::extension(self.filesystem);
         let layout = &context.layout;
         let packages = layout.os_tree(self.part.as_str(), &self.name);
-        trees::settle_times(&root, Some(&packages), context.epoch)?;
+        trees::settle(&root, Some(&packages), context.epoch)?;
         let place = layout.os_image(self.part.as_str(), &self.runtime, extension);
         let new = trees::unfinished(&place);
         images::write(context, self.filesystem, root.path(), &new, &[])?;
@@ -370,7 +370,7 @@ impl OsImageRequest {
         // A script may have put another directory there.
         let root = Tree::open(&place)?;
         if let Some(overlay) = &self.overlay {
-            overlay.tell_of_modes(context)?;
+            overlay.tell_of_losses(context)?;
             overlay.apply(context, &root)?;
         }
         if let Some(permissions) = &self.permissions {

@@ -321,7 +321,7 @@ impl VarImageRequest {
                 var.make_directories(parent)?;
             }
             let what = format!("`{}` of var_files", file.source.display());
-            if let Some(told) = trees::modes_of_no_clone(&what, &from, context.modes)? {
+            for told in trees::lost_in_clones(&what, &from, context.modes)? {
                 context.sink.emit(Event::warning(told));
             }
             trees::copy(&from, &var, &to, context.modes)?;

@@ -3,10 +3,11 @@
 use std::fs::{FileType, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use walkdir::WalkDir;
 
+use super::attributes::attributes;
 use super::{CopyModes, list_of};
 use crate::error::{At as _, Error};
 
@@ -28,32 +29,43 @@ pub(super) fn refuse_special(path: &Path, kind: FileType) -> Result<(), Error> {
     )))
 }
 
-/// The warning of project files whose modes are not those that a clone would have; `what` names
-/// them: "the overlay `o`".
-pub(crate) fn modes_of_no_clone(
+/// The warnings of project files that have what a clone would not have; `what` names them: "the
+/// overlay `o`".
+pub(crate) fn lost_in_clones(
     what: &str,
     from: &Path,
     modes: CopyModes,
-) -> Result<Option<String>, Error> {
-    let mut paths = Vec::new();
+) -> Result<Vec<String>, Error> {
+    let (mut of_modes, mut of_attributes) = (Vec::new(), Vec::new());
     let walk = WalkDir::new(from).follow_root_links(false);
     for entry in walk.sort_by_file_name() {
         let entry = entry.map_err(io::Error::from).at("read", from)?;
         let metadata = entry.metadata().map_err(io::Error::from);
-        if in_no_clone(&metadata.at("look at", entry.path())?, modes) {
-            let relative = entry.path().strip_prefix(from).unwrap_or(entry.path());
-            paths.push(relative.to_owned());
+        let metadata = metadata.at("look at", entry.path())?;
+        let relative = entry.path().strip_prefix(from).unwrap_or(entry.path());
+        if in_no_clone(&metadata, modes) {
+            of_modes.push(relative.to_owned());
+        }
+        let attributes = attributes(entry.path(), &metadata).at("read", entry.path())?;
+        if !attributes.is_empty() {
+            of_attributes.push(relative.to_owned());
         }
     }
-    if paths.is_empty() {
-        return Ok(None);
+    let mut told = Vec::new();
+    if !of_modes.is_empty() {
+        told.push(format!(
+            "{what} has modes that are lost in every clone, for git keeps no more than whether a \
+             file is executable: {}; set them in a hook, or by tmpfiles.d on the device",
+            list_of(&of_modes)
+        ));
     }
-    let paths: Vec<PathBuf> = paths;
-    Ok(Some(format!(
-        "{what} has modes that are lost in every clone, for git keeps no more than whether a file is \
-         executable: {}; set them in a hook, or by tmpfiles.d on the device",
-        list_of(&paths)
-    )))
+    if !of_attributes.is_empty() {
+        told.push(format!(
+            "{what} has extended attributes, which are lost in every clone: {}; set them in a hook",
+            list_of(&of_attributes)
+        ));
+    }
+    Ok(told)
 }
 
 fn in_no_clone(metadata: &Metadata, modes: CopyModes) -> bool {
@@ -78,7 +90,10 @@ mod tests {
     fn modes_that_a_clone_does_not_have_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let told = |witness| {
-            modes_of_no_clone("the overlay `o`", dir.path(), CopyModes::Checkout(witness)).unwrap()
+            let modes = CopyModes::Checkout(witness);
+            let mut told = lost_in_clones("the overlay `o`", dir.path(), modes).unwrap();
+            assert!(told.len() < 2, "{told:?}");
+            told.pop()
         };
         set_mode(dir.path(), 0o755).unwrap();
         symlink("nowhere", dir.path().join("link")).unwrap();
@@ -98,6 +113,19 @@ mod tests {
         // All of this clone is closed to others: nobody meant anything by that.
         let said = told(0o600).unwrap();
         assert!(said.contains(": /setuid;"), "{said}");
+    }
+
+    #[test]
+    fn extended_attributes_that_a_clone_does_not_have_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("noted");
+        fs::write(&file, "").unwrap();
+        crate::trees::set_attribute(&file, "user.note", b"1").unwrap();
+        let modes = CopyModes::Checkout(0o644);
+        let told = lost_in_clones("the overlay `o`", dir.path(), modes).unwrap();
+        let expected = "the overlay `o` has extended attributes, which are lost in every clone: \
+                        /noted; set them in a hook";
+        assert_eq!(told.last().unwrap(), expected);
     }
 
     #[test]

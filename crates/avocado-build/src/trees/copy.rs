@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use walkdir::WalkDir;
 
+use super::attributes::attributes;
 use super::checkout::refuse_special;
 use super::content::copy_content;
 use super::{CopyModes, Tree, is};
@@ -49,6 +50,8 @@ pub(crate) fn copy(from: &Path, to: &Tree, at: &Path, modes: CopyModes) -> Resul
             {
                 continue;
             }
+            let attributes = attributes(entry.path(), &metadata).at("read", entry.path())?;
+            to.set_attributes(&target, &attributes)?;
             directories.push((target, modes.of(&metadata)));
             continue;
         }
@@ -88,6 +91,9 @@ fn copy_one(
         copy_content(&mut source, &mut file).at("copy", from)?;
         let mode = Permissions::from_mode(modes.of(metadata));
         file.set_permissions(mode).at("copy", from)?;
+        // Last but for the time: to write to a file takes its capabilities away.
+        let attributes = attributes(from, metadata).at("read", from)?;
+        to.set_attributes(at, &attributes)?;
         if modes.keeps_times() {
             let modified = metadata.modified().at("look at", from)?;
             file.set_modified(modified).at("copy", from)?;

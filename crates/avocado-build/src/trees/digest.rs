@@ -11,10 +11,11 @@ use avocado_manifest::{Digest, DigestHasher};
 use walkdir::WalkDir;
 
 use super::CopyModes;
+use super::attributes::{attributes, content_of_attributes};
 use super::checkout::refuse_special;
 use crate::error::{At as _, Error};
 
-/// Digest of names, kinds, modes and contents of everything below `path`, which may be a file or a
+/// Digest of names, kinds, modes, extended attributes and contents of everything below `path`, which may be a file or a
 /// link, and of which names are hard links of one another, where copying keeps them so.
 /// Owners are left out, for no image of ours holds them, and times, which no clone has.
 pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
@@ -52,6 +53,8 @@ fn digest_of(path: &Path, modes: CopyModes, with_times: bool) -> Result<Digest, 
         } else {
             content_of_other(entry.path(), &metadata).at("read", entry.path())?
         };
+        let attributes = attributes(entry.path(), &metadata).at("read", entry.path())?;
+        content.extend(content_of_attributes(&attributes));
         if with_times && kind.is_file() {
             content.extend_from_slice(format!(" at {}", metadata.mtime()).as_bytes());
         }

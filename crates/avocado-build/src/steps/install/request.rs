@@ -185,10 +185,10 @@ impl InstallSpec {
             }
             _ => None,
         };
-        if self.tree.becomes_image() {
-            for told in dnf.lost_attributes(&brought, context.sink)? {
-                context.sink.emit(Event::warning(told));
-            }
+        if self.tree.becomes_image()
+            && let Some(told) = dnf.lost_owners(&brought, context.sink)?
+        {
+            context.sink.emit(Event::warning(told));
         }
         dnf.finish()?;
         let kernel = match (wished, &self.tree) {

@@ -18,7 +18,7 @@ use crate::failure_kind::FailureKind;
 use crate::layout::Layout;
 use crate::packages::feed::FeedAccess;
 use crate::step_context::StepContext;
-use crate::trees::CopyModes;
+use crate::trees::{self, CopyModes};
 
 /// A tree, the lock of its packages and the feed that they are from.
 struct LockedInstall {
@@ -282,11 +282,12 @@ fn what_no_image_holds_of_a_package_is_told() {
     install.run_with(&sink).unwrap();
     assert_eq!(
         told.into_inner().unwrap(),
-        [
-            "images hold no file capabilities, which the packages give /opt/app",
-            "everything in an image belongs to root, and not to whom the packages give /opt/app",
-        ]
+        ["everything in an image belongs to root, and not to whom the packages give /opt/app"]
     );
+    // As the image will have it.
+    let installed = install.installed_file();
+    let metadata = fs::metadata(&installed).unwrap();
+    assert_eq!(trees::attributes(&installed, &metadata).unwrap().len(), 1);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 
 use self::place::{Place, of_descriptor};
+use super::attributes::{Attribute, set_attributes};
 use crate::error::{At as _, Error, TreeFault};
 
 /// More than any file of a tree has that is read as a whole: release files, units, accounts.
@@ -275,6 +276,22 @@ impl Tree {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(of_descriptor(found.as_fd()), mode)
             .at("set the mode of", &self.shown(path))
+    }
+
+    /// Gives extended attributes to the file or directory at `path`.
+    pub(crate) fn set_attributes(
+        &self,
+        path: impl AsRef<Path>,
+        attributes: &[Attribute],
+    ) -> Result<(), Error> {
+        if attributes.is_empty() {
+            return Ok(());
+        }
+        let path = path.as_ref();
+        let place = self.place(path);
+        let place = place.map_err(|e| self.refused(path, "give extended attributes to", e))?;
+        let set = set_attributes(&place.path(), attributes);
+        set.at("give extended attributes to", &self.shown(path))
     }
 
     /// Sets the time of the last change of what is at `path`, be it a link.

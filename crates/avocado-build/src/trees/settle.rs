@@ -1,5 +1,5 @@
-//! The times of the files of a tree, as an image holds them: the same wherever and whenever it is
-//! built.
+//! The last touch to a tree that becomes an image: times and extended attributes as an image holds
+//! them, the same wherever and whenever it is built.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::FileType;
 use walkdir::WalkDir;
 
+use super::attributes;
 use super::bytecode::{self, SourceTimes};
 use super::{Tree, is};
 use crate::error::{At as _, Error};
@@ -29,8 +30,8 @@ pub(crate) fn began_at(tree: &Path, began: SystemTime) -> Result<(), Error> {
 /// Gives everything in a tree the time that an image holds: files as the tree `packages` has them
 /// keep the time that their package gives them, if that is not after `epoch`; everything else,
 /// which was written in this build or comes from a clone, gets `epoch`. Bytecode of Python that goes
-/// by the time of its source goes on doing so.
-pub(crate) fn settle_times(root: &Tree, packages: Option<&Path>, epoch: u64) -> Result<(), Error> {
+/// by the time of its source goes on doing so. And takes away extended attributes that no image holds.
+pub(crate) fn settle(root: &Tree, packages: Option<&Path>, epoch: u64) -> Result<(), Error> {
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
     let packages = packages.map(PackagedTimes::open).transpose()?;
     let (mut sources, mut compiled) = (HashMap::new(), Vec::new());
@@ -41,6 +42,8 @@ pub(crate) fn settle_times(root: &Tree, packages: Option<&Path>, epoch: u64) -> 
         let relative = entry.path().strip_prefix(root.path());
         let relative = relative.unwrap_or(entry.path());
         let kind = entry.file_type();
+        let cleaned = attributes::remove_others(entry.path());
+        cleaned.at("take extended attributes from", entry.path())?;
         if kind.is_dir() {
             directories.push(relative.to_owned());
             continue;
@@ -158,7 +161,7 @@ mod tests {
         root.write("usr/written", "", 0o644).unwrap();
         fs::rename(root.shown("usr/moved"), root.shown("usr/elsewhere")).unwrap();
         set(&root.shown("usr/copied"), 500);
-        settle_times(&root, Some(packages.path()), 2000).unwrap();
+        settle(&root, Some(packages.path()), 2000).unwrap();
         let times = |epoch| {
             [
                 ("usr/old", 1000),
@@ -183,7 +186,7 @@ mod tests {
         let ahead = ahead.duration_since(UNIX_EPOCH).unwrap().as_secs();
         let dir = tempfile::tempdir().unwrap();
         let (packages, root) = trees(dir.path());
-        settle_times(&root, Some(packages.path()), ahead).unwrap();
+        settle(&root, Some(packages.path()), ahead).unwrap();
         for (name, expected) in [("usr/new", 3000), ("etc/of-a-script", ahead as i64)] {
             assert_eq!(time(&root.shown(name)), (expected, 0), "{name}");
         }
@@ -196,7 +199,7 @@ mod tests {
         root.write("d/f", "", 0o644).unwrap();
         set(&root.shown("d/f"), 5);
         symlink("nowhere", root.shown("d/l")).unwrap();
-        settle_times(&root, None, 7).unwrap();
+        settle(&root, None, 7).unwrap();
         for name in ["", "d", "d/f", "d/l"] {
             assert_eq!(time(&root.shown(name)), (7, 0), "{name}");
         }
@@ -222,7 +225,7 @@ mod tests {
             let root = Tree::fresh(&dir.path().join("root")).unwrap();
             copy(packages.path(), &root, Path::new(""), CopyModes::Keep).unwrap();
             root.write("usr/edited.py", "exec\n", 0o644).unwrap();
-            settle_times(&root, Some(packages.path()), epoch).unwrap();
+            settle(&root, Some(packages.path()), epoch).unwrap();
             let is_good = |name: &str| {
                 let compiled = format!("usr/__pycache__/{name}.cpython-311.pyc");
                 assert_eq!(time(&root.shown(&compiled)).0, epoch as i64);
