@@ -162,6 +162,16 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// The package of an extension is for other targets.
+    #[error("package {package} is not for {target}: it is for {}", targets.join(", "))]
+    OtherTarget {
+        /// The package.
+        package: String,
+        /// The target of the project.
+        target: String,
+        /// Those that the package names.
+        targets: Vec<String>,
+    },
     /// A git repository no longer has a commit that is locked.
     #[error("the repository no longer has commit {commit}, which avocado.lock has")]
     CommitGone {
@@ -210,6 +220,9 @@ pub enum Error {
         #[source]
         fault: TreeFault,
     },
+    /// avocado.yaml cannot be read, or not be changed as it has to be.
+    #[error(transparent)]
+    Configuration(#[from] avocado_project::ProjectError),
     /// The project does not have what a step needs, or wants of it what this version cannot do.
     /// `Display` is a line for each.
     #[error("{}", lines(diagnostics))]
@@ -267,6 +280,7 @@ impl Error {
             | Error::Fetch { source, .. }
             | Error::Hook { source, .. } => source.kind(),
             Error::CommitGone { .. } => Some(FailureKind::CommitGone),
+            Error::OtherTarget { .. } => Some(FailureKind::OtherTarget),
             Error::Io { source, .. } => FailureKind::of_io(source),
             Error::Tool(failure) => failure.kind,
             Error::LoopMount(LoopMountError::Mount { source, .. })
@@ -293,6 +307,7 @@ impl Error {
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
             Error::Project { diagnostics } => diagnostics,
+            Error::Configuration(error) => error.diagnostics(),
             Error::Step { source, .. } | Error::Install { source, .. } => source.diagnostics(),
             _ => &[],
         }
@@ -301,7 +316,9 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Project { diagnostics } => diagnostics.iter().find_map(|d| d.hint.clone()),
+            Error::Project { .. } | Error::Configuration(_) => {
+                self.diagnostics().iter().find_map(|d| d.hint.clone())
+            }
             Error::Step { source, .. }
             | Error::Install { source, .. }
             | Error::Fetch { source, .. } => source.hint(),

@@ -48,10 +48,12 @@ pub enum FailureKind {
     SourceUnreachable,
     /// A git repository no longer has the commit that the lock has.
     CommitGone,
+    /// The package of an extension is for other targets.
+    OtherTarget,
 }
 
 impl FailureKind {
-    const ALL: [(FailureKind, &str); 20] = [
+    const ALL: [(FailureKind, &str); 21] = [
         (FailureKind::StorageFull, "storage_full"),
         (FailureKind::PackageNotFound, "package_not_found"),
         (FailureKind::KernelNotFound, "kernel_not_found"),
@@ -75,6 +77,7 @@ impl FailureKind {
         (FailureKind::SourceRefused, "source_refused"),
         (FailureKind::SourceUnreachable, "source_unreachable"),
         (FailureKind::CommitGone, "commit_gone"),
+        (FailureKind::OtherTarget, "other_target"),
     ];
 
     /// How the kind is called between processes. Names stay.
@@ -159,6 +162,9 @@ impl FailureKind {
             }
             FailureKind::SourceUnreachable => {
                 "check the network, and `url` and `ref` of the source"
+            }
+            FailureKind::OtherTarget => {
+                "use a version of it that is for this target, or have the extension for the others only"
             }
             FailureKind::CommitGone => {
                 "run `avocado update`, which takes what the branch or the tag is now"

@@ -146,6 +146,11 @@ impl Layout {
             .join(format!("{name}-{version}.raw"))
     }
 
+    /// A package of an extension's sources.
+    pub(crate) fn extension_source_package(&self, file: &str) -> PathBuf {
+        self.prefix.join("output/extensions").join(file)
+    }
+
     /// `AVOCADO_RUNTIME_BUILD_DIR`.
     pub(crate) fn runtime(&self, name: &Name) -> PathBuf {
         self.prefix.join("runtimes").join(name)

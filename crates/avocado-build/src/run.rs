@@ -1,5 +1,3 @@
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, Once};
 
 use avocado_backend::{Backend, HostBackend};
@@ -19,6 +17,7 @@ use crate::packages::feed::Feed;
 use crate::plan::Plan;
 use crate::project_lock::lock_project;
 use crate::sources::ProjectSources;
+use crate::trees;
 
 /// What a run did.
 #[derive(Debug, Clone)]
@@ -91,7 +90,7 @@ pub(crate) fn run_with(
         known_files: KnownFiles::new(layout.known_files()),
         feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
         cancel,
-        checkout_mode: fs::metadata(&project.config_path).map_or(0o644, |m| m.mode()),
+        checkout_mode: trees::checkout_mode(&project.config_path),
         layout: layout.clone(),
     };
     let stamps = StampStore {

@@ -42,6 +42,15 @@ pub enum ProjectError {
         /// The file.
         path: PathBuf,
     },
+    /// avocado.yaml is wrong for another target than the one that is meant.
+    #[error("the project is wrong for the target {target}")]
+    ForTarget {
+        /// The target.
+        target: String,
+        /// What is wrong.
+        #[source]
+        why: Box<ProjectError>,
+    },
     /// avocado.yaml is wrong. `Display` is one line for each error.
     #[error("{}", lines(diagnostics))]
     Invalid {
@@ -62,6 +71,7 @@ impl ProjectError {
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
             ProjectError::Invalid { diagnostics } => diagnostics,
+            ProjectError::ForTarget { why, .. } => why.diagnostics(),
             _ => &[],
         }
     }

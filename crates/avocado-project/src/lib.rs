@@ -35,10 +35,10 @@ mod version_spec;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity, Snippet};
-pub use edit::{PackageEdit, add_packages, check_editable, remove_packages};
+pub use edit::{PackageEdit, add_packages, check_editable, remove_packages, state_versions};
 pub use error::ProjectError;
 pub use late::{Bind, Late, LateValue, LateValues, UnboundLateValue};
-pub use load::load;
+pub use load::{load, load_for_every_target};
 pub use lock::{
     GitSource, LOCK_VERSION, LockChange, LockFile, LockFileError, LockedThing, PackageHeader,
     PackageHeaders, Snapshot, Sysroot, TargetLock,

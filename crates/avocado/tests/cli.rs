@@ -11,6 +11,9 @@ mod config;
 mod deploy;
 #[path = "cli/errors.rs"]
 mod errors;
+#[cfg(target_os = "linux")]
+#[path = "cli/ext_package.rs"]
+mod ext_package;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/init.rs"]

@@ -187,19 +187,21 @@ impl<'a> Dnf<'a> {
         self
     }
 
-    /// Whether a package that is installed provides something.
-    pub(crate) fn provides(
-        &self,
-        package: &str,
-        what: &str,
-        sink: &dyn Sink,
-    ) -> Result<bool, Error> {
+    /// The names of what a package that is installed provides.
+    pub(crate) fn provided_by(&self, package: &str, sink: &dyn Sink) -> Result<Vec<String>, Error> {
         let query = self.tool("rpm").arg("--root").arg(self.root);
         let text = query.args(["-q", "--provides", package]).read(sink)?;
-        let mut provided = text
+        let names = text
             .lines()
             .filter_map(|line| line.split_whitespace().next());
-        Ok(provided.any(|name| name == what))
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// The versions that the feed has of a package, as `version-release`.
+    pub(crate) fn versions_of(&self, package: &str, sink: &dyn Sink) -> Result<Vec<String>, Error> {
+        let query = ["--quiet", "--qf", "%{version}-%{release}", package];
+        let text = self.with_cache(|| self.dnf("repoquery").args(query).read(sink))?;
+        Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 
     /// In the tree: where rpm has its database for now.

@@ -1,4 +1,4 @@
-//! The order of versions, which is rpm's.
+//! The order of versions, which is rpm's, and how rpm writes those of others.
 
 use std::cmp::Ordering;
 
@@ -8,6 +8,17 @@ use rpm_version::rpm_evr_compare;
 /// after it and before everything else.
 pub(crate) fn compare(a: &str, b: &str) -> Ordering {
     rpm_evr_compare(a, b)
+}
+
+/// A version as rpm can carry it: `-` would begin the release, and a pre-release comes before what
+/// it leads to. `1.0.0-rc.1+7` is `1.0.0~rc.1^7`.
+pub(crate) fn to_rpm(version: &str) -> String {
+    version.replace('-', "~").replace('+', "^")
+}
+
+/// The version that became this one of rpm.
+pub(crate) fn from_rpm(version: &str) -> String {
+    version.replace('~', "-").replace('^', "+")
 }
 
 #[cfg(test)]
@@ -54,6 +65,26 @@ mod tests {
         }
         for (a, b) in EQUAL {
             assert_eq!(compare(a, b), Ordering::Equal, "{a} = {b}");
+        }
+    }
+
+    #[test]
+    fn a_pre_release_comes_before_its_release_in_rpm_and_back() {
+        let versions = [
+            "1.0.0-alpha",
+            "1.0.0-rc.1",
+            "1.0.0-rc.1+7",
+            "1.0.0",
+            "1.0.0+7",
+        ];
+        for pair in versions.windows(2) {
+            let (a, b) = (to_rpm(pair[0]), to_rpm(pair[1]));
+            assert_eq!(compare(&a, &b), Ordering::Less, "{a} < {b}");
+        }
+        for version in versions {
+            let carried = to_rpm(version);
+            assert!(!carried.contains(['-', '+']), "{carried}");
+            assert_eq!(from_rpm(&carried), version);
         }
     }
 

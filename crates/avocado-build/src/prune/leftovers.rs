@@ -12,6 +12,7 @@ use avocado_project::{LockFile, Project, Sysroot};
 use crate::architecture::HOST_ARCH;
 use crate::error::{At as _, Error};
 use crate::layout::Layout;
+use crate::packages::version::to_rpm;
 
 /// Each with the reason.
 type Leftovers = Vec<(PathBuf, String)>;
@@ -162,13 +163,19 @@ fn others(
     Ok(())
 }
 
-/// Images of extensions and of versions that are gone.
+/// Images and packages of extensions and of versions that are gone.
 fn images(project: &Project, place: &Path, found: &mut Leftovers) -> Result<(), Error> {
     for (path, file) in entries(place)? {
-        let Some(stem) = file.strip_suffix(".raw").filter(|f| !f.starts_with('.')) else {
+        let image = file.strip_suffix(".raw");
+        let package = file.strip_suffix(".rpm");
+        let Some(stem) = image.or(package).filter(|f| !f.starts_with('.')) else {
             continue;
         };
         let is_of = |e: &&avocado_project::Extension| match e.version.get() {
+            Ok(version) if package.is_some() => {
+                let version = to_rpm(version.as_str());
+                stem.starts_with(&format!("{}-{version}-", e.name))
+            }
             Ok(version) => stem == format!("{}-{version}", e.name),
             // Which one it is hangs on something that is not set now.
             Err(_) => stem.starts_with(&format!("{}-", e.name)),

@@ -1,7 +1,8 @@
 //! What is kept of what is copied into a tree: permission bits, hard links, times, kinds of files.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// How the permission bits of copied files come about, and what else of them is kept.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +15,11 @@ pub(crate) enum CopyModes {
     /// into an image. Where avocado.yaml itself (whose mode this is) can be read by group or
     /// others and a file cannot, the project's author meant that, and it stays so.
     Checkout(u32),
+}
+
+/// The mode of avocado.yaml; see [`CopyModes::Checkout`].
+pub(crate) fn checkout_mode(config: &Path) -> u32 {
+    fs::metadata(config).map_or(0o644, |found| found.mode())
 }
 
 impl CopyModes {
@@ -56,8 +62,6 @@ pub(super) fn set_mode(path: &std::path::Path, mode: u32) -> std::io::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn mode(modes: CopyModes, mode: u32) -> u32 {

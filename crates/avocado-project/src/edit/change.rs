@@ -42,7 +42,7 @@ fn is_flow(document: &str, map: &Node) -> bool {
 }
 
 /// The first byte behind an entry, without the space and comments that follow.
-fn end_of(document: &str, entry: &Entry) -> usize {
+pub(super) fn end_of(document: &str, entry: &Entry) -> usize {
     if is_alias(entry) {
         let end = end_of_alias(document, entry.key.span.end);
         return end.unwrap_or(entry.key.span.end);

@@ -8,6 +8,7 @@
 mod change;
 mod packages;
 mod text;
+mod version;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::report::Report;
 use crate::source::FileId;
 use crate::yaml::{self, Node};
 use packages::PackageList;
+pub use version::state_versions;
 
 /// An edited avocado.yaml.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -57,6 +57,28 @@ impl ReadProject {
         names.filter(is_name).map(str::to_owned).collect()
     }
 
+    /// The targets that something of the project differs for, by their `target-<name>:`, in the order
+    /// of the file.
+    pub(crate) fn override_targets(&self) -> Vec<String> {
+        fn collect(node: &Node, targets: &mut Vec<String>) {
+            for entry in node.entries().unwrap_or_default() {
+                let target = entry.key.text.strip_prefix("target-");
+                // A package may be called `target-…`.
+                let is_override = entry.value.entries().is_some();
+                let target = target.filter(|name| is_override && !name.contains("{{"));
+                if let Some(target) = target.map(str::to_owned)
+                    && !targets.contains(&target)
+                {
+                    targets.push(target);
+                }
+                collect(&entry.value, targets);
+            }
+        }
+        let mut targets = Vec::new();
+        collect(&self.root, &mut targets);
+        targets
+    }
+
     /// Goes on to the sources of the extensions, for a target.
     ///
     /// # Errors

@@ -32,6 +32,20 @@ pub(super) fn load_quietly(session: &Session) -> Result<Loaded> {
     with_options(session, &config, avocado_project::load)
 }
 
+/// Reads avocado.yaml for every target that it is for, the one that is meant first, and says what is odd
+/// about it for that one.
+#[cfg(target_os = "linux")]
+pub(super) fn load_for_every_target(session: &Session) -> Result<Vec<Project>> {
+    let config = config_path(session, Path::new(""));
+    let loaded = with_options(session, &config, avocado_project::load_for_every_target)?;
+    let mut loaded = loaded.into_iter();
+    let meant = loaded.next().map(|meant| with_warnings(session, meant));
+    Ok(meant
+        .into_iter()
+        .chain(loaded.map(|other| other.project))
+        .collect())
+}
+
 /// Says what is odd about a project.
 pub(super) fn with_warnings(session: &Session, loaded: Loaded) -> Project {
     for warning in loaded.warnings {

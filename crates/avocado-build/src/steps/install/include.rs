@@ -1,4 +1,5 @@
-//! An extension that comes in a package: where in the package it is.
+//! An extension that comes in a package: which package that is, whether it is for this target, and
+//! where in it the extension is.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +9,10 @@ use avocado_project::Packages;
 use rustix::fs::FileType;
 
 use crate::error::Error;
+use crate::extension_package::{ANY_TARGET, NESTED, target_of};
 use crate::packages::dnf::{DATABASE, Dnf};
+use crate::packages::version;
 use crate::trees::{self, Tree, is};
-
-/// What a package provides that has its extension in a directory of its name; the older ones are
-/// the extension themselves.
-const NESTED: &str = "avocado-ext-layout(nested)";
 
 /// Where an extension is in the tree that its package was installed into.
 pub(super) struct IncludePlace {
@@ -22,15 +21,51 @@ pub(super) struct IncludePlace {
     package: String,
 }
 
+/// The packages with their versions as the feed has them: a project may state the version of the
+/// extension, which rpm writes in another way.
+pub(super) fn in_versions_of_feed(
+    dnf: &Dnf<'_>,
+    packages: Packages,
+    sink: &dyn Sink,
+) -> Result<Packages, Error> {
+    let mut found = Packages::new();
+    for (package, stated) in packages {
+        let version = if stated.contains(['-', '+']) {
+            version_of_feed(&stated, &dnf.versions_of(&package, sink)?)
+        } else {
+            stated
+        };
+        found.insert(package, version);
+    }
+    Ok(found)
+}
+
+/// One that the feed has as it is stated comes first: what is behind a `-` may be the release, and `+`
+/// a part of another packager's version.
+fn version_of_feed(stated: &str, available: &[String]) -> String {
+    let mut pairs = available.iter().filter_map(|found| found.rsplit_once('-'));
+    let is_stated = pairs.clone().any(|(version, release)| {
+        let rest = stated.strip_prefix(&format!("{version}-{release}"));
+        stated == version || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    });
+    match pairs.find(|(version, _)| version::from_rpm(version) == stated) {
+        Some((version, _)) if !is_stated => version.to_owned(),
+        _ => stated.to_owned(),
+    }
+}
+
 /// Asks the package that was just installed.
 pub(super) fn place_of(
     dnf: &Dnf<'_>,
     extension: &Name,
     packages: &Packages,
+    target: &Name,
     sink: &dyn Sink,
 ) -> Result<IncludePlace, Error> {
     let package = packages.keys().next().cloned().unwrap_or_default();
-    let is_nested = dnf.provides(&package, NESTED, sink)?;
+    let provided = dnf.provided_by(&package, sink)?;
+    check_target(&package, &provided, target)?;
+    let is_nested = provided.iter().any(|name| name == NESTED);
     let names = [extension.as_str(), package.as_str()];
     Ok(IncludePlace {
         directories: names
@@ -39,6 +74,27 @@ pub(super) fn place_of(
             .filter(|_| is_nested)
             .collect(),
         package,
+    })
+}
+
+/// That the package is for the target, where it says which ones it is for.
+fn check_target(package: &str, provided: &[String], target: &Name) -> Result<(), Error> {
+    let targets = provided.iter().filter_map(|name| target_of(name));
+    let targets: Vec<&str> = targets.collect();
+    // A feed calls a machine by less than its whole name.
+    let machine = target.as_str();
+    let short = machine.strip_prefix("avocado-").unwrap_or(machine);
+    if targets.is_empty()
+        || [ANY_TARGET, machine, short]
+            .iter()
+            .any(|t| targets.contains(t))
+    {
+        return Ok(());
+    }
+    Err(Error::OtherTarget {
+        package: package.to_owned(),
+        target: target.to_string(),
+        targets: targets.into_iter().map(str::to_owned).collect(),
     })
 }
 
@@ -77,6 +133,42 @@ mod tests {
         IncludePlace {
             directories: directories.iter().map(PathBuf::from).collect(),
             package: "p".into(),
+        }
+    }
+
+    #[test]
+    fn a_package_says_which_targets_it_is_for() {
+        let target = "qemux86-64".parse().unwrap();
+        for (provided, is_refused) in [
+            ("app", false),
+            ("avocado-target(*)", false),
+            ("avocado-target(a) avocado-target(qemux86-64)", false),
+            ("avocado-target(qemux86) avocado-target(pi)", true),
+            ("avocado-target()", true),
+        ] {
+            let names: Vec<String> = provided.split(' ').map(str::to_owned).collect();
+            let checked = check_target("app", &names, &target);
+            assert_eq!(checked.is_err(), is_refused, "{provided}");
+        }
+    }
+
+    #[test]
+    fn the_version_of_an_extension_is_found_as_rpm_writes_it() {
+        for (stated, feed, expected) in [
+            ("1.0.0-rc.1", "1.0.0~rc.1-r0", "1.0.0~rc.1"),
+            ("1.0.0-rc.1+7", "1.0.0~rc.1^7-r0 1.0.0-r0", "1.0.0~rc.1^7"),
+            ("1.0.0-r0", "1.0.0-r0 1.0.0~r0-r0", "1.0.0-r0"),
+            ("1.0.0-r0.noarch", "1.0.0-r0", "1.0.0-r0.noarch"),
+            ("1.0.0+7", "1.0.0+7-r0 1.0.0^7-r0", "1.0.0+7"),
+            ("1.0.0+7", "1.0.0^7-r0", "1.0.0^7"),
+            ("1.0.0-rc.2", "1.0.0~rc.1-r0", "1.0.0-rc.2"),
+        ] {
+            let versions: Vec<String> = feed.split(' ').map(str::to_owned).collect();
+            assert_eq!(
+                version_of_feed(stated, &versions),
+                expected,
+                "{stated} {feed}"
+            );
         }
     }
 

@@ -165,7 +165,10 @@ impl InstallSpec {
             let others = kernels.iter().filter(|other| *other != version);
             dnf.exclude(others.flat_map(|other| packages_for(other)));
         }
-        let packages = self.packages.bind(&LateValues { kernel_version })?;
+        let mut packages = self.packages.bind(&LateValues { kernel_version })?;
+        if let PackageTree::Include(_) = self.tree {
+            packages = include::in_versions_of_feed(&dnf, packages, context.sink)?;
+        }
         let mut specs = self.specs(&packages);
         if let Some(version) = &wished {
             specs.push(self.spec(&format!("{package}-{version}"), "*"));
@@ -181,7 +184,9 @@ impl InstallSpec {
         brought.extend(own);
         let included = match &self.tree {
             PackageTree::Include(name) => {
-                Some(include::place_of(&dnf, name, &packages, context.sink)?)
+                let target = &context.target;
+                let place = include::place_of(&dnf, name, &packages, target, context.sink)?;
+                Some(place)
             }
             _ => None,
         };

@@ -151,20 +151,30 @@ impl<'a> BuildRun<'a> {
             after(fetched, run(&self.options, &goal)?)
         };
         last()?;
-        let here = session.environment.current_dir()?;
-        let copied = match self.out_dir {
-            Some(dir) => copy_artifacts(&report.artifacts, dir)?,
-            None => Vec::new(),
-        };
-        for path in &copied {
-            session
-                .output
-                .emit(Event::info(format!("copied to {}", path.display())));
-        }
+        complete(session, &report, self.out_dir, began.elapsed())
+    }
+}
+
+/// Copies what was made, where that is wanted, and says that all is done.
+pub(in crate::commands) fn complete(
+    session: &Session,
+    report: &Report,
+    out_dir: Option<&Path>,
+    time: Duration,
+) -> Result<()> {
+    let here = session.environment.current_dir()?;
+    let copied = match out_dir {
+        Some(dir) => copy_artifacts(&report.artifacts, dir)?,
+        None => Vec::new(),
+    };
+    for path in &copied {
         session
             .output
-            .complete(summary(&report, &copied, began.elapsed(), &here))
+            .emit(Event::info(format!("copied to {}", path.display())));
     }
+    session
+        .output
+        .complete(summary(report, &copied, time, &here))
 }
 
 /// Fetches what the goal needs, and loads the project with it. What was fetched may name more that

@@ -4,6 +4,7 @@ mod build;
 mod fetch;
 mod image;
 mod list;
+mod package;
 
 use avocado_manifest::Name;
 use clap::{Args, Subcommand};
@@ -14,6 +15,7 @@ use super::deps::{self, DepsOf};
 use super::tools::ToolArgs;
 use crate::failure::Result;
 use image::ExtImageArgs;
+use package::ExtPackageArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExtCommand {
@@ -29,6 +31,8 @@ pub(crate) enum ExtCommand {
     Deps(ExtSelection),
     /// Fetch an extension that comes from elsewhere: its `source`
     Fetch(ExtArgs),
+    /// Package the sources of an extension, for a feed that others fetch it from
+    Package(ExtPackageArgs),
 }
 
 /// Which extension: a positional name, or the older option.
@@ -80,5 +84,9 @@ pub(super) fn run(session: &Session, command: &ExtCommand) -> Result<()> {
         ExtCommand::Deps(args) => deps::run(session, &DepsOf::Extension(args.name())),
         ExtCommand::List => list::run(session),
         ExtCommand::Fetch(args) => fetch::run(session, args),
+        #[cfg(target_os = "linux")]
+        ExtCommand::Package(args) => package::run(session, args),
+        #[cfg(not(target_os = "linux"))]
+        ExtCommand::Package(_) => Err(super::only_on_linux("ext package")),
     }
 }

@@ -1,0 +1,317 @@
+//! Which files of a project belong to an extension, whatever the target.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+use avocado_events::{Event, Sink};
+use avocado_manifest::Name;
+use avocado_project::{
+    CompileSection, Extension, Placed, Project, ProjectPackage, SourcePlace, read_text,
+    state_versions,
+};
+use glob::{MatchOptions, Pattern};
+use walkdir::{DirEntry, WalkDir};
+
+use super::links;
+use crate::error::{At as _, Error};
+use crate::trees::{self, CopyModes, Tree};
+
+/// Wildcards stay within a directory, and match no name that begins with a dot, as in a shell: not
+/// each `.env` is meant for the world.
+const MATCHING: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
+/// The name that the configuration has in every package.
+const CONFIGURATION: &str = "avocado.yaml";
+
+/// The files of an extension.
+pub(super) struct ExtensionFiles<'a> {
+    /// For each target that it is for, the one that is meant first.
+    projects: &'a [&'a Project],
+    name: &'a Name,
+    modes: CopyModes,
+}
+
+impl<'a> ExtensionFiles<'a> {
+    pub(super) fn new(projects: &'a [&'a Project], name: &'a Name, modes: CopyModes) -> Self {
+        ExtensionFiles {
+            projects,
+            name,
+            modes,
+        }
+    }
+
+    /// Copies them to the directory of the extension's name in `tree`.
+    pub(super) fn stage(&self, tree: &Tree, sink: &dyn Sink) -> Result<(), Error> {
+        let [project, ..] = self.projects else {
+            return Ok(());
+        };
+        let named = self.named();
+        let patterns = self.patterns();
+        let root = Path::new(self.name.as_str());
+        tree.make_directories(root)?;
+        if patterns.is_empty() {
+            self.check_there(project, &named)?;
+            for path in named.keys() {
+                // The author may name something by a link.
+                let from = trees::of_project(&project.src_dir.join(path))?;
+                self.copy(&from, path, tree)?;
+            }
+        } else {
+            for MatchedPath { path, is_named } in matched(&project.src_dir, &patterns)? {
+                let mut from = project.src_dir.join(&path);
+                if is_named {
+                    from = trees::of_project(&from)?;
+                }
+                self.copy(&from, &path, tree)?;
+            }
+            let is_left_out = |path: &&PathBuf| !tree.has(root.join(path));
+            let left_out: Vec<PathBuf> = named.keys().filter(is_left_out).cloned().collect();
+            if !left_out.is_empty() {
+                sink.emit(Event::warning(format!(
+                    "the extension `{}` names what its `package_files` leave out: {}; whoever \
+                     installs the package will miss it",
+                    self.name,
+                    links::list(&left_out)
+                )));
+            }
+        }
+        let overlays = self.overlays();
+        links::settle(tree, root, &project.src_dir, &overlays, self.modes, sink)?;
+        tree.write(root.join(CONFIGURATION), self.configuration()?, 0o644)?;
+        // Whatever the umask of the user is.
+        tree.set_mode(root, 0o755)
+    }
+
+    /// What the configuration says, with versions that need no other file and no variable.
+    fn configuration(&self) -> Result<String, Error> {
+        let mut versions = Vec::new();
+        for project in self.projects {
+            for extension in extensions(project, self.name) {
+                if let Some(version) = extension.version.known() {
+                    versions.push((extension.place.clone(), version.clone()));
+                }
+            }
+        }
+        versions.sort_by_key(|(place, version)| (place.line, place.column, version.to_string()));
+        versions.dedup();
+        let path = &self.projects[0].config_path;
+        let text = read_text(path)?;
+        Ok(state_versions(path, &text, &versions)?)
+    }
+
+    /// Everything that the extension, those of this project that it needs, and the sections by which
+    /// something is compiled name; and where they do.
+    fn named(&self) -> BTreeMap<PathBuf, SourcePlace> {
+        let mut named = NamedFiles::default();
+        for project in self.projects {
+            for extension in extensions(project, self.name) {
+                named.add_extension(extension);
+            }
+            let sections = project.sdk.compile.iter();
+            let is_own = |section: &&CompileSection| {
+                project.source_of_file(&section.name.place.file).is_none()
+            };
+            for section in sections.filter(is_own) {
+                named.add(section.compile.as_ref());
+                named.add(section.clean.as_ref());
+                named.add(section.package.as_ref().map(|package| &package.install));
+            }
+        }
+        named.0
+    }
+
+    /// `package_files`, of whatever target.
+    fn patterns(&self) -> BTreeSet<&str> {
+        let projects = self.projects.iter();
+        let extensions = projects.filter_map(|project| project.extension(self.name));
+        let patterns = extensions.flat_map(|extension| &extension.package_files);
+        patterns.map(String::as_str).collect()
+    }
+
+    /// Directories whose links are those of a device.
+    fn overlays(&self) -> BTreeSet<PathBuf> {
+        let projects = self.projects.iter();
+        let extensions = projects.flat_map(|project| extensions(project, self.name));
+        let overlays = extensions.filter_map(|extension| extension.overlay.as_ref());
+        overlays.map(|overlay| overlay.dir.clone()).collect()
+    }
+
+    fn check_there(
+        &self,
+        project: &Project,
+        named: &BTreeMap<PathBuf, SourcePlace>,
+    ) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        for (path, place) in named {
+            let full = project.src_dir.join(path);
+            if !full.exists() {
+                let message = format!("`{}` does not exist", path.display());
+                let hint = format!(
+                    "it belongs into the package of `{}`, and is looked for at {}",
+                    self.name,
+                    full.display()
+                );
+                missing.push(place.error(message).with_hint(hint));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Project {
+            diagnostics: missing,
+        })
+    }
+
+    fn copy(&self, from: &Path, path: &Path, tree: &Tree) -> Result<(), Error> {
+        let to = Path::new(self.name.as_str()).join(path);
+        if let Some(parent) = to.parent() {
+            tree.make_directories(parent)?;
+            for directory in parent.ancestors().filter(|d| !d.as_os_str().is_empty()) {
+                tree.set_mode(directory, 0o755)?;
+            }
+        }
+        trees::copy(from, tree, &to, self.modes)
+    }
+}
+
+/// The extension of that name and those of the same project that it needs, which come along with it.
+fn extensions<'p>(project: &'p Project, name: &Name) -> Vec<&'p Extension> {
+    let own = |name: &Name| {
+        let found = project.extension(name);
+        found.filter(|extension| extension.fetched_to.is_none())
+    };
+    let mut found: Vec<&Extension> = Vec::new();
+    let mut wanted: VecDeque<&Extension> = own(name).into_iter().collect();
+    while let Some(extension) = wanted.pop_front() {
+        if found.iter().any(|other| other.name == extension.name) {
+            continue;
+        }
+        found.push(extension);
+        let needed = extension.dependencies.iter();
+        wanted.extend(needed.filter_map(|dependency| own(&dependency.name)));
+    }
+    found
+}
+
+/// Paths below the source directory, each with the first place that names it.
+#[derive(Default)]
+struct NamedFiles(BTreeMap<PathBuf, SourcePlace>);
+
+impl NamedFiles {
+    fn add_extension(&mut self, extension: &Extension) {
+        if let Some(overlay) = &extension.overlay {
+            self.add_at(&overlay.dir, &overlay.place);
+        }
+        self.add(extension.post_build.as_ref());
+        for script in extension
+            .project_packages
+            .iter()
+            .map(ProjectPackage::install)
+        {
+            self.add(script);
+        }
+        for path in &extension.stone_include_paths {
+            self.add(Some(path));
+        }
+    }
+
+    fn add(&mut self, path: Option<&Placed<PathBuf>>) {
+        if let Some(path) = path {
+            self.add_at(path, &path.place);
+        }
+    }
+
+    fn add_at(&mut self, path: &Path, place: &SourcePlace) {
+        let entry = self.0.entry(path.to_owned());
+        entry.or_insert_with(|| place.clone());
+    }
+}
+
+/// Something that `package_files` mean.
+struct MatchedPath {
+    path: PathBuf,
+    /// Without a wildcard: a link stands for what it leads to.
+    is_named: bool,
+}
+
+/// One of `package_files`.
+struct FilePattern<'a> {
+    text: &'a str,
+    pattern: Pattern,
+    matched: bool,
+}
+
+impl<'a> FilePattern<'a> {
+    fn new(text: &'a str) -> Result<Self, Error> {
+        let invalid = |why: &str| {
+            let text = text.escape_debug();
+            Error::Invalid(format!("`package_files` has `{text}`, {why}"))
+        };
+        let parts = Path::new(text).components();
+        let path: PathBuf = parts.filter(|part| *part != Component::CurDir).collect();
+        let is_below = |part: Component<'_>| matches!(part, Component::Normal(_));
+        if text.is_empty() || !path.components().all(is_below) {
+            return Err(invalid("which is no path below the source directory"));
+        }
+        let everything = path.as_os_str().is_empty();
+        let path = if everything { "*".into() } else { path };
+        let pattern = Pattern::new(&path.to_string_lossy());
+        Ok(FilePattern {
+            text,
+            pattern: pattern.map_err(|e| invalid(&format!("which is no pattern: {e}")))?,
+            matched: false,
+        })
+    }
+}
+
+/// What `package_files` mean, in the order of the names, without what is below something else of it.
+/// A pattern that means nothing is an error.
+fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>, Error> {
+    let patterns = patterns.iter().map(|text| FilePattern::new(text));
+    let mut patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+    let mut found: Vec<MatchedPath> = Vec::new();
+    let walk = WalkDir::new(src_dir).min_depth(1).sort_by_file_name();
+    for entry in walk.into_iter().filter_entry(is_packaged) {
+        let entry = entry.map_err(std::io::Error::from).at("read", src_dir)?;
+        let path = entry.path().strip_prefix(src_dir).unwrap_or(entry.path());
+        let mut is_wanted = false;
+        let mut is_named = false;
+        for pattern in &mut patterns {
+            if pattern.pattern.matches_path_with(path, MATCHING) {
+                (pattern.matched, is_wanted) = (true, true);
+                is_named |= path.as_os_str() == pattern.pattern.as_str();
+            }
+        }
+        // All that is below something comes along with it.
+        let is_known = || {
+            found
+                .last()
+                .is_some_and(|last| path.starts_with(&last.path))
+        };
+        if is_wanted && !is_known() {
+            found.push(MatchedPath {
+                path: path.to_owned(),
+                is_named,
+            });
+        }
+    }
+    match patterns.iter().find(|pattern| !pattern.matched) {
+        None => Ok(found),
+        Some(FilePattern { text, .. }) => Err(Error::Invalid(format!(
+            "`package_files` has `{text}`, and there is no such file in {}",
+            src_dir.display()
+        ))),
+    }
+}
+
+/// Neither the state of builds nor the history of the project is part of its sources.
+fn is_packaged(entry: &DirEntry) -> bool {
+    let of_builds = [".avocado", "avocado.lock"].map(OsStr::new);
+    let name = entry.file_name();
+    name != ".git" && !(entry.depth() == 1 && of_builds.contains(&name))
+}

@@ -1,0 +1,21 @@
+//! Everything in a tree.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use crate::error::{At as _, Error};
+
+/// The path of everything below `directory`, relative to it, in the order of the names: a directory
+/// before what is in it, and first the empty path of `directory` itself. No link is followed.
+pub(crate) fn paths_of(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let walk = WalkDir::new(directory).sort_by_file_name();
+    let mut paths = Vec::new();
+    for entry in walk {
+        let entry = entry.map_err(io::Error::from).at("read", directory)?;
+        let path = entry.path().strip_prefix(directory);
+        paths.push(path.unwrap_or(entry.path()).to_owned());
+    }
+    Ok(paths)
+}
