@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::process::ExitStatus;
+use crate::exit_status::ExitStatus;
 
 /// What failed.
 #[derive(Debug, thiserror::Error)]

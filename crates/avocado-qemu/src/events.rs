@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::process::{ExitStatus, Process, log_tail};
+use crate::exit_status::ExitStatus;
+use crate::process::{Process, log_tail};
 use crate::qmp::QmpNotification;
 
 /// What happened to a machine, by the guest, by us or by another client of QEMU.

@@ -12,6 +12,7 @@ mod binary;
 pub mod device_tree;
 mod error;
 mod events;
+mod exit_status;
 mod guest_agent;
 mod line_reader;
 mod machine;
@@ -26,9 +27,10 @@ pub use accelerator::{AcceleratorProbe, AcceleratorProbeKey, probe_accelerator};
 pub use binary::{BinaryIdentity, find_binary};
 pub use error::QemuError;
 pub use events::{MachineEvent, MachineEvents};
+pub use exit_status::ExitStatus;
 pub use guest_agent::{CommandOutput, GuestAgent};
 pub use machine::{Machine, RunState, adopt_machine, boot_machine, restore_machine, save_memory};
-pub use process::{ExitStatus, KillOnDrop, ProcessIdentity, ProcessUsage};
+pub use process::{KillOnDrop, ProcessIdentity, ProcessUsage};
 pub use spec::{
     Accelerator, Architecture, Drive, DriveFormat, MachineSockets, MachineSpec, UnknownName,
 };

@@ -13,8 +13,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::server::StopSignal;
 use crate::site::Site;
+use crate::stop_signal::StopSignal;
 
 /// The longest head of a request, in bytes; a longer one is refused. So much memory may each
 /// connection take that never asks for anything.

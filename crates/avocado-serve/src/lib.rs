@@ -22,6 +22,7 @@ mod range;
 mod request;
 mod server;
 mod site;
+mod stop_signal;
 mod tls;
 
 pub use arguments::ServeArguments;
@@ -29,8 +30,9 @@ pub use body::AnswerBody;
 pub use connection::{AcceptedConnection, ConnectionStream, Duplex};
 pub use content::decoded_path;
 pub use request::{OnRequest, RequestOutcome, ServedRequest};
-pub use server::{FileServer, StopSignal};
+pub use server::FileServer;
 pub use site::Site;
+pub use stop_signal::StopSignal;
 pub use tls::TlsIdentity;
 
 use std::net::{Ipv4Addr, SocketAddr};

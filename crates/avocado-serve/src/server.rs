@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::connection::{AcceptedConnection, ConnectionStream};
 use crate::request::RequestReporter;
 use crate::site::Site;
+use crate::stop_signal::StopSignal;
 use crate::{ServeError, ServeOptions, TlsIdentity, content};
 
 /// How long a stopping server lets answers finish that are on their way.
@@ -28,18 +29,6 @@ pub struct FileServer {
     scheme: &'static str,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// Tells when the server stops.
-#[derive(Clone)]
-pub struct StopSignal(watch::Receiver<bool>);
-
-impl StopSignal {
-    /// Returns when the server stops.
-    pub async fn wait(&mut self) {
-        // It fails when the server is gone, which is the same.
-        let _ = self.0.wait_for(|stopped| *stopped).await;
-    }
 }
 
 impl std::fmt::Debug for FileServer {

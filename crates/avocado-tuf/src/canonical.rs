@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use serde::de::Error as _;
 use serde::de::IgnoredAny;
 
-use crate::metadata::MetadataError;
+use crate::metadata_error::MetadataError;
 
 /// How many values may lie in each other.
 const DEPTH: usize = 126;

@@ -18,6 +18,7 @@ mod digests;
 pub mod keyring;
 pub mod keys;
 mod metadata;
+mod metadata_error;
 mod names;
 mod pem;
 #[cfg(any(test, feature = "testing"))]
@@ -31,7 +32,7 @@ pub use client::{
 pub use digests::Digests;
 pub use keyring::Keyring;
 pub use keys::{PublicKey, SigningKey};
-pub use metadata::MetadataError;
+pub use metadata_error::MetadataError;
 pub use writer::{
     Publication, PublicationTarget, PublishedVersions, RoleSigners, Signer, TargetKind, WriterError,
 };

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use avocado_manifest::Name;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::absent::{filled, or_default};
 use super::header::{self, PackageHeaders};
 use super::locked_tree::{GitSource, LockedTree};
 use super::sysroot::Sysroot;
@@ -322,24 +323,4 @@ fn set_tree(map: &mut BTreeMap<String, LockedTree>, name: &Name, packages: Packa
     if *tree == LockedTree::default() {
         map.remove(name.as_str());
     }
-}
-
-/// Null is what is absent.
-pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// The entries that hold something.
-fn filled<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default + PartialEq,
-{
-    let mut entries: BTreeMap<String, T> = or_default(deserializer)?;
-    entries.retain(|_, value| *value != T::default());
-    Ok(entries)
 }

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::document::or_default;
+use super::absent::or_default;
 use crate::model::Packages;
 
 /// An extension or a runtime: its packages, and what else the file says of it.

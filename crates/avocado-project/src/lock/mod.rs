@@ -1,5 +1,6 @@
 //! `avocado.lock`: the exact packages of each target, and the feed snapshot they are from.
 
+mod absent;
 mod change;
 mod diff;
 mod document;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::packages::Packages;
 use super::place::Placed;
-use super::sdk::Packages;
 use crate::late::Late;
 
 /// Something that the SDK compiles: an entry of `sdk.compile`.

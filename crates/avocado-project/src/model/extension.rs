@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::compile::{ProjectPackage, RpmMetadata};
 use super::image::{Filesystem, Overlay};
+use super::packages::Packages;
 use super::permissions::Permissions;
 use super::place::{Needed, Placed, SourcePlace};
-use super::sdk::Packages;
 use super::var::Subvolume;
 use crate::late::Late;
 use crate::version_spec::VersionSpec;

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::compile::ProjectPackage;
+use super::packages::Packages;
 use super::permissions::Permissions;
 use super::place::{Placed, SourcePlace};
-use super::sdk::Packages;
 use crate::late::Late;
 
 /// A root file system or an initramfs, as the project wants it.

@@ -8,6 +8,7 @@ mod extension;
 mod image;
 mod kernel;
 mod package_scope;
+mod packages;
 mod permissions;
 mod place;
 mod repository;
@@ -31,11 +32,12 @@ pub use extension::{DockerImage, Extension, ExtensionDependency};
 pub use image::{Filesystem, OsImageConfig, Overlay, OverlayMode};
 pub use kernel::{KernelConfig, KernelOrigin};
 pub use package_scope::PackageScope;
+pub use packages::Packages;
 pub use permissions::{Group, Permissions, User};
 pub use place::{Needed, Placed, SourcePlace};
 pub use repository::{PackageRepository, RepositoryCredentials};
 pub use runtime::{ExtensionInclusion, Runtime, VarFile};
-pub use sdk::{Packages, ProvisionProfile, Sdk};
+pub use sdk::{ProvisionProfile, Sdk};
 pub use var::{Subvolume, VarPartition};
 
 /// One avocado.yaml, resolved for one target.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::ProjectPackage;
 use super::kernel::KernelConfig;
+use super::packages::Packages;
 use super::place::{Placed, SourcePlace};
-use super::sdk::Packages;
 use super::var::VarPartition;
 use crate::late::Late;
 

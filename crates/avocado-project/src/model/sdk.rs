@@ -1,8 +1,7 @@
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::compile::{CompileSection, ProjectPackage};
+use super::packages::Packages;
 use crate::late::Late;
 
 /// Tools that run on the build host.
@@ -21,11 +20,6 @@ pub struct Sdk {
     /// `sdk.disable_weak_dependencies`.
     pub disable_weak_dependencies: bool,
 }
-
-/// Package name → requested version: `*` or an exact `version-release[.arch]`.
-///
-/// What a project asks for is [`Late`]: a name may have the version of the kernel in it.
-pub type Packages = BTreeMap<String, String>;
 
 /// How a kind of provisioning runs: an entry of `provision_profiles`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

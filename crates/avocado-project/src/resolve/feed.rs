@@ -12,7 +12,8 @@ use crate::source::Span;
 use crate::text::quoted;
 
 use super::context::ResolveContext;
-use super::repositories;
+use super::paths::file_of_project;
+use super::repository_access::{URL_HINT, credentials, is_url, split_credentials};
 use super::stated_value::StatedValue;
 
 /// Where packages come from if nobody says otherwise.
@@ -64,7 +65,7 @@ pub(super) fn distro(cx: &mut ResolveContext<'_>) -> Distro {
             let hint = "set AVOCADO_REPO_USERNAME and AVOCADO_REPO_PASSWORD";
             Some(Needed::Missing(Box::new(why.with_hint(hint))))
         }
-        _ => repositories::credentials(cx, username, password),
+        _ => credentials(cx, username, password),
     };
     Distro {
         release,
@@ -97,13 +98,11 @@ fn feed_url(
         return (DEFAULT_URL.to_owned(), None);
     };
     let hint = "write for example https://feed.example.org";
-    let (url, credentials) = match repositories::split_credentials(given.text()) {
+    let (url, credentials) = match split_credentials(given.text()) {
         Ok(split) => split,
         Err(why) => {
             let why = format!("the URL of the feed {why}");
-            given
-                .complain_of_secret(cx, &why)
-                .hint(repositories::URL_HINT);
+            given.complain_of_secret(cx, &why).hint(URL_HINT);
             return (DEFAULT_URL.to_owned(), None);
         }
     };
@@ -114,15 +113,6 @@ fn feed_url(
     let why = format!("{} is not the URL of a feed", quoted(url));
     given.complain_of_url(cx, &why).hint(hint);
     (DEFAULT_URL.to_owned(), None)
-}
-
-/// Whether dnf can get packages from there.
-pub(super) fn is_url(url: &str) -> bool {
-    let rest = ["https://", "http://", "file://"]
-        .iter()
-        .find_map(|scheme| url.strip_prefix(scheme));
-    let space = |c: char| c.is_whitespace() || c.is_control();
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(space))
 }
 
 /// A release, a channel or a releasever: it becomes a part of URLs.
@@ -177,20 +167,4 @@ fn gpg_key(
         }
         _ => path,
     }
-}
-
-/// Whether it is there, those see who use it.
-pub(super) fn file_of_project(
-    cx: &ResolveContext<'_>,
-    text: &Text,
-    what: &str,
-    unusable: &mut Vec<Diagnostic>,
-) -> PathBuf {
-    let path = cx.src_dir.join(&text.value);
-    if !path.is_file() {
-        let message = format!("the {what} {} does not exist", quoted(text));
-        let error = cx.place(text.span).error(message);
-        unusable.push(error.with_hint(format!("it is looked for at {}", path.display())));
-    }
-    path
 }

@@ -13,6 +13,7 @@ mod packages;
 mod paths;
 mod permissions;
 mod repositories;
+mod repository_access;
 mod runtimes;
 mod sdk;
 mod stated_value;

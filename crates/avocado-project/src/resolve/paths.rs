@@ -3,12 +3,29 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::decode::{Spanned, TextOr};
+use crate::diagnostic::Diagnostic;
 use crate::model::{Overlay, OverlayMode, Placed};
 use crate::raw::{RawOverlay, Text};
 use crate::suggest;
 use crate::text::quoted;
 
 use super::context::ResolveContext;
+
+/// Whether it is there, those see who use it.
+pub(super) fn file_of_project(
+    cx: &ResolveContext<'_>,
+    text: &Text,
+    what: &str,
+    unusable: &mut Vec<Diagnostic>,
+) -> PathBuf {
+    let path = cx.src_dir.join(&text.value);
+    if !path.is_file() {
+        let message = format!("the {what} {} does not exist", quoted(text));
+        let error = cx.place(text.span).error(message);
+        unusable.push(error.with_hint(format!("it is looked for at {}", path.display())));
+    }
+    path
+}
 
 /// A path below the source directory, without `.` and `..`.
 pub(super) fn source_path(cx: &mut ResolveContext<'_>, text: &Text, what: &str) -> Option<PathBuf> {

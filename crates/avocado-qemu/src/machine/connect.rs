@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::handle::ANSWER_LIMIT;
 use crate::error::QemuError;
-use crate::process::{ExitStatus, Process, log_tail};
+use crate::exit_status::ExitStatus;
+use crate::process::{Process, log_tail};
 use crate::qmp::{QmpClient, QmpNotification};
 use crate::socket;
 use crate::spec::MachineSpec;

@@ -9,10 +9,9 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::error::QemuError;
 use crate::events::{self, MachineEvents};
+use crate::exit_status::ExitStatus;
 use crate::guest_agent::GuestAgent;
-use crate::process::{
-    self, ExitStatus, KillOnDrop, Process, ProcessIdentity, ProcessUsage, log_tail,
-};
+use crate::process::{self, KillOnDrop, Process, ProcessIdentity, ProcessUsage, log_tail};
 use crate::qmp::{QmpClient, QmpNotification};
 use crate::spec::MachineSpec;
 

@@ -17,7 +17,8 @@ use super::launch::start_qemu;
 use crate::arguments::StartMode;
 use crate::error::QemuError;
 use crate::events::MachineEvents;
-use crate::process::{ExitStatus, ProcessIdentity};
+use crate::exit_status::ExitStatus;
+use crate::process::ProcessIdentity;
 use crate::spec::MachineSpec;
 
 /// How often QEMU is asked how far it is. A guest of 256 MiB takes about 15 ms.

@@ -2,8 +2,8 @@
 
 use tokio::sync::{mpsc, watch};
 
-use super::exit_status::ExitStatus;
 use super::identity::ProcessIdentity;
+use crate::exit_status::ExitStatus;
 
 /// A process; a cloneable handle. Dropping it ends nothing: a task watches the process until it
 /// ends, and reaps it where it is a child.

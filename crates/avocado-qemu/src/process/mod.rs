@@ -1,6 +1,5 @@
 //! The process: started as a child or adopted, watched until its end, and always reaped.
 
-mod exit_status;
 mod handle;
 mod identity;
 mod kill_on_drop;
@@ -23,7 +22,6 @@ use macos as system;
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 use none as system;
 
-pub use exit_status::ExitStatus;
 pub use identity::ProcessIdentity;
 pub use kill_on_drop::KillOnDrop;
 pub use usage::ProcessUsage;

@@ -10,11 +10,11 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 
-use super::exit_status::ExitStatus;
 use super::handle::Process;
 use super::identity::ProcessIdentity;
 use super::system;
 use crate::error::QemuError;
+use crate::exit_status::ExitStatus;
 
 /// Starts a program whose standard output and error go to `log`, which is emptied first. It
 /// gets a process group of its own, so that an interrupt at the terminal does not reach it.

@@ -1,4 +1,4 @@
-use crate::metadata::MetadataError;
+use crate::metadata_error::MetadataError;
 use avocado_fs::PathError;
 use avocado_http::TransportError;
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::TufError;
 use super::store::MetadataStore;
-use crate::metadata::{MetadataError, MetadataKind as _, RootMetadata, UnverifiedMetadata};
+use crate::metadata::{MetadataKind as _, RootMetadata, UnverifiedMetadata};
+use crate::metadata_error::MetadataError;
 
 /// A root that is trusted.
 pub(super) struct TrustedRoot {

@@ -4,9 +4,10 @@
 use super::retry::fetch;
 use super::{RefreshedMetadata, TufClient, TufError};
 use crate::metadata::{
-    MetadataError, MetadataFile, MetadataKind, RoleAuthority, SnapshotMetadata, TargetsMetadata,
+    MetadataFile, MetadataKind, RoleAuthority, SnapshotMetadata, TargetsMetadata,
     TimestampMetadata, UnverifiedMetadata,
 };
+use crate::metadata_error::MetadataError;
 use crate::names::role_file;
 
 /// Where the files of delegated roles are in the older layout.

@@ -4,7 +4,7 @@ use avocado_fs::PathError;
 use avocado_manifest::NameError;
 
 use crate::keys::KeyError;
-use crate::metadata::MetadataError;
+use crate::metadata_error::MetadataError;
 
 /// Why a repository could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -11,9 +11,10 @@ use serde_json::{Map, Value};
 use super::WriterError;
 use super::signer::{RoleSigners, Signer};
 use crate::metadata::{
-    MetadataError, MetadataFile, MetadataKind, RoleAuthority, RoleKeys, RootMetadata,
-    SnapshotMetadata, TargetsMetadata, TimestampMetadata, UnverifiedMetadata,
+    MetadataFile, MetadataKind, RoleAuthority, RoleKeys, RootMetadata, SnapshotMetadata,
+    TargetsMetadata, TimestampMetadata, UnverifiedMetadata,
 };
+use crate::metadata_error::MetadataError;
 
 /// Where things are.
 #[derive(Debug, Clone)]

@@ -4,23 +4,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::peer::PeerCredentials;
+use super::reply_error::ReplyError;
 use super::reply_writer::ReplyWriter;
 use crate::wire::{self, CallMode, Parameters};
-
-/// A reply was not sent.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReplyError {
-    /// The client is gone.
-    #[error("the client has closed the connection")]
-    Disconnected,
-    /// The client does not read. The reply is dropped; a later one may be taken again.
-    #[error("the client does not read its replies")]
-    Busy,
-    /// The parameters have no JSON form.
-    #[error("the reply cannot be written as JSON")]
-    Json(#[source] serde_json::Error),
-}
 
 /// A call to be answered.
 #[must_use = "a call without an answer closes its connection"]

@@ -12,6 +12,7 @@ mod interface_table;
 mod listener;
 mod peer;
 mod reactor;
+mod reply_error;
 mod reply_writer;
 
 use std::io;
@@ -19,9 +20,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use call::{MethodCall, ReplyError};
+pub use call::MethodCall;
 pub use listener::{ListenError, Listener};
 pub use peer::PeerCredentials;
+pub use reply_error::ReplyError;
 
 use crate::idl::{IdlError, Interface};
 

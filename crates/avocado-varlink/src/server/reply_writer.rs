@@ -5,7 +5,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 
-use super::call::ReplyError;
+use super::reply_error::ReplyError;
 
 /// What a running call tells the reactor about its connection.
 pub(super) enum ReactorMessage {
