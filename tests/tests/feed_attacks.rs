@@ -202,6 +202,34 @@ fn packages_mean_harm(as_root: bool) {
     attack.state_knows_no_secret();
 }
 
+/// The scriptlet tries everything and says what it got.
+fn a_scriptlet_means_harm(as_root: bool) {
+    let attack = Attack::new(as_root, "target", "target/qemux86-64");
+    let yaml = rootfs("bad-scriptlet: '*'", "");
+    let output = attack.allows(&yaml, &["rootfs", "install", "--verbose"]);
+    let said = attack.project().state();
+    let said = said.join("rootfs/usr/share/bad-scriptlet/said");
+    let said = fs::read_to_string(said).unwrap();
+    assert_eq!(said, "done\n", "{output}");
+    let yaml = extension("bad-scriptlet: '*'", "");
+    attack.allows(&yaml, &["ext", "install"]);
+    attack.state_knows_no_secret();
+}
+
+#[test]
+fn a_scriptlet_means_harm_to_root() {
+    if !cannot_build("a_scriptlet_means_harm_to_root") {
+        a_scriptlet_means_harm(true);
+    }
+}
+
+#[test]
+fn a_scriptlet_means_harm_to_a_user() {
+    if !cannot_build("a_scriptlet_means_harm_to_a_user") {
+        a_scriptlet_means_harm(false);
+    }
+}
+
 #[test]
 fn packages_mean_harm_to_root() {
     if !cannot_build("packages_mean_harm_to_root") {

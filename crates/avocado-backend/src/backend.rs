@@ -80,6 +80,8 @@ pub struct Job {
     /// Files and directories that it sees all the same, though they are below a hidden or a
     /// temporary one. What of them is not there does not matter.
     pub visible: Vec<PathBuf>,
+    /// Whether it reaches the network of the host; otherwise it has none.
+    pub network: bool,
     /// Whether the job may ask for loop mounts. It gets them where the backend can make them.
     pub loop_mounts: bool,
     /// What to do, in the caller's own terms.

@@ -19,6 +19,8 @@ pub(crate) struct Request {
 /// What a job sees of the host, as it declared it: see [`Job`](crate::Job).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct JobView {
+    /// Whether the network of the host is reached.
+    pub(crate) network: bool,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) visible: Vec<PathBuf>,
     pub(crate) hidden: Vec<PathBuf>,

@@ -187,7 +187,7 @@ impl Tool {
     /// # Errors
     /// When it cannot be started or does not end with 0; the error keeps its last lines.
     pub fn run(self, sink: &dyn Sink) -> Result<(), ToolError> {
-        self.capture(sink, true).map(drop)
+        self.capture(sink, StandardOutput::Reported).map(drop)
     }
 
     /// Runs the tool and returns its standard output; only its standard error becomes events.
@@ -195,10 +195,18 @@ impl Tool {
     /// # Errors
     /// As [`Tool::run`].
     pub fn read(self, sink: &dyn Sink) -> Result<String, ToolError> {
-        self.capture(sink, false)
+        self.capture(sink, StandardOutput::Lines)
     }
 
-    fn capture(mut self, sink: &dyn Sink, report_stdout: bool) -> Result<String, ToolError> {
+    /// The same with every blank in it: empty lines, and what is at the end of a line.
+    ///
+    /// # Errors
+    /// As [`Tool::run`].
+    pub fn read_text(self, sink: &dyn Sink) -> Result<String, ToolError> {
+        self.capture(sink, StandardOutput::Text)
+    }
+
+    fn capture(mut self, sink: &dyn Sink, output: StandardOutput) -> Result<String, ToolError> {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         if crate::worker::is_worker() && !self.may_mount {
             capabilities::limit(&mut self.command);
@@ -209,7 +217,7 @@ impl Tool {
             source,
         })?;
         let (log, cancel) = (self.log.as_ref(), self.cancel.as_ref());
-        let ended = collect(&mut child, sink, report_stdout, log, cancel);
+        let ended = collect(&mut child, sink, output, log, cancel);
         let (status, stdout, last_lines) = ended.map_err(|source| ToolError::Lost {
             tool: self.name.clone(),
             source,
@@ -233,30 +241,43 @@ impl Tool {
     }
 }
 
+/// What becomes of a tool's standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StandardOutput {
+    /// Events.
+    Reported,
+    /// Kept, but for empty lines and what is blank at the end of one.
+    Lines,
+    /// Kept as it is.
+    Text,
+}
+
 /// Waits for the tool and reads both of its streams: standard output as a whole and the last lines
 /// of both.
 fn collect(
     child: &mut Child,
     sink: &dyn Sink,
-    report_stdout: bool,
+    stdout_is: StandardOutput,
     log: Option<&File>,
     cancel: Option<&Cancel>,
 ) -> io::Result<(ExitStatus, String, VecDeque<String>)> {
     let missing = || io::Error::other("the tool has no output streams");
     let stdout = child.stdout.take().ok_or_else(missing)?;
     let stderr = child.stderr.take().ok_or_else(missing)?;
+    let report = |line: &str| {
+        if !line.is_empty() {
+            sink.emit(Event::output("", line));
+        }
+    };
     thread::scope(|scope| {
-        let errors =
-            scope.spawn(|| read_lines(stderr, log, |line| sink.emit(Event::output("", line))));
+        let errors = scope.spawn(|| read_lines(stderr, log, |line, _| report(line)));
         let output = scope.spawn(|| {
             let mut text = String::new();
-            let last = read_lines(stdout, log, |line| {
-                if report_stdout {
-                    sink.emit(Event::output("", line));
-                } else {
-                    text.push_str(line);
-                    text.push('\n');
-                }
+            let last = read_lines(stdout, log, |line, whole| match stdout_is {
+                StandardOutput::Reported => report(line),
+                StandardOutput::Lines if line.is_empty() => {}
+                StandardOutput::Lines => text.extend([line, "\n"]),
+                StandardOutput::Text => text.push_str(whole),
             });
             last.map(|last| (text, last))
         });
@@ -269,7 +290,7 @@ fn collect(
         let stopped = |_| io::Error::other("a reader stopped");
         let (text, mut last) = output.join().map_err(stopped)??;
         let error_lines = errors.join().map_err(stopped)??;
-        if !report_stdout {
+        if stdout_is != StandardOutput::Reported {
             last.clear();
         }
         last.extend(error_lines);
@@ -300,10 +321,11 @@ fn end_where_cancelled(child: &Child, cancel: &Cancel) {
     }
 }
 
+/// Gives each line to `each`, without what is blank at its end and as it is.
 fn read_lines(
     stream: impl Read,
     log: Option<&File>,
-    mut each: impl FnMut(&str),
+    mut each: impl FnMut(&str, &str),
 ) -> io::Result<VecDeque<String>> {
     let mut last = VecDeque::new();
     let mut reader = BufReader::new(stream);
@@ -317,12 +339,12 @@ fn read_lines(
             // Lines of both streams, each whole.
             log.write_all(&bytes)?;
         }
-        let line = String::from_utf8_lossy(&bytes);
-        let line = line.trim_end();
+        let whole = String::from_utf8_lossy(&bytes);
+        let line = whole.trim_end();
+        each(line, &whole);
         if line.is_empty() {
             continue;
         }
-        each(line);
         if last.len() == KEPT_LINES {
             last.pop_front();
         }
@@ -390,6 +412,9 @@ mod tests {
     #[test]
     fn output_is_read_or_reported() {
         assert_eq!(Tool::new("echo").arg("hi").read(&Silent).unwrap(), "hi\n");
+        let blanks = || Tool::new("printf").arg("a \\n\\n \\nb");
+        assert_eq!(blanks().read(&Silent).unwrap(), "a\nb\n");
+        assert_eq!(blanks().read_text(&Silent).unwrap(), "a \n\n \nb");
         let seen = std::sync::Mutex::new(Vec::new());
         let sink = |e: Event| seen.lock().unwrap().push(e.message);
         Tool::new("echo").arg("hi").run(&sink).unwrap();

@@ -17,9 +17,10 @@ use crate::known_files::KnownFiles;
 use crate::layout::Layout;
 use crate::options::Options;
 use crate::packages::feed::Feed;
+use crate::scriptlets::SkippedScriptlets;
 use crate::sources::{ProjectSources, SourceReader, SourcesDigest};
 use crate::step_environment::{CERTIFICATES, StepVariables};
-use crate::step_request::{StepMessage, StepRequest};
+use crate::step_request::{StepMessage, StepRequest, StepView};
 use crate::trees::{self, CopyModes};
 
 /// What the parent's side of every step can see.
@@ -34,6 +35,8 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) completes_lock: Once,
     /// That something of the environment of scripts is left out, the same.
     pub(crate) shortens_environment: Once,
+    /// What of packages does not run, as far as this run knows it.
+    pub(crate) skipped_scriptlets: Mutex<Vec<SkippedScriptlets>>,
     pub(crate) feed: Feed<'a>,
     pub(crate) cancel: &'a Cancel,
     /// The mode of avocado.yaml; see [`CopyModes::Checkout`].
@@ -208,6 +211,12 @@ impl<'a> BuildContext<'a> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Scriptlets that did not run, for this step alone while the guard lives.
+    pub(crate) fn skipped_scriptlets(&self) -> MutexGuard<'_, Vec<SkippedScriptlets>> {
+        let skipped = self.skipped_scriptlets.lock();
+        skipped.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The extension of that name.
     pub(crate) fn extension(&self, name: &Name) -> Result<&'a Extension, Error> {
         let project = self.project;
@@ -263,6 +272,7 @@ impl<'a> BuildContext<'a> {
         sink: &dyn Sink,
     ) -> Result<R::Result, Error> {
         let runs_hook = request.runs_hook();
+        let view = request.view();
         let sources = if runs_hook {
             MountAccess::Write
         } else {
@@ -278,19 +288,6 @@ impl<'a> BuildContext<'a> {
         };
         let request = serde_json::to_value(message)
             .map_err(|e| Error::Invalid(format!("the step's request has no JSON form: {e}")))?;
-        let mut mounts = vec![
-            Mount {
-                source: self.project.state_dir(),
-                target: STATE_MOUNT.into(),
-                access: MountAccess::Write,
-            },
-            Mount {
-                source: self.project.src_dir.clone(),
-                target: SOURCE_MOUNT.into(),
-                access: sources,
-            },
-        ];
-        mounts.extend(self.mounts_of_extensions(sources));
         let mut variables = self.variables();
         if runs_hook {
             variables = variables.of_scripts(self.project);
@@ -298,12 +295,9 @@ impl<'a> BuildContext<'a> {
         }
         let job = Job {
             stage: stage.to_owned(),
-            environment: variables.environment(self.options),
-            mounts,
-            hidden: self.hidden(),
-            visible: self.visible(),
             loop_mounts: R::LOOP_MOUNTS,
             request,
+            ..self.job_with(&view, variables, sources)
         };
         let result = job.run_on(&*self.backend, self.cancel, sink);
         if runs_hook {
@@ -311,6 +305,75 @@ impl<'a> BuildContext<'a> {
         }
         self.layout.check()?;
         Ok(result?)
+    }
+
+    /// A job without work, with what it sees.
+    fn job_with(&self, view: &StepView, variables: StepVariables, sources: MountAccess) -> Job {
+        let parts = match view {
+            StepView::Project => {
+                let mut mounts = vec![
+                    Mount {
+                        source: self.project.state_dir(),
+                        target: STATE_MOUNT.into(),
+                        access: MountAccess::Write,
+                    },
+                    Mount {
+                        source: self.project.src_dir.clone(),
+                        target: SOURCE_MOUNT.into(),
+                        access: sources,
+                    },
+                ];
+                mounts.extend(self.mounts_of_extensions(sources));
+                return Job {
+                    stage: String::new(),
+                    environment: variables.environment(self.options),
+                    mounts,
+                    hidden: self.hidden(),
+                    visible: self.visible(),
+                    network: true,
+                    loop_mounts: false,
+                    request: serde_json::Value::Null,
+                };
+            }
+            StepView::Parts(parts) => parts,
+        };
+        let in_step = Layout::in_step(&self.project.target);
+        let mount = |(part, access): &(PathBuf, MountAccess)| Mount {
+            source: self.layout.prefix().join(part),
+            target: in_step.prefix().join(part),
+            access: *access,
+        };
+        // Where they are on the host the project and what else it is made of are not seen either.
+        let own = [self.project.src_dir.clone(), self.project.state_dir()];
+        let extensions = self.mounts_of_extensions(MountAccess::Read);
+        let extensions = extensions.map(|mount| mount.source);
+        let hidden: Vec<PathBuf> = self
+            .hidden()
+            .into_iter()
+            .chain(own)
+            .chain(extensions)
+            .collect();
+        let tools = std::env::split_paths(&self.options.search_path);
+        let visible = tools.filter(|path| {
+            path.is_absolute() && !hidden.iter().any(|hidden| hidden.starts_with(path))
+        });
+        // The way to the feed may have a password in it, and there is none from here.
+        let mut environment = variables.environment(self.options);
+        let of_network = ["AVOCADO_SDK_REPO_URL", "AVOCADO_DNF_ARGS"];
+        environment.retain(|name, _| {
+            !self.options.proxy_environment.contains_key(name)
+                && !of_network.contains(&name.as_str())
+        });
+        Job {
+            stage: String::new(),
+            environment,
+            mounts: parts.iter().map(mount).collect(),
+            visible: visible.collect(),
+            hidden,
+            network: false,
+            loop_mounts: false,
+            request: serde_json::Value::Null,
+        }
     }
 
     fn variables(&self) -> StepVariables {

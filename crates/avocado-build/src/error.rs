@@ -44,6 +44,17 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A scriptlet of a package failed.
+    #[error("the scriptlet {scriptlet} of package {package} failed")]
+    Scriptlet {
+        /// The package.
+        package: String,
+        /// `%pre`, `%post`, …
+        scriptlet: &'static str,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// The backend could not run the step, or the step said why it failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -279,6 +290,7 @@ impl Error {
             | Error::Install { source, .. }
             | Error::Fetch { source, .. }
             | Error::Hook { source, .. } => source.kind(),
+            Error::Scriptlet { source, .. } => source.kind().or(Some(FailureKind::ScriptletFailed)),
             Error::CommitGone { .. } => Some(FailureKind::CommitGone),
             Error::OtherTarget { .. } => Some(FailureKind::OtherTarget),
             Error::Io { source, .. } => FailureKind::of_io(source),

@@ -50,10 +50,12 @@ pub enum FailureKind {
     CommitGone,
     /// The package of an extension is for other targets.
     OtherTarget,
+    /// A scriptlet of a package failed.
+    ScriptletFailed,
 }
 
 impl FailureKind {
-    const ALL: [(FailureKind, &str); 21] = [
+    const ALL: [(FailureKind, &str); 22] = [
         (FailureKind::StorageFull, "storage_full"),
         (FailureKind::PackageNotFound, "package_not_found"),
         (FailureKind::KernelNotFound, "kernel_not_found"),
@@ -78,6 +80,7 @@ impl FailureKind {
         (FailureKind::SourceUnreachable, "source_unreachable"),
         (FailureKind::CommitGone, "commit_gone"),
         (FailureKind::OtherTarget, "other_target"),
+        (FailureKind::ScriptletFailed, "scriptlet_failed"),
     ];
 
     /// How the kind is called between processes. Names stay.
@@ -168,6 +171,9 @@ impl FailureKind {
             }
             FailureKind::CommitGone => {
                 "run `avocado update`, which takes what the branch or the tag is now"
+            }
+            FailureKind::ScriptletFailed => {
+                "it ran on the build host, where it may change nothing but its tree, which is in $D; tell who made the package, or install with --no-scripts, which says whose scriptlets are left out"
             }
             FailureKind::ToolMissing => {
                 "the host backend needs this tool on PATH; install it and run it again"

@@ -10,7 +10,7 @@
 //!   send a request (`step_request`) to a child process of the same program ([`step_main`],
 //!   `worker`), in the backend that `avocado_backend` provides. `build_context` is what the
 //!   parent's side can see, `step_context` what the child's side can.
-//! - `packages`, `trees` and `images` are what the steps are made of.
+//! - `packages`, `scriptlets`, `trees` and `images` are what the steps are made of.
 // The one backend so far (see `avocado_backend`) is made of Linux namespaces.
 #![cfg(target_os = "linux")]
 
@@ -34,6 +34,7 @@ mod project_lock;
 mod prune;
 mod rpm_package;
 mod run;
+mod scriptlets;
 mod sources;
 mod step_context;
 mod step_environment;
@@ -57,5 +58,7 @@ pub use layout::Layout;
 pub use options::Options;
 pub use prune::{Leftover, Pruned, prune};
 pub use run::{Report, run};
+pub use scriptlets::SkippedScriptlets;
+pub use scriptlets::commands::{CommandEnd, scriptlet_command};
 pub use update::{Updated, update};
 pub use worker::step_main;

@@ -38,6 +38,8 @@ pub struct Options {
     /// Make no request, of the feed or of a git repository: all that is needed is in the cache of
     /// earlier runs.
     pub frozen: bool,
+    /// Run the scriptlets of packages.
+    pub scriptlets: bool,
     /// Further arguments for dnf.
     pub dnf_args: Vec<String>,
     /// The directory with the signing keys; needed only by what signs.

@@ -16,6 +16,7 @@ use crate::options::Options;
 use crate::packages::feed::Feed;
 use crate::plan::Plan;
 use crate::project_lock::lock_project;
+use crate::scriptlets::SkippedScriptlets;
 use crate::sources::ProjectSources;
 use crate::trees;
 
@@ -30,6 +31,8 @@ pub struct Report {
     pub processes: u64,
     /// What is there now, whether this run made it or an earlier one.
     pub artifacts: Vec<Artifact>,
+    /// Scriptlets of packages that this run installed and did not run.
+    pub skipped_scriptlets: Vec<SkippedScriptlets>,
 }
 
 /// Brings everything that `goal` needs up to date.
@@ -86,6 +89,7 @@ pub(crate) fn run_with(
         lock_file: Mutex::new(lock_file),
         completes_lock: Once::new(),
         shortens_environment: Once::new(),
+        skipped_scriptlets: Mutex::default(),
         sources: ProjectSources::default(),
         known_files: KnownFiles::new(layout.known_files()),
         feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
@@ -113,8 +117,11 @@ pub(crate) fn run_with(
     context.known_files.save();
     let finished = finished?;
     let artifacts = plan.artifacts(&finished)?;
+    let mut skipped_scriptlets = std::mem::take(&mut *context.skipped_scriptlets());
+    skipped_scriptlets.sort_by(|a, b| (&a.tree, &a.package).cmp(&(&b.tree, &b.package)));
     Ok(Report {
         artifacts,
+        skipped_scriptlets,
         processes: context.backend.processes(),
         ran: finished.ran,
         skipped: finished.skipped,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use avocado_backend::MountAccess;
 use avocado_manifest::Name;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,11 +21,24 @@ pub(crate) trait StepRequest: Serialize + DeserializeOwned {
     fn runs_hook(&self) -> bool {
         false
     }
+    /// What of the project it sees.
+    fn view(&self) -> StepView {
+        StepView::Project
+    }
     /// What the child answers with.
     type Result: Serialize + DeserializeOwned;
 
     /// Does the work; the child's whole purpose.
     fn work(self, context: &StepContext<'_>) -> Result<Self::Result, Error>;
+}
+
+/// What of the project the work of a step sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StepView {
+    /// The state, which it changes, and the sources.
+    Project,
+    /// These parts of the state of the target and nothing else, and no network.
+    Parts(Vec<(PathBuf, MountAccess)>),
 }
 
 /// A request on its way.

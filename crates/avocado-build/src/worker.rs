@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::scriptlets::ScriptletsRequest;
 use crate::step_context::StepContext;
 use crate::step_request::{StepMessage, StepRequest};
 use crate::steps::compile::CompileRequest;
 use crate::steps::extension_build::ExtensionBuildRequest;
 use crate::steps::extension_image::ExtensionImageRequest;
-use crate::steps::install::InstallRequest;
+use crate::steps::install::{FinishInstallRequest, InstallRequest};
 use crate::steps::os_image::OsImageRequest;
 use crate::steps::runtime_build::RuntimeBuildRequest;
 use crate::steps::runtime_compile::RuntimeCompileRequest;
@@ -37,6 +38,8 @@ fn work(message: StepMessage<Value>, workplace: &Workplace<'_>) -> Result<Value,
     };
     let work = match message.kind.as_str() {
         InstallRequest::KIND => work_on::<InstallRequest>,
+        FinishInstallRequest::KIND => work_on::<FinishInstallRequest>,
+        ScriptletsRequest::KIND => work_on::<ScriptletsRequest>,
         CompileRequest::KIND => work_on::<CompileRequest>,
         ExtensionBuildRequest::KIND => work_on::<ExtensionBuildRequest>,
         ExtensionImageRequest::KIND => work_on::<ExtensionImageRequest>,

@@ -145,6 +145,7 @@ impl Backend for HostBackend {
     ) -> Result<serde_json::Value, BackendError> {
         let request = Request {
             view: JobView {
+                network: job.network,
                 mounts: job.mounts.clone(),
                 visible: job.visible.clone(),
                 hidden: job.hidden.clone(),
@@ -265,6 +266,7 @@ mod tests {
             mounts: Vec::new(),
             visible: Vec::new(),
             hidden: Vec::new(),
+            network: true,
             loop_mounts: false,
             request,
         };

@@ -91,6 +91,12 @@ fn is_identity_map(map: &str) -> bool {
 /// and nothing that it could change, but for its mounts that are for that and for directories of
 /// its own that end with it. On the host itself nothing is created or mounted.
 pub(crate) fn enter(view: &JobView) -> Result<(), NamespaceError> {
+    if !view.network {
+        // An empty one: not even its loopback device is up.
+        context(unshare(UnshareFlags::NEWNET), || {
+            "keep the network from the step".into()
+        })?;
+    }
     // Without this the mounts below would appear on the host too.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     context(mount_change("/", private), || {

@@ -62,6 +62,7 @@ fn view(home: &Path, sources: MountAccess) -> JobView {
         access,
     };
     JobView {
+        network: true,
         mounts: vec![
             mount(
                 "project/.avocado/state",
@@ -116,6 +117,21 @@ fn a_job_sees_the_project_and_changes_the_state() {
         let more = devices.iter().find(|d| !expected.iter().any(|e| e == d));
         assert_eq!(more, None);
         assert!(fs::write("/proc/sys/kernel/core_pattern", "core").is_err());
+    });
+}
+
+#[test]
+fn a_job_without_a_network_has_no_device_of_it() {
+    apart("a_job_without_a_network_has_no_device_of_it", |home| {
+        let mut view = view(home, MountAccess::Read);
+        view.network = false;
+        enter(&view).unwrap();
+        let devices = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+        let names: Vec<_> = devices
+            .lines()
+            .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
+            .collect();
+        assert_eq!(names, ["lo"]);
     });
 }
 

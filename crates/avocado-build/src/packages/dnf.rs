@@ -20,10 +20,19 @@ use crate::packages::indexes::Indexes;
 use crate::packages::installed;
 use crate::packages::lost;
 use crate::packages::repository::{DOLLAR, RepositoryAccess, SecretDirectory, write_secret};
+use crate::scriptlets::{self, PackageScriptlets};
 use crate::trees::Tree;
 
 /// Where later steps find rpm's database in a tree.
 pub(crate) const DATABASE: &str = "var/lib/rpm";
+
+/// Where rpm's database goes in the end.
+pub(crate) enum DatabasePlace {
+    /// Where it belongs in the tree.
+    Tree,
+    /// Beside the tree, until [`put_database`].
+    Aside(PathBuf),
+}
 
 /// Which repositories dnf sees, and for which architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,7 +242,7 @@ impl<'a> Dnf<'a> {
 
     /// Removes what dnf leaves in a tree beside the packages. Their database stays: it says what
     /// is installed.
-    pub(crate) fn finish(self) -> Result<(), Error> {
+    pub(crate) fn finish(self, place: &DatabasePlace) -> Result<(), Error> {
         let Dnf {
             root,
             home,
@@ -245,10 +254,14 @@ impl<'a> Dnf<'a> {
         crate::trees::clear(&home)?;
         let root = Tree::open(root)?;
         if root.has(&database) {
-            root.clear(DATABASE)?;
-            root.make_directories(DATABASE)?;
-            let (from, to) = (root.resolve(&database)?, root.resolve(DATABASE)?);
-            fs::rename(&from, &to).at("rename", &from)?;
+            let from = root.resolve(&database)?;
+            match place {
+                DatabasePlace::Tree => put_database(&root, &from)?,
+                DatabasePlace::Aside(place) => {
+                    crate::trees::clear(place)?;
+                    fs::rename(&from, place).at("rename", &from)?;
+                }
+            }
         }
         for path in ["var/cache/dnf", "var/lib/dnf", "etc/dnf/modules.d"] {
             root.clear(path)?;
@@ -264,6 +277,18 @@ impl<'a> Dnf<'a> {
             root.remove_if_empty(path);
         }
         Ok(())
+    }
+
+    /// The scriptlets of everything that is installed in the tree.
+    pub(crate) fn scriptlets(&self, sink: &dyn Sink) -> Result<Vec<PackageScriptlets>, Error> {
+        if !Tree::open(self.root)?.is_directory(&self.database) {
+            return Ok(Vec::new());
+        }
+        let tool = self.tool("rpm").arg("--root").arg(self.root);
+        let text = tool
+            .args(["-qa", "--qf", scriptlets::QUERY])
+            .read_text(sink)?;
+        scriptlets::parse(&text)
     }
 
     /// Installs `specs`; nothing to install is fine.
@@ -328,6 +353,14 @@ impl<'a> Dnf<'a> {
         let options = patterns.map(|pattern| format!("--exclude={pattern}").into());
         self.options.extend(options);
     }
+}
+
+/// Puts rpm's database, which is at `from`, where it belongs in a tree.
+pub(crate) fn put_database(root: &Tree, from: &Path) -> Result<(), Error> {
+    root.clear(DATABASE)?;
+    root.make_directories(DATABASE)?;
+    let to = root.resolve(DATABASE)?;
+    fs::rename(from, &to).at("rename", from)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {
@@ -547,7 +580,7 @@ mod tests {
         ] {
             write(&root.join(file), "").unwrap();
         }
-        dnf.finish().unwrap();
+        dnf.finish(&DatabasePlace::Tree).unwrap();
         let walk = walkdir::WalkDir::new(&root).sort_by_file_name();
         let left = walk.into_iter().map(|entry| entry.unwrap());
         let left = left.filter(|entry| entry.depth() > 0 && !entry.path().is_symlink());

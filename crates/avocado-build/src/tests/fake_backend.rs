@@ -28,6 +28,8 @@ pub(crate) struct FakeBackend {
     pub(super) fails: Option<&'static str>,
     /// Part of the header of every package: another build of the same version.
     pub(super) header: &'static str,
+    /// What the scriptlets of every tree that has some make; `None` where no package has any.
+    pub(super) scriptlets: Option<&'static str>,
     /// Packages that come with every other one.
     pub(super) dependencies: &'static [&'static str],
     /// What is told of every runtime.
@@ -44,6 +46,7 @@ impl FakeBackend {
             stops: None,
             fails: None,
             header: "1",
+            scriptlets: None,
             dependencies: &[],
             findings: &[],
             tools: "1.0",
@@ -55,6 +58,8 @@ impl FakeBackend {
         let layout = &self.layout;
         match kind {
             "install" => self.install(&request["spec"]),
+            "scriptlets" => json!({ "digest": digest(&json!(self.scriptlets)) }),
+            "finish_install" => request["kernel"].clone(),
             "compile" => {
                 let section = request["section"].as_str().unwrap();
                 fs::create_dir_all(layout.compile(section)).unwrap();
@@ -147,11 +152,27 @@ impl FakeBackend {
             )
         });
         let installed: Value = installed.collect::<serde_json::Map<_, _>>().into();
-        json!({
+        let mut result = json!({
             "digest": digest(&json!([installed, self.header])),
             "packages": installed,
             "kernel": kernel,
-        })
+        });
+        let is_image = ["rootfs", "initramfs", "extension"].map(|kind| tree.get(kind).is_some());
+        if self.scriptlets.is_some() && is_image.contains(&true) {
+            if spec["scriptlets"] == true {
+                result["unfinished"] = json!({
+                    "began": {"secs_since_epoch": 0, "nanos_since_epoch": 0},
+                    "scriptlets": [],
+                    "accounts": [],
+                });
+            } else {
+                let skipped = json!({
+                    "tree": "t", "package": "p", "scriptlets": ["%post"], "reason": "--no-scripts",
+                });
+                result["skipped"] = json!([skipped]);
+            }
+        }
+        result
     }
 
     fn assemble(&self, name: &Name, request: &Value) -> Value {

@@ -66,6 +66,7 @@ fn graphs(yaml: &str) -> String {
     let mut text = String::new();
     for (title, goal) in goals {
         let context = BuildContext {
+            skipped_scriptlets: Mutex::default(),
             options,
             project,
             backend: Box::new(FakeBackend::new(project)),

@@ -10,6 +10,7 @@ mod hostile_trees;
 mod kernels;
 mod lock;
 mod needed;
+mod scriptlets;
 mod sdk;
 mod sources;
 mod stamp_inputs;

@@ -45,6 +45,7 @@ impl TestProject {
             explain: false,
             locked: false,
             frozen: false,
+            scriptlets: true,
             unsaved: false,
             strict: false,
             dnf_args: Vec::new(),

@@ -20,6 +20,8 @@ mod project;
 mod prune;
 mod runtime;
 mod scope;
+#[cfg(target_os = "linux")]
+mod scriptlet_command;
 mod sdk;
 mod signing_keys;
 mod tools;
@@ -199,6 +201,10 @@ pub(crate) enum Command {
     /// Run one step of a build: JSON on stdin, events on stdout
     #[command(hide = true)]
     Step,
+    /// Answer what a scriptlet of a package calls
+    #[cfg(target_os = "linux")]
+    #[command(hide = true, name = "scriptlet-command")]
+    Scriptlet(scriptlet_command::ScriptletCommandArgs),
 }
 
 impl Command {
@@ -229,6 +235,8 @@ impl Command {
             Command::Completion(_) => "completion",
             Command::Manual(_) => "manual",
             Command::Step => "step",
+            #[cfg(target_os = "linux")]
+            Command::Scriptlet(_) => "scriptlet-command",
         }
     }
 }
@@ -246,6 +254,10 @@ pub(crate) struct Session {
 pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
     if let Command::Step = cli.command {
         return step();
+    }
+    #[cfg(target_os = "linux")]
+    if let Command::Scriptlet(args) = &cli.command {
+        return scriptlet_command::run(args);
     }
     let session = Session {
         output: Arc::new(Output::new(&cli.global, &environment)),
@@ -314,6 +326,8 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         Command::Prune(_) => Err(only_on_linux("prune")),
         // Answered before there was a session.
         Command::Step => Ok(()),
+        #[cfg(target_os = "linux")]
+        Command::Scriptlet(_) => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

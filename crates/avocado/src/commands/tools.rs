@@ -31,6 +31,10 @@ pub(crate) struct ToolArgs {
     #[arg(long)]
     pub(crate) frozen: bool,
 
+    /// Leave out the scriptlets of packages, and say whose they are
+    #[arg(long)]
+    pub(crate) no_scripts: bool,
+
     /// Say of each step that runs which of its inputs differs, with both values
     #[arg(long)]
     pub(crate) explain: bool,

@@ -21,6 +21,6 @@ mod uninstall;
 pub(crate) use package_tree::PackageTree;
 pub(crate) use plan::{plan, plan_base, plan_extension, plan_runtime, plan_sdk, plan_tree};
 pub(crate) use publish::{COMPILED_LIST, compiled as publish_compiled, copy_published};
-pub(crate) use request::InstallRequest;
+pub(crate) use request::{FinishInstallRequest, InstallRequest};
 pub(crate) use task::InstallOutput;
 pub(crate) use uninstall::Uninstall;

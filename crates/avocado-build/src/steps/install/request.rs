@@ -1,7 +1,7 @@
 //! The child's side of an install.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use avocado_events::{Event, Sink};
@@ -10,14 +10,15 @@ use avocado_project::{Late, LateValues, PackageHeader, PackageHeaders, Packages,
 use serde::{Deserialize, Serialize};
 
 use super::PackageTree;
-use super::include;
+use super::include::{self, IncludePlace};
 use super::kernel::{KERNEL_PACKAGE, kernel_of, stage_kernel};
 use super::publish;
 use crate::error::{At as _, Error};
 use crate::layout::Layout;
-use crate::packages::dnf::{DATABASE, Dnf, RepositoryView};
+use crate::packages::dnf::{DATABASE, DatabasePlace, Dnf, RepositoryView, put_database};
 use crate::packages::feed::FeedAccess;
 use crate::packages::{installed, version};
+use crate::scriptlets::{self, BorrowedAccounts, PackageScriptlets, SkippedScriptlets};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::trees::{self, Tree};
@@ -45,6 +46,9 @@ pub(super) struct InstallSpec {
     pub(super) base_kernel: Option<String>,
     /// Whether to add the newest kernel of the feed, and which one the lock has.
     pub(super) kernel: Option<KernelChoice>,
+    /// Whether the scriptlets of the packages run.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) scriptlets: bool,
     /// Nothing that is made for another kernel may be installed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) one_kernel: bool,
@@ -91,6 +95,58 @@ pub(crate) struct InstallResult {
     pub(super) packages: PackageHeaders,
     pub(super) digest: Digest,
     pub(super) kernel: Option<String>,
+    /// The tree is not at its place yet: these scriptlets come first, then a [`FinishInstallRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unfinished: Option<UnfinishedTree>,
+    /// Scriptlets that do not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) skipped: Vec<SkippedScriptlets>,
+}
+
+/// What the scriptlets of a tree need.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UnfinishedTree {
+    /// When its install began.
+    pub(super) began: SystemTime,
+    pub(super) scriptlets: Vec<PackageScriptlets>,
+    pub(super) accounts: BorrowedAccounts,
+}
+
+/// Puts a tree at its place once its scriptlets have run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FinishInstallRequest {
+    pub(super) spec: InstallSpec,
+    pub(super) packages: PackageHeaders,
+    /// [`UnfinishedTree::began`].
+    pub(super) began: SystemTime,
+    /// The one that was chosen.
+    pub(super) kernel: Option<String>,
+}
+
+impl StepRequest for FinishInstallRequest {
+    const KIND: &'static str = "finish_install";
+    /// The kernel that it has.
+    type Result = Option<String>;
+
+    fn work(self, context: &StepContext<'_>) -> Result<Option<String>, Error> {
+        let root = self.spec.tree.root(&context.layout);
+        let tree = Tree::open(&trees::unfinished(&root))?;
+        put_database(&tree, &database_aside(&root))?;
+        let spec = &self.spec;
+        spec.finish(
+            context,
+            &tree,
+            &self.packages,
+            self.began,
+            self.kernel,
+            None,
+        )
+    }
+}
+
+/// Where rpm's database is while scriptlets run, which have no business there.
+fn database_aside(root: &Path) -> PathBuf {
+    trees::hidden(root, ".rpm")
 }
 
 impl StepRequest for InstallRequest {
@@ -118,6 +174,8 @@ impl InstallSpec {
                 digest: Digest::of(content(&packages).as_bytes()),
                 packages,
                 kernel: None,
+                unfinished: None,
+                skipped: Vec::new(),
             });
         }
         let root = self.tree.root(layout);
@@ -159,7 +217,7 @@ impl InstallSpec {
                 self.choose_kernel(&kernels, kernels_stated_at)?
             }
         };
-        let package = package.unwrap_or(KERNEL_PACKAGE);
+        let package = self.kernel_package();
         let kernel_version = wished.as_deref().or(self.base_kernel.as_deref());
         if let (true, Some(version)) = (self.one_kernel, kernel_version) {
             let others = kernels.iter().filter(|other| *other != version);
@@ -195,24 +253,31 @@ impl InstallSpec {
         {
             context.sink.emit(Event::warning(told));
         }
-        dnf.finish()?;
-        let kernel = match (wished, &self.tree) {
-            (None, PackageTree::Rootfs(_)) => kernel_of(&brought, &tree)?,
-            (wished, _) => wished,
+        let found = if self.tree.becomes_image() {
+            let found = dnf.scriptlets(context.sink)?.into_iter();
+            found.filter(|p| brought.contains_key(&p.package)).collect()
+        } else {
+            Vec::new()
         };
-        if let Some(kernel) = &kernel {
-            stage_kernel(layout, &tree, package, kernel)?;
-        }
-        match included {
-            Some(place) => place.put(&tree, &root)?,
-            None => {
-                trees::began_at(&new, began)?;
-                trees::replace(&new, &root)?;
-            }
-        }
-        if let PackageTree::Runtime(name) = &self.tree {
-            publish::packages(&Tree::open(&root)?, &layout.runtime(name))?;
-        }
+        let (scriptlets, skipped) = scriptlets::part(&self.tree.label(), found, self.scriptlets);
+        let is_unfinished = !scriptlets.is_empty();
+        dnf.finish(&if is_unfinished {
+            DatabasePlace::Aside(database_aside(&root))
+        } else {
+            DatabasePlace::Tree
+        })?;
+        let (kernel, unfinished) = if is_unfinished {
+            let accounts = self.prepare_for_scriptlets(layout, &tree)?;
+            let unfinished = UnfinishedTree {
+                began,
+                scriptlets,
+                accounts,
+            };
+            (wished, Some(unfinished))
+        } else {
+            let kernel = self.finish(context, &tree, &brought, began, wished, included)?;
+            (kernel, None)
+        };
         if let Some(last) = brought.keys().next_back() {
             let count = brought.len() as u64;
             context
@@ -223,7 +288,70 @@ impl InstallSpec {
             packages: brought,
             digest,
             kernel,
+            unfinished,
+            skipped,
         })
+    }
+
+    /// Puts the tree at its place; answers with the version of the kernel that is in it.
+    fn finish(
+        &self,
+        context: &StepContext<'_>,
+        tree: &Tree,
+        packages: &PackageHeaders,
+        began: SystemTime,
+        wished: Option<String>,
+        included: Option<IncludePlace>,
+    ) -> Result<Option<String>, Error> {
+        let layout = &context.layout;
+        let root = self.tree.root(layout);
+        let kernel = match (wished, &self.tree) {
+            (None, PackageTree::Rootfs(_)) => kernel_of(packages, tree)?,
+            (wished, _) => wished,
+        };
+        if let Some(kernel) = &kernel {
+            stage_kernel(layout, tree, self.kernel_package(), kernel)?;
+        }
+        match included {
+            Some(place) => place.put(tree, &root)?,
+            None => {
+                trees::began_at(tree.path(), began)?;
+                trees::replace(tree.path(), &root)?;
+            }
+        }
+        if let PackageTree::Runtime(name) = &self.tree {
+            publish::packages(&Tree::open(&root)?, &layout.runtime(name))?;
+        }
+        Ok(kernel)
+    }
+
+    fn kernel_package(&self) -> &str {
+        let kernel = self.kernel.as_ref();
+        let package = kernel.and_then(|kernel| kernel.package.as_deref());
+        package.unwrap_or(KERNEL_PACKAGE)
+    }
+
+    /// What scriptlets take for granted: that `/bin` and its like lead somewhere, and that whoever
+    /// is in the rootfs is known to what is laid over it.
+    fn prepare_for_scriptlets(
+        &self,
+        layout: &Layout,
+        tree: &Tree,
+    ) -> Result<BorrowedAccounts, Error> {
+        for name in ["bin", "sbin", "lib"].iter().filter(|name| !tree.has(name)) {
+            let directory = Path::new("usr").join(name);
+            tree.make_directories(&directory)?;
+            tree.symlink(&directory, name)?;
+        }
+        // They put locks there.
+        tree.make_directories("etc")?;
+        match (&self.tree, &self.base) {
+            (PackageTree::Extension(_), Some(base)) => {
+                let rootfs = Tree::open(&layout.os_tree("rootfs", base))?;
+                BorrowedAccounts::lend(&rootfs, tree)
+            }
+            _ => Ok(BorrowedAccounts::default()),
+        }
     }
 
     /// The repository configuration of the target comes in a package, which comes first.
@@ -240,7 +368,7 @@ impl InstallSpec {
         dnf.install(&[self.spec(&package, "*")], context.sink)?;
         let brought = dnf.installed(context.sink)?;
         installed::check(&brought, &self.headers)?;
-        dnf.finish()?;
+        dnf.finish(&DatabasePlace::Tree)?;
         let root = Tree::open(&root)?;
         if !root.is_directory("target-repoconf") {
             return Err(Error::Invalid(format!(
@@ -446,6 +574,7 @@ mod tests {
                 base: None,
                 base_kernel: None,
                 kernel: None,
+                scriptlets: true,
                 one_kernel: false,
             };
             let root = tempfile::tempdir().unwrap();

@@ -14,12 +14,15 @@ use super::PackageTree;
 use super::plan::WantedKernel;
 use super::publish::PACKAGE_LIST;
 use super::request::{
-    InstallRequest, InstallSpec, KernelChoice, SDK_PACKAGE, repositories_package,
+    FinishInstallRequest, InstallRequest, InstallResult, InstallSpec, KernelChoice, SDK_PACKAGE,
+    repositories_package,
 };
 use crate::build_context::{BuildContext, IncludedPackage};
 use crate::error::{At as _, Error};
 use crate::packages::repository::{RepositoryAccess, RepositoryInputs};
 use crate::plan::BuildStep;
+use crate::scriptlets::{self, ScriptletsRequest};
+use crate::trees;
 
 /// The rootfs package that brings a whole system, and with it a kernel.
 const ROOTFS_PACKAGE: &str = "avocado-pkg-rootfs";
@@ -31,6 +34,14 @@ pub(crate) struct InstallOutput {
     digest: Digest,
     /// The version of the kernel that a rootfs brought.
     pub(crate) kernel: Option<String>,
+}
+
+/// What scriptlets consume beside their packages.
+#[derive(Debug, Serialize)]
+struct ScriptletInputs {
+    revision: u32,
+    /// Where it answers what they call.
+    sdk: Option<Digest>,
 }
 
 /// The parent's side of an install.
@@ -63,6 +74,8 @@ pub(super) struct InstallInputs {
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_keys: Option<Digest>,
     dnf_args: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scriptlets: Option<ScriptletInputs>,
     /// Those beside the feed that it may be installed from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     repositories: Vec<RepositoryInputs>,
@@ -113,6 +126,7 @@ impl InstallTask<'_> {
                 pinned,
                 wanted: kernels.cloned(),
             }),
+            scriptlets: self.tree.becomes_image() && self.context.options.scriptlets,
             one_kernel: self.kernel.is_stated(),
         }
     }
@@ -144,6 +158,44 @@ impl InstallTask<'_> {
                 new.join(", ")
             )));
         }
+    }
+
+    /// Runs the scriptlets of a tree that has some, and puts it at its place.
+    fn run_scriptlets(
+        &self,
+        spec: &InstallSpec,
+        mut installed: InstallResult,
+        sink: &dyn Sink,
+    ) -> Result<InstallResult, Error> {
+        let context = self.context;
+        let skipped = std::mem::take(&mut installed.skipped);
+        context.skipped_scriptlets().extend(skipped);
+        let Some(unfinished) = installed.unfinished.take() else {
+            return Ok(installed);
+        };
+        let tree = trees::unfinished(&self.tree.root(&context.layout));
+        let below = tree.strip_prefix(context.layout.prefix());
+        let request = ScriptletsRequest {
+            tree: below.unwrap_or(&tree).to_owned(),
+            packages: unfinished.scriptlets,
+            search_path: context.options.search_path.to_string_lossy().into_owned(),
+            is_system: !matches!(self.tree, PackageTree::Extension(_)),
+            accounts: unfinished.accounts,
+        };
+        let made = context.run_step(&self.stage(), request, sink)?;
+        let request = FinishInstallRequest {
+            spec: spec.clone(),
+            packages: installed.packages.clone(),
+            began: unfinished.began,
+            kernel: installed.kernel,
+        };
+        let kernel = context.run_step(&self.stage(), request, sink)?;
+        let both = format!("{} {}", installed.digest, made.digest);
+        Ok(InstallResult {
+            digest: Digest::of(both.as_bytes()),
+            kernel,
+            ..installed
+        })
     }
 
     /// The repositories beside the feed that count for this tree.
@@ -193,8 +245,19 @@ impl Task for InstallTask<'_> {
             }
             _ => None,
         };
+        let install = self.spec(base_kernel);
+        let scriptlets = if install.scriptlets {
+            let has_shims = scriptlets::published_shims(&self.context.layout).is_some();
+            Some(ScriptletInputs {
+                revision: scriptlets::REVISION,
+                sdk: needs.optional_digest(self.sdk.filter(|_| has_shims))?,
+            })
+        } else {
+            None
+        };
         Ok(InstallInputs {
-            install: self.spec(base_kernel),
+            install,
+            scriptlets,
             base: needs.optional_digest(base)?,
             feed: self.feed(),
             signing_keys: self
@@ -259,6 +322,7 @@ impl Task for InstallTask<'_> {
                 Some(include) => Error::fetch(include.source, error),
                 None => error,
             })?;
+        let installed = self.run_scriptlets(&inputs.install, installed, sink)?;
         if let Some(include) = self.include {
             let noted = include.source.note(&includes);
             noted.at("write to", &includes)?;

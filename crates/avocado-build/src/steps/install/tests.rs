@@ -50,6 +50,7 @@ impl LockedInstall {
                 base: None,
                 base_kernel: None,
                 kernel: None,
+                scriptlets: true,
                 one_kernel: false,
             },
             signing_keys: None,

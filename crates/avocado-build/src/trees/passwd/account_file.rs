@@ -6,12 +6,12 @@ use crate::error::Error;
 use crate::trees::Tree;
 
 /// One of the three files: lines of fields between colons.
-pub(super) struct AccountFile {
-    pub(super) lines: Vec<Vec<String>>,
+pub(crate) struct AccountFile {
+    pub(crate) lines: Vec<Vec<String>>,
 }
 
 impl AccountFile {
-    pub(super) fn read(root: &Tree, name: &str) -> Result<Self, Error> {
+    pub(crate) fn read(root: &Tree, name: &str) -> Result<Self, Error> {
         let text = root.read(format!("etc/{name}"))?.unwrap_or_default();
         let lines = text.lines().filter(|line| !line.is_empty());
         Ok(AccountFile {
@@ -21,25 +21,25 @@ impl AccountFile {
         })
     }
 
-    pub(super) fn find(&mut self, name: &str) -> Option<&mut Vec<String>> {
+    pub(crate) fn find(&mut self, name: &str) -> Option<&mut Vec<String>> {
         self.lines
             .iter_mut()
             .find(|fields| fields.first().is_some_and(|f| f == name))
     }
 
-    pub(super) fn field(&mut self, name: &str, index: usize) -> Option<&mut String> {
+    pub(crate) fn field(&mut self, name: &str, index: usize) -> Option<&mut String> {
         self.find(name)?.get_mut(index)
     }
 
     /// Replaces the line of that name, or adds one.
-    pub(super) fn put(&mut self, fields: Vec<String>) {
+    pub(crate) fn put(&mut self, fields: Vec<String>) {
         match fields.first().cloned().and_then(|name| self.find(&name)) {
             Some(line) => *line = fields,
             None => self.lines.push(fields),
         }
     }
 
-    pub(super) fn ids(&self) -> BTreeSet<u32> {
+    pub(crate) fn ids(&self) -> BTreeSet<u32> {
         let ids = self
             .lines
             .iter()
@@ -47,7 +47,7 @@ impl AccountFile {
         ids.collect()
     }
 
-    pub(super) fn write(&self, root: &Tree, name: &str, mode: u32) -> Result<(), Error> {
+    pub(crate) fn write(&self, root: &Tree, name: &str, mode: u32) -> Result<(), Error> {
         let lines: Vec<String> = self.lines.iter().map(|fields| fields.join(":")).collect();
         root.write(format!("etc/{name}"), lines.join("\n") + "\n", mode)
     }

@@ -6,7 +6,7 @@ mod tests;
 
 use avocado_project::{Group, Permissions, User};
 
-use self::account_file::AccountFile;
+pub(crate) use self::account_file::AccountFile;
 use super::Tree;
 use crate::error::Error;
 

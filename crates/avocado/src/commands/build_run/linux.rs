@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use avocado_build::{Artifact, Cancel, Goal, Options, Report};
+use avocado_build::{Artifact, Cancel, Goal, Options, Report, SkippedScriptlets};
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
 use avocado_project::Project;
@@ -261,6 +261,7 @@ fn after(first: Report, second: Report) -> Report {
         skipped: [first.skipped, second.skipped].concat(),
         processes: first.processes + second.processes,
         artifacts: second.artifacts,
+        skipped_scriptlets: [first.skipped_scriptlets, second.skipped_scriptlets].concat(),
     }
 }
 
@@ -309,6 +310,7 @@ fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) ->
         frozen: tools.is_some_and(|tools| tools.frozen),
         explain: tools.is_some_and(|tools| tools.explain),
         strict: false,
+        scriptlets: !tools.is_some_and(|tools| tools.no_scripts),
         dnf_args: tools.map_or_else(Vec::new, |tools| tools.dnf_args.clone()),
         keyring: environment.signing_keys().ok(),
         owner_keyring: environment.signing_keys_of_owner(&project.src_dir),
@@ -434,6 +436,23 @@ fn summary(report: &Report, copied: &[PathBuf], time: Duration, here: &Path) -> 
         };
         let rows = report.artifacts.iter().map(row);
         summary.data = table(["KIND", "NAME", "SIZE", "SHA256", "PATH"], rows, None);
+    }
+    if !report.skipped_scriptlets.is_empty() {
+        summary.fields.insert(
+            "skipped_scriptlets".to_owned(),
+            json!(report.skipped_scriptlets),
+        );
+        let row = |skipped: &SkippedScriptlets| {
+            [
+                skipped.tree.clone(),
+                skipped.package.clone(),
+                skipped.scriptlets.join(" "),
+                skipped.reason.clone(),
+            ]
+        };
+        let rows = report.skipped_scriptlets.iter().map(row);
+        let header = ["STEP", "PACKAGE", "SCRIPTLETS NOT RUN", "WHY"];
+        summary.data += &table(header, rows, None);
     }
     let time = duration(time);
     let (ran, skipped) = (report.ran.len() as u64, report.skipped.len() as u64);

@@ -34,6 +34,7 @@ pub(super) fn run(
     let package = avocado_build::package_extension(&projects, name, &cancel, &*session.output)
         .map_err(|e| failure(&e))?;
     let report = avocado_build::Report {
+        skipped_scriptlets: Vec::new(),
         ran: vec![format!("ext package {name}")],
         skipped: Vec::new(),
         processes: 0,

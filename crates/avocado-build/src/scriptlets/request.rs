@@ -1,0 +1,317 @@
+//! Running scriptlets, in a job that sees nothing but their tree and the SDK.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use avocado_backend::{MountAccess, Tool};
+use avocado_events::Event;
+use avocado_manifest::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::commands::{self, CommandSettings};
+use super::{PackageScriptlets, Scriptlet, ScriptletKind};
+use crate::architecture::HOST_ARCH;
+use crate::error::{At as _, Error};
+use crate::layout::Layout;
+use crate::step_context::StepContext;
+use crate::step_request::{StepRequest, StepView};
+use crate::trees::{self, CopyModes, Tree};
+
+/// Where a job has the commands that answer scriptlets, and what these leave. It ends with the job.
+const PLACE: &str = "/tmp/avocado-scriptlets";
+
+/// Directories of programs that not every user has on PATH.
+const SYSTEM_DIRECTORIES: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// What the published tool has its shims in, where an SDK brings them.
+const PUBLISHED_SHIMS: &str = "ext-rpm-config-scripts";
+
+/// Files that say which users there are, lent to a tree that has none for as long as its scriptlets
+/// run: they ask whether a user is there. Each with its text, which is empty for one that the rootfs
+/// does not have either.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BorrowedAccounts(Vec<(PathBuf, String)>);
+
+const ACCOUNT_FILES: [(&str, u32); 4] = [
+    ("etc/passwd", 0o644),
+    ("etc/group", 0o644),
+    ("etc/shadow", 0o640),
+    ("etc/gshadow", 0o640),
+];
+
+impl BorrowedAccounts {
+    /// Lends to `tree` what it does not have of the rootfs.
+    pub(crate) fn lend(rootfs: &Tree, tree: &Tree) -> Result<Self, Error> {
+        let mut lent = Vec::new();
+        for (file, mode) in ACCOUNT_FILES {
+            if tree.has(file) {
+                continue;
+            }
+            let text = rootfs.read(file)?;
+            if let Some(text) = &text {
+                tree.write(file, text, mode)?;
+            }
+            lent.push((PathBuf::from(file), text.unwrap_or_default()));
+        }
+        Ok(BorrowedAccounts(lent))
+    }
+
+    /// Takes them away again. Answers the names that were added to them.
+    fn take_back(&self, tree: &Tree) -> Result<Vec<String>, Error> {
+        let mut added = Vec::new();
+        for (file, before) in &self.0 {
+            let name = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
+            let known: Vec<String> = before.lines().map(name).collect();
+            let now = tree.read(file)?.unwrap_or_default();
+            added.extend(now.lines().map(name).filter(|name| !known.contains(name)));
+            tree.clear(file)?;
+        }
+        tree.remove_if_empty("etc");
+        added.sort();
+        added.dedup();
+        Ok(added)
+    }
+}
+
+/// The scriptlets of one tree.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ScriptletsRequest {
+    /// The tree, below the state of the target.
+    pub(crate) tree: PathBuf,
+    pub(crate) packages: Vec<PackageScriptlets>,
+    /// PATH of the tools, which is no input.
+    pub(crate) search_path: String,
+    /// It is a whole system: its services can be enabled. An extension says itself which it enables.
+    pub(crate) is_system: bool,
+    pub(crate) accounts: BorrowedAccounts,
+}
+
+/// What scriptlets made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ScriptletsResult {
+    /// Of the whole tree.
+    pub(crate) digest: Digest,
+}
+
+impl StepRequest for ScriptletsRequest {
+    const KIND: &'static str = "scriptlets";
+    type Result = ScriptletsResult;
+
+    fn view(&self) -> StepView {
+        let sdk = Path::new("sdk").join(HOST_ARCH);
+        StepView::Parts(vec![
+            (self.tree.clone(), MountAccess::Write),
+            (sdk, MountAccess::Read),
+        ])
+    }
+
+    fn work(self, context: &StepContext<'_>) -> Result<ScriptletsResult, Error> {
+        let root = context.layout.prefix().join(&self.tree);
+        let tree = Tree::open(&root)?;
+        let place = ScriptletPlace::new(context, &root, &self)?;
+        for (package, scriptlet) in in_order(&self.packages) {
+            let ended = place.run(scriptlet, context);
+            let told = ended.and_then(|()| commands::take_notes(&place.settings.notes));
+            let told = told.map_err(|source| Error::Scriptlet {
+                package: package.to_owned(),
+                scriptlet: scriptlet.kind.as_str(),
+                source: Box::new(source),
+            })?;
+            let of = format!("{} of package {package}", scriptlet.kind.as_str());
+            for told in told {
+                let warning = Event::warning(format!("{of}: {told}"));
+                context.sink.emit(warning);
+            }
+        }
+        for name in self.accounts.take_back(&tree)? {
+            context.sink.emit(Event::warning(format!(
+                "scriptlets add the user or group `{name}`, which an extension cannot bring: name it \
+                 in `permissions` of the rootfs, or in sysusers.d of the extension"
+            )));
+        }
+        Ok(ScriptletsResult {
+            digest: trees::digest(&root, CopyModes::Keep)?,
+        })
+    }
+}
+
+/// As rpm has them: before all packages, for each package, after all.
+fn in_order(packages: &[PackageScriptlets]) -> impl Iterator<Item = (&str, &Scriptlet)> {
+    let of = |kinds: &'static [ScriptletKind]| {
+        packages.iter().flat_map(move |package| {
+            let scriptlets = package.scriptlets.iter();
+            let scriptlets = scriptlets.filter(move |s| kinds.contains(&s.kind));
+            scriptlets.map(|scriptlet| (package.package.as_str(), scriptlet))
+        })
+    };
+    of(&[ScriptletKind::Pretrans])
+        .chain(of(&[ScriptletKind::Pre, ScriptletKind::Post]))
+        .chain(of(&[ScriptletKind::Posttrans]))
+}
+
+/// What a scriptlet finds around it.
+struct ScriptletPlace {
+    settings: CommandSettings,
+    search_path: OsString,
+    /// The directory of the published shims, where the SDK has them.
+    shims: Option<PathBuf>,
+    repositories: PathBuf,
+}
+
+impl ScriptletPlace {
+    fn new(
+        context: &StepContext<'_>,
+        root: &Path,
+        request: &ScriptletsRequest,
+    ) -> Result<Self, Error> {
+        let place = Path::new(PLACE);
+        trees::fresh(place)?;
+        let layout = &context.layout;
+        let shims = published_shims(layout);
+        let outer = std::env::split_paths(&request.search_path);
+        let system = std::env::split_paths(SYSTEM_DIRECTORIES);
+        let outer = join(outer.chain(system))?;
+        let settings = CommandSettings {
+            root: root.to_owned(),
+            epoch: context.epoch,
+            is_system: request.is_system,
+            notes: place.join("notes"),
+            search_path: outer.clone(),
+        };
+        let own = commands::install(&settings, &place.join("bin"))?;
+        let first = shims.iter().map(|shims| shims.join("bin")).chain([own]);
+        Ok(ScriptletPlace {
+            search_path: join(first.chain(std::env::split_paths(&outer)))?.into(),
+            settings,
+            shims,
+            repositories: layout.target_repoconf(),
+        })
+    }
+
+    fn run(&self, scriptlet: &Scriptlet, context: &StepContext<'_>) -> Result<(), Error> {
+        let root = &self.settings.root;
+        let Some((program, arguments)) = scriptlet.program.split_first() else {
+            return Ok(());
+        };
+        let mut tool = Tool::new(self.program(program)).args(arguments);
+        if !scriptlet.text.is_empty() {
+            // Through a file, as rpm does it, and with the count of its package's installations.
+            let file = Path::new(PLACE).join("scriptlet");
+            let mut options = fs::OpenOptions::new();
+            let options = options.write(true).create(true).truncate(true).mode(0o700);
+            let written = options
+                .open(&file)
+                .and_then(|mut f| std::io::Write::write_all(&mut f, scriptlet.text.as_bytes()));
+            written.at("write", &file)?;
+            tool = tool.arg(file).arg("1");
+        }
+        let tool = tool
+            .called(program)
+            .current_dir("/")
+            .env("PATH", &self.search_path)
+            .env("HOME", "/tmp")
+            .env("SOURCE_DATE_EPOCH", context.epoch.to_string())
+            .env("OPT", "--opt")
+            .env("INTERCEPT_DIR", Path::new(PLACE).join("bin"))
+            .env("RPM_NO_CHROOT_FOR_SCRIPTS", "1")
+            .env("RPM_ETCCONFIGDIR", &self.repositories)
+            .env("AVOCADO_EXT_INSTALLROOT", root);
+        let roots = [
+            "D",
+            "OFFLINE_ROOT",
+            "OPKG_OFFLINE_ROOT",
+            "IPKG_OFFLINE_ROOT",
+        ];
+        let mut tool = roots.iter().fold(tool, |tool, name| tool.env(name, root));
+        if self.settings.is_system {
+            tool = tool.env("AVOCADO_SYSROOT_SCRIPTS", "1");
+        }
+        if let Some(shims) = &self.shims {
+            tool = tool.env("RPM_CONFIGDIR", shims);
+        }
+        Ok(tool.run(context.sink)?)
+    }
+
+    /// A program that we have an answer for, as `%post -p /sbin/ldconfig` names one, is that answer.
+    fn program(&self, program: &str) -> PathBuf {
+        let path = Path::new(program);
+        let own = path.file_name().filter(|name| commands::has(name));
+        match own {
+            Some(name) => Path::new(PLACE).join("bin").join(name),
+            None => path.to_owned(),
+        }
+    }
+}
+
+/// What the published tool answers scriptlets with, where the SDK brings it.
+pub(crate) fn published_shims(layout: &Layout) -> Option<PathBuf> {
+    let shims = layout.sdk(HOST_ARCH).join(PUBLISHED_SHIMS);
+    shims.join("bin").is_dir().then_some(shims)
+}
+
+fn join(paths: impl Iterator<Item = PathBuf>) -> Result<String, Error> {
+    let joined = std::env::join_paths(paths)
+        .map_err(|e| Error::Invalid(format!("PATH cannot be used for scriptlets: {e}")))?;
+    Ok(joined.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scriptlets_run_in_the_order_of_rpm() {
+        let package = |name: &str, kinds: &[ScriptletKind]| PackageScriptlets {
+            package: name.to_owned(),
+            order: 0,
+            scriptlets: kinds
+                .iter()
+                .map(|kind| Scriptlet {
+                    kind: *kind,
+                    program: Vec::new(),
+                    text: String::new(),
+                    has_macros: false,
+                })
+                .collect(),
+        };
+        use ScriptletKind::{Post, Posttrans, Pre, Pretrans};
+        let packages = [
+            package("a", &[Pre, Post, Posttrans]),
+            package("b", &[Pretrans, Pre, Post]),
+        ];
+        let order: Vec<String> = in_order(&packages)
+            .map(|(package, scriptlet)| format!("{}{}", package, scriptlet.kind.as_str()))
+            .collect();
+        assert_eq!(
+            order,
+            [
+                "b%pretrans",
+                "a%pre",
+                "a%post",
+                "b%pre",
+                "b%post",
+                "a%posttrans"
+            ]
+        );
+    }
+
+    #[test]
+    fn accounts_are_lent_and_taken_back() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = |name: &str| Tree::fresh(&place.path().join(name)).unwrap();
+        let (rootfs, extension) = (tree("rootfs"), tree("extension"));
+        for file in ["etc/passwd", "etc/group"] {
+            rootfs.write(file, "root:x:0:\n", 0o644).unwrap();
+        }
+        extension.write("etc/group", "own:x:1:\n", 0o644).unwrap();
+        let lent = BorrowedAccounts::lend(&rootfs, &extension).unwrap();
+        let passwd = extension.read("etc/passwd").unwrap().unwrap();
+        let more = format!("{passwd}app:x:9:9::/:/bin/sh\n");
+        extension.write("etc/passwd", more, 0o644).unwrap();
+        assert_eq!(lent.take_back(&extension).unwrap(), ["app"]);
+        assert!(!extension.has("etc/passwd"));
+        assert_eq!(extension.read("etc/group").unwrap().unwrap(), "own:x:1:\n");
+    }
+}
