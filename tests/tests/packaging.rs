@@ -11,7 +11,10 @@ use avocado_serve::ServeOptions;
 use avocado_testbed::feed::SampleFeed;
 use avocado_testbed::project::TestProject;
 use avocado_testbed::tools::ToolCall;
-use common::{Sandbox, cannot_build, feed};
+use common::{Sandbox, cannot_build, cannot_compile, feed};
+
+/// Where a feed has extensions.
+const EXTENSIONS: &str = "target/qemux86-64-ext";
 
 /// A project beside that of the sandbox.
 fn project_at(sandbox: &Sandbox, name: &str, yaml: &str) -> TestProject {
@@ -23,8 +26,8 @@ fn project_at(sandbox: &Sandbox, name: &str, yaml: &str) -> TestProject {
     project
 }
 
-/// The sample feed with more packages for extensions.
-fn feed_with(sandbox: &Sandbox, packages: &[PathBuf]) -> SampleFeed {
+/// The sample feed with more packages in one of its repositories.
+fn feed_with(sandbox: &Sandbox, repository: &str, packages: &[PathBuf]) -> SampleFeed {
     let directory = sandbox.directory.path().join("feed");
     let _ = fs::remove_dir_all(&directory);
     let cp = ToolCall::new("cp").arg("-a").arg(feed().directory());
@@ -33,7 +36,7 @@ fn feed_with(sandbox: &Sandbox, packages: &[PathBuf]) -> SampleFeed {
     let snapshots = fs::read_dir(channel.join("snapshots")).unwrap();
     let snapshots = snapshots.map(|entry| entry.unwrap().path());
     for place in snapshots.chain([channel.clone()]) {
-        let repository = place.join("target/qemux86-64-ext");
+        let repository = place.join(repository);
         let cp = ToolCall::new("cp").args(packages);
         cp.arg(&repository).ok().unwrap();
         let create = ToolCall::new("createrepo_c").args(["-q", "--no-database"]);
@@ -159,7 +162,7 @@ fn an_extension_is_packaged_published_fetched_and_built() {
     );
 
     // What a feed knows of it without anybody fetching it.
-    let feed = feed_with(&sandbox, std::slice::from_ref(&package));
+    let feed = feed_with(&sandbox, EXTENSIONS, std::slice::from_ref(&package));
     let url = format!("{}/2024/edge/target/qemux86-64-ext", feed.url());
     let cache = sandbox.directory.path().join("cache");
     let repoquery = |question: &[&str]| {
@@ -220,7 +223,7 @@ fn a_package_for_other_targets_is_refused() {
     .unwrap();
     let arguments = ["ext", "package", "greeter", "--target", "imx93-evk"];
     let package = packaged(&made, &arguments);
-    let feed = feed_with(&sandbox, &[package]);
+    let feed = feed_with(&sandbox, EXTENSIONS, &[package]);
     let consumer = consumer(&sandbox, "consumer", "*");
     let consumer = consumer.with_env("AVOCADO_REPO_URL", feed.url());
     let said = consumer
@@ -253,4 +256,113 @@ fn a_package_is_the_same_wherever_it_is_made() {
     let first = package(0o022, "qemux86-64");
     assert!(first == package(0o077, "qemux86-64"));
     assert!(first == package(0o022, "raspberrypi5"));
+}
+
+const COMPILED: &str = "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+rootfs: {packages: {libgreeting: '*'}}
+initramfs: {packages: {libgreeting: '*'}}
+sdk:
+  packages: {avocado-sdk-toolchain: '*'}
+  compile:
+    answer:
+      compile: compile.sh
+      package:
+        install: install.sh
+        version: 2.0.0-beta.1
+        summary: '%(echo the) answer'
+        requires: [libgreeting]
+        files: ['%{_bindir}/answer', '%config(noreplace) /etc/answer.conf', '%exclude /usr/share/build-log']
+        split:
+          doc: {files: [/usr/share/doc/answer], summary: About the answer, requires: [answer]}
+extensions: {app: {version: 1.0.0, packages: {libgreeting: '*'}}}
+";
+
+#[test]
+fn what_is_compiled_is_packaged_and_installed_by_dnf() {
+    if cannot_compile("what_is_compiled_is_packaged_and_installed_by_dnf") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = project_at(&sandbox, "compiled", COMPILED);
+    project
+        .write("answer.c", "int main(void) { return 42; }\n")
+        .unwrap();
+    let compile = "set -e\ngcc -o \"$AVOCADO_BUILD_DIR/answer\" answer.c\n";
+    project.write("compile.sh", compile).unwrap();
+    let install = "set -e
+install -D -m 755 \"$AVOCADO_BUILD_DIR/answer\" \"$DESTDIR/usr/bin/answer\"
+mkdir -p \"$DESTDIR/etc\" \"$DESTDIR/usr/share/doc/answer\"
+echo 42 >\"$DESTDIR/etc/answer.conf\"
+echo why >\"$DESTDIR/usr/share/doc/answer/README\"
+echo built >\"$DESTDIR/usr/share/build-log\"
+echo left >\"$DESTDIR/usr/share/left\"
+";
+    project.write("install.sh", install).unwrap();
+    let out = sandbox.directory.path().join("out");
+    let out_dir = out.to_str().unwrap();
+    let events = project
+        .events(&["sdk", "package", "answer", "--out", out_dir])
+        .unwrap();
+    let told = events
+        .of("warning")
+        .map(|event| event["message"].to_string());
+    let told = told.collect::<String>();
+    assert!(
+        told.contains("in no package of the section `answer`: /usr/share/left"),
+        "{told}"
+    );
+    let names = ["answer", "answer-doc"];
+    let files = names.map(|name| format!("{name}-2.0.0~beta.1-1.avocado_qemux86_64.rpm"));
+    let packages = events.artifacts();
+    let made: Vec<&str> = packages
+        .iter()
+        .map(|package| package.path.file_name().unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(made, files);
+    for package in &packages {
+        assert!(
+            package
+                .path
+                .starts_with(project.state().join("output/packages"))
+        );
+        ToolCall::new("rpm")
+            .arg("-K")
+            .arg(&package.path)
+            .ok()
+            .unwrap();
+    }
+    let main = out.join(&files[0]);
+    let summary = rpm(&["-qp", "--qf", "%{SUMMARY} %{LICENSE}"], &main);
+    assert_eq!(summary, "%(echo the) answer Unspecified");
+    assert_eq!(rpm(&["-qpl"], &main), "/etc/answer.conf\n/usr/bin/answer\n");
+    assert_eq!(rpm(&["-qpc"], &main), "/etc/answer.conf\n");
+    let requires = rpm(&["-qp", "--requires"], &main);
+    let of_rpm = |line: &&str| line.starts_with("rpmlib(") || line.starts_with("config(");
+    let requires = requires.lines().filter(|line| !of_rpm(line));
+    assert_eq!(requires.collect::<Vec<_>>(), ["libgreeting"]);
+    // With nothing to do nothing is done.
+    let again = project.events(&["sdk", "package", "answer"]).unwrap();
+    let complete = again.complete();
+    assert_eq!(
+        (&complete["ran"], &complete["processes"]),
+        (&0.into(), &0.into())
+    );
+
+    // Another project installs it, from a feed.
+    let paths = files.map(|file| out.join(file));
+    let feed = feed_with(&sandbox, "target/qemux86-64", &paths);
+    let yaml = "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+rootfs: {packages: {answer-doc: '*'}}
+";
+    let consumer = project_at(&sandbox, "consumer", yaml);
+    let consumer = consumer.with_env("AVOCADO_REPO_URL", feed.url());
+    consumer.avocado(&["rootfs", "install"]).ok().unwrap();
+    let rootfs = consumer.state().join("rootfs");
+    let said = fs::read_to_string(rootfs.join("usr/share/doc/answer/README")).unwrap();
+    assert_eq!(said, "why\n");
+    let answer = ToolCall::new(rootfs.join("usr/bin/answer")).run().unwrap();
+    assert_eq!(answer.status.code(), Some(42));
+    assert!(!rootfs.join("usr/share/left").exists());
 }

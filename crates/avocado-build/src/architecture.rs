@@ -33,6 +33,11 @@ impl Architectures {
         Architectures(names.collect())
     }
 
+    /// That of a package for which none is stated.
+    pub(crate) fn best(&self) -> &str {
+        self.0.first().map_or("noarch", String::as_str)
+    }
+
     /// Those that the target's repository configuration states.
     pub(crate) fn of_target(target_repoconf: &Path) -> Result<Self, Error> {
         const FILE: &str = "etc/dnf/vars/arch";

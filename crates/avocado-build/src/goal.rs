@@ -9,7 +9,8 @@ use crate::plan::Plan;
 use crate::steps::install::{self, PackageTree};
 use crate::steps::os_image::{self, OsPart};
 use crate::steps::{
-    compile, extension_build, extension_image, fetch, kernel_image, repository, var_image, vm_image,
+    compile, extension_build, extension_image, fetch, kernel_image, repository, section_package,
+    var_image, vm_image,
 };
 
 /// What to bring up to date.
@@ -36,6 +37,8 @@ pub enum Goal {
     InitramfsInstall,
     /// These sections of `sdk.compile`, or all.
     SdkCompile(Vec<String>),
+    /// The packages of one section of `sdk.compile`.
+    SdkPackage(String),
     /// The sysroot of one extension, or of all.
     ExtBuild(Option<Name>),
     /// The image of one extension, or of all.
@@ -56,6 +59,7 @@ pub(crate) enum GoalStep {
     Install(PackageTree),
     Fetch(Name),
     Compile(String),
+    PackageSection(String),
     ExtensionBuild(Name),
     ExtensionImage(Name),
     /// One of the two images of a runtime's OS.
@@ -153,6 +157,10 @@ impl Goal {
                 .into_iter()
                 .map(GoalStep::Compile)
                 .collect(),
+            Goal::SdkPackage(name) => sections(project, std::slice::from_ref(name))?
+                .into_iter()
+                .map(GoalStep::PackageSection)
+                .collect(),
             Goal::ExtBuild(name) => extensions(project, &runtimes, name.as_ref())?
                 .into_iter()
                 .map(GoalStep::ExtensionBuild)
@@ -202,6 +210,7 @@ impl GoalStep {
             GoalStep::Install(tree) => install::plan(plan, tree).map(drop),
             GoalStep::Fetch(name) => fetch::plan(plan, name),
             GoalStep::Compile(section) => compile::plan(plan, section).map(drop),
+            GoalStep::PackageSection(section) => section_package::plan(plan, section).map(drop),
             GoalStep::ExtensionBuild(name) => extension_build::plan(plan, name).map(drop),
             GoalStep::ExtensionImage(name) => extension_image::plan(plan, name).map(drop),
             GoalStep::OsImage(part, runtime) => os_image::plan(plan, *part, runtime).map(drop),

@@ -82,6 +82,16 @@ impl Layout {
         self.sdk(HOST_ARCH).join("build").join(section)
     }
 
+    /// `DESTDIR` of a section of `sdk.compile`.
+    pub(crate) fn staging(&self, section: &str) -> PathBuf {
+        self.sdk(HOST_ARCH).join("staging").join(section)
+    }
+
+    /// A package of what was compiled.
+    pub(crate) fn compiled_package(&self, file: &str) -> PathBuf {
+        self.prefix.join("output/packages").join(file)
+    }
+
     /// What the section was compiled with.
     pub(crate) fn compiled_with(&self, section: &str) -> PathBuf {
         self.work("compiled-with").join(section)
@@ -205,6 +215,7 @@ impl Layout {
         let own = [
             "output",
             "output/extensions",
+            "output/packages",
             "output/runtimes",
             "runtimes",
             "extensions",

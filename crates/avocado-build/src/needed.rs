@@ -109,6 +109,26 @@ pub(crate) fn for_compile(project: &Project, section: &CompileSection) -> Result
     short.end(&format!("sdk compile {name}"))
 }
 
+/// Whether what a section compiles can be packaged.
+pub(crate) fn for_section_package(
+    project: &Project,
+    section: &CompileSection,
+) -> Result<(), Error> {
+    let mut short = Shortcomings::new(project);
+    let name = section.name.as_str();
+    match &section.package {
+        Some(package) => short.script(Some(&package.install)),
+        None => {
+            let message = format!("the section `{}` has no `package`", name.escape_debug());
+            let hint = "add it, with the `install` script and the `version` of the package";
+            short
+                .found
+                .push(section.name.place.error(message).with_hint(hint));
+        }
+    }
+    short.end(&format!("sdk package {name}"))
+}
+
 /// Whether the kernel of a runtime can be had by itself.
 pub(crate) fn for_kernel_image(project: &Project, runtime: &Runtime) -> Result<(), Error> {
     let mut short = Shortcomings::new(project);

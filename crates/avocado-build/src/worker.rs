@@ -17,6 +17,7 @@ use crate::steps::install::{FinishInstallRequest, InstallRequest};
 use crate::steps::os_image::OsImageRequest;
 use crate::steps::runtime_build::RuntimeBuildRequest;
 use crate::steps::runtime_compile::RuntimeCompileRequest;
+use crate::steps::section_package::SectionPackageRequest;
 use crate::steps::var_image::VarImageRequest;
 use crate::trees::CopyModes;
 
@@ -46,6 +47,7 @@ fn work(message: StepMessage<Value>, workplace: &Workplace<'_>) -> Result<Value,
         OsImageRequest::KIND => work_on::<OsImageRequest>,
         RuntimeCompileRequest::KIND => work_on::<RuntimeCompileRequest>,
         RuntimeBuildRequest::KIND => work_on::<RuntimeBuildRequest>,
+        SectionPackageRequest::KIND => work_on::<SectionPackageRequest>,
         VarImageRequest::KIND => work_on::<VarImageRequest>,
         other => {
             let what = format!("this program has no step of the kind `{other}`");

@@ -18,7 +18,7 @@ use crate::file_digest::FileDigest;
 use crate::layout::Layout;
 use crate::packages::version::to_rpm;
 use crate::project_lock::lock_project;
-use crate::rpm_package::RpmPackage;
+use crate::rpm_package::{PackagedFile, RpmPackage};
 use crate::trees::{self, CopyModes, Tree};
 use files::ExtensionFiles;
 
@@ -83,8 +83,8 @@ pub fn package_extension(
     files.stage(&tree, sink)?;
     let package = describe(extension, version, &targets);
     let place = layout.extension_source_package(&package.file_name());
-    let paths = paths_at(&tree, Path::new(name.as_str()))?;
-    package.write(&tree, &paths, project.source_date_epoch, &place)?;
+    let files = files_at(&tree, Path::new(name.as_str()))?;
+    package.write(&tree, &files, project.source_date_epoch, &place)?;
     trees::clear(&staging)?;
     let file = FileDigest::of(&place)?;
     Ok(Artifact::new(
@@ -150,9 +150,9 @@ fn describe(extension: &Extension, version: &Name, targets: &[&Project]) -> RpmP
 }
 
 /// Everything at a path of a tree, with itself.
-fn paths_at(tree: &Tree, path: &Path) -> Result<Vec<PathBuf>, Error> {
+fn files_at(tree: &Tree, path: &Path) -> Result<Vec<PackagedFile>, Error> {
     let below = trees::paths_of(&tree.shown(path))?.into_iter();
     // Joining nothing leaves a slash at the end.
-    let paths = below.map(|below| path.join(below).components().collect());
-    Ok(paths.collect())
+    let paths = below.map(|below| path.join(below).components().collect::<PathBuf>());
+    Ok(paths.map(PackagedFile::from).collect())
 }

@@ -72,11 +72,13 @@ pub(super) fn find(
         let is_known = |_: &Path, name: &str| sections.iter().any(|s| **s.name == *name);
         for place in [
             layout.sdk(HOST_ARCH).join("build"),
+            layout.sdk(HOST_ARCH).join("staging"),
             work.join("compiled-with"),
             layout.stamps().join("compile"),
         ] {
             others(&place, "section", is_known, &mut found)?;
         }
+        section_packages(project, &prefix.join("output/packages"), &mut found)?;
     }
     for place in [
         prefix.join("runtimes"),
@@ -104,7 +106,13 @@ pub(super) fn find(
         let is_known = |_: &Path, name: &str| kernels.contains(name);
         others(&prefix.join("kernel"), "kernel", is_known, &mut found)?;
     }
-    for place in ["sdk", ".work", "kernel", "output/extensions"] {
+    for place in [
+        "sdk",
+        ".work",
+        "kernel",
+        "output/extensions",
+        "output/packages",
+    ] {
         unfinished(&prefix.join(place), &mut found)?;
     }
     feed_cache(&layout.dnf_cache(), &mut found)?;
@@ -182,6 +190,31 @@ fn images(project: &Project, place: &Path, found: &mut Leftovers) -> Result<(), 
         };
         if !project.extensions.iter().any(|e| is_of(&e)) {
             found.push((path, "no extension has this name and version".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Packages of sections and of versions that are gone.
+fn section_packages(project: &Project, place: &Path, found: &mut Leftovers) -> Result<(), Error> {
+    let mut known = Vec::new();
+    for section in &project.sdk.compile {
+        let Some(package) = &section.package else {
+            continue;
+        };
+        let name = package.name.as_ref().unwrap_or(&section.name);
+        let version = to_rpm(&package.version);
+        known.push(format!("{name}-{version}-"));
+        let split = package.split.iter();
+        known.extend(split.map(|split| format!("{name}-{}-{version}-", split.name)));
+    }
+    for (path, file) in entries(place)? {
+        let is_package = file.ends_with(".rpm") && !file.starts_with('.');
+        if is_package && !known.iter().any(|start| file.starts_with(start)) {
+            found.push((
+                path,
+                "no section has a package of this name and version".to_owned(),
+            ));
         }
     }
     Ok(())

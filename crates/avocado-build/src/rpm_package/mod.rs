@@ -4,6 +4,8 @@
 //! line of a specification, the version of a host's tool is in no package, and the same files give
 //! the same bytes.
 
+mod file_list;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,6 +15,8 @@ use rpm::{BuildConfig, CompressionWithLevel, Dependency, FileOptions, PackageBui
 
 use crate::error::{At as _, Error};
 use crate::trees::{self, Tree};
+
+pub(crate) use file_list::FileList;
 
 /// As rpm has it on most systems that use zstd, and seconds faster than the densest.
 const LEVEL: i32 = 12;
@@ -41,6 +45,39 @@ pub(crate) struct RpmPackage {
     pub(crate) requires: Vec<String>,
 }
 
+/// Something of a tree that a package has at the same place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PackagedFile {
+    /// From the root of the tree, without `/` in front.
+    pub(crate) path: PathBuf,
+    pub(crate) role: FileRole,
+    /// Where it is not that of the file.
+    pub(crate) mode: Option<u16>,
+}
+
+/// What rpm takes a file for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum FileRole {
+    #[default]
+    Plain,
+    /// An update replaces what was made of it, and keeps that beside.
+    Config,
+    /// An update leaves what was made of it, and puts the new one beside.
+    ConfigToKeep,
+    Documentation,
+    License,
+}
+
+impl From<PathBuf> for PackagedFile {
+    fn from(path: PathBuf) -> Self {
+        PackagedFile {
+            path,
+            role: FileRole::default(),
+            mode: None,
+        }
+    }
+}
+
 impl RpmPackage {
     /// `name-version-release.arch.rpm`.
     pub(crate) fn file_name(&self) -> String {
@@ -54,12 +91,12 @@ impl RpmPackage {
         format!("{name}-{version}-{release}.{arch}.rpm")
     }
 
-    /// Writes the package with what is at these paths of `tree`, each alone, to `place`, whole or not at all. `epoch` is the
+    /// Writes the package with these files of `tree`, of a directory nothing that is in it, to `place`, whole or not at all. `epoch` is the
     /// time of everything in it.
     pub(crate) fn write(
         &self,
         tree: &Tree,
-        paths: &[PathBuf],
+        files: &[PackagedFile],
         epoch: u64,
         place: &Path,
     ) -> Result<(), Error> {
@@ -72,8 +109,11 @@ impl RpmPackage {
         })?;
         let time = Timestamp(time);
         let mut package = self.builder(time);
-        for path in paths {
-            self.add(&mut package, tree, path, time)?;
+        for user in users_of_groups(tree, files)? {
+            package.provides(Dependency::any(user));
+        }
+        for file in files {
+            self.add(&mut package, tree, file, time)?;
         }
         let package = package.build().map_err(refused)?;
         if let Some(directory) = place.parent() {
@@ -124,9 +164,10 @@ impl RpmPackage {
         &self,
         package: &mut PackageBuilder,
         tree: &Tree,
-        path: &Path,
+        file: &PackagedFile,
         time: Timestamp,
     ) -> Result<(), Error> {
+        let path = &file.path;
         let from = tree.shown(path);
         let text = |path: &Path| match path.to_str() {
             Some(text) if !text.contains(char::is_control) => Ok(text.to_owned()),
@@ -137,7 +178,8 @@ impl RpmPackage {
         };
         let to = format!("/{}", text(path)?);
         let metadata = fs::symlink_metadata(&from).at("look at", &from)?;
-        let mode = u16::try_from(metadata.mode() & 0o7777).unwrap_or(0o644);
+        let own_mode = u16::try_from(metadata.mode() & 0o7777).unwrap_or(0o644);
+        let mode = file.mode.unwrap_or(own_mode);
         let added = if metadata.is_symlink() {
             let target = text(&fs::read_link(&from).at("read", &from)?)?;
             package.with_symlink(FileOptions::symlink(to, target).modified_at(time))
@@ -145,8 +187,15 @@ impl RpmPackage {
             let options = FileOptions::dir(to).permissions(mode);
             package.with_dir_entry(options.modified_at(time))
         } else if metadata.is_file() {
-            let options = FileOptions::new(to).permissions(mode);
-            package.with_file(&from, options.modified_at(time))
+            let options = FileOptions::new(to).permissions(mode).modified_at(time);
+            let options = match file.role {
+                FileRole::Plain => options,
+                FileRole::Config => options.config(),
+                FileRole::ConfigToKeep => options.config().noreplace(),
+                FileRole::Documentation => options.doc(),
+                FileRole::License => options.license(),
+            };
+            package.with_file(&from, options)
         } else {
             return Err(Error::Invalid(format!(
                 "/{} is a socket, a pipe or a device, which no package that we write has",
@@ -224,5 +273,75 @@ fn dependency(text: &str) -> Option<Dependency> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// The users and groups that a line of sysusers.d brings together. The library has the package require
+/// them, as newer versions of rpm do, and no older feed has a package that provides them.
+fn users_of_groups(tree: &Tree, files: &[PackagedFile]) -> Result<Vec<String>, Error> {
+    let mut provided = Vec::new();
+    let is_of_users = |file: &&PackagedFile| {
+        file.path.starts_with("usr/lib/sysusers.d")
+            && file.path.extension().is_some_and(|suffix| suffix == "conf")
+            && !tree.shown(&file.path).is_symlink()
+    };
+    for file in files.iter().filter(is_of_users) {
+        let text = tree.read(&file.path)?.unwrap_or_default();
+        for line in text.lines() {
+            if let ["m", user, group, ..] = line.split_whitespace().collect::<Vec<_>>()[..] {
+                provided.extend([format!("user({user})"), format!("group({group})")]);
+            }
+        }
+    }
+    Ok(provided)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_requires_no_user_that_a_feed_does_not_have() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::fresh(&directory.path().join("tree")).unwrap();
+        let path = PathBuf::from("usr/lib/sysusers.d/app.conf");
+        tree.write(&path, "u app -\nm app audio\n", 0o644).unwrap();
+        let package = RpmPackage {
+            name: "app".into(),
+            version: "1".into(),
+            release: "1".into(),
+            arch: "noarch".into(),
+            summary: "s".into(),
+            license: "l".into(),
+            vendor: "v".into(),
+            ..RpmPackage::default()
+        };
+        let place = directory.path().join("out").join(package.file_name());
+        package.write(&tree, &[path.into()], 0, &place).unwrap();
+        let written = rpm::Package::open(&place).unwrap().metadata;
+        let provided = written.get_provides().unwrap();
+        let required = written.get_requires().unwrap();
+        let foreign = required.iter().filter(|r| !r.name.starts_with("rpmlib("));
+        for required in foreign {
+            let mut names = provided.iter().map(|p| &p.name);
+            assert!(names.any(|name| *name == required.name), "{required:?}");
+        }
+        assert_eq!(written.get_build_host().unwrap(), "reproducible");
+    }
+
+    #[test]
+    fn what_a_package_requires_is_written_as_rpm_does() {
+        for good in [
+            "glibc",
+            "glibc >= 2.39",
+            "lib = 1.0-r0",
+            "(a or b)",
+            "/bin/sh",
+        ] {
+            assert!(dependency(good).is_some(), "{good}");
+        }
+        for bad in ["", "a b", "a ~ 1", "a >= 1 b", "(a or b"] {
+            assert!(dependency(bad).is_none(), "{bad}");
+        }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod runtime_compile;
 mod runtime_kernel;
 mod runtime_member;
 mod scripts;
+pub(crate) mod section_package;
 pub(crate) mod var_image;
 pub(crate) mod vm_image;
 

@@ -279,3 +279,68 @@ fn a_bundle_of_certificates_that_is_too_long_for_a_variable_is_left_out_and_that
     assert_eq!(project.build(), ["sdk compile app", "ext build app"]);
     assert_eq!(project.said("AVOCADO_REPO_CA_B64"), [""; 0]);
 }
+
+#[test]
+fn what_is_compiled_is_packaged_again_for_what_it_is_made_of_and_for_nothing_else() {
+    let mut project = TestProject::new(
+        "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+sdk:
+  compile:
+    app: {compile: hook.sh, package: {install: install.sh, version: 1.0.0}}
+    other: {compile: hook.sh}
+extensions: {app: {version: 1.0.0}}
+",
+    );
+    project.write("install.sh", "true\n");
+    let goal = Goal::SdkPackage("app".into());
+    let package = "sdk package app";
+    let all = ["sdk compile app", SDK[0], SDK[1], package];
+    let report = project.run(&goal).unwrap();
+    let artifact = &report.artifacts[0];
+    assert_eq!((&*artifact.kind, &*artifact.name), ("package", "app"));
+    let mut steps = report.ran;
+    steps.sort();
+    assert_eq!(steps, all);
+    assert_eq!(ran(&project, &goal), [""; 0]);
+
+    // Its own description is nothing that is compiled.
+    for (old, new) in [
+        ("version: 1.0.0}}", "version: 1.1.0}}"),
+        ("1.1.0}}", "1.1.0, requires: [libgreeting]}}"),
+        ("[libgreeting]", "[libgreeting], license: MIT"),
+        ("MIT", "MIT, files: [/usr/bin/*]"),
+        ("default_target", "source_date_epoch: 7\ndefault_target"),
+    ] {
+        project.edit(old, new);
+        let ran = ran(&project, &goal);
+        assert!(ran.contains(&package.to_owned()), "{new}: {ran:?}");
+    }
+    for change in ["install.sh", "src.c"] {
+        project.write(change, "changed\n");
+        assert_eq!(
+            ran(&project, &goal),
+            ["sdk compile app", package],
+            "{change}"
+        );
+        assert_eq!(ran(&project, &goal), [""; 0], "{change}");
+    }
+    fs::remove_file(&artifact.path).unwrap();
+    assert_eq!(ran(&project, &goal), [package]);
+
+    let error = project.run(&Goal::SdkPackage("other".into())).unwrap_err();
+    let said = error.diagnostics()[0].to_string();
+    assert!(
+        said.contains("the section `other` has no `package`"),
+        "{said}"
+    );
+    let error = project.run(&Goal::SdkPackage("none".into()));
+    assert!(matches!(error, Err(Error::Unknown { .. })), "{error:?}");
+    fs::remove_file(project.path("install.sh")).unwrap();
+    let error = project.run(&goal).unwrap_err();
+    let said = error.diagnostics()[0].to_string();
+    assert!(
+        said.contains("the script `install.sh` does not exist"),
+        "{said}"
+    );
+}

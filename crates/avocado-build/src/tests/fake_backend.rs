@@ -103,6 +103,12 @@ impl FakeBackend {
                 publish(&runtime, ".compiled.json", &["deploy", "tools"]);
                 json!({ "digest": digest(request), "kernel": kernel })
             }
+            "section_package" => {
+                let file = format!("{}.rpm", request["name"].as_str().unwrap());
+                let place = layout.compiled_package(&file);
+                let digest = written(&place, request);
+                json!({"packages": [{"name": request["name"], "file": file, "digest": digest}]})
+            }
             "runtime_build" => self.assemble(&name(&request["name"]), request),
             "var_image" => {
                 let runtime = name(&request["name"]);

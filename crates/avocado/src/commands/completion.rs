@@ -62,6 +62,10 @@ fn completed(command: Command, begun: &BegunLine) -> Command {
                 let project = begun.project()?;
                 Some(names(project.runtimes.iter().map(|r| &r.name)))
             },
+            "section" | "sections" => |begun| {
+                let sections = begun.project()?.sdk.compile.into_iter();
+                Some(sections.map(|section| section.name.value).collect())
+            },
             // Before there is one.
             "target" => |begun| begun.with_options(ReadProject::read, |p| p.supported_targets()),
             _ => return arg,

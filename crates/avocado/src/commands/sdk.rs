@@ -1,5 +1,7 @@
 //! `avocado sdk`: the tools of the project, and what they compile.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::Session;
@@ -16,6 +18,8 @@ pub(crate) enum SdkCommand {
     Deps,
     /// Run the scripts of `sdk.compile`, where what they read has changed
     Compile(SdkCompileArgs),
+    /// Package what a section of `sdk.compile` made
+    Package(SdkPackageArgs),
 }
 
 #[derive(Debug, Args)]
@@ -34,6 +38,20 @@ pub(crate) struct SdkCompileArgs {
     pub(crate) tools: ToolArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct SdkPackageArgs {
+    /// Section of `sdk.compile`, with a `package`
+    #[arg(value_name = "SECTION")]
+    pub(crate) section: String,
+
+    #[command(flatten)]
+    pub(crate) tools: ToolArgs,
+
+    /// Output directory on host to copy the resulting packages to
+    #[arg(long = "out", value_name = "OUT_DIR")]
+    pub(crate) out_dir: Option<PathBuf>,
+}
+
 pub(super) fn run(session: &Session, command: &SdkCommand) -> Result<()> {
     match command {
         SdkCommand::Deps => deps::run(session, &DepsOf::Sdk),
@@ -42,5 +60,8 @@ pub(super) fn run(session: &Session, command: &SdkCommand) -> Result<()> {
         }
         SdkCommand::Compile(args) => BuildRun::new(session, "sdk compile", &args.tools)?
             .run(Goal::SdkCompile(args.sections.clone())),
+        SdkCommand::Package(args) => BuildRun::new(session, "sdk package", &args.tools)?
+            .copy_to(args.out_dir.as_deref())
+            .run(Goal::SdkPackage(args.section.clone())),
     }
 }

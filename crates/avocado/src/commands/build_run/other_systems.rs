@@ -18,6 +18,7 @@ pub(in crate::commands) enum Goal {
     RootfsInstall,
     InitramfsInstall,
     SdkCompile(Vec<String>),
+    SdkPackage(String),
     ExtBuild(Option<Name>),
     ExtImage(Option<Name>),
     RootfsImage,
