@@ -518,3 +518,44 @@ fn two_clones_give_the_same_bytes() {
         two.project.read("avocado.lock").unwrap()
     );
 }
+
+/// A file of a package, which a project has otherwise: it is copied into an overlay to be changed.
+#[test]
+fn what_is_in_a_built_tree_gets_into_the_sources() {
+    if cannot_build("what_is_in_a_built_tree_gets_into_the_sources") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    let checkout = |more: &[&str]| {
+        let paths = [
+            "--ext-path",
+            "/usr/bin/hello",
+            "--src-path",
+            "mine/usr/bin/",
+        ];
+        let call = project.avocado(&["ext", "checkout", "hello", "--output", "json"]);
+        call.args(paths).args(more)
+    };
+    let said = checkout(&[]).ok().unwrap();
+    let complete: serde_json::Value =
+        serde_json::from_str(said.stdout.lines().last().unwrap()).unwrap();
+    let file = project.directory().join("mine/usr/bin/hello");
+    assert_eq!(complete["copied"], serde_json::json!([file]));
+    let built = project.state().join("extensions/hello/usr/bin/hello");
+    assert_eq!(fs::read(&file).unwrap(), fs::read(&built).unwrap());
+    assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o755);
+
+    fs::write(&file, "#!/bin/sh\necho mine\n").unwrap();
+    let refused = checkout(&[]).run().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused
+            .stdout
+            .contains("already there, and another: mine/usr/bin/hello")
+    );
+    assert!(refused.stdout.contains("--force"), "{}", refused.stdout);
+    assert_eq!(fs::read(&file).unwrap(), b"#!/bin/sh\necho mine\n");
+    checkout(&["--force"]).ok().unwrap();
+    assert_eq!(fs::read(&file).unwrap(), fs::read(&built).unwrap());
+}

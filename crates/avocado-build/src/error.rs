@@ -173,6 +173,12 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// What is to be written has other contents than what is there.
+    #[error("already there, and another: {}", paths(files))]
+    WouldReplace {
+        /// Relative to the sources of the project.
+        files: Vec<PathBuf>,
+    },
     /// The package of an extension is for other targets.
     #[error("package {package} is not for {target}: it is for {}", targets.join(", "))]
     OtherTarget {
@@ -277,6 +283,11 @@ fn known(names: &[String]) -> String {
     }
 }
 
+fn paths(files: &[PathBuf]) -> String {
+    let shown = files.iter().map(|path| path.display().to_string());
+    shown.collect::<Vec<_>>().join(", ")
+}
+
 fn lines(diagnostics: &[Diagnostic]) -> String {
     let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
     lines.join("\n")
@@ -335,6 +346,9 @@ impl Error {
             | Error::Install { source, .. }
             | Error::Fetch { source, .. } => source.hint(),
             Error::NotFetched { hint, .. } => Some(hint.clone()),
+            Error::WouldReplace { .. } => Some(
+                "nothing was written; --force replaces them, or name another --src-path".to_owned(),
+            ),
             Error::NoKey { key, .. } => {
                 Some(format!("create it: avocado signing-keys create {key}"))
             }

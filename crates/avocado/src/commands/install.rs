@@ -70,13 +70,13 @@ pub(super) fn run(session: &Session, args: &InstallArgs) -> Result<()> {
             }
             let run = BuildRun::new(session, "install", &args.tools)?.unsaved(args.no_save);
             run.run_and(scope::install_goal(Some(scope)), || {
-                if args.no_save {
-                    return Ok(());
+                if !args.no_save {
+                    edited.save(
+                        session,
+                        &format!("added to the list of {}", scope::shown(scope)),
+                    )?;
                 }
-                edited.save(
-                    session,
-                    &format!("added to the list of {}", scope::shown(scope)),
-                )
+                Ok(Vec::new())
             })
         }
     }
@@ -95,7 +95,8 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
         edited.save(
             session,
             &format!("removed from the list of {}", scope::shown(&scope)),
-        )
+        )?;
+        Ok(Vec::new())
     })
 }
 

@@ -43,3 +43,19 @@ fn the_sources_of_an_extension_become_a_package() {
         assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
     }
 }
+
+#[test]
+fn what_is_copied_from_a_tree_is_named() {
+    let place = Place::new();
+    place.write("avocado.yaml", PROJECT);
+    let run = |args: &[&str]| place.run(&[&["ext", "checkout"], args].concat());
+    let paths = ["--ext-path", "etc/x", "--src-path", "x"];
+    for (args, code, said) in [
+        (&["app", "--ext-path", "etc/x"][..], 2, "--src-path <PATH>"),
+        (&paths, 2, "which extension"),
+    ] {
+        let ended = run(args).failed(code);
+        assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
+    }
+    assert!(!there(place.path("x")));
+}

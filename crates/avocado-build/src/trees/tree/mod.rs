@@ -7,13 +7,13 @@ mod place;
 mod tests;
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timestamps};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timestamps, Uid};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
@@ -310,6 +310,18 @@ impl Tree {
             rustix::fs::utimensat(&at.directory, &at.name, &times, flags)
         });
         set.map_err(|e| self.refused(path, "set the time of", e))
+    }
+
+    /// Gives what is at `path`, be it a link, to another user and group.
+    pub(crate) fn set_owner(&self, path: impl AsRef<Path>, owner: &Metadata) -> Result<(), Error> {
+        let path = path.as_ref();
+        let user = Some(Uid::from_raw(owner.uid()));
+        let group = Some(Gid::from_raw(owner.gid()));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let given = self
+            .place(path)
+            .and_then(|at| rustix::fs::chownat(&at.directory, &at.name, user, group, flags));
+        given.map_err(|e| self.refused(path, "set the owner of", e))
     }
 
     /// Removes whatever is at `path`, with all that is in it; nothing there is fine.

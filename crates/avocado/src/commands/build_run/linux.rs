@@ -112,14 +112,14 @@ impl<'a> BuildRun<'a> {
     }
 
     pub(in crate::commands) fn run(self, goal: Goal) -> Result<()> {
-        self.run_and(goal, || Ok(()))
+        self.run_and(goal, || Ok(Vec::new()))
     }
 
-    /// Runs, and then does `last`, before it says that all is done.
+    /// Runs, and then does `last`, before it says that all is done. What `last` copied is told.
     pub(in crate::commands) fn run_and(
         mut self,
         goal: Goal,
-        last: impl FnOnce() -> Result<()>,
+        last: impl FnOnce() -> Result<Vec<PathBuf>>,
     ) -> Result<()> {
         let session = self.session;
         let began = Instant::now();
@@ -150,31 +150,30 @@ impl<'a> BuildRun<'a> {
             self.options.project = project;
             after(fetched, run(&self.options, &goal)?)
         };
-        last()?;
-        complete(session, &report, self.out_dir, began.elapsed())
+        let mut copied = last()?;
+        if let Some(dir) = self.out_dir {
+            copied.extend(copy_artifacts(&report.artifacts, dir)?);
+        }
+        complete(session, &report, &copied, began.elapsed())
     }
 }
 
-/// Copies what was made, where that is wanted, and says that all is done.
+/// Says that all is done, and what was copied.
 pub(in crate::commands) fn complete(
     session: &Session,
     report: &Report,
-    out_dir: Option<&Path>,
+    copied: &[PathBuf],
     time: Duration,
 ) -> Result<()> {
     let here = session.environment.current_dir()?;
-    let copied = match out_dir {
-        Some(dir) => copy_artifacts(&report.artifacts, dir)?,
-        None => Vec::new(),
-    };
-    for path in &copied {
+    for path in copied {
         session
             .output
             .emit(Event::info(format!("copied to {}", path.display())));
     }
     session
         .output
-        .complete(summary(report, &copied, time, &here))
+        .complete(summary(report, copied, time, &here))
 }
 
 /// Fetches what the goal needs, and loads the project with it. What was fetched may name more that
@@ -358,7 +357,10 @@ pub(in crate::commands) fn failure(error: &avocado_build::Error) -> Failure {
 
 /// Copies each artifact under its own name: complete and by rename, so that a reader of the
 /// directory sees the old file or the new one.
-fn copy_artifacts(artifacts: &[Artifact], dir: &Path) -> Result<Vec<PathBuf>> {
+pub(in crate::commands) fn copy_artifacts(
+    artifacts: &[Artifact],
+    dir: &Path,
+) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(dir).context(|| format!("cannot create {}", dir.display()))?;
     let mut copied = Vec::new();
     for artifact in artifacts {

@@ -1,6 +1,6 @@
 //! Where there are none: every build is refused.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use avocado_manifest::Name;
 
@@ -69,7 +69,7 @@ impl BuildRun {
     pub(in crate::commands) fn run_and(
         self,
         _goal: Goal,
-        _last: impl FnOnce() -> Result<()>,
+        _last: impl FnOnce() -> Result<Vec<PathBuf>>,
     ) -> Result<()> {
         match self.0 {}
     }

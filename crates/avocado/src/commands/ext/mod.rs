@@ -1,6 +1,7 @@
 //! `avocado ext`: the extensions of the project.
 
 mod build;
+mod checkout;
 mod fetch;
 mod image;
 mod list;
@@ -14,6 +15,7 @@ use super::build_run::{BuildRun, Goal};
 use super::deps::{self, DepsOf};
 use super::tools::ToolArgs;
 use crate::failure::Result;
+use checkout::ExtCheckoutArgs;
 use image::ExtImageArgs;
 use package::ExtPackageArgs;
 
@@ -31,6 +33,9 @@ pub(crate) enum ExtCommand {
     Deps(ExtSelection),
     /// Fetch an extension that comes from elsewhere: its `source`
     Fetch(ExtArgs),
+    /// Copy something of an extension's built tree into the sources of the project
+    #[command(mut_arg("force", |force| force.help("Replace files of the project that are others")))]
+    Checkout(ExtCheckoutArgs),
     /// Package the sources of an extension, for a feed that others fetch it from
     Package(ExtPackageArgs),
 }
@@ -84,6 +89,7 @@ pub(super) fn run(session: &Session, command: &ExtCommand) -> Result<()> {
         ExtCommand::Deps(args) => deps::run(session, &DepsOf::Extension(args.name())),
         ExtCommand::List => list::run(session),
         ExtCommand::Fetch(args) => fetch::run(session, args),
+        ExtCommand::Checkout(args) => checkout::run(session, args),
         #[cfg(target_os = "linux")]
         ExtCommand::Package(args) => package::run(session, args),
         #[cfg(not(target_os = "linux"))]

@@ -23,7 +23,7 @@ pub(super) fn run(
 ) -> crate::failure::Result<()> {
     use std::time::Instant;
 
-    use crate::commands::build_run::{cancellable, complete, failure, start};
+    use crate::commands::build_run::{cancellable, complete, copy_artifacts, failure, start};
     use crate::commands::project;
 
     let began = Instant::now();
@@ -40,7 +40,11 @@ pub(super) fn run(
         processes: 0,
         artifacts: vec![package],
     };
-    complete(session, &report, args.out_dir.as_deref(), began.elapsed())
+    let copied = match &args.out_dir {
+        Some(dir) => copy_artifacts(&report.artifacts, dir)?,
+        None => Vec::new(),
+    };
+    complete(session, &report, &copied, began.elapsed())
 }
 
 /// The extension that was named, or the only one that the project has itself.

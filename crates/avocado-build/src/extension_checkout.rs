@@ -1,0 +1,422 @@
+//! Copying something of an extension's built tree back into the sources of its project, to change it
+//! there.
+
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use avocado_events::{Cancel, Event, Sink};
+use avocado_manifest::{Digest, Name};
+use avocado_project::Project;
+use rustix::fs::{FileType, Stat};
+
+use crate::error::{At as _, Error};
+use crate::layout::Layout;
+use crate::project_lock::lock_project;
+use crate::trees::{self, CopyModes, Tree, is};
+
+/// What is copied, and to where.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckedOut<'a> {
+    /// Whose tree it is of.
+    pub extension: &'a Name,
+    /// Where it is in that tree.
+    pub from: &'a Path,
+    /// Where it goes, relative to the source directory.
+    pub to: &'a Path,
+    /// Whether it takes the place of other files.
+    pub replace: bool,
+}
+
+/// Copies it, and answers with the paths of what was written. What is in the sources already stays
+/// as it is; unless everything can be written nothing is.
+///
+/// # Errors
+/// [`Error::WouldReplace`] where other files are in the way; where either path leads elsewhere, and
+/// when something cannot be read or written.
+pub fn checkout_extension(
+    project: &Project,
+    wanted: &CheckedOut<'_>,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<Vec<PathBuf>, Error> {
+    let layout = Layout::new(&project.state_dir(), &project.target);
+    let _lock = lock_project(&layout, cancel, sink)?;
+    let tree = Tree::open(&layout.extension(wanted.extension))?;
+    let root = trees::of_project(&project.src_dir)?;
+    let copy = SourceCopy {
+        owner: owner_of(&root)?,
+        sources: Tree::open(&root)?,
+    };
+    copy.copy(&tree, wanted, &project.src_dir, sink)
+}
+
+/// The owner of the project, where root works on it.
+fn owner_of(root: &Path) -> Result<Option<Metadata>, Error> {
+    let found = fs::metadata(root).at("look at", root)?;
+    let is_of_another = rustix::process::geteuid().is_root() && found.uid() != 0;
+    Ok(is_of_another.then_some(found))
+}
+
+/// The sources that something is copied to.
+struct SourceCopy {
+    sources: Tree,
+    /// Whose what is written becomes, where that is not this user's.
+    owner: Option<Metadata>,
+}
+
+/// Something to write.
+enum NewFile {
+    Directory,
+    File { mode: u32 },
+    Link { target: PathBuf },
+}
+
+impl SourceCopy {
+    fn copy(
+        &self,
+        tree: &Tree,
+        wanted: &CheckedOut<'_>,
+        src_dir: &Path,
+        sink: &dyn Sink,
+    ) -> Result<Vec<PathBuf>, Error> {
+        if tree.look(wanted.from)?.is_none() {
+            return Err(Error::Invalid(format!(
+                "the extension `{}` has nothing at /{}",
+                wanted.extension,
+                wanted
+                    .from
+                    .strip_prefix("/")
+                    .unwrap_or(wanted.from)
+                    .display()
+            )));
+        }
+        // What a link of the tree leads to, in the tree.
+        let from = tree.resolve(wanted.from)?;
+        let place = self.place(wanted, &from, src_dir)?;
+        let files = self.plan(&from, &place, wanted.replace)?;
+        for told in trees::lost_in_clones("what is copied", &from, CopyModes::Keep)? {
+            sink.emit(Event::warning(told));
+        }
+        let mut written = Vec::new();
+        for (below, new) in files {
+            let to = joined(&place, &below);
+            self.write(&joined(&from, &below), &to, &new)?;
+            if !matches!(new, NewFile::Directory) {
+                written.push(src_dir.join(&to));
+            }
+        }
+        Ok(written)
+    }
+
+    /// Where it goes, relative to the sources.
+    fn place(
+        &self,
+        wanted: &CheckedOut<'_>,
+        from: &Path,
+        src_dir: &Path,
+    ) -> Result<PathBuf, Error> {
+        let refused = |why: &str| {
+            Error::Invalid(format!(
+                "nothing can be copied to `{}`, {why}",
+                wanted.to.display()
+            ))
+        };
+        let below = wanted.to.strip_prefix(src_dir).unwrap_or(wanted.to);
+        let parts = below.components();
+        let mut place: PathBuf = parts.filter(|part| *part != Component::CurDir).collect();
+        let is_below = |part: Component<'_>| matches!(part, Component::Normal(_));
+        if !place.components().all(is_below) {
+            return Err(refused("which is not below the source directory"));
+        }
+        if [".avocado", ".git"]
+            .iter()
+            .any(|own| place.starts_with(own))
+        {
+            return Err(refused("which is no source of the project"));
+        }
+        let is_file = !from.is_dir();
+        let names_directory = wanted.to.as_os_str().as_encoded_bytes().ends_with(b"/")
+            || place.as_os_str().is_empty()
+            || self.is_directory(&place)?;
+        if is_file && names_directory {
+            place.push(wanted.from.file_name().unwrap_or_default());
+        }
+        for above in place.ancestors().skip(1) {
+            if let Some(found) = self.sources.look(above)?
+                && !is(&found, FileType::Directory)
+            {
+                let what = format!("for `{}` is no directory", above.display());
+                return Err(refused(&what));
+            }
+        }
+        Ok(place)
+    }
+
+    fn is_directory(&self, place: &Path) -> Result<bool, Error> {
+        let found = self.sources.look(place)?;
+        Ok(found.is_some_and(|found| is(&found, FileType::Directory)))
+    }
+
+    /// What is to be written, each before what is in it. Nothing is written yet.
+    fn plan(
+        &self,
+        from: &Path,
+        place: &Path,
+        replace: bool,
+    ) -> Result<Vec<(PathBuf, NewFile)>, Error> {
+        let mut files = Vec::new();
+        let mut others = Vec::new();
+        for below in trees::paths_of(from)? {
+            let (source, to) = (joined(from, &below), joined(place, &below));
+            let metadata = fs::symlink_metadata(&source).at("look at", &source)?;
+            // The root of the sources is there.
+            if to.as_os_str().is_empty() {
+                continue;
+            }
+            let there = self.sources.look(&to)?;
+            let is_directory = |found: &Stat| is(found, FileType::Directory);
+            if metadata.is_dir() {
+                match there {
+                    Some(found) if is_directory(&found) => {}
+                    Some(_) => return Err(in_the_way(&to)),
+                    None => files.push((below, NewFile::Directory)),
+                }
+                continue;
+            }
+            let new = if metadata.is_symlink() {
+                let target = fs::read_link(&source).at("read", &source)?;
+                NewFile::Link { target }
+            } else if metadata.is_file() {
+                // Of its own user, who is to change it; whose file it was it may not act for.
+                let mode = metadata.mode() & 0o777 | 0o600;
+                NewFile::File { mode }
+            } else {
+                return Err(Error::Invalid(format!(
+                    "{} is a socket, a pipe or a device, which no file of a project can be",
+                    source.display()
+                )));
+            };
+            match there {
+                Some(found) if is_directory(&found) => return Err(in_the_way(&to)),
+                Some(found) if self.is_same(&source, &to, &new, &found)? => continue,
+                Some(_) if !replace => others.push(to),
+                _ => {}
+            }
+            files.push((below, new));
+        }
+        if others.is_empty() {
+            Ok(files)
+        } else {
+            Err(Error::WouldReplace { files: others })
+        }
+    }
+
+    /// Whether the sources have the same at `to`, of which version control keeps no more than whether it
+    /// can be executed.
+    fn is_same(
+        &self,
+        source: &Path,
+        to: &Path,
+        new: &NewFile,
+        found: &Stat,
+    ) -> Result<bool, Error> {
+        match new {
+            NewFile::Link { target } if is(found, FileType::Symlink) => {
+                let link = self.sources.shown(to);
+                Ok(fs::read_link(&link).at("read", &link)? == *target)
+            }
+            NewFile::File { mode } if is(found, FileType::RegularFile) => {
+                let Some(there) = self.sources.file(to)? else {
+                    return Ok(false);
+                };
+                let digest = |file: File, path: &Path| Digest::of_reader(file).at("read", path);
+                let file = File::open(source).at("open", source)?;
+                let is_executable = |mode: u32| mode & 0o100 != 0;
+                Ok(is_executable(*mode) == is_executable(found.st_mode)
+                    && digest(file, source)? == digest(there, to)?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn write(&self, from: &Path, to: &Path, new: &NewFile) -> Result<(), Error> {
+        let mut made: Vec<&Path> = Vec::new();
+        for above in to.ancestors().skip(1) {
+            if self.sources.look(above)?.is_none() {
+                made.push(above);
+            }
+        }
+        made.push(to);
+        match new {
+            NewFile::Directory => self.sources.make_directories(to)?,
+            NewFile::Link { target } => self.sources.symlink(target, to)?,
+            NewFile::File { mode } => {
+                let bytes = fs::read(from).at("read", from)?;
+                self.sources.write(to, bytes, *mode)?;
+            }
+        }
+        if let Some(owner) = &self.owner {
+            for path in made {
+                self.sources.set_owner(path, owner)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Joining nothing would leave a slash at the end.
+fn joined(path: &Path, below: &Path) -> PathBuf {
+    path.join(below).components().collect()
+}
+
+fn in_the_way(to: &Path) -> Error {
+    Error::Invalid(format!(
+        "`{}` of the project is in the way: one of the two is a directory, and the other is none",
+        to.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use avocado_events::Silent;
+
+    use super::*;
+
+    /// A built tree, and sources beside it.
+    struct Site {
+        directory: tempfile::TempDir,
+        tree: Tree,
+    }
+
+    impl Site {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let tree = Tree::fresh(&directory.path().join("tree")).unwrap();
+            fs::create_dir(directory.path().join("src")).unwrap();
+            tree.write("etc/app/app.conf", "packaged", 0o644).unwrap();
+            tree.write("etc/app/run", "program", 0o4755).unwrap();
+            tree.write("etc/app/key", "secret", 0o600).unwrap();
+            tree.symlink("/etc/app/app.conf", "etc/link").unwrap();
+            tree.symlink("app.conf", "etc/app/inner").unwrap();
+            Site { directory, tree }
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.directory.path().join("src").join(path)
+        }
+
+        fn copy(&self, from: &str, to: &str, replace: bool) -> Result<Vec<String>, Error> {
+            let copy = SourceCopy {
+                sources: Tree::open(&self.at("")).unwrap(),
+                owner: None,
+            };
+            let wanted = CheckedOut {
+                extension: &"app".parse().unwrap(),
+                from: Path::new(from),
+                to: Path::new(to),
+                replace,
+            };
+            let written = copy.copy(&self.tree, &wanted, &self.at(""), &Silent)?;
+            let relative = |path: &PathBuf| {
+                let path = path.strip_prefix(self.at("")).unwrap();
+                path.display().to_string()
+            };
+            Ok(written.iter().map(relative).collect())
+        }
+
+        fn text(&self, path: &str) -> String {
+            fs::read_to_string(self.at(path)).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_file_or_a_directory_gets_into_the_sources() {
+        let site = Site::new();
+        for (from, to, written) in [
+            ("/etc/app/app.conf", "a/b.conf", &["a/b.conf"][..]),
+            ("etc/app/app.conf", "a/", &["a/app.conf"]),
+            ("etc/app/app.conf", "a", &[]),
+            ("etc/link", "a/of-link", &["a/of-link"]),
+            (
+                "/etc/app",
+                "overlay/etc/app",
+                &[
+                    "overlay/etc/app/app.conf",
+                    "overlay/etc/app/inner",
+                    "overlay/etc/app/key",
+                    "overlay/etc/app/run",
+                ],
+            ),
+            ("/etc/app", "overlay/etc/app", &[]),
+        ] {
+            assert_eq!(site.copy(from, to, false).unwrap(), written, "{from} {to}");
+        }
+        assert_eq!(site.text("a/of-link"), "packaged");
+        let inner = fs::read_link(site.at("overlay/etc/app/inner")).unwrap();
+        assert_eq!(inner, Path::new("app.conf"));
+        let mode = |path: &str| {
+            let found = fs::metadata(site.at(path)).unwrap();
+            found.permissions().mode() & 0o7777
+        };
+        assert_eq!(mode("overlay/etc/app/run"), 0o755);
+        assert_eq!(mode("overlay/etc/app/key"), 0o600);
+    }
+
+    #[test]
+    fn what_the_user_has_is_replaced_only_when_that_is_asked_for() {
+        let site = Site::new();
+        fs::create_dir_all(site.at("o")).unwrap();
+        fs::write(site.at("o/app.conf"), "mine").unwrap();
+        symlink("mine", site.at("o/inner")).unwrap();
+        let error = site.copy("etc/app", "o", false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "already there, and another: o/app.conf, o/inner"
+        );
+        assert!(!site.at("o/key").exists(), "something was written");
+        assert_eq!(site.text("o/app.conf"), "mine");
+        site.copy("etc/app", "o", true).unwrap();
+        assert_eq!(site.text("o/app.conf"), "packaged");
+
+        // A directory is never given up for a file, nor the other way round.
+        fs::create_dir(site.at("d")).unwrap();
+        fs::create_dir(site.at("d/key")).unwrap();
+        fs::write(site.at("f"), "mine").unwrap();
+        for to in ["d", "f"] {
+            let error = site.copy("etc/app", to, true).unwrap_err().to_string();
+            assert!(error.contains("is in the way"), "{error}");
+        }
+        assert_eq!(site.text("f"), "mine");
+        assert!(!site.at("d/app.conf").exists());
+    }
+
+    #[test]
+    fn neither_path_leads_out() {
+        let site = Site::new();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "x").unwrap();
+        site.tree.symlink(outside.path(), "out").unwrap();
+        symlink(outside.path(), site.at("linked")).unwrap();
+        for (from, to, said) in [
+            ("out", "a", "which the tree does not have"),
+            ("out/secret", "a", "nothing at /out/secret"),
+            ("none", "a", "nothing at /none"),
+            ("../../etc/passwd", "a", "nothing at"),
+            ("etc/app", "../x", "not below the source directory"),
+            ("etc/app", "/tmp/x", "not below the source directory"),
+            ("etc/app", "linked/x", "is no directory"),
+            ("etc/app", "linked", "is in the way"),
+            ("etc/app", ".git/hooks", "no source of the project"),
+            ("etc/app", ".avocado", "no source of the project"),
+        ] {
+            let error = site.copy(from, to, true).unwrap_err();
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let error = format!("{error} {cause:?}");
+            assert!(error.contains(said), "{from} {to}: {error}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+}
