@@ -206,7 +206,25 @@ impl Tool {
         self.capture(sink, StandardOutput::Text)
     }
 
-    fn capture(mut self, sink: &dyn Sink, output: StandardOutput) -> Result<String, ToolError> {
+    /// As [`Tool::read_text`], where the tool has more than one way to say yes: also answers its exit
+    /// status, which is one of `statuses`.
+    ///
+    /// # Errors
+    /// As [`Tool::run`].
+    pub fn answer(self, statuses: &[i32], sink: &dyn Sink) -> Result<(i32, String), ToolError> {
+        self.end(sink, StandardOutput::Text, statuses)
+    }
+
+    fn capture(self, sink: &dyn Sink, output: StandardOutput) -> Result<String, ToolError> {
+        self.end(sink, output, &[0]).map(|(_, text)| text)
+    }
+
+    fn end(
+        mut self,
+        sink: &dyn Sink,
+        output: StandardOutput,
+        statuses: &[i32],
+    ) -> Result<(i32, String), ToolError> {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         if crate::worker::is_worker() && !self.may_mount {
             capabilities::limit(&mut self.command);
@@ -222,8 +240,8 @@ impl Tool {
             tool: self.name.clone(),
             source,
         })?;
-        if status.success() {
-            return Ok(stdout);
+        if let Some(code) = status.code().filter(|code| statuses.contains(code)) {
+            return Ok((code, stdout));
         }
         Err(ToolError::Failed {
             tool: self.name,

@@ -108,6 +108,14 @@ pub enum Error {
         /// What.
         missing: Vec<String>,
     },
+    /// dnf was to change a tree.
+    #[error("dnf answers questions here, and {} is none", command.as_ref().map_or_else(|| "that".to_owned(), |c| format!("`{c}`")))]
+    NoQuestion {
+        /// What was asked of it.
+        command: Option<String>,
+        /// What names the part of the project that was meant.
+        option: String,
+    },
     /// The feed has none of the kernels that the project wants.
     #[error("the feed has no kernel `{wanted}` ({stated_at}){}", known(available))]
     NoKernel {
@@ -349,6 +357,9 @@ impl Error {
             Error::WouldReplace { .. } => Some(
                 "nothing was written; --force replaces them, or name another --src-path".to_owned(),
             ),
+            Error::NoQuestion { option, .. } => Some(format!(
+                "`avocado install PACKAGES {option}` and `avocado uninstall PACKAGES {option}` change the project and what is installed; dnf answers repoquery, list, info, search, provides, check-update and the like, with its own options behind the command"
+            )),
             Error::NoKey { key, .. } => {
                 Some(format!("create it: avocado signing-keys create {key}"))
             }

@@ -8,7 +8,7 @@ use avocado_project::LockFile;
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
 use crate::error::Error;
-use crate::goal::Goal;
+use crate::goal::{Goal, GoalStep};
 use crate::known_files::KnownFiles;
 use crate::layout::Layout;
 use crate::needed;
@@ -46,13 +46,49 @@ pub fn run(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Report, Error> {
+    run_with(options, Box::new(host_backend(options)), goal, cancel, sink)
+}
+
+/// The tools of this host.
+pub(crate) fn host_backend(options: &Options) -> HostBackend {
     let layout = Layout::new(&options.project.state_dir(), &options.project.target);
-    let backend = HostBackend::new(
+    HostBackend::new(
         options.exe.clone(),
         options.search_path.clone(),
         layout.tool_identities(),
-    );
-    run_with(options, Box::new(backend), goal, cancel, sink)
+    )
+}
+
+/// Does work in a project that nobody else works in meanwhile.
+pub(crate) fn in_context<T>(
+    options: &Options,
+    backend: Box<dyn Backend>,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+    work: impl FnOnce(&BuildContext<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let project = &options.project;
+    let layout = Layout::new(&project.state_dir(), &project.target);
+    let _lock = lock_project(&layout, cancel, sink)?;
+    layout.check()?;
+    let lock_file = LockFile::load(&project.src_dir)?
+        .locked(options.locked || options.frozen)
+        .unsaved(options.unsaved);
+    work(&BuildContext {
+        options,
+        project,
+        backend,
+        lock_file: Mutex::new(lock_file),
+        completes_lock: Once::new(),
+        shortens_environment: Once::new(),
+        skipped_scriptlets: Mutex::default(),
+        sources: ProjectSources::default(),
+        known_files: KnownFiles::new(layout.known_files()),
+        feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
+        cancel,
+        checkout_mode: trees::checkout_mode(&project.config_path),
+        layout,
+    })
 }
 
 /// As [`run`], with the work of the steps done by `backend`.
@@ -76,44 +112,36 @@ pub(crate) fn run_with(
             names.join(", ")
         )));
     }
-    let layout = Layout::new(&project.state_dir(), &project.target);
-    let _lock = lock_project(&layout, cancel, sink)?;
-    layout.check()?;
-    let lock_file = LockFile::load(&project.src_dir)?
-        .locked(options.locked || options.frozen)
-        .unsaved(options.unsaved);
-    let context = BuildContext {
-        options,
-        project,
-        backend,
-        lock_file: Mutex::new(lock_file),
-        completes_lock: Once::new(),
-        shortens_environment: Once::new(),
-        skipped_scriptlets: Mutex::default(),
-        sources: ProjectSources::default(),
-        known_files: KnownFiles::new(layout.known_files()),
-        feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
-        cancel,
-        checkout_mode: trees::checkout_mode(&project.config_path),
-        layout: layout.clone(),
-    };
+    in_context(options, backend, cancel, sink, |context| {
+        bring_up_to_date(context, &steps, sink)
+    })
+}
+
+fn bring_up_to_date(
+    context: &BuildContext<'_>,
+    steps: &[GoalStep],
+    sink: &dyn Sink,
+) -> Result<Report, Error> {
+    let (options, layout) = (context.options, &context.layout);
     let stamps = StampStore {
         directory: layout.stamps(),
         prefix: layout.prefix().to_owned(),
-        target: project.target.to_string(),
+        target: context.project.target.to_string(),
         cli_version: options.cli_version.clone(),
         timestamp: options.now.to_string(),
         enabled: options.stamps,
         explain: options.explain,
     };
-    let mut plan = Plan::new(&context, sink);
-    for step in &steps {
+    let mut plan = Plan::new(context, sink);
+    for step in steps {
         step.add_to(&mut plan)?;
     }
     for uninstall in plan.uninstalls() {
-        uninstall.work(&context, sink)?;
+        uninstall.work(context, sink)?;
     }
-    let finished = plan.graph().run(options.jobs, &stamps, cancel, sink);
+    let finished = plan
+        .graph()
+        .run(options.jobs, &stamps, context.cancel, sink);
     context.known_files.save();
     let finished = finished?;
     let artifacts = plan.artifacts(&finished)?;

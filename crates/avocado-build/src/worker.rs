@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::package_query::{InstalledRequest, PackageQueryRequest};
 use crate::scriptlets::ScriptletsRequest;
 use crate::step_context::StepContext;
 use crate::step_request::{StepMessage, StepRequest};
-use crate::steps::compile::CompileRequest;
+use crate::steps::compile::{CleanRequest, CompileRequest};
 use crate::steps::extension_build::ExtensionBuildRequest;
 use crate::steps::extension_image::ExtensionImageRequest;
 use crate::steps::install::{FinishInstallRequest, InstallRequest};
@@ -40,7 +41,10 @@ fn work(message: StepMessage<Value>, workplace: &Workplace<'_>) -> Result<Value,
     let work = match message.kind.as_str() {
         InstallRequest::KIND => work_on::<InstallRequest>,
         FinishInstallRequest::KIND => work_on::<FinishInstallRequest>,
+        PackageQueryRequest::KIND => work_on::<PackageQueryRequest>,
         ScriptletsRequest::KIND => work_on::<ScriptletsRequest>,
+        CleanRequest::KIND => work_on::<CleanRequest>,
+        InstalledRequest::KIND => work_on::<InstalledRequest>,
         CompileRequest::KIND => work_on::<CompileRequest>,
         ExtensionBuildRequest::KIND => work_on::<ExtensionBuildRequest>,
         ExtensionImageRequest::KIND => work_on::<ExtensionImageRequest>,

@@ -305,6 +305,17 @@ impl<'a> Dnf<'a> {
         self.with_cache(|| self.dnf("install").args(specs).run(&counted))
     }
 
+    /// Asks dnf what a user asks: the status, which is one of `answered`, and standard output.
+    pub(crate) fn query(
+        &self,
+        arguments: &[String],
+        answered: &[i32],
+        sink: &dyn Sink,
+    ) -> Result<(i32, String), Error> {
+        let tool = self.tool("dnf").args(&self.options).args(arguments);
+        self.with_cache(|| tool.answer(answered, sink))
+    }
+
     /// Asks dnf something while no other step uses the cache, in which it finds no index that is
     /// not as a dnf that succeeded left it.
     pub(super) fn with_cache<T>(

@@ -41,6 +41,41 @@ const fn version_of(tool: &'static str) -> ToolQuery {
     }
 }
 
+/// The directory of the stamps of sections.
+pub(crate) const STAMPS: &str = "compile";
+
+/// Running the script that removes what a section compiled.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CleanRequest {
+    section: String,
+    script: Hook,
+}
+
+impl CleanRequest {
+    pub(crate) fn new(section: &str, script: Hook) -> Self {
+        CleanRequest {
+            section: section.to_owned(),
+            script,
+        }
+    }
+}
+
+impl StepRequest for CleanRequest {
+    const KIND: &'static str = "clean";
+    type Result = ();
+
+    fn runs_hook(&self) -> bool {
+        true
+    }
+
+    fn work(self, context: &StepContext<'_>) -> Result<(), Error> {
+        let directory = context.layout.compile(&self.section);
+        let log = format!("sdk clean {}", self.section);
+        let variables = [("AVOCADO_BUILD_DIR", &directory)];
+        self.script.run(context, &log, &variables)
+    }
+}
+
 /// A section, as it travels to the child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CompileRequest {
@@ -69,7 +104,7 @@ pub(crate) struct CompileOutput {
 pub(crate) fn plan(plan: &mut Plan<'_>, section: &str) -> Result<TaskId<CompileOutput>, Error> {
     let key = StampKey {
         component: "sdk",
-        directory: "compile",
+        directory: STAMPS,
         name: Some(section.to_owned()),
         command: "compile",
     };

@@ -9,7 +9,7 @@ pub(crate) mod extension_build;
 pub(crate) mod extension_image;
 mod extension_metadata;
 pub(crate) mod fetch;
-mod hook;
+pub(crate) mod hook;
 pub(crate) mod install;
 pub(crate) mod kernel_image;
 pub(crate) mod os_image;

@@ -59,6 +59,11 @@ impl FakeBackend {
         match kind {
             "install" => self.install(&request["spec"]),
             "scriptlets" => json!({ "digest": digest(&json!(self.scriptlets)) }),
+            "clean" => {
+                let section = request["section"].as_str().unwrap();
+                fs::write(layout.work("cleaned"), section).unwrap();
+                Value::Null
+            }
             "finish_install" => request["kernel"].clone(),
             "compile" => {
                 let section = request["section"].as_str().unwrap();

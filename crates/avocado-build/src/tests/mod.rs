@@ -1,6 +1,7 @@
 //! Whole builds, with a backend that makes small files instead of starting tools.
 
 mod accounts;
+mod clean_part;
 mod compile;
 mod explain;
 pub(crate) mod fake_backend;

@@ -8,10 +8,12 @@ mod completion;
 mod config;
 mod deploy;
 mod deps;
+mod dnf;
 mod ext;
 mod fetch;
 mod init;
 mod install;
+mod installed;
 mod kernel;
 mod lock;
 mod manual;
@@ -294,11 +296,11 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         Command::Build(args) => build::run(session, args),
         Command::Config(command) => config::run(session, command),
         Command::Schema => config::schema(session),
-        Command::Ext(command) => ext::run(session, command),
-        Command::Sdk(command) => sdk::run(session, command),
-        Command::Runtime(command) => runtime::run(session, command),
-        Command::Rootfs(command) => os_image::rootfs(session, command),
-        Command::Initramfs(command) => os_image::initramfs(session, command),
+        Command::Ext(command) => return ext::run(session, command),
+        Command::Sdk(command) => return sdk::run(session, command),
+        Command::Runtime(command) => return runtime::run(session, command),
+        Command::Rootfs(command) => return os_image::rootfs(session, command),
+        Command::Initramfs(command) => return os_image::initramfs(session, command),
         Command::Kernel(command) => kernel::run(session, command),
         Command::SigningKeys(command) => signing_keys::run(session, command),
         Command::Completion(args) => completion::run(args),

@@ -1,13 +1,16 @@
 //! `avocado sdk`: the tools of the project, and what they compile.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use avocado_project::PackageScope;
 use clap::{Args, Subcommand};
 
-use super::Session;
 use super::build_run::{BuildRun, Goal};
 use super::deps::{self, DepsOf};
+use super::dnf::{self, DnfQuestion};
 use super::tools::ToolArgs;
+use super::{Session, clean};
 use crate::failure::Result;
 
 #[derive(Debug, Subcommand)]
@@ -20,6 +23,10 @@ pub(crate) enum SdkCommand {
     Compile(SdkCompileArgs),
     /// Package what a section of `sdk.compile` made
     Package(SdkPackageArgs),
+    /// Ask dnf about the packages of the SDK
+    Dnf(DnfQuestion),
+    /// Remove what sections of `sdk.compile` compiled, or the SDK and all of that
+    Clean(SdkCleanArgs),
 }
 
 #[derive(Debug, Args)]
@@ -52,8 +59,17 @@ pub(crate) struct SdkPackageArgs {
     pub(crate) out_dir: Option<PathBuf>,
 }
 
-pub(super) fn run(session: &Session, command: &SdkCommand) -> Result<()> {
-    match command {
+#[derive(Debug, Args)]
+pub(crate) struct SdkCleanArgs {
+    /// Sections of `sdk.compile`, whose `clean` script runs first [default: all of them, and the SDK]
+    #[arg(value_name = "SECTIONS")]
+    sections: Vec<String>,
+}
+
+pub(super) fn run(session: &Session, command: &SdkCommand) -> Result<ExitCode> {
+    let done = match command {
+        SdkCommand::Dnf(question) => return dnf::run(session, &PackageScope::Sdk, question),
+        SdkCommand::Clean(args) => clean::run_sections(session, &args.sections),
         SdkCommand::Deps => deps::run(session, &DepsOf::Sdk),
         SdkCommand::Install(args) => {
             BuildRun::new(session, "sdk install", &args.tools)?.run(Goal::SdkInstall)
@@ -63,5 +79,6 @@ pub(super) fn run(session: &Session, command: &SdkCommand) -> Result<()> {
         SdkCommand::Package(args) => BuildRun::new(session, "sdk package", &args.tools)?
             .copy_to(args.out_dir.as_deref())
             .run(Goal::SdkPackage(args.section.clone())),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

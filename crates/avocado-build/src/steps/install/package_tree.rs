@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use avocado_engine::StampKey;
 use avocado_manifest::Name;
-use avocado_project::Sysroot;
+use avocado_project::{OsImageConfig, PackageScope, Project, Sysroot};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::HOST_ARCH;
@@ -26,6 +26,25 @@ pub(crate) enum PackageTree {
 }
 
 impl PackageTree {
+    /// The tree of a part of the project, if it has that part.
+    pub(crate) fn of_scope(project: &Project, scope: &PackageScope) -> Option<Self> {
+        // The default one, or the only one by another name.
+        let named = |list: &[(Name, OsImageConfig)], tree: fn(Name) -> PackageTree| {
+            let is_default = |(name, _): &&(Name, OsImageConfig)| name.as_str() == "default";
+            let found = list.iter().find(is_default).or(list.first());
+            found.map(|(name, _)| tree(name.clone()))
+        };
+        let rootfs = || named(&project.rootfs, PackageTree::Rootfs);
+        let initramfs = || named(&project.initramfs, PackageTree::Initramfs);
+        match scope {
+            PackageScope::Extension(name) => Some(PackageTree::Extension(name.clone())),
+            PackageScope::Runtime(name) => Some(PackageTree::Runtime(name.clone())),
+            PackageScope::Sdk => Some(PackageTree::Sdk),
+            PackageScope::Rootfs => rootfs(),
+            PackageScope::Initramfs => initramfs(),
+        }
+    }
+
     /// The stage of its install.
     pub(super) fn label(&self) -> String {
         match self {

@@ -1,11 +1,17 @@
 //! `avocado clean`.
 
 #[cfg(target_os = "linux")]
+mod part;
+#[cfg(target_os = "linux")]
 mod remove;
 
 use std::path::PathBuf;
 
+use avocado_project::PackageScope;
 use clap::Args;
+
+use super::Session;
+use crate::failure::Result;
 
 #[cfg(target_os = "linux")]
 pub(super) use remove::{lock, run};
@@ -31,4 +37,32 @@ pub(crate) struct CleanArgs {
     /// Do not ask (nothing asks in this version)
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// Removes what builds made of one part of the project.
+#[cfg(target_os = "linux")]
+pub(super) fn run_part(session: &Session, scope: PackageScope) -> Result<()> {
+    part::run(session, &avocado_build::CleanedPart::Whole(scope))
+}
+
+/// Removes what sections of `sdk.compile` compiled; without a name the whole SDK.
+#[cfg(target_os = "linux")]
+pub(super) fn run_sections(session: &Session, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return run_part(session, PackageScope::Sdk);
+    }
+    part::run(
+        session,
+        &avocado_build::CleanedPart::Sections(names.to_vec()),
+    )
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn run_part(_: &Session, _: PackageScope) -> Result<()> {
+    Err(super::only_on_linux("… clean"))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn run_sections(_: &Session, _: &[String]) -> Result<()> {
+    Err(super::only_on_linux("sdk clean"))
 }

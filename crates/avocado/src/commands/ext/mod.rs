@@ -7,14 +7,18 @@ mod image;
 mod list;
 mod package;
 
+use std::process::ExitCode;
+
 use avocado_manifest::Name;
+use avocado_project::PackageScope;
 use clap::{Args, Subcommand};
 
-use super::Session;
 use super::build_run::{BuildRun, Goal};
 use super::deps::{self, DepsOf};
+use super::dnf::{self, DnfQuestion};
 use super::tools::ToolArgs;
-use crate::failure::Result;
+use super::{Session, clean};
+use crate::failure::{Failure, Result};
 use checkout::ExtCheckoutArgs;
 use image::ExtImageArgs;
 use package::ExtPackageArgs;
@@ -38,6 +42,16 @@ pub(crate) enum ExtCommand {
     Checkout(ExtCheckoutArgs),
     /// Package the sources of an extension, for a feed that others fetch it from
     Package(ExtPackageArgs),
+    /// Ask dnf about the packages of an extension
+    Dnf {
+        /// Extension name
+        #[arg(short, long, value_name = "EXTENSION")]
+        extension: Name,
+        #[command(flatten)]
+        question: DnfQuestion,
+    },
+    /// Remove the trees and the image of an extension
+    Clean(ExtSelection),
 }
 
 /// Which extension: a positional name, or the older option.
@@ -80,8 +94,19 @@ impl ExtArgs {
     }
 }
 
-pub(super) fn run(session: &Session, command: &ExtCommand) -> Result<()> {
-    match command {
+pub(super) fn run(session: &Session, command: &ExtCommand) -> Result<ExitCode> {
+    let done = match command {
+        ExtCommand::Dnf {
+            extension,
+            question,
+        } => {
+            let scope = PackageScope::Extension(extension.clone());
+            return dnf::run(session, &scope, question);
+        }
+        ExtCommand::Clean(selection) => match selection.name() {
+            Some(name) => clean::run_part(session, PackageScope::Extension(name.clone())),
+            None => Err(Failure::usage("name the extension that is to be cleaned")),
+        },
         ExtCommand::Image(args) => image::run(session, args),
         ExtCommand::Install(args) => BuildRun::new(session, "ext install", &args.tools)?
             .run(Goal::ExtInstall(args.name().cloned())),
@@ -94,5 +119,6 @@ pub(super) fn run(session: &Session, command: &ExtCommand) -> Result<()> {
         ExtCommand::Package(args) => package::run(session, args),
         #[cfg(not(target_os = "linux"))]
         ExtCommand::Package(_) => Err(super::only_on_linux("ext package")),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

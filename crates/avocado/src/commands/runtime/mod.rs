@@ -3,14 +3,18 @@
 mod build;
 mod list;
 
+use std::process::ExitCode;
+
 use avocado_manifest::Name;
+use avocado_project::PackageScope;
 use clap::{Args, Subcommand};
 
-use super::Session;
 use super::build_run::{BuildRun, Goal};
 use super::deps::{self, DepsOf};
+use super::dnf::{self, DnfQuestion};
 use super::tools::ToolArgs;
-use crate::failure::Result;
+use super::{Session, clean};
+use crate::failure::{Failure, Result};
 
 /// Which runtime: a positional name, or the older option.
 #[derive(Debug, Args)]
@@ -63,10 +67,28 @@ pub(crate) enum RuntimeCommand {
         #[command(flatten)]
         tools: ToolArgs,
     },
+    /// Ask dnf about the packages of a runtime's own tree
+    Dnf {
+        /// Runtime name
+        #[arg(short, long, value_name = "RUNTIME")]
+        runtime: Name,
+        #[command(flatten)]
+        question: DnfQuestion,
+    },
+    /// Remove what was built of a runtime; its signed repository stays, for devices remember it
+    Clean(RuntimeSelection),
 }
 
-pub(super) fn run(session: &Session, command: &RuntimeCommand) -> Result<()> {
-    match command {
+pub(super) fn run(session: &Session, command: &RuntimeCommand) -> Result<ExitCode> {
+    let done = match command {
+        RuntimeCommand::Dnf { runtime, question } => {
+            let scope = PackageScope::Runtime(runtime.clone());
+            return dnf::run(session, &scope, question);
+        }
+        RuntimeCommand::Clean(selection) => match selection.name() {
+            Some(name) => clean::run_part(session, PackageScope::Runtime(name.clone())),
+            None => Err(Failure::usage("name the runtime that is to be cleaned")),
+        },
         RuntimeCommand::List => list::run(session),
         RuntimeCommand::Deps(runtime) => deps::run(session, &DepsOf::Runtime(runtime.name())),
         RuntimeCommand::Install { runtime, tools } => {
@@ -81,5 +103,6 @@ pub(super) fn run(session: &Session, command: &RuntimeCommand) -> Result<()> {
             no_var,
             tools,
         } => build::run(session, runtime, *no_var, tools),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
