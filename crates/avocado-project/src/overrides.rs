@@ -17,11 +17,25 @@ use crate::yaml::{Entry, Key, Node, Value};
 /// `kernel-<spec>:` in a section: what differs for some kernels, which are not known yet.
 #[derive(Debug, PartialEq)]
 pub(crate) struct KernelOverride {
-    /// Where the section is, for example `extensions`, `app`.
-    pub(crate) section: [String; 2],
+    /// Where the section is, for example `extensions`, `app`. One that is not in a map of names
+    /// counts as the one called `default`.
+    pub(crate) section: Vec<String>,
     /// The key, with `kernel-`.
     pub(crate) key: Key,
     pub(crate) value: Node,
+}
+
+/// What an override for some kernels begins with.
+const KERNEL: &str = "kernel-";
+
+/// The key of the packages of a section.
+const PACKAGES: &str = "packages";
+
+/// Whether a key is an override for some kernels and cannot be a name: there are packages, and may
+/// be kernels, that are called `kernel-6.6.52`.
+pub(crate) fn is_for_kernels(key: &str) -> bool {
+    let spec = key.strip_prefix(KERNEL);
+    spec.is_some_and(|spec| spec.starts_with(['=', '!', '<', '>']) || spec.ends_with(".*"))
 }
 
 /// Applies the overrides of `target` everywhere below the top level, and gives keys with an old
@@ -41,6 +55,7 @@ pub(crate) fn apply(
         supported,
         report,
         path: Vec::new(),
+        is_for_kernels: false,
         kernels: Vec::new(),
     };
     let entries = entries
@@ -63,6 +78,8 @@ struct Overrides<'a> {
     report: &'a mut Report,
     /// Of the value that is looked at.
     path: Vec<String>,
+    /// Whether it is a part of an override for some kernels.
+    is_for_kernels: bool,
     kernels: Vec<KernelOverride>,
 }
 
@@ -75,7 +92,11 @@ enum KeyRole {
     /// An override for another target.
     OverrideOfAnother,
     /// For some kernels, in a section that may differ for them.
-    KernelOverride([String; 2]),
+    KernelOverride(Vec<String>),
+    /// The same for the packages of the section, in their map.
+    KernelPackages(Vec<String>),
+    /// What is reported.
+    Wrong,
 }
 
 impl Overrides<'_> {
@@ -117,13 +138,30 @@ impl Overrides<'_> {
                 // An override is a part of the section that it overrides.
                 KeyRole::BareOverride => bare.push(self.node(entry.value, reading)),
                 KeyRole::Override => current.push(self.node(entry.value, reading)),
-                KeyRole::OverrideOfAnother => {}
+                KeyRole::OverrideOfAnother | KeyRole::Wrong => {}
                 KeyRole::KernelOverride(section) => {
-                    let value = self.node(entry.value, reading);
+                    let value = self.for_kernels(entry.value, reading);
                     self.kernels.push(KernelOverride {
                         section,
                         key: entry.key,
                         value,
+                    });
+                }
+                KeyRole::KernelPackages(section) => {
+                    let packages = Entry {
+                        key: Key {
+                            text: PACKAGES.to_owned(),
+                            span: entry.key.span,
+                        },
+                        value: self.for_kernels(entry.value, reading),
+                    };
+                    self.kernels.push(KernelOverride {
+                        section,
+                        value: Node {
+                            value: Value::Mapping(vec![packages]),
+                            span: entry.key.span,
+                        },
+                        key: entry.key,
                     });
                 }
             }
@@ -137,6 +175,14 @@ impl Overrides<'_> {
             value: Value::Mapping(base),
             span: node.span,
         }
+    }
+
+    /// The value of an override for some kernels.
+    fn for_kernels(&mut self, value: Node, reading: Reading<'_>) -> Node {
+        let outer = std::mem::replace(&mut self.is_for_kernels, true);
+        let value = self.node(value, reading);
+        self.is_for_kernels = outer;
+        value
     }
 
     fn role(&mut self, entry: &Entry, reading: Reading<'_>) -> KeyRole {
@@ -156,21 +202,14 @@ impl Overrides<'_> {
             self.check_target(name, &entry.key);
             return KeyRole::OverrideOfAnother;
         }
-        if !in_section || !map_or_null {
+        if !map_or_null {
             return KeyRole::Base;
         }
-        if key.starts_with("kernel-") {
-            // What is installed after a root file system, which brings the kernel.
-            if let [section, name] = &self.path[..]
-                && ["extensions", "runtimes"].contains(&section.as_str())
-            {
-                return KeyRole::KernelOverride([section.clone(), name.clone()]);
-            }
-            let message = format!("{} is not supported by this version yet", quoted(key));
-            self.report
-                .error(entry.key.span, message)
-                .hint("state what the section needs without an override for a kernel");
-            return KeyRole::OverrideOfAnother;
+        if in_section && key.starts_with(KERNEL) || is_for_kernels(key) {
+            return self.kernel_role(&entry.key, in_section);
+        }
+        if !in_section {
+            return KeyRole::Base;
         }
         if key == self.target {
             self.deprecated(&entry.key);
@@ -181,6 +220,49 @@ impl Overrides<'_> {
             return KeyRole::OverrideOfAnother;
         }
         KeyRole::Base
+    }
+
+    /// What an override for some kernels is, which are known when packages are installed.
+    fn kernel_role(&mut self, key: &Key, in_section: bool) -> KeyRole {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let (place, is_packages) = match &path[..] {
+            [section @ .., PACKAGES] if !in_section => (section, true),
+            section => (section, false),
+        };
+        let section = match place {
+            ["extensions" | "runtimes" | "rootfs" | "initramfs", _]
+            | ["runtimes", _, "rootfs" | "initramfs"]
+            | ["sdk", "compile", _] => Some(place.to_vec()),
+            [section @ ("rootfs" | "initramfs")] => Some(vec![*section, "default"]),
+            _ => None,
+        };
+        let section = section.map(|names| names.into_iter().map(ToOwned::to_owned).collect());
+        match section {
+            Some(section) if !self.is_for_kernels && is_packages => {
+                KeyRole::KernelPackages(section)
+            }
+            Some(section) if !self.is_for_kernels && in_section => KeyRole::KernelOverride(section),
+            found => {
+                let message = format!("{} cannot stand here", quoted(&key.text));
+                let hint = match (found, place) {
+                    (Some(_), _) if self.is_for_kernels => {
+                        "it is within an override for kernels: state what it asks for in the outer one"
+                    }
+                    (Some(_), _) => "state it below one of the names",
+                    (None, ["kernel", ..]) => "`kernel` says which kernel it is: it hangs on none",
+                    (None, ["sdk", ..]) => {
+                        "the SDK is there before the kernel is known; sections of `sdk.compile` may \
+                         have other packages for some kernels"
+                    }
+                    (None, _) => {
+                        "packages of extensions, runtimes, `rootfs`, `initramfs` and sections of \
+                         `sdk.compile` may differ for a kernel"
+                    }
+                };
+                self.report.error(key.span, message).hint(hint);
+                KeyRole::Wrong
+            }
+        }
     }
 
     /// Says that an override is for none of the project's targets. What is fetched may be made for
@@ -279,8 +361,7 @@ mod tests {
         let mut report = Report::new("f".as_ref(), text);
         let root = yaml::parse(FileId::MAIN, &mut report).expect("valid YAML");
         let supported = ["t1".to_owned(), "t2".to_owned()];
-        let (root, kernels) = apply(root, &shape(), "t1", &supported, &mut report);
-        assert_eq!(kernels, []);
+        let (root, _) = apply(root, &shape(), "t1", &supported, &mut report);
         let found = report.finish();
         (show(&root), found.iter().map(ToString::to_string).collect())
     }
@@ -335,6 +416,58 @@ mod tests {
     }
 
     #[test]
+    fn overrides_for_kernels_are_taken_out_of_where_they_are() {
+        for (text, expected) in [
+            (
+                "rootfs: {filesystem: f, kernel-6.6: {packages: {x: 1}}}",
+                "rootfs.default kernel-6.6 {packages:{x:1}}",
+            ),
+            (
+                "rootfs: {kernel-6.6.*: {packages: {x: 1}}}",
+                "rootfs.default kernel-6.6.* {packages:{x:1}}",
+            ),
+            (
+                "rootfs: {a: {kernel-6.6.*: {packages: {x: 1}}}}",
+                "rootfs.a kernel-6.6.* {packages:{x:1}}",
+            ),
+            (
+                "rootfs: {packages: {kernel-x: 1, kernel-6.6: {version: 1}, kernel-<6.6: {x: 1}}}",
+                "rootfs.default kernel-<6.6 {packages:{x:1}}",
+            ),
+            (
+                "runtimes: {r: {a: 1, target-t1: {kernel-6.6: {a: 2, target-t1: {a: 3}}}}}",
+                "runtimes.r kernel-6.6 {a:3}",
+            ),
+            ("runtimes: {r: {target-t2: {kernel-6.6: {a: 2}}}}", ""),
+        ] {
+            let mut report = Report::new("f".as_ref(), text);
+            let root = yaml::parse(FileId::MAIN, &mut report).expect("valid YAML");
+            let supported = ["t1".to_owned(), "t2".to_owned()];
+            let (_, kernels) = apply(root, &shape(), "t1", &supported, &mut report);
+            let taken = kernels.iter().map(|over| {
+                let section = over.section.join(".");
+                format!("{section} {} {}", over.key.text, show(&over.value))
+            });
+            assert_eq!(taken.collect::<Vec<_>>().join(" "), expected, "{text}");
+            assert_eq!(report.finish(), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn overrides_for_kernels_are_told_where_they_can_be_for_none() {
+        for text in [
+            "s: {kernel-6.6.*: {a: 1}}",
+            "s: {packages: {kernel-6.6.*: {a: 1}}}",
+            "rootfs: {a: {packages: {}}, kernel-6.6.*: {packages: {}}}",
+            "runtimes: {r: {kernel-6.6.*: {kernel-6.6.5: {a: 1}}}}",
+        ] {
+            let found = applied(text).1;
+            assert!(found[0].ends_with("cannot stand here"), "{text}: {found:?}");
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+        }
+    }
+
+    #[test]
     fn what_is_said() {
         let (_, found) = applied("s:\n  t1: {a: 1}\n  t2: {a: 1}\n  kernel-6.6: {a: 1}\n");
         assert_eq!(
@@ -342,7 +475,7 @@ mod tests {
             [
                 "f:2:3: `t1` is an old way to write an override",
                 "f:3:3: `t2` is an old way to write an override",
-                "f:4:3: `kernel-6.6` is not supported by this version yet",
+                "f:4:3: `kernel-6.6` cannot stand here",
             ]
         );
         assert_eq!(applied("s: {target-t1: {a: 1}}").1, [""; 0]);

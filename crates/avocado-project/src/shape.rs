@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
+use crate::overrides;
 use crate::report::Report;
 use crate::schema;
 use crate::yaml::{Entry, Node, Value};
@@ -103,7 +104,10 @@ impl Shape {
             (None, _) => Reading::Section(self),
             (Some(names), _) => {
                 let entries = node.entries().unwrap_or_default().iter();
-                let mut entries = entries.filter(|e| !e.key.text.starts_with("target-"));
+                let mut entries = entries.filter(|entry| {
+                    let key = &entry.key.text;
+                    !key.starts_with("target-") && !overrides::is_for_kernels(key)
+                });
                 let section = entries.clone().any(|e| self.has_key(&e.key.text))
                     || !entries
                         .any(|e| matches!(e.value.value, Value::Mapping(_)) || e.value.is_null());

@@ -65,3 +65,42 @@ runtimes: {one: {rootfs: one}, two: {rootfs: two}}
     }
     assert_eq!(project.build(), [""; 0]);
 }
+
+#[test]
+fn packages_for_a_kernel_wait_for_it_in_every_tree() {
+    let yaml = "default_target: qemux86-64
+distro: {release: '2024', channel: edge}
+rootfs: {kernel-6.12.*: {packages: {for-rootfs: '*'}}}
+initramfs: {packages: {a: '*', kernel-<6: {old: '*'}}}
+sdk: {compile: {c: {compile: hook.sh, kernel-6.12.*: {packages: {for-sysroot: '*'}}}}}
+extensions: {app: {version: 1.0.0, packages: {own: {compile: c, install: hook.sh}}}}
+runtimes: {dev: {extensions: [app]}}
+";
+    let mut project = TestProject::new(yaml);
+    project.build();
+    // Which ones they are is an input of the tree that they are for, and of no other.
+    for (old, new, step) in [
+        ("for-rootfs", "another", "rootfs install"),
+        ("old: '*'", "old: '1'", "initramfs install"),
+        (
+            "6.12.*: {packages: {for-s",
+            "6.*: {packages: {for-s",
+            "sdk install target-sysroot",
+        ),
+    ] {
+        project.edit(old, new);
+        let ran = project.build();
+        assert!(ran.contains(&step.to_owned()), "{new}: {ran:?}");
+        let others = [
+            "rootfs install",
+            "initramfs install",
+            "sdk install target-sysroot",
+        ];
+        for other in others.into_iter().filter(|other| *other != step) {
+            // Trees are made anew for another kernel, or for other packages of the rootfs.
+            let may = step == "rootfs install";
+            assert!(may || !ran.contains(&other.to_owned()), "{new}: {ran:?}");
+        }
+        assert_eq!(project.build(), [""; 0], "{new}");
+    }
+}

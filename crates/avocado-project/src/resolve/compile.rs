@@ -29,7 +29,7 @@ pub(super) fn sections(cx: &mut ResolveContext<'_>) -> Vec<CompileSection> {
         sections.push(CompileSection {
             compile: paths::script(cx, raw.compile.as_ref()),
             clean: paths::script(cx, raw.clean.as_ref()),
-            packages: packages::packages(cx, raw.packages).feed,
+            packages: packages::packages(cx, raw.packages, &["sdk", "compile", &name]).feed,
             package: raw.package.and_then(|raw| package(cx, raw)),
             name: cx.placed(name.value, name.span),
         });

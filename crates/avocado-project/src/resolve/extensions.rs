@@ -121,7 +121,7 @@ fn extension(
         Some(own) => values::words(cx, Some(own), "scope"),
         None => scopes.clone(),
     };
-    let packages = packages::packages_for_kernels(cx, raw.packages, ["extensions", &key.value]);
+    let packages = packages::packages(cx, raw.packages, &["extensions", &key.value]);
     let sdk_packages = raw.sdk.and_then(|sdk| sdk.packages);
     let mut dependencies = dependencies::dependencies(cx, raw.extensions);
     dependencies.extend(dependencies::dependencies(cx, raw.depends_on));
@@ -137,7 +137,7 @@ fn extension(
         confext,
         packages: packages.feed,
         project_packages: packages.project,
-        sdk_packages: packages::packages(cx, sdk_packages).feed,
+        sdk_packages: packages::packages(cx, sdk_packages, &["extensions", &key.value, "sdk"]).feed,
         dependencies: needed,
         permissions: permissions::of_extension(cx, confext, raw.users, raw.groups),
         overlay: paths::overlay(cx, raw.overlay),

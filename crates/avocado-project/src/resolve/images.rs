@@ -3,8 +3,7 @@
 use avocado_manifest::Name;
 
 use crate::decode::{Spanned, TextOr, decode};
-use crate::late::Late;
-use crate::model::{Filesystem, OsImageConfig, Packages, Permissions, SourcePlace};
+use crate::model::{Filesystem, OsImageConfig, Permissions, SourcePlace};
 use crate::phases::SourcedSection;
 use crate::raw::{RawImage, Text};
 use crate::shape::Shape;
@@ -79,14 +78,16 @@ pub(super) fn images(cx: &mut ResolveContext<'_>, kind: ImageKind, profiles: &Pr
             continue;
         }
         let raw = decode(node, cx.report);
-        let image = raw.map(|raw| image(cx, Some(&name), raw.value, kind, profiles));
+        let section = [kind.section, name.as_str()];
+        let image = raw.map(|raw| image(cx, Some(&name), raw.value, kind, &section, profiles));
         if let (Some(name), Some(image)) = (cx.name(&name), image) {
             images.entries.push((name, image));
         }
     }
     if images.declared.is_empty() {
         images.declared.push("default".to_owned());
-        let image = image(cx, None, RawImage::default(), kind, profiles);
+        let section = [kind.section, "default"];
+        let image = image(cx, None, RawImage::default(), kind, &section, profiles);
         images
             .entries
             .extend(default_name().map(|name| (name, image)));
@@ -94,20 +95,18 @@ pub(super) fn images(cx: &mut ResolveContext<'_>, kind: ImageKind, profiles: &Pr
     images
 }
 
-/// `name` is that of an entry of the section; without one it is a runtime's own.
+/// `name` is that of an entry of the section; without one it is a runtime's own. `place` leads to it.
 fn image(
     cx: &mut ResolveContext<'_>,
     name: Option<&str>,
     raw: RawImage,
     kind: ImageKind,
+    place: &[&str],
     profiles: &Profiles,
 ) -> OsImageConfig {
     let packages = match raw.packages {
-        Some(packages) => packages::packages(cx, Some(packages)),
-        None => PackageList {
-            feed: Late::new(Packages::from([(kind.package.to_owned(), "*".to_owned())])),
-            project: Vec::new(),
-        },
+        Some(packages) => packages::packages(cx, Some(packages), place),
+        None => packages::for_kernels(cx, PackageList::default_of(kind.package), place),
     };
     OsImageConfig {
         packages: packages.feed,
@@ -193,7 +192,8 @@ pub(super) fn image_of(
                     return None;
                 }
                 let name = cx.name(&Spanned { value, span })?;
-                let image = image(cx, None, inline, images.kind, profiles);
+                let place = ["runtimes", runtime.as_str(), section];
+                let image = image(cx, None, inline, images.kind, &place, profiles);
                 images.declared.push(name.as_str().to_owned());
                 images.entries.push((name.clone(), image));
                 Some(name)

@@ -16,21 +16,37 @@ pub(super) struct PackageList {
     pub(super) project: Vec<ProjectPackage>,
 }
 
-pub(super) fn packages(cx: &mut ResolveContext<'_>, raw: Option<RawPackages>) -> PackageList {
-    let mut project = Vec::new();
-    PackageList {
-        feed: Late::new(plain(cx, raw, &mut project)),
-        project,
+impl PackageList {
+    /// Those that are installed where nothing is said.
+    pub(super) fn default_of(package: &str) -> Self {
+        let packages = Packages::from([(package.to_owned(), "*".to_owned())]);
+        PackageList {
+            feed: Late::new(packages),
+            project: Vec::new(),
+        }
     }
 }
 
-/// The same for an extension or a runtime, which may need other packages for some kernels.
-pub(super) fn packages_for_kernels(
+/// The packages of a section.
+pub(super) fn packages(
     cx: &mut ResolveContext<'_>,
     raw: Option<RawPackages>,
-    section: [&str; 2],
+    section: &[&str],
 ) -> PackageList {
-    let mut packages = packages(cx, raw);
+    let mut project = Vec::new();
+    let packages = PackageList {
+        feed: Late::new(plain(cx, raw, &mut project)),
+        project,
+    };
+    for_kernels(cx, packages, section)
+}
+
+/// The same with those that the section has for some kernels.
+pub(super) fn for_kernels(
+    cx: &mut ResolveContext<'_>,
+    mut packages: PackageList,
+    section: &[&str],
+) -> PackageList {
     for over in cx.kernel_overrides {
         if over.section != section {
             continue;

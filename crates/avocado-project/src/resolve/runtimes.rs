@@ -93,7 +93,7 @@ fn runtime(
     let rootfs = images::image_of(cx, key, raw.rootfs, around.rootfs, profiles);
     let initramfs = images::image_of(cx, key, raw.initramfs, around.initramfs, profiles);
     let included = raw.extensions.unwrap_or_default();
-    let packages = packages::packages_for_kernels(cx, raw.packages, ["runtimes", &key.value]);
+    let packages = packages::packages(cx, raw.packages, &["runtimes", &key.value]);
     if let Some(text) = &raw.stone_manifest {
         paths::for_provisioning(cx, text, "stone_manifest");
     }

@@ -13,7 +13,7 @@ use super::{compile, packages};
 
 pub(super) fn sdk(cx: &mut ResolveContext<'_>) -> Sdk {
     let raw: RawSdk = cx.decoded("sdk");
-    let packages = packages::packages(cx, raw.packages);
+    let packages = packages::packages(cx, raw.packages, &["sdk"]);
     Sdk {
         image: raw.image,
         container_args: arguments(raw.container_args),

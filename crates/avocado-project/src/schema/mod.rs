@@ -14,8 +14,8 @@ pub(crate) const OLD_NAME: &str = "x-old-name";
 ///
 /// It takes what [`crate::load`] takes: any scalar where text is asked for, a template in place of
 /// a number or a boolean, null in place of a list, a map or a value that may be left out,
-/// `target-<name>:` in every section. Keys that it does not have are allowed, as they are when a
-/// project is loaded.
+/// overrides (`target-<name>:`, `kernel-<spec>:`) in every map. Keys that it does not have are allowed,
+/// as they are when a project is loaded.
 pub fn json_schema() -> Json {
     let mut settings = SchemaSettings::draft2020_12();
     settings
@@ -53,6 +53,14 @@ fn as_yaml(schema: &mut Schema) {
         object.insert(
             "patternProperties".to_owned(),
             json!({"^(target|kernel)-": {"type": ["object", "null"]}}),
+        );
+    }
+    // In a map of names an override is beside them, and a name may begin as one does.
+    if let Some(named) = object.get("additionalProperties").cloned() {
+        let over = json!({"type": "object"});
+        object.insert(
+            "patternProperties".to_owned(),
+            json!({"^(target|kernel)-": {"anyOf": [named, over]}}),
         );
     }
     let types = match object.get("type").cloned() {

@@ -222,7 +222,14 @@ pub(crate) fn plan_tree(
             PackageTree::Initramfs(name) => {
                 let os = context.os_image("initramfs", name)?;
                 needed::for_os_install(context.project, &tree.label(), os)?;
-                (Cow::Borrowed(&os.packages), None)
+                // It starts the kernel of the runtime that has it.
+                let base = if os.packages.is_late() {
+                    let mut runtimes = context.project.runtimes.iter();
+                    plan_first_rootfs(plan, runtimes.find(|r| r.initramfs == *name))?
+                } else {
+                    None
+                };
+                (Cow::Borrowed(&os.packages), base)
             }
             PackageTree::Extension(name) => {
                 let base = plan_base(plan, name)?;

@@ -99,7 +99,7 @@ fn the_schema_takes_what_is_read_and_nothing_else() {
 source_date_epoch: "{{ env.EPOCH }}"
 distro: {version: 2024, target-t: {channel: edge}}
 runtime: {dev: {extensions: [app, {net: {enabled: false}}], packages: {a: , b: 1.0, c: {version: x}}}}
-rootfs: {packages: {}, permissions: dev}
+rootfs: {packages: {target-t: {a: }, kernel-6.6.*: {b: 1}, kernel-x: 1}, permissions: dev}
 initramfs: {small: {filesystem: cpio}, large: }
 permissions: {dev: {users: [{name: root, uid: 0}], groups: {wheel: 10, video: }}}
 extensions:
