@@ -51,9 +51,14 @@ impl TestProject {
         &self.directory
     }
 
-    /// The state of its only target.
+    /// The state of its only target, or of the one that it is built for if nothing is said.
     pub fn state(&self) -> PathBuf {
-        self.directory.join(".avocado/state/qemux86-64")
+        self.state_of("qemux86-64")
+    }
+
+    /// The state of one of its targets.
+    pub fn state_of(&self, target: &str) -> PathBuf {
+        self.directory.join(".avocado/state").join(target)
     }
 
     /// The same project with another value of one variable.
