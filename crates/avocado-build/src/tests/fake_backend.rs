@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use avocado_backend::{Backend, BackendError, Capabilities, Job, ToolQuery};
@@ -14,6 +14,7 @@ use avocado_manifest::{
 use avocado_project::Project;
 use serde_json::{Value, json};
 
+use super::reading;
 use crate::file_digest::FileDigest;
 use crate::layout::Layout;
 use crate::step_request::StepMessage;
@@ -36,6 +37,9 @@ pub(crate) struct FakeBackend {
     pub(super) findings: &'static [&'static str],
     /// What every tool says of itself.
     pub(super) tools: &'static str,
+    /// The project whose files, and the results of earlier steps, shape what a step makes, as those
+    /// of real steps do; without one a request alone does.
+    pub(super) reads: Option<PathBuf>,
 }
 
 impl FakeBackend {
@@ -50,6 +54,7 @@ impl FakeBackend {
             dependencies: &[],
             findings: &[],
             tools: "1.0",
+            reads: None,
         }
     }
 
@@ -57,7 +62,7 @@ impl FakeBackend {
         let name = |value: &Value| -> Name { serde_json::from_value(value.clone()).unwrap() };
         let layout = &self.layout;
         match kind {
-            "install" => self.install(&request["spec"]),
+            "install" => self.install(&request["spec"], &request["read"]),
             "scriptlets" => json!({ "digest": digest(&json!(self.scriptlets)) }),
             "clean" => {
                 let section = request["section"].as_str().unwrap();
@@ -124,7 +129,7 @@ impl FakeBackend {
         }
     }
 
-    fn install(&self, spec: &Value) -> Value {
+    fn install(&self, spec: &Value, read: &Value) -> Value {
         let layout = &self.layout;
         let name = |value: &Value| -> Name { serde_json::from_value(value.clone()).unwrap() };
         let tree = &spec["tree"];
@@ -154,6 +159,10 @@ impl FakeBackend {
             layout.work("runtimes").join(runtime)
         };
         fs::create_dir_all(root).unwrap();
+        if !read.is_null() {
+            let (packages, digest) = reading::installed(spec, read, self.header, &kernel);
+            return json!({"digest": digest, "packages": packages, "kernel": kernel});
+        }
         let packages = spec["packages"]["template"].as_object().unwrap();
         let names = packages.keys().map(String::as_str);
         let installed = names.chain(self.dependencies.iter().copied()).map(|name| {
@@ -252,7 +261,34 @@ impl Backend for FakeBackend {
         }
         self.processes.fetch_add(1, Ordering::SeqCst);
         let message: StepMessage<Value> = serde_json::from_value(job.request.clone()).unwrap();
-        Ok(self.work(&message.kind, &message.request))
+        let StepMessage {
+            kind,
+            mut request,
+            source_date_epoch,
+            ..
+        } = message;
+        let Some(project) = &self.reads else {
+            return Ok(self.work(&kind, &request));
+        };
+        let read = reading::read(
+            project,
+            &self.layout,
+            &kind,
+            &request,
+            job,
+            source_date_epoch,
+        );
+        request["read"] = json!(read);
+        if let Some(message) = reading::differs_from_lock(&request["spec"], self.header) {
+            return Err(BackendError::Failed {
+                message,
+                kind: None,
+                source: None,
+            });
+        }
+        let result = self.work(&kind, &request);
+        reading::leave(&self.layout, &kind, &request, &result);
+        Ok(result)
     }
 
     fn tool_identity(&self, query: &ToolQuery) -> Result<Option<String>, BackendError> {

@@ -11,6 +11,8 @@ mod hostile_trees;
 mod kernels;
 mod lock;
 mod needed;
+mod never_stale;
+mod reading;
 mod scriptlets;
 mod sdk;
 mod sources;
