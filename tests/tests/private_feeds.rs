@@ -5,11 +5,11 @@ mod common;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use avocado_serve::{ServeOptions, TlsIdentity};
 use avocado_testbed::feed::SampleFeed;
-use avocado_testbed::tools::{ToolCall, ToolOutput, source_root};
+use avocado_testbed::tools::{TestNeed, ToolCall, ToolOutput, skip_without, source_root};
 use common::{Sandbox, cannot_build, feed};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
@@ -44,31 +44,78 @@ fn serve(root: &Path, tls: &TlsIdentity, password: &str) -> SampleFeed {
     .unwrap()
 }
 
-/// A repository with one package, for whoever paid for it.
-fn vendor(place: &Path) {
+/// A repository with a package and an extension, for whoever paid for them. Where it is.
+fn vendor(place: &Path) -> PathBuf {
     let home = place.join("build");
     fs::create_dir_all(&home).unwrap();
-    let specs = source_root().join("tests/private_feeds");
-    ToolCall::new("rpmbuild")
-        .args(["-bb", "--quiet", "--target", "noarch-avocado-linux"])
-        .args(["--define", "_arch noarch", "--define"])
-        .arg(format!("_topdir {}", home.display()))
-        .env("HOME", &home)
-        .arg(specs.join("vendor-tool.spec"))
-        .ok()
-        .unwrap();
     let repository = place.join("vendor/2024");
     fs::create_dir_all(&repository).unwrap();
-    let package = "vendor-tool-1.0.0-r0.noarch.rpm";
-    let built = walkdir::WalkDir::new(home.join("RPMS")).into_iter();
-    let built = built.map(|entry| entry.unwrap().into_path());
-    let built = built.into_iter().find(|path| path.ends_with(package));
-    fs::copy(built.unwrap(), repository.join(package)).unwrap();
+    for name in ["vendor-tool", "vendor-ext"] {
+        let spec = format!("tests/private_feeds/{name}.spec");
+        ToolCall::new("rpmbuild")
+            .args(["-bb", "--quiet", "--target", "noarch-avocado-linux"])
+            .args(["--define", "_arch noarch", "--define"])
+            .arg(format!("_topdir {}", home.display()))
+            .env("HOME", &home)
+            .arg(source_root().join(spec))
+            .ok()
+            .unwrap();
+        let package = format!("{name}-1.0.0-r0.noarch.rpm");
+        let built = walkdir::WalkDir::new(home.join("RPMS")).into_iter();
+        let mut built = built.map(|entry| entry.unwrap().into_path());
+        let built = built.find(|path| path.ends_with(&package));
+        fs::copy(built.unwrap(), repository.join(package)).unwrap();
+    }
+    index(&repository);
+    repository
+}
+
+fn index(repository: &Path) {
     ToolCall::new("createrepo_c")
         .args(["-q", "--no-database", "--general-compress-type=gz"])
-        .arg(&repository)
+        .arg(repository)
         .ok()
         .unwrap();
+}
+
+/// Signs the packages of a repository with a new key, and returns its public half.
+fn sign(repository: &Path, owner: &str, place: &Path) -> String {
+    let home = place.join(owner);
+    fs::create_dir(&home).unwrap();
+    let gpg = || {
+        ToolCall::new("gpg")
+            .arg("--batch")
+            .arg("--homedir")
+            .arg(&home)
+    };
+    let create = [
+        "--passphrase",
+        "",
+        "--quick-generate-key",
+        owner,
+        "rsa2048",
+        "sign",
+    ];
+    gpg().args(create).ok().unwrap();
+    for entry in fs::read_dir(repository).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rpm") {
+            ToolCall::new("rpmsign")
+                .arg(format!("--define=_gpg_path {}", home.display()))
+                .arg(format!("--define=_gpg_name {owner}"))
+                // Debian's rpm looks for it under another name.
+                .arg("--define=__gpg /usr/bin/gpg")
+                .arg("--addsign")
+                .arg(path)
+                .ok()
+                .unwrap();
+        }
+    }
+    index(repository);
+    let exported = gpg().args(["--armor", "--export", owner]).ok();
+    let end = ToolCall::new("gpgconf").arg("--homedir").arg(&home);
+    end.args(["--kill", "all"]).ok().unwrap();
+    exported.unwrap().stdout
 }
 
 /// Neither password, in clear or as it would be in a URL.
@@ -198,4 +245,78 @@ runtimes:
     let output = unknown.avocado(&["install", "--no-stamps"]).run().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output}");
     assert!(output.stderr.contains("is the variable set"), "{output}");
+}
+
+#[test]
+fn packages_of_a_repository_beside_the_feed_are_signed_by_its_key_or_refused() {
+    const NAME: &str = "packages_of_a_repository_beside_the_feed_are_signed_by_its_key_or_refused";
+    let needs = ["gpg", "gpgconf", "rpmsign"].map(TestNeed::Tool);
+    if cannot_build(NAME) || skip_without(NAME, &needs) {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let (place, project) = (sandbox.directory.path(), &sandbox.project);
+    let repository = vendor(place);
+    let server = SampleFeed::serve(ServeOptions::new(place.join("vendor"))).unwrap();
+    let yaml = format!(
+        "default_target: qemux86-64
+distro: {{release: '2024', channel: edge}}
+repos:
+  vendor: {{url: '{}/2024', gpgkey: vendor.asc}}
+rootfs: {{packages: {{libgreeting: '*'}}}}
+initramfs: {{packages: {{libgreeting: '*'}}}}
+extensions:
+  # What the feed has is not signed, and need not be.
+  app: {{version: 1.0.0, packages: {{hello: '*', vendor-tool: '*'}}}}
+  vendor-ext: {{source: {{type: package, version: '*', repo_name: vendor}}}}
+runtimes:
+  dev: {{extensions: [app, vendor-ext]}}
+",
+        server.url()
+    );
+    project.write("avocado.yaml", &yaml).unwrap();
+    fs::remove_file(project.directory().join("avocado.lock")).unwrap();
+    let stranger = sign(&repository, "stranger", place);
+    project.write("vendor.asc", &stranger).unwrap();
+    project.avocado(&["fetch"]).ok().unwrap();
+    let fetched = project.state().join("includes/vendor-ext");
+    assert!(fetched.join("avocado.yaml").is_file());
+
+    // Whom the project trusts is another one now, and then nobody signed.
+    let own = sign(&repository, "vendor-key", place);
+    project.write("vendor.asc", &own).unwrap();
+    let refused = |what: &[&str]| {
+        fs::remove_dir_all(project.directory().join(".avocado")).unwrap();
+        let _ = fs::remove_file(project.directory().join("avocado.lock"));
+        let output = project.avocado(what).run().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output}");
+        assert!(output.stderr.contains("`gpgkey`"), "{output}");
+        assert!(!fetched.exists());
+    };
+    for package in ["vendor-tool", "vendor-ext"] {
+        let path = repository.join(format!("{package}-1.0.0-r0.noarch.rpm"));
+        let signed = fs::read(&path).unwrap();
+        ToolCall::new("rpmsign")
+            .arg("--delsign")
+            .arg(&path)
+            .ok()
+            .unwrap();
+        index(&repository);
+        let what: &[&str] = if package == "vendor-ext" {
+            &["fetch"]
+        } else {
+            &["install", "-e", "app"]
+        };
+        refused(what);
+        fs::write(&path, signed).unwrap();
+        index(&repository);
+    }
+    project.write("vendor.asc", &stranger).unwrap();
+    refused(&["fetch"]);
+
+    project.write("vendor.asc", &own).unwrap();
+    project.avocado(&["install"]).ok().unwrap();
+    assert!(fetched.join("avocado.yaml").is_file());
+    let app = project.state().join(".work/extensions/app/usr");
+    assert!(app.join("share/vendor-tool").is_file() && app.join("bin/hello-server").is_file());
 }

@@ -22,6 +22,8 @@ pub enum FailureKind {
     PackageSignature,
     /// The feed cannot be reached, or does not answer as a feed does.
     FeedUnreachable,
+    /// The feed does not have what its index says that it has.
+    FeedChanged,
     /// Nothing was to be requested, and something is not there.
     NotInCache,
     /// The pinned snapshot is no longer in the feed.
@@ -55,7 +57,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    const ALL: [(FailureKind, &str); 22] = [
+    const ALL: [(FailureKind, &str); 23] = [
         (FailureKind::StorageFull, "storage_full"),
         (FailureKind::PackageNotFound, "package_not_found"),
         (FailureKind::KernelNotFound, "kernel_not_found"),
@@ -63,6 +65,7 @@ impl FailureKind {
         (FailureKind::PackageDamaged, "package_damaged"),
         (FailureKind::PackageSignature, "package_signature"),
         (FailureKind::FeedUnreachable, "feed_unreachable"),
+        (FailureKind::FeedChanged, "feed_changed"),
         (FailureKind::NotInCache, "not_in_cache"),
         (FailureKind::SnapshotGone, "snapshot_gone"),
         (
@@ -135,10 +138,13 @@ impl FailureKind {
                 "the feed, or what is between it and here, damaged or forged the package: run it again, and tell who runs the feed"
             }
             FailureKind::PackageSignature => {
-                "`distro.repo.gpgkey` names the keys that may sign packages: is the feed's among them? `distro.repo.gpgcheck: false` installs what nobody signed"
+                "`gpgkey` of `distro.repo`, or of the entry of `repos`, names the keys that may sign packages: is the right one among them? `distro.repo.gpgcheck: false` installs what of the feed nobody signed"
             }
             FailureKind::FeedUnreachable => {
                 "check the network and `distro.repo.url` (or AVOCADO_REPO_URL), then run it again"
+            }
+            FailureKind::FeedChanged => {
+                "the feed does not have what its index says, and did not when it was asked again: run it later, or tell who runs the feed; a snapshot (no AVOCADO_RELEASEVER, no `distro.repo.releasever`) never changes"
             }
             FailureKind::NotInCache => {
                 "--frozen makes no request: run the same once without it, where the feed can be reached; what that fetches stays in .avocado/state"

@@ -14,8 +14,9 @@ use avocado_project::PackageHeaders;
 use crate::architecture::Architectures;
 use crate::error::{At as _, Error};
 use crate::layout::Layout;
-use crate::packages::dnf_output::{failure, transaction_step};
+use crate::packages::dnf_output::{failure, feed_moved, transaction_step};
 use crate::packages::feed::FeedAccess;
+use crate::packages::feed_repositories;
 use crate::packages::indexes::Indexes;
 use crate::packages::installed;
 use crate::packages::lost;
@@ -25,6 +26,10 @@ use crate::trees::Tree;
 
 /// Where later steps find rpm's database in a tree.
 pub(crate) const DATABASE: &str = "var/lib/rpm";
+
+/// The repository that every feed has, and that has the package with the descriptions of the others.
+const OWN_REPOSITORY: &str =
+    "[avocado-sdk]\nname=Avocado SDK\nbaseurl=${repo_url}/$releasever/sdk/all\nenabled=1\n";
 
 /// Where rpm's database goes in the end.
 pub(crate) enum DatabasePlace {
@@ -86,11 +91,7 @@ impl<'a> Dnf<'a> {
                 database.display()
             ),
         )?;
-        write(
-            &at("repos/avocado-sdk.repo"),
-            "[avocado-sdk]\nname=Avocado SDK\nbaseurl=${repo_url}/$releasever/sdk/all\n\
-             enabled=1\n",
-        )?;
+        write(&at("repos/avocado-sdk.repo"), OWN_REPOSITORY)?;
         write(&at("vars/repo_url"), &access.url)?;
         let target = layout.target_repoconf();
         let architectures = match view {
@@ -117,6 +118,13 @@ impl<'a> Dnf<'a> {
             RepositoryView::Sdk | RepositoryView::Includes => vec![at("repos"), repositories],
             RepositoryView::Target => vec![repositories],
         };
+        if let (Some(who), Some(secrets)) = (&access.credentials, &secrets) {
+            for (nth, directory) in repositories.iter_mut().enumerate() {
+                let with_who = secrets.path().join(nth.to_string());
+                feed_repositories::write(directory, &with_who, &access.url, who)?;
+                *directory = with_who;
+            }
+        }
         if let Some(secrets) = secrets.as_ref().filter(|_| !others.is_empty()) {
             for other in &others {
                 other.write(secrets.path())?;
@@ -146,9 +154,6 @@ impl<'a> Dnf<'a> {
             None => at("dnf.conf"),
             Some(secrets) => secrets.path().join("dnf.conf"),
         };
-        if let Some(credentials) = &access.credentials {
-            conf += &credentials.of_all();
-        }
         if secrets.is_some() {
             write(&at("vars").join(DOLLAR), "$")?;
             write_secret(&conf_path, &conf)?;
@@ -312,20 +317,26 @@ impl<'a> Dnf<'a> {
         answered: &[i32],
         sink: &dyn Sink,
     ) -> Result<(i32, String), Error> {
-        let tool = self.tool("dnf").args(&self.options).args(arguments);
-        self.with_cache(|| tool.answer(answered, sink))
+        let tool = || self.tool("dnf").args(&self.options).args(arguments);
+        self.with_cache(|| tool().answer(answered, sink))
     }
 
     /// Asks dnf something while no other step uses the cache, in which it finds no index that is
     /// not as a dnf that succeeded left it.
-    pub(super) fn with_cache<T>(
-        &self,
-        ask: impl FnOnce() -> Result<T, ToolError>,
-    ) -> Result<T, Error> {
+    pub(super) fn with_cache<T>(&self, ask: impl Fn() -> Result<T, ToolError>) -> Result<T, Error> {
         let _lock = self.lock_cache()?;
         let indexes = Indexes::of(&self.cache);
         indexes.drop_damaged()?;
-        let answer = ask().map_err(failure)?;
+        let answer = match ask() {
+            // The head of a feed may move on between its index and the packages. Nothing of them
+            // is installed before all are here, so the new index can be asked.
+            Err(error) if feed_moved(&error) => {
+                indexes.forget()?;
+                ask()
+            }
+            answer => answer,
+        };
+        let answer = answer.map_err(failure)?;
         indexes.record()?;
         Ok(answer)
     }
@@ -526,6 +537,8 @@ mod tests {
             repositories: vec![other("vendor", false, true), other("tools", true, false)],
             ..access()
         };
+        let of_target = layout.target_repoconf().join("etc/yum.repos.d/t.repo");
+        write(&of_target, "[t]\nbaseurl=${repo_url}/t\n").unwrap();
         let dnf = Dnf::new(&layout, &access, RepositoryView::Target, &root, true).unwrap();
         let words = dnf.dnf("install").command_line();
         let words: Vec<String> = words.iter().map(|w| w.to_string_lossy().into()).collect();
@@ -537,8 +550,11 @@ mod tests {
         }
         let conf = Path::new(&words[2]).to_owned();
         let text = fs::read_to_string(&conf).unwrap();
-        assert!(text.contains("username=user\npassword=pass$word\n"));
+        assert!(!text.contains("pass"), "{text}");
         let place = conf.parent().unwrap().to_owned();
+        let of_feed = fs::read_to_string(place.join("0/t.repo")).unwrap();
+        let own = "username=user\npassword=pass${avocado_dollar}word\n";
+        assert_eq!(of_feed, format!("[t]\nbaseurl=${{repo_url}}/t\n{own}"));
         assert!(text.contains(&format!(",{}", place.display())), "{text}");
         let vendor = fs::read_to_string(place.join("vendor.repo")).unwrap();
         for line in [

@@ -37,8 +37,20 @@ fn missing_in_cache(error: &ToolError) -> Vec<String> {
     missing
 }
 
+/// Whether the feed had something else than its index says: it moved on meanwhile, or is damaged.
+pub(super) fn feed_moved(error: &ToolError) -> bool {
+    let is_download =
+        error.says("Error downloading packages") || error.says("Failed to download metadata");
+    let is_other = error.says("Status code: 404") || error.says("checksum doesn't match");
+    // Without that there is no feed at all.
+    is_download && is_other && !error.says("Cannot download repomd.xml")
+}
+
 /// What dnf says of its failure, in the locale that steps run in: it ends with 1 whatever it is.
 fn failure_kind(error: &ToolError) -> Option<FailureKind> {
+    if feed_moved(error) {
+        return Some(FailureKind::FeedChanged);
+    }
     let words = [
         // What curl says through dnf, where the error of the system gets lost.
         (
@@ -143,6 +155,27 @@ mod tests {
                     "Error: Failed to download metadata for repo 'a'",
                 ],
                 Some(FailureKind::StorageFull),
+            ),
+            (
+                &[
+                    "[MIRROR] a-1.rpm: Status code: 404 for http://feed/a-1.rpm (IP: ::1)",
+                    "Error: Error downloading packages:",
+                ],
+                Some(FailureKind::FeedChanged),
+            ),
+            (
+                &[
+                    "[MIRROR] a-1.rpm: Status code: 503 for http://feed/a-1.rpm (IP: ::1)",
+                    "Error: Error downloading packages:",
+                ],
+                None,
+            ),
+            (
+                &[
+                    "  - Downloading successful, but checksum doesn't match. Calculated: 1",
+                    "Error: Failed to download metadata for repo 'a'",
+                ],
+                Some(FailureKind::FeedChanged),
             ),
             (
                 &["OSError: [Errno 28] No space left on device"],

@@ -38,6 +38,19 @@ impl Indexes {
         Ok(())
     }
 
+    /// Removes all of them, and the metadata that they were made of. Packages stay.
+    pub(super) fn forget(&self) -> Result<(), Error> {
+        for name in self.digests()?.into_keys() {
+            trees::clear(&self.cache.join(name))?;
+        }
+        for entry in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                trees::clear(&entry.path().join("repodata"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Those that are there are good.
     pub(super) fn record(&self) -> Result<(), Error> {
         let text = serde_json::to_vec(&self.digests()?);
@@ -65,6 +78,23 @@ impl Indexes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_outlive_their_index() {
+        let state = tempfile::tempdir().unwrap();
+        let cache = state.path().join("cache");
+        for file in [
+            "t-1/repodata/repomd.xml",
+            "t-1/packages/a.rpm",
+            "t-1.solv",
+            "expired_repos.json",
+        ] {
+            trees::write(&cache.join(file), "").unwrap();
+        }
+        Indexes::of(&cache).forget().unwrap();
+        assert!(cache.join("t-1/packages/a.rpm").exists());
+        assert!(!cache.join("t-1/repodata").exists() && !cache.join("t-1.solv").exists());
+    }
 
     #[test]
     fn an_index_that_is_not_as_it_was_left_is_dropped() {

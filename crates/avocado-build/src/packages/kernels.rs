@@ -27,11 +27,15 @@ impl Dnf<'_> {
     /// The versions of the kernels that a package of that name brings, oldest first: the version of
     /// a kernel is part of the package's name, or it is the package's version.
     pub(crate) fn kernels_of(&self, package: &str, sink: &dyn Sink) -> Result<Vec<String>, Error> {
-        let query =
-            self.dnf("repoquery")
-                .args(["--quiet", "--qf", "%{name} %{version} %{sourcerpm}"]);
-        let query = query.arg(package).arg(format!("{package}-*"));
-        let text = self.with_cache(|| query.read(sink))?;
+        let versions = format!("{package}-*");
+        let words = [
+            "--quiet",
+            "--qf",
+            "%{name} %{version} %{sourcerpm}",
+            package,
+            &versions,
+        ];
+        let text = self.with_cache(|| self.dnf("repoquery").args(words).read(sink))?;
         Ok(kernels_among(package, &text))
     }
 }

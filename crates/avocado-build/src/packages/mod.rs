@@ -3,6 +3,7 @@
 pub(crate) mod dnf;
 mod dnf_output;
 pub(crate) mod feed;
+mod feed_repositories;
 mod indexes;
 pub(crate) mod installed;
 mod kernels;

@@ -39,14 +39,8 @@ impl From<&RepositoryCredentials> for AccessCredentials {
 }
 
 impl AccessCredentials {
-    /// As lines of dnf's configuration of all repositories, where a `$` is one.
-    pub(crate) fn of_all(&self) -> String {
-        let AccessCredentials { username, password } = self;
-        format!("username={username}\npassword={password}\n")
-    }
-
     /// As lines of dnf's configuration of one repository, where a `$` begins the name of a variable.
-    fn of_one(&self) -> String {
+    pub(super) fn of_one(&self) -> String {
         let value = |text: &str| text.replace('$', &format!("${{{DOLLAR}}}"));
         let (username, password) = (value(&self.username), value(&self.password));
         format!("username={username}\npassword={password}\n")
@@ -114,10 +108,8 @@ impl RepositoryAccess {
     pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
         let RepositoryAccess { name, url, .. } = self;
         let mut text = format!("[{name}]\nname={name}\nbaseurl={url}\nenabled=1\n");
-        match &self.credentials {
-            Some(credentials) => text += &credentials.of_one(),
-            // Those of the feed are not for others.
-            None => text += "username=\npassword=\n",
+        if let Some(credentials) = &self.credentials {
+            text += &credentials.of_one();
         }
         text += &format!("sslverify={}\n", u8::from(self.tls_verify));
         if let Some(ca) = &self.ca {
@@ -197,7 +189,6 @@ mod tests {
             who.of_one(),
             "username=me@x\npassword=p${avocado_dollar}releasever:/ %\n"
         );
-        assert_eq!(who.of_all(), "username=me@x\npassword=p$releasever:/ %\n");
         assert!(!format!("{who:?}").contains("me@x"));
     }
 

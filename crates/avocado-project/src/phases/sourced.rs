@@ -77,7 +77,8 @@ impl SourcedProject {
     /// [`ProjectError::Invalid`] where the feed or a source is wrong.
     pub fn for_fetching(mut self, options: &LoadOptions<'_>) -> Result<Loaded, ProjectError> {
         if let Value::Mapping(entries) = &mut self.composition.root.value {
-            entries.retain(|entry| entry.key.text == "distro" || entry.key.text == "sdk");
+            // What is fetched comes from the feed, or from a repository beside it.
+            entries.retain(|entry| ["distro", "repos", "sdk"].contains(&&*entry.key.text));
         }
         let composed = ComposedProject {
             composition: self.composition,

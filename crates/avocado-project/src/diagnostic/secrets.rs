@@ -1,0 +1,142 @@
+//! Which parts of a line of a project nobody else may read: an excerpt goes into terminals and logs.
+
+use std::ops::Range;
+
+/// What takes the place of a secret.
+const MASK: &str = "***";
+
+/// A line without its secrets, and where the part `shown` of it is then.
+pub(crate) fn hidden(line: &str, shown: Range<usize>) -> (String, Range<usize>) {
+    let mut out = String::new();
+    let (mut start, mut end) = (shown.start, shown.end);
+    let mut from = 0;
+    for secret in secrets(line) {
+        out.push_str(&line[from..secret.start]);
+        let (first, last) = (out.len(), out.len() + MASK.len());
+        out.push_str(MASK);
+        let moved = |at: usize, within: usize| {
+            if at >= secret.end {
+                at - secret.end + last
+            } else if at > secret.start {
+                within
+            } else {
+                at - secret.start + first
+            }
+        };
+        // Both are still places in the line as it was, but for what is behind this secret.
+        if shown.start >= secret.start {
+            start = moved(shown.start, first);
+        }
+        if shown.end >= secret.start {
+            end = moved(shown.end, last);
+        }
+        from = secret.end;
+    }
+    out.push_str(&line[from..]);
+    (out, start..end.max(start))
+}
+
+/// The passwords of a line: what stands behind the key, and in URLs before the host. A reference to
+/// a variable is none.
+fn secrets(line: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, key) in line.match_indices("password") {
+        let value = at + key.len();
+        let rest = &line[value..];
+        let behind = rest.trim_start_matches(['"', '\'']).trim_start();
+        let Some(text) = behind.strip_prefix(':') else {
+            continue;
+        };
+        let text = text.trim_start();
+        let start = line.len() - text.len();
+        let length = match text.chars().next() {
+            Some(quote @ ('"' | '\'')) => {
+                let close = text[1..].find(quote);
+                close.map_or(text.len(), |close| close + 2)
+            }
+            _ => text.find([',', '}']).unwrap_or(text.len()),
+        };
+        let written = &text[..length];
+        let is_known = written.trim_matches(['"', '\'']).starts_with("{{");
+        let is_empty = written.trim_matches(['"', '\'', ' ']).is_empty();
+        if !is_known && !is_empty && !written.starts_with(['#', '{', '&', '*', '|', '>']) {
+            found.push(start..start + written.trim_end().len());
+        }
+    }
+    for (at, _) in line.match_indices("://") {
+        let rest = &line[at + 3..];
+        let end = rest.find(|c: char| c.is_whitespace() || "/\"',}".contains(c));
+        let host = &rest[..end.unwrap_or(rest.len())];
+        let user = host
+            .rfind('@')
+            .and_then(|sign| Some((host[..sign].find(':')?, sign)));
+        if let Some((colon, sign)) = user {
+            found.push(at + 3 + colon + 1..at + 3 + sign);
+        }
+    }
+    found.sort_by_key(|range| range.start);
+    let mut end = 0;
+    found.retain(|range| {
+        let is_new = range.start >= end;
+        end = end.max(range.end);
+        is_new
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_has_no_password() {
+        for (line, expected) in [
+            ("  password: s3cret", "  password: ***"),
+            ("  password: \"s3 , cret\" # mine", "  password: *** # mine"),
+            (
+                "repo: {url: x, password: s3cret, usrname: me}",
+                "repo: {url: x, password: ***, usrname: me}",
+            ),
+            ("{\"password\" : 's3cret'}", "{\"password\" : ***}"),
+            (
+                "url: https://me:s3cret@host/x",
+                "url: https://me:***@host/x",
+            ),
+            ("url: https://me:s3c@ret@host", "url: https://me:***@host"),
+            ("password: \"{{ env.P }}\"", "password: \"{{ env.P }}\""),
+            ("password: ''", "password: ''"),
+            ("password:", "password:"),
+            ("passwords: {a: 1}", "passwords: {a: 1}"),
+            ("url: https://host/a@b", "url: https://host/a@b"),
+        ] {
+            assert_eq!(hidden(line, 0..0).0, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_pointed_at_stays_pointed_at() {
+        let line = "repo: {password: s3cret, usrname: me, url: https://a:bcdefg@h, x: 1}";
+        for part in [
+            "repo",
+            "s3cret",
+            "usrname",
+            "me",
+            "x: 1",
+            "https://a:bcdefg@h",
+        ] {
+            let at = line.find(part).unwrap();
+            let (text, shown) = hidden(line, at..at + part.len());
+            let expected = part.replace("s3cret", "***").replace("bcdefg", "***");
+            assert_eq!(&text[shown], expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_can_be_shown(line in "[pasword:'\"{},@/ é]{0,40}", a in 0usize..40, b in 0usize..40) {
+            let (a, b) = (line.floor_char_boundary(a), line.floor_char_boundary(b));
+            let (text, shown) = hidden(&line, a.min(b)..a.max(b));
+            proptest::prop_assert!(text.get(shown).is_some());
+        }
+    }
+}
