@@ -98,6 +98,55 @@ fn files_of_packages_keep_their_times_in_an_image() {
 }
 
 #[test]
+fn references_in_files_of_an_overlay_are_filled_in() {
+    if cannot_build("references_in_files_of_an_overlay_are_filled_in") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let overlay = "overlay: {dir: files, preprocess: [\"*.conf\"]}";
+    let project = small(
+        &sandbox,
+        &format!("extensions:\n  app: {{version: 1.0.0, types: [sysext], {overlay}}}\n"),
+    );
+    let written = "{{ env.SITE }} {{ avocado.target }} {{ config.distro.channel }} {{ x }}";
+    for name in ["a.conf", "a.txt"] {
+        let path = format!("files/usr/share/app/{name}");
+        project.write(&path, written).unwrap();
+    }
+    let image = project.state().join("output/extensions/app-1.0.0.raw");
+    let filled = |project: &TestProject| {
+        project.avocado(&["ext", "image", "app"]).ok().unwrap();
+        let again = project.events(&["ext", "image", "app"]).unwrap();
+        assert_eq!(again.complete()["ran"], 0);
+        assert_eq!(content(&image, "usr/share/app/a.txt"), written);
+        content(&image, "usr/share/app/a.conf")
+    };
+    let here = project.clone().with_env("SITE", "here");
+    assert_eq!(filled(&here), "here qemux86-64 edge {{ x }}");
+    let there = project.clone().with_env("SITE", "there");
+    assert_eq!(filled(&there), "there qemux86-64 edge {{ x }}");
+    // What it is filled with is written down nowhere but in what is made of it.
+    for entry in walkdir::WalkDir::new(project.state().join(".stamps")) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() {
+            let stamp = fs::read_to_string(entry.path()).unwrap();
+            assert!(!stamp.contains("there qemux86-64"), "{stamp}");
+        }
+    }
+
+    // A variable that is not set is told, and a reference to nothing is an error with its place.
+    let said = project.avocado(&["ext", "image", "app"]).ok().unwrap();
+    assert!(said.stderr.contains("`SITE` is not set"), "{said}");
+    let path = "files/usr/share/app/a.conf";
+    project
+        .write(path, "one\nkey = {{ config.nothing }}\n")
+        .unwrap();
+    let said = project.avocado(&["ext", "image", "app"]).run().unwrap();
+    assert_eq!(said.status.code(), Some(1), "{said}");
+    assert!(said.stderr.contains("a.conf:2:7"), "{said}");
+}
+
+#[test]
 fn what_a_hook_leaves_running_ends_with_its_step() {
     if cannot_build("what_a_hook_leaves_running_ends_with_its_step") {
         return;

@@ -303,8 +303,6 @@ impl<'a> Shortcomings<'a> {
         let Some(overlay) = overlay else {
             return;
         };
-        let preprocess = overlay.preprocess.as_ref();
-        self.unsupported(preprocess, "`preprocess` of an overlay");
         self.exists(
             "overlay directory",
             &overlay.place,

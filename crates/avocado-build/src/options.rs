@@ -16,6 +16,8 @@ pub struct Options {
     pub search_path: OsString,
     /// Further variables for tools: those by which a network is reached, such as `https_proxy`.
     pub proxy_environment: BTreeMap<String, OsString>,
+    /// What references to variables in files of overlays mean: the user's variables that are text.
+    pub variables: BTreeMap<String, String>,
     /// The whole environment of git, which fetches as the user: where his home is, how ssh is
     /// reached, and the way through a proxy.
     pub git_environment: BTreeMap<String, OsString>,

@@ -37,6 +37,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Severity, Snippet};
 pub use edit::{PackageEdit, add_packages, check_editable, remove_packages, state_versions};
 pub use error::ProjectError;
+pub use interpolate::{FilledText, Templates};
 pub use late::{Bind, Late, LateValue, LateValues, UnboundLateValue};
 pub use load::{load, load_for_every_target};
 pub use lock::{

@@ -56,6 +56,14 @@ impl Environment {
         self.os(name)?.to_str()
     }
 
+    /// All variables that are text.
+    pub(crate) fn texts(&self) -> BTreeMap<String, String> {
+        let variables = self.variables.iter();
+        let texts = variables
+            .filter_map(|(name, value)| Some((name.to_str()?.into(), value.to_str()?.into())));
+        texts.collect()
+    }
+
     fn is_set(&self, name: &str) -> bool {
         self.os(name).is_some()
     }

@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use avocado_events::Event;
+use avocado_events::{Event, Silent};
 use avocado_manifest::Name;
 use avocado_project::{Extension, Permissions};
 use serde::{Deserialize, Serialize};
 
-use super::hook::OverlayFiles;
+use super::overlay::OverlayFiles;
 use crate::build_context::BuildContext;
 use crate::error::Error;
 use crate::step_context::StepContext;
@@ -48,10 +48,21 @@ impl ExtensionAccounts {
             own: own.value.clone(),
             rootfs: rootfs.clone(),
             rootfs_overlay: overlay
-                .map(|overlay| OverlayFiles::new(context, &context.files(), overlay))
+                .map(|o| OverlayFiles::new(context, &context.files_at(&o.place.file), o))
                 .transpose()?,
             rootfs_permissions: os.permissions.clone(),
         }))
+    }
+
+    /// Puts in the files in which references are filled in, for the way to the step. The image of the
+    /// rootfs tells what there is to tell of them.
+    pub(super) fn fill(&mut self, context: &BuildContext<'_>) -> Result<(), Error> {
+        let os = context.os_image("rootfs", &self.rootfs)?;
+        if let (Some(files), Some(overlay)) = (&mut self.rootfs_overlay, &os.overlay) {
+            let place = context.files_at(&overlay.place.file);
+            files.fill(context, &place, overlay, &Silent)?;
+        }
+        Ok(())
     }
 
     /// Writes the files into the tree of the extension `name`. What the extension itself brings of

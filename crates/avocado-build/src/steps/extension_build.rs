@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::accounts::ExtensionAccounts;
 use super::compiled_package::CompiledPackage;
 use super::extension_metadata::ExtensionMetadata;
-use super::hook::{Hook, OverlayFiles};
+use super::hook::Hook;
 use super::install::{self, InstallOutput};
+use super::overlay::OverlayFiles;
 use super::scripts::{ScriptInputs, Scripts};
 use crate::build_context::BuildContext;
 use crate::error::Error;
@@ -187,7 +188,14 @@ impl Task for ExtensionBuildTask<'_> {
         _needs: &Needs<'_>,
         sink: &dyn Sink,
     ) -> Result<ExtensionBuildOutput, Error> {
-        let request = inputs.build.clone();
+        let mut request = inputs.build.clone();
+        if let (Some(files), Some(overlay)) = (&mut request.overlay, &self.extension.overlay) {
+            let place = self.context.files_of(self.extension);
+            files.fill(self.context, &place, overlay, sink)?;
+        }
+        if let Some(accounts) = &mut request.accounts {
+            accounts.fill(self.context)?;
+        }
         self.context.run_step(&self.stage(), request, sink)
     }
 

@@ -7,15 +7,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use avocado_backend::{SOURCE_MOUNT, Tool, ToolError};
-use avocado_events::Event;
 use avocado_manifest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::HOST_ARCH;
-use crate::build_context::{BuildContext, FilesOfProject};
-use crate::error::{At as _, Error, TreeFault};
+use crate::build_context::FilesOfProject;
+use crate::error::{At as _, Error};
 use crate::step_context::StepContext;
-use crate::trees::{self, Tree};
+use crate::trees;
 
 const WITH_ENVIRONMENT: &str = include_str!("with-environment.sh");
 
@@ -119,81 +118,10 @@ fn interpreter_is_there(script: &Path) -> Result<(), Error> {
     }
 }
 
-/// An overlay of the project, with the digest of its content.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct OverlayFiles {
-    /// What a step sees its project as.
-    #[serde(default = "source_mount", skip_serializing_if = "is_source_mount")]
-    project: PathBuf,
-    dir: PathBuf,
-    content: Digest,
-}
-
-impl OverlayFiles {
-    /// Describes an overlay, whose directory is below `files`.
-    pub(crate) fn new(
-        context: &BuildContext<'_>,
-        files: &FilesOfProject,
-        overlay: &avocado_project::Overlay,
-    ) -> Result<Self, Error> {
-        let dir = files.on_host.join(&overlay.dir);
-        if !dir.is_dir() {
-            return Err(Error::Invalid(format!(
-                "the overlay directory {} does not exist",
-                dir.display()
-            )));
-        }
-        Ok(OverlayFiles {
-            project: files.in_step.clone(),
-            dir: overlay.dir.clone(),
-            content: trees::digest(&files.find(&overlay.dir)?, context.modes())?,
-        })
-    }
-
-    /// Lays it over a tree.
-    pub(crate) fn apply(&self, context: &StepContext<'_>, root: &Tree) -> Result<(), Error> {
-        let from = trees::of_project(&self.project.join(&self.dir))?;
-        trees::copy(&from, root, Path::new(""), context.modes)
-    }
-
-    /// Tells what of it no clone of the project has.
-    pub(crate) fn tell_of_losses(&self, context: &StepContext<'_>) -> Result<(), Error> {
-        let from = trees::of_project(&self.project.join(&self.dir))?;
-        let what = format!("the overlay `{}`", self.dir.display());
-        for told in trees::lost_in_clones(&what, &from, context.modes)? {
-            context.sink.emit(Event::warning(told));
-        }
-        Ok(())
-    }
-
-    /// Says that it was this overlay which put into a tree what makes that useless.
-    pub(crate) fn blamed_for(&self, error: Error) -> Error {
-        match error {
-            Error::Tree { tree, path, fault }
-                if self
-                    .project
-                    .join(&self.dir)
-                    .join(&path)
-                    .symlink_metadata()
-                    .is_ok() =>
-            {
-                let what = format!(
-                    "{} and comes from the overlay `{}`",
-                    fault.what,
-                    self.dir.display()
-                );
-                let fault = TreeFault { what };
-                Error::Tree { tree, path, fault }
-            }
-            other => other,
-        }
-    }
-}
-
-fn source_mount() -> PathBuf {
+pub(super) fn source_mount() -> PathBuf {
     SOURCE_MOUNT.into()
 }
 
-fn is_source_mount(path: &Path) -> bool {
+pub(super) fn is_source_mount(path: &Path) -> bool {
     path == Path::new(SOURCE_MOUNT)
 }

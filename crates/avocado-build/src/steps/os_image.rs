@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::PACKAGE_STATE;
 use super::compiled_package::CompiledPackage;
-use super::hook::{Hook, OverlayFiles};
+use super::hook::Hook;
 use super::install::{self, InstallOutput, PackageTree};
+use super::overlay::OverlayFiles;
 use super::scripts::{ScriptInputs, Scripts};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
@@ -270,7 +271,11 @@ impl Task for OsImageTask<'_> {
         _needs: &Needs<'_>,
         sink: &dyn Sink,
     ) -> Result<OsImageOutput, Error> {
-        let request = inputs.image.clone();
+        let mut request = inputs.image.clone();
+        if let (Some(files), Some(overlay)) = (&mut request.overlay, &self.os.overlay) {
+            let place = self.context.files_at(&overlay.place.file);
+            files.fill(self.context, &place, overlay, sink)?;
+        }
         self.context.run_step(&self.stage(), request, sink)
     }
 

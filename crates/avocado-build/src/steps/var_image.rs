@@ -1,6 +1,8 @@
 //! The var partition of a runtime: its content with the runtime staged and active, and its image.
 //! Nothing else is made of it but the image of a VM: manifest and repository are there before.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use avocado_backend::SOURCE_MOUNT;
 use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, ImageId, Manifest, Name};
-use avocado_project::{Runtime, VarFile};
+use avocado_project::{KernelOrigin, Project, Runtime, VarFile};
 use serde::{Deserialize, Serialize};
 
 use super::extension_image::{ExtensionImageOutput, var_destination};
@@ -41,6 +43,9 @@ pub(crate) struct VarImageRequest {
     extensions: Vec<RuntimeMember>,
     var_files: Vec<(VarFile, Digest)>,
     post_build: Option<Hook>,
+    /// What that is told beside where things are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    told: BTreeMap<String, String>,
     /// The root metadata that its devices trust. It travels here and in no file of the state,
     /// where a hook that runs meanwhile could put another one.
     anchor: String,
@@ -121,15 +126,49 @@ impl VarImageTask<'_> {
         }
         let post_build = runtime.post_build.as_deref();
         let files = context.files();
+        let extensions = runtime_build::members(context, runtime, &self.images, needs)?;
         Ok(VarImageRequest {
             name: runtime.name.clone(),
             manifest: needs.output(self.build)?.manifest,
-            extensions: runtime_build::members(context, runtime, &self.images, needs)?,
+            told: match post_build {
+                Some(_) => told(context.project, runtime, &extensions),
+                None => BTreeMap::new(),
+            },
+            extensions,
             var_files,
             post_build: post_build.map(|p| Hook::new(&files, p)).transpose()?,
             anchor: self.key.anchor.clone(),
         })
     }
+}
+
+/// What a runtime's hook is told of it.
+fn told(
+    project: &Project,
+    runtime: &Runtime,
+    extensions: &[RuntimeMember],
+) -> BTreeMap<String, String> {
+    let of_runtime = extensions
+        .iter()
+        .map(|e| format!("{}-{}", e.name, e.version));
+    let list = of_runtime.collect::<Vec<_>>().join(" ");
+    let mut told = vec![("AVOCADO_EXT_LIST", list)];
+    let release = project.distro.release.clone();
+    told.extend(release.map(|release| ("AVOCADO_DISTRO_VERSION", release)));
+    let source = match runtime.kernel.as_ref().map(|kernel| &kernel.origin) {
+        Some(KernelOrigin::Compiled { .. }) => "compile",
+        Some(KernelOrigin::Feed { package, .. }) => {
+            let package = package.as_ref().map(|package| package.value.clone());
+            told.extend(package.map(|package| ("AVOCADO_KERNEL_PACKAGE", package)));
+            "package"
+        }
+        None => "package",
+    };
+    told.push(("AVOCADO_KERNEL_SOURCE", source.to_owned()));
+    let told = told
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    told.collect()
 }
 
 impl Task for VarImageTask<'_> {
@@ -226,17 +265,19 @@ impl StepRequest for VarImageRequest {
         self.seed(context, &var)?;
         trees::replace(&var, &place)?;
         if let Some(hook) = &self.post_build {
+            let name = self.name.as_str();
+            let runtime = layout.runtime(&self.name);
+            let mut variables: Vec<(&str, &OsStr)> = vec![
+                ("AVOCADO_RUNTIME", name.as_ref()),
+                ("AVOCADO_RUNTIME_NAME", name.as_ref()),
+                ("AVOCADO_RUNTIME_BUILD_DIR", runtime.as_os_str()),
+            ];
+            let told = self.told.iter();
+            variables.extend(told.map(|(name, value)| (name.as_str(), value.as_ref())));
             hook.run(
                 context,
-                &format!("runtime build {} post_build", self.name),
-                &[
-                    ("AVOCADO_RUNTIME", self.name.as_str().as_ref()),
-                    ("AVOCADO_RUNTIME_NAME", self.name.as_str().as_ref()),
-                    (
-                        "AVOCADO_RUNTIME_BUILD_DIR",
-                        layout.runtime(&self.name).as_os_str(),
-                    ),
-                ],
+                &format!("runtime build {name} post_build"),
+                &variables,
             )?;
         }
         let image_place = layout.var_image(&self.name);
@@ -343,6 +384,7 @@ mod tests {
     /// A runtime of one extension, `app`, which has this output.
     fn request(image: &ExtensionImageOutput, manifest: FileDigest) -> VarImageRequest {
         VarImageRequest {
+            told: BTreeMap::new(),
             name: "dev".parse().unwrap(),
             manifest,
             extensions: vec![RuntimeMember {
@@ -445,5 +487,41 @@ mod tests {
         trees::write(&file, "another").unwrap();
         let error = assemble().unwrap_err();
         assert!(matches!(&error, Error::Changed { path } if *path == file));
+    }
+
+    #[test]
+    fn a_hook_is_told_what_the_runtime_is_made_of() {
+        let project = crate::tests::test_project::TestProject::new(
+            "default_target: t
+distro: {release: 2024, channel: edge}
+kernel: {feed: {version: 6.*}, rt: {package: kernel-rt}, own: {compile: k, install: hook.sh}}
+runtimes: {plain: {kernel: feed}, rt: {kernel: rt}, own: {kernel: own}}
+",
+        );
+        let project = &project.options.project;
+        let image = serde_json::json!({
+            "image": {"sha256": Digest::of(b""), "size": 0}, "var_paths": [],
+            "var_content": Digest::of(b""),
+        });
+        let member = |name: &str, enabled: bool| {
+            let member = serde_json::json!({
+                "name": name, "version": "1.0.0-rc.1", "enabled": enabled, "sysext": true,
+                "confext": false, "enable_services": [], "image": image,
+            });
+            serde_json::from_value::<RuntimeMember>(member).unwrap()
+        };
+        let members = [member("b", true), member("a", false)];
+        for (runtime, source, package) in [
+            (0, "package", None),
+            (1, "package", Some("kernel-rt")),
+            (2, "compile", None),
+        ] {
+            let told = told(project, &project.runtimes[runtime], &members);
+            let value = |name: &str| told.get(name).map(String::as_str);
+            assert_eq!(value("AVOCADO_EXT_LIST"), Some("b-1.0.0-rc.1 a-1.0.0-rc.1"));
+            assert_eq!(value("AVOCADO_DISTRO_VERSION"), Some("2024"));
+            assert_eq!(value("AVOCADO_KERNEL_SOURCE"), Some(source));
+            assert_eq!(value("AVOCADO_KERNEL_PACKAGE"), package);
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod context;
 mod reference;
+mod templates;
 
 use std::collections::HashSet;
 
@@ -16,6 +17,7 @@ use crate::yaml::{Entry, Key, Node, Scalar, Style, Value};
 
 pub(crate) use context::InterpolationContext;
 use reference::Reference;
+pub use templates::{FilledText, Templates};
 
 /// The longest chain of expressions within expressions.
 const MAX_CHAIN: usize = 32;

@@ -65,8 +65,21 @@ pub struct Overlay {
     pub place: SourcePlace,
     /// How it is laid.
     pub mode: OverlayMode,
-    /// `preprocess`: templates in its files are filled in.
-    pub preprocess: Option<SourcePlace>,
+    /// `preprocess`: in which of its files references are filled in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<PreprocessedFiles>,
+}
+
+/// Files of an overlay in which references such as `{{ env.X }}` are filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreprocessedFiles {
+    /// All that are UTF-8.
+    All,
+    /// Those of them whose path in the overlay is of one of these patterns: `*` and `?` are any
+    /// characters of a name, `**` is any number of directories. One without `/` is compared with
+    /// the name of the file alone.
+    Matching(Vec<String>),
 }
 
 /// How an overlay is laid.

@@ -22,6 +22,7 @@ use avocado_manifest::Name;
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
+use crate::interpolate::Templates;
 use crate::late::Late;
 use crate::phases::ExtensionSource;
 
@@ -29,7 +30,7 @@ pub use compile::{
     CompilePackage, CompileSection, PackageOrigin, ProjectPackage, RpmMetadata, SplitPackage,
 };
 pub use extension::{DockerImage, Extension, ExtensionDependency};
-pub use image::{Filesystem, OsImageConfig, Overlay, OverlayMode};
+pub use image::{Filesystem, OsImageConfig, Overlay, OverlayMode, PreprocessedFiles};
 pub use kernel::{KernelConfig, KernelOrigin};
 pub use package_scope::PackageScope;
 pub use packages::Packages;
@@ -89,6 +90,9 @@ pub struct Project {
     pub connect: Option<Connect>,
     /// `signing_keys`: name in the project → key id or name in the registry.
     pub signing_keys: Vec<(String, String)>,
+    /// What references in files refer to.
+    #[serde(skip)]
+    pub templates: Templates,
 }
 
 /// The package feed and where the project stands in it.

@@ -263,7 +263,7 @@ pub(crate) struct RawOverlay {
     /// `merge` or `opaque`.
     pub(crate) mode: Option<Text>,
     /// Files in which references such as `{{ env.X }}` are filled in: true, or patterns.
-    pub(crate) preprocess: Option<Spanned<TextOr<NotDecoded>>>,
+    pub(crate) preprocess: Option<Spanned<TextOr<Texts>>>,
 }
 
 /// Where an extension, or a section, is fetched from.

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use avocado_manifest::Name;
 
 use crate::diagnostic::Diagnostic;
+use crate::interpolate::Templates;
 use crate::model::Project;
 use crate::overrides;
 use crate::raw::RawTop;
@@ -114,6 +115,7 @@ pub(crate) fn project(
     let provision_profiles = sdk::provision_profiles(&mut cx);
     let connect = sdk::connect(&mut cx);
     let signing_keys = runtimes::signing_keys(&mut cx, top.signing_keys.unwrap_or_default());
+    let templates = Templates::new(root.clone(), target.to_string());
     Project {
         config_path: config,
         src_dir: cx.src_dir,
@@ -135,5 +137,6 @@ pub(crate) fn project(
         provision_profiles,
         connect,
         signing_keys,
+        templates,
     }
 }

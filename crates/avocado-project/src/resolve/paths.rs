@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::decode::{Spanned, TextOr};
 use crate::diagnostic::Diagnostic;
-use crate::model::{Overlay, OverlayMode, Placed};
+use crate::model::{Overlay, OverlayMode, Placed, PreprocessedFiles};
 use crate::raw::{RawOverlay, Text};
 use crate::suggest;
 use crate::text::quoted;
@@ -93,13 +93,38 @@ pub(super) fn overlay(
         return None;
     };
     let mode = overlay_mode(cx, mode.as_ref());
-    let preprocess = preprocess.filter(|p| !is_false(&p.value));
     Some(Overlay {
         dir: source_path(cx, &dir, "overlay directory")?,
         place: cx.place(dir.span),
         mode,
-        preprocess: cx.place_of(preprocess.as_ref()),
+        preprocess: preprocess.and_then(|preprocess| preprocessed_files(cx, preprocess)),
     })
+}
+
+fn preprocessed_files(
+    cx: &mut ResolveContext<'_>,
+    stated: Spanned<TextOr<Vec<Text>>>,
+) -> Option<PreprocessedFiles> {
+    let patterns = match stated.value {
+        TextOr::Other(patterns) => patterns,
+        TextOr::Text(text) if text == "true" => return Some(PreprocessedFiles::All),
+        TextOr::Text(text) if text == "false" => return None,
+        TextOr::Text(value) => vec![Spanned {
+            value,
+            span: stated.span,
+        }],
+    };
+    for pattern in &patterns {
+        let path = pattern.trim_start_matches('/');
+        if let Err(why) = relative(path) {
+            let message = format!("{} matches no file: {why}", quoted(pattern));
+            cx.report
+                .error(pattern.span, message)
+                .hint("write for example `etc/*.conf` or `usr/lib/app/**`, or true for all files");
+        }
+    }
+    let patterns = patterns.into_iter().map(|text| text.value);
+    Some(PreprocessedFiles::Matching(patterns.collect()))
 }
 
 fn overlay_mode(cx: &mut ResolveContext<'_>, text: Option<&Text>) -> OverlayMode {
@@ -155,10 +180,6 @@ pub(super) fn var_dest(cx: &mut ResolveContext<'_>, text: &Text) -> Option<PathB
             None
         }
     }
-}
-
-fn is_false<T>(value: &TextOr<T>) -> bool {
-    matches!(value, TextOr::Text(text) if text == "false")
 }
 
 /// A relative path that stays below where it starts, without its `.` parts.

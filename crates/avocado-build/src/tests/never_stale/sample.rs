@@ -100,6 +100,9 @@ impl SampleProject {
             let path = project.path(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let mut text = format!("the content of {file}\n");
+            if file.ends_with(".conf") {
+                text += "{{ env.GREETING }} {{ config.distro.channel }}\n";
+            }
             if file.starts_with("trust/") {
                 text = format!("-----BEGIN PGP PUBLIC KEY BLOCK-----\n{text}");
             }
@@ -247,6 +250,7 @@ impl SampleProject {
         };
         let loaded = avocado_project::load(&options).map_err(|error| told(&error))?;
         self.project.options.project = loaded.project;
+        self.project.options.variables.clone_from(&self.environment);
         let mut backend = FakeBackend::new(&self.project.options.project);
         backend.reads = Some(self.project.path(""));
         let goal = Goal::Build {

@@ -301,6 +301,7 @@ fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) ->
         exe: environment.exe()?,
         search_path: environment.search_path(),
         proxy_environment: environment.proxies(),
+        variables: environment.texts(),
         git_environment: environment.for_git(),
         jobs: environment.jobs()?,
         stamps: !session.global.no_stamps,
