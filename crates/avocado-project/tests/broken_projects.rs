@@ -45,7 +45,10 @@ impl BrokenProject {
         } else {
             shown
         };
-        found.line as usize == self.line && shown == Some(self.token.as_str())
+        // An excerpt has a mask of the same width in the place of a password.
+        let masked = "*".repeat(self.token.chars().count());
+        let is_token = shown == Some(self.token.as_str()) || shown == Some(masked.as_str());
+        found.line as usize == self.line && is_token
     }
 }
 

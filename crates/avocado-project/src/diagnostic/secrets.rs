@@ -2,18 +2,17 @@
 
 use std::ops::Range;
 
-/// What takes the place of a secret.
-const MASK: &str = "***";
-
-/// A line without its secrets, and where the part `shown` of it is then.
+/// A line without its secrets, and where the part `shown` of it is then. It is as wide as it was:
+/// columns stay true.
 pub(crate) fn hidden(line: &str, shown: Range<usize>) -> (String, Range<usize>) {
     let mut out = String::new();
     let (mut start, mut end) = (shown.start, shown.end);
     let mut from = 0;
     for secret in secrets(line) {
         out.push_str(&line[from..secret.start]);
-        let (first, last) = (out.len(), out.len() + MASK.len());
-        out.push_str(MASK);
+        let mask = "*".repeat(line[secret.clone()].chars().count());
+        let (first, last) = (out.len(), out.len() + mask.len());
+        out.push_str(&mask);
         let moved = |at: usize, within: usize| {
             if at >= secret.end {
                 at - secret.end + last
@@ -91,18 +90,24 @@ mod tests {
     #[test]
     fn an_excerpt_has_no_password() {
         for (line, expected) in [
-            ("  password: s3cret", "  password: ***"),
-            ("  password: \"s3 , cret\" # mine", "  password: *** # mine"),
+            ("  password: s3cret", "  password: ******"),
             (
-                "repo: {url: x, password: s3cret, usrname: me}",
-                "repo: {url: x, password: ***, usrname: me}",
+                "  password: \"s3 , c\" # mine",
+                "  password: ******** # mine",
             ),
-            ("{\"password\" : 's3cret'}", "{\"password\" : ***}"),
+            (
+                "repo: {url: x, password: s3crét, usrname: me}",
+                "repo: {url: x, password: ******, usrname: me}",
+            ),
+            ("{\"password\" : 's3c'}", "{\"password\" : *****}"),
             (
                 "url: https://me:s3cret@host/x",
-                "url: https://me:***@host/x",
+                "url: https://me:******@host/x",
             ),
-            ("url: https://me:s3c@ret@host", "url: https://me:***@host"),
+            (
+                "url: https://me:s3c@ret@host",
+                "url: https://me:*******@host",
+            ),
             ("password: \"{{ env.P }}\"", "password: \"{{ env.P }}\""),
             ("password: ''", "password: ''"),
             ("password:", "password:"),
@@ -115,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_pointed_at_stays_pointed_at() {
-        let line = "repo: {password: s3cret, usrname: me, url: https://a:bcdefg@h, x: 1}";
+        let line = "repo: {password: s3cret, usrname: mé, url: https://a:bcdefg@h, x: 1}";
         for part in [
             "repo",
             "s3cret",
@@ -126,7 +131,7 @@ mod tests {
         ] {
             let at = line.find(part).unwrap();
             let (text, shown) = hidden(line, at..at + part.len());
-            let expected = part.replace("s3cret", "***").replace("bcdefg", "***");
+            let expected = part.replace("s3cret", "******").replace("bcdefg", "******");
             assert_eq!(&text[shown], expected, "{text}");
         }
     }
