@@ -181,10 +181,29 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A repository has no reference project of that name.
+    #[error("{repository} has no reference `{name}`{}", known(available))]
+    NoReference {
+        /// Where it was looked for.
+        repository: String,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// Reference projects could not be fetched.
+    #[error("cannot fetch the references of {repository}")]
+    References {
+        /// From where.
+        repository: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// What is to be written has other contents than what is there.
     #[error("already there, and another: {}", paths(files))]
     WouldReplace {
-        /// Relative to the sources of the project.
+        /// Which ones.
         files: Vec<PathBuf>,
     },
     /// The package of an extension is for other targets.
@@ -308,6 +327,7 @@ impl Error {
             Error::Step { source, .. }
             | Error::Install { source, .. }
             | Error::Fetch { source, .. }
+            | Error::References { source, .. }
             | Error::Hook { source, .. } => source.kind(),
             Error::Scriptlet { source, .. } => source.kind().or(Some(FailureKind::ScriptletFailed)),
             Error::CommitGone { .. } => Some(FailureKind::CommitGone),
@@ -377,6 +397,7 @@ impl Error {
             Error::Cancelled | Error::Backend(BackendError::Cancelled) => true,
             Error::Step { source, .. }
             | Error::Install { source, .. }
+            | Error::References { source, .. }
             | Error::Fetch { source, .. } => source.is_cancelled(),
             _ => false,
         }

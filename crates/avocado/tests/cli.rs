@@ -19,6 +19,9 @@ mod help;
 #[path = "cli/init.rs"]
 mod init;
 #[cfg(target_os = "linux")]
+#[path = "cli/init_reference.rs"]
+mod init_reference;
+#[cfg(target_os = "linux")]
 #[path = "cli/interrupt.rs"]
 mod interrupt;
 #[path = "cli/lock.rs"]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use avocado_events::{Event, Sink};
 
@@ -27,7 +27,7 @@ pub(super) fn settle(
             continue;
         }
         let target = fs::read_link(&staged).at("read", &staged)?;
-        if stays_inside(&path, &target) {
+        if trees::link_stays_inside(&path, &target) {
             continue;
         }
         let source = src_dir.join(&path);
@@ -50,23 +50,6 @@ pub(super) fn settle(
         )));
     }
     Ok(())
-}
-
-/// Whether a link at `path` leads to something below the directory that `path` is relative to.
-fn stays_inside(path: &Path, target: &Path) -> bool {
-    let mut depth = path.components().count().saturating_sub(1);
-    for part in target.components() {
-        match part {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir => match depth.checked_sub(1) {
-                Some(less) => depth = less,
-                None => return false,
-            },
-            Component::RootDir | Component::Prefix(_) => return false,
-        }
-    }
-    true
 }
 
 /// Names of files of the project.

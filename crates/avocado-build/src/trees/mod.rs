@@ -27,7 +27,7 @@ pub(crate) use digest::{add_entry, content_of_file, content_of_other, digest, di
 pub(crate) use hiding::{MERGED_DIRECTORIES, hidden_parts, remove_unused_directories};
 pub(crate) use list::list_of;
 pub(crate) use modes::{CopyModes, checkout_mode};
-pub(crate) use paths::paths_of;
+pub(crate) use paths::{link_stays_inside, paths_of};
 pub(crate) use replace::{clear, fresh, hidden, replace, unfinished, write};
 pub(crate) use settle::{began_at, settle};
 pub(crate) use tree::{Tree, is};

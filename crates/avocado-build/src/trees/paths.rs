@@ -1,7 +1,7 @@
 //! Everything in a tree.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use walkdir::WalkDir;
 
@@ -18,4 +18,21 @@ pub(crate) fn paths_of(directory: &Path) -> Result<Vec<PathBuf>, Error> {
         paths.push(path.unwrap_or(entry.path()).to_owned());
     }
     Ok(paths)
+}
+
+/// Whether a link at `path` leads to something below the directory that `path` is relative to.
+pub(crate) fn link_stays_inside(path: &Path, target: &Path) -> bool {
+    let mut depth = path.components().count().saturating_sub(1);
+    for part in target.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir => match depth.checked_sub(1) {
+                Some(less) => depth = less,
+                None => return false,
+            },
+            Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
 }

@@ -36,7 +36,7 @@ fn the_scaffold_loads_without_a_warning() {
     ] {
         let place = Place::new();
         place
-            .run(&["init", "--target", target, "--name", name])
+            .run(&["init", "--target", target, "--extension", name])
             .ok();
         let loaded = avocado_project::load(&avocado_project::LoadOptions {
             text: None,
@@ -120,9 +120,27 @@ fn a_gitignore_is_kept() {
 fn a_name_that_leaves_the_directory_is_refused() {
     let place = Place::new();
     for name in ["../evil", "a/b", "", "-x"] {
-        place.run(&["init", &format!("--name={name}")]).failed(2);
+        for option in ["--name", "--extension", "--reference"] {
+            place.run(&["init", &format!("{option}={name}")]).failed(2);
+        }
     }
     assert_eq!(fs::read_dir(place.path("")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_name_of_a_project_is_that_of_its_directory() {
+    for (args, directory) in [
+        (&["--name", "demo"][..], "demo"),
+        (&["work", "--name", "demo"], "work/demo"),
+        (&["work"], "work"),
+        (&[], ""),
+    ] {
+        let place = Place::new();
+        place.run(&[&["init"], args].concat()).ok();
+        let config = place.path(directory).join("avocado.yaml");
+        let text = fs::read_to_string(config).unwrap();
+        assert!(text.contains("\n  app:\n"), "{text}");
+    }
 }
 
 #[test]

@@ -37,23 +37,23 @@ const FETCH_ONLY: [(&str, &str); 3] = [
 ];
 
 /// A checkout in the making.
-pub(super) struct Checkout<'a> {
-    pub(super) environment: &'a BTreeMap<String, OsString>,
-    pub(super) url: &'a str,
+pub(crate) struct Checkout<'a> {
+    pub(crate) environment: &'a BTreeMap<String, OsString>,
+    pub(crate) url: &'a str,
     /// The branch, tag or commit; what the repository itself points to where it is absent.
-    pub(super) reference: Option<&'a str>,
+    pub(crate) reference: Option<&'a str>,
     /// What is checked out; empty for everything.
-    pub(super) sparse: &'a [String],
+    pub(crate) sparse: &'a [String],
     /// An empty directory.
-    pub(super) place: &'a Path,
-    pub(super) sink: &'a dyn Sink,
-    pub(super) cancel: &'a Cancel,
+    pub(crate) place: &'a Path,
+    pub(crate) sink: &'a dyn Sink,
+    pub(crate) cancel: &'a Cancel,
 }
 
 impl Checkout<'_> {
     /// Makes it, of the commit that is locked or of what the reference is now, and answers with the
     /// commit. Nothing of git's own stays.
-    pub(super) fn make(&self, locked: Option<&str>) -> Result<String, Error> {
+    pub(crate) fn make(&self, locked: Option<&str>) -> Result<String, Error> {
         self.run(self.git().args(["init", "--quiet", "--template="]))?;
         let commit = match locked {
             Some(commit) => self

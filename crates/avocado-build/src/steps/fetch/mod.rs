@@ -6,6 +6,8 @@ mod git;
 #[cfg(test)]
 mod git_tests;
 
+pub(crate) use checkout::Checkout;
+
 use avocado_manifest::Name;
 use avocado_project::SourceKind;
 

@@ -1,4 +1,6 @@
-//! `avocado init`: a project that builds as it is.
+//! `avocado init`: a project that builds as it is, or one of the references.
+
+mod reference;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -10,6 +12,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::Session;
+use reference::ReferenceArgs;
+
 use crate::failure::{Context, Failure, Result};
 use crate::output::{WorkStart, WorkSummary};
 
@@ -20,13 +24,42 @@ const IGNORED: &str = ".avocado/";
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// The directory of the project; it is created where it is missing
-    #[arg(value_name = "DIR", default_value = ".")]
-    pub(crate) dir: PathBuf,
+    /// The directory of the project; it is created where it is missing [default: that of --name or
+    /// --reference, else the current one]
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 
-    /// The name of the project's own extension
-    #[arg(long, value_name = "NAME", default_value = "app")]
-    pub(crate) name: Name,
+    /// The name of the project, which its directory has: within DIR where that is given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<Name>,
+
+    /// The name of the project's own extension [default: app]
+    #[arg(
+        long = "extension",
+        id = "new_extension",
+        value_name = "NAME",
+        conflicts_with = "reference"
+    )]
+    pub(crate) extension: Option<Name>,
+
+    #[command(flatten)]
+    pub(crate) reference: ReferenceArgs,
+}
+
+impl InitArgs {
+    /// Where the project is to be.
+    fn directory(&self) -> PathBuf {
+        let named = match (&self.dir, &self.name, &self.reference.reference) {
+            (_, Some(name), _) | (None, None, Some(name)) => Path::new(name.as_str()),
+            _ => Path::new(""),
+        };
+        match &self.dir {
+            Some(dir) if named.as_os_str().is_empty() => dir.clone(),
+            Some(dir) => dir.join(named),
+            None if named.as_os_str().is_empty() => PathBuf::from("."),
+            None => named.to_owned(),
+        }
+    }
 }
 
 /// A file of the new project.
@@ -37,6 +70,14 @@ struct ScaffoldFile {
 }
 
 pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
+    let dir = args.directory();
+    match &args.reference.reference {
+        Some(name) => reference::run(session, &args.reference, name, &dir),
+        None => scaffolded(session, args, &dir),
+    }
+}
+
+fn scaffolded(session: &Session, args: &InitArgs, dir: &Path) -> Result<()> {
     let target = match &session.global.target {
         Some(target) => target.as_str(),
         None if cfg!(target_arch = "aarch64") => "qemuarm64",
@@ -47,8 +88,8 @@ pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
         target: Some(target),
         runtime: None,
     });
-    let files = scaffold(target, &args.name);
-    let dir = args.dir.as_path();
+    let extension = args.extension.as_ref().map_or("app", Name::as_str);
+    let files = scaffold(target, extension);
     // Everything is looked at before anything is written.
     let taken = ["avocado.yaml", "avocado.yml"].map(|name| dir.join(name));
     for path in &taken {
@@ -85,12 +126,12 @@ pub(super) fn run(session: &Session, args: &InitArgs) -> Result<()> {
 }
 
 /// The files, the configuration last: a run that was interrupted can be repeated.
-fn scaffold(target: &str, name: &Name) -> [ScaffoldFile; 4] {
-    let named = |template: &str| template.replace("@NAME@", name.as_str());
+fn scaffold(target: &str, name: &str) -> [ScaffoldFile; 4] {
+    let named = |template: &str| template.replace("@NAME@", name);
     let config = include_str!("template/avocado.yaml")
         .replace("@TARGET@", &yaml_word(target))
-        .replace("@NAME@:", &format!("{}:", yaml_word(name.as_str())))
-        .replace("- @NAME@", &format!("- {}", yaml_word(name.as_str())));
+        .replace("@NAME@:", &format!("{}:", yaml_word(name)))
+        .replace("- @NAME@", &format!("- {}", yaml_word(name)));
     let file = |path: String, text, mode| ScaffoldFile {
         path: path.into(),
         text,

@@ -1,0 +1,231 @@
+//! Taking a reference project: one of the directories of a repository becomes a project of its own.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use avocado_events::{Cancel, Event, Sink};
+use avocado_manifest::Name;
+use avocado_project::SourceKind;
+use walkdir::{DirEntry, WalkDir};
+
+use crate::error::{At as _, Error};
+use crate::steps::fetch::Checkout;
+use crate::trees::{self, CopyModes, Tree};
+
+/// Where reference projects are.
+#[derive(Debug, Clone)]
+pub enum ReferenceSource {
+    /// In a directory of this machine, as they are there.
+    Directory(PathBuf),
+    /// In a git repository.
+    Git {
+        /// Its URL, or its path on this machine, absolute.
+        url: String,
+        /// The branch, tag or commit; what the repository itself points to where it is absent.
+        reference: Option<String>,
+    },
+}
+
+/// Which one is to be taken, and to where.
+#[derive(Debug, Clone, Copy)]
+pub struct ReferenceWish<'a> {
+    /// Where they are.
+    pub source: &'a ReferenceSource,
+    /// The name of its directory.
+    pub name: &'a Name,
+    /// Where the project is to be; it is created where it is missing.
+    pub place: &'a Path,
+    /// The whole environment of git.
+    pub git_environment: &'a BTreeMap<String, OsString>,
+}
+
+/// What was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenReference {
+    /// The files, relative to the project.
+    pub files: Vec<PathBuf>,
+    /// The commit that they are of, where git knows it.
+    pub commit: Option<String>,
+    /// From where, without secrets.
+    pub repository: String,
+}
+
+/// The directory for a checkout, in that of the project: on the same disk, and of the same user.
+const CHECKOUT: &str = ".avocado-reference";
+
+/// Takes a reference project. Nothing of what is there already is changed.
+///
+/// # Errors
+/// [`Error::NoReference`] where there is none of that name, [`Error::WouldReplace`] where other files
+/// are there already; where a link leads out of the reference, and when it cannot be fetched or
+/// written. Nothing is left of it then.
+pub fn take_reference(
+    wish: &ReferenceWish<'_>,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<TakenReference, Error> {
+    let is_new = !wish.place.exists();
+    fs::create_dir_all(wish.place).at("create", wish.place)?;
+    let checkout = wish.place.join(CHECKOUT);
+    let taken = wish.take(&checkout, cancel, sink);
+    trees::clear(&checkout)?;
+    if taken.is_err() && is_new {
+        // What was made is not worth an error of its own.
+        let _ = avocado_fs::remove_tree(wish.place);
+    }
+    taken
+}
+
+impl ReferenceWish<'_> {
+    fn take(
+        &self,
+        checkout: &Path,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<TakenReference, Error> {
+        let (root, repository, commit) = match self.source {
+            ReferenceSource::Directory(path) => (path.as_path(), path.display().to_string(), None),
+            ReferenceSource::Git { url, reference } => {
+                let repository = SourceKind::Git {
+                    url: url.clone(),
+                    reference: None,
+                    sparse_checkout: Vec::new(),
+                }
+                .to_string();
+                sink.emit(Event::info(format!("fetching {repository}")));
+                trees::fresh(checkout)?;
+                let made = Checkout {
+                    environment: self.git_environment,
+                    url,
+                    reference: reference.as_deref(),
+                    sparse: &[],
+                    place: checkout,
+                    sink,
+                    cancel,
+                }
+                .make(None);
+                let commit = made.map_err(|error| Error::References {
+                    repository: repository.clone(),
+                    source: Box::new(error),
+                })?;
+                (checkout, repository, Some(commit))
+            }
+        };
+        let from = self.find(root, &repository)?;
+        tell_of_submodules(root, self.name, sink);
+        let paths = paths_of_reference(&from)?;
+        self.check_free(&from, &paths)?;
+        let to = Tree::open(&trees::of_project(self.place)?)?;
+        // As they would be in a clone, whose umask nobody knows.
+        let modes = CopyModes::Checkout(0o644);
+        let mut files = Vec::new();
+        for path in paths {
+            let source = from.join(&path);
+            if source.is_dir() && !source.is_symlink() {
+                to.make_directories(&path)?;
+            } else {
+                trees::copy(&source, &to, &path, modes)?;
+                files.push(path);
+            }
+        }
+        Ok(TakenReference {
+            files,
+            commit,
+            repository,
+        })
+    }
+
+    /// The directory of the reference.
+    fn find(&self, root: &Path, repository: &str) -> Result<PathBuf, Error> {
+        let mut available = Vec::new();
+        for entry in fs::read_dir(root).at("read", root)? {
+            let entry = entry.at("read", root)?;
+            let is_project = |name: &str| entry.path().join(name).is_file();
+            // A link would have another name, or lead elsewhere.
+            let is_directory = entry.file_type().at("look at", root)?.is_dir();
+            if is_directory && ["avocado.yaml", "avocado.yml"].into_iter().any(is_project) {
+                available.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        if available.iter().any(|name| name == self.name.as_str()) {
+            return Ok(root.join(self.name.as_str()));
+        }
+        available.sort();
+        Err(Error::NoReference {
+            repository: repository.to_owned(),
+            name: self.name.to_string(),
+            available,
+        })
+    }
+
+    /// That nothing is at the places of the files, and no other thing at those of directories.
+    fn check_free(&self, from: &Path, paths: &[PathBuf]) -> Result<(), Error> {
+        let is_taken = |path: &&PathBuf| {
+            let there = fs::symlink_metadata(self.place.join(path));
+            there.is_ok_and(|there| !(there.is_dir() && from.join(path).is_dir()))
+        };
+        let mut taken: Vec<PathBuf> = paths.iter().filter(is_taken).cloned().collect();
+        // A project that is there would become a part of this one.
+        for name in ["avocado.yaml", "avocado.yml"] {
+            let path = PathBuf::from(name);
+            if !taken.contains(&path) && self.place.join(&path).symlink_metadata().is_ok() {
+                taken.push(path);
+            }
+        }
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let files = taken.into_iter().map(|path| self.place.join(path));
+        Err(Error::WouldReplace {
+            files: files.collect(),
+        })
+    }
+}
+
+/// Everything of a reference but what git and builds have there, relative to it.
+fn paths_of_reference(from: &Path) -> Result<Vec<PathBuf>, Error> {
+    let is_source = |entry: &DirEntry| {
+        let name = entry.file_name();
+        name != ".git" && !(entry.depth() == 1 && name == ".avocado")
+    };
+    let root = trees::of_project(from)?;
+    let walk = WalkDir::new(from).min_depth(1).sort_by_file_name();
+    let mut paths = Vec::new();
+    for entry in walk.into_iter().filter_entry(is_source) {
+        let entry = entry.map_err(std::io::Error::from).at("read", from)?;
+        let path = entry.path().strip_prefix(from).unwrap_or(entry.path());
+        if entry.path_is_symlink() {
+            let target = fs::read_link(entry.path()).at("read", entry.path())?;
+            // What it leads to by way of other links counts too, where that is there.
+            let found = fs::canonicalize(entry.path());
+            let is_inside = found.map_or(true, |found| found.starts_with(&root));
+            if !is_inside || !trees::link_stays_inside(path, &target) {
+                return Err(Error::Invalid(format!(
+                    "the reference has a link at {} that leads out of it, to {}",
+                    path.display(),
+                    target.display()
+                )));
+            }
+        }
+        paths.push(path.to_owned());
+    }
+    Ok(paths)
+}
+
+/// git leaves their directories empty.
+fn tell_of_submodules(root: &Path, name: &Name, sink: &dyn Sink) {
+    let text = fs::read_to_string(root.join(".gitmodules")).unwrap_or_default();
+    let paths = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("path"));
+    let paths = paths.filter_map(|rest| rest.trim_start().strip_prefix('='));
+    for path in paths.map(str::trim) {
+        if Path::new(path).starts_with(name.as_str()) {
+            sink.emit(Event::warning(format!(
+                "{path} is a repository of its own (a submodule), which is not fetched: clone it there"
+            )));
+        }
+    }
+}
