@@ -230,11 +230,13 @@ impl Layout {
         let below = |name: &str, depth| {
             let walk = walkdir::WalkDir::new(self.prefix.join(name)).max_depth(depth);
             let entries = walk.into_iter().filter_map(Result::ok);
-            entries.map(walkdir::DirEntry::into_path)
+            // As the directory says it: none of them is looked at.
+            let links = entries.filter(|entry| entry.path_is_symlink());
+            links.map(walkdir::DirEntry::into_path)
         };
         // Both are small: a directory for each runtime or component, and a few files.
-        let walked = below(".stamps", 4).chain(below("output/runtimes", 2));
-        match fixed.chain(walked).find(|path| path.is_symlink()) {
+        let links = below(".stamps", 4).chain(below("output/runtimes", 2));
+        match fixed.filter(|path| path.is_symlink()).chain(links).next() {
             Some(path) => Err(Error::Invalid(format!(
                 "{} is a symbolic link, which a hook or a tool of the SDK must have made: the build would follow it out of its state; remove it",
                 path.display()

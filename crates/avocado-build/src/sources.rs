@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use avocado_manifest::{Digest, DigestHasher};
 use serde::Serialize;
@@ -118,17 +118,23 @@ impl SourceReader<'_> {
 /// One that was looked at earlier in this run is as good: what changed since then differs from it
 /// in the next run.
 #[derive(Debug, Default)]
-pub(crate) struct ProjectSources(Mutex<Option<SourcesDigest>>);
+pub(crate) struct ProjectSources(Mutex<Arc<OnceLock<SourcesDigest>>>);
 
 impl ProjectSources {
+    /// Steps that want to know it at the same time wait for the first of them to find out, and for
+    /// nothing else.
     pub(crate) fn get(&self, directory: &Path, reader: &SourceReader<'_>) -> SourcesDigest {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *known.get_or_insert_with(|| reader.read(directory))
+        let known = Arc::clone(&self.lock());
+        *known.get_or_init(|| reader.read(directory))
     }
 
     /// A script ran.
     pub(crate) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock() = Arc::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<OnceLock<SourcesDigest>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

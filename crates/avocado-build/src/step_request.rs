@@ -16,6 +16,8 @@ pub(crate) trait StepRequest: Serialize + DeserializeOwned {
     const KIND: &'static str;
     /// Whether its work may have to mount an image.
     const LOOP_MOUNTS: bool = false;
+    /// Whether it installs packages.
+    const INSTALLS: bool = false;
     /// Whether it runs a hook, which may change the project's sources: where they are, they are
     /// built.
     fn runs_hook(&self) -> bool {

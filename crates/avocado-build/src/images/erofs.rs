@@ -3,10 +3,10 @@ use std::path::{Path, PathBuf};
 
 use avocado_backend::{Tool, ToolError, ToolQuery};
 
-use super::features::TreeFeatures;
 use crate::error::{Error, ToolFailure};
 use crate::failure_kind::FailureKind;
 use crate::step_context::StepContext;
+use crate::trees::TreeFeatures;
 
 /// The file system's identifier: fixed, since a random one would be the only difference between
 /// two builds of the same tree.
@@ -28,7 +28,7 @@ pub(super) fn write(
     left_out: &[PathBuf],
 ) -> Result<(), Error> {
     let mut tool = Tool::new(MKFS.tool).args(["--quiet", "-U", UUID, "--all-root"]);
-    if features.attributes.is_empty() {
+    if features.attributes.is_none() {
         tool = tool.args(["-x", "-1"]);
     }
     let epoch = context.epoch.to_string();

@@ -4,7 +4,6 @@
 pub(crate) mod btrfs;
 mod cpio;
 mod erofs;
-mod features;
 mod newc;
 mod squashfs;
 #[cfg(test)]
@@ -17,10 +16,9 @@ use avocado_backend::ToolQuery;
 use avocado_events::Event;
 use avocado_project::Filesystem;
 
-use self::features::TreeFeatures;
 use crate::error::{At as _, Error};
 use crate::step_context::StepContext;
-use crate::trees::list_of;
+use crate::trees::TreeFeatures;
 
 /// The tool that writes the format; `None` where it is our own code.
 pub(crate) fn writer(filesystem: Filesystem) -> Option<&'static ToolQuery> {
@@ -45,12 +43,13 @@ pub(crate) fn extension(filesystem: Filesystem) -> &'static str {
     }
 }
 
-/// Writes the tree `root` without the relative paths `left_out` to `image`, which is on disk
-/// when this returns.
+/// Writes the tree `root`, which has these features, without the relative paths `left_out` to
+/// `image`, which is on disk when this returns.
 pub(crate) fn write(
     context: &StepContext<'_>,
     filesystem: Filesystem,
     root: &Path,
+    features: &TreeFeatures,
     image: &Path,
     left_out: &[PathBuf],
 ) -> Result<(), Error> {
@@ -58,25 +57,23 @@ pub(crate) fn write(
         fs::create_dir_all(parent).at("create", parent)?;
     }
     crate::trees::clear(image)?;
-    let features = TreeFeatures::of(root, context.epoch, left_out)?;
     let erofs = |compression| {
-        features.has_held_attributes_only()?;
-        erofs::write(context, &features, compression, root, image, left_out)
+        has_held_attributes_only(features)?;
+        erofs::write(context, features, compression, root, image, left_out)
     };
     match filesystem {
         Filesystem::Squashfs => {
-            features.has_held_attributes_only()?;
-            squashfs::write(context, &features, root, image, left_out)?;
+            has_held_attributes_only(features)?;
+            squashfs::write(context, features, root, image, left_out)?;
         }
         Filesystem::Erofs => erofs(None)?,
         Filesystem::ErofsLz4 => erofs(Some("lz4hc"))?,
         Filesystem::ErofsZst => erofs(Some("zstd"))?,
         Filesystem::Cpio | Filesystem::CpioZst | Filesystem::CpioLz4 | Filesystem::CpioGz => {
-            if !features.attributes.is_empty() {
+            if let Some(paths) = &features.attributes {
                 context.sink.emit(Event::warning(format!(
-                    "a {} image holds no extended attributes and file capabilities, which are lost: {}",
-                    extension(filesystem),
-                    list_of(&features.attributes)
+                    "a {} image holds no extended attributes and file capabilities, which are lost: {paths}",
+                    extension(filesystem)
                 )));
             }
             cpio::write(context, filesystem, root, image, left_out)?;
@@ -84,4 +81,16 @@ pub(crate) fn write(
     }
     let file = fs::File::open(image).at("open", image)?;
     file.sync_all().at("write", image)
+}
+
+/// The tools write all attributes or none.
+fn has_held_attributes_only(features: &TreeFeatures) -> Result<(), Error> {
+    let (Some(with), Some((path, name))) = (&features.attributes, &features.other_attribute) else {
+        return Ok(());
+    };
+    Err(Error::Invalid(format!(
+        "{with} has extended attributes or file capabilities for its image, and this machine gives \
+         /{path} the attribute `{name}`, which the image would hold as well: have the state in a file \
+         system without such attributes"
+    )))
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use avocado_backend::{Tool, ToolQuery};
 
-use super::features::TreeFeatures;
 use crate::error::Error;
 use crate::step_context::StepContext;
+use crate::trees::TreeFeatures;
 
 pub(super) const MKSQUASHFS: ToolQuery = ToolQuery {
     tool: "mksquashfs",
@@ -27,7 +27,7 @@ pub(super) fn write(
         .arg(image)
         .args([
             "-noappend",
-            if features.attributes.is_empty() {
+            if features.attributes.is_none() {
                 "-no-xattrs"
             } else {
                 "-xattrs"

@@ -15,7 +15,7 @@ use walkdir::WalkDir;
 
 use crate::layout::Layout;
 use crate::step_context::StepContext;
-use crate::trees::{self, CopyModes, Tree};
+use crate::trees::{self, CopyModes, Tree, TreeFeatures};
 
 const EPOCH: u64 = 1_234_567;
 const FILESYSTEMS: [Filesystem; 3] = [Filesystem::Squashfs, Filesystem::ErofsLz4, Filesystem::Cpio];
@@ -32,15 +32,32 @@ fn context(state: &Path) -> StepContext<'static> {
     }
 }
 
+/// Those of a tree whose times are as they came.
+fn unsettled() -> TreeFeatures {
+    TreeFeatures {
+        has_other_times: true,
+        ..TreeFeatures::default()
+    }
+}
+
 /// The image of a tree, unpacked again.
 fn through(
     filesystem: Filesystem,
     root: &Path,
+    features: &TreeFeatures,
     left_out: &[PathBuf],
 ) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image");
-    super::write(&context(dir.path()), filesystem, root, &image, left_out).unwrap();
+    super::write(
+        &context(dir.path()),
+        filesystem,
+        root,
+        features,
+        &image,
+        left_out,
+    )
+    .unwrap();
     let out = dir.path().join("out");
     let mut tool = match filesystem {
         Filesystem::Squashfs => {
@@ -128,7 +145,7 @@ fn names_are_any_bytes() {
     }
     let whole = content(&root);
     for filesystem in FILESYSTEMS {
-        let (_dir, out) = through(filesystem, &root, &[]);
+        let (_dir, out) = through(filesystem, &root, &unsettled(), &[]);
         assert!(content(&out) == whole, "{filesystem:?}");
     }
 }
@@ -157,7 +174,7 @@ fn what_is_left_out_is_that_alone() {
         expected.remove(path.as_os_str().as_bytes()).unwrap();
     }
     for filesystem in FILESYSTEMS {
-        let (_dir, out) = through(filesystem, &root, &left_out);
+        let (_dir, out) = through(filesystem, &root, &unsettled(), &left_out);
         let found = content(&out);
         assert!(
             found == expected,
@@ -181,9 +198,10 @@ fn image_of_overlay(filesystem: Filesystem, fill: impl FnOnce(&Path)) -> Vec<u8>
     fill(&overlay);
     let tree = Tree::fresh(&dir.path().join("tree")).unwrap();
     trees::copy(&overlay, &tree, Path::new(""), CopyModes::Checkout(0o644)).unwrap();
-    trees::settle(&tree, None, EPOCH).unwrap();
+    let features = trees::settle(&tree, None, EPOCH).unwrap();
     let image = dir.path().join("image");
-    super::write(&context(dir.path()), filesystem, tree.path(), &image, &[]).unwrap();
+    let context = context(dir.path());
+    super::write(&context, filesystem, tree.path(), &features, &image, &[]).unwrap();
     fs::read(image).unwrap()
 }
 
@@ -215,9 +233,10 @@ fn files_have_the_times_that_packages_give_them_and_the_rest_has_the_epoch() {
     let root = Tree::fresh(&dir.path().join("root")).unwrap();
     trees::copy(packages.path(), &root, Path::new(""), CopyModes::Keep).unwrap();
     root.write("usr/written", "2", 0o644).unwrap();
-    trees::settle(&root, Some(packages.path()), EPOCH).unwrap();
+    let features = trees::settle(&root, Some(packages.path()), EPOCH).unwrap();
+    assert!(features.has_other_times);
     for filesystem in FILESYSTEMS {
-        let (_dir, out) = through(filesystem, root.path(), &[]);
+        let (_dir, out) = through(filesystem, root.path(), &features, &[]);
         let time = |name: &str| fs::metadata(out.join(name)).unwrap().mtime();
         assert_eq!(time("usr/packaged"), 1_000_000, "{filesystem:?}");
         assert_eq!(time("usr/written"), EPOCH as i64, "{filesystem:?}");
@@ -233,16 +252,16 @@ fn an_image_holds_extended_attributes_or_it_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let root = Tree::fresh(&dir.path().join("tree")).unwrap();
     root.write("d/f", "", 0o644).unwrap();
-    trees::settle(&root, None, EPOCH).unwrap();
     let image = dir.path().join("image");
     let write = |filesystem| {
+        let features = trees::settle(&root, None, EPOCH).unwrap();
         let told = Mutex::new(Vec::new());
         let sink = |event: Event| told.lock().unwrap().push(event.message);
         let context = StepContext {
             sink: &sink,
             ..context(dir.path())
         };
-        super::write(&context, filesystem, root.path(), &image, &[]).unwrap();
+        super::write(&context, filesystem, root.path(), &features, &image, &[]).unwrap();
         (fs::read(&image).unwrap(), told.into_inner().unwrap())
     };
     let before = FILESYSTEMS.map(|filesystem| write(filesystem).0);
@@ -258,7 +277,8 @@ fn an_image_holds_extended_attributes_or_it_is_told() {
         assert_eq!(told, [""; 0], "{filesystem:?}");
         let has = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
         if filesystem == Filesystem::Squashfs {
-            let (_dir, out) = through(filesystem, root.path(), &[]);
+            let features = trees::settle(&root, None, EPOCH).unwrap();
+            let (_dir, out) = through(filesystem, root.path(), &features, &[]);
             let file = out.join("d/f");
             let attributes = trees::attributes(&file, &fs::metadata(&file).unwrap()).unwrap();
             assert_eq!(attributes.len(), 1);
@@ -268,11 +288,14 @@ fn an_image_holds_extended_attributes_or_it_is_told() {
         }
     }
     // All or none: what hangs on the machine would come along.
-    let other = trees::set_attribute(&root.shown("d"), "trusted.x", b"1");
-    if other.is_ok() {
-        let context = context(dir.path());
-        let written = super::write(&context, Filesystem::Squashfs, root.path(), &image, &[]);
-        let error = written.unwrap_err().to_string();
-        assert!(error.contains("/d the attribute `trusted.x`"), "{error}");
-    }
+    let features = TreeFeatures {
+        other_attribute: Some(("d".into(), "security.selinux".into())),
+        ..trees::settle(&root, None, EPOCH).unwrap()
+    };
+    let context = context(dir.path());
+    let squashfs = Filesystem::Squashfs;
+    let written = super::write(&context, squashfs, root.path(), &features, &image, &[]);
+    let error = written.unwrap_err().to_string();
+    let expected = "gives /d the attribute `security.selinux`, ";
+    assert!(error.contains(expected), "{error}");
 }

@@ -21,7 +21,7 @@ use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::{self, CopyModes, Tree};
+use crate::trees::{self, CopyModes, Tree, TreeFeatures};
 
 /// A build, as it travels to the child: what of the extension's configuration it consumes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub(crate) struct ExtensionBuildRequest {
 pub(crate) struct ExtensionBuildOutput {
     /// Of the sysroot.
     pub(crate) digest: Digest,
+    /// By which the sysroot is known without being read.
+    pub(crate) state: Option<Digest>,
+    pub(crate) features: TreeFeatures,
 }
 
 /// Adds the build of an extension, and what it needs.
@@ -258,10 +261,15 @@ impl StepRequest for ExtensionBuildRequest {
         let packages = self
             .packages
             .then(|| context.layout.extension_packages(name));
-        trees::settle(&root, packages.as_deref(), context.epoch)?;
+        let features = trees::settle(&root, packages.as_deref(), context.epoch)?;
+        let state = trees::state_before_reading(&new)?;
         let digest = trees::digest_with_times(&new)?;
         trees::replace(&new, &place)?;
-        Ok(ExtensionBuildOutput { digest })
+        Ok(ExtensionBuildOutput {
+            digest,
+            state,
+            features,
+        })
     }
 }
 

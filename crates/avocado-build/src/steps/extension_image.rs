@@ -21,11 +21,24 @@ use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::{self, Tree, var_files};
+use crate::trees::{self, Tree, TreeFeatures, var_files};
 
 /// An image, as it travels to the child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ExtensionImageRequest {
+    #[serde(flatten)]
+    image: ExtensionImageSpec,
+    /// By which the sysroot is known without being read: it is another one after each build, also of
+    /// the same bytes, and so no part of the inputs.
+    #[serde(default)]
+    state: Option<Digest>,
+    #[serde(default)]
+    features: TreeFeatures,
+}
+
+/// What shapes an image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct ExtensionImageSpec {
     name: Name,
     version: Name,
     filesystem: Filesystem,
@@ -89,7 +102,7 @@ const REVISION: u32 = 3;
 #[derive(Debug, Serialize)]
 struct ExtensionImageInputs {
     revision: u32,
-    image: ExtensionImageRequest,
+    image: ExtensionImageSpec,
     /// The tool that writes the format.
     writer: Option<String>,
 }
@@ -122,7 +135,7 @@ impl Task for ExtensionImageTask<'_> {
         let extension = self.extension;
         Ok(ExtensionImageInputs {
             revision: REVISION,
-            image: ExtensionImageRequest {
+            image: ExtensionImageSpec {
                 name: extension.name.clone(),
                 version: self.version.clone(),
                 filesystem: extension.filesystem,
@@ -140,10 +153,15 @@ impl Task for ExtensionImageTask<'_> {
     fn run(
         &self,
         inputs: &ExtensionImageInputs,
-        _needs: &Needs<'_>,
+        needs: &Needs<'_>,
         sink: &dyn Sink,
     ) -> Result<ExtensionImageOutput, Error> {
-        let request = inputs.image.clone();
+        let built = needs.output(self.build)?;
+        let request = ExtensionImageRequest {
+            image: inputs.image.clone(),
+            state: built.state,
+            features: built.features.clone(),
+        };
         self.context.run_step(&self.stage(), request, sink)
     }
 
@@ -171,20 +189,23 @@ impl StepRequest for ExtensionImageRequest {
     type Result = ExtensionImageOutput;
 
     fn work(self, context: &StepContext<'_>) -> Result<ExtensionImageOutput, Error> {
-        let root = Tree::open(&context.layout.extension(&self.name))?;
-        if trees::digest_with_times(root.path())? != self.sysroot {
+        let image = &self.image;
+        let root = Tree::open(&context.layout.extension(&image.name))?;
+        if !trees::has_state(root.path(), self.state)?
+            && trees::digest_with_times(root.path())? != image.sysroot
+        {
             let path = root.path().to_owned();
             return Err(Error::Changed { path });
         }
-        let var_paths = var_files::find(&root, &self.var_files)?;
-        for unmatched in var_files::unmatched(&root, &self.var_files)? {
+        let var_paths = var_files::find(&root, &image.var_files)?;
+        for unmatched in var_files::unmatched(&root, &image.var_files)? {
             context.sink.emit(Event::warning(format!(
                 "`{unmatched}` in var_files of extension `{}` matches nothing in it",
-                self.name
+                image.name
             )));
         }
-        self.keeps_its_release_files(&root, &var_paths)?;
-        self.has_no_os_release(&root, &var_paths)?;
+        image.keeps_its_release_files(&root, &var_paths)?;
+        image.has_no_os_release(&root, &var_paths)?;
         let mut left_out = var_paths.clone();
         left_out.extend(
             PACKAGE_STATE
@@ -192,9 +213,10 @@ impl StepRequest for ExtensionImageRequest {
                 .map(PathBuf::from)
                 .filter(|path| root.has(path)),
         );
-        let place = context.layout.extension_image(&self.name, &self.version);
+        let place = context.layout.extension_image(&image.name, &image.version);
         let new = trees::unfinished(&place);
-        images::write(context, self.filesystem, root.path(), &new, &left_out)?;
+        let (filesystem, features) = (image.filesystem, &self.features);
+        images::write(context, filesystem, root.path(), features, &new, &left_out)?;
         let image_file = FileDigest::of(&new)?;
         trees::replace(&new, &place)?;
         Ok(ExtensionImageOutput {
@@ -205,7 +227,7 @@ impl StepRequest for ExtensionImageRequest {
     }
 }
 
-impl ExtensionImageRequest {
+impl ExtensionImageSpec {
     /// systemd takes an image with that file for an operating system, and refuses it as an extension.
     fn has_no_os_release(&self, root: &Tree, var_paths: &[PathBuf]) -> Result<(), Error> {
         let file = Path::new("usr/lib/os-release");

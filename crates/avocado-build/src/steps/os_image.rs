@@ -313,10 +313,10 @@ impl StepRequest for OsImageRequest {
         let extension = images::extension(self.filesystem);
         let layout = &context.layout;
         let packages = layout.os_tree(self.part.as_str(), &self.name);
-        trees::settle(&root, Some(&packages), context.epoch)?;
+        let features = trees::settle(&root, Some(&packages), context.epoch)?;
         let place = layout.os_image(self.part.as_str(), &self.runtime, extension);
         let new = trees::unfinished(&place);
-        images::write(context, self.filesystem, root.path(), &new, &[])?;
+        images::write(context, self.filesystem, root.path(), &features, &new, &[])?;
         let image_file = FileDigest::of(&new)?;
         trees::replace(&new, &place)?;
         let mut releases = self.part.releases().iter();

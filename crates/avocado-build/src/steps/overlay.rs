@@ -58,7 +58,11 @@ impl OverlayFiles {
         Ok(OverlayFiles {
             project: files.in_step.clone(),
             dir: overlay.dir.clone(),
-            content: trees::digest(&files.find(&overlay.dir)?, context.modes())?,
+            content: trees::digest_of_project(
+                &files.find(&overlay.dir)?,
+                context.modes(),
+                &context.known_files,
+            )?,
             filled,
             texts: Vec::new(),
         })

@@ -121,7 +121,9 @@ impl VarImageTask<'_> {
         let mut var_files = Vec::new();
         for file in &runtime.var_files {
             let source = context.project.src_dir.join(&file.source);
-            let content = trees::digest(&trees::of_project(&source)?, context.modes())?;
+            let source = trees::of_project(&source)?;
+            let known = &context.known_files;
+            let content = trees::digest_of_project(&source, context.modes(), known)?;
             var_files.push((file.value.clone(), content));
         }
         let post_build = runtime.post_build.as_deref();

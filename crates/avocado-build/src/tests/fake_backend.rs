@@ -18,6 +18,7 @@ use super::reading;
 use crate::file_digest::FileDigest;
 use crate::layout::Layout;
 use crate::step_request::StepMessage;
+use crate::trees::TreeFeatures;
 
 #[derive(Debug)]
 pub(crate) struct FakeBackend {
@@ -77,7 +78,8 @@ impl FakeBackend {
             }
             "extension_build" => {
                 fs::create_dir_all(layout.extension(&name(&request["name"]))).unwrap();
-                json!({ "digest": digest(request) })
+                let features = TreeFeatures::default();
+                json!({ "digest": digest(request), "state": null, "features": features })
             }
             "extension_image" => {
                 let version = name(&request["version"]);

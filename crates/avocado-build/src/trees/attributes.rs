@@ -63,42 +63,34 @@ pub(super) fn set_attributes(path: &Path, attributes: &[Attribute]) -> io::Resul
     Ok(())
 }
 
-/// Takes from what is at `path` what no image holds, as far as the system allows that.
-pub(super) fn remove_others(path: &Path) -> io::Result<()> {
+/// Takes from what is at `path` what no image holds, as far as the system allows that, and says what
+/// is left.
+pub(super) fn remove_others(path: &Path) -> io::Result<AttributeKinds> {
+    let mut left = AttributeKinds::default();
     for name in names(path)? {
         if is_kept(&name) {
+            left.kept = true;
             continue;
         }
         match lremovexattr(path, &*name) {
+            Ok(()) | Err(Errno::NODATA) => {}
             // Such as the label that SELinux gives every file.
-            Ok(()) | Err(Errno::ACCESS | Errno::PERM | Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(Errno::ACCESS | Errno::PERM | Errno::OPNOTSUPP) => {
+                left.other = Some(name.to_string_lossy().into_owned());
+            }
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Which kinds of attributes a file has.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct AttributeKinds {
+pub(super) struct AttributeKinds {
     /// One that goes into an image.
-    pub(crate) kept: bool,
+    pub(super) kept: bool,
     /// The name of one that does not.
-    pub(crate) other: Option<String>,
-}
-
-impl AttributeKinds {
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let mut kinds = AttributeKinds::default();
-        for name in names(path)? {
-            if is_kept(&name) {
-                kinds.kept = true;
-            } else {
-                kinds.other = Some(name.to_string_lossy().into_owned());
-            }
-        }
-        Ok(kinds)
-    }
+    pub(super) other: Option<String>,
 }
 
 fn names(path: &Path) -> io::Result<Vec<CString>> {
@@ -188,10 +180,10 @@ mod tests {
         set_attribute(&file, "trusted.x", b"1").unwrap();
         assert_eq!(digest(tree.path(), CopyModes::Keep).unwrap(), before);
         set_attribute(&file, "user.x", b"1").unwrap();
-        let kinds = AttributeKinds::of(&file).unwrap();
-        assert!(kinds.kept && kinds.other.as_deref() == Some("trusted.x"));
-        settle(&tree, None, 0).unwrap();
-        let kinds = AttributeKinds::of(&file).unwrap();
-        assert!(kinds.kept && kinds.other.is_none());
+        assert_eq!(names(&file).unwrap().len(), 2);
+        let features = settle(&tree, None, 0).unwrap();
+        assert_eq!(names(&file).unwrap(), [c"user.x".to_owned()]);
+        assert_eq!(features.attributes.as_deref(), Some("/f"));
+        assert_eq!(features.other_attribute, None);
     }
 }

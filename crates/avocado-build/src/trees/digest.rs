@@ -14,20 +14,49 @@ use super::CopyModes;
 use super::attributes::{attributes, content_of_attributes};
 use super::checkout::refuse_special;
 use crate::error::{At as _, Error};
+use crate::known_files::KnownFiles;
 
-/// Digest of names, kinds, modes, extended attributes and contents of everything below `path`, which may be a file or a
-/// link, and of which names are hard links of one another, where copying keeps them so.
-/// Owners are left out, for no image of ours holds them, and times, which no clone has.
+/// Digest of names, kinds, modes, extended attributes and contents of everything below `path`,
+/// which may be a file or a link, and of which names are hard links of one another, where copying
+/// keeps them so. Owners are left out, for no image of ours holds them, and times, which no clone has.
 pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
-    digest_of(path, modes, false)
+    digest_of(path, modes, false, &read_file)
+}
+
+/// The same of files of the project; those that are known are not read.
+pub(crate) fn digest_of_project(
+    path: &Path,
+    modes: CopyModes,
+    known: &KnownFiles,
+) -> Result<Digest, Error> {
+    digest_of(path, modes, false, &|path, metadata| match known.digest(
+        path,
+        metadata,
+        &mut u64::MAX.clone(),
+    )? {
+        Some(digest) => Ok((digest, metadata.len())),
+        None => read_file(path, metadata),
+    })
 }
 
 /// The same, with the times of files: of a tree whose times are settled, as images hold them.
 pub(crate) fn digest_with_times(path: &Path) -> Result<Digest, Error> {
-    digest_of(path, CopyModes::Keep, true)
+    digest_of(path, CopyModes::Keep, true, &read_file)
 }
 
-fn digest_of(path: &Path, modes: CopyModes, with_times: bool) -> Result<Digest, Error> {
+/// Tells the digest of a file, and how long it is.
+type ReadFile<'r> = dyn Fn(&Path, &fs::Metadata) -> io::Result<(Digest, u64)> + 'r;
+
+fn read_file(path: &Path, _metadata: &fs::Metadata) -> io::Result<(Digest, u64)> {
+    Digest::of_reader(fs::File::open(path)?)
+}
+
+fn digest_of(
+    path: &Path,
+    modes: CopyModes,
+    with_times: bool,
+    read: &ReadFile<'_>,
+) -> Result<Digest, Error> {
     let mut hasher = DigestHasher::default();
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let walk = WalkDir::new(path).follow_root_links(false);
@@ -47,8 +76,7 @@ fn digest_of(path: &Path, modes: CopyModes, with_times: bool) -> Result<Digest, 
         let mut content = if linked && let Some(first) = links.get(&inode) {
             [b"same ", first.as_os_str().as_bytes()].concat()
         } else if kind.is_file() {
-            let file = fs::File::open(entry.path()).at("open", entry.path())?;
-            let (digest, length) = Digest::of_reader(file).at("read", entry.path())?;
+            let (digest, length) = read(entry.path(), &metadata).at("read", entry.path())?;
             content_of_file(digest, length)
         } else {
             content_of_other(entry.path(), &metadata).at("read", entry.path())?

@@ -15,19 +15,23 @@ pub(crate) mod passwd;
 mod paths;
 mod replace;
 mod settle;
+mod state;
 mod tree;
 pub(crate) mod var_files;
 
 #[cfg(test)]
 pub(crate) use attributes::set_attribute;
-pub(crate) use attributes::{AttributeKinds, attributes, content_of_attributes};
+pub(crate) use attributes::{attributes, content_of_attributes};
 pub(crate) use checkout::lost_in_clones;
 pub(crate) use copy::{copy, make_parents, of_project};
-pub(crate) use digest::{add_entry, content_of_file, content_of_other, digest, digest_with_times};
+pub(crate) use digest::{
+    add_entry, content_of_file, content_of_other, digest, digest_of_project, digest_with_times,
+};
 pub(crate) use hiding::{MERGED_DIRECTORIES, hidden_parts, remove_unused_directories};
 pub(crate) use list::list_of;
 pub(crate) use modes::{CopyModes, checkout_mode};
 pub(crate) use paths::{link_stays_inside, paths_of};
 pub(crate) use replace::{clear, fresh, hidden, replace, unfinished, write};
-pub(crate) use settle::{began_at, settle};
+pub(crate) use settle::{TreeFeatures, began_at, settle};
+pub(crate) use state::{has_state, state_before_reading};
 pub(crate) use tree::{Tree, is};

@@ -9,11 +9,12 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::attributes;
 use super::bytecode::{self, SourceTimes};
-use super::{Tree, is};
+use super::{Tree, is, list_of};
 use crate::error::{At as _, Error};
 
 /// How far the clock of a file system may be behind the one of the system.
@@ -31,19 +32,34 @@ pub(crate) fn began_at(tree: &Path, began: SystemTime) -> Result<(), Error> {
 /// keep the time that their package gives them, if that is not after `epoch`; everything else,
 /// which was written in this build or comes from a clone, gets `epoch`. Bytecode of Python that goes
 /// by the time of its source goes on doing so. And takes away extended attributes that no image holds.
-pub(crate) fn settle(root: &Tree, packages: Option<&Path>, epoch: u64) -> Result<(), Error> {
+pub(crate) fn settle(
+    root: &Tree,
+    packages: Option<&Path>,
+    epoch: u64,
+) -> Result<TreeFeatures, Error> {
+    let mut features = TreeFeatures::default();
+    let mut with_attributes = Vec::new();
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
     let packages = packages.map(PackagedTimes::open).transpose()?;
     let (mut sources, mut compiled) = (HashMap::new(), Vec::new());
     // Bottom up: to write in a directory changes its time.
     let mut directories = Vec::new();
-    for entry in WalkDir::new(root.path()).follow_root_links(false) {
+    // In the order in which it is read then: each file has had its time for as long as possible.
+    let walk = WalkDir::new(root.path()).follow_root_links(false);
+    for entry in walk.sort_by_file_name() {
         let entry = entry.map_err(io::Error::from).at("read", root.path())?;
         let relative = entry.path().strip_prefix(root.path());
         let relative = relative.unwrap_or(entry.path());
         let kind = entry.file_type();
-        let cleaned = attributes::remove_others(entry.path());
-        cleaned.at("take extended attributes from", entry.path())?;
+        let attributes = attributes::remove_others(entry.path());
+        let attributes = attributes.at("take extended attributes from", entry.path())?;
+        if attributes.kept {
+            with_attributes.push(relative.to_owned());
+        }
+        if let (None, Some(name)) = (&features.other_attribute, attributes.other) {
+            let path = relative.to_string_lossy().into_owned();
+            features.other_attribute = Some((path, name));
+        }
         if kind.is_dir() {
             directories.push(relative.to_owned());
             continue;
@@ -56,6 +72,7 @@ pub(crate) fn settle(root: &Tree, packages: Option<&Path>, epoch: u64) -> Result
             && (0..=epoch).contains(&before.0)
             && packages.as_ref().is_some_and(is_packaged);
         let after = if is_kept { before.0 } else { epoch };
+        features.has_other_times |= after != epoch;
         if kind.is_file() && bytecode::is_source(relative) {
             let size = metadata.len();
             let before = before.0;
@@ -80,7 +97,21 @@ pub(crate) fn settle(root: &Tree, packages: Option<&Path>, epoch: u64) -> Result
     for directory in directories.iter().rev() {
         root.set_time(directory, epoch)?;
     }
-    Ok(())
+    if !with_attributes.is_empty() {
+        features.attributes = Some(list_of(&with_attributes));
+    }
+    Ok(features)
+}
+
+/// What of a settled tree not every image has, and who writes one has to know.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct TreeFeatures {
+    /// A file has another time than the epoch.
+    pub(crate) has_other_times: bool,
+    /// What has extended attributes that an image holds, as a list for people.
+    pub(crate) attributes: Option<String>,
+    /// An attribute that no image holds and the system does not let us take away, and what has it.
+    pub(crate) other_attribute: Option<(String, String)>,
 }
 
 /// The times that packages give their files.

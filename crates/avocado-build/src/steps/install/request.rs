@@ -151,6 +151,7 @@ fn database_aside(root: &Path) -> PathBuf {
 
 impl StepRequest for InstallRequest {
     const KIND: &'static str = "install";
+    const INSTALLS: bool = true;
     type Result = InstallResult;
 
     fn work(self, context: &StepContext<'_>) -> Result<InstallResult, Error> {
