@@ -309,6 +309,11 @@ fn an_overlay_file_rebuilds_what_depends_on_it() {
             "Something else.\n",
         )
         .unwrap();
+    let deploy = ["deploy", "--strict", "--device", "nowhere.invalid"];
+    let refused = project.avocado(&deploy).run().unwrap();
+    assert!(!refused.status.success());
+    let older = "`ext build hello-config` (build.overlay.content: ";
+    assert!(refused.stderr.contains(older), "{}", refused.stderr);
     let events = project.events(&["build", "--explain"]).unwrap();
     let because = |stage: &str| {
         let mut said = events.of("info").filter(|event| event["stage"] == stage);

@@ -52,6 +52,7 @@ mod worker;
 mod tests;
 
 pub use artifact::Artifact;
+pub use avocado_engine::OutdatedTask;
 pub use avocado_events::Cancel;
 pub use clean_part::{CleanedPart, clean_part};
 pub use error::{Error, ToolFailure, TreeFault};
@@ -65,7 +66,7 @@ pub use options::Options;
 pub use package_query::{InstalledTree, PackageAnswer, installed_packages, query_packages};
 pub use prune::{Leftover, Pruned, prune};
 pub use reference::{ReferenceSource, ReferenceWish, TakenReference, take_reference};
-pub use run::{Report, run};
+pub use run::{Report, outdated, run};
 pub use scriptlets::SkippedScriptlets;
 pub use scriptlets::commands::{CommandEnd, scriptlet_command};
 pub use update::{Updated, update};

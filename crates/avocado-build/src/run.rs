@@ -1,8 +1,9 @@
 use std::sync::{Mutex, Once};
 
 use avocado_backend::{Backend, HostBackend};
-use avocado_engine::StampStore;
-use avocado_events::{Cancel, Event, Sink};
+use avocado_engine::{OutdatedTask, StampStore};
+use avocado_events::{Cancel, Event, Silent, Sink};
+use avocado_manifest::Name;
 use avocado_project::LockFile;
 
 use crate::artifact::Artifact;
@@ -18,6 +19,7 @@ use crate::plan::Plan;
 use crate::project_lock::lock_project;
 use crate::scriptlets::SkippedScriptlets;
 use crate::sources::ProjectSources;
+use crate::steps::runtime_build;
 use crate::trees;
 
 /// What a run did.
@@ -74,21 +76,7 @@ pub(crate) fn in_context<T>(
     let lock_file = LockFile::load(&project.src_dir)?
         .locked(options.locked || options.frozen)
         .unsaved(options.unsaved);
-    work(&BuildContext {
-        options,
-        project,
-        backend,
-        lock_file: Mutex::new(lock_file),
-        completes_lock: Once::new(),
-        shortens_environment: Once::new(),
-        skipped_scriptlets: Mutex::default(),
-        sources: ProjectSources::default(),
-        known_files: KnownFiles::new(layout.known_files()),
-        feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
-        cancel,
-        checkout_mode: trees::checkout_mode(&project.config_path),
-        layout,
-    })
+    work(&context(options, backend, lock_file, cancel))
 }
 
 /// As [`run`], with the work of the steps done by `backend`.
@@ -122,16 +110,8 @@ fn bring_up_to_date(
     steps: &[GoalStep],
     sink: &dyn Sink,
 ) -> Result<Report, Error> {
-    let (options, layout) = (context.options, &context.layout);
-    let stamps = StampStore {
-        directory: layout.stamps(),
-        prefix: layout.prefix().to_owned(),
-        target: context.project.target.to_string(),
-        cli_version: options.cli_version.clone(),
-        timestamp: options.now.to_string(),
-        enabled: options.stamps,
-        explain: options.explain,
-    };
+    let options = context.options;
+    let stamps = stamps(options);
     let mut plan = Plan::new(context, sink);
     for step in steps {
         step.add_to(&mut plan)?;
@@ -154,4 +134,72 @@ fn bring_up_to_date(
         ran: finished.ran,
         skipped: finished.skipped,
     })
+}
+
+/// The first step that a build of `runtime` would run before its manifest is made, and why; `None`
+/// where the manifest is that of the project as it is. Nothing is run, changed or requested.
+///
+/// # Errors
+/// When it cannot be found out: a file that the project names is not there, say.
+pub fn outdated(options: &Options, runtime: &Name) -> Result<Option<OutdatedTask>, Error> {
+    let backend = host_backend(options).asking_no_tools();
+    outdated_on(options, Box::new(backend), runtime)
+}
+
+/// As [`outdated`], with `backend` to say what its tools are.
+pub(crate) fn outdated_on(
+    options: &Options,
+    backend: Box<dyn Backend>,
+    runtime: &Name,
+) -> Result<Option<OutdatedTask>, Error> {
+    let cancel = Cancel::new();
+    let lock_file = LockFile::load(&options.project.src_dir)?.locked(true);
+    let context = context(options, backend, lock_file, &cancel);
+    let mut plan = Plan::new(&context, &Silent);
+    // Signing, which comes after it, takes keys and looks at nothing of the project.
+    runtime_build::plan(&mut plan, runtime)?;
+    let stamps = StampStore {
+        enabled: true,
+        ..stamps(options)
+    };
+    Ok(plan.graph().first_outdated(&stamps)?)
+}
+
+fn context<'a>(
+    options: &'a Options,
+    backend: Box<dyn Backend>,
+    lock_file: LockFile,
+    cancel: &'a Cancel,
+) -> BuildContext<'a> {
+    let project = &options.project;
+    let layout = Layout::new(&project.state_dir(), &project.target);
+    BuildContext {
+        options,
+        project,
+        backend,
+        lock_file: Mutex::new(lock_file),
+        completes_lock: Once::new(),
+        shortens_environment: Once::new(),
+        skipped_scriptlets: Mutex::default(),
+        sources: ProjectSources::default(),
+        known_files: KnownFiles::new(layout.known_files()),
+        feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
+        cancel,
+        checkout_mode: trees::checkout_mode(&project.config_path),
+        layout,
+    }
+}
+
+fn stamps(options: &Options) -> StampStore {
+    let project = &options.project;
+    let layout = Layout::new(&project.state_dir(), &project.target);
+    StampStore {
+        directory: layout.stamps(),
+        prefix: layout.prefix().to_owned(),
+        target: project.target.to_string(),
+        cli_version: options.cli_version.clone(),
+        timestamp: options.now.to_string(),
+        enabled: options.stamps,
+        explain: options.explain,
+    }
 }

@@ -2,13 +2,16 @@ use std::any::TypeId;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::sync::OnceLock;
 
 use avocado_events::{Cancel, Sink};
 
+use crate::finished::Outcome;
 use crate::node::Node;
 use crate::scheduler;
 use crate::task::{Task, TaskId};
-use crate::{EngineError, Finished, GraphError, StampKey, StampStore, TaskError};
+use crate::up_to_date::TaskFailure;
+use crate::{EngineError, Finished, GraphError, Needs, StampKey, StampStore, TaskError};
 
 /// Tasks and what they need of each other. A task can need only tasks that were added before it,
 /// so there are no cycles.
@@ -94,6 +97,50 @@ impl<'a, E: TaskError> Graph<'a, E> {
         }
         scheduler::run(&self.nodes, jobs, stamps, cancel, sink)
     }
+
+    /// The first task, in the order in which they were added, that a run would run. No task is run,
+    /// and nothing is changed.
+    ///
+    /// # Errors
+    /// The first task whose inputs cannot be found out.
+    pub fn first_outdated(
+        &self,
+        stamps: &StampStore,
+    ) -> Result<Option<OutdatedTask>, EngineError<E>> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone().into());
+        }
+        let outcomes: Vec<OnceLock<Outcome>> = self.nodes.iter().map(|_| OnceLock::new()).collect();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let needs = Needs {
+                reader: &node.stage,
+                declared: &node.declared,
+                outcomes: &outcomes,
+            };
+            let stage = node.stage.clone();
+            match node.task.check(&needs, stamps) {
+                Ok(Ok(outcome)) => {
+                    // Set once: each task is asked once.
+                    let _ = outcomes[index].set(outcome);
+                }
+                Ok(Err(reason)) => return Ok(Some(OutdatedTask { stage, reason })),
+                Err(TaskFailure::Task(source)) => return Err(EngineError::Task { stage, source }),
+                Err(TaskFailure::Stamp(source)) => {
+                    return Err(EngineError::Stamp { stage, source });
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A task whose earlier result is not good any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutdatedTask {
+    /// Its stage.
+    pub stage: String,
+    /// Which of its inputs differs, with both values, or what else it is. For people.
+    pub reason: String,
 }
 
 impl<E: TaskError> Default for Graph<'_, E> {

@@ -34,7 +34,7 @@ mod up_to_date;
 
 pub use error::{EngineError, GraphError, StampError, TaskError, UndeclaredNeed};
 pub use finished::Finished;
-pub use graph::Graph;
+pub use graph::{Graph, OutdatedTask};
 pub use inputs::InputsHash;
 pub use stamp::{StampKey, StampStore};
 pub use task::{AnyTaskId, Needs, Task, TaskId};

@@ -3,8 +3,9 @@ use std::any::TypeId;
 use avocado_events::Sink;
 
 use crate::StampStore;
+use crate::finished::Outcome;
 use crate::task::{AnyTaskId, Needs, Task};
-use crate::up_to_date::{TaskFailure, UpToDate, bring_up_to_date};
+use crate::up_to_date::{TaskFailure, UpToDate, bring_up_to_date, check};
 
 /// A task in its graph.
 pub(crate) struct Node<'a, E> {
@@ -28,6 +29,12 @@ pub(crate) trait AnyTask<E>: Send + Sync {
         stamps: &StampStore,
         sink: &dyn Sink,
     ) -> Result<UpToDate, TaskFailure<E>>;
+
+    fn check(
+        &self,
+        needs: &Needs<'_>,
+        stamps: &StampStore,
+    ) -> Result<Result<Outcome, String>, TaskFailure<E>>;
 }
 
 impl<T: Task> AnyTask<T::Error> for T {
@@ -39,5 +46,13 @@ impl<T: Task> AnyTask<T::Error> for T {
         sink: &dyn Sink,
     ) -> Result<UpToDate, TaskFailure<T::Error>> {
         bring_up_to_date(self, stage, needs, stamps, sink)
+    }
+
+    fn check(
+        &self,
+        needs: &Needs<'_>,
+        stamps: &StampStore,
+    ) -> Result<Result<Outcome, String>, TaskFailure<T::Error>> {
+        check(self, needs, stamps)
     }
 }

@@ -29,6 +29,24 @@ impl<E> From<StampError> for TaskFailure<E> {
     }
 }
 
+/// The earlier result of a task, if it is still good; else why it is not. Nothing is run or changed.
+pub(crate) fn check<T: Task>(
+    task: &T,
+    needs: &Needs<'_>,
+    stamps: &StampStore,
+) -> Result<Result<Outcome, String>, TaskFailure<T::Error>> {
+    let stamp_key = task.stamp_key();
+    let inputs = task.inputs(needs).map_err(TaskFailure::Task)?;
+    let form = InputsForm::of(&inputs)?;
+    Ok(match stamps.read::<T::Output>(&stamp_key, &form) {
+        Ok(earlier) => Ok(Outcome {
+            digest: earlier.digest,
+            output: Arc::new(earlier.output),
+        }),
+        Err(reason) => Err(stamps.explain(&stamp_key, &form, &reason)),
+    })
+}
+
 pub(crate) fn bring_up_to_date<T: Task>(
     task: &T,
     stage: &str,

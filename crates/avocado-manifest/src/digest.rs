@@ -23,12 +23,19 @@ impl Digest {
     }
 
     /// The digest and the length in bytes of everything that `reader` still holds.
-    pub fn of_reader(mut reader: impl io::Read) -> io::Result<(Self, u64)> {
+    pub fn of_reader(reader: impl io::Read) -> io::Result<(Self, u64)> {
+        Digest::of_reader_by(&mut vec![0; Digest::BUFFER_LENGTH], reader)
+    }
+
+    /// How long a buffer is good for a large file.
+    pub const BUFFER_LENGTH: usize = 128 * 1024;
+
+    /// The same with a buffer that many readers can have in turn.
+    pub fn of_reader_by(buffer: &mut [u8], mut reader: impl io::Read) -> io::Result<(Self, u64)> {
         let mut hasher = DigestHasher::default();
-        let mut buffer = vec![0; 128 * 1024];
         let mut length = 0;
         loop {
-            match reader.read(&mut buffer) {
+            match reader.read(buffer) {
                 Ok(0) => return Ok((hasher.finish(), length)),
                 Ok(n) => {
                     hasher.update(&buffer[..n]);
@@ -48,7 +55,14 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // At once: trees have many of them.
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xf)];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

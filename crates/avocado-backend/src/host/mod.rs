@@ -49,6 +49,14 @@ impl HostBackend {
         }
     }
 
+    /// The same for who only looks: a tool that is another one than before is said to be that, and is
+    /// not asked what it is.
+    #[must_use]
+    pub fn asking_no_tools(mut self) -> Self {
+        self.identities.asks = false;
+        self
+    }
+
     fn count_process(&self) {
         self.processes.fetch_add(1, Ordering::Relaxed);
     }

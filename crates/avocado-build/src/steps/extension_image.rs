@@ -1,7 +1,9 @@
 //! Turning an extension's sysroot into its image.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::{Event, Sink};
@@ -191,12 +193,6 @@ impl StepRequest for ExtensionImageRequest {
     fn work(self, context: &StepContext<'_>) -> Result<ExtensionImageOutput, Error> {
         let image = &self.image;
         let root = Tree::open(&context.layout.extension(&image.name))?;
-        if !trees::has_state(root.path(), self.state)?
-            && trees::digest_with_times(root.path())? != image.sysroot
-        {
-            let path = root.path().to_owned();
-            return Err(Error::Changed { path });
-        }
         let var_paths = var_files::find(&root, &image.var_files)?;
         for unmatched in var_files::unmatched(&root, &image.var_files)? {
             context.sink.emit(Event::warning(format!(
@@ -216,7 +212,20 @@ impl StepRequest for ExtensionImageRequest {
         let place = context.layout.extension_image(&image.name, &image.version);
         let new = trees::unfinished(&place);
         let (filesystem, features) = (image.filesystem, &self.features);
-        images::write(context, filesystem, root.path(), features, &new, &left_out)?;
+        // Both read the tree, and the writer has more to do than that.
+        let (is_as_built, written) = thread::scope(|scope| {
+            let check = scope.spawn(|| self.is_as_built(&root));
+            let written =
+                images::write(context, filesystem, root.path(), features, &new, &left_out);
+            (check.join(), written)
+        });
+        let is_as_built = is_as_built.unwrap_or_else(|panic| resume_unwind(panic))?;
+        if !is_as_built {
+            trees::clear(&new)?;
+            let path = root.path().to_owned();
+            return Err(Error::Changed { path });
+        }
+        written?;
         let image_file = FileDigest::of(&new)?;
         trees::replace(&new, &place)?;
         Ok(ExtensionImageOutput {
@@ -224,6 +233,14 @@ impl StepRequest for ExtensionImageRequest {
             var_content: var_content(&root, &var_paths)?,
             var_paths,
         })
+    }
+}
+
+impl ExtensionImageRequest {
+    /// Whether the sysroot is what the build of the extension left.
+    fn is_as_built(&self, root: &Tree) -> Result<bool, Error> {
+        Ok(trees::has_state(root.path(), self.state)?
+            || trees::digest_with_times(root.path())? == self.image.sysroot)
     }
 }
 

@@ -9,7 +9,7 @@ use super::fake_backend::FakeBackend;
 use super::graphs::HELLO;
 use super::test_project::TestProject;
 use crate::goal::Goal;
-use crate::run::run_with;
+use crate::run::{outdated_on, run_with};
 
 /// The steps that a build of everything runs, each with the reason.
 fn explained(project: &TestProject) -> String {
@@ -58,4 +58,28 @@ fn each_step_that_runs_names_the_input_that_differs() {
     insta::with_settings!({filters => vec![("[0-9a-f]{12}…", "[digest]…")]}, {
         insta::assert_snapshot!(all);
     });
+}
+
+#[test]
+fn what_is_deployed_and_older_than_its_sources_is_told_by_the_input_that_differs() {
+    let project = TestProject::new(HELLO);
+    let outdated = |project: &TestProject| {
+        let backend = Box::new(FakeBackend::new(&project.options.project));
+        let found = outdated_on(&project.options, backend, &"dev".parse().unwrap()).unwrap();
+        found.map(|task| format!("{}: {}", task.stage, task.reason))
+    };
+    assert_eq!(outdated(&project).unwrap(), "sdk install: no stamp");
+    project.build();
+    assert_eq!(outdated(&project), None);
+    project.write("overlay/app/etc/app.conf", "a = 2\n");
+    let told = outdated(&project).unwrap();
+    let expected = "ext build hello-config: build.overlay.content: ";
+    assert!(told.starts_with(expected), "{told}");
+    // Nothing was built by that.
+    assert_eq!(outdated(&project).unwrap(), told);
+    assert_eq!(project.build()[0], "ext build hello-config");
+    assert_eq!(outdated(&project), None);
+    // What no deployment waits for makes it no older.
+    project.write("seed.txt", "another\n");
+    assert_eq!(outdated(&project), None);
 }

@@ -20,7 +20,7 @@ use crate::known_files::KnownFiles;
 /// which may be a file or a link, and of which names are hard links of one another, where copying
 /// keeps them so. Owners are left out, for no image of ours holds them, and times, which no clone has.
 pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
-    digest_of(path, modes, false, &read_file)
+    digest_of(path, modes, false, &mut read_files())
 }
 
 /// The same of files of the project; those that are known are not read.
@@ -29,33 +29,35 @@ pub(crate) fn digest_of_project(
     modes: CopyModes,
     known: &KnownFiles,
 ) -> Result<Digest, Error> {
-    digest_of(path, modes, false, &|path, metadata| match known.digest(
-        path,
-        metadata,
-        &mut u64::MAX.clone(),
-    )? {
-        Some(digest) => Ok((digest, metadata.len())),
-        None => read_file(path, metadata),
+    let mut read = read_files();
+    digest_of(path, modes, false, &mut |path, metadata| {
+        let mut unlimited = u64::MAX;
+        match known.digest(path, metadata, &mut unlimited)? {
+            Some(digest) => Ok((digest, metadata.len())),
+            None => read(path, metadata),
+        }
     })
 }
 
 /// The same, with the times of files: of a tree whose times are settled, as images hold them.
 pub(crate) fn digest_with_times(path: &Path) -> Result<Digest, Error> {
-    digest_of(path, CopyModes::Keep, true, &read_file)
+    digest_of(path, CopyModes::Keep, true, &mut read_files())
 }
 
 /// Tells the digest of a file, and how long it is.
-type ReadFile<'r> = dyn Fn(&Path, &fs::Metadata) -> io::Result<(Digest, u64)> + 'r;
+type ReadFile<'r> = dyn FnMut(&Path, &fs::Metadata) -> io::Result<(Digest, u64)> + 'r;
 
-fn read_file(path: &Path, _metadata: &fs::Metadata) -> io::Result<(Digest, u64)> {
-    Digest::of_reader(fs::File::open(path)?)
+/// Reads one file after the other.
+fn read_files() -> impl FnMut(&Path, &fs::Metadata) -> io::Result<(Digest, u64)> {
+    let mut buffer = vec![0; Digest::BUFFER_LENGTH];
+    move |path, _metadata| Digest::of_reader_by(&mut buffer, fs::File::open(path)?)
 }
 
 fn digest_of(
     path: &Path,
     modes: CopyModes,
     with_times: bool,
-    read: &ReadFile<'_>,
+    read: &mut ReadFile<'_>,
 ) -> Result<Digest, Error> {
     let mut hasher = DigestHasher::default();
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();

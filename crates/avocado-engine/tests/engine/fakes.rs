@@ -247,6 +247,12 @@ impl Place {
         graph.run(self.jobs, &self.stamps, &self.cancel, &sink)
     }
 
+    /// The first task that would run, and why.
+    pub(crate) fn first_outdated(&self, graph: &FakeGraph<'_>) -> Option<(String, String)> {
+        let outdated = graph.first_outdated(&self.stamps).unwrap();
+        outdated.map(|task| (task.stage, task.reason))
+    }
+
     /// What the last run told, `stage status message`, without what was pending.
     pub(crate) fn told(&self) -> Vec<String> {
         let events = self.events.lock().unwrap();

@@ -258,3 +258,26 @@ fn who_asks_is_told_which_input_differs() {
     place.stamps.enabled = false;
     assert_eq!(because(&place, "5"), "a because stamps are off");
 }
+
+#[test]
+fn the_first_task_that_would_run_is_found_and_does_not_run() {
+    let place = Place::new();
+    let graph = |input: &'static str| {
+        let mut graph = FakeGraph::new();
+        let a = graph.add(Fake::new("a"));
+        let b = graph.add(Fake::new("b").needs(&[a]).consumes(move || input.into()));
+        graph.add(Fake::new("c").needs(&[b]));
+        graph
+    };
+    let first = |input| place.first_outdated(&graph(input));
+    assert_eq!(first("1").unwrap(), ("a".to_owned(), "no stamp".to_owned()));
+    place.run(&graph("1")).unwrap();
+    let told = place.told();
+    assert_eq!(first("1"), None);
+    let (stage, reason) = first("2").unwrap();
+    assert_eq!(stage, "b");
+    assert!(reason.contains("\"1\" → \"2\""), "{reason}");
+    // Nothing was run or forgotten.
+    assert_eq!(first("1"), None);
+    assert_eq!(place.told(), told);
+}

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use avocado_build::{Artifact, Cancel, Goal, Options, Report, SkippedScriptlets};
+use avocado_build::{Artifact, Cancel, Goal, Options, OutdatedTask, Report, SkippedScriptlets};
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
 use avocado_project::Project;
@@ -319,6 +319,16 @@ fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) ->
         project,
         cli_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// The first step that a build of the runtime would run, or why that cannot be told; nothing is run.
+pub(in crate::commands) fn outdated(
+    session: &Session,
+    project: Project,
+    runtime: &Name,
+) -> Result<std::result::Result<Option<OutdatedTask>, avocado_build::Error>> {
+    let options = options_for(session, None, project)?;
+    Ok(avocado_build::outdated(&options, runtime))
 }
 
 pub(in crate::commands) fn start(

@@ -8,6 +8,8 @@ mod other_systems;
 #[cfg(target_os = "linux")]
 pub(super) use avocado_build::Goal;
 #[cfg(target_os = "linux")]
-pub(super) use linux::{BuildRun, cancellable, complete, copy_artifacts, failure, options, start};
+pub(super) use linux::{
+    BuildRun, cancellable, complete, copy_artifacts, failure, options, outdated, start,
+};
 #[cfg(not(target_os = "linux"))]
 pub(super) use other_systems::{BuildRun, Goal};

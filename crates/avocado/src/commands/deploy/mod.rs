@@ -32,6 +32,10 @@ pub(crate) struct DeployArgs {
     #[arg(short, long, value_name = "[USER@]HOST[:PORT]")]
     pub(crate) device: Address,
 
+    /// Deploy nothing that is older than its sources
+    #[arg(long)]
+    pub(crate) strict: bool,
+
     /// Additional argument to pass to ssh (repeatable)
     #[arg(long = "ssh-arg", value_name = "SSH_ARG", allow_hyphen_values = true)]
     pub(crate) ssh_args: Vec<String>,

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use avocado_build::Layout;
-use avocado_events::{Event, Sink};
+use avocado_build::{Layout, OutdatedTask};
+use avocado_events::{Event, Sink, chain};
 use avocado_manifest::{Manifest, Name};
+use avocado_project::Project;
 use avocado_serve::{FileServer, ServeError, ServeOptions};
 use avocado_tuf::{Keyring, SigningKey};
 use serde_json::json;
@@ -19,7 +20,7 @@ use super::renew_metadata;
 use super::route::DeviceRoute;
 use super::ssh::{Ssh, SshFailure, Stream};
 use super::transfer::{ImageNames, TransferProgress};
-use crate::commands::{Session, project};
+use crate::commands::{Session, build_run, project};
 use crate::environment::DeployPort;
 use crate::failure::{Failure, Result};
 use crate::interrupt::on_interrupt;
@@ -39,6 +40,7 @@ pub(in crate::commands) fn run(session: &Session, args: &DeployArgs) -> Result<(
     });
     let layout = project::layout(&project);
     let manifest = built(&layout, &runtime.name)?;
+    tell_if_outdated(session, args, &project, &runtime.name)?;
     let repository = layout.repository(&runtime.name);
 
     let ssh = Ssh::new(&args.device, &args.ssh_args)?;
@@ -132,6 +134,32 @@ fn built(layout: &Layout, runtime: &Name) -> Result<Manifest> {
         }
         Err(e) => Err(cannot_read().because(&e)),
     }
+}
+
+/// A build would make another runtime by now: that is told, or an error where the user wants that.
+fn tell_if_outdated(
+    session: &Session,
+    args: &DeployArgs,
+    project: &Project,
+    runtime: &Name,
+) -> Result<()> {
+    let what = match build_run::outdated(session, project.clone(), runtime)? {
+        Ok(None) => return Ok(()),
+        Ok(Some(OutdatedTask { stage, reason })) => format!(
+            "runtime `{runtime}` is older than its sources: a build would run `{stage}` ({reason})"
+        ),
+        Err(error) => format!(
+            "it cannot be told whether runtime `{runtime}` is older than its sources: {}",
+            chain(&error)
+        ),
+    };
+    if args.strict {
+        return Err(Failure::new(what).hint("run `avocado build` first"));
+    }
+    session.output.emit(Event::warning(format!(
+        "{what}; run `avocado build` first to deploy what is there now"
+    )));
+    Ok(())
 }
 
 /// Serves the repository. Where the user did not ask for a certain port and the usual one is
