@@ -10,20 +10,12 @@ use avocado_project::{
     CompileSection, Extension, Placed, Project, ProjectPackage, SourcePlace, read_text,
     state_versions,
 };
-use glob::{MatchOptions, Pattern};
+use glob::Pattern;
 use walkdir::{DirEntry, WalkDir};
 
 use super::links;
 use crate::error::{At as _, Error};
-use crate::trees::{self, CopyModes, Tree};
-
-/// Wildcards stay within a directory, and match no name that begins with a dot, as in a shell: not
-/// each `.env` is meant for the world.
-const MATCHING: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
+use crate::trees::{self, CopyModes, Tree, WILDCARDS};
 
 /// The name that the configuration has in every package.
 const CONFIGURATION: &str = "avocado.yaml";
@@ -282,7 +274,7 @@ fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>
         let mut is_wanted = false;
         let mut is_named = false;
         for pattern in &mut patterns {
-            if pattern.pattern.matches_path_with(path, MATCHING) {
+            if pattern.pattern.matches_path_with(path, WILDCARDS) {
                 (pattern.matched, is_wanted) = (true, true);
                 is_named |= path.as_os_str() == pattern.pattern.as_str();
             }

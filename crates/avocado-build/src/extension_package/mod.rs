@@ -84,7 +84,7 @@ pub fn package_extension(
     let package = describe(extension, version, &targets);
     let place = layout.extension_source_package(&package.file_name());
     let files = files_at(&tree, Path::new(name.as_str()))?;
-    package.write(&tree, &files, project.source_date_epoch, &place)?;
+    package.write(&tree, &files, project.source_date_epoch, &place, sink)?;
     trees::clear(&staging)?;
     let file = FileDigest::of(&place)?;
     Ok(Artifact::new(

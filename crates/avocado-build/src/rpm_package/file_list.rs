@@ -3,17 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use glob::{MatchOptions, Pattern};
+use glob::Pattern;
 
 use super::{FileRole, PackagedFile};
 use crate::error::Error;
-
-/// Wildcards stay within a directory, and match no name that begins with a dot, as those of rpm.
-const MATCHING: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
+use crate::trees::WILDCARDS;
 
 /// The macros for places of a system that people write in lists of files.
 const MACROS: [(&str, &str); 14] = [
@@ -191,7 +185,7 @@ impl FileLine {
 
     /// What it means; of a directory all that is in it. Something has to be there.
     fn matched<'p>(&self, package: &str, paths: &'p [PathBuf]) -> Result<Vec<&'p Path>, Error> {
-        let is_matched = |path: &Path| self.pattern.matches_path_with(path, MATCHING);
+        let is_matched = |path: &Path| self.pattern.matches_path_with(path, WILDCARDS);
         let is_meant = |path: &&Path| {
             is_matched(path) || !self.directory_only && path.ancestors().skip(1).any(is_matched)
         };

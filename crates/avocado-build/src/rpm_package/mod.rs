@@ -11,6 +11,7 @@ use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use avocado_events::{Event, Sink};
 use rpm::{BuildConfig, CompressionWithLevel, Dependency, FileOptions, PackageBuilder, Timestamp};
 
 use crate::error::{At as _, Error};
@@ -99,8 +100,10 @@ impl RpmPackage {
         files: &[PackagedFile],
         epoch: u64,
         place: &Path,
+        sink: &dyn Sink,
     ) -> Result<(), Error> {
         self.check()?;
+        self.tell_of_attributes(tree, files, sink)?;
         let refused = |error: rpm::Error| self.refused(&error);
         let time = u32::try_from(epoch).map_err(|_| {
             Error::Invalid(format!(
@@ -205,6 +208,33 @@ impl RpmPackage {
         added.map(drop).map_err(|error| self.refused(&error))
     }
 
+    /// Packages that are written here have no extended attributes.
+    fn tell_of_attributes(
+        &self,
+        tree: &Tree,
+        files: &[PackagedFile],
+        sink: &dyn Sink,
+    ) -> Result<(), Error> {
+        let mut lost = Vec::new();
+        for file in files {
+            let path = tree.shown(&file.path);
+            let metadata = fs::symlink_metadata(&path).at("look at", &path)?;
+            let attributes = trees::attributes(&path, &metadata).at("read", &path)?;
+            if !attributes.is_empty() {
+                lost.push(file.path.clone());
+            }
+        }
+        if !lost.is_empty() {
+            sink.emit(Event::warning(format!(
+                "package {} has no extended attributes, and no capabilities of programs, which are lost: \
+                 {}; set them in a hook of whoever installs it",
+                self.name,
+                trees::list_of(&lost)
+            )));
+        }
+        Ok(())
+    }
+
     /// That every text is what its place in a package can hold.
     fn check(&self) -> Result<(), Error> {
         let words = [
@@ -300,13 +330,8 @@ fn users_of_groups(tree: &Tree, files: &[PackagedFile]) -> Result<Vec<String>, E
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_package_requires_no_user_that_a_feed_does_not_have() {
-        let directory = tempfile::tempdir().unwrap();
-        let tree = Tree::fresh(&directory.path().join("tree")).unwrap();
-        let path = PathBuf::from("usr/lib/sysusers.d/app.conf");
-        tree.write(&path, "u app -\nm app audio\n", 0o644).unwrap();
-        let package = RpmPackage {
+    fn package() -> RpmPackage {
+        RpmPackage {
             name: "app".into(),
             version: "1".into(),
             release: "1".into(),
@@ -315,9 +340,20 @@ mod tests {
             license: "l".into(),
             vendor: "v".into(),
             ..RpmPackage::default()
-        };
+        }
+    }
+
+    #[test]
+    fn a_package_requires_no_user_that_a_feed_does_not_have() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::fresh(&directory.path().join("tree")).unwrap();
+        let path = PathBuf::from("usr/lib/sysusers.d/app.conf");
+        tree.write(&path, "u app -\nm app audio\n", 0o644).unwrap();
+        let package = package();
         let place = directory.path().join("out").join(package.file_name());
-        package.write(&tree, &[path.into()], 0, &place).unwrap();
+        package
+            .write(&tree, &[path.into()], 0, &place, &avocado_events::Silent)
+            .unwrap();
         let written = rpm::Package::open(&place).unwrap().metadata;
         let provided = written.get_provides().unwrap();
         let required = written.get_requires().unwrap();
@@ -327,6 +363,28 @@ mod tests {
             assert!(names.any(|name| *name == required.name), "{required:?}");
         }
         assert_eq!(written.get_build_host().unwrap(), "reproducible");
+    }
+
+    #[test]
+    fn attributes_that_a_package_does_not_hold_are_told() {
+        const NAME: &str = "attributes_that_a_package_does_not_hold_are_told";
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::fresh(&directory.path().join("tree")).unwrap();
+        let path = PathBuf::from("usr/bin/app");
+        tree.write(&path, "", 0o755).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::lsetxattr(tree.shown(&path), "user.x", b"1", flags).is_err() {
+            return avocado_test_support::skip(NAME, "the file system has no attributes");
+        }
+        let said = std::sync::Mutex::new(Vec::new());
+        let sink = |event: Event| said.lock().unwrap().push(event.message);
+        let package = package();
+        let place = directory.path().join(package.file_name());
+        package
+            .write(&tree, &[path.into()], 0, &place, &sink)
+            .unwrap();
+        let said = said.into_inner().unwrap();
+        assert!(said[0].contains("are lost: /usr/bin/app;"), "{said:?}");
     }
 
     #[test]

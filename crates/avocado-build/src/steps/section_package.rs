@@ -276,7 +276,7 @@ impl StepRequest for SectionPackageRequest {
             let package = self.describe(content, &arch);
             let file = package.file_name();
             let place = context.layout.compiled_package(&file);
-            package.write(&tree, &files, context.epoch, &place)?;
+            package.write(&tree, &files, context.epoch, &place, context.sink)?;
             packages.push(WrittenPackage {
                 name: format!("{}-{}", package.name, package.version),
                 digest: FileDigest::of(&place)?,

@@ -30,7 +30,7 @@ pub(crate) use digest::{
 pub(crate) use hiding::{MERGED_DIRECTORIES, hidden_parts, remove_unused_directories};
 pub(crate) use list::list_of;
 pub(crate) use modes::{CopyModes, checkout_mode};
-pub(crate) use paths::{link_stays_inside, paths_of};
+pub(crate) use paths::{WILDCARDS, link_stays_inside, paths_of};
 pub(crate) use replace::{clear, fresh, hidden, replace, unfinished, write};
 pub(crate) use settle::{TreeFeatures, began_at, settle};
 pub(crate) use state::{has_state, state_before_reading};
