@@ -114,3 +114,81 @@ fn sections_are_cleaned_by_their_scripts() {
     assert!(failed.stderr.contains("greeter/clean.sh"), "{failed}");
     assert!(place.is_dir());
 }
+
+#[test]
+fn a_command_runs_in_the_environment_of_scripts() {
+    if cannot_build("a_command_runs_in_the_environment_of_scripts") {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    let run = |words: &[&str]| project.avocado(&[&["sdk", "run"], words].concat());
+    let early = run(&["true"]).run().unwrap();
+    assert!(early.stderr.contains("avocado sdk install"), "{early}");
+    project.avocado(&["sdk", "install"]).ok().unwrap();
+
+    assert_eq!(
+        run(&["sh", "-c", "exit 7"]).run().unwrap().status.code(),
+        Some(7)
+    );
+    let killed = run(&["sh", "-c", "kill -TERM $$"]).run().unwrap();
+    assert_eq!(killed.status.code(), Some(128 + 15), "{killed}");
+    let echo = run(&["cat"]).input("as it is\n").ok().unwrap();
+    assert_eq!(echo.stdout, "as it is\n");
+    let said = run(&["-r", "dev", "-E", "OWN=a b", "env"]).ok().unwrap();
+    for line in [
+        "AVOCADO_TARGET=qemux86-64",
+        "AVOCADO_SRC_DIR=/opt/src",
+        "AVOCADO_RUNTIME=dev",
+        "OWN=a b",
+        "PWD=/opt/src",
+    ] {
+        assert!(said.stdout.lines().any(|l| l == line), "{line}: {said}");
+    }
+    // The sources are the user's, the state is not.
+    let script = "touch made && ! touch /opt/_avocado/made 2>/dev/null";
+    run(&["sh", "-c", script]).ok().unwrap();
+    assert!(project.directory().join("made").is_file());
+    for (words, status) in [
+        (&["--name", "x", "true"][..], 2),
+        (&["-d", "true"], 2),
+        (&["-E", "x", "true"], 2),
+        (&["-e", "none", "true"], 1),
+        (&["no-such-command"], 127),
+        (&[], 2),
+    ] {
+        let refused = run(words).run().unwrap();
+        assert_eq!(refused.status.code(), Some(status), "{words:?} {refused}");
+    }
+}
+
+#[test]
+fn a_command_at_a_terminal_has_it() {
+    let needs = [avocado_testbed::tools::TestNeed::Tool("script")];
+    let name = "a_command_at_a_terminal_has_it";
+    if cannot_build(name) || avocado_testbed::tools::skip_without(name, &needs) {
+        return;
+    }
+    let sandbox = Sandbox::fresh();
+    let project = &sandbox.project;
+    project.avocado(&["sdk", "install"]).ok().unwrap();
+    // An interrupt is for the command, and not for what carries it there.
+    let asked = "test -t 0 && test -t 1 && test -t 2 && trap 'exit 5' INT && kill -INT $$";
+    let command = project.command(&["sdk", "run", "sh", "-c", asked]);
+    let quoted =
+        |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = words.map(quoted).collect();
+    let mut at_terminal = std::process::Command::new("script");
+    at_terminal.args(["-qec", &line.join(" "), "/dev/null"]);
+    for (name, value) in command.get_envs() {
+        at_terminal.env(name, value.unwrap_or_default());
+    }
+    let output = at_terminal
+        .current_dir(project.directory())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+}

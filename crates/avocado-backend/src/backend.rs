@@ -82,6 +82,8 @@ pub struct Job {
     pub visible: Vec<PathBuf>,
     /// Whether it reaches the network of the host; otherwise it has none.
     pub network: bool,
+    /// Whether it gets the standard streams of this process, for a command of the user's.
+    pub terminal: bool,
     /// Whether the job may ask for loop mounts. It gets them where the backend can make them.
     pub loop_mounts: bool,
     /// What to do, in the caller's own terms.

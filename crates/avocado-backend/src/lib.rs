@@ -21,6 +21,7 @@ mod host;
 mod loop_mount;
 mod parent_death;
 mod protocol;
+mod terminal;
 mod tool;
 pub mod worker;
 
@@ -28,6 +29,7 @@ pub use backend::{Backend, Capabilities, Job, Mount, MountAccess, ToolQuery};
 pub use error::{BackendError, RemoteCause};
 pub use host::HostBackend;
 pub use loop_mount::{LoopMount, LoopMountError, LoopMounts};
+pub use terminal::Terminal;
 pub use tool::{Tool, ToolError};
 pub use worker::JobError;
 

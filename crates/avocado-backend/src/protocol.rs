@@ -13,6 +13,8 @@ pub(crate) struct Request {
     pub(crate) view: JobView,
     /// Whether the job may ask for loop mounts, and this backend can make them.
     pub(crate) loop_mounts: bool,
+    /// The descriptors of the [`Terminal`](crate::Terminal) that the job has.
+    pub(crate) terminal: Option<[i32; 3]>,
     pub(crate) job: serde_json::Value,
 }
 

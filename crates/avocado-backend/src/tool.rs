@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -15,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::capabilities;
 use crate::parent_death::{die_with_parent, in_own_session};
+use crate::terminal::heed_interrupts;
 
 /// How often it is looked whether a tool is to stop.
 const CANCEL_INTERVAL: Timespec = Timespec {
@@ -248,6 +250,23 @@ impl Tool {
             status,
             output: last_lines.into(),
         })
+    }
+
+    /// Runs it with these as its standard input, output and error.
+    pub(crate) fn run_at(mut self, streams: [OwnedFd; 3]) -> Result<ExitStatus, ToolError> {
+        let [stdin, stdout, stderr] = streams;
+        self.command.stdin(stdin).stdout(stdout).stderr(stderr);
+        heed_interrupts(&mut self.command);
+        if crate::worker::is_worker() {
+            capabilities::limit(&mut self.command);
+        }
+        crate::worker::count_spawn();
+        let ended = self.command.status().map_err(|source| ToolError::Start {
+            tool: self.name.clone(),
+            source,
+        });
+        crate::worker::end_leftovers();
+        ended
     }
 
     /// The argument vector, for messages.

@@ -8,10 +8,10 @@ use avocado_events::{Event, Sink};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::LoopMounts;
 use crate::host::namespace::{self, NamespaceError};
 use crate::parent_death::die_with_parent;
 use crate::protocol::{Failure, FailureOrigin, Line, Request};
+use crate::{LoopMounts, Terminal};
 
 /// Why a job failed. The parent gets the words of the whole chain, for people to read, and this.
 pub trait JobError: std::error::Error + 'static {
@@ -26,6 +26,8 @@ pub struct Workplace<'a> {
     pub sink: &'a dyn Sink,
     /// The right to mount images, where it asked for that and the backend can do it.
     pub loop_mounts: Option<LoopMounts>,
+    /// What a command of the user's talks to, where the job asked for it.
+    pub terminal: Option<Terminal>,
 }
 
 impl Failure {
@@ -93,7 +95,7 @@ static WORKER: std::sync::OnceLock<()> = std::sync::OnceLock::new();
 /// There are two such processes for each job. The outer one makes the namespaces and waits; the
 /// inner one is the first process in them and does the work, so that its end ends everything it
 /// started: a tool's children and a hook's daemons too.
-pub fn main<J, R, E>(run: impl FnOnce(J, &Workplace<'_>) -> Result<R, E>) -> ExitCode
+pub fn main<J, R, E>(run: impl FnOnce(J, Workplace<'_>) -> Result<R, E>) -> ExitCode
 where
     J: DeserializeOwned,
     R: Serialize,
@@ -171,7 +173,7 @@ fn proc_is_ours() -> bool {
 }
 
 fn work<J, R, E>(
-    run: impl FnOnce(J, &Workplace<'_>) -> Result<R, E>,
+    run: impl FnOnce(J, Workplace<'_>) -> Result<R, E>,
 ) -> Result<serde_json::Value, Failure>
 where
     J: DeserializeOwned,
@@ -186,11 +188,13 @@ where
     // In a namespace of its own that it could make, it is the host's policy that refuses a mount.
     namespace::enter(&request.view).map_err(|e| Failure::of_namespace(&e, e.is_refusal()))?;
     let job = serde_json::from_value(request.job).map_err(|e| Failure::of(&e))?;
+    let terminal = request.terminal.map(Terminal::inherited).transpose();
     let workplace = Workplace {
+        terminal: terminal.map_err(|e| Failure::of(&e))?,
         sink: &Parent,
         loop_mounts: request.loop_mounts.then(LoopMounts::granted),
     };
-    let result = run(job, &workplace).map_err(|e| Failure {
+    let result = run(job, workplace).map_err(|e| Failure {
         origin: FailureOrigin::Job(e.kind().map(ToOwned::to_owned)),
         causes: chain(&e),
     })?;

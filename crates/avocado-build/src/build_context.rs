@@ -296,6 +296,7 @@ impl<'a> BuildContext<'a> {
         let job = Job {
             stage: stage.to_owned(),
             loop_mounts: R::LOOP_MOUNTS,
+            terminal: R::TERMINAL,
             request,
             ..self.job_with(&view, variables, sources)
         };
@@ -313,12 +314,17 @@ impl<'a> BuildContext<'a> {
     /// A job without work, with what it sees.
     fn job_with(&self, view: &StepView, variables: StepVariables, sources: MountAccess) -> Job {
         let parts = match view {
-            StepView::Project => {
+            StepView::Project | StepView::Sources => {
+                let state = if *view == StepView::Project {
+                    MountAccess::Write
+                } else {
+                    MountAccess::Read
+                };
                 let mut mounts = vec![
                     Mount {
                         source: self.project.state_dir(),
                         target: STATE_MOUNT.into(),
-                        access: MountAccess::Write,
+                        access: state,
                     },
                     Mount {
                         source: self.project.src_dir.clone(),
@@ -334,6 +340,7 @@ impl<'a> BuildContext<'a> {
                     hidden: self.hidden(),
                     visible: self.visible(),
                     network: true,
+                    terminal: false,
                     loop_mounts: false,
                     request: serde_json::Value::Null,
                 };
@@ -374,6 +381,7 @@ impl<'a> BuildContext<'a> {
             visible: visible.collect(),
             hidden,
             network: false,
+            terminal: false,
             loop_mounts: false,
             request: serde_json::Value::Null,
         }

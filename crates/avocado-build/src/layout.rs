@@ -27,7 +27,7 @@ impl Layout {
     }
 
     /// The layout as a step sees it.
-    pub(crate) fn in_step(target: &Name) -> Self {
+    pub fn in_step(target: &Name) -> Self {
         Layout::new(Path::new(avocado_backend::STATE_MOUNT), target)
     }
 
@@ -145,7 +145,7 @@ impl Layout {
     }
 
     /// The built sysroot of an extension.
-    pub(crate) fn extension(&self, name: &Name) -> PathBuf {
+    pub fn extension(&self, name: &Name) -> PathBuf {
         self.extensions().join(name)
     }
 
@@ -162,7 +162,7 @@ impl Layout {
     }
 
     /// `AVOCADO_RUNTIME_BUILD_DIR`.
-    pub(crate) fn runtime(&self, name: &Name) -> PathBuf {
+    pub fn runtime(&self, name: &Name) -> PathBuf {
         self.prefix.join("runtimes").join(name)
     }
 

@@ -39,6 +39,7 @@ mod reference;
 mod rpm_package;
 mod run;
 mod scriptlets;
+mod sdk_command;
 mod sources;
 mod step_context;
 mod step_environment;
@@ -69,5 +70,6 @@ pub use reference::{ReferenceSource, ReferenceWish, TakenReference, take_referen
 pub use run::{Report, outdated, run};
 pub use scriptlets::SkippedScriptlets;
 pub use scriptlets::commands::{CommandEnd, scriptlet_command};
+pub use sdk_command::{SdkCommand, run_sdk_command};
 pub use update::{Updated, update};
 pub use worker::step_main;

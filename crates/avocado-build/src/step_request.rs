@@ -18,6 +18,8 @@ pub(crate) trait StepRequest: Serialize + DeserializeOwned {
     const LOOP_MOUNTS: bool = false;
     /// Whether it installs packages.
     const INSTALLS: bool = false;
+    /// Whether it is a command of the user's, which has the standard streams of this process.
+    const TERMINAL: bool = false;
     /// Whether it runs a hook, which may change the project's sources: where they are, they are
     /// built.
     fn runs_hook(&self) -> bool {
@@ -39,6 +41,8 @@ pub(crate) trait StepRequest: Serialize + DeserializeOwned {
 pub(crate) enum StepView {
     /// The state, which it changes, and the sources.
     Project,
+    /// The sources, which it changes, and the state, which it does not.
+    Sources,
     /// These parts of the state of the target and nothing else, and no network.
     Parts(Vec<(PathBuf, MountAccess)>),
 }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::layout::Layout;
 use crate::package_query::{InstalledRequest, PackageQueryRequest};
 use crate::scriptlets::ScriptletsRequest;
+use crate::sdk_command::SdkCommand;
 use crate::step_context::StepContext;
 use crate::step_request::{StepMessage, StepRequest};
 use crate::steps::compile::{CleanRequest, CompileRequest};
@@ -28,7 +29,7 @@ pub fn step_main() -> ExitCode {
     avocado_backend::worker::main(work)
 }
 
-fn work(message: StepMessage<Value>, workplace: &Workplace<'_>) -> Result<Value, Error> {
+fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, Error> {
     let context = StepContext {
         layout: Layout::in_step(&message.target),
         host_layout: Layout::new(&message.state, &message.target),
@@ -38,6 +39,10 @@ fn work(message: StepMessage<Value>, workplace: &Workplace<'_>) -> Result<Value,
         sink: workplace.sink,
         loop_mounts: workplace.loop_mounts.as_ref(),
     };
+    if let (SdkCommand::KIND, Some(terminal)) = (message.kind.as_str(), workplace.terminal) {
+        let status = understood::<SdkCommand>(message.request)?.work_at(&context, terminal)?;
+        return Ok(status.into());
+    }
     let work = match message.kind.as_str() {
         InstallRequest::KIND => work_on::<InstallRequest>,
         FinishInstallRequest::KIND => work_on::<FinishInstallRequest>,
@@ -62,9 +67,12 @@ fn work(message: StepMessage<Value>, workplace: &Workplace<'_>) -> Result<Value,
 }
 
 fn work_on<R: StepRequest>(request: Value, context: &StepContext<'_>) -> Result<Value, Error> {
-    let request: R = serde_json::from_value(request)
-        .map_err(|e| Error::Invalid(format!("the step's request cannot be understood: {e}")))?;
-    let result = request.work(context)?;
+    let result = understood::<R>(request)?.work(context)?;
     serde_json::to_value(result)
         .map_err(|e| Error::Invalid(format!("the step's result has no JSON form: {e}")))
+}
+
+fn understood<R: StepRequest>(request: Value) -> Result<R, Error> {
+    serde_json::from_value(request)
+        .map_err(|e| Error::Invalid(format!("the step's request cannot be understood: {e}")))
 }

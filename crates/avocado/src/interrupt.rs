@@ -36,6 +36,14 @@ pub(crate) fn on_interrupt(output: &Arc<Output>, stop: impl Fn() + Send + 'stati
     Ok(())
 }
 
+/// While what is returned lives, Ctrl-C does not end this program: it is for a child that is at the
+/// same terminal.
+#[cfg(target_os = "linux")]
+pub(crate) fn left_to_others() -> Result<Signals> {
+    Signals::new([SIGINT, signal_hook::consts::SIGQUIT])
+        .context(|| "cannot watch for signals".into())
+}
+
 /// A bit for each signal, the lowest for signal 1. None where the system has no such list.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

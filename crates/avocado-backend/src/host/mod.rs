@@ -23,6 +23,7 @@ use avocado_events::{Cancel, Event, Sink};
 use crate::error::RemoteCause;
 use crate::parent_death::die_with_parent;
 use crate::protocol::{Failure, FailureOrigin, JobView, Line, Request};
+use crate::terminal::{LentTerminal, ignore_interrupts};
 use crate::{Backend, BackendError, Capabilities, Job, ToolQuery};
 use tool_identities::ToolIdentities;
 
@@ -151,7 +152,13 @@ impl Backend for HostBackend {
         cancel: &Cancel,
         sink: &dyn Sink,
     ) -> Result<serde_json::Value, BackendError> {
+        let lent = if job.terminal {
+            Some(LentTerminal::new().map_err(|e| self.lost(e))?)
+        } else {
+            None
+        };
         let request = Request {
+            terminal: lent.as_ref().map(LentTerminal::numbers),
             view: JobView {
                 network: job.network,
                 mounts: job.mounts.clone(),
@@ -172,7 +179,11 @@ impl Backend for HostBackend {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         die_with_parent(&mut command);
+        if lent.is_some() {
+            ignore_interrupts(&mut command);
+        }
         let mut child = command.spawn().map_err(|e| self.lost(e))?;
+        drop(lent);
         self.count_process();
         let outcome = self.listen(&mut child, &request, &job.stage, cancel, sink);
         if outcome.is_err() {
@@ -275,6 +286,7 @@ mod tests {
             visible: Vec::new(),
             hidden: Vec::new(),
             network: true,
+            terminal: false,
             loop_mounts: false,
             request,
         };

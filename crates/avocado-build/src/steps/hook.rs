@@ -1,6 +1,6 @@
 //! The user's own scripts: the only programs that are started as the files they are.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -59,25 +59,18 @@ impl Hook {
             let metadata = std::fs::metadata(&file).at("look at", &file)?;
             metadata.permissions().mode() & 0o111 != 0
         };
-        let setup = context.layout.sdk(HOST_ARCH).join("environment-setup");
-        let mut command: Vec<&OsStr> = Vec::new();
-        if setup.is_file() {
-            // It names the compiler and its companions, in the way of a shell.
-            let shell = ["bash", "-c", WITH_ENVIRONMENT, "bash"];
-            command.extend(shell.map(OsStr::new));
-            command.push(setup.as_os_str());
-        }
+        let mut command = in_environment_of_sdk(context);
         if is_executable {
             interpreter_is_there(&file)?;
         } else {
             // A script that nobody made executable is one for the shell, as it always was.
-            command.push("bash".as_ref());
+            command.push("bash".into());
         }
-        command.push(file.as_os_str());
+        command.push(file.clone().into());
         let place = context.layout.log(log);
         trees::write(&place, "")?;
         let output = File::options().append(true).open(&place);
-        let mut tool = Tool::new(command[0])
+        let mut tool = Tool::new(&command[0])
             .args(&command[1..])
             .called(file.to_string_lossy())
             .log_to(output.at("open", &place)?)
@@ -94,6 +87,18 @@ impl Hook {
             source: Box::new(error.into()),
         })
     }
+}
+
+/// What a command of the user's begins with, so that it has the environment of the SDK.
+pub(crate) fn in_environment_of_sdk(context: &StepContext<'_>) -> Vec<OsString> {
+    let setup = context.layout.sdk(HOST_ARCH).join("environment-setup");
+    if !setup.is_file() {
+        return Vec::new();
+    }
+    // It names the compiler and its companions, in the way of a shell.
+    let shell = ["bash", "-c", WITH_ENVIRONMENT, "bash"];
+    let shell = shell.into_iter().map(OsString::from);
+    shell.chain([setup.into()]).collect()
 }
 
 /// Starting it through the SDK's environment, its failure to start would be one of the shell.

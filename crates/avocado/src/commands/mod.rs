@@ -25,6 +25,7 @@ mod scope;
 #[cfg(target_os = "linux")]
 mod scriptlet_command;
 mod sdk;
+mod sdk_run;
 mod signing_keys;
 mod tools;
 mod unlock;

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use super::build_run::{BuildRun, Goal};
 use super::deps::{self, DepsOf};
 use super::dnf::{self, DnfQuestion};
+use super::sdk_run::{self, SdkRunArgs};
 use super::tools::ToolArgs;
 use super::{Session, clean};
 use crate::failure::Result;
@@ -23,6 +24,8 @@ pub(crate) enum SdkCommand {
     Compile(SdkCompileArgs),
     /// Package what a section of `sdk.compile` made
     Package(SdkPackageArgs),
+    /// Run a command in the environment that the scripts of the project have
+    Run(SdkRunArgs),
     /// Ask dnf about the packages of the SDK
     Dnf(DnfQuestion),
     /// Remove what sections of `sdk.compile` compiled, or the SDK and all of that
@@ -68,6 +71,7 @@ pub(crate) struct SdkCleanArgs {
 
 pub(super) fn run(session: &Session, command: &SdkCommand) -> Result<ExitCode> {
     let done = match command {
+        SdkCommand::Run(args) => return sdk_run::run(session, args),
         SdkCommand::Dnf(question) => return dnf::run(session, &PackageScope::Sdk, question),
         SdkCommand::Clean(args) => clean::run_sections(session, &args.sections),
         SdkCommand::Deps => deps::run(session, &DepsOf::Sdk),

@@ -1,0 +1,92 @@
+//! A command of the user's in the environment of the SDK, as the scripts of a project have it.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use avocado_backend::{SOURCE_MOUNT, Terminal, Tool};
+use avocado_events::{Cancel, Sink};
+use serde::{Deserialize, Serialize};
+
+use crate::architecture::HOST_ARCH;
+use crate::error::Error;
+use crate::options::Options;
+use crate::run::{host_backend, in_context};
+use crate::step_context::StepContext;
+use crate::step_request::{StepRequest, StepView};
+use crate::steps::hook;
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SdkCommand {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Variables beside those that every script has.
+    pub variables: Vec<(String, String)>,
+}
+
+/// Runs a command in the SDK that is installed, with the standard streams of this process. It sees
+/// what a script sees, and changes the sources only. Answers its exit status, as a shell would.
+///
+/// # Errors
+/// When there is no SDK, or the command cannot be started.
+pub fn run_sdk_command(
+    options: &Options,
+    command: SdkCommand,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<u8, Error> {
+    let backend = Box::new(host_backend(options));
+    in_context(options, backend, cancel, sink, |context| {
+        if !context.layout.sdk(HOST_ARCH).is_dir() {
+            let what = "the SDK is not here yet: run `avocado sdk install`";
+            return Err(Error::Invalid(what.to_owned()));
+        }
+        context.run_step("sdk run", command, sink)
+    })
+}
+
+impl StepRequest for SdkCommand {
+    const KIND: &'static str = "sdk_command";
+    const TERMINAL: bool = true;
+    type Result = u8;
+
+    fn runs_hook(&self) -> bool {
+        true
+    }
+
+    fn view(&self) -> StepView {
+        StepView::Sources
+    }
+
+    fn work(self, _context: &StepContext<'_>) -> Result<u8, Error> {
+        Err(Error::Invalid(
+            "there is no terminal for a command".to_owned(),
+        ))
+    }
+}
+
+impl SdkCommand {
+    /// The child's side.
+    pub(crate) fn work_at(
+        self,
+        context: &StepContext<'_>,
+        terminal: Terminal,
+    ) -> Result<u8, Error> {
+        let mut words = hook::in_environment_of_sdk(context);
+        words.extend(self.command.iter().map(Into::into));
+        let Some((program, arguments)) = words.split_first() else {
+            return Err(Error::Invalid("there is no command to run".to_owned()));
+        };
+        let mut tool = Tool::new(program)
+            .args(arguments)
+            .current_dir(SOURCE_MOUNT)
+            .env("HOME", "/tmp")
+            .env("SOURCE_DATE_EPOCH", context.epoch.to_string());
+        for (name, value) in &self.variables {
+            tool = tool.env(name, value);
+        }
+        let ended = terminal.run(tool)?;
+        let signal = || ended.signal().map(|signal| signal + 128);
+        let status = ended.code().or_else(signal).unwrap_or(1);
+        Ok(u8::try_from(status).unwrap_or(u8::MAX))
+    }
+}

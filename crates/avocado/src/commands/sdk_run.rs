@@ -1,0 +1,114 @@
+//! `avocado sdk run`: a command of the user's in the environment of the SDK.
+
+use std::process::ExitCode;
+
+use avocado_manifest::Name;
+use clap::Args;
+
+use super::Session;
+use crate::failure::{Failure, Result};
+
+#[derive(Debug, Args)]
+pub(crate) struct SdkRunArgs {
+    /// Tell the command of this extension: its tree and its name, as its scripts know them
+    #[arg(short, long, value_name = "EXTENSION")]
+    extension: Option<Name>,
+
+    /// Tell the command of this runtime, as its scripts know it
+    #[arg(short, long, value_name = "RUNTIME")]
+    runtime: Option<Name>,
+
+    /// Set a variable of its environment
+    #[arg(short = 'E', long = "env", value_name = "KEY=VALUE")]
+    variables: Vec<String>,
+
+    // What is about a container, which there is none of.
+    #[arg(long, hide = true)]
+    name: Option<String>,
+    #[arg(short, long, hide = true)]
+    detach: bool,
+    // It has the terminal anyway.
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+
+    /// The command and its arguments
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    command: Vec<String>,
+}
+
+impl SdkRunArgs {
+    fn check(&self) -> Result<()> {
+        let refused = [("--name", self.name.is_some()), ("--detach", self.detach)];
+        let Some((option, _)) = refused.into_iter().find(|(_, is)| *is) else {
+            return Ok(());
+        };
+        let what = format!("`{option}` is about a container, and the host backend runs none");
+        Err(Failure::usage(what).hint("leave it out: the command runs here, and ends with avocado"))
+    }
+
+    fn variables(&self) -> Result<Vec<(String, String)>> {
+        let stated = self.variables.iter().map(|variable| {
+            let split = variable
+                .split_once('=')
+                .filter(|(name, _)| !name.is_empty());
+            let pair = split.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            pair.ok_or_else(|| Failure::usage(format!("`{variable}` is not KEY=VALUE")))
+        });
+        stated.collect()
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub(super) fn run(session: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
+    use super::build_run::{failure, options};
+    use super::project;
+    use avocado_build::{Cancel, Layout, SdkCommand};
+    use avocado_project::PackageScope;
+
+    args.check()?;
+    let options = options(session)?;
+    let inside = Layout::in_step(&options.project.target);
+    let mut variables = Vec::new();
+    let terminal = session.environment.variable("TERM");
+    variables.extend(terminal.map(|kind| ("TERM".to_owned(), kind)));
+    if let Some(name) = &args.extension {
+        project::check_scope(&options.project, &PackageScope::Extension(name.clone()))?;
+        let tree = inside.extension(name).display().to_string();
+        variables.push(("AVOCADO_EXT_NAME".to_owned(), name.to_string()));
+        variables.push(("AVOCADO_BUILD_EXT_SYSROOT".to_owned(), tree));
+    }
+    if let Some(name) = &args.runtime {
+        project::check_scope(&options.project, &PackageScope::Runtime(name.clone()))?;
+        let tree = inside.runtime(name).display().to_string();
+        variables.push(("AVOCADO_RUNTIME".to_owned(), name.to_string()));
+        variables.push(("AVOCADO_RUNTIME_NAME".to_owned(), name.to_string()));
+        variables.push(("AVOCADO_RUNTIME_BUILD_DIR".to_owned(), tree));
+    }
+    variables.extend(args.variables()?);
+    let command = SdkCommand {
+        command: args.command.clone(),
+        variables,
+    };
+    // An interrupt is for the command, which is at the same terminal.
+    let _left = crate::interrupt::left_to_others()?;
+    let status =
+        avocado_build::run_sdk_command(&options, command, &Cancel::new(), &*session.output);
+    status.map(ExitCode::from).map_err(|e| failure(&e))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn run(_: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
+    args.check().and(args.variables()).map(drop)?;
+    let _ = (
+        &args.extension,
+        &args.runtime,
+        args.interactive,
+        &args.command,
+    );
+    Err(super::only_on_linux("sdk run"))
+}
