@@ -77,15 +77,14 @@ pub fn package_extension(
     let _lock = lock_project(&layout, cancel, sink)?;
     layout.check()?;
     let staging = layout.work("packaged").join(name);
-    let tree = Tree::fresh(&staging)?;
     let modes = CopyModes::Checkout(trees::checkout_mode(&project.config_path));
-    let files = ExtensionFiles::new(&targets, name, modes);
-    files.stage(&tree, sink)?;
     let package = describe(extension, version, &targets);
     let place = layout.extension_source_package(&package.file_name());
-    let files = files_at(&tree, Path::new(name.as_str()))?;
-    package.write(&tree, &files, project.source_date_epoch, &place, sink)?;
+    let files = ExtensionFiles::new(&targets, name, modes);
+    let epoch = project.source_date_epoch;
+    let written = write(&package, &files, epoch, &staging, &place, sink);
     trees::clear(&staging)?;
+    written?;
     let file = FileDigest::of(&place)?;
     Ok(Artifact::new(
         "package",
@@ -93,6 +92,21 @@ pub fn package_extension(
         place,
         file,
     ))
+}
+
+/// Writes the package with these files, which are copied to `staging` first.
+fn write(
+    package: &RpmPackage,
+    files: &ExtensionFiles<'_>,
+    epoch: u64,
+    staging: &Path,
+    place: &Path,
+    sink: &dyn Sink,
+) -> Result<(), Error> {
+    let tree = Tree::fresh(staging)?;
+    files.stage(&tree, sink)?;
+    let files = files_at(&tree, Path::new(&package.name))?;
+    package.write(&tree, &files, epoch, place, sink)
 }
 
 fn own_extension<'p>(project: &'p Project, name: &Name) -> Result<&'p Extension, Error> {

@@ -33,10 +33,14 @@ fn the_names_of_the_project_are_known() {
     let place = Place::new();
     let yaml = "default_target: a\nsupported_targets: [a, board]\n\
                 runtimes: {dev: {}, release: {}}\n\
+                sdk: {compile: {tool: {compile: a.sh}, test: {compile: b.sh}}}\n\
                 extensions: {app: {version: 1.0.0}, app-config: {version: 1.0.0}, other: {version: 1.0.0}}\n";
     place.write("avocado.yaml", yaml);
     for (words, wanted) in [
         (&["ext", "image", "ap"][..], &["app", "app-config"][..]),
+        (&["ext", "package", "o"], &["other"]),
+        (&["sdk", "package", "to"], &["tool"]),
+        (&["sdk", "compile", "t"], &["tool", "test"]),
         (&["build", "-e", "o"], &["other"]),
         (&["build", "--runtime", ""], &["dev", "release"]),
         (&["deploy", "d"], &["dev"]),

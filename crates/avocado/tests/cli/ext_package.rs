@@ -41,6 +41,9 @@ fn the_sources_of_an_extension_become_a_package() {
     ] {
         let ended = run(args).failed(code);
         assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
+        let work = place.path(".avocado/state/qemux86-64/.work/packaged");
+        let left = std::fs::read_dir(work).unwrap().count();
+        assert_eq!(left, 0, "{args:?} left something of its making");
     }
 }
 
