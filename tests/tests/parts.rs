@@ -149,6 +149,10 @@ fn a_command_runs_in_the_environment_of_scripts() {
     let script = "touch made && ! touch /opt/_avocado/made 2>/dev/null";
     run(&["sh", "-c", script]).ok().unwrap();
     assert!(project.directory().join("made").is_file());
+    let _ = run(&["touch", "/opt/src/.avocado/state/made"])
+        .run()
+        .unwrap();
+    assert!(!project.directory().join(".avocado/state/made").exists());
     for (words, status) in [
         (&["--name", "x", "true"][..], 2),
         (&["-d", "true"], 2),

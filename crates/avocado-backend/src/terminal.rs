@@ -22,9 +22,9 @@ impl LentTerminal {
     pub(crate) fn new() -> io::Result<Self> {
         // `dup` makes descriptors that outlive the start of a program.
         Ok(LentTerminal([
-            rustix::io::dup(rustix::stdio::stdin())?,
-            rustix::io::dup(rustix::stdio::stdout())?,
-            rustix::io::dup(rustix::stdio::stderr())?,
+            rustix::io::dup(io::stdin())?,
+            rustix::io::dup(io::stdout())?,
+            rustix::io::dup(io::stderr())?,
         ]))
     }
 

@@ -315,10 +315,11 @@ impl<'a> BuildContext<'a> {
     fn job_with(&self, view: &StepView, variables: StepVariables, sources: MountAccess) -> Job {
         let parts = match view {
             StepView::Project | StepView::Sources => {
-                let state = if *view == StepView::Project {
-                    MountAccess::Write
+                // Among the sources it would be there once more, to be changed.
+                let (state, again) = if *view == StepView::Project {
+                    (MountAccess::Write, None)
                 } else {
-                    MountAccess::Read
+                    (MountAccess::Read, Some(self.project.state_dir()))
                 };
                 let mut mounts = vec![
                     Mount {
@@ -337,7 +338,7 @@ impl<'a> BuildContext<'a> {
                     stage: String::new(),
                     environment: variables.environment(self.options),
                     mounts,
-                    hidden: self.hidden(),
+                    hidden: self.hidden().into_iter().chain(again).collect(),
                     visible: self.visible(),
                     network: true,
                     terminal: false,

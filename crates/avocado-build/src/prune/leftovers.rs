@@ -223,7 +223,11 @@ fn section_packages(project: &Project, place: &Path, found: &mut Leftovers) -> R
 /// What a build that was cut off left in `place`: see [`crate::trees::hidden`].
 fn unfinished(place: &Path, found: &mut Leftovers) -> Result<(), Error> {
     for (path, name) in entries(place)? {
-        if name.starts_with('.') && (name.ends_with(".new") || name.ends_with(".old")) {
+        // A tree, and the database of one whose scriptlets were running.
+        let is_ours = [".new", ".old", ".rpm"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        if name.starts_with('.') && is_ours {
             found.push((path, "an interrupted build left it".to_owned()));
         }
     }

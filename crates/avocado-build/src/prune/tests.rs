@@ -67,6 +67,7 @@ fn what_nothing_names_any_more_goes_and_the_rest_stays() {
         "kernel/5.0/Image",
         ".rootfs.new/etc/os-release",
         "extensions/.hello.old/usr",
+        ".rootfs.rpm/rpmdb.sqlite",
         "runtimes/dev/.var-staging.new/lib/x",
         "output/runtimes/dev/.vm.new/Image",
         ".work/dnf-cache/feed-0160d31236136e00/repodata/repomd.xml",
