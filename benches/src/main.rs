@@ -13,11 +13,15 @@
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 mod add;
+mod cores;
+mod cpu_time;
 mod failure;
 mod idle;
+mod image;
 mod list;
 mod machine;
 mod nothing;
+mod start;
 mod stats;
 mod tasks;
 mod vm;
@@ -69,6 +73,12 @@ enum What {
     Idle,
     /// `avocado build` with nothing to do (needs the static avocado and the sample feed)
     Nothing,
+    /// `avocado ext image` beside mksquashfs (needs the same)
+    Image,
+    /// 20 extensions on two processors and on one (needs the same)
+    Cores,
+    /// `avocado --help`, and reading a project of 2,000 lines (needs the static avocado)
+    Start,
     /// The engine of builds with nothing to do, for many tasks
     Tasks,
     /// The development VM: asleep, waking, its proxy (needs the static avocado)
@@ -124,6 +134,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if wanted(What::Nothing) {
         nothing::measure(&place.path().join("nothing"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::Image) {
+        image::measure(&place.path().join("image"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::Cores) {
+        cores::measure(&place.path().join("cores"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::Start) {
+        start::measure(&place.path().join("start"))?;
     }
     if wanted(What::Tasks) {
         tasks::measure(&place.path().join("tasks"), arguments.rounds.max(1))?;
