@@ -10,8 +10,10 @@
 
 mod canonical;
 mod digest;
+mod json_token;
 mod manifest;
 mod names;
+mod parsed_text;
 pub mod release_file;
 mod vm_image;
 

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::json_token;
 use crate::{CanonicalJsonError, Digest, ImageId, Name, RuntimeId, canonical_json};
 
 /// The manifest version that is written. Versions 1 and 2 are read.
@@ -22,6 +23,7 @@ pub fn is_mergeable(name: &Name, version: &Name, extensions: usize) -> bool {
 /// The runtime manifest, `runtimes/<id>/manifest.json` on a device and the target
 /// `manifest.json` in a repository. Fields that are not known are ignored when reading.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a map")]
 pub struct Manifest {
     /// 1 or 2.
     pub manifest_version: u32,
@@ -50,6 +52,7 @@ pub struct Manifest {
 
 /// Name and version of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a map")]
 pub struct RuntimeLabel {
     /// The key below `runtimes:` in avocado.yaml.
     pub name: String,
@@ -59,6 +62,7 @@ pub struct RuntimeLabel {
 
 /// An image that is part of the OS rather than of the extension pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a map")]
 pub struct OsImage {
     /// The version, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +79,7 @@ pub struct OsImage {
 
 /// One extension of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a map")]
 pub struct RuntimeExtension {
     /// The extension's name.
     pub name: Name,
@@ -97,6 +102,7 @@ pub struct RuntimeExtension {
 
 /// The OS update that belongs to a runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a map")]
 pub struct OsBundle {
     /// Identifies the bytes of the bundle.
     pub image_id: ImageId,
@@ -124,14 +130,45 @@ fn is_true(value: &bool) -> bool {
 #[non_exhaustive]
 pub enum ManifestError {
     /// Not JSON, or not of the manifest's shape.
-    #[error("the manifest is not valid")]
-    Syntax(#[from] serde_json::Error),
+    #[error(
+        "line {line}, column {column}: this is no valid manifest; take it anew from where the runtime \
+         was built"
+    )]
+    Syntax {
+        /// Of the token that is wrong, from 1.
+        line: usize,
+        /// Of the token that is wrong, from 1.
+        column: usize,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A version that this program does not know.
-    #[error("manifest version {0} is not supported (versions 1 and 2 are); update avocadoctl")]
-    Version(u32),
+    #[error(
+        "line {line}, column {column}: manifest version {version} is not supported (versions 1 and 2 \
+         are); update avocadoctl"
+    )]
+    Version {
+        /// Of the version, from 1.
+        line: usize,
+        /// Of the version, from 1.
+        column: usize,
+        /// The version.
+        version: u32,
+    },
     /// A text is longer than anything sensible.
-    #[error("the manifest's `{0}` is longer than {LONGEST_MANIFEST_TEXT} bytes")]
-    TextTooLong(&'static str),
+    #[error(
+        "line {line}, column {column}: the manifest's `{field}` is longer than \
+         {LONGEST_MANIFEST_TEXT} bytes; shorten it"
+    )]
+    TextTooLong {
+        /// Of the text, from 1.
+        line: usize,
+        /// Of the text, from 1.
+        column: usize,
+        /// Which it is.
+        field: &'static str,
+    },
     /// The manifest has no JSON form.
     #[error("the manifest cannot be written")]
     Write(#[source] serde_json::Error),
@@ -148,19 +185,40 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         // The version is looked at first: a later format may have another shape altogether.
         #[derive(Deserialize)]
+        #[serde(expecting = "a map")]
         struct Version {
             manifest_version: u32,
         }
-        let Version { manifest_version } = serde_json::from_slice(bytes)?;
+        let invalid = |source: serde_json::Error| {
+            let (line, column) = json_token::token_at(bytes, source.line(), source.column());
+            ManifestError::Syntax {
+                line,
+                column,
+                source,
+            }
+        };
+        let Version { manifest_version } = serde_json::from_slice(bytes).map_err(invalid)?;
         if !(1..=MANIFEST_VERSION).contains(&manifest_version) {
-            return Err(ManifestError::Version(manifest_version));
+            let (line, column) = json_token::value_of(bytes, "manifest_version");
+            return Err(ManifestError::Version {
+                line,
+                column,
+                version: manifest_version,
+            });
         }
-        let manifest: Manifest = serde_json::from_slice(bytes)?;
+        let manifest: Manifest = serde_json::from_slice(bytes).map_err(invalid)?;
         let is_long =
             |text: Option<&str>| text.is_some_and(|text| text.len() > LONGEST_MANIFEST_TEXT);
         let long = manifest.texts().find(|(_, text)| is_long(*text));
         match long.map(|(field, _)| field) {
-            Some(field) => Err(ManifestError::TextTooLong(field)),
+            Some(field) => {
+                let (line, column) = json_token::text_longer_than(bytes, LONGEST_MANIFEST_TEXT);
+                Err(ManifestError::TextTooLong {
+                    line,
+                    column,
+                    field,
+                })
+            }
             None => Ok(manifest),
         }
     }
@@ -321,7 +379,7 @@ mod tests {
             for length in [256, 3 << 20] {
                 let error = with(length, set).unwrap_err();
                 assert!(
-                    matches!(error, ManifestError::TextTooLong(f) if f == field),
+                    matches!(error, ManifestError::TextTooLong { field: f, .. } if f == field),
                     "{error}"
                 );
                 assert!(error.to_string().len() < 100);

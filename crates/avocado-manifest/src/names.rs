@@ -1,10 +1,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
 use uuid::Uuid;
 
 use crate::Digest;
+use crate::parsed_text::parsed;
 
 /// The namespace of every image id (published manifest format).
 const IMAGE_NAMESPACE: Uuid = Uuid::from_u128(0x7488fa35_6390_425b_bbbf_b156cfe1eed2);
@@ -47,9 +49,15 @@ fn check(what: &'static str, text: &str) -> Result<(), NameError> {
 macro_rules! name_type {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(into = "String")]
         pub struct $type(String);
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                parsed(deserializer)
+            }
+        }
 
         impl $type {
             /// The text.

@@ -26,12 +26,8 @@ pub(super) fn read_named(
     let manifest = parse(path, &bytes).map_err(|error| match error {
         FailureReason::Manifest {
             path,
-            source: ManifestError::Syntax(error),
-        } => FailureReason::NoManifest {
-            path,
-            line: error.line(),
-            column: error.column(),
-        },
+            source: ManifestError::Syntax { line, column, .. },
+        } => FailureReason::NoManifest { path, line, column },
         other => other,
     })?;
     warn_of_layers(&manifest, sink);

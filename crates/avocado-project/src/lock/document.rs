@@ -31,6 +31,7 @@ pub(super) struct LockDocument {
 /// What is locked for one target.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
+#[serde(expecting = "a map")]
 pub struct TargetLock {
     #[serde(
         deserialize_with = "filled",
@@ -109,6 +110,7 @@ pub struct TargetLock {
 
 /// The frozen state of the feed that a target's packages are from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a map")]
 pub struct Snapshot {
     /// The release.
     pub release: String,

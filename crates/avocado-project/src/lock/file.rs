@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use avocado_manifest::Name;
 use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
 
 use super::change;
 use super::diff::{self, LockChange};
 use super::document::{LOCK_VERSION, LockDocument, TargetLock};
 use super::error::LockFileError;
+use super::json_text::{self, JsonPlace};
 use super::migrate;
 
 const FILE: &str = "avocado.lock";
@@ -221,51 +223,75 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, LockFileError> {
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<LockDocument, LockFileError> {
-    let mut root: Map<String, Value> = decode(path, bytes)?;
+    let mut root: Map<String, Value> = decode(path, bytes, bytes)?;
+    if let Some((JsonPlace { line, column }, key)) = json_text::duplicate(bytes) {
+        return Err(LockFileError::Duplicate {
+            path: path.to_owned(),
+            line,
+            column,
+            key,
+        });
+    }
     let version = root.get("version").and_then(Value::as_u64);
+    let JsonPlace { line, column } = json_text::place_of(bytes, &["version".to_owned()]);
     let Some(version) = version.filter(|version| *version > 0) else {
         return Err(LockFileError::NoVersion {
             path: path.to_owned(),
+            line,
+            column,
         });
     };
     if version > LOCK_VERSION {
         return Err(LockFileError::Version {
             path: path.to_owned(),
+            line,
+            column,
             version,
         });
     }
     if version == LOCK_VERSION {
-        return decode(path, bytes);
+        return decode(path, bytes, bytes);
     }
     migrate::migrate(version, &mut root);
     root.insert("version".to_owned(), LOCK_VERSION.into());
     // By way of its text: a migration nests, and what is saved has to be read again.
-    let bytes = serde_json::to_vec(&root).map_err(|source| LockFileError::Read {
+    let migrated = serde_json::to_vec(&root).map_err(|source| LockFileError::Read {
         path: path.to_owned(),
         source: io::Error::from(source),
     })?;
-    decode(path, &bytes)
+    decode(path, &migrated, bytes)
 }
 
+/// Reads a document that is that of `written`, or follows from it.
 fn decode<'de, T: serde::Deserialize<'de>>(
     path: &Path,
     bytes: &'de [u8],
+    written: &[u8],
 ) -> Result<T, LockFileError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut deserializer);
-    read.map_err(|error| (error.path().to_string(), error.into_inner()))
+    read.map_err(|error| (keys_of(error.path()), error.into_inner()))
         .and_then(|value| match deserializer.end() {
             Ok(()) => Ok(value),
-            Err(error) => Err((String::new(), error)),
+            Err(error) => Err((Vec::new(), error)),
         })
-        .map_err(|(at, source)| match merge_mark(bytes) {
+        .map_err(|(keys, source)| match merge_mark(bytes) {
             // No JSON has a line that begins so.
             Some(line) if !source.is_data() => LockFileError::MergeConflict {
                 path: path.to_owned(),
                 line,
             },
-            _ => LockFileError::damaged(path, at, source),
+            _ => LockFileError::damaged(path, written, &keys, source),
         })
+}
+
+fn keys_of(path: &serde_path_to_error::Path) -> Vec<String> {
+    let keys = path.iter().filter_map(|segment| match segment {
+        Segment::Map { key } => Some(key.clone()),
+        Segment::Seq { index } => Some(index.to_string()),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    keys.collect()
 }
 
 /// The line of the first mark that git leaves where a merge is not finished.

@@ -6,6 +6,7 @@ use crate::model::Packages;
 
 /// What a locked package is, beyond its version: two packages of one version may hold other files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a map")]
 pub struct PackageHeader {
     /// `version-release.arch`, as among the locked packages. Those who know versions alone may
     /// have moved the package without this; then it says nothing.

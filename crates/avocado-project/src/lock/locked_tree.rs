@@ -6,6 +6,7 @@ use crate::model::Packages;
 
 /// An extension or a runtime: its packages, and what else the file says of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "a map")]
 pub(super) struct LockedTree {
     #[serde(default, deserialize_with = "or_default")]
     pub(super) packages: Packages,

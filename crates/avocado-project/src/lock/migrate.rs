@@ -67,10 +67,11 @@ fn wrap_all(target: &mut Map, section: &str) {
     }
 }
 
-/// Versions are text; an entry of the later shape holds an object.
+/// Versions are text, and an entry of the later shape holds more than that. A number among packages is
+/// told as what it is.
 fn is_flat(entry: &Value) -> bool {
     match entry {
-        Value::Object(map) => map.values().all(|v| matches!(v, Value::String(_))),
+        Value::Object(map) => !map.values().any(|v| v.is_object() || v.is_array()),
         _ => false,
     }
 }

@@ -7,6 +7,7 @@ mod document;
 mod error;
 mod file;
 mod header;
+mod json_text;
 mod locked_tree;
 mod migrate;
 mod sysroot;

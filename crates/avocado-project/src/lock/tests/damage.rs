@@ -11,7 +11,7 @@ fn damage_is_named() {
         ),
         (
             "",
-            "avocado.lock:1:0: the lock file is damaged: it is not JSON",
+            "avocado.lock:1:1: the lock file is damaged: it is not JSON",
         ),
         (
             "[]",
@@ -64,7 +64,7 @@ fn the_marks_of_a_merge_are_told_as_such() {
     );
     let said = error.to_string();
     assert!(
-        said.contains("avocado.lock:3: ") && said.contains("--theirs"),
+        said.contains("avocado.lock:3:1: ") && said.contains("--theirs"),
         "{said}"
     );
     // Half of a choice.
