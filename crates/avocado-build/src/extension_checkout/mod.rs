@@ -132,12 +132,6 @@ impl SourceCopy {
         if !place.components().all(is_below) {
             return Err(refused("which is not below the source directory"));
         }
-        if [".avocado", ".git"]
-            .iter()
-            .any(|own| place.starts_with(own))
-        {
-            return Err(refused("which is no source of the project"));
-        }
         let is_file = !from.is_dir();
         let names_directory = wanted.to.as_os_str().as_encoded_bytes().ends_with(b"/")
             || place.as_os_str().is_empty()
@@ -172,6 +166,13 @@ impl SourceCopy {
         let mut others = Vec::new();
         for below in trees::paths_of(from)? {
             let (source, to) = (joined(from, &below), joined(place, &below));
+            if is_no_source(&to) {
+                return Err(Error::Invalid(format!(
+                    "nothing can be copied to `{}`, which is no source of the project: it belongs \
+                     to git, or to builds",
+                    to.display()
+                )));
+            }
             let metadata = fs::symlink_metadata(&source).at("look at", &source)?;
             // The root of the sources is there.
             if to.as_os_str().is_empty() {
@@ -271,6 +272,14 @@ impl SourceCopy {
 /// Joining nothing would leave a slash at the end.
 fn joined(path: &Path, below: &Path) -> PathBuf {
     path.join(below).components().collect()
+}
+
+/// What git and builds have among the sources. git runs hooks from its own, wherever it has one, and
+/// takes a file `.git` for the path of it; some file systems take any case for that name.
+fn is_no_source(to: &Path) -> bool {
+    let mut parts = to.components();
+    let is_of_git = |part: Component<'_>| part.as_os_str().eq_ignore_ascii_case(".git");
+    to.starts_with(".avocado") || parts.any(is_of_git)
 }
 
 fn in_the_way(to: &Path) -> Error {

@@ -117,6 +117,13 @@ fn neither_path_leads_out() {
     let site = Site::new();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), "x").unwrap();
+    for packaged in [
+        "hooks/.git/hooks/post-checkout",
+        "state/.avocado/x",
+        "file/.Git",
+    ] {
+        site.tree.write(packaged, "hostile", 0o755).unwrap();
+    }
     site.tree.symlink(outside.path(), "out").unwrap();
     symlink(outside.path(), site.at("linked")).unwrap();
     for (from, to, said) in [
@@ -130,6 +137,18 @@ fn neither_path_leads_out() {
         ("etc/app", "linked", "is in the way"),
         ("etc/app", ".git/hooks", "no source of the project"),
         ("etc/app", ".avocado", "no source of the project"),
+        ("etc/app/run", ".avocado/x", "no source of the project"),
+        ("etc/app", "sub/.git", "no source of the project"),
+        (
+            "etc/app/run",
+            "sub/.GIT/hooks/x",
+            "no source of the project",
+        ),
+        ("etc/app/run", "sub/.git", "no source of the project"),
+        ("hooks", "", "`.git`, which is no source"),
+        ("hooks", "sub", "`sub/.git`, which is no source"),
+        ("file", "sub", "`sub/.Git`, which is no source"),
+        ("state", "./", "`.avocado`, which is no source"),
     ] {
         let error = site.copy(from, to, true).unwrap_err();
         let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -137,4 +156,6 @@ fn neither_path_leads_out() {
         assert!(error.contains(said), "{from} {to}: {error}");
     }
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    let written = fs::read_dir(site.at("")).unwrap().count();
+    assert_eq!(written, 1, "more than the link");
 }
