@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use avocado_events::{Cancel, Event, Sink};
@@ -52,9 +53,6 @@ pub struct TakenReference {
     pub repository: String,
 }
 
-/// The directory for a checkout, in that of the project: on the same disk, and of the same user.
-const CHECKOUT: &str = ".avocado-reference";
-
 /// Takes a reference project. Nothing of what is there already is changed.
 ///
 /// # Errors
@@ -68,9 +66,7 @@ pub fn take_reference(
 ) -> Result<TakenReference, Error> {
     let is_new = !wish.place.exists();
     fs::create_dir_all(wish.place).at("create", wish.place)?;
-    let checkout = wish.place.join(CHECKOUT);
-    let taken = wish.take(&checkout, cancel, sink);
-    trees::clear(&checkout)?;
+    let taken = wish.take(cancel, sink);
     if taken.is_err() && is_new {
         // What was made is not worth an error of its own.
         let _ = avocado_fs::remove_tree(wish.place);
@@ -79,14 +75,11 @@ pub fn take_reference(
 }
 
 impl ReferenceWish<'_> {
-    fn take(
-        &self,
-        checkout: &Path,
-        cancel: &Cancel,
-        sink: &dyn Sink,
-    ) -> Result<TakenReference, Error> {
-        let (root, repository, commit) = match self.source {
-            ReferenceSource::Directory(path) => (path.as_path(), path.display().to_string(), None),
+    fn take(&self, cancel: &Cancel, sink: &dyn Sink) -> Result<TakenReference, Error> {
+        match self.source {
+            ReferenceSource::Directory(path) => {
+                self.copy_from(path, path.display().to_string(), None, sink)
+            }
             ReferenceSource::Git { url, reference } => {
                 let repository = SourceKind::Git {
                     url: url.clone(),
@@ -95,41 +88,43 @@ impl ReferenceWish<'_> {
                 }
                 .to_string();
                 sink.emit(Event::info(format!("fetching {repository}")));
-                trees::fresh(checkout)?;
+                let checkout = new_checkout(self.place)?;
                 let made = Checkout {
                     environment: self.git_environment,
                     url,
                     reference: reference.as_deref(),
                     sparse: &[],
-                    place: checkout,
+                    place: &checkout,
                     sink,
                     cancel,
                 }
                 .make(None);
-                let commit = made.map_err(|error| Error::References {
+                let made = made.map_err(|error| Error::References {
                     repository: repository.clone(),
                     source: Box::new(error),
-                })?;
-                (checkout, repository, Some(commit))
+                });
+                let taken = made
+                    .and_then(|commit| self.copy_from(&checkout, repository, Some(commit), sink));
+                trees::clear(&checkout)?;
+                taken
             }
-        };
+        }
+    }
+
+    /// Copies the reference of those in `root`.
+    fn copy_from(
+        &self,
+        root: &Path,
+        repository: String,
+        commit: Option<String>,
+        sink: &dyn Sink,
+    ) -> Result<TakenReference, Error> {
         let from = self.find(root, &repository)?;
         tell_of_submodules(root, self.name, sink);
         let paths = paths_of_reference(&from)?;
         self.check_free(&from, &paths)?;
         let to = Tree::open(&trees::of_project(self.place)?)?;
-        // As they would be in a clone, whose umask nobody knows.
-        let modes = CopyModes::Checkout(0o644);
-        let mut files = Vec::new();
-        for path in paths {
-            let source = from.join(&path);
-            if source.is_dir() && !source.is_symlink() {
-                to.make_directories(&path)?;
-            } else {
-                trees::copy(&source, &to, &path, modes)?;
-                files.push(path);
-            }
-        }
+        let files = copy_whole(&from, &to, &paths)?;
         Ok(TakenReference {
             files,
             commit,
@@ -184,7 +179,55 @@ impl ReferenceWish<'_> {
     }
 }
 
-/// Everything of a reference but what git and builds have there, relative to it.
+/// A new directory for a checkout, in that of the project: on the same disk, and of the same user.
+fn new_checkout(place: &Path) -> Result<PathBuf, Error> {
+    let process = std::process::id();
+    let mut number = 0;
+    loop {
+        let path = place.join(format!(".avocado-reference-{process}-{number}"));
+        match fs::create_dir(&path) {
+            // Whosever that is, it is not this run's.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => number += 1,
+            made => {
+                made.at("create", &path)?;
+                return Ok(path);
+            }
+        }
+    }
+}
+
+/// Copies these paths, for none of which there is a file in `to`: all of them, or nothing stays.
+fn copy_whole(from: &Path, to: &Tree, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    // As they would be in a clone, whose umask nobody knows.
+    let modes = CopyModes::Checkout(0o644);
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
+    let copied = paths.iter().try_for_each(|path| {
+        let source = from.join(path);
+        if !source.is_dir() || source.is_symlink() {
+            // A part of it may be there even where that fails.
+            files.push(path.clone());
+            return trees::copy(&source, to, path, modes);
+        }
+        if !to.is_directory(path) {
+            directories.push(path);
+        }
+        to.make_directories(path)
+    });
+    if let Err(why) = copied {
+        // That something cannot be removed is not what went wrong.
+        for path in &files {
+            let _ = to.clear(path);
+        }
+        for path in directories.into_iter().rev() {
+            to.remove_if_empty(path);
+        }
+        return Err(why);
+    }
+    Ok(files)
+}
+
+/// Everything of a reference but what git and builds have there, relative to it; each of a kind that can
+/// be copied.
 fn paths_of_reference(from: &Path) -> Result<Vec<PathBuf>, Error> {
     let is_source = |entry: &DirEntry| {
         let name = entry.file_name();
@@ -196,6 +239,7 @@ fn paths_of_reference(from: &Path) -> Result<Vec<PathBuf>, Error> {
     for entry in walk.into_iter().filter_entry(is_source) {
         let entry = entry.map_err(std::io::Error::from).at("read", from)?;
         let path = entry.path().strip_prefix(from).unwrap_or(entry.path());
+        trees::refuse_special(entry.path(), entry.file_type())?;
         if entry.path_is_symlink() {
             let target = fs::read_link(entry.path()).at("read", entry.path())?;
             // What it leads to by way of other links counts too, where that is there.
@@ -227,5 +271,54 @@ fn tell_of_submodules(root: &Path, name: &Name, sink: &dyn Sink) {
                 "{path} is a repository of its own (a submodule), which is not fetched: clone it there"
             )));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_copied_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        fs::create_dir_all(at("from/new/deep")).unwrap();
+        fs::create_dir_all(at("from/own")).unwrap();
+        fs::create_dir_all(at("to/own")).unwrap();
+        fs::write(at("from/new/deep/a"), "a").unwrap();
+        fs::write(at("from/own/b"), "b").unwrap();
+        fs::write(at("to/own/mine"), "mine").unwrap();
+        let to = Tree::open(&at("to")).unwrap();
+        // The last of them went away since it was looked at.
+        let paths = ["new", "new/deep", "new/deep/a", "own", "own/b", "own/gone"];
+        let paths: Vec<PathBuf> = paths.map(PathBuf::from).into();
+        assert!(copy_whole(&at("from"), &to, &paths).is_err());
+        let left = trees::paths_of(&at("to")).unwrap();
+        assert_eq!(left, ["", "own", "own/mine"].map(PathBuf::from));
+
+        let copied = copy_whole(&at("from"), &to, &paths[..5]).unwrap();
+        assert_eq!(copied, ["new/deep/a", "own/b"].map(PathBuf::from));
+        assert_eq!(fs::read(at("to/own/b")).unwrap(), b"b");
+    }
+
+    #[test]
+    fn what_cannot_be_copied_is_found_before_anything_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let reference = directory.path().join("refs/hello");
+        fs::create_dir_all(&reference).unwrap();
+        fs::write(reference.join("avocado.yaml"), "").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(reference.join("z")).unwrap();
+        let why = paths_of_reference(&reference).unwrap_err().to_string();
+        assert!(why.contains("z is a socket"), "{why}");
+    }
+
+    #[test]
+    fn a_checkout_is_in_a_directory_that_nobody_had() {
+        let place = tempfile::tempdir().unwrap();
+        let first = new_checkout(place.path()).unwrap();
+        fs::write(first.join("x"), "").unwrap();
+        let second = new_checkout(place.path()).unwrap();
+        assert_ne!(first, second);
+        assert!(first.join("x").exists());
     }
 }

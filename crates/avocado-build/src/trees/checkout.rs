@@ -12,7 +12,7 @@ use super::{CopyModes, list_of};
 use crate::error::{At as _, Error};
 
 /// Refuses what no clone has and no image can hold: sockets, pipes and devices.
-pub(super) fn refuse_special(path: &Path, kind: FileType) -> Result<(), Error> {
+pub(crate) fn refuse_special(path: &Path, kind: FileType) -> Result<(), Error> {
     let what = if kind.is_fifo() {
         "a named pipe"
     } else if kind.is_socket() {

@@ -132,6 +132,8 @@ fn a_reference_comes_from_a_branch_or_a_commit_of_a_repository() {
             "--reference-repo",
             repository,
         ];
+        // A user's own, whatever it is called.
+        place.write(&format!("{to}/.avocado-reference/mine"), "mine");
         let ended = place
             .run(&[&init[..], more, &["--output", "json"]].concat())
             .ok();
@@ -140,8 +142,12 @@ fn a_reference_comes_from_a_branch_or_a_commit_of_a_repository() {
         let at = |path: &str| place.path(to).join(path);
         let found = fs::read_to_string(at("overlay/etc/a.conf")).unwrap();
         assert_eq!(found, text, "{to}");
+        let names = fs::read_dir(place.path(to)).unwrap().flatten();
+        let of_checkouts = names.map(|entry| entry.file_name().into_string().unwrap());
+        let of_checkouts = of_checkouts.filter(|name| name.starts_with(".avocado-reference"));
+        assert_eq!(of_checkouts.count(), 1, "{to}");
         assert!(
-            !there(at(".git")) && !there(at(".avocado-reference")),
+            !there(at(".git")) && there(at(".avocado-reference/mine")),
             "{to}"
         );
         assert_eq!(
