@@ -111,6 +111,13 @@ impl RpmPackage {
             ))
         })?;
         let time = Timestamp(time);
+        // The library takes the time of the clock then, and the same files give other bytes each time.
+        if time > Timestamp::now() {
+            return Err(Error::Invalid(format!(
+                "`source_date_epoch` is {epoch}, which is later than the clock of this machine says: no \
+                 package of rpm can be of a time to come; state an earlier one, or set the clock"
+            )));
+        }
         let mut package = self.builder(time);
         for user in users_of_groups(tree, files)? {
             package.provides(Dependency::any(user));
@@ -363,6 +370,21 @@ mod tests {
             assert!(names.any(|name| *name == required.name), "{required:?}");
         }
         assert_eq!(written.get_build_host().unwrap(), "reproducible");
+    }
+
+    #[test]
+    fn a_package_is_of_no_time_to_come() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::fresh(&directory.path().join("tree")).unwrap();
+        let place = directory.path().join("app.rpm");
+        let write =
+            |epoch: u64| package().write(&tree, &[], epoch, &place, &avocado_events::Silent);
+        let why = write(u64::from(u32::MAX)).unwrap_err().to_string();
+        assert!(why.contains("later than the clock"), "{why}");
+        assert!(!place.exists());
+        write(1).unwrap();
+        let written = rpm::Package::open(&place).unwrap().metadata;
+        assert_eq!(written.get_build_time().unwrap(), 1);
     }
 
     #[test]
