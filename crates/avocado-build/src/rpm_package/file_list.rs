@@ -93,12 +93,14 @@ impl FileList {
         let mut selected: BTreeMap<&Path, PackagedFile> = BTreeMap::new();
         for line in self.0.iter().filter(|line| !line.exclude) {
             for path in line.matched(package, paths)? {
-                let file = PackagedFile {
-                    role: line.role,
-                    mode: line.mode,
-                    ..PackagedFile::from(path.to_owned())
-                };
-                selected.insert(path, file);
+                let file = selected
+                    .entry(path)
+                    .or_insert_with(|| PackagedFile::from(path.to_owned()));
+                // What one line states, another that says nothing of it does not take back.
+                file.mode = line.mode.or(file.mode);
+                if line.role != FileRole::Plain {
+                    file.role = line.role;
+                }
             }
         }
         for path in self.excluded(package, paths)? {
@@ -318,6 +320,31 @@ mod tests {
             (file.role, file.mode),
             (FileRole::ConfigToKeep, Some(0o600))
         );
+        let lines = [
+            "%config(noreplace) /etc/app.conf",
+            "/etc",
+            "%attr(0600, -, -) /etc/*.conf",
+        ];
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
+            let files = selected(&order.map(|line| lines[line])).unwrap();
+            let of = |path: &str| {
+                let file = files
+                    .iter()
+                    .find(|file| file.path == Path::new(path))
+                    .unwrap();
+                (file.role, file.mode)
+            };
+            let stated = (FileRole::ConfigToKeep, Some(0o600));
+            assert_eq!(of("etc/app.conf"), stated, "{order:?}");
+            assert_eq!(of("etc"), (FileRole::Plain, None), "{order:?}");
+        }
         let all = paths(&FileList::everything(&installed()));
         assert_eq!(
             all,
