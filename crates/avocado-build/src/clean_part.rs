@@ -1,6 +1,6 @@
 //! Removing what builds made of one part of a project, so that the next one makes it anew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use avocado_events::{Cancel, Sink};
 use avocado_manifest::Name;
@@ -99,8 +99,10 @@ fn places_of(
     Ok(match scope {
         PackageScope::Extension(name) => {
             let extension = context.extension(name)?;
-            let version = extension.version.get().ok();
-            let image = version.map(|v| at(format!("output/extensions/{name}-{v}.raw")));
+            let images = match extension.version.get() {
+                Ok(version) => vec![at(format!("output/extensions/{name}-{version}.raw"))],
+                Err(_) => images_of_any_version(context, state, name)?,
+            };
             let stamps = ["install", "build", "image"].into_iter();
             // Not those of `fetch`.
             let stamps = stamps.flat_map(|command| {
@@ -111,7 +113,7 @@ fn places_of(
                 at(format!("extensions/{name}")),
                 at(format!(".work/extensions/{name}")),
             ];
-            trees.into_iter().chain(image).chain(stamps).collect()
+            trees.into_iter().chain(images).chain(stamps).collect()
         }
         PackageScope::Runtime(name) => {
             context.runtime(name)?;
@@ -142,6 +144,33 @@ fn places_of(
             os_places(context, state, "initramfs", names)
         }
     })
+}
+
+/// The images of an extension whose version hangs on something that is not set now. One that may be
+/// of an extension with a longer name is not among them.
+fn images_of_any_version(
+    context: &BuildContext<'_>,
+    state: &Tree,
+    name: &Name,
+) -> Result<Vec<PathBuf>, Error> {
+    let directory = Path::new("output/extensions");
+    if !state.is_directory(directory) {
+        return Ok(Vec::new());
+    }
+    let start = format!("{name}-");
+    let others = context.project.extensions.iter();
+    let others = others.map(|other| format!("{}-", other.name));
+    let others: Vec<String> = others
+        .filter(|other| other.len() > start.len() && other.starts_with(&start))
+        .collect();
+    let is_own = |file: &str| {
+        file.starts_with(&start)
+            && file.ends_with(".raw")
+            && !others.iter().any(|other| file.starts_with(other))
+    };
+    let names = state.names(directory)?.into_iter();
+    let names = names.filter(|file| file.to_str().is_some_and(is_own));
+    Ok(names.map(|file| directory.join(file)).collect())
 }
 
 /// The trees of an OS's file systems of one kind, and the images of all runtimes that were made of

@@ -106,6 +106,31 @@ fn a_part_is_made_again_and_the_others_stay() {
     assert!(clean(&project, &CleanedPart::Sections(vec!["none".to_owned()])).is_err());
 }
 
+/// Of which one it is cannot be told while the variable is not set.
+#[test]
+fn an_extension_whose_version_is_not_known_is_cleaned_too() {
+    let unknown = PROJECT.replace("app: {version: 1.0.0", "app: {version: '{{ env.NOPE }}'");
+    let project = TestProject::new(&unknown);
+    let images = project.path(".avocado/state/qemux86-64/output/extensions");
+    fs::create_dir_all(&images).unwrap();
+    for image in [
+        "app-1.0.0.raw",
+        "app-0.9.0.raw",
+        "app-x-1.0.0.raw",
+        "other-1.raw",
+    ] {
+        fs::write(images.join(image), "").unwrap();
+    }
+    let part = CleanedPart::Whole(PackageScope::Extension(name("app")));
+    assert_eq!(clean(&project, &part).unwrap(), 2);
+    let left = fs::read_dir(&images).unwrap();
+    let left: BTreeSet<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(
+        left,
+        ["app-x-1.0.0.raw", "other-1.raw"].map(Into::into).into()
+    );
+}
+
 #[test]
 fn a_section_is_cleaned_by_its_script_where_it_compiled_something() {
     let project = TestProject::new(PROJECT);
