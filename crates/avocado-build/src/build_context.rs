@@ -368,13 +368,11 @@ impl<'a> BuildContext<'a> {
         let visible = tools.filter(|path| {
             path.is_absolute() && !hidden.iter().any(|hidden| hidden.starts_with(path))
         });
-        // The way to the feed may have a password in it, and there is none from here.
+        // It is told nothing of the project, which would be an input. The way to the feed may have a
+        // password in it, and there is none from here.
+        let variables = StepVariables::of_target(&self.project.target);
         let mut environment = variables.environment(self.options);
-        let of_network = ["AVOCADO_SDK_REPO_URL", "AVOCADO_DNF_ARGS"];
-        environment.retain(|name, _| {
-            !self.options.proxy_environment.contains_key(name)
-                && !of_network.contains(&name.as_str())
-        });
+        environment.retain(|name, _| !self.options.proxy_environment.contains_key(name));
         Job {
             stage: String::new(),
             environment,

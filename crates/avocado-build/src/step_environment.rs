@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use avocado_backend::SOURCE_MOUNT;
-use avocado_manifest::Digest;
+use avocado_manifest::{Digest, Name};
 use avocado_project::{Project, SourceKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -34,10 +34,10 @@ pub(crate) struct StepVariables {
 }
 
 impl StepVariables {
-    /// Those of every step; a script has [those of its own](crate::steps) besides.
-    pub(crate) fn new(options: &Options, project: &Project, releasever: String) -> Self {
-        let layout = Layout::in_step(&project.target);
-        let target = project.target.as_str();
+    /// Those that are the same for every project of a target.
+    pub(crate) fn of_target(target: &Name) -> Self {
+        let layout = Layout::in_step(target);
+        let target = target.as_str();
         let mut variables = StepVariables::default();
         let mut set = |name, value: OsString| variables.set(name, value);
         set("AVOCADO_TARGET", target.into());
@@ -52,6 +52,14 @@ impl StepVariables {
         set("AVOCADO_SDK_PREFIX", layout.sdk(HOST_ARCH).into());
         set("AVOCADO_EXT_SYSROOTS", layout.extensions().into());
         set("DNF_SDK_TARGET_PREFIX", layout.target_repoconf().into());
+        variables
+    }
+
+    /// Those of every step that sees the project; a script has [those of its own](crate::steps)
+    /// besides.
+    pub(crate) fn new(options: &Options, project: &Project, releasever: String) -> Self {
+        let mut variables = Self::of_target(&project.target);
+        let mut set = |name, value: OsString| variables.set(name, value);
         set(
             "AVOCADO_SDK_REPO_URL",
             project.distro.repo_url.clone().into(),

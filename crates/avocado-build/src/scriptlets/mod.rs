@@ -12,6 +12,7 @@ mod request;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use commands::SYSTEMCTL;
 pub(crate) use installed::{QUERY, parse};
 pub(crate) use request::{BorrowedAccounts, ScriptletsRequest, published_shims};
 

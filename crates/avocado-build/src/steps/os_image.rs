@@ -23,6 +23,7 @@ use crate::file_digest::FileDigest;
 use crate::images;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
+use crate::scriptlets::SYSTEMCTL;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::trees::{self, CopyModes, Tree, passwd};
@@ -30,11 +31,6 @@ use crate::trees::{self, CopyModes, Tree, passwd};
 /// The namespace of OS build ids, as published.
 const BUILD_ID_NAMESPACE: Uuid = Uuid::NAMESPACE_DNS;
 
-/// Applies the presets of a rootfs.
-const SYSTEMCTL: ToolQuery = ToolQuery {
-    tool: "systemctl",
-    arguments: &["--version"],
-};
 /// Writes the cache of libraries of a rootfs.
 const LDCONFIG: ToolQuery = ToolQuery {
     tool: "ldconfig",

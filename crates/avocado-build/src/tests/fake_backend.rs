@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use avocado_backend::{Backend, BackendError, Capabilities, Job, ToolQuery};
 use avocado_events::{Cancel, Sink};
@@ -32,6 +33,8 @@ pub(crate) struct FakeBackend {
     pub(super) header: &'static str,
     /// What the scriptlets of every tree that has some make; `None` where no package has any.
     pub(super) scriptlets: Option<&'static str>,
+    /// What ran scriptlets.
+    pub(super) scriptlet_jobs: Arc<Mutex<Vec<Job>>>,
     /// Packages that come with every other one.
     pub(super) dependencies: &'static [&'static str],
     /// What is told of every runtime.
@@ -52,6 +55,7 @@ impl FakeBackend {
             fails: None,
             header: "1",
             scriptlets: None,
+            scriptlet_jobs: Arc::default(),
             dependencies: &[],
             findings: &[],
             tools: "1.0",
@@ -64,7 +68,11 @@ impl FakeBackend {
         let layout = &self.layout;
         match kind {
             "install" => self.install(&request["spec"], &request["read"]),
-            "scriptlets" => json!({ "digest": digest(&json!(self.scriptlets)) }),
+            "scriptlets" => {
+                let systemctl = (request["is_system"] == true).then_some(self.tools);
+                let told = &request["told"];
+                json!({ "digest": digest(&json!([self.scriptlets, told, systemctl])) })
+            }
             "clean" => {
                 let section = request["section"].as_str().unwrap();
                 fs::write(layout.work("cleaned"), section).unwrap();
@@ -161,24 +169,12 @@ impl FakeBackend {
             layout.work("runtimes").join(runtime)
         };
         fs::create_dir_all(root).unwrap();
-        if !read.is_null() {
+        let mut result = if read.is_null() {
+            self.installed(spec, &kernel)
+        } else {
             let (packages, digest) = reading::installed(spec, read, self.header, &kernel);
-            return json!({"digest": digest, "packages": packages, "kernel": kernel});
-        }
-        let packages = spec["packages"]["template"].as_object().unwrap();
-        let names = packages.keys().map(String::as_str);
-        let installed = names.chain(self.dependencies.iter().copied()).map(|name| {
-            (
-                name.to_owned(),
-                json!({"version": "1-r0.all", "digest": self.header}),
-            )
-        });
-        let installed: Value = installed.collect::<serde_json::Map<_, _>>().into();
-        let mut result = json!({
-            "digest": digest(&json!([installed, self.header])),
-            "packages": installed,
-            "kernel": kernel,
-        });
+            json!({"digest": digest, "packages": packages, "kernel": kernel})
+        };
         let is_image = ["rootfs", "initramfs", "extension"].map(|kind| tree.get(kind).is_some());
         if self.scriptlets.is_some() && is_image.contains(&true) {
             if spec["scriptlets"] == true {
@@ -195,6 +191,24 @@ impl FakeBackend {
             }
         }
         result
+    }
+
+    /// What an install makes that reads nothing.
+    fn installed(&self, spec: &Value, kernel: &Value) -> Value {
+        let packages = spec["packages"]["template"].as_object().unwrap();
+        let names = packages.keys().map(String::as_str);
+        let installed = names.chain(self.dependencies.iter().copied()).map(|name| {
+            (
+                name.to_owned(),
+                json!({"version": "1-r0.all", "digest": self.header}),
+            )
+        });
+        let installed: Value = installed.collect::<serde_json::Map<_, _>>().into();
+        json!({
+            "digest": digest(&json!([installed, self.header])),
+            "packages": installed,
+            "kernel": kernel,
+        })
     }
 
     fn assemble(&self, name: &Name, request: &Value) -> Value {
@@ -269,6 +283,11 @@ impl Backend for FakeBackend {
             source_date_epoch,
             ..
         } = message;
+        if kind == "scriptlets" {
+            // As packages may do it.
+            request["told"] = json!([source_date_epoch, format!("{:?}", job.environment)]);
+            self.scriptlet_jobs.lock().unwrap().push(job.clone());
+        }
         let Some(project) = &self.reads else {
             return Ok(self.work(&kind, &request));
         };

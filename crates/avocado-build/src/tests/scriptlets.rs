@@ -1,5 +1,7 @@
 //! When the scriptlets of packages run again.
 
+use std::sync::Arc;
+
 use super::fake_backend::FakeBackend;
 use super::test_project::TestProject;
 use crate::goal::Goal;
@@ -12,15 +14,34 @@ extensions: {app: {version: 1.0.0, packages: {hello: '*'}}}
 runtimes: {dev: {extensions: [app]}}
 ";
 
-/// Builds, with packages whose scriptlets make this.
-fn build(project: &TestProject, made: &'static str) -> Report {
+const INSTALLS: [&str; 3] = ["ext install app", "initramfs install", "rootfs install"];
+
+/// A feed with packages whose scriptlets make this.
+fn feed(project: &TestProject, made: &'static str) -> FakeBackend {
     let mut backend = FakeBackend::new(&project.options.project);
     backend.scriptlets = Some(made);
+    backend
+}
+
+fn build_from(project: &TestProject, backend: FakeBackend) -> Report {
     let goal = Goal::Build {
         runtime: None,
         var: true,
     };
     project.run_on(backend, &goal).unwrap()
+}
+
+/// Builds, with packages whose scriptlets make this.
+fn build(project: &TestProject, made: &'static str) -> Report {
+    build_from(project, feed(project, made))
+}
+
+/// The installs among the steps that ran.
+fn installs(report: Report) -> Vec<String> {
+    let mut installs = report.ran;
+    installs.retain(|step| step.contains("install"));
+    installs.sort_unstable();
+    installs
 }
 
 #[test]
@@ -31,12 +52,8 @@ fn whether_scriptlets_run_is_an_input_of_the_trees_that_become_images() {
     assert_eq!(build(&project, "1").ran, [""; 0]);
     project.options.scriptlets = false;
     let second = build(&project, "1");
-    let mut installs = second.ran;
-    installs.retain(|step| step.contains("install"));
-    installs.sort_unstable();
-    let images = ["ext install app", "initramfs install", "rootfs install"];
-    assert_eq!(installs, images);
-    assert_eq!(second.skipped_scriptlets.len(), images.len());
+    assert_eq!(second.skipped_scriptlets.len(), INSTALLS.len());
+    assert_eq!(installs(second), INSTALLS);
     assert_eq!(build(&project, "1").ran, [""; 0]);
 }
 
@@ -53,4 +70,50 @@ fn what_scriptlets_made_counts_for_the_next_steps() {
     // The same packages, and something else in the tree.
     let ran = install_again("2");
     assert!(ran.contains(&"rootfs image dev".to_owned()), "{ran:?}");
+}
+
+#[test]
+fn the_time_that_scriptlets_are_told_is_an_input_where_they_run() {
+    let mut project = TestProject::new(PROJECT);
+    build(&project, "1");
+    project.edit("distro:", "source_date_epoch: 86400\ndistro:");
+    assert_eq!(installs(build(&project, "1")), INSTALLS);
+    project.options.scriptlets = false;
+    build(&project, "1");
+    project.edit("86400", "86401");
+    assert_eq!(installs(build(&project, "1")), [""; 0]);
+}
+
+#[test]
+fn the_tool_that_enables_services_is_an_input() {
+    let project = TestProject::new(PROJECT);
+    build(&project, "1");
+    let mut backend = feed(&project, "1");
+    backend.tools = "1.1";
+    let again = build_from(&project, backend);
+    // It does nothing in an extension, but the rootfs below that is another one.
+    assert_eq!(installs(again), INSTALLS);
+}
+
+#[test]
+fn scriptlets_are_told_nothing_else_of_the_project() {
+    let told = |project: &TestProject| {
+        let backend = feed(project, "1");
+        let jobs = Arc::clone(&backend.scriptlet_jobs);
+        build_from(project, backend);
+        let jobs = jobs.lock().unwrap();
+        assert_eq!(jobs.len(), INSTALLS.len());
+        jobs[0].environment.clone()
+    };
+    let plain = told(&TestProject::new(PROJECT));
+    assert!(plain.contains_key("AVOCADO_TARGET"), "{plain:?}");
+    let mut project = TestProject::new(&PROJECT.replace(
+        "distro: {",
+        "sdk: {image: sdk}
+distro: {repo: {url: 'https://feed', tls_verify: false}, ",
+    ));
+    project.options.dnf_args = vec!["--nodocs".to_owned()];
+    let proxy = ("https_proxy".to_owned(), "http://proxy".into());
+    project.options.proxy_environment.extend([proxy]);
+    assert_eq!(told(&project), plain);
 }

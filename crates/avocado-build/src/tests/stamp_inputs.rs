@@ -84,8 +84,11 @@ fn what_shapes_an_image_or_the_times_in_its_tree() {
         "ext build hello-config",
         "ext image hello",
         "ext image hello-config",
+        "ext install hello",
         "initramfs image dev",
+        "initramfs install",
         "rootfs image dev",
+        "rootfs install",
     ];
     let mut ran = project.build();
     ran[..images.len()].sort();
@@ -106,6 +109,8 @@ fn the_tools_that_write_an_image() {
     assert_eq!(
         report.ran,
         [
+            "rootfs install",
+            "initramfs install",
             "ext image hello",
             "ext image hello-config",
             "rootfs image dev",

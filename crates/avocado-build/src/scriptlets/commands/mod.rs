@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{At as _, Error};
 use crate::trees::Tree;
 
+pub(crate) use services::SYSTEMCTL;
+
 /// What the commands of one job know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CommandSettings {

@@ -1,10 +1,16 @@
 //! `systemctl`, as far as it is about files.
 
-use avocado_backend::{Tool, ToolError};
+use avocado_backend::{Tool, ToolError, ToolQuery};
 use avocado_events::Silent;
 
 use super::{Call, CommandEnd, Note};
 use crate::error::Error;
+
+/// The host's, which works on any tree: it enables what scriptlets and presets ask for.
+pub(crate) const SYSTEMCTL: ToolQuery = ToolQuery {
+    tool: "systemctl",
+    arguments: &["--version"],
+};
 
 /// What changes which services there are, without a running systemd.
 const OF_FILES: [&str; 10] = [
@@ -20,7 +26,7 @@ const OF_FILES: [&str; 10] = [
     "unmask",
 ];
 
-/// The tool of the host does it: it works on any tree. Whatever is about a running system succeeds.
+/// The tool of the host does it. Whatever is about a running system succeeds.
 pub(super) fn systemctl(call: &Call<'_>) -> Result<CommandEnd, Error> {
     let arguments = without_root(call.arguments);
     let verb = arguments.iter().find(|word| !word.starts_with('-'));
@@ -38,7 +44,7 @@ pub(super) fn systemctl(call: &Call<'_>) -> Result<CommandEnd, Error> {
         return Ok(CommandEnd::default());
     }
     let now = |word: &&String| *word == "--now";
-    let tool = Tool::new("systemctl")
+    let tool = Tool::new(SYSTEMCTL.tool)
         .env("PATH", &call.settings.search_path)
         .arg(format!("--root={}", call.settings.root.display()))
         .args(arguments.iter().filter(|word| !now(word)));

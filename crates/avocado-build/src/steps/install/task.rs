@@ -21,7 +21,7 @@ use crate::build_context::{BuildContext, IncludedPackage};
 use crate::error::{At as _, Error};
 use crate::packages::repository::{RepositoryAccess, RepositoryInputs};
 use crate::plan::BuildStep;
-use crate::scriptlets::{self, ScriptletsRequest};
+use crate::scriptlets::{self, SYSTEMCTL, ScriptletsRequest};
 use crate::trees;
 
 /// The rootfs package that brings a whole system, and with it a kernel.
@@ -42,6 +42,11 @@ struct ScriptletInputs {
     revision: u32,
     /// Where it answers what they call.
     sdk: Option<Digest>,
+    /// What they are told that the time is, in `shadow` too.
+    source_date_epoch: u64,
+    /// The host's, which enables services; it does nothing in an extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    systemctl: Option<String>,
 }
 
 /// The parent's side of an install.
@@ -131,6 +136,11 @@ impl InstallTask<'_> {
         }
     }
 
+    /// Its scriptlets find a whole system.
+    fn is_system(&self) -> bool {
+        !matches!(self.tree, PackageTree::Extension(_))
+    }
+
     /// What the lock gains beside what was asked for.
     fn tell_of_lock(&self, spec: &InstallSpec, installed: &PackageHeaders, sink: &dyn Sink) {
         if spec.locked.is_empty() {
@@ -179,7 +189,7 @@ impl InstallTask<'_> {
             tree: below.unwrap_or(&tree).to_owned(),
             packages: unfinished.scriptlets,
             search_path: context.options.search_path.to_string_lossy().into_owned(),
-            is_system: !matches!(self.tree, PackageTree::Extension(_)),
+            is_system: self.is_system(),
             accounts: unfinished.accounts,
         };
         let made = context.run_step(&self.stage(), request, sink)?;
@@ -251,6 +261,12 @@ impl Task for InstallTask<'_> {
             Some(ScriptletInputs {
                 revision: scriptlets::REVISION,
                 sdk: needs.optional_digest(self.sdk.filter(|_| has_shims))?,
+                source_date_epoch: self.context.project.source_date_epoch,
+                systemctl: if self.is_system() {
+                    self.context.tool(&SYSTEMCTL)?
+                } else {
+                    None
+                },
             })
         } else {
             None

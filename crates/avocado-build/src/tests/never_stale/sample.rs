@@ -253,6 +253,7 @@ impl SampleProject {
         self.project.options.variables.clone_from(&self.environment);
         let mut backend = FakeBackend::new(&self.project.options.project);
         backend.reads = Some(self.project.path(""));
+        backend.scriptlets = Some("made");
         let goal = Goal::Build {
             runtime: None,
             var: true,
