@@ -32,6 +32,13 @@ pub(super) fn write(
 
 /// A description with who asks in the sections that name no host but that of the feed.
 pub(super) fn with_credentials(text: &str, url: &str, who: &AccessCredentials) -> String {
+    let names: Vec<&str> = text.lines().filter_map(section_name).collect();
+    // dnf makes one of those with the same name.
+    let is_whole = |section: &str| {
+        let name = section.lines().next().and_then(section_name);
+        let same = names.iter().filter(|other| Some(**other) == name);
+        same.count() == 1
+    };
     let mut written = String::new();
     let mut section = String::new();
     for line in text.split_inclusive('\n').chain(["["]) {
@@ -40,7 +47,7 @@ pub(super) fn with_credentials(text: &str, url: &str, who: &AccessCredentials) -
             continue;
         }
         written += &section;
-        if section.starts_with('[') && is_of_feed(&section, url) {
+        if is_whole(&section) && is_of_feed(&section, url) {
             if !section.ends_with('\n') {
                 written.push('\n');
             }
@@ -51,37 +58,80 @@ pub(super) fn with_credentials(text: &str, url: &str, who: &AccessCredentials) -
     written
 }
 
-/// Whether a section leads to the feed, and nowhere else: a list of mirrors, or where keys are, does
-/// as much as the URL of the packages.
+/// The name that a line begins a section with.
+fn section_name(line: &str) -> Option<&str> {
+    let name = line.strip_prefix('[')?;
+    Some(name.split(']').next().unwrap_or(name).trim())
+}
+
+/// Keys of a section that say nothing of which server is asked, and how.
+const HARMLESS_KEYS: [&str; 15] = [
+    "cost",
+    "enabled",
+    "enabled_metadata",
+    "exclude",
+    "excludepkgs",
+    "gpgcheck",
+    "includepkgs",
+    "metadata_expire",
+    "module_hotfixes",
+    "name",
+    "priority",
+    "repo_gpgcheck",
+    "retries",
+    "skip_if_unavailable",
+    "type",
+];
+
+/// Whether a section leads to the feed, and nowhere else: where keys are does as much as the URL of
+/// the packages. With any other key it may: a proxy is told who asks, and the servers of a list of
+/// mirrors are anybody's.
 fn is_of_feed(section: &str, url: &str) -> bool {
     let section = section
         .replace("${repo_url}", url)
         .replace("$repo_url", url);
-    let Some(feed) = origin(url) else {
+    let (Some(feed), Some(entries)) = (origin(url), entries(&section)) else {
         return false;
     };
-    let mut urls = 0;
-    let mut at = 0;
-    while let Some(found) = section[at..].find("://") {
-        let colon = at + found;
-        let scheme = section[..colon].rfind(|c: char| !c.is_ascii_alphanumeric());
-        let start = scheme.map_or(0, |before| before + 1);
-        let rest = &section[start..];
-        let end = rest.find(|c: char| c.is_whitespace() || c == ',');
-        let one = &rest[..end.unwrap_or(rest.len())];
-        let is_local = one.starts_with("file://");
-        if !is_local && origin(one) != Some(feed.clone()) {
+    let is_of_feed = |one: &str| origin(one).as_ref() == Some(&feed);
+    let mut leads_there = false;
+    for (key, value) in entries {
+        let mut urls = value
+            .split(|c: char| c.is_whitespace() || c == ',')
+            .filter(|one| !one.is_empty());
+        let is_harmless = match key {
+            "baseurl" => {
+                leads_there |= !value.trim().is_empty();
+                urls.all(is_of_feed)
+            }
+            "gpgkey" => urls.all(|one| one.starts_with("file://") || is_of_feed(one)),
+            key => HARMLESS_KEYS.contains(&key),
+        };
+        if !is_harmless {
             return false;
         }
-        urls += usize::from(!is_local);
-        at = colon + 3;
     }
-    let says = |key: &str| {
-        let mut lines = section.lines();
-        lines.any(|line| line.trim_start().starts_with(key))
-    };
-    // The servers of such a list are anybody's.
-    urls > 0 && !says("mirrorlist") && !says("metalink")
+    leads_there
+}
+
+/// The keys and values of a section, as dnf reads them; `None` where it would not.
+fn entries(section: &str) -> Option<Vec<(&str, String)>> {
+    let mut entries: Vec<(&str, String)> = Vec::new();
+    for line in section.lines().skip(1) {
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if line.starts_with([' ', '\t']) {
+            // It goes on with the value before.
+            let (_, value) = entries.last_mut()?;
+            value.push('\n');
+            value.push_str(line);
+        } else {
+            let (key, value) = line.split_once('=')?;
+            entries.push((key.trim_end(), value.to_owned()));
+        }
+    }
+    Some(entries)
 }
 
 /// Scheme, host and port of a URL that says nothing of a user and leaves nothing of them to a variable.
@@ -139,6 +189,26 @@ mod tests {
             ("baseurl=file:///somewhere", false),
             ("baseurl=ftp://feed.example/x", false),
             ("enabled=1", false),
+            ("baseurl=", false),
+            ("baseurl=${repo_url}/x evil/y", false),
+            ("baseurl=${repo_url}/x\nproxy=evil:3128", false),
+            ("baseurl=${repo_url}/x\nproxy = http://evil:3128", false),
+            ("baseurl=${repo_url}/x\nsslverify=0", false),
+            ("baseurl=${repo_url}/x\nwhat is this", false),
+            ("baseurl=${repo_url}/x\n[a]\nproxy=evil:3128", false),
+            // A character of more bytes than one before a scheme.
+            ("name=“https://x”\nbaseurl=${repo_url}/x", true),
+            ("name=é://\nbaseurl=${repo_url}/x", true),
+            ("baseurl=“${repo_url}”", false),
+            // A comment says nothing.
+            (
+                "; see https://docs/\n#mirrorlist=m\nbaseurl=${repo_url}/x",
+                true,
+            ),
+            ("#baseurl=${repo_url}/x", false),
+            ("#baseurl=${repo_url}/x\nbaseurl=file:///x", false),
+            // What is indented goes on with a value.
+            ("baseurl=${repo_url}/x\n # https://evil/", false),
         ] {
             let text = format!("# all\n[a]\nname=a\n{urls}\n\n[b]\nbaseurl=https://b/\n");
             let written = with_credentials(&text, feed, &who);
