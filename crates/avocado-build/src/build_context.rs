@@ -355,6 +355,7 @@ impl<'a> BuildContext<'a> {
             access: *access,
         };
         // Where they are on the host the project and what else it is made of are not seen either.
+        let beside_config = self.project.config_path.parent().map(Path::to_owned);
         let own = [self.project.src_dir.clone(), self.project.state_dir()];
         let extensions = self.mounts_of_extensions(MountAccess::Read);
         let extensions = extensions.map(|mount| mount.source);
@@ -362,6 +363,7 @@ impl<'a> BuildContext<'a> {
             .hidden()
             .into_iter()
             .chain(own)
+            .chain(beside_config)
             .chain(extensions)
             .collect();
         let tools = std::env::split_paths(&self.options.search_path);

@@ -117,3 +117,21 @@ distro: {repo: {url: 'https://feed', tls_verify: false}, ",
     project.options.proxy_environment.extend([proxy]);
     assert_eq!(told(&project), plain);
 }
+
+#[test]
+fn scriptlets_see_no_file_beside_avocado_yaml() {
+    let mut project = TestProject::new(PROJECT);
+    std::fs::create_dir(project.path("src")).unwrap();
+    project.edit("distro:", "src_dir: src\ndistro:");
+    let backend = feed(&project, "1");
+    let jobs = Arc::clone(&backend.scriptlet_jobs);
+    build_from(&project, backend);
+    for job in jobs.lock().unwrap().iter() {
+        for place in ["", "src"] {
+            let place = project.path(place).canonicalize().unwrap();
+            let mut hidden = job.hidden.iter();
+            let is_hidden = hidden.any(|h| h.canonicalize().is_ok_and(|h| h == place));
+            assert!(is_hidden, "{}: {:?}", place.display(), job.hidden);
+        }
+    }
+}
