@@ -1,5 +1,6 @@
 //! Running scriptlets, in a job that sees nothing but their tree and the SDK.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -58,20 +59,50 @@ impl BorrowedAccounts {
         Ok(BorrowedAccounts(lent))
     }
 
-    /// Takes them away again. Answers the names that were added to them.
-    fn take_back(&self, tree: &Tree) -> Result<Vec<String>, Error> {
-        let mut added = Vec::new();
+    /// Takes them away again. Answers what scriptlets did to them.
+    fn take_back(&self, tree: &Tree) -> Result<AccountChanges, Error> {
+        let mut changes = AccountChanges::default();
         for (file, before) in &self.0 {
-            let name = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
-            let known: Vec<String> = before.lines().map(name).collect();
             let now = tree.read(file)?.unwrap_or_default();
-            added.extend(now.lines().map(name).filter(|name| !known.contains(name)));
+            let lines = |text| -> BTreeSet<&str> { str::lines(text).collect() };
+            let name = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
+            let (before, now) = (lines(before), lines(&now));
+            let known: BTreeSet<String> = before.iter().copied().map(name).collect();
+            let differ = before.symmetric_difference(&now).copied().map(name);
+            for name in differ.filter(|name| !name.is_empty()) {
+                if known.contains(&name) {
+                    changes.changed.insert(name);
+                } else {
+                    changes.added.insert(name);
+                }
+            }
             tree.clear(file)?;
         }
         tree.remove_if_empty("etc");
-        added.sort();
-        added.dedup();
-        Ok(added)
+        let AccountChanges { added, changed } = &mut changes;
+        changed.retain(|name| !added.contains(name));
+        Ok(changes)
+    }
+}
+
+/// The users and groups that scriptlets add to lent accounts, and whom of them they change or remove.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct AccountChanges {
+    added: BTreeSet<String>,
+    changed: BTreeSet<String>,
+}
+
+impl AccountChanges {
+    /// What there is to tell of them.
+    fn told(&self) -> impl Iterator<Item = String> {
+        let added = self.added.iter().map(|name| ("add", name, "bring"));
+        let changed = self.changed.iter().map(|name| ("change", name, "do"));
+        added.chain(changed).map(|(done, name, cannot)| {
+            format!(
+                "scriptlets {done} the user or group `{name}`, which an extension cannot {cannot}: name \
+                 it in `permissions` of the rootfs, or in sysusers.d of the extension"
+            )
+        })
     }
 }
 
@@ -125,11 +156,8 @@ impl StepRequest for ScriptletsRequest {
                 context.sink.emit(warning);
             }
         }
-        for name in self.accounts.take_back(&tree)? {
-            context.sink.emit(Event::warning(format!(
-                "scriptlets add the user or group `{name}`, which an extension cannot bring: name it \
-                 in `permissions` of the rootfs, or in sysusers.d of the extension"
-            )));
+        for told in self.accounts.take_back(&tree)?.told() {
+            context.sink.emit(Event::warning(told));
         }
         Ok(ScriptletsResult {
             digest: trees::digest(&root, CopyModes::Keep)?,
@@ -302,16 +330,43 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let tree = |name: &str| Tree::fresh(&place.path().join(name)).unwrap();
         let (rootfs, extension) = (tree("rootfs"), tree("extension"));
-        for file in ["etc/passwd", "etc/group"] {
-            rootfs.write(file, "root:x:0:\n", 0o644).unwrap();
-        }
-        extension.write("etc/group", "own:x:1:\n", 0o644).unwrap();
+        rootfs.write("etc/passwd", "root:x:0:\n", 0o644).unwrap();
+        let groups = "root:x:0:\naudio:x:29:\nold:x:3:\n";
+        rootfs.write("etc/group", groups, 0o644).unwrap();
         let lent = BorrowedAccounts::lend(&rootfs, &extension).unwrap();
         let passwd = extension.read("etc/passwd").unwrap().unwrap();
-        let more = format!("{passwd}app:x:9:9::/:/bin/sh\n");
+        let more = format!("{passwd}app:x:9:9::/:/bin/sh\n\n");
         extension.write("etc/passwd", more, 0o644).unwrap();
-        assert_eq!(lent.take_back(&extension).unwrap(), ["app"]);
-        assert!(!extension.has("etc/passwd"));
-        assert_eq!(extension.read("etc/group").unwrap().unwrap(), "own:x:1:\n");
+        let members = "root:x:0:\naudio:x:29:app\napp:x:9:\n";
+        extension.write("etc/group", members, 0o644).unwrap();
+        let told: Vec<String> = lent.take_back(&extension).unwrap().told().collect();
+        let told: Vec<&str> = told
+            .iter()
+            .filter_map(|text| text.split_once(": ").map(|(what, _)| what))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "scriptlets add the user or group `app`, which an extension cannot bring",
+                "scriptlets change the user or group `audio`, which an extension cannot do",
+                "scriptlets change the user or group `old`, which an extension cannot do",
+            ]
+        );
+        assert!(!extension.has("etc"));
+    }
+
+    #[test]
+    fn accounts_of_the_tree_itself_are_not_lent() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = |name: &str| Tree::fresh(&place.path().join(name)).unwrap();
+        let (rootfs, extension) = (tree("rootfs"), tree("extension"));
+        for (of, text) in [(&rootfs, "root:x:0:\n"), (&extension, "own:x:1:\n")] {
+            of.write("etc/group", text, 0o644).unwrap();
+        }
+        let lent = BorrowedAccounts::lend(&rootfs, &extension).unwrap();
+        extension.write("etc/group", "mine:x:1:\n", 0o644).unwrap();
+        let changes = lent.take_back(&extension).unwrap();
+        assert_eq!(changes, AccountChanges::default());
+        assert!(extension.has("etc/group"));
     }
 }

@@ -65,7 +65,7 @@ struct Call<'a> {
 type Answer = fn(&Call<'_>) -> Result<CommandEnd, Error>;
 
 /// Those that do something.
-const ANSWERS: [(&str, Answer); 13] = [
+const ANSWERS: [(&str, Answer); 14] = [
     ("useradd", accounts::useradd),
     ("adduser", accounts::useradd),
     ("groupadd", accounts::groupadd),
@@ -79,12 +79,13 @@ const ANSWERS: [(&str, Answer); 13] = [
     ("postinst_intercept", intercept),
     ("chpasswd", set_password),
     ("passwd", set_password),
+    ("newusers", add_users),
 ];
 
 /// Those that an image has no use for: what they write is made when the image is (`ldconfig`,
 /// `depmod` where it is merged), belongs to the running system, or is something that no image holds
 /// (owners, labels).
-const NOTHING: [&str; 43] = [
+const NOTHING: [&str; 42] = [
     "bbdebug",
     "bbnote",
     "bbwarn",
@@ -113,7 +114,6 @@ const NOTHING: [&str; 43] = [
     "mkfontdir",
     "mkfontscale",
     "modprobe",
-    "newusers",
     "restorecon",
     "rpm-helper",
     "runlevel",
@@ -273,6 +273,13 @@ fn set_password(call: &Call<'_>) -> Result<CommandEnd, Error> {
     Ok(CommandEnd::default())
 }
 
+fn add_users(call: &Call<'_>) -> Result<CommandEnd, Error> {
+    call.note(&Note::Told(
+        "it adds users from a list, which is not done: name them in `permissions`".to_owned(),
+    ))?;
+    Ok(CommandEnd::default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,7 +343,8 @@ mod tests {
         commands.call("postinst_intercept delay_to_first_boot app");
         commands.call("passwd root");
         commands.call("passwd root");
-        assert_eq!(commands.notes().unwrap().len(), 2);
+        commands.call("newusers list");
+        assert_eq!(commands.notes().unwrap().len(), 3);
         assert_eq!(commands.call("bbfatal no luck").status, 1);
         assert_eq!(commands.notes().unwrap_err().to_string(), "no luck");
     }
