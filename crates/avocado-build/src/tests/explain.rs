@@ -83,3 +83,19 @@ fn what_is_deployed_and_older_than_its_sources_is_told_by_the_input_that_differs
     project.write("seed.txt", "another\n");
     assert_eq!(outdated(&project), None);
 }
+
+#[test]
+fn how_it_was_built_makes_it_no_older() {
+    let mut project = TestProject::new(HELLO);
+    let outdated = |project: &TestProject| {
+        let backend = Box::new(FakeBackend::new(&project.options.project));
+        let found = outdated_on(&project.options, backend, &"dev".parse().unwrap()).unwrap();
+        found.map(|task| task.stage)
+    };
+    project.options.scriptlets = false;
+    project.options.dnf_args = vec!["--nobest".to_owned()];
+    project.build();
+    assert_eq!(outdated(&project), None);
+    project.options.dnf_args = Vec::new();
+    assert!(outdated(&project).is_some());
+}

@@ -1,7 +1,7 @@
 //! The last touch to a tree that becomes an image: times and extended attributes as an image holds
 //! them, the same wherever and whenever it is built.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -83,15 +83,20 @@ pub(crate) fn settle(
             };
             sources.insert(relative.to_owned(), times);
         } else if kind.is_file() && bytecode::is_compiled(relative) {
-            compiled.push((relative.to_owned(), after));
+            let inode = (metadata.dev(), metadata.ino());
+            compiled.push((relative.to_owned(), after, inode));
             continue;
         }
         if before != (after, 0) {
             root.set_time(relative, after)?;
         }
     }
-    for (path, time) in compiled {
-        bytecode::follow(root, &path, &sources)?;
+    let mut followed = HashSet::new();
+    for (path, time, inode) in compiled {
+        // Levels of optimisation may be one file.
+        if followed.insert(inode) {
+            bytecode::follow(root, &path, &sources)?;
+        }
         root.set_time(&path, time)?;
     }
     for directory in directories.iter().rev() {
@@ -250,6 +255,9 @@ mod tests {
             packages.set_time(&source, 1000).unwrap();
             let compiled = format!("usr/__pycache__/{name}.cpython-311.pyc");
             packages.write(&compiled, header(1000, 5), 0o444).unwrap();
+            let optimised = format!("usr/__pycache__/{name}.cpython-311.opt-1.pyc");
+            let link = fs::hard_link(packages.shown(&compiled), packages.shown(optimised));
+            link.unwrap();
         }
         began_at(packages.path(), SystemTime::now()).unwrap();
         for epoch in [0, 1000, 2000] {

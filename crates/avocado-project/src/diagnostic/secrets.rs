@@ -66,12 +66,17 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
         let rest = &line[at + 3..];
         let end = rest.find(|c: char| c.is_whitespace() || "/\"',}".contains(c));
         let host = &rest[..end.unwrap_or(rest.len())];
-        let user = host
-            .rfind('@')
-            .and_then(|sign| Some((host[..sign].find(':')?, sign)));
-        if let Some((colon, sign)) = user {
-            found.push(at + 3 + colon + 1..at + 3 + sign);
-        }
+        let Some(sign) = host.rfind('@') else {
+            continue;
+        };
+        let user = &host[..sign];
+        // Without a password the user may be a token; not where a key says who one is.
+        let secret = match user.find(':') {
+            Some(colon) => colon + 1,
+            None if line[..at].ends_with("ssh") || user.starts_with("{{") => continue,
+            None => 0,
+        };
+        found.push(at + 3 + secret..at + 3 + sign);
     }
     found.sort_by_key(|range| range.start);
     let mut end = 0;
@@ -109,6 +114,9 @@ mod tests {
                 "url: https://me:*******@host",
             ),
             ("password: \"{{ env.P }}\"", "password: \"{{ env.P }}\""),
+            ("url: https://t0ken@host/x", "url: https://*****@host/x"),
+            ("url: ssh://git@host/x", "url: ssh://git@host/x"),
+            ("url: git@host:x", "url: git@host:x"),
             ("password: ''", "password: ''"),
             ("password:", "password:"),
             ("passwords: {a: 1}", "passwords: {a: 1}"),

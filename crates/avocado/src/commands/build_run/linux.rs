@@ -321,13 +321,25 @@ fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) ->
     })
 }
 
+/// What the command line of a build said that changes what is built.
+#[derive(Clone, Copy)]
+pub(in crate::commands) struct BuiltWith<'a> {
+    pub(in crate::commands) dnf_args: &'a [String],
+    pub(in crate::commands) scriptlets: bool,
+}
+
 /// The first step that a build of the runtime would run, or why that cannot be told; nothing is run.
 pub(in crate::commands) fn outdated(
     session: &Session,
     project: Project,
     runtime: &Name,
+    built_with: BuiltWith<'_>,
 ) -> Result<std::result::Result<Option<OutdatedTask>, avocado_build::Error>> {
-    let options = options_for(session, None, project)?;
+    let options = Options {
+        dnf_args: built_with.dnf_args.to_vec(),
+        scriptlets: built_with.scriptlets,
+        ..options_for(session, None, project)?
+    };
     Ok(avocado_build::outdated(&options, runtime))
 }
 

@@ -9,7 +9,7 @@ mod other_systems;
 pub(super) use avocado_build::Goal;
 #[cfg(target_os = "linux")]
 pub(super) use linux::{
-    BuildRun, cancellable, complete, copy_artifacts, failure, options, outdated, start,
+    BuildRun, BuiltWith, cancellable, complete, copy_artifacts, failure, options, outdated, start,
 };
 #[cfg(not(target_os = "linux"))]
 pub(super) use other_systems::{BuildRun, Goal};

@@ -40,9 +40,16 @@ pub(crate) struct DeployArgs {
     #[arg(long = "ssh-arg", value_name = "SSH_ARG", allow_hyphen_values = true)]
     pub(crate) ssh_args: Vec<String>,
 
-    // Peers pass these to every command; a deployment runs no tools, so they change nothing.
+    /// An argument for DNF with which it was built, to know whether it is older than its sources
+    /// (repeatable)
+    #[arg(long = "dnf-arg", value_name = "DNF_ARGS", allow_hyphen_values = true)]
+    pub(crate) dnf_args: Vec<String>,
+
+    /// That it was built without the scriptlets of packages, for the same
+    #[arg(long)]
+    pub(crate) no_scripts: bool,
+
+    // Peers pass this to every command; a deployment runs no tools, so it changes nothing.
     #[arg(long = "container-arg", allow_hyphen_values = true, hide = true)]
     _container_args: Vec<String>,
-    #[arg(long = "dnf-arg", allow_hyphen_values = true, hide = true)]
-    _dnf_args: Vec<String>,
 }

@@ -20,7 +20,8 @@ use super::renew_metadata;
 use super::route::DeviceRoute;
 use super::ssh::{Ssh, SshFailure, Stream};
 use super::transfer::{ImageNames, TransferProgress};
-use crate::commands::{Session, build_run, project};
+use crate::commands::build_run::{self, BuiltWith};
+use crate::commands::{Session, project};
 use crate::environment::DeployPort;
 use crate::failure::{Failure, Result};
 use crate::interrupt::on_interrupt;
@@ -143,7 +144,11 @@ fn tell_if_outdated(
     project: &Project,
     runtime: &Name,
 ) -> Result<()> {
-    let what = match build_run::outdated(session, project.clone(), runtime)? {
+    let built_with = BuiltWith {
+        dnf_args: &args.dnf_args,
+        scriptlets: !args.no_scripts,
+    };
+    let what = match build_run::outdated(session, project.clone(), runtime, built_with)? {
         Ok(None) => return Ok(()),
         Ok(Some(OutdatedTask { stage, reason })) => format!(
             "runtime `{runtime}` is older than its sources: a build would run `{stage}` ({reason})"
@@ -154,7 +159,10 @@ fn tell_if_outdated(
         ),
     };
     if args.strict {
-        return Err(Failure::new(what).hint("run `avocado build` first"));
+        return Err(Failure::new(what).hint(
+            "run `avocado build` first; give --no-scripts and --dnf-arg here as well if it was \
+             built with them",
+        ));
     }
     session.output.emit(Event::warning(format!(
         "{what}; run `avocado build` first to deploy what is there now"
