@@ -23,6 +23,7 @@ mod lock;
 mod model;
 mod overrides;
 mod phases;
+mod published;
 mod raw;
 mod report;
 mod resolve;
@@ -49,5 +50,6 @@ pub use phases::{
     ComposedProject, ExtensionSource, LoadOptions, Loaded, ReadProject, SourceKind, SourcedProject,
     SourcedSection, read_text,
 };
+pub use published::check_published;
 pub use schema::json_schema;
 pub use version_spec::{VersionSpec, VersionSpecError};

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
 use avocado_project::{
-    CompileSection, Extension, Placed, Project, ProjectPackage, SourcePlace, read_text,
-    state_versions,
+    CompileSection, Extension, Placed, Project, ProjectPackage, SourcePlace, check_published,
+    read_text, state_versions,
 };
 use glob::Pattern;
 use walkdir::{DirEntry, WalkDir};
@@ -20,12 +21,17 @@ use crate::trees::{self, CopyModes, Tree, WILDCARDS};
 /// The name that the configuration has in every package.
 const CONFIGURATION: &str = "avocado.yaml";
 
+/// The history of a project, which is in no package.
+const GIT: &str = ".git";
+
 /// The files of an extension.
 pub(super) struct ExtensionFiles<'a> {
     /// For each target that it is for, the one that is meant first.
     projects: &'a [&'a Project],
     name: &'a Name,
     modes: CopyModes,
+    /// Where packages are put among the sources, relative to them: an earlier one is no source.
+    output: Option<PathBuf>,
 }
 
 impl<'a> ExtensionFiles<'a> {
@@ -34,7 +40,31 @@ impl<'a> ExtensionFiles<'a> {
             projects,
             name,
             modes,
+            output: None,
         }
+    }
+
+    /// Without what is in `directory`, where packages are put; or, where the extension names something
+    /// in there, without `package` in it.
+    pub(super) fn without_output(mut self, directory: &Path, package: &str) -> Self {
+        let below_sources = |project: &&Project| {
+            let directory = fs::canonicalize(directory).ok()?;
+            let sources = fs::canonicalize(&project.src_dir).ok()?;
+            Some(directory.strip_prefix(sources).ok()?.to_owned())
+        };
+        let output = self.projects.first().and_then(below_sources);
+        let has_sources = |output: &PathBuf| {
+            output.as_os_str().is_empty()
+                || self.named().keys().any(|path| path.starts_with(output))
+        };
+        self.output = output.map(|output| {
+            if has_sources(&output) {
+                output.join(package)
+            } else {
+                output
+            }
+        });
+        self
     }
 
     /// Copies them to the directory of the extension's name in `tree`.
@@ -42,6 +72,8 @@ impl<'a> ExtensionFiles<'a> {
         let [project, ..] = self.projects else {
             return Ok(());
         };
+        let configuration = self.configuration()?;
+        let mut left_out = BTreeSet::new();
         let named = self.named();
         let patterns = self.patterns();
         let root = Path::new(self.name.as_str());
@@ -51,7 +83,7 @@ impl<'a> ExtensionFiles<'a> {
             for path in named.keys() {
                 // The author may name something by a link.
                 let from = trees::of_project(&project.src_dir.join(path))?;
-                self.copy(&from, path, tree)?;
+                self.copy(&from, path, tree, &mut left_out)?;
             }
         } else {
             for MatchedPath { path, is_named } in matched(&project.src_dir, &patterns)? {
@@ -59,22 +91,23 @@ impl<'a> ExtensionFiles<'a> {
                 if is_named {
                     from = trees::of_project(&from)?;
                 }
-                self.copy(&from, &path, tree)?;
+                self.copy(&from, &path, tree, &mut left_out)?;
             }
-            let is_left_out = |path: &&PathBuf| !tree.has(root.join(path));
-            let left_out: Vec<PathBuf> = named.keys().filter(is_left_out).cloned().collect();
-            if !left_out.is_empty() {
+            let is_missing = |path: &&PathBuf| !tree.has(root.join(path));
+            let missing: Vec<PathBuf> = named.keys().filter(is_missing).cloned().collect();
+            if !missing.is_empty() {
                 sink.emit(Event::warning(format!(
                     "the extension `{}` names what its `package_files` leave out: {}; whoever \
                      installs the package will miss it",
                     self.name,
-                    links::list(&left_out)
+                    links::list(&missing)
                 )));
             }
         }
         let overlays = self.overlays();
+        self.tell_of(&left_out, &overlays, sink);
         links::settle(tree, root, &project.src_dir, &overlays, self.modes, sink)?;
-        tree.write(root.join(CONFIGURATION), self.configuration()?, 0o644)?;
+        tree.write(root.join(CONFIGURATION), configuration, 0o644)?;
         // Whatever the umask of the user is.
         tree.set_mode(root, 0o755)
     }
@@ -93,6 +126,7 @@ impl<'a> ExtensionFiles<'a> {
         versions.dedup();
         let path = &self.projects[0].config_path;
         let text = read_text(path)?;
+        check_published(path, &text)?;
         Ok(state_versions(path, &text, &versions)?)
     }
 
@@ -159,7 +193,28 @@ impl<'a> ExtensionFiles<'a> {
         })
     }
 
-    fn copy(&self, from: &Path, path: &Path, tree: &Tree) -> Result<(), Error> {
+    /// Copies what is at `from` as `path`, but for what no package has, which is added to `left_out`.
+    fn copy(
+        &self,
+        from: &Path,
+        path: &Path,
+        tree: &Tree,
+        left_out: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), Error> {
+        let mut is_left_out = |below: &Path| {
+            // Joining nothing leaves a slash at the end.
+            let path: PathBuf = path.join(below).components().collect();
+            let output = self.output.as_ref();
+            let is_left_out = path.iter().any(|name| name == GIT)
+                || output.is_some_and(|output| path.starts_with(output));
+            if is_left_out {
+                left_out.insert(path);
+            }
+            is_left_out
+        };
+        if is_left_out(Path::new("")) {
+            return Ok(());
+        }
         let to = Path::new(self.name.as_str()).join(path);
         if let Some(parent) = to.parent() {
             tree.make_directories(parent)?;
@@ -167,7 +222,36 @@ impl<'a> ExtensionFiles<'a> {
                 tree.set_mode(directory, 0o755)?;
             }
         }
-        trees::copy(from, tree, &to, self.modes)
+        trees::copy_without(from, tree, &to, self.modes, is_left_out)
+    }
+
+    /// Tells what of all that was asked for is in no package. That the history of the sources is not
+    /// is no news; an overlay's is in the image that is made of it here.
+    fn tell_of(&self, left_out: &BTreeSet<PathBuf>, overlays: &BTreeSet<PathBuf>, sink: &dyn Sink) {
+        let (output, git): (Vec<PathBuf>, Vec<PathBuf>) =
+            left_out.iter().cloned().partition(|path| {
+                let output = self.output.as_ref();
+                output.is_some_and(|output| path.starts_with(output))
+            });
+        if !output.is_empty() {
+            sink.emit(Event::warning(format!(
+                "the package of `{}` is put where its sources are; what is there is not in it: {}",
+                self.name,
+                links::list(&output)
+            )));
+        }
+        let of_overlays = git
+            .into_iter()
+            .filter(|path| overlays.iter().any(|overlay| path.starts_with(overlay)));
+        let git: Vec<PathBuf> = of_overlays.collect();
+        if !git.is_empty() {
+            sink.emit(Event::warning(format!(
+                "an overlay of `{}` has what belongs to git, which is in an image that is built here and \
+                 in no package: {}; move it out of the overlay",
+                self.name,
+                links::list(&git)
+            )));
+        }
     }
 }
 
@@ -305,5 +389,5 @@ fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>
 fn is_packaged(entry: &DirEntry) -> bool {
     let of_builds = [".avocado", "avocado.lock"].map(OsStr::new);
     let name = entry.file_name();
-    name != ".git" && !(entry.depth() == 1 && of_builds.contains(&name))
+    name != GIT && !(entry.depth() == 1 && of_builds.contains(&name))
 }

@@ -39,14 +39,16 @@ pub(crate) fn target_of(provided: &str) -> Option<&str> {
 pub(crate) const ANY_TARGET: &str = "*";
 
 /// Packages the sources of an extension. `projects` is the project for each target that it is for,
-/// the one that is meant first: what differs for another target is in the package as well.
+/// the one that is meant first: what differs for another target is in the package as well. `out_dir` is
+/// where the package is going to be copied to: no earlier one that is there gets into it.
 ///
 /// # Errors
-/// Where a file is missing that the extension names, the extension is not of this project, or is
+/// Where a file is missing that the extension names, a password is in avocado.yaml, the extension is not of this project, or is
 /// another one for each target; and when the package cannot be written.
 pub fn package_extension(
     projects: &[Project],
     name: &Name,
+    out_dir: Option<&Path>,
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Artifact, Error> {
@@ -80,7 +82,10 @@ pub fn package_extension(
     let modes = CopyModes::Checkout(trees::checkout_mode(&project.config_path));
     let package = describe(extension, version, &targets);
     let place = layout.extension_source_package(&package.file_name());
-    let files = ExtensionFiles::new(&targets, name, modes);
+    let mut files = ExtensionFiles::new(&targets, name, modes);
+    if let Some(directory) = out_dir {
+        files = files.without_output(directory, &package.file_name());
+    }
     let epoch = project.source_date_epoch;
     let written = write(&package, &files, epoch, &staging, &place, sink);
     trees::clear(&staging)?;

@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use avocado_events::{Cancel, Event, Silent};
+use avocado_events::{Cancel, Event, Silent, Sink};
 use avocado_project::{LoadOptions, Project};
 use rpm::Package;
 
@@ -48,15 +48,26 @@ impl Sources {
     }
 
     fn package(&self) -> Result<PathBuf, Error> {
+        self.package_for(None, &Silent)
+    }
+
+    /// For `out_dir`, relative to the sources.
+    fn package_for(&self, out_dir: Option<&str>, sink: &dyn Sink) -> Result<PathBuf, Error> {
         let projects = self.projects("qemux86-64");
         let name = "app".parse().unwrap();
-        let package = super::package_extension(&projects, &name, &Cancel::new(), &Silent)?;
+        let out_dir = out_dir.map(|directory| self.at(directory));
+        let (out_dir, cancel) = (out_dir.as_deref(), Cancel::new());
+        let package = super::package_extension(&projects, &name, out_dir, &cancel, sink)?;
         Ok(package.path)
     }
 
     /// What is in the package, with the texts of files.
     fn content(&self) -> BTreeMap<String, String> {
-        let package = Package::open(self.package().unwrap()).unwrap();
+        Self::content_of(&self.package().unwrap())
+    }
+
+    fn content_of(package: &Path) -> BTreeMap<String, String> {
+        let package = Package::open(package).unwrap();
         let mut content = BTreeMap::new();
         for file in package.files().unwrap() {
             let file = file.unwrap();
@@ -207,13 +218,91 @@ fn what_package_files_leave_out_is_told() {
     let sources = Sources::new(yaml).files(&["hook", "a.sh"]);
     let said = std::sync::Mutex::new(Vec::new());
     let sink = |event: Event| said.lock().unwrap().push(event.message);
-    let (projects, name) = (sources.projects("x"), "app".parse().unwrap());
-    super::package_extension(&projects, &name, &Cancel::new(), &sink).unwrap();
+    sources.package_for(None, &sink).unwrap();
     let said = said.into_inner().unwrap();
     assert!(
         said.iter().any(|line| line.contains("leave out: hook;")),
         "{said:?}"
     );
+}
+
+#[test]
+fn no_history_is_in_a_package() {
+    const NAMED: &str = "overlay: overlay, stone_include_paths: [stone]";
+    for (keys, told) in [
+        (NAMED, true),
+        (
+            "overlay: overlay, stone_include_paths: [stone], package_files: [overlay, stone]",
+            true,
+        ),
+        ("package_files: ['.']", false),
+    ] {
+        let yaml = format!("extensions: {{app: {{version: 1.0.0, {keys}}}}}\n");
+        let sources = Sources::new(&yaml).files(&[
+            "overlay/etc/a",
+            "overlay/deep/.git/config",
+            "stone/.git",
+            "stone/a",
+        ]);
+        let said = std::sync::Mutex::new(Vec::new());
+        let sink = |event: Event| said.lock().unwrap().push(event.message);
+        let package = sources.package_for(None, &sink).unwrap();
+        let content = Sources::content_of(&package);
+        assert!(content.contains_key("/app/overlay/etc/a"), "{keys}");
+        assert!(content.contains_key("/app/stone/a"), "{keys}");
+        let of_git = content.keys().filter(|path| path.contains(".git"));
+        assert_eq!(of_git.count(), 0, "{keys}: {content:?}");
+        let said = said.into_inner().unwrap();
+        let is_told = said.iter().any(|line| line.contains("overlay/deep/.git;"));
+        assert_eq!(is_told, told, "{said:?}");
+    }
+}
+
+#[test]
+fn an_earlier_package_is_in_no_package() {
+    const FILE: &str = "app-1.0.0-r0.noarch.rpm";
+    let yaml = "extensions: {app: {version: 1.0.0, overlay: overlay, package_files: ['.']}}\n";
+    for (out_dir, left_out) in [
+        ("out", &["/app/out", "/app/out/old.rpm"][..]),
+        ("a/out", &["/app/a/out"]),
+        // The sources themselves are not left out.
+        ("", &[]),
+        ("overlay", &[]),
+    ] {
+        let sources = Sources::new(yaml).files(&["overlay/o", "a/b", "a/out/c", "out/old.rpm"]);
+        let without: Vec<String> = Sources::content_of(&sources.package().unwrap())
+            .into_keys()
+            .filter(|path| !left_out.iter().any(|out| path.starts_with(out)))
+            .collect();
+        let earlier = Path::new(out_dir).join(FILE);
+        sources.write(earlier.to_str().unwrap(), "earlier");
+        let said = std::sync::Mutex::new(Vec::new());
+        let sink = |event: Event| said.lock().unwrap().push(event.message);
+        let package = sources.package_for(Some(out_dir), &sink).unwrap();
+        let paths: Vec<String> = Sources::content_of(&package).into_keys().collect();
+        assert_eq!(paths, without, "{out_dir}");
+        let said = said.into_inner().unwrap();
+        assert!(
+            said.iter().any(|line| line.contains("not in it: ")),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn no_password_is_published() {
+    let yaml = |password: &str| {
+        format!(
+            "{SMALL}repos: {{vendor: {{url: 'https://a/', username: u, password: {password}}}}}\n"
+        )
+    };
+    let error = Sources::new(&yaml("s3cret")).package().unwrap_err();
+    let diagnostics = error.diagnostics();
+    assert_eq!((diagnostics.len(), diagnostics[0].line), (1, 2));
+    assert!(!format!("{error:?}").contains("s3cret"));
+    Sources::new(&yaml("'{{ env.VERSION }}'"))
+        .package()
+        .unwrap();
 }
 
 #[test]
@@ -381,7 +470,8 @@ fn only_an_extension_of_the_project_is_packaged() {
     assert!(error.contains("/app: package it there"), "{error}");
     let projects = sources.projects("x");
     let none = "none".parse().unwrap();
-    let error = super::package_extension(&projects, &none, &Cancel::new(), &Silent).unwrap_err();
+    let error =
+        super::package_extension(&projects, &none, None, &Cancel::new(), &Silent).unwrap_err();
     assert!(
         error.to_string().ends_with("`none` (it has own)"),
         "{error}"

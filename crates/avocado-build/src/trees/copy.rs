@@ -23,10 +23,26 @@ pub(crate) fn of_project(path: &Path) -> Result<PathBuf, Error> {
 /// Copies what is at `from`, be it a link, to `at` in a tree: directories merge, everything else is
 /// replaced. Hard links within it stay hard links and files keep their times, but for project files.
 pub(crate) fn copy(from: &Path, to: &Tree, at: &Path, modes: CopyModes) -> Result<(), Error> {
+    copy_without(from, to, at, modes, |_| false)
+}
+
+/// The same without what is `left_out`, which is asked with each path below `from`, and with nothing for
+/// that itself. Of a directory that is left out all that is in it is.
+pub(crate) fn copy_without(
+    from: &Path,
+    to: &Tree,
+    at: &Path,
+    modes: CopyModes,
+    mut left_out: impl FnMut(&Path) -> bool,
+) -> Result<(), Error> {
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut directories = Vec::new();
     let walk = WalkDir::new(from).follow_root_links(false);
-    for entry in walk.sort_by_file_name() {
+    let walk = walk.sort_by_file_name().into_iter().filter_entry(|entry| {
+        let relative = entry.path().strip_prefix(from);
+        !left_out(relative.unwrap_or(entry.path()))
+    });
+    for entry in walk {
         let entry = entry.map_err(io::Error::from).at("read", from)?;
         let relative = entry.path().strip_prefix(from).unwrap_or(entry.path());
         let target = at.join(relative);

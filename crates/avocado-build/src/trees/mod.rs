@@ -23,7 +23,7 @@ pub(crate) mod var_files;
 pub(crate) use attributes::set_attribute;
 pub(crate) use attributes::{attributes, content_of_attributes};
 pub(crate) use checkout::{lost_in_clones, refuse_special};
-pub(crate) use copy::{copy, make_parents, of_project};
+pub(crate) use copy::{copy, copy_without, make_parents, of_project};
 pub(crate) use digest::{
     add_entry, content_of_file, content_of_other, digest, digest_of_project, digest_with_times,
 };

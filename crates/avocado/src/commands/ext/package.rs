@@ -31,8 +31,10 @@ pub(super) fn run(
     let name = named(&projects[0], &args.selection)?;
     start(session, "ext package", &projects[0], None);
     let cancel = cancellable(session)?;
-    let package = avocado_build::package_extension(&projects, name, &cancel, &*session.output)
-        .map_err(|e| failure(&e))?;
+    let out_dir = args.out_dir.as_deref();
+    let package =
+        avocado_build::package_extension(&projects, name, out_dir, &cancel, &*session.output)
+            .map_err(|e| failure(&e))?;
     let report = avocado_build::Report {
         skipped_scriptlets: Vec::new(),
         ran: vec![format!("ext package {name}")],
