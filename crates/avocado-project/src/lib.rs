@@ -23,6 +23,7 @@ mod lock;
 mod model;
 mod overrides;
 mod phases;
+mod place;
 mod published;
 mod raw;
 mod report;

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use crate::report::Report;
-use crate::shape::{Reading, Shape};
+use crate::shape::{KERNEL, Reading, Shape, is_for_kernels};
 use crate::source::FileId;
 use crate::suggest;
 use crate::text::quoted;
@@ -25,18 +25,8 @@ pub(crate) struct KernelOverride {
     pub(crate) value: Node,
 }
 
-/// What an override for some kernels begins with.
-const KERNEL: &str = "kernel-";
-
 /// The key of the packages of a section.
 const PACKAGES: &str = "packages";
-
-/// Whether a key is an override for some kernels and cannot be a name: there are packages, and may
-/// be kernels, that are called `kernel-6.6.52`.
-pub(crate) fn is_for_kernels(key: &str) -> bool {
-    let spec = key.strip_prefix(KERNEL);
-    spec.is_some_and(|spec| spec.starts_with(['=', '!', '<', '>']) || spec.ends_with(".*"))
-}
 
 /// Applies the overrides of `target` everywhere below the top level, and gives keys with an old
 /// name their present one. What differs for some kernels is taken out.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Severity, Snippet, secrets};
-use crate::model::SourcePlace;
+use crate::place::SourcePlace;
 use crate::source::{FileId, SourceFile, SourceMap, Span, line};
 
 /// No more than this many diagnostics are kept: a file with more has one cause.

@@ -5,10 +5,19 @@ use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
-use crate::overrides;
 use crate::report::Report;
 use crate::schema;
 use crate::yaml::{Entry, Node, Value};
+
+/// What an override for some kernels begins with.
+pub(crate) const KERNEL: &str = "kernel-";
+
+/// Whether a key is an override for some kernels and cannot be a name: there are packages, and may
+/// be kernels, that are called `kernel-6.6.52`.
+pub(crate) fn is_for_kernels(key: &str) -> bool {
+    let spec = key.strip_prefix(KERNEL);
+    spec.is_some_and(|spec| spec.starts_with(['=', '!', '<', '>']) || spec.ends_with(".*"))
+}
 
 /// A kind of value of avocado.yaml. Where it is neither a section nor a map of names, nothing in
 /// it is looked at.
@@ -106,7 +115,7 @@ impl Shape {
                 let entries = node.entries().unwrap_or_default().iter();
                 let mut entries = entries.filter(|entry| {
                     let key = &entry.key.text;
-                    !key.starts_with("target-") && !overrides::is_for_kernels(key)
+                    !key.starts_with("target-") && !is_for_kernels(key)
                 });
                 let section = entries.clone().any(|e| self.has_key(&e.key.text))
                     || !entries

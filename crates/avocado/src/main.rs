@@ -3,12 +3,14 @@
 mod commands;
 mod environment;
 mod failure;
+mod global_args;
 #[cfg(unix)]
 mod interrupt;
 mod logging;
 mod output;
 #[cfg(target_os = "linux")]
 mod owner;
+mod session;
 
 use std::process::ExitCode;
 

@@ -4,6 +4,7 @@
 
 mod accounts;
 pub(crate) mod compile;
+mod compiled_kernel;
 mod compiled_package;
 pub(crate) mod extension_build;
 pub(crate) mod extension_image;

@@ -9,10 +9,10 @@ use avocado_manifest::{Digest, Name};
 use avocado_project::{KernelOrigin, Placed, Runtime};
 use serde::{Deserialize, Serialize};
 
+use super::compiled_kernel::{self, CompiledKernel};
 use super::compiled_package::CompiledPackage;
 use super::hook::Hook;
 use super::install::{self, InstallOutput, PackageTree, Uninstall};
-use super::runtime_kernel::{self, CompiledKernel};
 use super::scripts::{ScriptInputs, Scripts};
 use crate::build_context::BuildContext;
 use crate::error::Error;
@@ -203,7 +203,7 @@ impl StepRequest for RuntimeCompileRequest {
             let section = package.section().unwrap_or_default();
             let build = layout.compile(section);
             let script = package.script().path().display().to_string();
-            kernel = Some(runtime_kernel::find(&Tree::open(&new)?, &script, &build)?);
+            kernel = Some(compiled_kernel::find(&Tree::open(&new)?, &script, &build)?);
         }
         for package in &self.compiled {
             package.install(context, &step, &variables)?;

@@ -146,7 +146,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_line_can_be_shown(line in "[pasword:'\"{},@/ é]{0,40}", a in 0usize..40, b in 0usize..40) {
+        fn any_line_can_be_shown(line in "[paswodr:'\"{},@/ é]{0,40}", a in 0usize..40, b in 0usize..40) {
             let (a, b) = (line.floor_char_boundary(a), line.floor_char_boundary(b));
             let (text, shown) = hidden(&line, a.min(b)..a.max(b));
             proptest::prop_assert!(text.get(shown).is_some());

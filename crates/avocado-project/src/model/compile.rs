@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::packages::Packages;
-use super::place::Placed;
 use crate::late::Late;
+use crate::place::Placed;
 
 /// Something that the SDK compiles: an entry of `sdk.compile`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

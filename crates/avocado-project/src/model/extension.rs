@@ -7,9 +7,9 @@ use super::compile::{ProjectPackage, RpmMetadata};
 use super::image::{Filesystem, Overlay};
 use super::packages::Packages;
 use super::permissions::Permissions;
-use super::place::{Needed, Placed, SourcePlace};
 use super::var::Subvolume;
 use crate::late::Late;
+use crate::place::{Needed, Placed, SourcePlace};
 use crate::version_spec::VersionSpec;
 
 /// One extension.

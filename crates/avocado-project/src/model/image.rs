@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::compile::ProjectPackage;
 use super::packages::Packages;
 use super::permissions::Permissions;
-use super::place::{Placed, SourcePlace};
 use crate::late::Late;
+use crate::place::{Placed, SourcePlace};
 
 /// A root file system or an initramfs, as the project wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

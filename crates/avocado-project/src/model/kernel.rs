@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::place::{Placed, SourcePlace};
+use crate::place::{Placed, SourcePlace};
 use crate::version_spec::VersionSpec;
 
 /// The kernel of a runtime, as the project wants it.

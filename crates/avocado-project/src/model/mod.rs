@@ -10,7 +10,6 @@ mod kernel;
 mod package_scope;
 mod packages;
 mod permissions;
-mod place;
 mod repository;
 mod runtime;
 mod sdk;
@@ -26,6 +25,7 @@ use crate::interpolate::Templates;
 use crate::late::Late;
 use crate::phases::ExtensionSource;
 
+pub use crate::place::{Needed, Placed, SourcePlace};
 pub use compile::{
     CompilePackage, CompileSection, PackageOrigin, ProjectPackage, RpmMetadata, SplitPackage,
 };
@@ -35,7 +35,6 @@ pub use kernel::{KernelConfig, KernelOrigin};
 pub use package_scope::PackageScope;
 pub use packages::Packages;
 pub use permissions::{Group, Permissions, User};
-pub use place::{Needed, Placed, SourcePlace};
 pub use repository::{PackageRepository, RepositoryCredentials};
 pub use runtime::{ExtensionInclusion, Runtime, VarFile};
 pub use sdk::{ProvisionProfile, Sdk};

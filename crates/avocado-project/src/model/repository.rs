@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use avocado_manifest::Name;
 use serde::Serialize;
 
-use super::place::Needed;
+use crate::place::Needed;
 
 /// Who asks a repository that does not answer everybody. Shown nowhere.
 #[derive(Clone, PartialEq, Eq)]

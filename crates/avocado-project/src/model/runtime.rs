@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::compile::ProjectPackage;
 use super::kernel::KernelConfig;
 use super::packages::Packages;
-use super::place::{Placed, SourcePlace};
 use super::var::VarPartition;
 use crate::late::Late;
+use crate::place::{Placed, SourcePlace};
 
 /// One runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::place::Placed;
+use crate::place::Placed;
 
 /// The var partition of a runtime.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

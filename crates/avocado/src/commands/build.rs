@@ -3,10 +3,10 @@
 use avocado_manifest::Name;
 use clap::Args;
 
-use super::Session;
 use super::build_run::{BuildRun, Goal};
 use super::tools::ToolArgs;
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {

@@ -10,8 +10,9 @@ use avocado_text::{count, table};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{Session, project};
+use super::project;
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {

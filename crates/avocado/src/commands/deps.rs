@@ -5,8 +5,9 @@ use avocado_project::{ExtensionDependency, LockFile, Packages, Project, Sysroot}
 use avocado_text::table;
 use serde::Serialize;
 
-use super::{Session, project};
+use super::project;
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 /// The packages of one tree.
 #[derive(Serialize)]

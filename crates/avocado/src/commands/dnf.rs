@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use avocado_project::PackageScope;
 use clap::Args;
 
-use super::Session;
 use crate::failure::Result;
+use crate::session::Session;
 
 /// What dnf is asked.
 #[derive(Debug, Args)]

@@ -7,10 +7,11 @@ use avocado_project::{
 use clap::Args;
 
 use super::build_run::BuildRun;
+use super::project;
 use super::scope::{self, ScopeArgs};
 use super::tools::ToolArgs;
-use super::{Session, project};
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {

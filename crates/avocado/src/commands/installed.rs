@@ -2,8 +2,8 @@
 
 use avocado_project::PackageScope;
 
-use super::Session;
 use crate::failure::Result;
+use crate::session::Session;
 
 #[cfg(target_os = "linux")]
 pub(super) fn run(session: &Session, scope: &PackageScope) -> Result<()> {

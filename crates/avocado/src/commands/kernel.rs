@@ -2,10 +2,10 @@
 
 use clap::Subcommand;
 
-use super::Session;
 use super::build_run::{BuildRun, Goal};
 use super::os_image::ImageArgs;
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KernelCommand {

@@ -8,9 +8,10 @@ use avocado_text::{count, table};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Session, project};
+use super::project;
 use crate::failure::{Context, Failure, Result};
 use crate::output::{WorkStart, WorkSummary};
+use crate::session::Session;
 
 /// The name of the lock file in a project.
 const LOCK: &str = "avocado.lock";

@@ -10,8 +10,9 @@ use super::build_run::{BuildRun, Goal};
 use super::deps::{self, DepsOf};
 use super::dnf::{self, DnfQuestion};
 use super::tools::ToolArgs;
-use super::{Session, clean, installed};
+use super::{clean, installed};
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OsImageCommand {

@@ -12,8 +12,8 @@ use avocado_project::{LoadOptions, Loaded, Project, ProjectError, Runtime};
 #[cfg(target_os = "linux")]
 use avocado_project::{ReadProject, SourceKind};
 
-use super::Session;
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 /// Reads avocado.yaml for the target and says what is odd about it.
 pub(super) fn load(session: &Session) -> Result<Project> {

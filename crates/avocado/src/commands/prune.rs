@@ -10,7 +10,10 @@ pub(crate) struct PruneArgs {
 }
 
 #[cfg(target_os = "linux")]
-pub(super) fn run(session: &super::Session, args: &PruneArgs) -> crate::failure::Result<()> {
+pub(super) fn run(
+    session: &crate::session::Session,
+    args: &PruneArgs,
+) -> crate::failure::Result<()> {
     use avocado_text::{bytes, table};
     use serde_json::{Value, json};
 

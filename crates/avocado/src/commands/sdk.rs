@@ -7,12 +7,13 @@ use avocado_project::PackageScope;
 use clap::{Args, Subcommand};
 
 use super::build_run::{BuildRun, Goal};
+use super::clean;
 use super::deps::{self, DepsOf};
 use super::dnf::{self, DnfQuestion};
 use super::sdk_run::{self, SdkRunArgs};
 use super::tools::ToolArgs;
-use super::{Session, clean};
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SdkCommand {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use avocado_manifest::Name;
 use clap::Args;
 
-use super::Session;
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct SdkRunArgs {

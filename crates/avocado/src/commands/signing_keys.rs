@@ -6,8 +6,8 @@ use avocado_tuf::keyring::{KeyringEntry, KeyringError};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::Session;
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SigningKeysCommand {

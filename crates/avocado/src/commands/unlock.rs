@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::scope::ScopeArgs;
 #[cfg(target_os = "linux")]
-use super::{Session, clean, project, scope};
+use super::{clean, project, scope};
 #[cfg(target_os = "linux")]
 use crate::failure::{Failure, Result};
 #[cfg(target_os = "linux")]
 use crate::output::{WorkStart, WorkSummary};
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct UnlockArgs {

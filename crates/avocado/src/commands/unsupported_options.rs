@@ -3,8 +3,9 @@
 
 use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _};
 
-use super::{Cli, GlobalArgs};
+use super::Cli;
 use crate::failure::{Failure, Result};
+use crate::global_args::GlobalArgs;
 
 /// By their ids.
 const UNSUPPORTED: [&str; 3] = ["runs_on", "nfs_port", "sdk_arch"];

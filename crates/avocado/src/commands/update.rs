@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::Session;
 use super::build_run::{cancellable, failure, options, start};
 use crate::failure::Result;
 use crate::output::WorkSummary;
+use crate::session::Session;
 
 pub(super) fn run(session: &Session) -> Result<()> {
     let options = options(session)?;

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::Session;
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 /// Whatever follows, to be refused in our own words.
 #[derive(Debug, Args)]

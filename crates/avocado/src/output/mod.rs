@@ -14,9 +14,9 @@ use avocado_events::{Event, Sink};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::commands::{GlobalArgs, OutputFormat};
 use crate::environment::Environment;
 use crate::failure::{Context, Failure, Result};
+use crate::global_args::{GlobalArgs, OutputFormat};
 
 /// The beginning of long work.
 #[derive(Debug, Serialize)]

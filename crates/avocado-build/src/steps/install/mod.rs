@@ -17,6 +17,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod uninstall;
+mod wanted_kernel;
 
 pub(crate) use package_tree::PackageTree;
 pub(crate) use plan::{plan, plan_base, plan_extension, plan_runtime, plan_sdk, plan_tree};

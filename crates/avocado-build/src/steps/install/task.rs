@@ -11,12 +11,12 @@ use avocado_project::{Late, PackageHeaders, Packages};
 use serde::{Deserialize, Serialize};
 
 use super::PackageTree;
-use super::plan::WantedKernel;
 use super::publish::PACKAGE_LIST;
 use super::request::{
     FinishInstallRequest, InstallRequest, InstallResult, InstallSpec, KernelChoice, SDK_PACKAGE,
     repositories_package,
 };
+use super::wanted_kernel::WantedKernel;
 use crate::build_context::{BuildContext, IncludedPackage};
 use crate::error::{At as _, Error};
 use crate::packages::repository::{RepositoryAccess, RepositoryInputs};

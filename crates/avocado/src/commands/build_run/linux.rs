@@ -12,11 +12,12 @@ use avocado_project::Project;
 use avocado_text::{count, duration, table};
 use serde_json::{Value, json};
 
+use crate::commands::project;
 use crate::commands::tools::{BackendChoice, ToolArgs};
-use crate::commands::{Session, project};
 use crate::failure::{Context, ExitStatus, Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::output::{WorkStart, WorkSummary};
+use crate::session::Session;
 
 /// One run of the engine.
 pub(in crate::commands) struct BuildRun<'a> {

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use avocado_manifest::Name;
 
+use crate::commands::only_on_linux;
 use crate::commands::tools::ToolArgs;
-use crate::commands::{Session, only_on_linux};
 use crate::failure::Result;
+use crate::session::Session;
 
 /// What could be built on Linux.
 #[allow(dead_code, reason = "nothing is built here")]

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use avocado_project::PackageScope;
 use clap::Args;
 
-use super::Session;
 use crate::failure::Result;
+use crate::session::Session;
 
 #[cfg(target_os = "linux")]
 pub(super) use remove::{lock, run};

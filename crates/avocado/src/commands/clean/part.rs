@@ -6,9 +6,10 @@ use avocado_project::PackageScope;
 use serde_json::json;
 
 use crate::commands::build_run::{cancellable, failure, options, start};
-use crate::commands::{Session, project};
+use crate::commands::project;
 use crate::failure::Result;
 use crate::output::WorkSummary;
+use crate::session::Session;
 
 pub(super) fn run(session: &Session, part: &CleanedPart) -> Result<()> {
     let options = options(session)?;

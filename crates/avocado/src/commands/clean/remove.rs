@@ -9,9 +9,10 @@ use avocado_project::{LockFile, Project};
 use serde_json::json;
 
 use super::CleanArgs;
-use crate::commands::{Session, project};
+use crate::commands::project;
 use crate::failure::{Failure, Result};
 use crate::output::{WorkStart, WorkSummary};
+use crate::session::Session;
 
 /// What a state directory is called while it is removed. An interrupted removal leaves one, never
 /// half a state that the next build would believe.

@@ -21,11 +21,12 @@ use super::route::DeviceRoute;
 use super::ssh::{Ssh, SshFailure, Stream};
 use super::transfer::{ImageNames, TransferProgress};
 use crate::commands::build_run::{self, BuiltWith};
-use crate::commands::{Session, project};
+use crate::commands::project;
 use crate::environment::DeployPort;
 use crate::failure::{Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::output::{WorkStart, WorkSummary};
+use crate::session::Session;
 
 /// The stage of what a device says.
 const STAGE: &str = "device";

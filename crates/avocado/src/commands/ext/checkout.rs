@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ExtArgs;
-use crate::commands::Session;
 use crate::commands::build_run::{BuildRun, Goal};
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct ExtCheckoutArgs {

@@ -5,8 +5,9 @@ use avocado_project::{Project, Runtime};
 use avocado_text::table;
 use serde::Serialize;
 
-use crate::commands::{Session, project};
+use crate::commands::project;
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Serialize)]
 struct ExtensionDocument<'a> {

@@ -14,11 +14,12 @@ use avocado_project::PackageScope;
 use clap::{Args, Subcommand};
 
 use super::build_run::{BuildRun, Goal};
+use super::clean;
 use super::deps::{self, DepsOf};
 use super::dnf::{self, DnfQuestion};
 use super::tools::ToolArgs;
-use super::{Session, clean};
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 use checkout::ExtCheckoutArgs;
 use image::ExtImageArgs;
 use package::ExtPackageArgs;

@@ -18,7 +18,7 @@ pub(crate) struct ExtPackageArgs {
 
 #[cfg(target_os = "linux")]
 pub(super) fn run(
-    session: &crate::commands::Session,
+    session: &crate::session::Session,
     args: &ExtPackageArgs,
 ) -> crate::failure::Result<()> {
     use std::time::Instant;

@@ -11,11 +11,11 @@ use avocado_manifest::Name;
 use clap::Args;
 use serde_json::json;
 
-use super::Session;
 use reference::ReferenceArgs;
 
 use crate::failure::{Context, Failure, Result};
 use crate::output::{WorkStart, WorkSummary};
+use crate::session::Session;
 
 /// Where the repository of a project says what it does not carry.
 const GITIGNORE: &str = ".gitignore";

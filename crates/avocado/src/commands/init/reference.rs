@@ -5,8 +5,8 @@ use std::path::Path;
 use avocado_manifest::Name;
 use clap::Args;
 
-use crate::commands::Session;
 use crate::failure::Result;
+use crate::session::Session;
 
 /// Where the public reference projects are.
 const REFERENCES: &str = "https://github.com/avocado-linux/references";

@@ -1,10 +1,10 @@
 //! `avocado runtime build`.
 
 use super::RuntimeSelection;
-use crate::commands::Session;
 use crate::commands::build_run::BuildRun;
 use crate::commands::tools::ToolArgs;
 use crate::failure::Result;
+use crate::session::Session;
 
 pub(super) fn run(
     session: &Session,

@@ -4,8 +4,9 @@ use avocado_manifest::Name;
 use avocado_text::table;
 use serde::Serialize;
 
-use crate::commands::{Session, project};
+use crate::commands::project;
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Serialize)]
 struct RuntimeDocument<'a> {

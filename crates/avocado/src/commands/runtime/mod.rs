@@ -10,11 +10,12 @@ use avocado_project::PackageScope;
 use clap::{Args, Subcommand};
 
 use super::build_run::{BuildRun, Goal};
+use super::clean;
 use super::deps::{self, DepsOf};
 use super::dnf::{self, DnfQuestion};
 use super::tools::ToolArgs;
-use super::{Session, clean};
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 /// Which runtime: a positional name, or the older option.
 #[derive(Debug, Args)]

@@ -6,8 +6,9 @@ use avocado_vm::dir::StateFile;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Session, failure, state_dir};
+use super::{failure, state_dir};
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {

@@ -9,9 +9,10 @@ use avocado_vm::disk::DEFAULT_VAR_SIZE;
 use avocado_vm::image::{ImageDir, MANIFEST};
 use avocado_vm::launch::{IdleSettings, VmLaunch};
 
-use super::start::StartArgs;
-use super::{Session, failure};
+use super::failure;
+use super::start_args::StartArgs;
 use crate::failure::{Context, Failure, Result};
+use crate::session::Session;
 
 /// Virtual CPUs and memory (MiB) unless told otherwise.
 const CPUS: u32 = 4;

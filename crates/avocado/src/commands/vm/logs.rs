@@ -10,9 +10,10 @@ use std::time::Duration;
 use avocado_vm::dir;
 use serde_json::json;
 
-use super::{Session, state_dir};
+use super::state_dir;
 use crate::failure::{Failure, Result};
 use crate::output::write_data;
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
@@ -51,7 +52,7 @@ pub(super) fn run(session: &Session, args: &LogsArgs) -> Result<()> {
         }
         other => other.map_err(|e| cannot_read(&path, &e))?,
     };
-    let json = session.global.output == crate::commands::OutputFormat::Json;
+    let json = session.global.output == crate::global_args::OutputFormat::Json;
     let on_terminal = session.environment.shows_data();
     let say = |line: &[u8]| {
         if json {

@@ -11,10 +11,11 @@ use avocado_vm::launch::VmLaunch;
 use avocado_vm::status::VmStatus;
 use avocado_vm::{control, lock, supervisor};
 
-use super::start::StartArgs;
-use super::{Session, failure, launch};
+use super::start_args::StartArgs;
+use super::{failure, launch};
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::on_interrupt;
+use crate::session::Session;
 
 pub(super) fn status(dir: &StateDir) -> Result<VmStatus> {
     dir.check_sockets().map_err(failure)?;

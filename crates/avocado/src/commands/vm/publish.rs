@@ -10,9 +10,10 @@ use avocado_vm::channel::{self, ChannelPublication, DEFAULT_CHANNEL};
 use clap::Args;
 use serde_json::json;
 
-use super::{Session, failure, launch};
+use super::{failure, launch};
 use crate::failure::{Failure, Result};
 use crate::output::WorkSummary;
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {

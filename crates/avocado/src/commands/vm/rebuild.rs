@@ -10,9 +10,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::image::{forget_guest, lock_stopped};
-use super::{Session, failure, launch, machine, state_dir};
+use super::{failure, launch, machine, state_dir};
 use crate::failure::{Failure, Result};
 use crate::output::WorkSummary;
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct RebuildArgs {

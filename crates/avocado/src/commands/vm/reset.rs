@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::image::{forget_guest, lock_stopped};
-use super::start::StartArgs;
-use super::{Session, failure, launch, machine, state_dir};
+use super::start_args::StartArgs;
+use super::{failure, launch, machine, state_dir};
 use crate::failure::{Failure, Result};
 use crate::output::WorkSummary;
+use crate::session::Session;
 
 /// What has to be typed before everything is lost.
 const WORD: &str = "reset";

@@ -6,8 +6,9 @@ use std::process::{Command, ExitCode};
 use avocado_vm::access;
 use avocado_vm::status::VmState;
 
-use super::{Session, machine, state_dir};
+use super::{machine, state_dir};
 use crate::failure::{Failure, Result};
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct ShellArgs {

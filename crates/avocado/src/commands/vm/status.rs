@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use avocado_vm::status::{VmState, VmStatus};
 
-use super::{Session, machine, state_dir};
+use super::{machine, state_dir};
 use crate::failure::Result;
+use crate::session::Session;
 
 pub(super) fn run(session: &Session) -> Result<()> {
     let status = machine::status(&state_dir(session)?)?;

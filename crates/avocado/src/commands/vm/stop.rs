@@ -6,9 +6,10 @@ use std::time::Duration;
 use avocado_vm::{channel, control};
 use serde_json::json;
 
-use super::{Session, failure, machine, state_dir};
+use super::{failure, machine, state_dir};
 use crate::failure::Result;
 use crate::output::WorkSummary;
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use avocado_vm::dir::StateDir;
 use avocado_vm::supervisor;
 
-use super::{Session, state_dir};
+use super::state_dir;
 use crate::failure::Result;
+use crate::session::Session;
 
 #[derive(Debug, Args)]
 pub(crate) struct SuperviseArgs {

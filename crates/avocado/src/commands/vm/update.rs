@@ -15,10 +15,11 @@ use avocado_vm::dir::{StateDir, StateFile};
 use avocado_vm::image::ImageDir;
 use serde_json::{Map, Value, json};
 
-use super::{Session, failure, image, machine, state_dir};
+use super::{failure, image, machine, state_dir};
 use crate::failure::{Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::output::{Output, WorkSummary};
+use crate::session::Session;
 
 /// The largest root that is read, in bytes.
 const LARGEST_ROOT: u64 = 1 << 20;

@@ -1,0 +1,57 @@
+//! Options of all commands.
+
+use std::path::PathBuf;
+
+use avocado_manifest::Name;
+use clap::{Args, ValueEnum};
+
+/// Options that every command takes, before or after its name.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Path to avocado.yaml configuration file [default: avocado.yaml]
+    #[arg(short = 'C', long, global = true, value_name = "CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Enable verbose output; twice, also how things are done (see AVOCADO_LOG)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Target architecture
+    #[arg(short, long, global = true, value_name = "TARGET")]
+    pub(crate) target: Option<Name>,
+
+    /// Neither read nor write stamps: run every step
+    #[arg(long, global = true)]
+    pub(crate) no_stamps: bool,
+
+    /// How to report: text for people, or JSON (NDJSON for long work)
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    pub(crate) output: OutputFormat,
+
+    /// Plain lines instead of live progress
+    #[arg(long, global = true)]
+    pub(crate) no_tui: bool,
+
+    /// Run command on remote host using local volume via NFS (format: user@host); not supported yet
+    #[arg(long, global = true, value_name = "USER@HOST")]
+    pub(crate) runs_on: Option<String>,
+
+    /// NFS port for remote execution (auto-selects from 12050-12099 if not specified); not
+    /// supported yet
+    #[arg(long, global = true, value_name = "NFS_PORT")]
+    pub(crate) nfs_port: Option<u16>,
+
+    /// SDK container architecture for cross-arch emulation via Docker buildx/QEMU (aarch64 or
+    /// x86-64); not supported yet
+    #[arg(long, global = true, value_name = "ARCH")]
+    pub(crate) sdk_arch: Option<String>,
+}
+
+// The variants have no doc comments: they would make every --help three times as long.
+/// The form of everything that a command says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    Human,
+    Json,
+}

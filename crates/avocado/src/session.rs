@@ -1,0 +1,14 @@
+use std::sync::{Arc, OnceLock};
+
+use crate::environment::Environment;
+use crate::global_args::GlobalArgs;
+use crate::output::Output;
+
+/// What every command works with.
+pub(crate) struct Session {
+    pub(crate) environment: Environment,
+    pub(crate) global: GlobalArgs,
+    pub(crate) output: Arc<Output>,
+    /// What avocado.yaml says, where it is not written yet.
+    pub(crate) edited: OnceLock<String>,
+}
