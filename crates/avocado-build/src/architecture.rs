@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::trees::Tree;
 
 /// The architecture that the SDK's tools run on, as in the feed and in the lock.
@@ -39,19 +39,19 @@ impl Architectures {
     }
 
     /// Those that the target's repository configuration states.
-    pub(crate) fn of_target(target_repoconf: &Path) -> Result<Self, Error> {
+    pub(crate) fn of_target(target_repoconf: &Path) -> Result<Self, BuildError> {
         const FILE: &str = "etc/dnf/vars/arch";
         let configuration = Tree::open(target_repoconf)?;
         let path = configuration.shown(FILE);
         let text = configuration.read(FILE)?.ok_or_else(|| {
-            Error::Invalid(format!(
+            BuildError::Invalid(format!(
                 "the target's configuration lacks {}",
                 path.display()
             ))
         })?;
         let parsed = text.parse();
         parsed.map_err(|e: ArchitecturesError| {
-            Error::Invalid(format!("{} cannot be used: {e}", path.display()))
+            BuildError::Invalid(format!("{} cannot be used: {e}", path.display()))
         })
     }
 }
@@ -114,6 +114,6 @@ mod tests {
         std::fs::write(&secret, "secret").unwrap();
         std::os::unix::fs::symlink(&secret, vars.join("arch")).unwrap();
         let error = Architectures::of_target(&directory.path().join("conf")).unwrap_err();
-        assert!(matches!(error, Error::Tree { .. }), "{error}");
+        assert!(matches!(error, BuildError::Tree { .. }), "{error}");
     }
 }

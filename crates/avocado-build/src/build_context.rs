@@ -12,7 +12,7 @@ use avocado_project::{
     Runtime, SourceKind,
 };
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::known_files::KnownFiles;
 use crate::layout::Layout;
 use crate::options::Options;
@@ -94,10 +94,10 @@ pub(crate) struct FilesOfProject {
 impl FilesOfProject {
     /// Where a file or directory really is. The user may name it by a link; one of what was
     /// fetched must not lead to what else is on this machine.
-    pub(crate) fn find(&self, path: &Path) -> Result<PathBuf, Error> {
+    pub(crate) fn find(&self, path: &Path) -> Result<PathBuf, BuildError> {
         let place = trees::of_project(&self.on_host.join(path))?;
         if self.is_foreign && !place.starts_with(trees::of_project(&self.on_host)?) {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "`{}` leads out of {}, which was fetched",
                 path.display(),
                 self.on_host.display()
@@ -167,10 +167,10 @@ impl<'a> BuildContext<'a> {
     }
 
     /// A section of `sdk.compile`.
-    pub(crate) fn compile_section(&self, name: &str) -> Result<&'a CompileSection, Error> {
+    pub(crate) fn compile_section(&self, name: &str) -> Result<&'a CompileSection, BuildError> {
         let sections = &self.project.sdk.compile;
         let found = sections.iter().find(|section| **section.name == *name);
-        found.ok_or_else(|| Error::Unknown {
+        found.ok_or_else(|| BuildError::Unknown {
             kind: "section of `sdk.compile`",
             name: name.to_owned(),
             available: sections.iter().map(|s| s.name.value.clone()).collect(),
@@ -218,32 +218,33 @@ impl<'a> BuildContext<'a> {
     }
 
     /// The extension of that name.
-    pub(crate) fn extension(&self, name: &Name) -> Result<&'a Extension, Error> {
+    pub(crate) fn extension(&self, name: &Name) -> Result<&'a Extension, BuildError> {
         let project = self.project;
         let missing = || match project.source(name) {
-            Some(source) => Error::not_fetched(source),
-            None => Error::Invalid(format!("extension `{name}` is not in the project")),
+            Some(source) => BuildError::not_fetched(source),
+            None => BuildError::Invalid(format!("extension `{name}` is not in the project")),
         };
         project.extension(name).ok_or_else(missing)
     }
 
     /// The version of an extension.
-    pub(crate) fn version_of(&self, extension: &'a Extension) -> Result<&'a Name, Error> {
-        extension.version.get().map_err(|why| Error::Project {
+    pub(crate) fn version_of(&self, extension: &'a Extension) -> Result<&'a Name, BuildError> {
+        extension.version.get().map_err(|why| BuildError::Project {
             diagnostics: vec![why.clone()],
         })
     }
 
     /// The package that an extension is fetched as.
-    pub(crate) fn include(&self, name: &Name) -> Result<IncludedPackage<'a>, Error> {
+    pub(crate) fn include(&self, name: &Name) -> Result<IncludedPackage<'a>, BuildError> {
         let found = self.project.source(name).and_then(IncludedPackage::of);
-        found.ok_or_else(|| Error::Invalid(format!("extension `{name}` comes in no package")))
+        found.ok_or_else(|| BuildError::Invalid(format!("extension `{name}` comes in no package")))
     }
 
     /// The runtime of that name.
-    pub(crate) fn runtime(&self, name: &Name) -> Result<&'a Runtime, Error> {
+    pub(crate) fn runtime(&self, name: &Name) -> Result<&'a Runtime, BuildError> {
         let runtime = self.project.runtime(name);
-        runtime.ok_or_else(|| Error::Invalid(format!("runtime `{name}` is not in the project")))
+        runtime
+            .ok_or_else(|| BuildError::Invalid(format!("runtime `{name}` is not in the project")))
     }
 
     /// The `rootfs` or `initramfs` of that name.
@@ -251,13 +252,13 @@ impl<'a> BuildContext<'a> {
         &self,
         kind: &'static str,
         name: &Name,
-    ) -> Result<&'a OsImageConfig, Error> {
+    ) -> Result<&'a OsImageConfig, BuildError> {
         let list = match kind {
             "rootfs" => &self.project.rootfs,
             _ => &self.project.initramfs,
         };
         let found = list.iter().find(|(n, _)| n == name).map(|(_, os)| os);
-        found.ok_or_else(|| Error::Unknown {
+        found.ok_or_else(|| BuildError::Unknown {
             kind,
             name: name.to_string(),
             available: list.iter().map(|(n, _)| n.to_string()).collect(),
@@ -270,7 +271,7 @@ impl<'a> BuildContext<'a> {
         stage: &str,
         request: R,
         sink: &dyn Sink,
-    ) -> Result<R::Result, Error> {
+    ) -> Result<R::Result, BuildError> {
         let runs_hook = request.runs_hook();
         let view = request.view();
         let sources = if runs_hook {
@@ -286,8 +287,9 @@ impl<'a> BuildContext<'a> {
             kind: R::KIND.to_owned(),
             request,
         };
-        let request = serde_json::to_value(message)
-            .map_err(|e| Error::Invalid(format!("the step's request has no JSON form: {e}")))?;
+        let request = serde_json::to_value(message).map_err(|e| {
+            BuildError::Invalid(format!("the step's request has no JSON form: {e}"))
+        })?;
         let mut variables = self.variables();
         if runs_hook {
             variables = variables.of_scripts(self.project);
@@ -450,7 +452,7 @@ impl<'a> BuildContext<'a> {
 
     /// What a tool is: part of the inputs of every step whose bytes it shapes. `None` where the
     /// tool is missing, which is for the step to complain of.
-    pub(crate) fn tool(&self, query: &ToolQuery) -> Result<Option<String>, Error> {
+    pub(crate) fn tool(&self, query: &ToolQuery) -> Result<Option<String>, BuildError> {
         Ok(self.backend.tool_identity(query)?)
     }
 }

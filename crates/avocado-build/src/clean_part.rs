@@ -8,7 +8,7 @@ use avocado_project::{CompileSection, PackageScope};
 
 use crate::architecture::HOST_ARCH;
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::options::Options;
 use crate::run::{host_backend, in_context};
 use crate::steps::compile::{self, CleanRequest};
@@ -36,7 +36,7 @@ pub fn clean_part(
     part: &CleanedPart,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<Vec<PathBuf>, Error> {
+) -> Result<Vec<PathBuf>, BuildError> {
     let backend = Box::new(host_backend(options));
     in_context(options, backend, cancel, sink, |context| {
         work(context, part, sink)
@@ -47,7 +47,7 @@ pub(crate) fn work(
     context: &BuildContext<'_>,
     part: &CleanedPart,
     sink: &dyn Sink,
-) -> Result<Vec<PathBuf>, Error> {
+) -> Result<Vec<PathBuf>, BuildError> {
     let state = Tree::open(context.layout.prefix())?;
     let mut places = Vec::new();
     match part {
@@ -75,7 +75,7 @@ fn clean_section(
     context: &BuildContext<'_>,
     section: &CompileSection,
     sink: &dyn Sink,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let name: &str = &section.name;
     let Some(script) = &section.clean else {
         return Ok(());
@@ -93,7 +93,7 @@ fn places_of(
     context: &BuildContext<'_>,
     state: &Tree,
     scope: &PackageScope,
-) -> Result<Vec<PathBuf>, Error> {
+) -> Result<Vec<PathBuf>, BuildError> {
     let project = context.project;
     let at = |path: String| PathBuf::from(path);
     Ok(match scope {
@@ -152,7 +152,7 @@ fn images_of_any_version(
     context: &BuildContext<'_>,
     state: &Tree,
     name: &Name,
-) -> Result<Vec<PathBuf>, Error> {
+) -> Result<Vec<PathBuf>, BuildError> {
     let directory = Path::new("output/extensions");
     if !state.is_directory(directory) {
         return Ok(Vec::new());
@@ -211,7 +211,7 @@ fn places_of_section(name: &str) -> [PathBuf; 4] {
 
 /// Removes what is there of `places`. A step may have put a link on the way to one of them, which
 /// would lead out of the state.
-fn remove(state: &Tree, places: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+fn remove(state: &Tree, places: Vec<PathBuf>) -> Result<Vec<PathBuf>, BuildError> {
     let mut removed = Vec::new();
     for place in places {
         if state.look(&place)?.is_some() {

@@ -12,7 +12,7 @@ use crate::failure_kind::FailureKind;
 /// A build did not come to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum BuildError {
     /// A file or directory could not be worked with.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -31,7 +31,7 @@ pub enum Error {
         step: String,
         /// Why.
         #[source]
-        source: Box<Error>,
+        source: Box<BuildError>,
     },
     /// A script of the project failed.
     #[error("the script `{}` failed; all that it said is in {}", script.display(), log.display())]
@@ -42,7 +42,7 @@ pub enum Error {
         log: PathBuf,
         /// Why.
         #[source]
-        source: Box<Error>,
+        source: Box<BuildError>,
     },
     /// A scriptlet of a package failed.
     #[error("the scriptlet {scriptlet} of package {package} failed")]
@@ -53,7 +53,7 @@ pub enum Error {
         scriptlet: &'static str,
         /// Why.
         #[source]
-        source: Box<Error>,
+        source: Box<BuildError>,
     },
     /// The backend could not run the step, or the step said why it failed.
     #[error(transparent)]
@@ -86,7 +86,7 @@ pub enum Error {
         feed: String,
         /// Why.
         #[source]
-        source: Box<Error>,
+        source: Box<BuildError>,
     },
     /// A package has the locked version and is not the locked one.
     #[error(
@@ -179,7 +179,7 @@ pub enum Error {
         stated_at: String,
         /// Why.
         #[source]
-        source: Box<Error>,
+        source: Box<BuildError>,
     },
     /// A repository has no reference project of that name.
     #[error("{repository} has no reference `{name}`{}", known(available))]
@@ -198,7 +198,7 @@ pub enum Error {
         repository: String,
         /// Why.
         #[source]
-        source: Box<Error>,
+        source: Box<BuildError>,
     },
     /// What is to be written has other contents than what is there.
     #[error("already there, and another: {}", paths(files))]
@@ -223,7 +223,7 @@ pub enum Error {
         commit: String,
         /// What git said.
         #[source]
-        source: Box<Error>,
+        source: Box<BuildError>,
     },
     /// The signing key is not in the registry.
     #[error("runtime `{runtime}` is signed with key `{key}`, which is not in the registry {}", registry.display())]
@@ -320,35 +320,41 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
     lines.join("\n")
 }
 
-impl Error {
+impl BuildError {
     /// Of which kind it is, where there is something that a user can do about it.
     pub fn kind(&self) -> Option<FailureKind> {
         match self {
-            Error::Step { source, .. }
-            | Error::Install { source, .. }
-            | Error::Fetch { source, .. }
-            | Error::References { source, .. }
-            | Error::Hook { source, .. } => source.kind(),
-            Error::Scriptlet { source, .. } => source.kind().or(Some(FailureKind::ScriptletFailed)),
-            Error::CommitGone { .. } => Some(FailureKind::CommitGone),
-            Error::OtherTarget { .. } => Some(FailureKind::OtherTarget),
-            Error::Io { source, .. } => FailureKind::of_io(source),
-            Error::Tool(failure) => failure.kind,
-            Error::LoopMount(LoopMountError::Mount { source, .. })
-            | Error::Backend(BackendError::Tool(source)) => FailureKind::of_tool(source),
-            Error::Backend(BackendError::Failed { kind, .. }) => {
+            BuildError::Step { source, .. }
+            | BuildError::Install { source, .. }
+            | BuildError::Fetch { source, .. }
+            | BuildError::References { source, .. }
+            | BuildError::Hook { source, .. } => source.kind(),
+            BuildError::Scriptlet { source, .. } => {
+                source.kind().or(Some(FailureKind::ScriptletFailed))
+            }
+            BuildError::CommitGone { .. } => Some(FailureKind::CommitGone),
+            BuildError::OtherTarget { .. } => Some(FailureKind::OtherTarget),
+            BuildError::Io { source, .. } => FailureKind::of_io(source),
+            BuildError::Tool(failure) => failure.kind,
+            BuildError::LoopMount(LoopMountError::Mount { source, .. })
+            | BuildError::Backend(BackendError::Tool(source)) => FailureKind::of_tool(source),
+            BuildError::Backend(BackendError::Failed { kind, .. }) => {
                 kind.as_deref().and_then(FailureKind::from_name)
             }
-            Error::Backend(BackendError::Namespace { .. }) => Some(FailureKind::NamespaceRefused),
-            Error::Feed { .. } => Some(FailureKind::FeedUnreachable),
-            Error::NoKernel { .. } => Some(FailureKind::KernelNotFound),
-            Error::NotInCache { .. } => Some(FailureKind::NotInCache),
-            Error::SnapshotGone { .. } => Some(FailureKind::SnapshotGone),
-            Error::OtherContents { .. } => Some(FailureKind::PackageChanged),
-            Error::Changed { .. } => Some(FailureKind::ResultChanged),
-            Error::NoKey { .. } => Some(FailureKind::SigningKeyMissing),
-            Error::VarImageNeedsRoot => Some(FailureKind::VarImageNeedsRoot),
-            Error::Repository(WriterError::OtherKey { .. }) => Some(FailureKind::OtherSigningKey),
+            BuildError::Backend(BackendError::Namespace { .. }) => {
+                Some(FailureKind::NamespaceRefused)
+            }
+            BuildError::Feed { .. } => Some(FailureKind::FeedUnreachable),
+            BuildError::NoKernel { .. } => Some(FailureKind::KernelNotFound),
+            BuildError::NotInCache { .. } => Some(FailureKind::NotInCache),
+            BuildError::SnapshotGone { .. } => Some(FailureKind::SnapshotGone),
+            BuildError::OtherContents { .. } => Some(FailureKind::PackageChanged),
+            BuildError::Changed { .. } => Some(FailureKind::ResultChanged),
+            BuildError::NoKey { .. } => Some(FailureKind::SigningKeyMissing),
+            BuildError::VarImageNeedsRoot => Some(FailureKind::VarImageNeedsRoot),
+            BuildError::Repository(WriterError::OtherKey { .. }) => {
+                Some(FailureKind::OtherSigningKey)
+            }
             // Of what has no kind of its own it may still be the disk that is full.
             _ => kind_of_causes(self.source()),
         }
@@ -357,9 +363,11 @@ impl Error {
     /// What is wrong with the project, where that is the reason.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
-            Error::Project { diagnostics } => diagnostics,
-            Error::Configuration(error) => error.diagnostics(),
-            Error::Step { source, .. } | Error::Install { source, .. } => source.diagnostics(),
+            BuildError::Project { diagnostics } => diagnostics,
+            BuildError::Configuration(error) => error.diagnostics(),
+            BuildError::Step { source, .. } | BuildError::Install { source, .. } => {
+                source.diagnostics()
+            }
             _ => &[],
         }
     }
@@ -367,23 +375,23 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Project { .. } | Error::Configuration(_) => {
+            BuildError::Project { .. } | BuildError::Configuration(_) => {
                 self.diagnostics().iter().find_map(|d| d.hint.clone())
             }
-            Error::Step { source, .. }
-            | Error::Install { source, .. }
-            | Error::Fetch { source, .. } => source.hint(),
-            Error::NotFetched { hint, .. } => Some(hint.clone()),
-            Error::WouldReplace { .. } => Some(
+            BuildError::Step { source, .. }
+            | BuildError::Install { source, .. }
+            | BuildError::Fetch { source, .. } => source.hint(),
+            BuildError::NotFetched { hint, .. } => Some(hint.clone()),
+            BuildError::WouldReplace { .. } => Some(
                 "nothing was written; --force replaces them, or name another --src-path".to_owned(),
             ),
-            Error::NoQuestion { option, .. } => Some(format!(
+            BuildError::NoQuestion { option, .. } => Some(format!(
                 "`avocado install PACKAGES {option}` and `avocado uninstall PACKAGES {option}` change the project and what is installed; dnf answers repoquery, list, info, search, provides, check-update and the like, with its own options behind the command"
             )),
-            Error::NoKey { key, .. } => {
+            BuildError::NoKey { key, .. } => {
                 Some(format!("create it: avocado signing-keys create {key}"))
             }
-            Error::Lock(LockFileError::Locked { .. }) => Some(
+            BuildError::Lock(LockFileError::Locked { .. }) => Some(
                 "run `avocado install` without --locked, look at what it changed, and commit the lock file"
                     .to_owned(),
             ),
@@ -394,20 +402,20 @@ impl Error {
     /// Whether the user asked to stop.
     pub fn is_cancelled(&self) -> bool {
         match self {
-            Error::Cancelled | Error::Backend(BackendError::Cancelled) => true,
-            Error::Step { source, .. }
-            | Error::Install { source, .. }
-            | Error::References { source, .. }
-            | Error::Fetch { source, .. } => source.is_cancelled(),
+            BuildError::Cancelled | BuildError::Backend(BackendError::Cancelled) => true,
+            BuildError::Step { source, .. }
+            | BuildError::Install { source, .. }
+            | BuildError::References { source, .. }
+            | BuildError::Fetch { source, .. } => source.is_cancelled(),
             _ => false,
         }
     }
 }
 
-impl Error {
+impl BuildError {
     /// That the extension of this source could not be fetched.
-    pub(crate) fn fetch(source: &ExtensionSource, error: Error) -> Self {
-        Error::Fetch {
+    pub(crate) fn fetch(source: &ExtensionSource, error: BuildError) -> Self {
+        BuildError::Fetch {
             extension: source.extension.to_string(),
             from: source.kind.to_string(),
             stated_at: source.stated_at.clone(),
@@ -421,7 +429,7 @@ impl Error {
             SourceKind::Path { .. } => "put it there, or change `path`",
             SourceKind::Git { .. } | SourceKind::Package { .. } => "run `avocado fetch`",
         };
-        Error::NotFetched {
+        BuildError::NotFetched {
             extension: source.extension.to_string(),
             from: source.kind.to_string(),
             stated_at: source.stated_at.clone(),
@@ -430,9 +438,9 @@ impl Error {
     }
 }
 
-impl From<avocado_fs::PathError> for Error {
+impl From<avocado_fs::PathError> for BuildError {
     fn from(error: avocado_fs::PathError) -> Self {
-        Error::Io {
+        BuildError::Io {
             action: error.action,
             path: error.path,
             source: error.source,
@@ -440,16 +448,16 @@ impl From<avocado_fs::PathError> for Error {
     }
 }
 
-impl avocado_engine::TaskError for Error {
+impl avocado_engine::TaskError for BuildError {
     fn is_cancelled(&self) -> bool {
-        Error::is_cancelled(self)
+        BuildError::is_cancelled(self)
     }
 }
 
-impl From<avocado_engine::EngineError<Error>> for Error {
-    fn from(error: avocado_engine::EngineError<Error>) -> Self {
+impl From<avocado_engine::EngineError<BuildError>> for BuildError {
+    fn from(error: avocado_engine::EngineError<BuildError>) -> Self {
         use avocado_engine::EngineError;
-        let failed = |step, source| Error::Step {
+        let failed = |step, source| BuildError::Step {
             step,
             source: Box::new(source),
         };
@@ -457,8 +465,8 @@ impl From<avocado_engine::EngineError<Error>> for Error {
             EngineError::Task { stage, source } => failed(stage, source),
             EngineError::Stamp { stage, source } => failed(stage, source.into()),
             EngineError::Graph(error) => error.into(),
-            EngineError::Stopped => Error::Cancelled,
-            other => Error::Invalid(other.to_string()),
+            EngineError::Stopped => BuildError::Cancelled,
+            other => BuildError::Invalid(other.to_string()),
         }
     }
 }
@@ -473,9 +481,9 @@ fn kind_of_causes(mut cause: Option<&(dyn std::error::Error + 'static)>) -> Opti
     None
 }
 
-impl JobError for Error {
+impl JobError for BuildError {
     fn kind(&self) -> Option<&'static str> {
-        Error::kind(self).map(FailureKind::name)
+        BuildError::kind(self).map(FailureKind::name)
     }
 }
 
@@ -511,21 +519,21 @@ impl std::error::Error for ToolFailure {
     }
 }
 
-impl From<ToolError> for Error {
+impl From<ToolError> for BuildError {
     fn from(error: ToolError) -> Self {
-        Error::Tool(ToolFailure::read_by(error, |_| None))
+        BuildError::Tool(ToolFailure::read_by(error, |_| None))
     }
 }
 
 /// Says on which file an I/O error happened.
 pub(crate) trait At<T> {
     /// `action` reads as in "cannot `action` `path`".
-    fn at(self, action: &'static str, path: &Path) -> Result<T, Error>;
+    fn at(self, action: &'static str, path: &Path) -> Result<T, BuildError>;
 }
 
 impl<T> At<T> for io::Result<T> {
-    fn at(self, action: &'static str, path: &Path) -> Result<T, Error> {
-        self.map_err(|source| Error::Io {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, BuildError> {
+        self.map_err(|source| BuildError::Io {
             action,
             path: path.to_owned(),
             source,
@@ -540,12 +548,12 @@ mod tests {
     #[test]
     fn a_kind_is_found_through_the_steps_around_it() {
         let full = || io::Error::from(io::ErrorKind::StorageFull);
-        let in_step = |source| Error::Step {
+        let in_step = |source| BuildError::Step {
             step: "rootfs install".into(),
             source: Box::new(source),
         };
         let from_child = |kind: Option<&str>| {
-            Error::Backend(BackendError::Failed {
+            BuildError::Backend(BackendError::Failed {
                 kind: kind.map(ToOwned::to_owned),
                 message: "No space left on device; cannot start `dnf`".into(),
                 source: None,
@@ -560,7 +568,7 @@ mod tests {
             (in_step(from_child(None)), None),
             (from_child(Some("of_the_future")), None),
             (
-                in_step(Error::Io {
+                in_step(BuildError::Io {
                     action: "write",
                     path: "x".into(),
                     source: full(),
@@ -568,14 +576,14 @@ mod tests {
                 Some(FailureKind::StorageFull),
             ),
             (
-                Error::Install {
+                BuildError::Install {
                     feed: "f".into(),
-                    source: Box::new(Error::Changed { path: "x".into() }),
+                    source: Box::new(BuildError::Changed { path: "x".into() }),
                 },
                 Some(FailureKind::ResultChanged),
             ),
-            (Error::Invalid("is not what was built".into()), None),
-            (Error::Cancelled, None),
+            (BuildError::Invalid("is not what was built".into()), None),
+            (BuildError::Cancelled, None),
         ] {
             assert_eq!(error.kind(), kind, "{error:?}");
             assert_eq!(
@@ -589,15 +597,15 @@ mod tests {
 
     #[test]
     fn a_stop_is_no_failure_and_a_failure_no_stop() {
-        let in_step = |source| Error::Step {
+        let in_step = |source| BuildError::Step {
             step: "rootfs install".into(),
             source: Box::new(source),
         };
-        let broken = || Error::Invalid("broken".into());
+        let broken = || BuildError::Invalid("broken".into());
         for (error, cancelled) in [
-            (Error::Cancelled, true),
-            (Error::Backend(BackendError::Cancelled), true),
-            (in_step(Error::Cancelled), true),
+            (BuildError::Cancelled, true),
+            (BuildError::Backend(BackendError::Cancelled), true),
+            (in_step(BuildError::Cancelled), true),
             (broken(), false),
             (in_step(broken()), false),
         ] {
@@ -610,7 +618,7 @@ mod tests {
 
     #[test]
     fn a_missing_key_is_named_in_its_hint() {
-        let error = Error::NoKey {
+        let error = BuildError::NoKey {
             runtime: "dev".into(),
             key: "mine".into(),
             registry: "/keys".into(),

@@ -4,7 +4,7 @@ use std::path::Path;
 use avocado_manifest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// The content of a file that a step made, as it is reported and published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub(crate) struct FileDigest {
 
 impl FileDigest {
     /// That of the file as it is now.
-    pub(crate) fn of(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn of(path: &Path) -> Result<Self, BuildError> {
         let file = fs::File::open(path).at("open", path)?;
         let (sha256, size) = Digest::of_reader(file).at("read", path)?;
         Ok(FileDigest { sha256, size })
@@ -24,11 +24,11 @@ impl FileDigest {
 
     /// Makes sure that the file is still what it was when it was made: what goes to devices
     /// carries the digest from then.
-    pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn check(&self, path: &Path) -> Result<(), BuildError> {
         if FileDigest::of(path)? == *self {
             return Ok(());
         }
-        Err(Error::Changed {
+        Err(BuildError::Changed {
             path: path.to_owned(),
         })
     }
@@ -48,6 +48,6 @@ mod tests {
         made.check(&path).unwrap();
         fs::write(&path, "12346").unwrap();
         let error = made.check(&path).unwrap_err();
-        assert!(matches!(error, Error::Changed { path: p } if p == path));
+        assert!(matches!(error, BuildError::Changed { path: p } if p == path));
     }
 }

@@ -4,7 +4,7 @@
 use avocado_manifest::Name;
 use avocado_project::{Project, Runtime};
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::plan::Plan;
 use crate::steps::install::{self, PackageTree};
 use crate::steps::os_image::{self, OsPart};
@@ -75,8 +75,8 @@ impl Goal {
     /// the packages, first.
     ///
     /// # Errors
-    /// [`Error::Unknown`] where the project does not have what the goal is about.
-    pub(crate) fn steps(&self, project: &Project) -> Result<Vec<GoalStep>, Error> {
+    /// [`BuildError::Unknown`] where the project does not have what the goal is about.
+    pub(crate) fn steps(&self, project: &Project) -> Result<Vec<GoalStep>, BuildError> {
         let runtimes: Vec<&Runtime> = match self {
             Goal::Build {
                 runtime: Some(name),
@@ -205,7 +205,7 @@ impl Goal {
 impl GoalStep {
     /// Adds the step to the plan, after what it needs. One of which the project has nothing to
     /// do adds nothing: the install of an extension without packages, say.
-    pub(crate) fn add_to(&self, plan: &mut Plan<'_>) -> Result<(), Error> {
+    pub(crate) fn add_to(&self, plan: &mut Plan<'_>) -> Result<(), BuildError> {
         match self {
             GoalStep::Install(tree) => install::plan(plan, tree).map(drop),
             GoalStep::Fetch(name) => fetch::plan(plan, name),
@@ -227,7 +227,7 @@ fn has_sections(project: &Project) -> bool {
 }
 
 /// The sections of these names, or all.
-fn sections(project: &Project, names: &[String]) -> Result<Vec<String>, Error> {
+fn sections(project: &Project, names: &[String]) -> Result<Vec<String>, BuildError> {
     let all = || project.sdk.compile.iter().map(|s| s.name.value.clone());
     if names.is_empty() {
         return Ok(all().collect());
@@ -237,7 +237,7 @@ fn sections(project: &Project, names: &[String]) -> Result<Vec<String>, Error> {
         .find(|name| !all().any(|known| known == **name))
     {
         None => Ok(names.to_vec()),
-        Some(name) => Err(Error::Unknown {
+        Some(name) => Err(BuildError::Unknown {
             kind: "section of `sdk.compile`",
             name: name.clone(),
             available: all().collect(),
@@ -245,8 +245,8 @@ fn sections(project: &Project, names: &[String]) -> Result<Vec<String>, Error> {
     }
 }
 
-fn known_runtime<'p>(project: &'p Project, name: &Name) -> Result<&'p Runtime, Error> {
-    project.runtime(name).ok_or_else(|| Error::Unknown {
+fn known_runtime<'p>(project: &'p Project, name: &Name) -> Result<&'p Runtime, BuildError> {
+    project.runtime(name).ok_or_else(|| BuildError::Unknown {
         kind: "runtime",
         name: name.to_string(),
         available: project
@@ -258,14 +258,14 @@ fn known_runtime<'p>(project: &'p Project, name: &Name) -> Result<&'p Runtime, E
 }
 
 /// The extensions of these names, which come from elsewhere, or all that do.
-fn sources(project: &Project, names: Option<&[Name]>) -> Result<Vec<Name>, Error> {
+fn sources(project: &Project, names: Option<&[Name]>) -> Result<Vec<Name>, BuildError> {
     let known = || project.sources.iter().map(|source| &source.extension);
     let Some(names) = names else {
         return Ok(known().cloned().collect());
     };
     match names.iter().find(|name| project.source(name).is_none()) {
         None => Ok(names.to_vec()),
-        Some(name) => Err(Error::Unknown {
+        Some(name) => Err(BuildError::Unknown {
             kind: "extension with a `source`",
             name: name.to_string(),
             available: known().map(ToString::to_string).collect(),
@@ -278,7 +278,7 @@ fn extensions(
     project: &Project,
     runtimes: &[&Runtime],
     name: Option<&Name>,
-) -> Result<Vec<Name>, Error> {
+) -> Result<Vec<Name>, BuildError> {
     let Some(name) = name else {
         return Ok(extensions_of(project, runtimes).collect());
     };
@@ -288,7 +288,7 @@ fn extensions(
         return Ok(vec![name.clone()]);
     }
     let available = project.extensions.iter().map(|e| e.name.to_string());
-    Err(Error::Unknown {
+    Err(BuildError::Unknown {
         kind: "extension",
         name: name.to_string(),
         available: available.collect(),

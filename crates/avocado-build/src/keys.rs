@@ -9,7 +9,7 @@ use avocado_tuf::keyring::Keyring;
 use avocado_tuf::writer::WriterError;
 use avocado_tuf::{SigningKey, writer};
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::options::Options;
 
@@ -32,7 +32,7 @@ impl RuntimeKey {
         layout: &Layout,
         runtime: &Runtime,
         sink: &dyn Sink,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, BuildError> {
         let repository = layout.repository(&runtime.name);
         let of_owner = owner_key(options, &repository, runtime, sink)?;
         let key = match of_owner {
@@ -41,7 +41,7 @@ impl RuntimeKey {
         };
         let anchor = writer::anchor(&repository, &key, options.now)?;
         let anchor = String::from_utf8(anchor)
-            .map_err(|e| Error::Invalid(format!("the trust anchor is no text: {e}")))?;
+            .map_err(|e| BuildError::Invalid(format!("the trust anchor is no text: {e}")))?;
         Ok(RuntimeKey { key, anchor })
     }
 }
@@ -53,7 +53,7 @@ fn owner_key(
     repository: &Path,
     runtime: &Runtime,
     sink: &dyn Sink,
-) -> Result<Option<SigningKey>, Error> {
+) -> Result<Option<SigningKey>, BuildError> {
     let is_published = repository.join("metadata/root.json").exists();
     let (None, Some(directory), true) =
         (&runtime.signing_key, &options.owner_keyring, is_published)
@@ -82,9 +82,11 @@ pub fn signing_key(
     project: &Project,
     runtime: &Runtime,
     sink: &dyn Sink,
-) -> Result<SigningKey, Error> {
+) -> Result<SigningKey, BuildError> {
     let directory = options.keyring.as_ref().ok_or_else(|| {
-        Error::Invalid("no place for signing keys: set HOME or AVOCADO_SIGNING_KEYS_DIR".into())
+        BuildError::Invalid(
+            "no place for signing keys: set HOME or AVOCADO_SIGNING_KEYS_DIR".into(),
+        )
     })?;
     let registry = Keyring::new(directory);
     let warn = |warning: OpenFileWarning| warn(sink, &warning);
@@ -114,7 +116,7 @@ pub fn signing_key(
             return Ok(registry.load(&entry, &warn)?);
         }
     }
-    Err(Error::NoKey {
+    Err(BuildError::NoKey {
         runtime: runtime.name.to_string(),
         key: name.clone(),
         registry: directory.clone(),

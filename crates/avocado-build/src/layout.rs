@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use avocado_manifest::Name;
 
 use crate::architecture::HOST_ARCH;
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// The paths of one target, below `<state>/<target>` on the host or `/opt/_avocado/<target>`
 /// inside a step: the same layout from two places.
@@ -211,7 +211,7 @@ impl Layout {
 
     /// Makes sure that the directories that the build itself writes to, outside of steps, are
     /// directories: what runs in a step can change the state, and a link would lead out of it.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
         let own = [
             "output",
             "output/extensions",
@@ -237,7 +237,7 @@ impl Layout {
         // Both are small: a directory for each runtime or component, and a few files.
         let links = below(".stamps", 4).chain(below("output/runtimes", 2));
         match fixed.filter(|path| path.is_symlink()).chain(links).next() {
-            Some(path) => Err(Error::Invalid(format!(
+            Some(path) => Err(BuildError::Invalid(format!(
                 "{} is a symbolic link, which a hook or a tool of the SDK must have made: the build would follow it out of its state; remove it",
                 path.display()
             ))),

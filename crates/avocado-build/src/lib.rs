@@ -56,7 +56,7 @@ pub use artifact::Artifact;
 pub use avocado_engine::OutdatedTask;
 pub use avocado_events::Cancel;
 pub use clean_part::{CleanedPart, clean_part};
-pub use error::{Error, ToolFailure, TreeFault};
+pub use error::{BuildError, ToolFailure, TreeFault};
 pub use extension_checkout::{CheckedOut, checkout_extension};
 pub use extension_package::package_extension;
 pub use failure_kind::FailureKind;

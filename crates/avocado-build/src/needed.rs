@@ -10,7 +10,7 @@ use avocado_project::{
     Overlay, PackageOrigin, Placed, Project, ProjectPackage, Runtime, SourceKind, SourcePlace,
 };
 
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// What a step cannot do without, or cannot do, as far as it was looked at.
 struct Shortcomings<'a> {
@@ -21,24 +21,24 @@ struct Shortcomings<'a> {
 }
 
 /// Whether anything can be done with the files of the project.
-pub(crate) fn for_run(project: &Project) -> Result<(), Error> {
+pub(crate) fn for_run(project: &Project) -> Result<(), BuildError> {
     match &project.unusable_src_dir {
         None => Ok(()),
-        Some(found) => Err(Error::Project {
+        Some(found) => Err(BuildError::Project {
             diagnostics: vec![found.clone()],
         }),
     }
 }
 
 /// Whether the feed can be used.
-pub(crate) fn for_feed(project: &Project, stage: &str) -> Result<(), Error> {
+pub(crate) fn for_feed(project: &Project, stage: &str) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.found.extend(project.distro.unusable.iter().cloned());
     short.end(stage)
 }
 
 /// Whether the packages of the SDK can be installed.
-pub(crate) fn for_sdk(project: &Project) -> Result<(), Error> {
+pub(crate) fn for_sdk(project: &Project) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.packages(&project.sdk.project_packages);
     short.end("sdk install")
@@ -49,7 +49,7 @@ pub(crate) fn for_os_install(
     project: &Project,
     stage: &str,
     os: &OsImageConfig,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.os_packages(os);
     short.end(stage)
@@ -60,7 +60,7 @@ pub(crate) fn for_os_image(
     project: &Project,
     stage: &str,
     os: &OsImageConfig,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.os_packages(os);
     short.compiled_packages(project, &os.project_packages);
@@ -71,14 +71,20 @@ pub(crate) fn for_os_image(
 }
 
 /// Whether the packages of an extension can be installed.
-pub(crate) fn for_extension_install(project: &Project, extension: &Extension) -> Result<(), Error> {
+pub(crate) fn for_extension_install(
+    project: &Project,
+    extension: &Extension,
+) -> Result<(), BuildError> {
     let mut short = Shortcomings::of_extension(project, extension);
     short.legacy_packages(&extension.project_packages);
     short.end(&format!("ext install {}", extension.name))
 }
 
 /// Whether an extension can be built.
-pub(crate) fn for_extension_build(project: &Project, extension: &Extension) -> Result<(), Error> {
+pub(crate) fn for_extension_build(
+    project: &Project,
+    extension: &Extension,
+) -> Result<(), BuildError> {
     let mut short = Shortcomings::of_extension(project, extension);
     short.version(extension);
     short.compiled_packages(project, &extension.project_packages);
@@ -88,14 +94,17 @@ pub(crate) fn for_extension_build(project: &Project, extension: &Extension) -> R
 }
 
 /// Whether the image of an extension can be made.
-pub(crate) fn for_extension_image(project: &Project, extension: &Extension) -> Result<(), Error> {
+pub(crate) fn for_extension_image(
+    project: &Project,
+    extension: &Extension,
+) -> Result<(), BuildError> {
     let mut short = Shortcomings::of_extension(project, extension);
     short.unsupported(extension.kab.as_ref(), "the image type `kab`");
     short.end(&format!("ext image {}", extension.name))
 }
 
 /// Whether a section of `sdk.compile` can be compiled.
-pub(crate) fn for_compile(project: &Project, section: &CompileSection) -> Result<(), Error> {
+pub(crate) fn for_compile(project: &Project, section: &CompileSection) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.script(section.compile.as_ref());
     let name = section.name.as_str();
@@ -113,7 +122,7 @@ pub(crate) fn for_compile(project: &Project, section: &CompileSection) -> Result
 pub(crate) fn for_section_package(
     project: &Project,
     section: &CompileSection,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     let name = section.name.as_str();
     match &section.package {
@@ -130,21 +139,21 @@ pub(crate) fn for_section_package(
 }
 
 /// Whether the kernel of a runtime can be had by itself.
-pub(crate) fn for_kernel_image(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+pub(crate) fn for_kernel_image(project: &Project, runtime: &Runtime) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.kernel(runtime.kernel.as_ref());
     short.end(&format!("kernel image {}", runtime.name))
 }
 
 /// Whether the packages of a runtime can be installed.
-pub(crate) fn for_runtime_install(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+pub(crate) fn for_runtime_install(project: &Project, runtime: &Runtime) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.legacy_packages(&runtime.project_packages);
     short.end(&format!("runtime install {}", runtime.name))
 }
 
 /// Whether what the project compiles for a runtime can be.
-pub(crate) fn for_runtime_compile(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+pub(crate) fn for_runtime_compile(project: &Project, runtime: &Runtime) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.compiled_packages(project, &runtime.project_packages);
     if let Some(kernel) = &runtime.kernel
@@ -157,7 +166,7 @@ pub(crate) fn for_runtime_compile(project: &Project, runtime: &Runtime) -> Resul
 }
 
 /// Whether a runtime can be assembled.
-pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     short.unsupported(runtime.kos.as_ref(), "a runtime of type `kos`");
     short.kernel(runtime.kernel.as_ref());
@@ -176,7 +185,7 @@ pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<
 }
 
 /// Whether the var partition of a runtime can be made.
-pub(crate) fn for_var_image(project: &Project, runtime: &Runtime) -> Result<(), Error> {
+pub(crate) fn for_var_image(project: &Project, runtime: &Runtime) -> Result<(), BuildError> {
     let mut short = Shortcomings::new(project);
     for file in &runtime.var_files {
         short.exists("file", &file.place, &file.source, |path| path.exists());
@@ -338,13 +347,13 @@ impl<'a> Shortcomings<'a> {
         self.found.push(place.error(message).with_hint(hint));
     }
 
-    fn end(self, stage: &str) -> Result<(), Error> {
+    fn end(self, stage: &str) -> Result<(), BuildError> {
         if self.found.is_empty() {
             return Ok(());
         }
-        Err(Error::Step {
+        Err(BuildError::Step {
             step: stage.to_owned(),
-            source: Box::new(Error::Project {
+            source: Box::new(BuildError::Project {
                 diagnostics: self.found,
             }),
         })

@@ -12,7 +12,7 @@ use avocado_project::{OsImageConfig, PackageScope};
 use serde::{Deserialize, Serialize};
 
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::options::Options;
 use crate::packages::dnf::{DATABASE, DatabasePlace, Dnf, RepositoryView};
 use crate::packages::feed::FeedAccess;
@@ -71,7 +71,7 @@ pub fn query_packages(
     arguments: &[String],
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<PackageAnswer, Error> {
+) -> Result<PackageAnswer, BuildError> {
     check(arguments, scope)?;
     let backend = Box::new(host_backend(options));
     in_context(options, backend, cancel, sink, |context| {
@@ -80,13 +80,13 @@ pub fn query_packages(
 }
 
 /// That nothing would be changed by it.
-fn check(arguments: &[String], scope: &PackageScope) -> Result<(), Error> {
+fn check(arguments: &[String], scope: &PackageScope) -> Result<(), BuildError> {
     let command = arguments
         .iter()
         .find(|word| !word.starts_with('-') || *word == "--version");
     match command {
         Some(command) if QUESTIONS.contains(&command.as_str()) => Ok(()),
-        command => Err(Error::NoQuestion {
+        command => Err(BuildError::NoQuestion {
             command: command.cloned(),
             option: match scope {
                 PackageScope::Extension(name) => format!("-e {name}"),
@@ -104,12 +104,12 @@ fn ask(
     scope: &PackageScope,
     arguments: &[String],
     sink: &dyn Sink,
-) -> Result<PackageAnswer, Error> {
+) -> Result<PackageAnswer, BuildError> {
     let tree = tree_of(context, scope)?;
     // What reaches the target's packages comes with the SDK.
     let repositories = context.layout.target_repoconf();
     if !repositories.is_dir() {
-        return Err(Error::Invalid(
+        return Err(BuildError::Invalid(
             "the repository configuration of the target is not here yet: run `avocado sdk install`"
                 .to_owned(),
         ));
@@ -139,7 +139,7 @@ impl StepRequest for PackageQueryRequest {
     const KIND: &'static str = "package_query";
     type Result = PackageAnswer;
 
-    fn work(self, context: &StepContext<'_>) -> Result<PackageAnswer, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<PackageAnswer, BuildError> {
         let layout = &context.layout;
         let view = match self.tree {
             PackageTree::Sdk => RepositoryView::Sdk,
@@ -160,13 +160,13 @@ impl StepRequest for PackageQueryRequest {
 /// Where the copy of a tree's database is meanwhile.
 const PLACE: &str = "package-query";
 
-fn tree_of(context: &BuildContext<'_>, scope: &PackageScope) -> Result<PackageTree, Error> {
+fn tree_of(context: &BuildContext<'_>, scope: &PackageScope) -> Result<PackageTree, BuildError> {
     PackageTree::of_scope(context.project, scope)
-        .ok_or_else(|| Error::Invalid("the project has no such part".to_owned()))
+        .ok_or_else(|| BuildError::Invalid("the project has no such part".to_owned()))
 }
 
 /// Whether there is one: rpm, and dnf even more so, write where they look.
-fn copy_database(root: &Path, copy: &Tree, at: &Path) -> Result<bool, Error> {
+fn copy_database(root: &Path, copy: &Tree, at: &Path) -> Result<bool, BuildError> {
     if !root.is_dir() {
         return Ok(false);
     }
@@ -198,7 +198,7 @@ pub fn installed_packages(
     scope: &PackageScope,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<Vec<InstalledTree>, Error> {
+) -> Result<Vec<InstalledTree>, BuildError> {
     let backend = Box::new(host_backend(options));
     in_context(options, backend, cancel, sink, |context| {
         let project = context.project;
@@ -235,7 +235,7 @@ impl StepRequest for InstalledRequest {
     const KIND: &'static str = "installed";
     type Result = Option<BTreeMap<String, String>>;
 
-    fn work(self, context: &StepContext<'_>) -> Result<Self::Result, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<Self::Result, BuildError> {
         let place = context.layout.work(PLACE);
         let copy = Tree::fresh(&place)?;
         let root = self.0.root(&context.layout);

@@ -10,12 +10,12 @@ use avocado_project::Runtime;
 
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::keys::RuntimeKey;
 use crate::steps::install::Uninstall;
 
 /// A task that is a step of a build.
-pub(crate) trait BuildStep: Task<Error = Error> {
+pub(crate) trait BuildStep: Task<Error = BuildError> {
     /// What of its result a user cares about.
     fn artifacts(&self, _output: &Self::Output) -> Vec<Artifact> {
         Vec::new()
@@ -27,7 +27,7 @@ pub(crate) trait BuildStep: Task<Error = Error> {
 /// everything that the steps of a goal need, and nothing else.
 pub(crate) struct Plan<'a> {
     pub(crate) context: &'a BuildContext<'a>,
-    graph: Graph<'a, Error>,
+    graph: Graph<'a, BuildError>,
     keys: BTreeMap<Name, Arc<RuntimeKey>>,
     /// In the order of the graph.
     artifacts: Vec<Box<ReadArtifacts<'a>>>,
@@ -36,7 +36,7 @@ pub(crate) struct Plan<'a> {
     sink: &'a dyn Sink,
 }
 
-type ReadArtifacts<'a> = dyn Fn(&Needs<'_>) -> Result<Vec<Artifact>, Error> + 'a;
+type ReadArtifacts<'a> = dyn Fn(&Needs<'_>) -> Result<Vec<Artifact>, BuildError> + 'a;
 
 impl<'a> Plan<'a> {
     /// Without any step.
@@ -56,8 +56,8 @@ impl<'a> Plan<'a> {
     pub(crate) fn once<S: BuildStep + 'a>(
         &mut self,
         key: &StampKey,
-        make: impl FnOnce(&mut Self) -> Result<S, Error>,
-    ) -> Result<TaskId<S::Output>, Error> {
+        make: impl FnOnce(&mut Self) -> Result<S, BuildError>,
+    ) -> Result<TaskId<S::Output>, BuildError> {
         if let Some(id) = self.graph.find(key) {
             return Ok(id);
         }
@@ -81,7 +81,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The key that signs `runtime`, looked up once.
-    pub(crate) fn runtime_key(&mut self, runtime: &Runtime) -> Result<Arc<RuntimeKey>, Error> {
+    pub(crate) fn runtime_key(&mut self, runtime: &Runtime) -> Result<Arc<RuntimeKey>, BuildError> {
         if let Some(key) = self.keys.get(&runtime.name) {
             return Ok(Arc::clone(key));
         }
@@ -93,12 +93,12 @@ impl<'a> Plan<'a> {
         Ok(key)
     }
 
-    pub(crate) fn graph(&self) -> &Graph<'a, Error> {
+    pub(crate) fn graph(&self) -> &Graph<'a, BuildError> {
         &self.graph
     }
 
     /// What is there after a run of the graph, in the order of the graph.
-    pub(crate) fn artifacts(&self, finished: &Finished) -> Result<Vec<Artifact>, Error> {
+    pub(crate) fn artifacts(&self, finished: &Finished) -> Result<Vec<Artifact>, BuildError> {
         let results = finished.results();
         let mut artifacts = Vec::new();
         for read in &self.artifacts {

@@ -6,7 +6,7 @@ use std::io;
 use avocado_events::{Cancel, Event, Sink};
 use avocado_fs::{FileLock, LockPlace};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 
 /// Waits until no other run works on the same state, and keeps others out until dropped. `None`
@@ -15,7 +15,7 @@ pub(crate) fn lock_project(
     layout: &Layout,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<Option<FileLock>, Error> {
+) -> Result<Option<FileLock>, BuildError> {
     let is_read_only = |kind| kind == io::ErrorKind::ReadOnlyFilesystem;
     match fs::create_dir_all(layout.prefix()) {
         Err(e) if is_read_only(e.kind()) => return Ok(None),
@@ -36,7 +36,7 @@ pub(crate) fn lock_project(
     });
     match lock {
         Ok(Some(lock)) => Ok(Some(lock)),
-        Ok(None) => Err(Error::Cancelled),
+        Ok(None) => Err(BuildError::Cancelled),
         Err(e) if is_read_only(e.kind()) => Ok(None),
         Err(e) => Err(e.into()),
     }
@@ -61,7 +61,7 @@ mod tests {
         assert!(first.is_some());
         assert!(said.lock().unwrap().is_empty());
         let second = lock_project(&layout, &cancel, &sink);
-        assert!(matches!(second, Err(Error::Cancelled)));
+        assert!(matches!(second, Err(BuildError::Cancelled)));
         {
             let said = said.lock().unwrap();
             let text = "waiting for another avocado that works on this project (process ";

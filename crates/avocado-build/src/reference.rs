@@ -11,7 +11,7 @@ use avocado_manifest::Name;
 use avocado_project::SourceKind;
 use walkdir::{DirEntry, WalkDir};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::steps::fetch::Checkout;
 use crate::trees::{self, CopyModes, Tree};
 
@@ -56,14 +56,14 @@ pub struct TakenReference {
 /// Takes a reference project. Nothing of what is there already is changed.
 ///
 /// # Errors
-/// [`Error::NoReference`] where there is none of that name, [`Error::WouldReplace`] where other files
+/// [`BuildError::NoReference`] where there is none of that name, [`BuildError::WouldReplace`] where other files
 /// are there already; where a link leads out of the reference, and when it cannot be fetched or
 /// written. Nothing is left of it then.
 pub fn take_reference(
     wish: &ReferenceWish<'_>,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<TakenReference, Error> {
+) -> Result<TakenReference, BuildError> {
     let is_new = !wish.place.exists();
     fs::create_dir_all(wish.place).at("create", wish.place)?;
     let taken = wish.take(cancel, sink);
@@ -75,7 +75,7 @@ pub fn take_reference(
 }
 
 impl ReferenceWish<'_> {
-    fn take(&self, cancel: &Cancel, sink: &dyn Sink) -> Result<TakenReference, Error> {
+    fn take(&self, cancel: &Cancel, sink: &dyn Sink) -> Result<TakenReference, BuildError> {
         match self.source {
             ReferenceSource::Directory(path) => {
                 self.copy_from(path, path.display().to_string(), None, sink)
@@ -99,7 +99,7 @@ impl ReferenceWish<'_> {
                     cancel,
                 }
                 .make(None);
-                let made = made.map_err(|error| Error::References {
+                let made = made.map_err(|error| BuildError::References {
                     repository: repository.clone(),
                     source: Box::new(error),
                 });
@@ -118,7 +118,7 @@ impl ReferenceWish<'_> {
         repository: String,
         commit: Option<String>,
         sink: &dyn Sink,
-    ) -> Result<TakenReference, Error> {
+    ) -> Result<TakenReference, BuildError> {
         let from = self.find(root, &repository)?;
         tell_of_submodules(root, self.name, sink);
         let paths = paths_of_reference(&from)?;
@@ -133,7 +133,7 @@ impl ReferenceWish<'_> {
     }
 
     /// The directory of the reference.
-    fn find(&self, root: &Path, repository: &str) -> Result<PathBuf, Error> {
+    fn find(&self, root: &Path, repository: &str) -> Result<PathBuf, BuildError> {
         let mut available = Vec::new();
         for entry in fs::read_dir(root).at("read", root)? {
             let entry = entry.at("read", root)?;
@@ -148,7 +148,7 @@ impl ReferenceWish<'_> {
             return Ok(root.join(self.name.as_str()));
         }
         available.sort();
-        Err(Error::NoReference {
+        Err(BuildError::NoReference {
             repository: repository.to_owned(),
             name: self.name.to_string(),
             available,
@@ -156,7 +156,7 @@ impl ReferenceWish<'_> {
     }
 
     /// That nothing is at the places of the files, and no other thing at those of directories.
-    fn check_free(&self, from: &Path, paths: &[PathBuf]) -> Result<(), Error> {
+    fn check_free(&self, from: &Path, paths: &[PathBuf]) -> Result<(), BuildError> {
         let is_taken = |path: &&PathBuf| {
             let there = fs::symlink_metadata(self.place.join(path));
             there.is_ok_and(|there| !(there.is_dir() && from.join(path).is_dir()))
@@ -173,14 +173,14 @@ impl ReferenceWish<'_> {
             return Ok(());
         }
         let files = taken.into_iter().map(|path| self.place.join(path));
-        Err(Error::WouldReplace {
+        Err(BuildError::WouldReplace {
             files: files.collect(),
         })
     }
 }
 
 /// A new directory for a checkout, in that of the project: on the same disk, and of the same user.
-fn new_checkout(place: &Path) -> Result<PathBuf, Error> {
+fn new_checkout(place: &Path) -> Result<PathBuf, BuildError> {
     let process = std::process::id();
     let mut number = 0;
     loop {
@@ -197,7 +197,7 @@ fn new_checkout(place: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Copies these paths, for none of which there is a file in `to`: all of them, or nothing stays.
-fn copy_whole(from: &Path, to: &Tree, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+fn copy_whole(from: &Path, to: &Tree, paths: &[PathBuf]) -> Result<Vec<PathBuf>, BuildError> {
     // As they would be in a clone, whose umask nobody knows.
     let modes = CopyModes::Checkout(0o644);
     let (mut files, mut directories) = (Vec::new(), Vec::new());
@@ -228,7 +228,7 @@ fn copy_whole(from: &Path, to: &Tree, paths: &[PathBuf]) -> Result<Vec<PathBuf>,
 
 /// Everything of a reference but what git and builds have there, relative to it; each of a kind that can
 /// be copied.
-fn paths_of_reference(from: &Path) -> Result<Vec<PathBuf>, Error> {
+fn paths_of_reference(from: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let is_source = |entry: &DirEntry| {
         let name = entry.file_name();
         name != ".git" && !(entry.depth() == 1 && name == ".avocado")
@@ -246,7 +246,7 @@ fn paths_of_reference(from: &Path) -> Result<Vec<PathBuf>, Error> {
             let found = fs::canonicalize(entry.path());
             let is_inside = found.map_or(true, |found| found.starts_with(&root));
             if !is_inside || !trees::link_stays_inside(path, &target) {
-                return Err(Error::Invalid(format!(
+                return Err(BuildError::Invalid(format!(
                     "the reference has a link at {} that leads out of it, to {}",
                     path.display(),
                     target.display()

@@ -8,7 +8,7 @@ use avocado_project::LockFile;
 
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::goal::{Goal, GoalStep};
 use crate::known_files::KnownFiles;
 use crate::layout::Layout;
@@ -47,7 +47,7 @@ pub fn run(
     goal: &Goal,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<Report, Error> {
+) -> Result<Report, BuildError> {
     run_with(options, Box::new(host_backend(options)), goal, cancel, sink)
 }
 
@@ -67,8 +67,8 @@ pub(crate) fn in_context<T>(
     backend: Box<dyn Backend>,
     cancel: &Cancel,
     sink: &dyn Sink,
-    work: impl FnOnce(&BuildContext<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
+    work: impl FnOnce(&BuildContext<'_>) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
     let project = &options.project;
     let layout = Layout::new(&project.state_dir(), &project.target);
     let _lock = lock_project(&layout, cancel, sink)?;
@@ -86,7 +86,7 @@ pub(crate) fn run_with(
     goal: &Goal,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<Report, Error> {
+) -> Result<Report, BuildError> {
     let project = &options.project;
     needed::for_run(project)?;
     let steps = goal.steps(project)?;
@@ -109,7 +109,7 @@ fn bring_up_to_date(
     context: &BuildContext<'_>,
     steps: &[GoalStep],
     sink: &dyn Sink,
-) -> Result<Report, Error> {
+) -> Result<Report, BuildError> {
     let options = context.options;
     let stamps = stamps(options);
     let mut plan = Plan::new(context, sink);
@@ -141,7 +141,7 @@ fn bring_up_to_date(
 ///
 /// # Errors
 /// When it cannot be found out: a file that the project names is not there, say.
-pub fn outdated(options: &Options, runtime: &Name) -> Result<Option<OutdatedTask>, Error> {
+pub fn outdated(options: &Options, runtime: &Name) -> Result<Option<OutdatedTask>, BuildError> {
     let backend = host_backend(options).asking_no_tools();
     outdated_on(options, Box::new(backend), runtime)
 }
@@ -151,7 +151,7 @@ pub(crate) fn outdated_on(
     options: &Options,
     backend: Box<dyn Backend>,
     runtime: &Name,
-) -> Result<Option<OutdatedTask>, Error> {
+) -> Result<Option<OutdatedTask>, BuildError> {
     let cancel = Cancel::new();
     let lock_file = LockFile::load(&options.project.src_dir)?.locked(true);
     let context = context(options, backend, lock_file, &cancel);

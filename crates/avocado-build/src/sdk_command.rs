@@ -7,7 +7,7 @@ use avocado_events::{Cancel, Sink};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::HOST_ARCH;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::options::Options;
 use crate::run::{host_backend, in_context};
 use crate::step_context::StepContext;
@@ -33,12 +33,12 @@ pub fn run_sdk_command(
     command: SdkCommand,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<u8, Error> {
+) -> Result<u8, BuildError> {
     let backend = Box::new(host_backend(options));
     in_context(options, backend, cancel, sink, |context| {
         if !context.layout.sdk(HOST_ARCH).is_dir() {
             let what = "the SDK is not here yet: run `avocado sdk install`";
-            return Err(Error::Invalid(what.to_owned()));
+            return Err(BuildError::Invalid(what.to_owned()));
         }
         context.run_step("sdk run", command, sink)
     })
@@ -57,8 +57,8 @@ impl StepRequest for SdkCommand {
         StepView::Sources
     }
 
-    fn work(self, _context: &StepContext<'_>) -> Result<u8, Error> {
-        Err(Error::Invalid(
+    fn work(self, _context: &StepContext<'_>) -> Result<u8, BuildError> {
+        Err(BuildError::Invalid(
             "there is no terminal for a command".to_owned(),
         ))
     }
@@ -70,11 +70,11 @@ impl SdkCommand {
         self,
         context: &StepContext<'_>,
         terminal: Terminal,
-    ) -> Result<u8, Error> {
+    ) -> Result<u8, BuildError> {
         let mut words = hook::in_environment_of_sdk(context);
         words.extend(self.command.iter().map(Into::into));
         let Some((program, arguments)) = words.split_first() else {
-            return Err(Error::Invalid("there is no command to run".to_owned()));
+            return Err(BuildError::Invalid("there is no command to run".to_owned()));
         };
         let mut tool = Tool::new(program)
             .args(arguments)

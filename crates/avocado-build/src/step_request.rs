@@ -7,7 +7,7 @@ use avocado_manifest::Name;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::step_context::StepContext;
 
 /// The work of one kind of step: made by the parent, done by a child in the backend.
@@ -33,7 +33,7 @@ pub(crate) trait StepRequest: Serialize + DeserializeOwned {
     type Result: Serialize + DeserializeOwned;
 
     /// Does the work; the child's whole purpose.
-    fn work(self, context: &StepContext<'_>) -> Result<Self::Result, Error>;
+    fn work(self, context: &StepContext<'_>) -> Result<Self::Result, BuildError>;
 }
 
 /// What of the project the work of a step sees.

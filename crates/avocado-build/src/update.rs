@@ -1,7 +1,7 @@
 use avocado_events::{Cancel, Sink};
 use avocado_project::LockFile;
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::options::Options;
 use crate::packages::feed::Feed;
@@ -21,7 +21,7 @@ pub struct Updated {
 ///
 /// # Errors
 /// When the feed does not answer or the lock cannot be read or written.
-pub fn update(options: &Options, cancel: &Cancel, sink: &dyn Sink) -> Result<Updated, Error> {
+pub fn update(options: &Options, cancel: &Cancel, sink: &dyn Sink) -> Result<Updated, BuildError> {
     let project = &options.project;
     let layout = Layout::new(&project.state_dir(), &project.target);
     let _lock = lock_project(&layout, cancel, sink)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use avocado_backend::worker::Workplace;
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::package_query::{InstalledRequest, PackageQueryRequest};
 use crate::scriptlets::ScriptletsRequest;
@@ -29,7 +29,7 @@ pub fn step_main() -> ExitCode {
     avocado_backend::worker::main(work)
 }
 
-fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, Error> {
+fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, BuildError> {
     let context = StepContext {
         layout: Layout::in_step(&message.target),
         host_layout: Layout::new(&message.state, &message.target),
@@ -60,19 +60,19 @@ fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, 
         VarImageRequest::KIND => work_on::<VarImageRequest>,
         other => {
             let what = format!("this program has no step of the kind `{other}`");
-            return Err(Error::Invalid(what));
+            return Err(BuildError::Invalid(what));
         }
     };
     work(message.request, &context)
 }
 
-fn work_on<R: StepRequest>(request: Value, context: &StepContext<'_>) -> Result<Value, Error> {
+fn work_on<R: StepRequest>(request: Value, context: &StepContext<'_>) -> Result<Value, BuildError> {
     let result = understood::<R>(request)?.work(context)?;
     serde_json::to_value(result)
-        .map_err(|e| Error::Invalid(format!("the step's result has no JSON form: {e}")))
+        .map_err(|e| BuildError::Invalid(format!("the step's result has no JSON form: {e}")))
 }
 
-fn understood<R: StepRequest>(request: Value) -> Result<R, Error> {
+fn understood<R: StepRequest>(request: Value) -> Result<R, BuildError> {
     serde_json::from_value(request)
-        .map_err(|e| Error::Invalid(format!("the step's request cannot be understood: {e}")))
+        .map_err(|e| BuildError::Invalid(format!("the step's request cannot be understood: {e}")))
 }

@@ -13,7 +13,7 @@ use avocado_manifest::{Digest, Name};
 use avocado_project::Project;
 use rustix::fs::{FileType, Stat};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::project_lock::lock_project;
 use crate::trees::{self, CopyModes, Tree, is};
@@ -35,14 +35,14 @@ pub struct CheckedOut<'a> {
 /// as it is; unless everything can be written nothing is.
 ///
 /// # Errors
-/// [`Error::WouldReplace`] where other files are in the way; where either path leads elsewhere, and
+/// [`BuildError::WouldReplace`] where other files are in the way; where either path leads elsewhere, and
 /// when something cannot be read or written.
 pub fn checkout_extension(
     project: &Project,
     wanted: &CheckedOut<'_>,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<Vec<PathBuf>, Error> {
+) -> Result<Vec<PathBuf>, BuildError> {
     let layout = Layout::new(&project.state_dir(), &project.target);
     let _lock = lock_project(&layout, cancel, sink)?;
     let tree = Tree::open(&layout.extension(wanted.extension))?;
@@ -55,7 +55,7 @@ pub fn checkout_extension(
 }
 
 /// The owner of the project, where root works on it.
-fn owner_of(root: &Path) -> Result<Option<Metadata>, Error> {
+fn owner_of(root: &Path) -> Result<Option<Metadata>, BuildError> {
     let found = fs::metadata(root).at("look at", root)?;
     let is_of_another = rustix::process::geteuid().is_root() && found.uid() != 0;
     Ok(is_of_another.then_some(found))
@@ -82,9 +82,9 @@ impl SourceCopy {
         wanted: &CheckedOut<'_>,
         src_dir: &Path,
         sink: &dyn Sink,
-    ) -> Result<Vec<PathBuf>, Error> {
+    ) -> Result<Vec<PathBuf>, BuildError> {
         if tree.look(wanted.from)?.is_none() {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "the extension `{}` has nothing at /{}",
                 wanted.extension,
                 wanted
@@ -118,9 +118,9 @@ impl SourceCopy {
         wanted: &CheckedOut<'_>,
         from: &Path,
         src_dir: &Path,
-    ) -> Result<PathBuf, Error> {
+    ) -> Result<PathBuf, BuildError> {
         let refused = |why: &str| {
-            Error::Invalid(format!(
+            BuildError::Invalid(format!(
                 "nothing can be copied to `{}`, {why}",
                 wanted.to.display()
             ))
@@ -150,7 +150,7 @@ impl SourceCopy {
         Ok(place)
     }
 
-    fn is_directory(&self, place: &Path) -> Result<bool, Error> {
+    fn is_directory(&self, place: &Path) -> Result<bool, BuildError> {
         let found = self.sources.look(place)?;
         Ok(found.is_some_and(|found| is(&found, FileType::Directory)))
     }
@@ -161,13 +161,13 @@ impl SourceCopy {
         from: &Path,
         place: &Path,
         replace: bool,
-    ) -> Result<Vec<(PathBuf, NewFile)>, Error> {
+    ) -> Result<Vec<(PathBuf, NewFile)>, BuildError> {
         let mut files = Vec::new();
         let mut others = Vec::new();
         for below in trees::paths_of(from)? {
             let (source, to) = (joined(from, &below), joined(place, &below));
             if is_no_source(&to) {
-                return Err(Error::Invalid(format!(
+                return Err(BuildError::Invalid(format!(
                     "nothing can be copied to `{}`, which is no source of the project: it belongs \
                      to git, or to builds",
                     to.display()
@@ -196,7 +196,7 @@ impl SourceCopy {
                 let mode = metadata.mode() & 0o777 | 0o600;
                 NewFile::File { mode }
             } else {
-                return Err(Error::Invalid(format!(
+                return Err(BuildError::Invalid(format!(
                     "{} is a socket, a pipe or a device, which no file of a project can be",
                     source.display()
                 )));
@@ -212,7 +212,7 @@ impl SourceCopy {
         if others.is_empty() {
             Ok(files)
         } else {
-            Err(Error::WouldReplace { files: others })
+            Err(BuildError::WouldReplace { files: others })
         }
     }
 
@@ -224,7 +224,7 @@ impl SourceCopy {
         to: &Path,
         new: &NewFile,
         found: &Stat,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, BuildError> {
         match new {
             NewFile::Link { target } if is(found, FileType::Symlink) => {
                 let link = self.sources.shown(to);
@@ -244,7 +244,7 @@ impl SourceCopy {
         }
     }
 
-    fn write(&self, from: &Path, to: &Path, new: &NewFile) -> Result<(), Error> {
+    fn write(&self, from: &Path, to: &Path, new: &NewFile) -> Result<(), BuildError> {
         let mut made: Vec<&Path> = Vec::new();
         for above in to.ancestors().skip(1) {
             if self.sources.look(above)?.is_none() {
@@ -282,8 +282,8 @@ fn is_no_source(to: &Path) -> bool {
     to.starts_with(".avocado") || parts.any(is_of_git)
 }
 
-fn in_the_way(to: &Path) -> Error {
-    Error::Invalid(format!(
+fn in_the_way(to: &Path) -> BuildError {
+    BuildError::Invalid(format!(
         "`{}` of the project is in the way: one of the two is a directory, and the other is none",
         to.display()
     ))

@@ -27,7 +27,7 @@ impl Site {
         self.directory.path().join("src").join(path)
     }
 
-    fn copy(&self, from: &str, to: &str, replace: bool) -> Result<Vec<String>, Error> {
+    fn copy(&self, from: &str, to: &str, replace: bool) -> Result<Vec<String>, BuildError> {
         let copy = SourceCopy {
             sources: Tree::open(&self.at("")).unwrap(),
             owner: None,

@@ -15,7 +15,7 @@ use glob::Pattern;
 use walkdir::{DirEntry, WalkDir};
 
 use super::links;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::trees::{self, CopyModes, Tree, WILDCARDS};
 
 /// The name that the configuration has in every package.
@@ -68,7 +68,7 @@ impl<'a> ExtensionFiles<'a> {
     }
 
     /// Copies them to the directory of the extension's name in `tree`.
-    pub(super) fn stage(&self, tree: &Tree, sink: &dyn Sink) -> Result<(), Error> {
+    pub(super) fn stage(&self, tree: &Tree, sink: &dyn Sink) -> Result<(), BuildError> {
         let [project, ..] = self.projects else {
             return Ok(());
         };
@@ -113,7 +113,7 @@ impl<'a> ExtensionFiles<'a> {
     }
 
     /// What the configuration says, with versions that need no other file and no variable.
-    fn configuration(&self) -> Result<String, Error> {
+    fn configuration(&self) -> Result<String, BuildError> {
         let mut versions = Vec::new();
         for project in self.projects {
             for extension in extensions(project, self.name) {
@@ -171,7 +171,7 @@ impl<'a> ExtensionFiles<'a> {
         &self,
         project: &Project,
         named: &BTreeMap<PathBuf, SourcePlace>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let mut missing = Vec::new();
         for (path, place) in named {
             let full = project.src_dir.join(path);
@@ -188,7 +188,7 @@ impl<'a> ExtensionFiles<'a> {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Error::Project {
+        Err(BuildError::Project {
             diagnostics: missing,
         })
     }
@@ -200,7 +200,7 @@ impl<'a> ExtensionFiles<'a> {
         path: &Path,
         tree: &Tree,
         left_out: &mut BTreeSet<PathBuf>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let mut is_left_out = |below: &Path| {
             // Joining nothing leaves a slash at the end.
             let path: PathBuf = path.join(below).components().collect();
@@ -323,10 +323,10 @@ struct FilePattern<'a> {
 }
 
 impl<'a> FilePattern<'a> {
-    fn new(text: &'a str) -> Result<Self, Error> {
+    fn new(text: &'a str) -> Result<Self, BuildError> {
         let invalid = |why: &str| {
             let text = text.escape_debug();
-            Error::Invalid(format!("`package_files` has `{text}`, {why}"))
+            BuildError::Invalid(format!("`package_files` has `{text}`, {why}"))
         };
         let parts = Path::new(text).components();
         let path: PathBuf = parts.filter(|part| *part != Component::CurDir).collect();
@@ -347,7 +347,7 @@ impl<'a> FilePattern<'a> {
 
 /// What `package_files` mean, in the order of the names, without what is below something else of it.
 /// A pattern that means nothing is an error.
-fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>, Error> {
+fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>, BuildError> {
     let patterns = patterns.iter().map(|text| FilePattern::new(text));
     let mut patterns = patterns.collect::<Result<Vec<_>, _>>()?;
     let mut found: Vec<MatchedPath> = Vec::new();
@@ -378,7 +378,7 @@ fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>
     }
     match patterns.iter().find(|pattern| !pattern.matched) {
         None => Ok(found),
-        Some(FilePattern { text, .. }) => Err(Error::Invalid(format!(
+        Some(FilePattern { text, .. }) => Err(BuildError::Invalid(format!(
             "`package_files` has `{text}`, and there is no such file in {}",
             src_dir.display()
         ))),

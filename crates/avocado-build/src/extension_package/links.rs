@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_events::{Event, Sink};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::trees::{self, CopyModes, Tree};
 
 /// Puts files in the place of links that lead out of the sources, for nobody else has what they lead
@@ -18,7 +18,7 @@ pub(super) fn settle(
     overlays: &BTreeSet<PathBuf>,
     modes: CopyModes,
     sink: &dyn Sink,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let mut replaced = Vec::new();
     for path in trees::paths_of(&tree.shown(root))? {
         let staged = tree.shown(root.join(&path));
@@ -33,7 +33,7 @@ pub(super) fn settle(
         let source = src_dir.join(&path);
         let found = fs::canonicalize(&source);
         let Some(found) = found.ok().filter(|found| found.is_file()) else {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "{} is a link to {}, which is not below {} and no file: a package cannot have it",
                 source.display(),
                 target.display(),

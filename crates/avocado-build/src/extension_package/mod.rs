@@ -13,7 +13,7 @@ use avocado_manifest::Name;
 use avocado_project::{Extension, Project};
 
 use crate::artifact::Artifact;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::layout::Layout;
 use crate::packages::version::to_rpm;
@@ -51,9 +51,11 @@ pub fn package_extension(
     out_dir: Option<&Path>,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<Artifact, Error> {
+) -> Result<Artifact, BuildError> {
     let [project, ..] = projects else {
-        return Err(Error::Invalid("there is no target to package for".into()));
+        return Err(BuildError::Invalid(
+            "there is no target to package for".into(),
+        ));
     };
     let extension = own_extension(project, name)?;
     if let Some(why) = &project.unusable_src_dir {
@@ -67,7 +69,7 @@ pub fn package_extension(
             continue;
         };
         if same.version.known() != Some(version) || same.rpm != extension.rpm {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "the extension `{name}` has another version or description for {} than for {}, and \
                  one package is for both",
                 other.target, project.target
@@ -107,24 +109,24 @@ fn write(
     staging: &Path,
     place: &Path,
     sink: &dyn Sink,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let tree = Tree::fresh(staging)?;
     files.stage(&tree, sink)?;
     let files = files_at(&tree, Path::new(&package.name))?;
     package.write(&tree, &files, epoch, place, sink)
 }
 
-fn own_extension<'p>(project: &'p Project, name: &Name) -> Result<&'p Extension, Error> {
+fn own_extension<'p>(project: &'p Project, name: &Name) -> Result<&'p Extension, BuildError> {
     let own = || project.extensions.iter().filter(|e| e.fetched_to.is_none());
     if let Some(extension) = own().find(|extension| extension.name == *name) {
         return Ok(extension);
     }
     match project.source(name) {
-        Some(source) => Err(Error::Invalid(format!(
+        Some(source) => Err(BuildError::Invalid(format!(
             "the extension `{name}` ({}) comes from {}: package it there",
             source.stated_at, source.kind
         ))),
-        None => Err(Error::Unknown {
+        None => Err(BuildError::Unknown {
             kind: "extension of its own",
             name: name.to_string(),
             available: own().map(|extension| extension.name.to_string()).collect(),
@@ -132,8 +134,8 @@ fn own_extension<'p>(project: &'p Project, name: &Name) -> Result<&'p Extension,
     }
 }
 
-fn project_error(why: &avocado_project::Diagnostic) -> Error {
-    Error::Project {
+fn project_error(why: &avocado_project::Diagnostic) -> BuildError {
+    BuildError::Project {
         diagnostics: vec![why.clone()],
     }
 }
@@ -169,7 +171,7 @@ fn describe(extension: &Extension, version: &Name, targets: &[&Project]) -> RpmP
 }
 
 /// Everything at a path of a tree, with itself.
-fn files_at(tree: &Tree, path: &Path) -> Result<Vec<PackagedFile>, Error> {
+fn files_at(tree: &Tree, path: &Path) -> Result<Vec<PackagedFile>, BuildError> {
     let below = trees::paths_of(&tree.shown(path))?.into_iter();
     // Joining nothing leaves a slash at the end.
     let paths = below.map(|below| path.join(below).components().collect::<PathBuf>());

@@ -7,7 +7,7 @@ use avocado_events::{Cancel, Event, Silent, Sink};
 use avocado_project::{LoadOptions, Project};
 use rpm::Package;
 
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// A project on the disk.
 struct Sources(tempfile::TempDir);
@@ -47,12 +47,12 @@ impl Sources {
         loaded.unwrap().into_iter().map(|l| l.project).collect()
     }
 
-    fn package(&self) -> Result<PathBuf, Error> {
+    fn package(&self) -> Result<PathBuf, BuildError> {
         self.package_for(None, &Silent)
     }
 
     /// For `out_dir`, relative to the sources.
-    fn package_for(&self, out_dir: Option<&str>, sink: &dyn Sink) -> Result<PathBuf, Error> {
+    fn package_for(&self, out_dir: Option<&str>, sink: &dyn Sink) -> Result<PathBuf, BuildError> {
         let projects = self.projects("qemux86-64");
         let name = "app".parse().unwrap();
         let out_dir = out_dir.map(|directory| self.at(directory));

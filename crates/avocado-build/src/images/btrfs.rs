@@ -6,7 +6,7 @@ use std::path::Path;
 use avocado_backend::{LoopMounts, Tool, ToolQuery};
 use walkdir::WalkDir;
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::step_context::StepContext;
 use crate::trees::{self, CopyModes, Tree};
 
@@ -19,7 +19,11 @@ pub(crate) const MKFS: ToolQuery = ToolQuery {
 const SUBVOLUME: &str = "lib/avocado";
 
 /// Writes the tree `root` to `image`.
-pub(crate) fn write(context: &StepContext<'_>, root: &Path, image: &Path) -> Result<(), Error> {
+pub(crate) fn write(
+    context: &StepContext<'_>,
+    root: &Path,
+    image: &Path,
+) -> Result<(), BuildError> {
     trees::clear(image)?;
     let version = Tool::new(MKFS.tool)
         .args(MKFS.arguments)
@@ -32,7 +36,7 @@ pub(crate) fn write(context: &StepContext<'_>, root: &Path, image: &Path) -> Res
         return Ok(tool.arg(image).run(context.sink)?);
     }
     let Some(loop_mounts) = context.loop_mounts else {
-        return Err(Error::VarImageNeedsRoot);
+        return Err(BuildError::VarImageNeedsRoot);
     };
     write_mounted(context, loop_mounts, root, image)
 }
@@ -53,7 +57,7 @@ fn write_mounted(
     loop_mounts: &LoopMounts,
     root: &Path,
     image: &Path,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let file = fs::File::create(image).at("create", image)?;
     file.set_len(size_for(root)?).at("enlarge", image)?;
     drop(file);
@@ -70,7 +74,7 @@ fn write_mounted(
     trees::clear(&point)
 }
 
-fn fill(context: &StepContext<'_>, root: &Path, point: &Path) -> Result<(), Error> {
+fn fill(context: &StepContext<'_>, root: &Path, point: &Path) -> Result<(), BuildError> {
     let subvolume = point.join(SUBVOLUME);
     if let Some(parent) = subvolume.parent() {
         fs::create_dir_all(parent).at("create", parent)?;
@@ -83,7 +87,7 @@ fn fill(context: &StepContext<'_>, root: &Path, point: &Path) -> Result<(), Erro
 }
 
 /// Room for the content, for the file system's own structures, and to start working with.
-fn size_for(root: &Path) -> Result<u64, Error> {
+fn size_for(root: &Path) -> Result<u64, BuildError> {
     let mut content = 0;
     for entry in WalkDir::new(root) {
         let entry = entry.map_err(std::io::Error::from).at("read", root)?;

@@ -11,7 +11,7 @@ use avocado_project::Filesystem;
 use walkdir::WalkDir;
 
 use super::newc::{self, NewcHeader};
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::step_context::StepContext;
 
 /// The kernel reads the legacy frame of lz4 only: a magic number, then blocks of at most 8 MiB,
@@ -25,7 +25,7 @@ pub(super) fn write(
     root: &Path,
     image: &Path,
     left_out: &[PathBuf],
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let file = File::create(image).at("create", image)?;
     let mut file = io::BufWriter::new(file);
     let archive = |to: &mut dyn Write| archive(root, left_out, context.epoch, to);
@@ -51,7 +51,12 @@ pub(super) fn write(
     file.flush().at("write", image)
 }
 
-fn archive(root: &Path, left_out: &[PathBuf], epoch: u64, to: &mut dyn Write) -> Result<(), Error> {
+fn archive(
+    root: &Path,
+    left_out: &[PathBuf],
+    epoch: u64,
+    to: &mut dyn Write,
+) -> Result<(), BuildError> {
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
     let walk = WalkDir::new(root).sort_by_file_name().into_iter();
     let kept = walk.filter_entry(|entry| {
@@ -86,8 +91,9 @@ fn archive(root: &Path, left_out: &[PathBuf], epoch: u64, to: &mut dyn Write) ->
             mode: metadata.mode(),
             links: if metadata.is_dir() { 2 } else { 1 },
             modified: u32::try_from(metadata.mtime().min(epoch)).unwrap_or(u32::MAX),
-            size: u32::try_from(size)
-                .map_err(|_| Error::Invalid(format!("{} is too large for cpio", path.display())))?,
+            size: u32::try_from(size).map_err(|_| {
+                BuildError::Invalid(format!("{} is too large for cpio", path.display()))
+            })?,
             device: (rustix::fs::major(device), rustix::fs::minor(device)),
         };
         newc::begin(to, name, &header).at("archive", path)?;
@@ -96,7 +102,7 @@ fn archive(root: &Path, left_out: &[PathBuf], epoch: u64, to: &mut dyn Write) ->
             let copied = io::copy(&mut from.take(size), to).at("archive", path)?;
             if copied != size {
                 let path = root.to_owned();
-                return Err(Error::Changed { path });
+                return Err(BuildError::Changed { path });
             }
         } else {
             to.write_all(link.as_os_str().as_bytes())

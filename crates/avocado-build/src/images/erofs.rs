@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_backend::{Tool, ToolError, ToolQuery};
 
-use crate::error::{Error, ToolFailure};
+use crate::error::{BuildError, ToolFailure};
 use crate::failure_kind::FailureKind;
 use crate::step_context::StepContext;
 use crate::trees::TreeFeatures;
@@ -26,7 +26,7 @@ pub(super) fn write(
     root: &Path,
     image: &Path,
     left_out: &[PathBuf],
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let mut tool = Tool::new(MKFS.tool).args(["--quiet", "-U", UUID, "--all-root"]);
     if features.attributes.is_none() {
         tool = tool.args(["-x", "-1"]);

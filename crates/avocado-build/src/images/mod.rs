@@ -16,7 +16,7 @@ use avocado_backend::ToolQuery;
 use avocado_events::Event;
 use avocado_project::Filesystem;
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::step_context::StepContext;
 use crate::trees::TreeFeatures;
 
@@ -52,7 +52,7 @@ pub(crate) fn write(
     features: &TreeFeatures,
     image: &Path,
     left_out: &[PathBuf],
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     if let Some(parent) = image.parent() {
         fs::create_dir_all(parent).at("create", parent)?;
     }
@@ -84,11 +84,11 @@ pub(crate) fn write(
 }
 
 /// The tools write all attributes or none.
-fn has_held_attributes_only(features: &TreeFeatures) -> Result<(), Error> {
+fn has_held_attributes_only(features: &TreeFeatures) -> Result<(), BuildError> {
     let (Some(with), Some((path, name))) = (&features.attributes, &features.other_attribute) else {
         return Ok(());
     };
-    Err(Error::Invalid(format!(
+    Err(BuildError::Invalid(format!(
         "{with} has extended attributes or file capabilities for its image, and this machine gives \
          /{path} the attribute `{name}`, which the image would hold as well: have the state in a file \
          system without such attributes"

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_backend::{Tool, ToolQuery};
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::step_context::StepContext;
 use crate::trees::TreeFeatures;
 
@@ -19,7 +19,7 @@ pub(super) fn write(
     root: &Path,
     image: &Path,
     left_out: &[PathBuf],
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     refuse_corrupting_version(context)?;
     let epoch = context.epoch.to_string();
     let mut tool = Tool::new(MKSQUASHFS.tool)
@@ -63,13 +63,13 @@ fn pattern(path: &Path) -> OsString {
 }
 
 /// mksquashfs 4.7 to 4.7.4 can write wrong bytes for sparse files.
-fn refuse_corrupting_version(context: &StepContext<'_>) -> Result<(), Error> {
+fn refuse_corrupting_version(context: &StepContext<'_>) -> Result<(), BuildError> {
     let text = Tool::new(MKSQUASHFS.tool)
         .args(MKSQUASHFS.arguments)
         .read(context.sink)?;
     let version = text.split_whitespace().nth(2).unwrap_or_default();
     if is_corrupting(version) {
-        return Err(Error::Invalid(format!(
+        return Err(BuildError::Invalid(format!(
             "mksquashfs {version} may corrupt sparse files; use 4.6.1, or 4.7.5 and later"
         )));
     }

@@ -12,7 +12,7 @@ use avocado_fs::{FileLock, LockPlace};
 use avocado_project::PackageHeaders;
 
 use crate::architecture::Architectures;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::packages::dnf_output::{failure, feed_moved, transaction_step};
 use crate::packages::feed::FeedAccess;
@@ -75,7 +75,7 @@ impl<'a> Dnf<'a> {
         view: RepositoryView,
         root: &'a Path,
         weak_dependencies: bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, BuildError> {
         let home = crate::trees::hidden(root, ".dnf");
         crate::trees::fresh(&home)?;
         let at = |name: &str| home.join(name);
@@ -202,7 +202,11 @@ impl<'a> Dnf<'a> {
     }
 
     /// The names of what a package that is installed provides.
-    pub(crate) fn provided_by(&self, package: &str, sink: &dyn Sink) -> Result<Vec<String>, Error> {
+    pub(crate) fn provided_by(
+        &self,
+        package: &str,
+        sink: &dyn Sink,
+    ) -> Result<Vec<String>, BuildError> {
         let query = self.tool("rpm").arg("--root").arg(self.root);
         let text = query.args(["-q", "--provides", package]).read(sink)?;
         let names = text
@@ -212,7 +216,11 @@ impl<'a> Dnf<'a> {
     }
 
     /// The versions that the feed has of a package, as `version-release`.
-    pub(crate) fn versions_of(&self, package: &str, sink: &dyn Sink) -> Result<Vec<String>, Error> {
+    pub(crate) fn versions_of(
+        &self,
+        package: &str,
+        sink: &dyn Sink,
+    ) -> Result<Vec<String>, BuildError> {
         let query = ["--quiet", "--qf", "%{version}-%{release}", package];
         let text = self.with_cache(|| self.dnf("repoquery").args(query).read(sink))?;
         Ok(text.split_whitespace().map(str::to_owned).collect())
@@ -226,7 +234,7 @@ impl<'a> Dnf<'a> {
     /// Waits until no other step uses the shared cache. dnf has locks of its own for that, but
     /// they hold process numbers, which mean nothing to a step in another process namespace, or
     /// after its dnf was killed.
-    fn lock_cache(&self) -> Result<FileLock, Error> {
+    fn lock_cache(&self) -> Result<FileLock, BuildError> {
         let path = crate::trees::hidden(&self.cache, ".lock");
         let lock = LockPlace::file(&path).lock()?;
         for entry in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
@@ -247,7 +255,7 @@ impl<'a> Dnf<'a> {
 
     /// Removes what dnf leaves in a tree beside the packages. Their database stays: it says what
     /// is installed.
-    pub(crate) fn finish(self, place: &DatabasePlace) -> Result<(), Error> {
+    pub(crate) fn finish(self, place: &DatabasePlace) -> Result<(), BuildError> {
         let Dnf {
             root,
             home,
@@ -285,7 +293,7 @@ impl<'a> Dnf<'a> {
     }
 
     /// The scriptlets of everything that is installed in the tree.
-    pub(crate) fn scriptlets(&self, sink: &dyn Sink) -> Result<Vec<PackageScriptlets>, Error> {
+    pub(crate) fn scriptlets(&self, sink: &dyn Sink) -> Result<Vec<PackageScriptlets>, BuildError> {
         if !Tree::open(self.root)?.is_directory(&self.database) {
             return Ok(Vec::new());
         }
@@ -297,7 +305,7 @@ impl<'a> Dnf<'a> {
     }
 
     /// Installs `specs`; nothing to install is fine.
-    pub(crate) fn install(&self, specs: &[String], sink: &dyn Sink) -> Result<(), Error> {
+    pub(crate) fn install(&self, specs: &[String], sink: &dyn Sink) -> Result<(), BuildError> {
         if specs.is_empty() {
             return Ok(());
         }
@@ -316,14 +324,17 @@ impl<'a> Dnf<'a> {
         arguments: &[String],
         answered: &[i32],
         sink: &dyn Sink,
-    ) -> Result<(i32, String), Error> {
+    ) -> Result<(i32, String), BuildError> {
         let tool = || self.tool("dnf").args(&self.options).args(arguments);
         self.with_cache(|| tool().answer(answered, sink))
     }
 
     /// Asks dnf something while no other step uses the cache, in which it finds no index that is
     /// not as a dnf that succeeded left it.
-    pub(super) fn with_cache<T>(&self, ask: impl Fn() -> Result<T, ToolError>) -> Result<T, Error> {
+    pub(super) fn with_cache<T>(
+        &self,
+        ask: impl Fn() -> Result<T, ToolError>,
+    ) -> Result<T, BuildError> {
         let _lock = self.lock_cache()?;
         let indexes = Indexes::of(&self.cache);
         indexes.drop_damaged()?;
@@ -342,7 +353,7 @@ impl<'a> Dnf<'a> {
     }
 
     /// Everything that is installed in the tree, by name.
-    pub(crate) fn installed(&self, sink: &dyn Sink) -> Result<PackageHeaders, Error> {
+    pub(crate) fn installed(&self, sink: &dyn Sink) -> Result<PackageHeaders, BuildError> {
         if !Tree::open(self.root)?.is_directory(&self.database) {
             return Ok(PackageHeaders::new());
         }
@@ -361,7 +372,7 @@ impl<'a> Dnf<'a> {
         &self,
         packages: &PackageHeaders,
         sink: &dyn Sink,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<String>, BuildError> {
         if packages.is_empty() {
             return Ok(None);
         }
@@ -378,14 +389,14 @@ impl<'a> Dnf<'a> {
 }
 
 /// Puts rpm's database, which is at `from`, where it belongs in a tree.
-pub(crate) fn put_database(root: &Tree, from: &Path) -> Result<(), Error> {
+pub(crate) fn put_database(root: &Tree, from: &Path) -> Result<(), BuildError> {
     root.clear(DATABASE)?;
     root.make_directories(DATABASE)?;
     let to = root.resolve(DATABASE)?;
     fs::rename(from, &to).at("rename", from)
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Error> {
+fn write(path: &Path, text: &str) -> Result<(), BuildError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).at("create", parent)?;
     }

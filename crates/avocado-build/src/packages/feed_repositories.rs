@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::packages::repository::{AccessCredentials, write_secret};
 
 /// Copies the files of repositories in `from`, each with who asks where that is for the feed at `url`.
@@ -14,7 +14,7 @@ pub(super) fn write(
     to: &Path,
     url: &str,
     who: &AccessCredentials,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     fs::create_dir(to).at("create", to)?;
     for entry in fs::read_dir(from).into_iter().flatten() {
         let path = entry.at("read", from)?.path();

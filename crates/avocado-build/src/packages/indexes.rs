@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_manifest::Digest;
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::trees;
 
 /// The indexes in a cache of dnf.
@@ -27,7 +27,7 @@ impl Indexes {
     }
 
     /// Removes those that are not as they were recorded.
-    pub(super) fn drop_damaged(&self) -> Result<(), Error> {
+    pub(super) fn drop_damaged(&self) -> Result<(), BuildError> {
         let known = fs::read(&self.record).unwrap_or_default();
         let known: BTreeMap<String, Digest> = serde_json::from_slice(&known).unwrap_or_default();
         for (name, digest) in self.digests()? {
@@ -39,7 +39,7 @@ impl Indexes {
     }
 
     /// Removes all of them, and the metadata that they were made of. Packages stay.
-    pub(super) fn forget(&self) -> Result<(), Error> {
+    pub(super) fn forget(&self) -> Result<(), BuildError> {
         for name in self.digests()?.into_keys() {
             trees::clear(&self.cache.join(name))?;
         }
@@ -52,13 +52,13 @@ impl Indexes {
     }
 
     /// Those that are there are good.
-    pub(super) fn record(&self) -> Result<(), Error> {
+    pub(super) fn record(&self) -> Result<(), BuildError> {
         let text = serde_json::to_vec(&self.digests()?);
-        let text = text.map_err(|e| Error::Invalid(e.to_string()))?;
+        let text = text.map_err(|e| BuildError::Invalid(e.to_string()))?;
         trees::write(&self.record, text)
     }
 
-    fn digests(&self) -> Result<BTreeMap<String, Digest>, Error> {
+    fn digests(&self) -> Result<BTreeMap<String, Digest>, BuildError> {
         let mut digests = BTreeMap::new();
         for entry in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
             let path = entry.path();

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use avocado_project::{PackageHeader, PackageHeaders};
 
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// What rpm is asked of every package: a line for [`parse`].
 pub(crate) const QUERY: &str = "%{NAME}\\t%{EPOCHNUM}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t\
@@ -16,12 +16,12 @@ const NONE: &str = "(none)";
 
 /// rpm's answer to [`QUERY`]. A line that is none is an error: the package behind it would be in
 /// the tree and not in the lock.
-pub(crate) fn parse(text: &str) -> Result<PackageHeaders, Error> {
+pub(crate) fn parse(text: &str) -> Result<PackageHeaders, BuildError> {
     let mut packages = BTreeMap::new();
     for line in text.lines() {
         let unreadable = || {
             let line = line.escape_debug();
-            Error::Invalid(format!("rpm names a package that cannot be: {line}"))
+            BuildError::Invalid(format!("rpm names a package that cannot be: {line}"))
         };
         let fields: Vec<&str> = line.split('\t').collect();
         let &[name, epoch, version, arch, sha256, sha1, md5] = fields.as_slice() else {
@@ -79,13 +79,13 @@ fn in_order(a: &PackageHeader, b: PackageHeader) -> (PackageHeader, PackageHeade
 }
 
 /// That each package which has its locked version also has the locked contents.
-pub(crate) fn check(installed: &PackageHeaders, locked: &PackageHeaders) -> Result<(), Error> {
+pub(crate) fn check(installed: &PackageHeaders, locked: &PackageHeaders) -> Result<(), BuildError> {
     let both = installed
         .iter()
         .filter_map(|(name, found)| Some((name, found, locked.get(name)?)));
     for (name, found, locked) in both {
         if found.version == locked.version && found != locked {
-            return Err(Error::OtherContents {
+            return Err(BuildError::OtherContents {
                 package: name.clone(),
                 version: found.version.clone(),
                 found: shown(found, locked),

@@ -4,12 +4,12 @@ use avocado_events::Sink;
 
 use super::dnf::Dnf;
 use super::version;
-use crate::error::Error;
+use crate::error::BuildError;
 
 impl Dnf<'_> {
     /// The versions of the kernels that the feed has, by the virtual `avocado-kernel-<version>`;
     /// oldest first.
-    pub(crate) fn kernels(&self, sink: &dyn Sink) -> Result<Vec<String>, Error> {
+    pub(crate) fn kernels(&self, sink: &dyn Sink) -> Result<Vec<String>, BuildError> {
         let words = [
             "--quiet",
             "--whatprovides",
@@ -26,7 +26,11 @@ impl Dnf<'_> {
 
     /// The versions of the kernels that a package of that name brings, oldest first: the version of
     /// a kernel is part of the package's name, or it is the package's version.
-    pub(crate) fn kernels_of(&self, package: &str, sink: &dyn Sink) -> Result<Vec<String>, Error> {
+    pub(crate) fn kernels_of(
+        &self,
+        package: &str,
+        sink: &dyn Sink,
+    ) -> Result<Vec<String>, BuildError> {
         let versions = format!("{package}-*");
         let words = [
             "--quiet",

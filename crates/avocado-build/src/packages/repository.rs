@@ -11,7 +11,7 @@ use avocado_manifest::Digest;
 use avocado_project::{PackageRepository, RepositoryCredentials};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// The name of a variable of dnf's that stands for a `$`, which dnf has no other way to write.
 pub(crate) const DOLLAR: &str = "avocado_dollar";
@@ -105,7 +105,7 @@ impl RepositoryAccess {
     }
 
     /// As a file of dnf's, with its keys beside it.
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), BuildError> {
         let RepositoryAccess { name, url, .. } = self;
         let mut text = format!("[{name}]\nname={name}\nbaseurl={url}\nenabled=1\n");
         if let Some(credentials) = &self.credentials {
@@ -145,7 +145,7 @@ impl RepositoryAccess {
 pub(crate) struct SecretDirectory(PathBuf);
 
 impl SecretDirectory {
-    pub(crate) fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, BuildError> {
         // The keys of a hash map are the randomness that the standard library has.
         let random = || RandomState::new().build_hasher().finish();
         let path = PathBuf::from(format!("/tmp/.avocado-{:016x}{:016x}", random(), random()));
@@ -168,7 +168,7 @@ impl Drop for SecretDirectory {
 }
 
 /// A new file that only this user can read.
-pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), BuildError> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.at("create", path)?;

@@ -10,7 +10,7 @@ use avocado_manifest::Name;
 use avocado_project::{LockFile, Project, Sysroot};
 
 use crate::architecture::HOST_ARCH;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::packages::version::to_rpm;
 
@@ -34,7 +34,7 @@ pub(super) fn find(
     layout: &Layout,
     lock_file: &LockFile,
     sink: &dyn Sink,
-) -> Result<Leftovers, Error> {
+) -> Result<Leftovers, BuildError> {
     let known = Known::of(project, lock_file, sink);
     let prefix = layout.prefix();
     let mut found = Leftovers::new();
@@ -161,7 +161,7 @@ fn others(
     kind: &str,
     is_known: impl Fn(&Path, &str) -> bool,
     found: &mut Leftovers,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     unfinished(place, found)?;
     for (path, name) in entries(place)? {
         if !name.starts_with('.') && !is_known(&path, &name) {
@@ -172,7 +172,7 @@ fn others(
 }
 
 /// Images and packages of extensions and of versions that are gone.
-fn images(project: &Project, place: &Path, found: &mut Leftovers) -> Result<(), Error> {
+fn images(project: &Project, place: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
     for (path, file) in entries(place)? {
         let image = file.strip_suffix(".raw");
         let package = file.strip_suffix(".rpm");
@@ -196,7 +196,11 @@ fn images(project: &Project, place: &Path, found: &mut Leftovers) -> Result<(), 
 }
 
 /// Packages of sections and of versions that are gone.
-fn section_packages(project: &Project, place: &Path, found: &mut Leftovers) -> Result<(), Error> {
+fn section_packages(
+    project: &Project,
+    place: &Path,
+    found: &mut Leftovers,
+) -> Result<(), BuildError> {
     let mut known = Vec::new();
     for section in &project.sdk.compile {
         let Some(package) = &section.package else {
@@ -221,7 +225,7 @@ fn section_packages(project: &Project, place: &Path, found: &mut Leftovers) -> R
 }
 
 /// What a build that was cut off left in `place`: see [`crate::trees::hidden`].
-fn unfinished(place: &Path, found: &mut Leftovers) -> Result<(), Error> {
+fn unfinished(place: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
     for (path, name) in entries(place)? {
         // A tree, and the database of one whose scriptlets were running.
         let is_ours = [".new", ".old", ".rpm"]
@@ -236,7 +240,7 @@ fn unfinished(place: &Path, found: &mut Leftovers) -> Result<(), Error> {
 
 /// What dnf keeps of repositories at other addresses: it has a directory for each, of which the one
 /// that was used last is that of the present snapshot.
-fn feed_cache(cache: &Path, found: &mut Leftovers) -> Result<(), Error> {
+fn feed_cache(cache: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
     let directories = directories(cache)?;
     let id = |name: &str| {
         let (id, address) = name.rsplit_once('-')?;
@@ -267,7 +271,7 @@ fn feed_cache(cache: &Path, found: &mut Leftovers) -> Result<(), Error> {
 }
 
 /// The directories in `place`.
-fn directories(place: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
+fn directories(place: &Path) -> Result<Vec<(PathBuf, String)>, BuildError> {
     let mut entries = entries(place)?;
     entries.retain(|(path, _)| path.symlink_metadata().is_ok_and(|found| found.is_dir()));
     Ok(entries)
@@ -275,7 +279,7 @@ fn directories(place: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
 
 /// What is in the directory `place` of the state; nothing where there is none, or a link, which
 /// would lead out of it. No step is at work that could put one there now.
-fn entries(place: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
+fn entries(place: &Path) -> Result<Vec<(PathBuf, String)>, BuildError> {
     match place.symlink_metadata() {
         Ok(found) if found.is_dir() => {}
         _ => return Ok(Vec::new()),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use avocado_events::{Cancel, Sink};
 use avocado_project::{LockFile, Project};
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::project_lock::lock_project;
 use disk_space::DiskSpace;
@@ -49,7 +49,7 @@ pub fn prune(
     dry_run: bool,
     cancel: &Cancel,
     sink: &dyn Sink,
-) -> Result<Pruned, Error> {
+) -> Result<Pruned, BuildError> {
     let layout = Layout::new(&project.state_dir(), &project.target);
     if !layout.prefix().exists() {
         return Ok(Pruned::default());
@@ -70,7 +70,7 @@ pub fn prune(
     if !dry_run {
         for leftover in &pruned.leftovers {
             if cancel.is_cancelled() {
-                return Err(Error::Cancelled);
+                return Err(BuildError::Cancelled);
             }
             avocado_fs::remove_tree(&leftover.path)?;
         }

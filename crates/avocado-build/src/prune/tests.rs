@@ -177,7 +177,7 @@ fn another_run_is_waited_for() {
         cancel.cancel();
     };
     let stopped = prune(&project.options.project, false, &cancel, &sink);
-    assert!(matches!(stopped, Err(Error::Cancelled)));
+    assert!(matches!(stopped, Err(BuildError::Cancelled)));
     assert!(
         said.lock()
             .unwrap()

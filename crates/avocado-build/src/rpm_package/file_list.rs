@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use glob::Pattern;
 
 use super::{FileRole, PackagedFile};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::trees::WILDCARDS;
 
 /// The macros for places of a system that people write in lists of files.
@@ -72,11 +72,11 @@ struct FileLine {
 
 impl FileList {
     /// `lines` as they are written, for the package `package`.
-    pub(crate) fn parse(package: &str, lines: &[String]) -> Result<Self, Error> {
+    pub(crate) fn parse(package: &str, lines: &[String]) -> Result<Self, BuildError> {
         let parse = |line: &String| {
             FileLine::parse(line).map_err(|why| {
                 let line = line.escape_debug();
-                Error::Invalid(format!("`files` of package {package} has `{line}`, {why}"))
+                BuildError::Invalid(format!("`files` of package {package} has `{line}`, {why}"))
             })
         };
         let lines: Result<_, _> = lines.iter().map(parse).collect();
@@ -89,7 +89,7 @@ impl FileList {
         &self,
         package: &str,
         paths: &[PathBuf],
-    ) -> Result<Vec<PackagedFile>, Error> {
+    ) -> Result<Vec<PackagedFile>, BuildError> {
         let mut selected: BTreeMap<&Path, PackagedFile> = BTreeMap::new();
         for line in self.0.iter().filter(|line| !line.exclude) {
             for path in line.matched(package, paths)? {
@@ -114,7 +114,7 @@ impl FileList {
         &self,
         package: &str,
         paths: &'p [PathBuf],
-    ) -> Result<BTreeSet<&'p Path>, Error> {
+    ) -> Result<BTreeSet<&'p Path>, BuildError> {
         let mut excluded = BTreeSet::new();
         for line in self.0.iter().filter(|line| line.exclude) {
             excluded.extend(line.matched(package, paths)?);
@@ -186,7 +186,11 @@ impl FileLine {
     }
 
     /// What it means; of a directory all that is in it. Something has to be there.
-    fn matched<'p>(&self, package: &str, paths: &'p [PathBuf]) -> Result<Vec<&'p Path>, Error> {
+    fn matched<'p>(
+        &self,
+        package: &str,
+        paths: &'p [PathBuf],
+    ) -> Result<Vec<&'p Path>, BuildError> {
         let is_matched = |path: &Path| self.pattern.matches_path_with(path, WILDCARDS);
         let is_meant = |path: &&Path| {
             is_matched(path) || !self.directory_only && path.ancestors().skip(1).any(is_matched)
@@ -194,7 +198,7 @@ impl FileLine {
         let paths = paths.iter().map(PathBuf::as_path);
         let matched: Vec<&Path> = paths.filter(is_meant).collect();
         if matched.is_empty() {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "`files` of package {package} has `{}`, and nothing that was installed is there",
                 self.text.escape_debug()
             )));

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use avocado_events::{Event, Sink};
 use rpm::{BuildConfig, CompressionWithLevel, Dependency, FileOptions, PackageBuilder, Timestamp};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::trees::{self, Tree};
 
 pub(crate) use file_list::FileList;
@@ -101,19 +101,19 @@ impl RpmPackage {
         epoch: u64,
         place: &Path,
         sink: &dyn Sink,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         self.check()?;
         self.tell_of_attributes(tree, files, sink)?;
         let refused = |error: rpm::Error| self.refused(&error);
         let time = u32::try_from(epoch).map_err(|_| {
-            Error::Invalid(format!(
+            BuildError::Invalid(format!(
                 "`source_date_epoch` is {epoch}, and a package of rpm holds no time after 2106"
             ))
         })?;
         let time = Timestamp(time);
         // The library takes the time of the clock then, and the same files give other bytes each time.
         if time > Timestamp::now() {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "`source_date_epoch` is {epoch}, which is later than the clock of this machine says: no \
                  package of rpm can be of a time to come; state an earlier one, or set the clock"
             )));
@@ -176,12 +176,12 @@ impl RpmPackage {
         tree: &Tree,
         file: &PackagedFile,
         time: Timestamp,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let path = &file.path;
         let from = tree.shown(path);
         let text = |path: &Path| match path.to_str() {
             Some(text) if !text.contains(char::is_control) => Ok(text.to_owned()),
-            _ => Err(Error::Invalid(format!(
+            _ => Err(BuildError::Invalid(format!(
                 "`{}` cannot be in a package of rpm, whose paths are printable UTF-8",
                 path.to_string_lossy().escape_debug()
             ))),
@@ -207,7 +207,7 @@ impl RpmPackage {
             };
             package.with_file(&from, options)
         } else {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "/{} is a socket, a pipe or a device, which no package that we write has",
                 path.display()
             )));
@@ -221,7 +221,7 @@ impl RpmPackage {
         tree: &Tree,
         files: &[PackagedFile],
         sink: &dyn Sink,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let mut lost = Vec::new();
         for file in files {
             let path = tree.shown(&file.path);
@@ -243,7 +243,7 @@ impl RpmPackage {
     }
 
     /// That every text is what its place in a package can hold.
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<(), BuildError> {
         let words = [
             ("name", &self.name, "._+-"),
             ("version", &self.version, "._~^"),
@@ -254,7 +254,7 @@ impl RpmPackage {
             let allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
             let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
             if !begins || !text.chars().all(allowed) {
-                return Err(Error::Invalid(format!(
+                return Err(BuildError::Invalid(format!(
                     "`{}` cannot be the {key} of a package of rpm, which has letters, digits and \
                      `{others}`",
                     text.escape_debug()
@@ -273,7 +273,7 @@ impl RpmPackage {
         let needed = self.requires.iter().map(|text| ("requires", text));
         for (key, text) in lines.chain(needed) {
             if text.is_empty() || text.contains(char::is_control) {
-                return Err(Error::Invalid(format!(
+                return Err(BuildError::Invalid(format!(
                     "the {key} of package {} is `{}`: it has to be one line of text",
                     self.name,
                     text.escape_debug()
@@ -282,7 +282,7 @@ impl RpmPackage {
         }
         match self.requires.iter().find(|text| dependency(text).is_none()) {
             None => Ok(()),
-            Some(text) => Err(Error::Invalid(format!(
+            Some(text) => Err(BuildError::Invalid(format!(
                 "package {} requires `{text}`, which is no `name`, `name >= version` or `(this or \
                  that)`",
                 self.name
@@ -290,8 +290,8 @@ impl RpmPackage {
         }
     }
 
-    fn refused(&self, error: &rpm::Error) -> Error {
-        Error::Invalid(format!("package {} cannot be written: {error}", self.name))
+    fn refused(&self, error: &rpm::Error) -> BuildError {
+        BuildError::Invalid(format!("package {} cannot be written: {error}", self.name))
     }
 }
 
@@ -315,7 +315,7 @@ fn dependency(text: &str) -> Option<Dependency> {
 
 /// The users and groups that a line of sysusers.d brings together. The library has the package require
 /// them, as newer versions of rpm do, and no older feed has a package that provides them.
-fn users_of_groups(tree: &Tree, files: &[PackagedFile]) -> Result<Vec<String>, Error> {
+fn users_of_groups(tree: &Tree, files: &[PackagedFile]) -> Result<Vec<String>, BuildError> {
     let mut provided = Vec::new();
     let is_of_users = |file: &&PackagedFile| {
         file.path.starts_with("usr/lib/sysusers.d")

@@ -3,7 +3,7 @@
 use std::str::Chars;
 
 use super::{PackageScriptlets, Scriptlet, ScriptletKind};
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// What rpm is asked of every package: text for [`parse`]. Values are between quotes as a shell has
 /// them, for they may have anything in them.
@@ -25,7 +25,7 @@ const FILLED_IN: u64 = 0b11;
 
 /// rpm's answer to [`QUERY`]: the packages that have scriptlets, in the order in which they were
 /// installed.
-pub(crate) fn parse(text: &str) -> Result<Vec<PackageScriptlets>, Error> {
+pub(crate) fn parse(text: &str) -> Result<Vec<PackageScriptlets>, BuildError> {
     let mut words = Words(text.chars());
     let mut packages = Vec::new();
     while let Some(word) = words.next()? {
@@ -56,7 +56,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<PackageScriptlets>, Error> {
     Ok(packages)
 }
 
-fn scriptlet(package: &str, kind: &str, words: &mut Words<'_>) -> Result<Scriptlet, Error> {
+fn scriptlet(package: &str, kind: &str, words: &mut Words<'_>) -> Result<Scriptlet, BuildError> {
     let kind = match kind {
         "pretrans" => ScriptletKind::Pretrans,
         "pre" => ScriptletKind::Pre,
@@ -87,7 +87,7 @@ fn scriptlet(package: &str, kind: &str, words: &mut Words<'_>) -> Result<Scriptl
     // What was no text is not what the package has any more.
     if text.contains(char::REPLACEMENT_CHARACTER) {
         let what = format!("{} of package {package} is not UTF-8", kind.as_str());
-        return Err(Error::Invalid(what));
+        return Err(BuildError::Invalid(what));
     }
     Ok(Scriptlet {
         kind,
@@ -97,11 +97,11 @@ fn scriptlet(package: &str, kind: &str, words: &mut Words<'_>) -> Result<Scriptl
     })
 }
 
-fn strange() -> Error {
-    Error::Invalid("rpm names a scriptlet that cannot be".to_owned())
+fn strange() -> BuildError {
+    BuildError::Invalid("rpm names a scriptlet that cannot be".to_owned())
 }
 
-fn number(word: Option<Word>) -> Result<u64, Error> {
+fn number(word: Option<Word>) -> Result<u64, BuildError> {
     match word {
         Some(Word::Plain(word)) => word.parse().map_err(|_| strange()),
         _ => Err(strange()),
@@ -117,7 +117,7 @@ enum Word {
 struct Words<'a>(Chars<'a>);
 
 impl Words<'_> {
-    fn next(&mut self) -> Result<Option<Word>, Error> {
+    fn next(&mut self) -> Result<Option<Word>, BuildError> {
         let mut plain = String::new();
         loop {
             let before = self.0.clone();
@@ -136,7 +136,7 @@ impl Words<'_> {
     }
 
     /// Up to the quote that ends it. One that is part of it is written `'\''`.
-    fn quoted(&mut self) -> Result<Word, Error> {
+    fn quoted(&mut self) -> Result<Word, BuildError> {
         let mut text = String::new();
         loop {
             match self.0.next().ok_or_else(strange)? {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::commands::{self, CommandSettings};
 use super::{PackageScriptlets, Scriptlet, ScriptletKind};
 use crate::architecture::HOST_ARCH;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::step_context::StepContext;
 use crate::step_request::{StepRequest, StepView};
@@ -44,7 +44,7 @@ const ACCOUNT_FILES: [(&str, u32); 4] = [
 
 impl BorrowedAccounts {
     /// Lends to `tree` what it does not have of the rootfs.
-    pub(crate) fn lend(rootfs: &Tree, tree: &Tree) -> Result<Self, Error> {
+    pub(crate) fn lend(rootfs: &Tree, tree: &Tree) -> Result<Self, BuildError> {
         let mut lent = Vec::new();
         for (file, mode) in ACCOUNT_FILES {
             if tree.has(file) {
@@ -60,7 +60,7 @@ impl BorrowedAccounts {
     }
 
     /// Takes them away again. Answers what scriptlets did to them.
-    fn take_back(&self, tree: &Tree) -> Result<AccountChanges, Error> {
+    fn take_back(&self, tree: &Tree) -> Result<AccountChanges, BuildError> {
         let mut changes = AccountChanges::default();
         for (file, before) in &self.0 {
             let now = tree.read(file)?.unwrap_or_default();
@@ -138,14 +138,14 @@ impl StepRequest for ScriptletsRequest {
         ])
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<ScriptletsResult, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<ScriptletsResult, BuildError> {
         let root = context.layout.prefix().join(&self.tree);
         let tree = Tree::open(&root)?;
         let place = ScriptletPlace::new(context, &root, &self)?;
         for (package, scriptlet) in in_order(&self.packages) {
             let ended = place.run(scriptlet, context);
             let told = ended.and_then(|()| commands::take_notes(&place.settings.notes));
-            let told = told.map_err(|source| Error::Scriptlet {
+            let told = told.map_err(|source| BuildError::Scriptlet {
                 package: package.to_owned(),
                 scriptlet: scriptlet.kind.as_str(),
                 source: Box::new(source),
@@ -193,7 +193,7 @@ impl ScriptletPlace {
         context: &StepContext<'_>,
         root: &Path,
         request: &ScriptletsRequest,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, BuildError> {
         let place = Path::new(PLACE);
         trees::fresh(place)?;
         let layout = &context.layout;
@@ -218,7 +218,7 @@ impl ScriptletPlace {
         })
     }
 
-    fn run(&self, scriptlet: &Scriptlet, context: &StepContext<'_>) -> Result<(), Error> {
+    fn run(&self, scriptlet: &Scriptlet, context: &StepContext<'_>) -> Result<(), BuildError> {
         let root = &self.settings.root;
         let Some((program, arguments)) = scriptlet.program.split_first() else {
             return Ok(());
@@ -279,9 +279,9 @@ pub(crate) fn published_shims(layout: &Layout) -> Option<PathBuf> {
     shims.join("bin").is_dir().then_some(shims)
 }
 
-fn join(paths: impl Iterator<Item = PathBuf>) -> Result<String, Error> {
+fn join(paths: impl Iterator<Item = PathBuf>) -> Result<String, BuildError> {
     let joined = std::env::join_paths(paths)
-        .map_err(|e| Error::Invalid(format!("PATH cannot be used for scriptlets: {e}")))?;
+        .map_err(|e| BuildError::Invalid(format!("PATH cannot be used for scriptlets: {e}")))?;
     Ok(joined.to_string_lossy().into_owned())
 }
 

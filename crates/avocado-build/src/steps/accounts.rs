@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::overlay::OverlayFiles;
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::step_context::StepContext;
 use crate::trees::{Tree, clear, passwd};
 
@@ -38,7 +38,7 @@ impl ExtensionAccounts {
         context: &BuildContext<'_>,
         extension: &Extension,
         rootfs: &Name,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Option<Self>, BuildError> {
         let Some(own) = &extension.permissions else {
             return Ok(None);
         };
@@ -56,7 +56,7 @@ impl ExtensionAccounts {
 
     /// Puts in the files in which references are filled in, for the way to the step. The image of the
     /// rootfs tells what there is to tell of them.
-    pub(super) fn fill(&mut self, context: &BuildContext<'_>) -> Result<(), Error> {
+    pub(super) fn fill(&mut self, context: &BuildContext<'_>) -> Result<(), BuildError> {
         let os = context.os_image("rootfs", &self.rootfs)?;
         if let (Some(files), Some(overlay)) = (&mut self.rootfs_overlay, &os.overlay) {
             let place = context.files_at(&overlay.place.file);
@@ -72,7 +72,7 @@ impl ExtensionAccounts {
         context: &StepContext<'_>,
         name: &Name,
         root: &Tree,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let place = context.layout.work(&format!("accounts-{name}"));
         let like_rootfs = Tree::fresh(&place)?;
         let packages = Tree::open(&context.layout.os_tree("rootfs", &self.rootfs))?;
@@ -94,7 +94,7 @@ impl ExtensionAccounts {
     }
 }
 
-fn copy_missing(from: &Tree, to: &Tree) -> Result<(), Error> {
+fn copy_missing(from: &Tree, to: &Tree) -> Result<(), BuildError> {
     for (file, mode) in FILES {
         if to.has(file) {
             continue;

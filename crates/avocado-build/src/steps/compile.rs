@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::hook::Hook;
 use super::install::{self, InstallOutput, PackageTree};
 use crate::build_context::{BuildContext, FilesOfProject};
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::known_files::KnownFiles;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
@@ -68,7 +68,7 @@ impl StepRequest for CleanRequest {
         true
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<(), Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<(), BuildError> {
         let directory = context.layout.compile(&self.section);
         let log = format!("sdk clean {}", self.section);
         let variables = [("AVOCADO_BUILD_DIR", &directory)];
@@ -101,7 +101,10 @@ pub(crate) struct CompileOutput {
 }
 
 /// Adds a section, and what it needs.
-pub(crate) fn plan(plan: &mut Plan<'_>, section: &str) -> Result<TaskId<CompileOutput>, Error> {
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    section: &str,
+) -> Result<TaskId<CompileOutput>, BuildError> {
     let key = StampKey {
         component: "sdk",
         directory: STAMPS,
@@ -134,7 +137,7 @@ pub(crate) fn plan(plan: &mut Plan<'_>, section: &str) -> Result<TaskId<CompileO
 pub(crate) fn plan_packages(
     plan: &mut Plan<'_>,
     packages: &[ProjectPackage],
-) -> Result<Vec<TaskId<CompileOutput>>, Error> {
+) -> Result<Vec<TaskId<CompileOutput>>, BuildError> {
     let mut sections = Vec::new();
     for section in packages.iter().filter_map(ProjectPackage::section) {
         sections.push(self::plan(plan, section)?);
@@ -168,7 +171,7 @@ struct CompileInputs {
 impl Task for CompileTask<'_> {
     type Inputs = CompileInputs;
     type Output = CompileOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("sdk compile {}", &**self.section.name)
@@ -182,7 +185,7 @@ impl Task for CompileTask<'_> {
         vec![self.sdk.into(), self.sysroot.into()]
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<CompileInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<CompileInputs, BuildError> {
         let script = self.section.compile.as_deref();
         let mut tools = Vec::new();
         for query in &TOOLS {
@@ -207,7 +210,7 @@ impl Task for CompileTask<'_> {
         })
     }
 
-    fn recorded_inputs(&self, before: CompileInputs) -> Result<CompileInputs, Error> {
+    fn recorded_inputs(&self, before: CompileInputs) -> Result<CompileInputs, BuildError> {
         let sources = before.sources.into_iter();
         Ok(CompileInputs {
             sources: sources.map(SourcesDigest::recorded).collect(),
@@ -220,7 +223,7 @@ impl Task for CompileTask<'_> {
         inputs: &CompileInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<CompileOutput, Error> {
+    ) -> Result<CompileOutput, BuildError> {
         let request = inputs.compile.clone();
         let result = self.context.run_step(&self.stage(), request, sink)?;
         let mut text = result.built.to_string();
@@ -251,7 +254,7 @@ impl StepRequest for CompileRequest {
         self.script.is_some()
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<CompileResult, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<CompileResult, BuildError> {
         let directory = self.directory(context)?;
         if let Some(script) = &self.script {
             let log = format!("sdk compile {}", self.section);
@@ -272,7 +275,7 @@ impl StepRequest for CompileRequest {
 
 impl CompileRequest {
     /// Where the script compiles. What an earlier run left there is what makes the next one fast.
-    fn directory(&self, context: &StepContext<'_>) -> Result<PathBuf, Error> {
+    fn directory(&self, context: &StepContext<'_>) -> Result<PathBuf, BuildError> {
         let directory = context.layout.compile(&self.section);
         let record = context.layout.compiled_with(&self.section);
         let with = self.with.to_string();
@@ -340,11 +343,16 @@ mod tests {
             fs::write(sdk.join("environment-setup"), text).unwrap();
         }
 
-        fn compile(&self, section: &str, script: &str) -> Result<Digest, Error> {
+        fn compile(&self, section: &str, script: &str) -> Result<Digest, BuildError> {
             self.compile_with("tools", section, script)
         }
 
-        fn compile_with(&self, tools: &str, section: &str, script: &str) -> Result<Digest, Error> {
+        fn compile_with(
+            &self,
+            tools: &str,
+            section: &str,
+            script: &str,
+        ) -> Result<Digest, BuildError> {
             let request = CompileRequest {
                 section: section.to_owned(),
                 script: Some(Hook::new(&self.files(), Path::new(script))?),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::trees::Tree;
 
@@ -28,7 +28,7 @@ const NAMES: [&str; 6] = [
 /// The kernel that a script put into the directory of a runtime.
 ///
 /// `build` is where it was compiled.
-pub(super) fn find(root: &Tree, script: &str, build: &Path) -> Result<CompiledKernel, Error> {
+pub(super) fn find(root: &Tree, script: &str, build: &Path) -> Result<CompiledKernel, BuildError> {
     let names = root.names("")?;
     let is_kernel = |name: &str, start: &str| {
         let rest = name.strip_prefix(start);
@@ -39,7 +39,7 @@ pub(super) fn find(root: &Tree, script: &str, build: &Path) -> Result<CompiledKe
         names.find(|name| is_kernel(name, start))
     });
     let Some(name) = found else {
-        return Err(Error::Invalid(format!(
+        return Err(BuildError::Invalid(format!(
             "the script `{script}` put no kernel into AVOCADO_RUNTIME_BUILD_DIR: it is looked for \
              there as {}",
             NAMES.join(", ")
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    fn found(files: &[(&str, &[u8])], release: Option<&str>) -> Result<CompiledKernel, Error> {
+    fn found(files: &[(&str, &[u8])], release: Option<&str>) -> Result<CompiledKernel, BuildError> {
         let directory = tempfile::tempdir().unwrap();
         let root = Tree::fresh(&directory.path().join("root")).unwrap();
         for (name, bytes) in files {

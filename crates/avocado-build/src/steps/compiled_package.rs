@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hook::Hook;
 use crate::build_context::{BuildContext, FilesOfProject};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::step_context::StepContext;
 
 /// A package of a tree that the project compiles: the script that installs it there.
@@ -23,7 +23,7 @@ impl CompiledPackage {
     pub(super) fn all(
         files: &FilesOfProject,
         packages: &[ProjectPackage],
-    ) -> Result<Vec<Self>, Error> {
+    ) -> Result<Vec<Self>, BuildError> {
         let mut all = Vec::new();
         for package in packages {
             let Some(install) = package.install() else {
@@ -43,7 +43,7 @@ impl CompiledPackage {
     pub(super) fn all_where_written(
         context: &BuildContext<'_>,
         packages: &[ProjectPackage],
-    ) -> Result<Vec<Self>, Error> {
+    ) -> Result<Vec<Self>, BuildError> {
         let mut all = Vec::new();
         for package in packages {
             if let Some(install) = package.install() {
@@ -80,7 +80,7 @@ impl CompiledPackage {
         context: &StepContext<'_>,
         step: &str,
         variables: &[(&str, &OsStr)],
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let directory = self.section().map(|s| context.layout.compile(s));
         let mut variables = variables.to_vec();
         if let Some(directory) = &directory {

@@ -16,7 +16,7 @@ use super::install::{self, InstallOutput};
 use super::overlay::OverlayFiles;
 use super::scripts::{ScriptInputs, Scripts};
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::step_context::StepContext;
@@ -53,7 +53,7 @@ pub(crate) struct ExtensionBuildOutput {
 pub(crate) fn plan(
     plan: &mut Plan<'_>,
     name: &Name,
-) -> Result<TaskId<ExtensionBuildOutput>, Error> {
+) -> Result<TaskId<ExtensionBuildOutput>, BuildError> {
     plan.once(&stamp_key(name, "build"), |plan| {
         let extension = plan.context.extension(name)?;
         needed::for_extension_build(plan.context.project, extension)?;
@@ -120,7 +120,7 @@ struct ExtensionBuildInputs {
 }
 
 impl ExtensionBuildTask<'_> {
-    fn request(&self) -> Result<ExtensionBuildRequest, Error> {
+    fn request(&self) -> Result<ExtensionBuildRequest, BuildError> {
         let e = self.extension;
         let overlay = e.overlay.as_ref();
         let post_build = e.post_build.as_deref();
@@ -148,7 +148,7 @@ impl ExtensionBuildTask<'_> {
 impl Task for ExtensionBuildTask<'_> {
     type Inputs = ExtensionBuildInputs;
     type Output = ExtensionBuildOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("ext build {}", self.extension.name)
@@ -165,7 +165,7 @@ impl Task for ExtensionBuildTask<'_> {
         needs.chain(self.scripts.needs()).collect()
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<ExtensionBuildInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<ExtensionBuildInputs, BuildError> {
         let base = self.base.as_ref().map(|(_, id)| *id);
         let files = self.context.files_of(self.extension);
         Ok(ExtensionBuildInputs {
@@ -178,7 +178,10 @@ impl Task for ExtensionBuildTask<'_> {
         })
     }
 
-    fn recorded_inputs(&self, before: ExtensionBuildInputs) -> Result<ExtensionBuildInputs, Error> {
+    fn recorded_inputs(
+        &self,
+        before: ExtensionBuildInputs,
+    ) -> Result<ExtensionBuildInputs, BuildError> {
         Ok(ExtensionBuildInputs {
             scripts: before.scripts.map(ScriptInputs::recorded),
             ..before
@@ -190,7 +193,7 @@ impl Task for ExtensionBuildTask<'_> {
         inputs: &ExtensionBuildInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<ExtensionBuildOutput, Error> {
+    ) -> Result<ExtensionBuildOutput, BuildError> {
         let mut request = inputs.build.clone();
         if let (Some(files), Some(overlay)) = (&mut request.overlay, &self.extension.overlay) {
             let place = self.context.files_of(self.extension);
@@ -221,7 +224,7 @@ impl StepRequest for ExtensionBuildRequest {
         self.post_build.is_some() || !self.compiled.is_empty()
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<ExtensionBuildOutput, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<ExtensionBuildOutput, BuildError> {
         let name = &self.metadata.name;
         let place = context.layout.extension(name);
         let new = trees::unfinished(&place);

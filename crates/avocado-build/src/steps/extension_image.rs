@@ -16,7 +16,7 @@ use super::extension_build::{self, ExtensionBuildOutput, stamp_key};
 use super::extension_metadata::release_files;
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::images;
 use crate::needed;
@@ -61,12 +61,12 @@ pub(crate) struct ExtensionImageOutput {
 
 impl ExtensionImageOutput {
     /// Makes sure that what was left out of the image is still what it was when that was made.
-    pub(crate) fn check_var_content(&self, root: &Tree) -> Result<(), Error> {
+    pub(crate) fn check_var_content(&self, root: &Tree) -> Result<(), BuildError> {
         if var_content(root, &self.var_paths)? == self.var_content {
             return Ok(());
         }
         let path = root.path().to_owned();
-        Err(Error::Changed { path })
+        Err(BuildError::Changed { path })
     }
 }
 
@@ -74,7 +74,7 @@ impl ExtensionImageOutput {
 pub(crate) fn plan(
     plan: &mut Plan<'_>,
     name: &Name,
-) -> Result<TaskId<ExtensionImageOutput>, Error> {
+) -> Result<TaskId<ExtensionImageOutput>, BuildError> {
     plan.once(&stamp_key(name, "image"), |plan| {
         let context = plan.context;
         let extension = context.extension(name)?;
@@ -119,7 +119,7 @@ impl ExtensionImageTask<'_> {
 impl Task for ExtensionImageTask<'_> {
     type Inputs = ExtensionImageInputs;
     type Output = ExtensionImageOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("ext image {}", self.extension.name)
@@ -133,7 +133,7 @@ impl Task for ExtensionImageTask<'_> {
         vec![self.build.into()]
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<ExtensionImageInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<ExtensionImageInputs, BuildError> {
         let extension = self.extension;
         Ok(ExtensionImageInputs {
             revision: REVISION,
@@ -157,7 +157,7 @@ impl Task for ExtensionImageTask<'_> {
         inputs: &ExtensionImageInputs,
         needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<ExtensionImageOutput, Error> {
+    ) -> Result<ExtensionImageOutput, BuildError> {
         let built = needs.output(self.build)?;
         let request = ExtensionImageRequest {
             image: inputs.image.clone(),
@@ -190,7 +190,7 @@ impl StepRequest for ExtensionImageRequest {
     const KIND: &'static str = "extension_image";
     type Result = ExtensionImageOutput;
 
-    fn work(self, context: &StepContext<'_>) -> Result<ExtensionImageOutput, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<ExtensionImageOutput, BuildError> {
         let image = &self.image;
         let root = Tree::open(&context.layout.extension(&image.name))?;
         let var_paths = var_files::find(&root, &image.var_files)?;
@@ -223,7 +223,7 @@ impl StepRequest for ExtensionImageRequest {
         if !is_as_built {
             trees::clear(&new)?;
             let path = root.path().to_owned();
-            return Err(Error::Changed { path });
+            return Err(BuildError::Changed { path });
         }
         written?;
         let image_file = FileDigest::of(&new)?;
@@ -238,7 +238,7 @@ impl StepRequest for ExtensionImageRequest {
 
 impl ExtensionImageRequest {
     /// Whether the sysroot is what the build of the extension left.
-    fn is_as_built(&self, root: &Tree) -> Result<bool, Error> {
+    fn is_as_built(&self, root: &Tree) -> Result<bool, BuildError> {
         Ok(trees::has_state(root.path(), self.state)?
             || trees::digest_with_times(root.path())? == self.image.sysroot)
     }
@@ -246,12 +246,12 @@ impl ExtensionImageRequest {
 
 impl ExtensionImageSpec {
     /// systemd takes an image with that file for an operating system, and refuses it as an extension.
-    fn has_no_os_release(&self, root: &Tree, var_paths: &[PathBuf]) -> Result<(), Error> {
+    fn has_no_os_release(&self, root: &Tree, var_paths: &[PathBuf]) -> Result<(), BuildError> {
         let file = Path::new("usr/lib/os-release");
         if !root.has(file) || var_paths.iter().any(|out| file.starts_with(out)) {
             return Ok(());
         }
-        Err(Error::Invalid(format!(
+        Err(BuildError::Invalid(format!(
             "extension `{}` has /usr/lib/os-release: systemd refuses such an extension on the \
              device; leave out the package or the file of the overlay that brings it",
             self.name
@@ -259,7 +259,11 @@ impl ExtensionImageSpec {
     }
 
     /// A device would find no extension in an image without them.
-    fn keeps_its_release_files(&self, root: &Tree, var_paths: &[PathBuf]) -> Result<(), Error> {
+    fn keeps_its_release_files(
+        &self,
+        root: &Tree,
+        var_paths: &[PathBuf],
+    ) -> Result<(), BuildError> {
         for file in release_files(&self.name, &self.version) {
             if !root.has(&file) {
                 continue;
@@ -269,7 +273,7 @@ impl ExtensionImageSpec {
                 let out = root.shown(path);
                 place.starts_with(&out) || root.shown(&file).starts_with(&out)
             }) {
-                return Err(Error::Invalid(format!(
+                return Err(BuildError::Invalid(format!(
                     "var_files of extension `{}` leave {} out of its image, and with it the file by which systemd knows the extension",
                     self.name,
                     path.display()
@@ -280,7 +284,7 @@ impl ExtensionImageSpec {
     }
 }
 
-fn var_content(root: &Tree, paths: &[PathBuf]) -> Result<Digest, Error> {
+fn var_content(root: &Tree, paths: &[PathBuf]) -> Result<Digest, BuildError> {
     let mut hasher = DigestHasher::default();
     for path in paths {
         hasher.update(path.as_os_str().as_bytes());

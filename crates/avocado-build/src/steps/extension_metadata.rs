@@ -8,7 +8,7 @@ use avocado_manifest::Name;
 use avocado_project::Extension;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::step_context::StepContext;
 use crate::trees::{self, Tree};
 
@@ -58,7 +58,7 @@ impl ExtensionMetadata {
     }
 
     /// Makes the links of enabled services, and the release files.
-    pub(super) fn apply(&self, context: &StepContext<'_>, root: &Tree) -> Result<(), Error> {
+    pub(super) fn apply(&self, context: &StepContext<'_>, root: &Tree) -> Result<(), BuildError> {
         if self.confext {
             self.enable(context, root, "etc/systemd/system")?;
         } else if self.sysext {
@@ -83,7 +83,7 @@ impl ExtensionMetadata {
         hierarchy: &str,
         scope_key: &str,
         scopes: &[String],
-    ) -> Result<String, Error> {
+    ) -> Result<String, BuildError> {
         let mut text = String::from("ID=_any\n");
         let mut line = |key: &str, value: &str| {
             // Writing to a string cannot fail.
@@ -139,7 +139,12 @@ impl ExtensionMetadata {
     }
 
     /// Makes the links that `systemctl enable` would make, from each unit's `[Install]` section.
-    fn enable(&self, context: &StepContext<'_>, root: &Tree, links: &str) -> Result<(), Error> {
+    fn enable(
+        &self,
+        context: &StepContext<'_>,
+        root: &Tree,
+        links: &str,
+    ) -> Result<(), BuildError> {
         let base = match &self.base {
             Some(name) => Some(Tree::open(&context.layout.os_tree("rootfs", name))?),
             None => None,
@@ -149,14 +154,14 @@ impl ExtensionMetadata {
                 .chain(&base)
                 .find_map(|tree| find_unit(tree, service))
                 .ok_or_else(|| {
-                    Error::Invalid(format!(
+                    BuildError::Invalid(format!(
                         "extension `{}` enables {service}, but neither it nor the rootfs holds such a unit",
                         self.name
                     ))
                 })?;
             let installs = install_links(&text);
             if installs.is_empty() {
-                return Err(Error::Invalid(format!(
+                return Err(BuildError::Invalid(format!(
                     "extension `{}` enables {service}, whose [Install] section says neither WantedBy nor RequiredBy",
                     self.name
                 )));

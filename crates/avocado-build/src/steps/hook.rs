@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::HOST_ARCH;
 use crate::build_context::FilesOfProject;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::step_context::StepContext;
 use crate::trees;
 
@@ -30,7 +30,7 @@ pub(crate) struct Hook {
 
 impl Hook {
     /// Describes the script at `path` below `files`.
-    pub(crate) fn new(files: &FilesOfProject, path: &Path) -> Result<Self, Error> {
+    pub(crate) fn new(files: &FilesOfProject, path: &Path) -> Result<Self, BuildError> {
         let file = files.find(path)?;
         let bytes = std::fs::read(&file).at("read", &file)?;
         Ok(Hook {
@@ -52,7 +52,7 @@ impl Hook {
         context: &StepContext<'_>,
         log: &str,
         variables: &[(&str, V)],
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let file = self.project.join(&self.path);
         let is_executable = {
             use std::os::unix::fs::PermissionsExt as _;
@@ -81,7 +81,7 @@ impl Hook {
         for (key, value) in variables {
             tool = tool.env(key, value);
         }
-        tool.run(context.sink).map_err(|error| Error::Hook {
+        tool.run(context.sink).map_err(|error| BuildError::Hook {
             script: self.path.clone(),
             log: context.host_layout.log(log),
             source: Box::new(error.into()),
@@ -102,7 +102,7 @@ pub(crate) fn in_environment_of_sdk(context: &StepContext<'_>) -> Vec<OsString> 
 }
 
 /// Starting it through the SDK's environment, its failure to start would be one of the shell.
-fn interpreter_is_there(script: &Path) -> Result<(), Error> {
+fn interpreter_is_there(script: &Path) -> Result<(), BuildError> {
     let mut start = Vec::new();
     let file = File::open(script).at("open", script)?;
     file.take(4096).read_to_end(&mut start).at("read", script)?;

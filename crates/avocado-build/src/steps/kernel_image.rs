@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::runtime_kernel::{KernelInputs, KernelSteps, RuntimeKernel};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
@@ -29,7 +29,7 @@ pub(crate) struct KernelImageOutput {
 pub(crate) fn plan(
     plan: &mut Plan<'_>,
     runtime: &Name,
-) -> Result<TaskId<KernelImageOutput>, Error> {
+) -> Result<TaskId<KernelImageOutput>, BuildError> {
     plan.once(&stamp_key(runtime), |plan| {
         let context = plan.context;
         let runtime = context.runtime(runtime)?;
@@ -73,7 +73,7 @@ impl KernelImageTask<'_> {
 impl Task for KernelImageTask<'_> {
     type Inputs = KernelImageInputs;
     type Output = KernelImageOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("kernel image {}", self.runtime.name)
@@ -87,7 +87,7 @@ impl Task for KernelImageTask<'_> {
         self.kernel.needs().collect()
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<KernelImageInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<KernelImageInputs, BuildError> {
         Ok(KernelImageInputs {
             kernel: self.kernel.kernel(needs)?,
             steps: self.kernel.inputs(needs)?,
@@ -99,9 +99,9 @@ impl Task for KernelImageTask<'_> {
         inputs: &KernelImageInputs,
         _needs: &Needs<'_>,
         _sink: &dyn Sink,
-    ) -> Result<KernelImageOutput, Error> {
+    ) -> Result<KernelImageOutput, BuildError> {
         let Some(kernel) = &inputs.kernel else {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "the runtime `{}` has no kernel: its rootfs `{}` installs none; add \
                  `kernel-image: \"*\"` to its packages, or `kernel:` to the runtime",
                 self.runtime.name, self.runtime.rootfs

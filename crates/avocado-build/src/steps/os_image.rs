@@ -18,7 +18,7 @@ use super::overlay::OverlayFiles;
 use super::scripts::{ScriptInputs, Scripts};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::images;
 use crate::needed;
@@ -98,7 +98,7 @@ pub(crate) fn plan(
     plan: &mut Plan<'_>,
     part: OsPart,
     runtime: &Name,
-) -> Result<TaskId<OsImageOutput>, Error> {
+) -> Result<TaskId<OsImageOutput>, BuildError> {
     plan.once(&stamp_key(part, runtime), |plan| {
         let context = plan.context;
         let runtime = context.runtime(runtime)?;
@@ -182,7 +182,7 @@ struct BuildIdSource<'r> {
 }
 
 impl OsImageTask<'_> {
-    fn request(&self, packages: Digest) -> Result<OsImageRequest, Error> {
+    fn request(&self, packages: Digest) -> Result<OsImageRequest, BuildError> {
         let (context, os, runtime) = (self.context, self.os, self.runtime);
         let overlay = os.overlay.as_ref();
         let post_install = os.post_install.as_ref();
@@ -218,7 +218,7 @@ impl OsImageTask<'_> {
 impl Task for OsImageTask<'_> {
     type Inputs = OsImageInputs;
     type Output = OsImageOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         stage(self.part, &self.runtime.name)
@@ -235,7 +235,7 @@ impl Task for OsImageTask<'_> {
             .collect()
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<OsImageInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<OsImageInputs, BuildError> {
         let packages = needs.digest(self.packages)?;
         let files = self.context.files();
         Ok(OsImageInputs {
@@ -254,7 +254,7 @@ impl Task for OsImageTask<'_> {
         })
     }
 
-    fn recorded_inputs(&self, before: OsImageInputs) -> Result<OsImageInputs, Error> {
+    fn recorded_inputs(&self, before: OsImageInputs) -> Result<OsImageInputs, BuildError> {
         Ok(OsImageInputs {
             scripts: before.scripts.map(ScriptInputs::recorded),
             ..before
@@ -266,7 +266,7 @@ impl Task for OsImageTask<'_> {
         inputs: &OsImageInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<OsImageOutput, Error> {
+    ) -> Result<OsImageOutput, BuildError> {
         let mut request = inputs.image.clone();
         if let (Some(files), Some(overlay)) = (&mut request.overlay, &self.os.overlay) {
             let place = self.context.files_at(&overlay.place.file);
@@ -300,7 +300,7 @@ impl StepRequest for OsImageRequest {
         self.post_install.is_some() || !self.compiled.is_empty()
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<OsImageOutput, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<OsImageOutput, BuildError> {
         let prepared = self.prepare(context);
         let (root, build_id) = prepared.map_err(|error| match &self.overlay {
             Some(overlay) => overlay.blamed_for(error),
@@ -331,7 +331,7 @@ impl StepRequest for OsImageRequest {
 impl OsImageRequest {
     /// A copy of the installed tree with overlay, users and groups, made fit by the user's hook or
     /// else by what is built in, and with our keys in its release files. And its build id.
-    fn prepare(&self, context: &StepContext<'_>) -> Result<(Tree, String), Error> {
+    fn prepare(&self, context: &StepContext<'_>) -> Result<(Tree, String), BuildError> {
         let root = self.assemble(context)?;
         let mut source = self.build_id_source.clone();
         if self.runs_hook() {
@@ -345,7 +345,7 @@ impl OsImageRequest {
         Ok((root, build_id))
     }
 
-    fn assemble(&self, context: &StepContext<'_>) -> Result<Tree, Error> {
+    fn assemble(&self, context: &StepContext<'_>) -> Result<Tree, BuildError> {
         let part = self.part.as_str();
         let place = context
             .layout
@@ -398,7 +398,7 @@ impl OsImageRequest {
     }
 
     /// Adds our keys to a release file of the tree.
-    fn extend_release(&self, root: &Tree, file: &str, build_id: &str) -> Result<(), Error> {
+    fn extend_release(&self, root: &Tree, file: &str, build_id: &str) -> Result<(), BuildError> {
         let Some(mut text) = root.read(file)? else {
             return Ok(());
         };
@@ -415,10 +415,10 @@ impl OsImageRequest {
 }
 
 /// The value of a key in a release file, as it goes into a manifest.
-fn release_value(root: &Tree, file: &str, key: &str) -> Result<Option<String>, Error> {
+fn release_value(root: &Tree, file: &str, key: &str) -> Result<Option<String>, BuildError> {
     let text = root.read(file)?.unwrap_or_default();
     match release_file::value(&text, key) {
-        Some(value) if value.len() > LONGEST_MANIFEST_TEXT => Err(Error::Invalid(format!(
+        Some(value) if value.len() > LONGEST_MANIFEST_TEXT => Err(BuildError::Invalid(format!(
             "{} of {} has {} bytes: a device takes {LONGEST_MANIFEST_TEXT} at most",
             key,
             root.shown(file).display(),
@@ -429,7 +429,7 @@ fn release_value(root: &Tree, file: &str, key: &str) -> Result<Option<String>, E
 }
 
 /// What makes a tree of packages a root file system, where the project has no hook of its own.
-fn finish_rootfs(context: &StepContext<'_>, root: &Tree) -> Result<(), Error> {
+fn finish_rootfs(context: &StepContext<'_>, root: &Tree) -> Result<(), BuildError> {
     for name in ["bin", "sbin", "lib"] {
         if !root.has(name) {
             let directory = Path::new("usr").join(name);
@@ -462,7 +462,7 @@ fn finish_rootfs(context: &StepContext<'_>, root: &Tree) -> Result<(), Error> {
 }
 
 /// What makes a tree of packages an initramfs, where the project has no hook of its own.
-fn finish_initramfs(root: &Tree) -> Result<(), Error> {
+fn finish_initramfs(root: &Tree) -> Result<(), BuildError> {
     root.make_directories("sysroot")?;
     if !root.has("init") {
         root.symlink("/sbin/init", "init")?;

@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 
 use super::hook::{is_source_mount, source_mount};
 use crate::build_context::{BuildContext, FilesOfProject};
-use crate::error::{At as _, Error, TreeFault};
+use crate::error::{At as _, BuildError, TreeFault};
 use crate::step_context::StepContext;
 use crate::trees::{self, Tree};
 
@@ -38,10 +38,10 @@ impl OverlayFiles {
         context: &BuildContext<'_>,
         files: &FilesOfProject,
         overlay: &avocado_project::Overlay,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, BuildError> {
         let dir = files.on_host.join(&overlay.dir);
         if !dir.is_dir() {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "the overlay directory {} does not exist",
                 dir.display()
             )));
@@ -51,7 +51,7 @@ impl OverlayFiles {
             Some(which) => {
                 let filled = filled_files(context, &files.find(&overlay.dir)?, which)?;
                 let text = serde_json::to_vec(&filled.files);
-                let text = text.map_err(|e| Error::Invalid(e.to_string()))?;
+                let text = text.map_err(|e| BuildError::Invalid(e.to_string()))?;
                 Some(Digest::of(&text))
             }
         };
@@ -76,7 +76,7 @@ impl OverlayFiles {
         files: &FilesOfProject,
         overlay: &avocado_project::Overlay,
         sink: &dyn Sink,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         if let Some(which) = &overlay.preprocess {
             let filled = filled_files(context, &files.find(&overlay.dir)?, which)?;
             for warning in filled.warnings {
@@ -88,7 +88,7 @@ impl OverlayFiles {
     }
 
     /// Lays it over a tree.
-    pub(crate) fn apply(&self, context: &StepContext<'_>, root: &Tree) -> Result<(), Error> {
+    pub(crate) fn apply(&self, context: &StepContext<'_>, root: &Tree) -> Result<(), BuildError> {
         let from = trees::of_project(&self.project.join(&self.dir))?;
         trees::copy(&from, root, Path::new(""), context.modes)?;
         for FilledFile { path, text } in &self.texts {
@@ -101,7 +101,7 @@ impl OverlayFiles {
     }
 
     /// Tells what of it no clone of the project has.
-    pub(crate) fn tell_of_losses(&self, context: &StepContext<'_>) -> Result<(), Error> {
+    pub(crate) fn tell_of_losses(&self, context: &StepContext<'_>) -> Result<(), BuildError> {
         let from = trees::of_project(&self.project.join(&self.dir))?;
         let what = format!("the overlay `{}`", self.dir.display());
         for told in trees::lost_in_clones(&what, &from, context.modes)? {
@@ -111,9 +111,9 @@ impl OverlayFiles {
     }
 
     /// Says that it was this overlay which put into a tree what makes that useless.
-    pub(crate) fn blamed_for(&self, error: Error) -> Error {
+    pub(crate) fn blamed_for(&self, error: BuildError) -> BuildError {
         match error {
-            Error::Tree { tree, path, fault }
+            BuildError::Tree { tree, path, fault }
                 if self
                     .project
                     .join(&self.dir)
@@ -127,7 +127,7 @@ impl OverlayFiles {
                     self.dir.display()
                 );
                 let fault = TreeFault { what };
-                Error::Tree { tree, path, fault }
+                BuildError::Tree { tree, path, fault }
             }
             other => other,
         }
@@ -153,13 +153,13 @@ fn filled_files(
     context: &BuildContext<'_>,
     overlay: &Path,
     which: &PreprocessedFiles,
-) -> Result<FilledFiles, Error> {
+) -> Result<FilledFiles, BuildError> {
     let variables = &context.options.variables;
     let env = |name: &str| variables.get(name).cloned();
     let mut filled = FilledFiles::default();
     let mut wrong = Vec::new();
     for entry in WalkDir::new(overlay).sort_by_file_name() {
-        let entry = entry.map_err(|error| Error::Invalid(error.to_string()))?;
+        let entry = entry.map_err(|error| BuildError::Invalid(error.to_string()))?;
         // What a link leads to is filled in where it is.
         if !entry.file_type().is_file() {
             continue;
@@ -192,7 +192,7 @@ fn filled_files(
     if wrong.is_empty() {
         return Ok(filled);
     }
-    Err(Error::Project { diagnostics: wrong })
+    Err(BuildError::Project { diagnostics: wrong })
 }
 
 fn is_meant(which: &PreprocessedFiles, path: &Path) -> bool {

@@ -14,7 +14,7 @@ use super::extension_image::{self, ExtensionImageOutput};
 use super::runtime_build::{self, RuntimeBuildOutput};
 use crate::artifact::{Artifact, size_of_files};
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::keys::RuntimeKey;
 use crate::plan::{BuildStep, Plan};
@@ -27,7 +27,10 @@ pub(crate) struct RepositoryOutput {
 }
 
 /// Adds the publication of a runtime, and what it needs.
-pub(crate) fn plan(plan: &mut Plan<'_>, runtime: &Name) -> Result<TaskId<RepositoryOutput>, Error> {
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    runtime: &Name,
+) -> Result<TaskId<RepositoryOutput>, BuildError> {
     plan.once(&stamp_key(runtime), |plan| {
         let context = plan.context;
         let runtime = context.runtime(runtime)?;
@@ -89,8 +92,8 @@ impl RepositoryTask<'_> {
     fn publication<R>(
         &self,
         needs: &Needs<'_>,
-        act: impl FnOnce(&Publication<'_>) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+        act: impl FnOnce(&Publication<'_>) -> Result<R, BuildError>,
+    ) -> Result<R, BuildError> {
         let layout = &self.context.layout;
         let mut files = vec![(
             "manifest.json".to_owned(),
@@ -128,7 +131,7 @@ impl RepositoryTask<'_> {
 impl Task for RepositoryTask<'_> {
     type Inputs = RepositoryInputs;
     type Output = RepositoryOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("runtime repository {}", self.runtime.name)
@@ -143,10 +146,10 @@ impl Task for RepositoryTask<'_> {
         images.chain([self.build.into()]).collect()
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<RepositoryInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<RepositoryInputs, BuildError> {
         let findings = &needs.output(self.build)?.findings;
         if self.context.options.strict && !findings.is_empty() {
-            return Err(Error::Findings {
+            return Err(BuildError::Findings {
                 runtime: self.runtime.name.to_string(),
                 findings: findings.clone(),
             });
@@ -162,7 +165,7 @@ impl Task for RepositoryTask<'_> {
         })
     }
 
-    fn recorded_inputs(&self, before: RepositoryInputs) -> Result<RepositoryInputs, Error> {
+    fn recorded_inputs(&self, before: RepositoryInputs) -> Result<RepositoryInputs, BuildError> {
         Ok(RepositoryInputs {
             current: true,
             ..before
@@ -174,7 +177,7 @@ impl Task for RepositoryTask<'_> {
         inputs: &RepositoryInputs,
         needs: &Needs<'_>,
         _sink: &dyn Sink,
-    ) -> Result<RepositoryOutput, Error> {
+    ) -> Result<RepositoryOutput, BuildError> {
         self.publication(needs, |publication| {
             for target in publication.targets {
                 let file = FileDigest {

@@ -18,7 +18,7 @@ use super::runtime_kernel::{KernelInputs, KernelSteps, RuntimeKernel};
 use super::runtime_member::{self, RuntimeMember};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
@@ -58,7 +58,7 @@ pub(crate) struct RuntimeBuildOutput {
 pub(crate) fn plan(
     plan: &mut Plan<'_>,
     runtime: &Name,
-) -> Result<TaskId<RuntimeBuildOutput>, Error> {
+) -> Result<TaskId<RuntimeBuildOutput>, BuildError> {
     plan.once(&stamp_key(runtime), |plan| {
         let context = plan.context;
         let runtime = context.runtime(runtime)?;
@@ -115,11 +115,11 @@ struct RuntimeBuildInputs {
 const REVISION: u32 = 1;
 
 impl RuntimeBuildTask<'_> {
-    fn request(&self, needs: &Needs<'_>) -> Result<RuntimeBuildRequest, Error> {
+    fn request(&self, needs: &Needs<'_>) -> Result<RuntimeBuildRequest, BuildError> {
         let (context, runtime) = (self.context, self.runtime);
         let epoch = i64::try_from(context.project.source_date_epoch).unwrap_or(i64::MAX);
         let built_at = jiff::Timestamp::from_second(epoch)
-            .map_err(|e| Error::Invalid(format!("source_date_epoch is out of range: {e}")))?;
+            .map_err(|e| BuildError::Invalid(format!("source_date_epoch is out of range: {e}")))?;
         Ok(RuntimeBuildRequest {
             name: runtime.name.clone(),
             version: runtime.version.clone(),
@@ -137,7 +137,7 @@ impl RuntimeBuildTask<'_> {
 impl Task for RuntimeBuildTask<'_> {
     type Inputs = RuntimeBuildInputs;
     type Output = RuntimeBuildOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("runtime build {}", self.runtime.name)
@@ -155,7 +155,7 @@ impl Task for RuntimeBuildTask<'_> {
         needs
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<RuntimeBuildInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<RuntimeBuildInputs, BuildError> {
         Ok(RuntimeBuildInputs {
             revision: REVISION,
             runtime: self.request(needs)?,
@@ -168,7 +168,7 @@ impl Task for RuntimeBuildTask<'_> {
         inputs: &RuntimeBuildInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<RuntimeBuildOutput, Error> {
+    ) -> Result<RuntimeBuildOutput, BuildError> {
         let request = inputs.runtime.clone();
         self.context.run_step(&self.stage(), request, sink)
     }
@@ -187,7 +187,7 @@ impl Task for RuntimeBuildTask<'_> {
 pub(super) fn plan_images(
     plan: &mut Plan<'_>,
     runtime: &Runtime,
-) -> Result<Vec<TaskId<ExtensionImageOutput>>, Error> {
+) -> Result<Vec<TaskId<ExtensionImageOutput>>, BuildError> {
     let members = runtime.extensions.iter();
     members
         .map(|member| extension_image::plan(plan, &member.name))
@@ -200,7 +200,7 @@ pub(super) fn members(
     runtime: &Runtime,
     images: &[TaskId<ExtensionImageOutput>],
     needs: &Needs<'_>,
-) -> Result<Vec<RuntimeMember>, Error> {
+) -> Result<Vec<RuntimeMember>, BuildError> {
     let mut members = Vec::new();
     for (member, image) in runtime.extensions.iter().zip(images) {
         let extension = context.extension(&member.name)?;
@@ -230,7 +230,7 @@ impl StepRequest for RuntimeBuildRequest {
     const KIND: &'static str = "runtime_build";
     type Result = RuntimeBuildOutput;
 
-    fn work(self, context: &StepContext<'_>) -> Result<RuntimeBuildOutput, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<RuntimeBuildOutput, BuildError> {
         let layout = &context.layout;
         let rootfs = layout.os_tree("rootfs", &self.rootfs_tree);
         let findings = runtime_member::findings(layout, &rootfs, &self.extensions)?;
@@ -250,7 +250,7 @@ impl StepRequest for RuntimeBuildRequest {
 }
 
 impl RuntimeBuildRequest {
-    fn manifest(&self, context: &StepContext<'_>) -> Result<Manifest, Error> {
+    fn manifest(&self, context: &StepContext<'_>) -> Result<Manifest, BuildError> {
         let os_image = |os: &OsImageOutput| OsImage {
             version: os.version.clone(),
             image_id: ImageId::from_digest(os.image.sha256),

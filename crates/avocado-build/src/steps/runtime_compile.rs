@@ -15,7 +15,7 @@ use super::hook::Hook;
 use super::install::{self, InstallOutput, PackageTree, Uninstall};
 use super::scripts::{ScriptInputs, Scripts};
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::step_context::StepContext;
@@ -44,7 +44,7 @@ pub(crate) struct RuntimeCompileOutput {
 pub(crate) fn plan(
     plan: &mut Plan<'_>,
     runtime: &Runtime,
-) -> Result<Option<TaskId<RuntimeCompileOutput>>, Error> {
+) -> Result<Option<TaskId<RuntimeCompileOutput>>, BuildError> {
     let context = plan.context;
     let runtime = context.runtime(&runtime.name)?;
     needed::for_runtime_compile(context.project, runtime)?;
@@ -101,12 +101,12 @@ struct RuntimeCompileInputs {
 }
 
 impl RuntimeCompileTask<'_> {
-    fn request(&self) -> Result<RuntimeCompileRequest, Error> {
+    fn request(&self) -> Result<RuntimeCompileRequest, BuildError> {
         let files = self.context.files();
         let kernel = self.kernel.map(|(section, install)| {
             // It may be stated in another project.
             let hook = Hook::new(&self.context.files_at(&install.place.file), install)?;
-            Ok::<_, Error>(CompiledPackage::kernel(section, hook))
+            Ok::<_, BuildError>(CompiledPackage::kernel(section, hook))
         });
         Ok(RuntimeCompileRequest {
             name: self.runtime.name.clone(),
@@ -120,7 +120,7 @@ impl RuntimeCompileTask<'_> {
 impl Task for RuntimeCompileTask<'_> {
     type Inputs = RuntimeCompileInputs;
     type Output = RuntimeCompileOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("runtime compile {}", self.runtime.name)
@@ -135,7 +135,7 @@ impl Task for RuntimeCompileTask<'_> {
         packages.chain(self.scripts.needs()).collect()
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<RuntimeCompileInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<RuntimeCompileInputs, BuildError> {
         let context = self.context;
         Ok(RuntimeCompileInputs {
             compile: self.request()?,
@@ -144,7 +144,10 @@ impl Task for RuntimeCompileTask<'_> {
         })
     }
 
-    fn recorded_inputs(&self, before: RuntimeCompileInputs) -> Result<RuntimeCompileInputs, Error> {
+    fn recorded_inputs(
+        &self,
+        before: RuntimeCompileInputs,
+    ) -> Result<RuntimeCompileInputs, BuildError> {
         Ok(RuntimeCompileInputs {
             scripts: before.scripts.map(ScriptInputs::recorded),
             ..before
@@ -156,7 +159,7 @@ impl Task for RuntimeCompileTask<'_> {
         inputs: &RuntimeCompileInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<RuntimeCompileOutput, Error> {
+    ) -> Result<RuntimeCompileOutput, BuildError> {
         let request = inputs.compile.clone();
         self.context.run_step(&self.stage(), request, sink)
     }
@@ -182,7 +185,7 @@ impl StepRequest for RuntimeCompileRequest {
         true
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<RuntimeCompileOutput, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<RuntimeCompileOutput, BuildError> {
         let layout = &context.layout;
         let place = layout.runtime_compiled(&self.name);
         let new = trees::unfinished(&place);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::compiled_kernel::CompiledKernel;
 use super::install::{self, InstallOutput, PackageTree};
 use super::runtime_compile::{self, RuntimeCompileOutput};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::trees::Tree;
@@ -35,7 +35,7 @@ impl RuntimeKernel {
     }
 
     /// Its file.
-    pub(super) fn path(&self, layout: &Layout, runtime: &Name) -> Result<PathBuf, Error> {
+    pub(super) fn path(&self, layout: &Layout, runtime: &Name) -> Result<PathBuf, BuildError> {
         match self {
             // The published name is a link to the package's.
             RuntimeKernel::Feed { version } => {
@@ -69,7 +69,7 @@ pub(super) struct KernelInputs {
 }
 
 impl KernelSteps {
-    pub(super) fn plan(plan: &mut Plan<'_>, runtime: &Runtime) -> Result<Self, Error> {
+    pub(super) fn plan(plan: &mut Plan<'_>, runtime: &Runtime) -> Result<Self, BuildError> {
         let tree = PackageTree::Rootfs(runtime.rootfs.clone());
         let origin = runtime.kernel.as_ref().map(|kernel| &kernel.origin);
         Ok(KernelSteps {
@@ -85,7 +85,7 @@ impl KernelSteps {
     }
 
     /// `None` where the runtime has none.
-    pub(super) fn kernel(&self, needs: &Needs<'_>) -> Result<Option<RuntimeKernel>, Error> {
+    pub(super) fn kernel(&self, needs: &Needs<'_>) -> Result<Option<RuntimeKernel>, BuildError> {
         if !self.is_compiled {
             let version = needs.output(self.rootfs)?.kernel.clone();
             return Ok(version.map(|version| RuntimeKernel::Feed { version }));
@@ -99,7 +99,7 @@ impl KernelSteps {
         }
     }
 
-    pub(super) fn inputs(&self, needs: &Needs<'_>) -> Result<KernelInputs, Error> {
+    pub(super) fn inputs(&self, needs: &Needs<'_>) -> Result<KernelInputs, BuildError> {
         Ok(KernelInputs {
             rootfs: needs.digest(self.rootfs)?,
             compiled: needs.optional_digest(self.compiled)?,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PACKAGE_STATE;
 use super::extension_image::ExtensionImageOutput;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::trees::merged::{self, MergeLayer};
 use crate::trees::{self, Tree};
@@ -44,7 +44,7 @@ pub(super) fn findings(
     layout: &Layout,
     rootfs: &Path,
     members: &[RuntimeMember],
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<String>, BuildError> {
     let mut findings = Vec::new();
     let mut layers = Vec::new();
     for member in members {
@@ -52,7 +52,7 @@ pub(super) fn findings(
         for part in trees::hidden_parts(rootfs, &tree)? {
             let told = format!("extension `{}` {}", member.name, part.describe());
             if part.is_vital() {
-                return Err(Error::Invalid(told));
+                return Err(BuildError::Invalid(told));
             }
             findings.push(told);
         }

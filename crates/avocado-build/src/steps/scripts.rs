@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::compile::{self, CompileOutput};
 use super::install::{self, InstallOutput};
 use crate::build_context::{BuildContext, FilesOfProject};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::plan::Plan;
 use crate::sources::SourcesDigest;
 
@@ -43,7 +43,7 @@ impl Scripts {
         plan: &mut Plan<'_>,
         packages: &[ProjectPackage],
         has_hook: bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, BuildError> {
         let sections = compile::plan_packages(plan, packages)?;
         let has_script = has_hook || packages.iter().any(|package| package.install().is_some());
         let sdk = if has_script {
@@ -55,7 +55,11 @@ impl Scripts {
     }
 
     /// Adds what compiles one more of their packages.
-    pub(super) fn add_section(&mut self, plan: &mut Plan<'_>, section: &str) -> Result<(), Error> {
+    pub(super) fn add_section(
+        &mut self,
+        plan: &mut Plan<'_>,
+        section: &str,
+    ) -> Result<(), BuildError> {
         self.sections.push(compile::plan(plan, section)?);
         Ok(())
     }
@@ -71,7 +75,7 @@ impl Scripts {
         context: &BuildContext<'_>,
         files: &FilesOfProject,
         needs: &Needs<'_>,
-    ) -> Result<Option<ScriptInputs>, Error> {
+    ) -> Result<Option<ScriptInputs>, BuildError> {
         let Some(sdk) = needs.optional_digest(self.sdk)? else {
             return Ok(None);
         };

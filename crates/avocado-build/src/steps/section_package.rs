@@ -15,7 +15,7 @@ use super::scripts::{ScriptInputs, Scripts};
 use crate::architecture::Architectures;
 use crate::artifact::Artifact;
 use crate::build_context::{BuildContext, FilesOfProject};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::needed;
 use crate::packages::version::to_rpm;
@@ -73,7 +73,7 @@ struct WrittenPackage {
 pub(crate) fn plan(
     plan: &mut Plan<'_>,
     section: &str,
-) -> Result<TaskId<SectionPackageOutput>, Error> {
+) -> Result<TaskId<SectionPackageOutput>, BuildError> {
     let key = StampKey {
         component: "sdk",
         directory: "compile",
@@ -85,7 +85,8 @@ pub(crate) fn plan(
         let section = context.compile_section(section)?;
         needed::for_section_package(context.project, section)?;
         let package = section.package.as_ref();
-        let package = package.ok_or_else(|| Error::Invalid("the section has no package".into()))?;
+        let package =
+            package.ok_or_else(|| BuildError::Invalid("the section has no package".into()))?;
         let mut scripts = Scripts::plan(plan, &[], true)?;
         scripts.add_section(plan, &section.name)?;
         Ok(SectionPackageTask {
@@ -120,7 +121,7 @@ struct SectionPackageInputs {
 }
 
 impl SectionPackageTask<'_> {
-    fn request(&self) -> Result<SectionPackageRequest, Error> {
+    fn request(&self) -> Result<SectionPackageRequest, BuildError> {
         let CompilePackage {
             install,
             name,
@@ -170,7 +171,7 @@ impl PackageContent {
 impl Task for SectionPackageTask<'_> {
     type Inputs = SectionPackageInputs;
     type Output = SectionPackageOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("sdk package {}", &**self.section.name)
@@ -184,7 +185,7 @@ impl Task for SectionPackageTask<'_> {
         self.scripts.needs().collect()
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<SectionPackageInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<SectionPackageInputs, BuildError> {
         Ok(SectionPackageInputs {
             package: self.request()?,
             source_date_epoch: self.context.project.source_date_epoch,
@@ -192,7 +193,10 @@ impl Task for SectionPackageTask<'_> {
         })
     }
 
-    fn recorded_inputs(&self, before: SectionPackageInputs) -> Result<SectionPackageInputs, Error> {
+    fn recorded_inputs(
+        &self,
+        before: SectionPackageInputs,
+    ) -> Result<SectionPackageInputs, BuildError> {
         Ok(SectionPackageInputs {
             scripts: before.scripts.map(ScriptInputs::recorded),
             ..before
@@ -204,7 +208,7 @@ impl Task for SectionPackageTask<'_> {
         inputs: &SectionPackageInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<SectionPackageOutput, Error> {
+    ) -> Result<SectionPackageOutput, BuildError> {
         let request = inputs.package.clone();
         self.context.run_step(&self.stage(), request, sink)
     }
@@ -249,7 +253,7 @@ impl StepRequest for SectionPackageRequest {
         true
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<SectionPackageOutput, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<SectionPackageOutput, BuildError> {
         let staging = context.layout.staging(&self.section);
         trees::fresh(&staging)?;
         let build = context.layout.compile(&self.section);
@@ -260,7 +264,7 @@ impl StepRequest for SectionPackageRequest {
         let tree = Tree::open(&staging)?;
         let paths = trees::paths_of(tree.path())?;
         if paths.len() < 2 {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "the script `{}` installed nothing into the directory that DESTDIR names",
                 self.install.path().display()
             )));
@@ -289,7 +293,11 @@ impl StepRequest for SectionPackageRequest {
 
 impl SectionPackageRequest {
     /// What is in each package, the main one first: without a list it has what no other has.
-    fn select(&self, paths: &[PathBuf], sink: &dyn Sink) -> Result<Vec<SelectedFiles<'_>>, Error> {
+    fn select(
+        &self,
+        paths: &[PathBuf],
+        sink: &dyn Sink,
+    ) -> Result<Vec<SelectedFiles<'_>>, BuildError> {
         let mut selected = Vec::new();
         let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
         let mut listed = |content: &PackageContent| {
@@ -299,7 +307,7 @@ impl SectionPackageRequest {
             seen.extend(excluded.into_iter().map(Path::to_owned));
             let files = list.select(&name, paths)?;
             seen.extend(files.iter().map(|file| file.path.clone()));
-            Ok::<_, Error>(files)
+            Ok::<_, BuildError>(files)
         };
         for content in &self.split {
             let files = listed(content)?;

@@ -24,7 +24,7 @@ use super::runtime_member::RuntimeMember;
 use super::scripts::{ScriptInputs, Scripts};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::file_digest::FileDigest;
 use crate::images;
 use crate::keys::RuntimeKey;
@@ -58,7 +58,10 @@ pub(crate) struct VarImageOutput {
 }
 
 /// Adds the var partition of a runtime, and what it needs.
-pub(crate) fn plan(plan: &mut Plan<'_>, runtime: &Name) -> Result<TaskId<VarImageOutput>, Error> {
+pub(crate) fn plan(
+    plan: &mut Plan<'_>,
+    runtime: &Name,
+) -> Result<TaskId<VarImageOutput>, BuildError> {
     plan.once(&stamp_key(runtime), |plan| {
         let context = plan.context;
         let runtime = context.runtime(runtime)?;
@@ -116,7 +119,7 @@ struct VarImageInputs {
 }
 
 impl VarImageTask<'_> {
-    fn request(&self, needs: &Needs<'_>) -> Result<VarImageRequest, Error> {
+    fn request(&self, needs: &Needs<'_>) -> Result<VarImageRequest, BuildError> {
         let (context, runtime) = (self.context, self.runtime);
         let mut var_files = Vec::new();
         for file in &runtime.var_files {
@@ -176,7 +179,7 @@ fn told(
 impl Task for VarImageTask<'_> {
     type Inputs = VarImageInputs;
     type Output = VarImageOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("runtime var {}", self.runtime.name)
@@ -200,7 +203,7 @@ impl Task for VarImageTask<'_> {
         false
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<VarImageInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<VarImageInputs, BuildError> {
         Ok(VarImageInputs {
             var: self.request(needs)?,
             writer: self.context.tool(&images::btrfs::MKFS)?,
@@ -212,7 +215,7 @@ impl Task for VarImageTask<'_> {
         })
     }
 
-    fn recorded_inputs(&self, before: VarImageInputs) -> Result<VarImageInputs, Error> {
+    fn recorded_inputs(&self, before: VarImageInputs) -> Result<VarImageInputs, BuildError> {
         Ok(VarImageInputs {
             scripts: before.scripts.map(ScriptInputs::recorded),
             ..before
@@ -224,7 +227,7 @@ impl Task for VarImageTask<'_> {
         inputs: &VarImageInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<VarImageOutput, Error> {
+    ) -> Result<VarImageOutput, BuildError> {
         let request = inputs.var.clone();
         self.context.run_step(&self.stage(), request, sink)
     }
@@ -257,7 +260,7 @@ impl StepRequest for VarImageRequest {
         self.post_build.is_some()
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<VarImageOutput, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<VarImageOutput, BuildError> {
         let layout = &context.layout;
         let place = layout.var_tree(&self.name);
         let var = trees::unfinished(&place);
@@ -293,14 +296,14 @@ impl StepRequest for VarImageRequest {
 
 impl VarImageRequest {
     /// The manifest of the runtime, if it is still what was made.
-    fn manifest(&self, context: &StepContext<'_>) -> Result<Manifest, Error> {
+    fn manifest(&self, context: &StepContext<'_>) -> Result<Manifest, BuildError> {
         let path = context.layout.manifest(&self.name);
         let bytes = fs::read(&path).at("read", &path)?;
         if Digest::of(&bytes) != self.manifest.sha256 {
-            return Err(Error::Changed { path });
+            return Err(BuildError::Changed { path });
         }
         Manifest::parse(&bytes)
-            .map_err(|e| Error::Invalid(format!("{} is no manifest: {e}", path.display())))
+            .map_err(|e| BuildError::Invalid(format!("{} is no manifest: {e}", path.display())))
     }
 
     /// The device's store, with this runtime staged and active.
@@ -309,7 +312,7 @@ impl VarImageRequest {
         context: &StepContext<'_>,
         var: &Path,
         manifest: &Manifest,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let base = var.join("lib/avocado");
         let images = base.join("images");
         fs::create_dir_all(&images).at("create", &images)?;
@@ -337,7 +340,7 @@ impl VarImageRequest {
 
     /// Files for the var partition. The last extension comes first, so that the first wins; what
     /// the runtime itself states wins over all.
-    fn seed(&self, context: &StepContext<'_>, var: &Path) -> Result<(), Error> {
+    fn seed(&self, context: &StepContext<'_>, var: &Path) -> Result<(), BuildError> {
         let var = Tree::open(var)?;
         for member in self.extensions.iter().rev() {
             let root = Tree::open(&context.layout.extension(&member.name))?;
@@ -474,21 +477,21 @@ mod tests {
         for (text, time) in [("another", 1), ("made", 2)] {
             write(text, time);
             let error = assemble().unwrap_err();
-            assert!(matches!(&error, Error::Changed { path } if path == tree.path()));
+            assert!(matches!(&error, BuildError::Changed { path } if path == tree.path()));
         }
         write("made", 1);
         assemble().unwrap();
 
         trees::write(&manifest_place, "{}").unwrap();
         let error = assemble().unwrap_err();
-        assert!(matches!(&error, Error::Changed { path } if *path == manifest_place));
+        assert!(matches!(&error, BuildError::Changed { path } if *path == manifest_place));
         trees::write(&manifest_place, &made).unwrap();
         assemble().unwrap();
 
         let file = layout.extension_image(&name, &"1.0.0".parse().unwrap());
         trees::write(&file, "another").unwrap();
         let error = assemble().unwrap_err();
-        assert!(matches!(&error, Error::Changed { path } if *path == file));
+        assert!(matches!(&error, BuildError::Changed { path } if *path == file));
     }
 
     #[test]

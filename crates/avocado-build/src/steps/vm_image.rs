@@ -16,7 +16,7 @@ use super::runtime_kernel::{KernelInputs, KernelSteps, RuntimeKernel};
 use super::var_image::{self, VarImageOutput};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::file_digest::FileDigest;
 use crate::plan::{BuildStep, Plan};
 use crate::{images, trees};
@@ -79,7 +79,7 @@ pub(crate) struct VmImageOutput {
 pub(crate) fn plan(
     plan: &mut Plan<'_>,
     runtime: &Name,
-) -> Result<Option<TaskId<VmImageOutput>>, Error> {
+) -> Result<Option<TaskId<VmImageOutput>>, BuildError> {
     let context = plan.context;
     let Some(machine) = QemuMachine::of(&context.project.target) else {
         return Ok(None);
@@ -155,12 +155,16 @@ impl VmImageTask<'_> {
         self.context.layout.vm_image(&self.runtime.name)
     }
 
-    fn files(&self, needs: &Needs<'_>, kernel: &RuntimeKernel) -> Result<Vec<VmImageFile>, Error> {
+    fn files(
+        &self,
+        needs: &Needs<'_>,
+        kernel: &RuntimeKernel,
+    ) -> Result<Vec<VmImageFile>, BuildError> {
         let (layout, name) = (&self.context.layout, &self.runtime.name);
         let kernel = kernel.path(layout, name)?;
         let os = |part: OsPart, role, (os, id): (&OsImageConfig, TaskId<OsImageOutput>)| {
             let kind = images::extension(os.filesystem);
-            Ok::<_, Error>(VmImageFile {
+            Ok::<_, BuildError>(VmImageFile {
                 role,
                 source: layout.os_image(part.as_str(), name, kind),
                 kind,
@@ -188,17 +192,17 @@ impl VmImageTask<'_> {
 
 impl VmImageFile {
     /// The same for every version, so that an update replaces files instead of adding some.
-    fn name(&self) -> Result<Name, Error> {
+    fn name(&self) -> Result<Name, BuildError> {
         let name = match self.role {
             VmRole::Kernel => Some("Image".into()),
             _ => self.source.file_name().map(|name| name.to_string_lossy()),
         };
         let name = name.unwrap_or_default().into_owned();
         name.try_into()
-            .map_err(|e| Error::Invalid(format!("an image has an unusual name: {e}")))
+            .map_err(|e| BuildError::Invalid(format!("an image has an unusual name: {e}")))
     }
 
-    fn artifact(&self) -> Result<VmArtifact, Error> {
+    fn artifact(&self) -> Result<VmArtifact, BuildError> {
         Ok(VmArtifact {
             file: self.name()?,
             sha256: self.content.sha256,
@@ -216,7 +220,7 @@ impl VmImageFile {
 impl Task for VmImageTask<'_> {
     type Inputs = VmImageInputs;
     type Output = VmImageOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("runtime vm {}", self.runtime.name)
@@ -241,7 +245,7 @@ impl Task for VmImageTask<'_> {
         false
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<VmImageInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<VmImageInputs, BuildError> {
         // Without one of the two a runtime is nothing that a VM could start.
         let kernel = self.kernel.kernel(needs)?;
         let root_type = root_type(self.rootfs.0.filesystem);
@@ -263,7 +267,7 @@ impl Task for VmImageTask<'_> {
         inputs: &VmImageInputs,
         needs: &Needs<'_>,
         _sink: &dyn Sink,
-    ) -> Result<VmImageOutput, Error> {
+    ) -> Result<VmImageOutput, BuildError> {
         let place = self.directory();
         let (Some(kernel), Some(cmdline)) = (&inputs.kernel, &inputs.cmdline) else {
             trees::clear(&place)?;

@@ -9,7 +9,7 @@ use avocado_project::PackageScope;
 use super::fake_backend::FakeBackend;
 use super::test_project::TestProject;
 use crate::clean_part::{CleanedPart, work};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::run::in_context;
 
 const PROJECT: &str = "default_target: qemux86-64
@@ -23,7 +23,7 @@ runtimes:
   dev: {extensions: [app, app-x], packages: {deploy: '*', more: {compile: more, install: hook.sh}}}
 ";
 
-fn clean(project: &TestProject, part: &CleanedPart) -> Result<usize, Error> {
+fn clean(project: &TestProject, part: &CleanedPart) -> Result<usize, BuildError> {
     let backend = Box::new(FakeBackend::new(&project.options.project));
     let removed = in_context(
         &project.options,

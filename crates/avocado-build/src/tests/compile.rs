@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::test_project::TestProject;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::goal::Goal;
 
 const COMPILED: &str = "default_target: qemux86-64
@@ -53,7 +53,10 @@ fn what_is_compiled_is_compiled_before_it_is_installed() {
     );
     assert_eq!(ran(&project, &Goal::SdkInstall), [""; 0]);
     let error = project.run(&Goal::SdkCompile(vec!["none".into()]));
-    assert!(matches!(error, Err(Error::Unknown { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(BuildError::Unknown { .. })),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -335,7 +338,10 @@ extensions: {app: {version: 1.0.0}}
         "{said}"
     );
     let error = project.run(&Goal::SdkPackage("none".into()));
-    assert!(matches!(error, Err(Error::Unknown { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(BuildError::Unknown { .. })),
+        "{error:?}"
+    );
     fs::remove_file(project.path("install.sh")).unwrap();
     let error = project.run(&goal).unwrap_err();
     let said = error.diagnostics()[0].to_string();

@@ -3,7 +3,7 @@
 use super::fake_backend::FakeBackend;
 use super::graphs::{EXTENSIONS, HELLO, TWO_RUNTIMES};
 use super::test_project::TestProject;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::goal::Goal;
 
 fn everything() -> Goal {
@@ -108,7 +108,7 @@ fn what_is_installed_this_once_is_not_locked() {
     project.options.unsaved = false;
     project.options.frozen = true;
     let error = project.run(&Goal::Install).unwrap_err();
-    assert!(matches!(error, Error::Step { .. }), "{error:?}");
+    assert!(matches!(error, BuildError::Step { .. }), "{error:?}");
     project.options.frozen = false;
     project.run(&Goal::Install).unwrap();
     assert!(project.path("avocado.lock").exists());
@@ -131,7 +131,7 @@ fn a_stopped_step_stops_the_build_and_names_no_failure() {
     backend.stops = Some("ext build hello");
     let error = project.run_on(backend, &everything()).unwrap_err();
     assert!(error.is_cancelled());
-    assert!(matches!(error, Error::Cancelled));
+    assert!(matches!(error, BuildError::Cancelled));
     let rest = project.build();
     assert!(rest.contains(&"ext build hello".to_owned()));
     assert!(!rest.contains(&"sdk install".to_owned()), "{rest:?}");
@@ -143,7 +143,7 @@ fn a_stopped_install_counts_as_stopped_too() {
     let mut backend = FakeBackend::new(&project.options.project);
     backend.stops = Some("sdk install");
     let error = project.run_on(backend, &Goal::Install).unwrap_err();
-    assert!(matches!(error, Error::Cancelled));
+    assert!(matches!(error, BuildError::Cancelled));
 }
 
 /// A user who is not root may not be able to make a var image.

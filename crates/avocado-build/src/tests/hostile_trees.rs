@@ -9,7 +9,7 @@ use avocado_events::Silent;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
@@ -62,7 +62,7 @@ impl Host {
         }
     }
 
-    fn work<R: StepRequest>(&self, request: Value) -> Result<R::Result, Error> {
+    fn work<R: StepRequest>(&self, request: Value) -> Result<R::Result, BuildError> {
         let context = StepContext {
             target: "t".parse().unwrap(),
             layout: self.layout.clone(),
@@ -77,7 +77,7 @@ impl Host {
     }
 
     /// Builds the image of a rootfs whose packages made this tree.
-    fn os_image(&self, tree: &Tree) -> Result<PathBuf, Error> {
+    fn os_image(&self, tree: &Tree) -> Result<PathBuf, BuildError> {
         tree.put(&self.layout.prefix().join("rootfs"));
         let user = json!({
             "name": "app", "uid": null, "gid": null, "gecos": null, "home": null, "shell": null,
@@ -101,7 +101,7 @@ impl Host {
     }
 
     /// Builds an extension whose packages made this tree.
-    fn extension(&self, tree: &Tree) -> Result<PathBuf, Error> {
+    fn extension(&self, tree: &Tree) -> Result<PathBuf, BuildError> {
         let name = "app".parse().unwrap();
         tree.put(&self.layout.extension_packages(&name));
         self.work::<ExtensionBuildRequest>(json!({
@@ -217,7 +217,7 @@ fn a_rootfs_package_reads_nothing_of_the_host() {
         let host = Host::new();
         let tree = Tree::rootfs().with(link, host.own("secret"));
         let error = host.os_image(&tree).unwrap_err();
-        assert!(matches!(error, Error::Tree { .. }), "{link}: {error}");
+        assert!(matches!(error, BuildError::Tree { .. }), "{link}: {error}");
         assert!(error.to_string().ends_with(link), "{error}");
         host.is_untouched(link);
     }
@@ -245,7 +245,7 @@ fn a_directory_that_is_a_link_leads_a_rootfs_nowhere_else() {
             }
             Err(error) => {
                 assert!(
-                    !works && matches!(error, Error::Tree { .. }),
+                    !works && matches!(error, BuildError::Tree { .. }),
                     "{link}: {error}"
                 );
                 assert!(error.to_string().ends_with(link), "{error}");
@@ -281,7 +281,7 @@ fn an_extension_package_leads_release_file_and_links_nowhere_else() {
         let error = host.extension(&tree).unwrap_err();
         host.is_untouched(link);
         // Without its unit there is nothing to enable, and that is what is said.
-        if matches!(error, Error::Tree { .. }) {
+        if matches!(error, BuildError::Tree { .. }) {
             assert!(error.to_string().ends_with(link), "{error}");
         } else {
             assert!(error.to_string().contains("app.service"), "{link}: {error}");

@@ -5,11 +5,11 @@ use avocado_events::{Cancel, Silent};
 use super::fake_backend::FakeBackend;
 use super::graphs::HELLO;
 use super::test_project::TestProject;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::goal::Goal;
 use crate::run::{Report, run_with};
 
-fn build(project: &TestProject, findings: &'static [&'static str]) -> Result<Report, Error> {
+fn build(project: &TestProject, findings: &'static [&'static str]) -> Result<Report, BuildError> {
     let mut backend = Box::new(FakeBackend::new(&project.options.project));
     backend.findings = findings;
     let goal = Goal::Build {
@@ -52,6 +52,6 @@ fn a_strict_build_of_which_there_is_nothing_to_tell_is_like_any_other() {
     assert!(build(&project, &[]).unwrap().ran.is_empty());
 }
 
-fn source_of(error: &Error) -> String {
+fn source_of(error: &BuildError) -> String {
     std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }

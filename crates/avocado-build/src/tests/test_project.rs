@@ -10,7 +10,7 @@ use avocado_http::NetworkSettings;
 use avocado_project::{LoadOptions, Project};
 
 use super::fake_backend::FakeBackend;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::goal::Goal;
 use crate::options::Options;
 use crate::run::{Report, run_with};
@@ -82,7 +82,7 @@ impl TestProject {
         self.options.project = load(&self.path(config));
     }
 
-    pub(crate) fn run(&self, goal: &Goal) -> Result<Report, Error> {
+    pub(crate) fn run(&self, goal: &Goal) -> Result<Report, BuildError> {
         self.run_on(FakeBackend::new(&self.options.project), goal)
     }
 
@@ -90,7 +90,7 @@ impl TestProject {
         &self,
         backend: FakeBackend,
         goal: &Goal,
-    ) -> Result<Report, Error> {
+    ) -> Result<Report, BuildError> {
         run_with(
             &self.options,
             Box::new(backend),

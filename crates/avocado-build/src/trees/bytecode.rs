@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Tree;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// The magic numbers of CPython 3.7 and later, whose headers have this form: the number and CR LF,
 /// flags (none where the time counts), time and size of the source.
@@ -39,7 +39,7 @@ pub(super) fn follow(
     root: &Tree,
     path: &Path,
     sources: &HashMap<PathBuf, SourceTimes>,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let source = source_of(path).and_then(|source| sources.get(&source));
     let (Some(source), Some(mut file)) = (source, root.file_to_change(path)?) else {
         return Ok(());

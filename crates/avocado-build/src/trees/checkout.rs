@@ -9,10 +9,10 @@ use walkdir::WalkDir;
 
 use super::attributes::attributes;
 use super::{CopyModes, list_of};
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// Refuses what no clone has and no image can hold: sockets, pipes and devices.
-pub(crate) fn refuse_special(path: &Path, kind: FileType) -> Result<(), Error> {
+pub(crate) fn refuse_special(path: &Path, kind: FileType) -> Result<(), BuildError> {
     let what = if kind.is_fifo() {
         "a named pipe"
     } else if kind.is_socket() {
@@ -22,7 +22,7 @@ pub(crate) fn refuse_special(path: &Path, kind: FileType) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::Invalid(format!(
+    Err(BuildError::Invalid(format!(
         "{} is {what}, which no file of a project can be: a clone would not have it; have it made on \
          the device, by tmpfiles.d for example",
         path.display()
@@ -35,7 +35,7 @@ pub(crate) fn lost_in_clones(
     what: &str,
     from: &Path,
     modes: CopyModes,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<String>, BuildError> {
     let (mut of_modes, mut of_attributes) = (Vec::new(), Vec::new());
     let walk = WalkDir::new(from).follow_root_links(false);
     for entry in walk.sort_by_file_name() {

@@ -13,16 +13,16 @@ use super::attributes::attributes;
 use super::checkout::refuse_special;
 use super::content::copy_content;
 use super::{CopyModes, Tree, is};
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// Where something of the project really is: its author may name it by a link.
-pub(crate) fn of_project(path: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn of_project(path: &Path) -> Result<PathBuf, BuildError> {
     fs::canonicalize(path).at("find", path)
 }
 
 /// Copies what is at `from`, be it a link, to `at` in a tree: directories merge, everything else is
 /// replaced. Hard links within it stay hard links and files keep their times, but for project files.
-pub(crate) fn copy(from: &Path, to: &Tree, at: &Path, modes: CopyModes) -> Result<(), Error> {
+pub(crate) fn copy(from: &Path, to: &Tree, at: &Path, modes: CopyModes) -> Result<(), BuildError> {
     copy_without(from, to, at, modes, |_| false)
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn copy_without(
     at: &Path,
     modes: CopyModes,
     mut left_out: impl FnMut(&Path) -> bool,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut directories = Vec::new();
     let walk = WalkDir::new(from).follow_root_links(false);
@@ -95,7 +95,7 @@ fn copy_one(
     at: &Path,
     metadata: &Metadata,
     modes: CopyModes,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let kind = metadata.file_type();
     if kind.is_symlink() {
         let link = fs::read_link(from).at("read", from)?;
@@ -136,7 +136,7 @@ pub(crate) fn make_parents(
     relative: &Path,
     to: &Tree,
     at: &Path,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let parents: Vec<_> = at
         .ancestors()
         .skip(1)
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::trees::modes::set_mode;
 
-    fn copy(from: &Path, to: &Path, modes: CopyModes) -> Result<(), Error> {
+    fn copy(from: &Path, to: &Path, modes: CopyModes) -> Result<(), BuildError> {
         fs::create_dir_all(to).unwrap();
         super::copy(from, &Tree::open(to).unwrap(), Path::new(""), modes)
     }

@@ -13,13 +13,13 @@ use walkdir::WalkDir;
 use super::CopyModes;
 use super::attributes::{attributes, content_of_attributes};
 use super::checkout::refuse_special;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::known_files::KnownFiles;
 
 /// Digest of names, kinds, modes, extended attributes and contents of everything below `path`,
 /// which may be a file or a link, and of which names are hard links of one another, where copying
 /// keeps them so. Owners are left out, for no image of ours holds them, and times, which no clone has.
-pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, Error> {
+pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, BuildError> {
     digest_of(path, modes, false, &mut read_files())
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn digest_of_project(
     path: &Path,
     modes: CopyModes,
     known: &KnownFiles,
-) -> Result<Digest, Error> {
+) -> Result<Digest, BuildError> {
     let mut read = read_files();
     digest_of(path, modes, false, &mut |path, metadata| {
         let mut unlimited = u64::MAX;
@@ -40,7 +40,7 @@ pub(crate) fn digest_of_project(
 }
 
 /// The same, with the times of files: of a tree whose times are settled, as images hold them.
-pub(crate) fn digest_with_times(path: &Path) -> Result<Digest, Error> {
+pub(crate) fn digest_with_times(path: &Path) -> Result<Digest, BuildError> {
     digest_of(path, CopyModes::Keep, true, &mut read_files())
 }
 
@@ -58,7 +58,7 @@ fn digest_of(
     modes: CopyModes,
     with_times: bool,
     read: &mut ReadFile<'_>,
-) -> Result<Digest, Error> {
+) -> Result<Digest, BuildError> {
     let mut hasher = DigestHasher::default();
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let walk = WalkDir::new(path).follow_root_links(false);

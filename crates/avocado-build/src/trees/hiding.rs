@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 use walkdir::WalkDir;
 
 use super::{Tree, is};
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// Where packages may still say `/bin` or `/lib`: these lead to the merged directories.
 pub(crate) const MERGED_DIRECTORIES: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
@@ -46,7 +46,7 @@ impl HiddenPart {
 
 /// Removes the merged directories that an install began with and that got no content, and the
 /// links to them.
-pub(crate) fn remove_unused_directories(root: &Tree) -> Result<(), Error> {
+pub(crate) fn remove_unused_directories(root: &Tree) -> Result<(), BuildError> {
     for name in MERGED_DIRECTORIES {
         let directory = Path::new("usr").join(name);
         let link = fs::read_link(root.shown(name));
@@ -63,7 +63,7 @@ pub(crate) fn remove_unused_directories(root: &Tree) -> Result<(), Error> {
 }
 
 /// What the tree of an extension hides of a rootfs, in the order of the paths.
-pub(crate) fn hidden_parts(rootfs: &Path, extension: &Path) -> Result<Vec<HiddenPart>, Error> {
+pub(crate) fn hidden_parts(rootfs: &Path, extension: &Path) -> Result<Vec<HiddenPart>, BuildError> {
     let rootfs = Tree::open(rootfs)?;
     let mut hidden = Vec::new();
     for hierarchy in ["usr", "opt", "etc"] {

@@ -12,7 +12,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::hiding::MERGED_DIRECTORIES;
 use super::{Tree, is, list_of};
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// An extension of a runtime.
 pub(crate) struct MergeLayer<'a> {
@@ -39,7 +39,10 @@ impl MergeLayer<'_> {
 }
 
 /// What there is to tell of these layers, of which the first wins, over a rootfs.
-pub(crate) fn findings(rootfs: &Tree, layers: &[MergeLayer<'_>]) -> Result<Vec<String>, Error> {
+pub(crate) fn findings(
+    rootfs: &Tree,
+    layers: &[MergeLayer<'_>],
+) -> Result<Vec<String>, BuildError> {
     let mut told = Overlaps::new(rootfs, layers)?.describe(layers);
     for layer in layers {
         told.extend(never_shown(layer)?);
@@ -66,7 +69,7 @@ struct Overlaps {
 }
 
 impl Overlaps {
-    fn new(rootfs: &Tree, layers: &[MergeLayer<'_>]) -> Result<Self, Error> {
+    fn new(rootfs: &Tree, layers: &[MergeLayer<'_>]) -> Result<Self, BuildError> {
         let mut overlaps = Overlaps::default();
         let mut first: HashMap<PathBuf, usize> = HashMap::new();
         for (at, layer) in layers.iter().enumerate() {
@@ -84,7 +87,7 @@ impl Overlaps {
         at: usize,
         hierarchy: &str,
         first: &mut HashMap<PathBuf, usize>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let layer = &layers[at];
         // Where the rootfs has no directory: nothing of it is behind that.
         let mut beyond: Option<PathBuf> = None;
@@ -162,7 +165,7 @@ fn add_to<K: PartialEq>(groups: &mut Vec<(K, Vec<PathBuf>)>, key: K, path: PathB
 }
 
 /// What is in the tree of an extension, and in no place that a device shows.
-fn never_shown(layer: &MergeLayer<'_>) -> Result<Vec<String>, Error> {
+fn never_shown(layer: &MergeLayer<'_>) -> Result<Vec<String>, BuildError> {
     let mut groups: Vec<(&str, Vec<PathBuf>)> = Vec::new();
     let shown: Vec<_> = layer.hierarchies().collect();
     for top in layer.tree.names("")? {
@@ -227,7 +230,7 @@ fn walk(tree: &Tree, top: impl AsRef<Path>) -> WalkDir {
 }
 
 /// None where the tree has no such directory.
-fn found(entry: walkdir::Result<DirEntry>, tree: &Tree) -> Result<Option<DirEntry>, Error> {
+fn found(entry: walkdir::Result<DirEntry>, tree: &Tree) -> Result<Option<DirEntry>, BuildError> {
     match entry.map_err(io::Error::from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.at("read", tree.path()).map(Some),
@@ -235,7 +238,7 @@ fn found(entry: walkdir::Result<DirEntry>, tree: &Tree) -> Result<Option<DirEntr
 }
 
 /// Whether it makes no difference which of the two is there. Neither is followed.
-fn is_same(a: &Path, b: &Path) -> Result<bool, Error> {
+fn is_same(a: &Path, b: &Path) -> Result<bool, BuildError> {
     let look = |path: &Path| path.symlink_metadata().at("look at", path);
     let (one, other) = (look(a)?, look(b)?);
     let (kind, size) = (one.file_type(), one.len());

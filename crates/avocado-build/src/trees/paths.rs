@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use glob::MatchOptions;
 use walkdir::WalkDir;
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// How patterns match the paths of a tree. Wildcards stay within a directory, and match no name that begins
 /// with a dot, as in a shell: not each `.env` is meant for the world.
@@ -18,7 +18,7 @@ pub(crate) const WILDCARDS: MatchOptions = MatchOptions {
 
 /// The path of everything below `directory`, relative to it, in the order of the names: a directory
 /// before what is in it, and first the empty path of `directory` itself. No link is followed.
-pub(crate) fn paths_of(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn paths_of(directory: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let walk = WalkDir::new(directory).sort_by_file_name();
     let mut paths = Vec::new();
     for entry in walk {

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use avocado_fs::{Durability, WriteOptions};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// Removes whatever is at `path`; nothing there is fine.
-pub(crate) fn clear(path: &Path) -> Result<(), Error> {
+pub(crate) fn clear(path: &Path) -> Result<(), BuildError> {
     Ok(avocado_fs::remove_tree(path)?)
 }
 
 /// Makes an empty directory at `path`, whatever was there.
-pub(crate) fn fresh(path: &Path) -> Result<(), Error> {
+pub(crate) fn fresh(path: &Path) -> Result<(), BuildError> {
     clear(path)?;
     fs::create_dir_all(path).at("create", path)
 }
@@ -34,7 +34,7 @@ pub(crate) fn hidden(path: &Path, suffix: &str) -> PathBuf {
 
 /// Puts the finished directory or file `new` in the place of `path`. An interruption leaves the
 /// old, the new or nothing there, never a part.
-pub(crate) fn replace(new: &Path, path: &Path) -> Result<(), Error> {
+pub(crate) fn replace(new: &Path, path: &Path) -> Result<(), BuildError> {
     let old = hidden(path, ".old");
     clear(&old)?;
     match fs::rename(path, &old) {
@@ -47,7 +47,7 @@ pub(crate) fn replace(new: &Path, path: &Path) -> Result<(), Error> {
 
 /// Writes a file in one step: a reader sees the old content or the new. Nothing is brought to the
 /// disk, for what is written so is made again when a power cut has spoiled it.
-pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
+pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), BuildError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).at("create", parent)?;
     }

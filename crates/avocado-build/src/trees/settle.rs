@@ -15,14 +15,14 @@ use walkdir::WalkDir;
 use super::attributes;
 use super::bytecode::{self, SourceTimes};
 use super::{Tree, is, list_of};
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// How far the clock of a file system may be behind the one of the system.
 const COARSE: Duration = Duration::from_secs(2);
 
 /// Notes in the directory of an installed tree when its install began: what has a later time was
 /// written by a script or by us, and the wall clock is in no image.
-pub(crate) fn began_at(tree: &Path, began: SystemTime) -> Result<(), Error> {
+pub(crate) fn began_at(tree: &Path, began: SystemTime) -> Result<(), BuildError> {
     let directory = File::open(tree).at("open", tree)?;
     let began = began.checked_sub(COARSE).unwrap_or(began);
     directory.set_modified(began).at("set the time of", tree)
@@ -36,7 +36,7 @@ pub(crate) fn settle(
     root: &Tree,
     packages: Option<&Path>,
     epoch: u64,
-) -> Result<TreeFeatures, Error> {
+) -> Result<TreeFeatures, BuildError> {
     let mut features = TreeFeatures::default();
     let mut with_attributes = Vec::new();
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
@@ -127,7 +127,7 @@ struct PackagedTimes {
 }
 
 impl PackagedTimes {
-    fn open(path: &Path) -> Result<Self, Error> {
+    fn open(path: &Path) -> Result<Self, BuildError> {
         let metadata = path.symlink_metadata().at("look at", path)?;
         Ok(PackagedTimes {
             tree: Tree::open(path)?,

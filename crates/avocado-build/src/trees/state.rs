@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use avocado_manifest::{Digest, DigestHasher};
 use walkdir::WalkDir;
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// The change times of files have steps of at most 10 ms on Linux: what is written to a file this
 /// long after its change time gives it another one.
@@ -20,7 +20,7 @@ const COARSE_STEP: Duration = Duration::from_secs(2);
 
 /// The digest of what the file system says of everything in a tree, read before its contents are.
 /// None where a file changed so shortly before that it may change again without another change time.
-pub(crate) fn state_before_reading(root: &Path) -> Result<Option<Digest>, Error> {
+pub(crate) fn state_before_reading(root: &Path) -> Result<Option<Digest>, BuildError> {
     let (state, newest) = walk(root)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Ok(now
@@ -38,7 +38,7 @@ fn is_settled(newest: Duration, now: Duration) -> bool {
 }
 
 /// Whether the tree is what it was when that was its state.
-pub(crate) fn has_state(root: &Path, state: Option<Digest>) -> Result<bool, Error> {
+pub(crate) fn has_state(root: &Path, state: Option<Digest>) -> Result<bool, BuildError> {
     match state {
         Some(state) => Ok(walk(root)?.0 == state),
         None => Ok(false),
@@ -46,7 +46,7 @@ pub(crate) fn has_state(root: &Path, state: Option<Digest>) -> Result<bool, Erro
 }
 
 /// The state, and the newest change time of a file.
-fn walk(root: &Path) -> Result<(Digest, Duration), Error> {
+fn walk(root: &Path) -> Result<(Digest, Duration), BuildError> {
     let mut hasher = DigestHasher::default();
     let mut newest = Duration::ZERO;
     for entry in WalkDir::new(root).sort_by_file_name() {

@@ -6,11 +6,11 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::{Tree, is};
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// The topmost paths of the tree that `var_files` names, sorted, relative to it. An entry means
 /// the file, or the directory with all it holds; a `/`, `/*` or `/**` at its end says the same.
-pub(crate) fn find(root: &Tree, var_files: &[String]) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn find(root: &Tree, var_files: &[String]) -> Result<Vec<PathBuf>, BuildError> {
     let mut named = BTreeSet::new();
     for text in var_files {
         let path = path_inside(text)?;
@@ -29,7 +29,10 @@ pub(crate) fn find(root: &Tree, var_files: &[String]) -> Result<Vec<PathBuf>, Er
 }
 
 /// Those of `var_files` that name nothing in the tree.
-pub(crate) fn unmatched<'t>(root: &Tree, var_files: &'t [String]) -> Result<Vec<&'t str>, Error> {
+pub(crate) fn unmatched<'t>(
+    root: &Tree,
+    var_files: &'t [String],
+) -> Result<Vec<&'t str>, BuildError> {
     let mut unmatched = Vec::new();
     for text in var_files {
         if !is_there(root, &path_inside(text)?) {
@@ -39,9 +42,9 @@ pub(crate) fn unmatched<'t>(root: &Tree, var_files: &'t [String]) -> Result<Vec<
     Ok(unmatched)
 }
 
-fn path_inside(text: &str) -> Result<PathBuf, Error> {
+fn path_inside(text: &str) -> Result<PathBuf, BuildError> {
     path_of(text).ok_or_else(|| {
-        Error::Invalid(format!(
+        BuildError::Invalid(format!(
             "`{text}` in var_files is no path inside the sysroot"
         ))
     })

@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+/// Deeper nothing is looked at; a reader of JSON refuses it.
+const DEEPEST: u32 = 128;
+
 /// A line and a column, in characters; both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct JsonPlace {
@@ -50,6 +53,7 @@ struct Scan<'b> {
     found: usize,
     /// How much of the path was left there.
     left: usize,
+    depth: u32,
 }
 
 impl<'b> Scan<'b> {
@@ -60,6 +64,7 @@ impl<'b> Scan<'b> {
             duplicate: None,
             found: 0,
             left: usize::MAX,
+            depth: 0,
         }
     }
 
@@ -73,8 +78,16 @@ impl<'b> Scan<'b> {
     /// Goes over a value, to which this much of the path leads on.
     fn value(&mut self, path: &[String]) {
         match self.peek() {
-            b'{' => self.object(path),
-            b'[' => self.array(path),
+            b'{' | b'[' if self.depth == DEEPEST => self.at = self.bytes.len(),
+            kind @ (b'{' | b'[') => {
+                self.depth += 1;
+                if kind == b'{' {
+                    self.object(path);
+                } else {
+                    self.array(path);
+                }
+                self.depth -= 1;
+            }
             b'"' => {
                 self.reached(self.at, path);
                 self.string();

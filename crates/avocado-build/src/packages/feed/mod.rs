@@ -10,7 +10,7 @@ use avocado_http::{NetworkSettings, crosses_network_in_clear};
 use avocado_project::{Distro, LockFile, Needed, Project, RepositoryCredentials, Snapshot};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::packages::repository::{AccessCredentials, RepositoryAccess};
 
 /// How dnf reaches the feed. Where the feed is does not matter to what it holds, so none of this
@@ -119,7 +119,7 @@ impl<'a> Feed<'a> {
         lock: &Mutex<LockFile>,
         dnf_args: &[String],
         sink: &dyn Sink,
-    ) -> Result<FeedAccess, Error> {
+    ) -> Result<FeedAccess, BuildError> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
         if !*checked {
@@ -141,7 +141,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Those beside the feed, and who asks them.
-    fn repositories_with_credentials(&self) -> Result<Vec<RepositoryAccess>, Error> {
+    fn repositories_with_credentials(&self) -> Result<Vec<RepositoryAccess>, BuildError> {
         let repositories = self.project.repositories.iter();
         repositories
             .zip(self.repositories()?)
@@ -156,11 +156,11 @@ impl<'a> Feed<'a> {
     fn known<'c>(
         &self,
         credentials: &'c Option<Needed<RepositoryCredentials>>,
-    ) -> Result<Option<&'c RepositoryCredentials>, Error> {
+    ) -> Result<Option<&'c RepositoryCredentials>, BuildError> {
         let Some(credentials) = credentials.as_ref().filter(|_| !self.cached) else {
             return Ok(None);
         };
-        let known = credentials.get().map_err(|why| Error::Project {
+        let known = credentials.get().map_err(|why| BuildError::Project {
             diagnostics: vec![why.clone()],
         })?;
         Ok(Some(known))
@@ -168,7 +168,7 @@ impl<'a> Feed<'a> {
 
     /// Those beside the feed, without who asks them: nobody has to be known to tell what an install
     /// is made of.
-    pub(crate) fn repositories(&self) -> Result<Vec<RepositoryAccess>, Error> {
+    pub(crate) fn repositories(&self) -> Result<Vec<RepositoryAccess>, BuildError> {
         let repositories = self.project.repositories.iter();
         repositories
             .map(|repository| {
@@ -179,7 +179,7 @@ impl<'a> Feed<'a> {
     }
 
     /// The keys that may sign packages; `None` where signatures are not checked.
-    pub(crate) fn signing_keys(&self) -> Result<Option<String>, Error> {
+    pub(crate) fn signing_keys(&self) -> Result<Option<String>, BuildError> {
         self.distro()
             .gpg_key
             .as_deref()
@@ -198,7 +198,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn check(&self, lock: &mut LockFile, sink: &dyn Sink) -> Result<(), Error> {
+    fn check(&self, lock: &mut LockFile, sink: &dyn Sink) -> Result<(), BuildError> {
         if !self.cached {
             self.warn_of_clear_text(sink);
         }
@@ -237,12 +237,12 @@ impl<'a> Feed<'a> {
     }
 }
 
-fn public_keys(path: &Path) -> Result<String, Error> {
+fn public_keys(path: &Path) -> Result<String, BuildError> {
     let keys = std::fs::read_to_string(path).at("read", path)?;
     if keys.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
         return Ok(keys);
     }
-    Err(Error::Invalid(format!(
+    Err(BuildError::Invalid(format!(
         "{} is no public key in text form: write it with `gpg --armor --export <key>`",
         path.display()
     )))

@@ -8,7 +8,7 @@ use avocado_project::Snapshot;
 use serde::Deserialize;
 
 use super::Feed;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 
 /// How long the feed may take to connect, and then be silent, for one small answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,7 +24,7 @@ struct LatestSnapshot {
 
 impl Feed<'_> {
     /// The newest snapshot of the channel; `None` where the feed has none.
-    pub(crate) fn latest(&self) -> Result<Option<Snapshot>, Error> {
+    pub(crate) fn latest(&self) -> Result<Option<Snapshot>, BuildError> {
         let Some((release, channel)) = self.channel() else {
             return Ok(None);
         };
@@ -54,7 +54,7 @@ impl Feed<'_> {
         }))
     }
 
-    pub(super) fn still_there(&self, pin: &Snapshot) -> Result<(), Error> {
+    pub(super) fn still_there(&self, pin: &Snapshot) -> Result<(), BuildError> {
         let url = self.url(&format!(
             "{}/{}/snapshots/{}/target/{}/repodata/repomd.xml",
             pin.release,
@@ -64,8 +64,8 @@ impl Feed<'_> {
         ));
         // Anything but a plain "not there" is left to dnf, which tries harder and says more.
         match self.client()?.get(&url, None) {
-            Err(TransportError::Cancelled) => Err(Error::Cancelled),
-            Err(TransportError::Missing(404)) => Err(Error::SnapshotGone {
+            Err(TransportError::Cancelled) => Err(BuildError::Cancelled),
+            Err(TransportError::Missing(404)) => Err(BuildError::SnapshotGone {
                 snapshot: pin.snapshot.clone(),
                 release: pin.release.clone(),
                 channel: pin.channel.clone(),
@@ -93,7 +93,7 @@ impl Feed<'_> {
         target.strip_prefix("avocado-").unwrap_or(target)
     }
 
-    fn client(&self) -> Result<HttpClient, Error> {
+    fn client(&self) -> Result<HttpClient, BuildError> {
         let distro = self.distro();
         let ca = match &distro.ca {
             Some(path) => Some(std::fs::read(path).at("read", path)?),
@@ -115,15 +115,18 @@ impl Feed<'_> {
     }
 }
 
-fn transport_error(url: &str, error: TransportError) -> Error {
+fn transport_error(url: &str, error: TransportError) -> BuildError {
     match error {
-        TransportError::Cancelled => Error::Cancelled,
+        TransportError::Cancelled => BuildError::Cancelled,
         other => feed_error(url, other),
     }
 }
 
-fn feed_error(url: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::Feed {
+fn feed_error(
+    url: &str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> BuildError {
+    BuildError::Feed {
         url: url.to_owned(),
         source: source.into(),
     }

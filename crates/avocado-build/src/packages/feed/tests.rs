@@ -63,7 +63,11 @@ fn snapshot(channel: &str, snapshot: &str) -> Snapshot {
 fn access(
     url: &str,
     pin: Option<Snapshot>,
-) -> (Result<FeedAccess, Error>, Option<Snapshot>, Vec<String>) {
+) -> (
+    Result<FeedAccess, BuildError>,
+    Option<Snapshot>,
+    Vec<String>,
+) {
     let directory = tempfile::tempdir().unwrap();
     let project = following(directory.path(), url);
     let mut lock = LockFile::load(directory.path()).unwrap();
@@ -140,7 +144,7 @@ fn a_feed_without_snapshots_is_followed_at_its_head() {
 fn the_newest_snapshot_is_that_of_the_machine() {
     // The name that comes back is the path that was asked for, and no name of a snapshot.
     let (access, _, _) = access(&serve(200, "{\"id\": \"PATH\"}"), None);
-    let Err(Error::Feed { url, .. }) = access else {
+    let Err(BuildError::Feed { url, .. }) = access else {
         panic!("{access:?}");
     };
     assert!(
@@ -158,7 +162,7 @@ fn an_answer_that_is_none_is_an_error_and_pins_nothing() {
         (500, ""),
     ] {
         let (access, pin, _) = access(&serve(status, body), None);
-        assert!(matches!(access, Err(Error::Feed { .. })), "{access:?}");
+        assert!(matches!(access, Err(BuildError::Feed { .. })), "{access:?}");
         assert_eq!(pin, None);
     }
 }
@@ -167,7 +171,7 @@ fn an_answer_that_is_none_is_an_error_and_pins_nothing() {
 fn a_pin_counts_while_its_snapshot_is_there() {
     let pin = snapshot("edge", "s0");
     let (gone, kept, _) = access(&serve(404, ""), Some(pin.clone()));
-    let Err(Error::SnapshotGone { url, .. }) = gone else {
+    let Err(BuildError::SnapshotGone { url, .. }) = gone else {
         panic!("{gone:?}");
     };
     let path = "/2024/edge/snapshots/s0/target/t/repodata/repomd.xml";
@@ -241,7 +245,7 @@ fn where_a_pin_counts_the_place_of_the_feed_does_not() {
 }
 
 /// What is said of a feed at `url`, and how it is reached; nothing is asked of it.
-fn asked_twice(url: &str, more: &str) -> (Result<FeedAccess, Error>, Vec<String>) {
+fn asked_twice(url: &str, more: &str) -> (Result<FeedAccess, BuildError>, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("none.asc"), "no key").unwrap();
     let armored = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n";

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::arguments::{Arguments, OptionRule};
 use super::{Call, CommandEnd};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::trees::passwd::AccountFile;
 use crate::trees::{self, CopyModes};
 
@@ -34,7 +34,7 @@ struct Accounts {
 type Refusal = CommandEnd;
 
 impl Accounts {
-    fn read(call: &Call<'_>) -> Result<Self, Error> {
+    fn read(call: &Call<'_>) -> Result<Self, BuildError> {
         let read = |name| AccountFile::read(call.tree, name);
         let has_gshadow = call.tree.has("etc/gshadow");
         Ok(Accounts {
@@ -45,7 +45,7 @@ impl Accounts {
         })
     }
 
-    fn write(&self, call: &Call<'_>) -> Result<CommandEnd, Error> {
+    fn write(&self, call: &Call<'_>) -> Result<CommandEnd, BuildError> {
         call.tree.make_directories("etc")?;
         self.passwd.write(call.tree, "passwd", 0o644)?;
         self.shadow.write(call.tree, "shadow", 0o640)?;
@@ -138,7 +138,7 @@ fn understood(rules: &[OptionRule], call: &Call<'_>) -> Result<Arguments, Refusa
 fn change(
     call: &Call<'_>,
     work: impl FnOnce(&mut Accounts) -> Result<(), Refusal>,
-) -> Result<CommandEnd, Error> {
+) -> Result<CommandEnd, BuildError> {
     let mut accounts = Accounts::read(call)?;
     match work(&mut accounts) {
         Ok(()) => accounts.write(call),
@@ -171,7 +171,7 @@ const USERADD: &[OptionRule] = &[
     ('Z', "selinux-user", true),
 ];
 
-pub(super) fn useradd(call: &Call<'_>) -> Result<CommandEnd, Error> {
+pub(super) fn useradd(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     let arguments = match understood(USERADD, call) {
         Ok(arguments) => arguments,
         Err(refusal) => return Ok(refusal),
@@ -276,7 +276,7 @@ const GROUPADD: &[OptionRule] = &[
     ('U', "users", true),
 ];
 
-pub(super) fn groupadd(call: &Call<'_>) -> Result<CommandEnd, Error> {
+pub(super) fn groupadd(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     change(call, |accounts| {
         let arguments = understood(GROUPADD, call)?;
         let name = one_name(&arguments, &[])?;
@@ -315,7 +315,7 @@ const USERMOD: &[OptionRule] = &[
     ('U', "unlock", false),
 ];
 
-pub(super) fn usermod(call: &Call<'_>) -> Result<CommandEnd, Error> {
+pub(super) fn usermod(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     change(call, |accounts| {
         let arguments = understood(USERMOD, call)?;
         let name = one_name(&arguments, &["comment", "home", "password", "shell"])?;
@@ -361,7 +361,7 @@ pub(super) fn usermod(call: &Call<'_>) -> Result<CommandEnd, Error> {
 
 const GROUPMEMS: &[OptionRule] = &[ROOT, ('a', "add", true), ('g', "group", true)];
 
-pub(super) fn groupmems(call: &Call<'_>) -> Result<CommandEnd, Error> {
+pub(super) fn groupmems(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     change(call, |accounts| {
         let arguments = understood(GROUPMEMS, call)?;
         match (arguments.value("add"), arguments.value("group")) {
@@ -381,7 +381,7 @@ pub(super) fn groupmems(call: &Call<'_>) -> Result<CommandEnd, Error> {
 }
 
 /// Of the tree, whatever the build host knows.
-pub(super) fn getent(call: &Call<'_>) -> Result<CommandEnd, Error> {
+pub(super) fn getent(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     let [database, keys @ ..] = call.arguments else {
         return Ok(CommandEnd::failed(1, "a database is wanted"));
     };

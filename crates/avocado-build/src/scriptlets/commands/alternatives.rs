@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::{Call, CommandEnd, Note};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::trees::{Tree, is};
 
 /// A file for each name: the link, and a line for each path with its priority.
@@ -19,7 +19,7 @@ struct Alternatives {
 }
 
 impl Alternatives {
-    fn read(tree: &Tree, record: &Path) -> Result<Option<Self>, Error> {
+    fn read(tree: &Tree, record: &Path) -> Result<Option<Self>, BuildError> {
         let Some(text) = tree.read(record)? else {
             return Ok(None);
         };
@@ -33,7 +33,7 @@ impl Alternatives {
         Ok(Some(Alternatives { link, paths }))
     }
 
-    fn write(&self, tree: &Tree, record: &Path) -> Result<(), Error> {
+    fn write(&self, tree: &Tree, record: &Path) -> Result<(), BuildError> {
         if self.paths.is_empty() {
             return tree.clear(record);
         }
@@ -50,7 +50,7 @@ impl Alternatives {
     }
 }
 
-pub(super) fn update_alternatives(call: &Call<'_>) -> Result<CommandEnd, Error> {
+pub(super) fn update_alternatives(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     let words: Vec<&str> = call.arguments.iter().map(String::as_str).collect();
     // Where it is and how much it says makes no difference here.
     let words = words.strip_prefix(&["--force"]).unwrap_or(&words);
@@ -89,7 +89,7 @@ fn install(
     name: &str,
     path: &str,
     priority: i64,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     let record = record(name)?;
     let mut found = Alternatives::read(call.tree, &record)?.unwrap_or_default();
     link.clone_into(&mut found.link);
@@ -100,7 +100,7 @@ fn install(
 }
 
 /// Makes the link what the best of the alternatives is.
-fn show(call: &Call<'_>, alternatives: &Alternatives) -> Result<(), Error> {
+fn show(call: &Call<'_>, alternatives: &Alternatives) -> Result<(), BuildError> {
     let (tree, link) = (call.tree, alternatives.link.as_str());
     let there = tree.look(link)?;
     if there.is_some_and(|found| !is(&found, FileType::Symlink)) {
@@ -118,10 +118,10 @@ fn show(call: &Call<'_>, alternatives: &Alternatives) -> Result<(), Error> {
     tree.symlink(best, link)
 }
 
-fn record(name: &str) -> Result<PathBuf, Error> {
+fn record(name: &str) -> Result<PathBuf, BuildError> {
     if name.is_empty() || name.contains(['/', '\n', '\0']) || name.starts_with('.') {
         let name = name.escape_debug();
-        return Err(Error::Invalid(format!(
+        return Err(BuildError::Invalid(format!(
             "`{name}` is no name of alternatives"
         )));
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::trees::Tree;
 
 pub(crate) use services::SYSTEMCTL;
@@ -62,7 +62,7 @@ struct Call<'a> {
     arguments: &'a [String],
 }
 
-type Answer = fn(&Call<'_>) -> Result<CommandEnd, Error>;
+type Answer = fn(&Call<'_>) -> Result<CommandEnd, BuildError>;
 
 /// Those that do something.
 const ANSWERS: [(&str, Answer); 14] = [
@@ -142,7 +142,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Puts the commands into `directory`, which is answered.
-pub(super) fn install(settings: &CommandSettings, directory: &Path) -> Result<PathBuf, Error> {
+pub(super) fn install(settings: &CommandSettings, directory: &Path) -> Result<PathBuf, BuildError> {
     fs::create_dir_all(directory).at("create", directory)?;
     // Of this file there may be no path in the job.
     let program = directory.with_file_name("avocado");
@@ -153,7 +153,7 @@ pub(super) fn install(settings: &CommandSettings, directory: &Path) -> Result<Pa
     });
     copied.at("write", &program)?;
     let text = serde_json::to_vec(settings)
-        .map_err(|e| Error::Invalid(format!("settings have no JSON form: {e}")))?;
+        .map_err(|e| BuildError::Invalid(format!("settings have no JSON form: {e}")))?;
     let place = settings_of(directory);
     fs::write(&place, text).at("write", &place)?;
     for name in names() {
@@ -179,8 +179,8 @@ pub fn scriptlet_command(arguments: &[OsString]) -> CommandEnd {
     })
 }
 
-fn answer(arguments: &[OsString]) -> Result<CommandEnd, Error> {
-    let wrong = |what: &str| Error::Invalid(format!("a command of scriptlets {what}"));
+fn answer(arguments: &[OsString]) -> Result<CommandEnd, BuildError> {
+    let wrong = |what: &str| BuildError::Invalid(format!("a command of scriptlets {what}"));
     let [path, arguments @ ..] = arguments else {
         return Err(wrong("was called without its path"));
     };
@@ -214,10 +214,10 @@ enum Note {
 }
 
 impl Call<'_> {
-    fn note(&self, note: &Note) -> Result<(), Error> {
+    fn note(&self, note: &Note) -> Result<(), BuildError> {
         let place = &self.settings.notes;
         let mut line = serde_json::to_vec(note)
-            .map_err(|e| Error::Invalid(format!("a note has no JSON form: {e}")))?;
+            .map_err(|e| BuildError::Invalid(format!("a note has no JSON form: {e}")))?;
         line.push(b'\n');
         let file = OpenOptions::new().create(true).append(true).open(place);
         let written = file.and_then(|mut file| file.write_all(&line));
@@ -227,7 +227,7 @@ impl Call<'_> {
 
 /// What the commands of a scriptlet that has ended left to tell. One that says itself that it failed
 /// has failed.
-pub(super) fn take_notes(place: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn take_notes(place: &Path) -> Result<Vec<String>, BuildError> {
     let text = match fs::read_to_string(place) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         text => text.at("read", place)?,
@@ -240,7 +240,7 @@ pub(super) fn take_notes(place: &Path) -> Result<Vec<String>, Error> {
         .filter_map(|line| serde_json::from_str(line).ok())
     {
         match note {
-            Note::Fatal(what) => return Err(Error::Invalid(what)),
+            Note::Fatal(what) => return Err(BuildError::Invalid(what)),
             Note::Told(what) if !told.contains(&what) => told.push(what),
             Note::Told(_) => {}
         }
@@ -249,14 +249,14 @@ pub(super) fn take_notes(place: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// In Yocto's scripts the end of a build.
-fn bbfatal(call: &Call<'_>) -> Result<CommandEnd, Error> {
+fn bbfatal(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     let what = call.arguments.join(" ");
     call.note(&Note::Fatal(what.clone()))?;
     Ok(CommandEnd::failed(1, what))
 }
 
 /// What Yocto does at the end of an image, or on a device at its first boot.
-fn intercept(call: &Call<'_>) -> Result<CommandEnd, Error> {
+fn intercept(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     let first = call.arguments.first().map(String::as_str);
     if first == Some("delay_to_first_boot") {
         call.note(&Note::Told(
@@ -266,14 +266,14 @@ fn intercept(call: &Call<'_>) -> Result<CommandEnd, Error> {
     Ok(CommandEnd::default())
 }
 
-fn set_password(call: &Call<'_>) -> Result<CommandEnd, Error> {
+fn set_password(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     call.note(&Note::Told(
         "it sets a password, which is not done: name the user in `permissions`".to_owned(),
     ))?;
     Ok(CommandEnd::default())
 }
 
-fn add_users(call: &Call<'_>) -> Result<CommandEnd, Error> {
+fn add_users(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     call.note(&Note::Told(
         "it adds users from a list, which is not done: name them in `permissions`".to_owned(),
     ))?;
@@ -327,7 +327,7 @@ mod tests {
             self.tree().read(file).unwrap().unwrap_or_default()
         }
 
-        pub(super) fn notes(&self) -> Result<Vec<String>, Error> {
+        pub(super) fn notes(&self) -> Result<Vec<String>, BuildError> {
             take_notes(&self.settings.notes)
         }
     }

@@ -4,7 +4,7 @@ use avocado_backend::{Tool, ToolError, ToolQuery};
 use avocado_events::Silent;
 
 use super::{Call, CommandEnd, Note};
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// The host's, which works on any tree: it enables what scriptlets and presets ask for.
 pub(crate) const SYSTEMCTL: ToolQuery = ToolQuery {
@@ -27,7 +27,7 @@ const OF_FILES: [&str; 10] = [
 ];
 
 /// The tool of the host does it. Whatever is about a running system succeeds.
-pub(super) fn systemctl(call: &Call<'_>) -> Result<CommandEnd, Error> {
+pub(super) fn systemctl(call: &Call<'_>) -> Result<CommandEnd, BuildError> {
     let arguments = without_root(call.arguments);
     let verb = arguments.iter().find(|word| !word.starts_with('-'));
     let Some(verb) = verb.filter(|verb| OF_FILES.contains(&verb.as_str())) else {

@@ -9,7 +9,7 @@ use std::path::Path;
 use avocado_backend::{Tool, ToolError};
 use avocado_events::{Cancel, Sink};
 
-use crate::error::{Error, ToolFailure};
+use crate::error::{BuildError, ToolFailure};
 use crate::failure_kind::FailureKind;
 use crate::trees;
 
@@ -53,14 +53,14 @@ pub(crate) struct Checkout<'a> {
 impl Checkout<'_> {
     /// Makes it, of the commit that is locked or of what the reference is now, and answers with the
     /// commit. Nothing of git's own stays.
-    pub(crate) fn make(&self, locked: Option<&str>) -> Result<String, Error> {
+    pub(crate) fn make(&self, locked: Option<&str>) -> Result<String, BuildError> {
         self.run(self.git().args(["init", "--quiet", "--template="]))?;
         let commit = match locked {
             Some(commit) => self
                 .fetch_commit(commit)
                 .map_err(|error| match error.kind() {
                     // Only the repository itself can say that it is gone.
-                    Some(FailureKind::SourceUnreachable) => Error::CommitGone {
+                    Some(FailureKind::SourceUnreachable) => BuildError::CommitGone {
                         commit: commit.to_owned(),
                         source: Box::new(error),
                     },
@@ -86,7 +86,7 @@ impl Checkout<'_> {
     }
 
     /// What a branch, a tag or a commit is now.
-    fn fetch_reference(&self, reference: &str) -> Result<String, Error> {
+    fn fetch_reference(&self, reference: &str) -> Result<String, BuildError> {
         let first = match self.fetch(&["--depth=1", "--no-tags"], &[reference]) {
             Ok(()) => return self.commit_of("FETCH_HEAD"),
             Err(error) => error,
@@ -102,7 +102,7 @@ impl Checkout<'_> {
     }
 
     /// One commit, from a server that gives single ones or by way of all that it has.
-    fn fetch_commit(&self, commit: &str) -> Result<String, Error> {
+    fn fetch_commit(&self, commit: &str) -> Result<String, BuildError> {
         let first = match self.fetch(&["--depth=1", "--no-tags"], &[commit]) {
             Ok(()) => return self.commit_of(commit),
             Err(error) => error,
@@ -114,7 +114,7 @@ impl Checkout<'_> {
         self.commit_of(commit).map_err(|_| first)
     }
 
-    fn fetch(&self, options: &[&str], refspecs: &[&str]) -> Result<(), Error> {
+    fn fetch(&self, options: &[&str], refspecs: &[&str]) -> Result<(), BuildError> {
         let mut git = self.with_settings(self.git_of_user());
         if !self.user_has_ssh_command() {
             git = git.env(
@@ -131,7 +131,7 @@ impl Checkout<'_> {
         let fetched = git.run(self.sink);
         fetched.map_err(|error| {
             if self.cancel.is_cancelled() {
-                Error::Cancelled
+                BuildError::Cancelled
             } else {
                 ToolFailure::read_by(error, failure_kind).into()
             }
@@ -166,18 +166,18 @@ impl Checkout<'_> {
         git.read(self.sink).is_ok()
     }
 
-    fn commit_of(&self, name: &str) -> Result<String, Error> {
+    fn commit_of(&self, name: &str) -> Result<String, BuildError> {
         let git = self
             .git()
             .args(["rev-parse", "--verify", "--end-of-options"]);
         let text = git
             .arg(format!("{name}^{{commit}}"))
             .read(self.sink)
-            .map_err(Error::from)?;
+            .map_err(BuildError::from)?;
         Ok(text.trim().to_owned())
     }
 
-    fn run(&self, tool: Tool) -> Result<(), Error> {
+    fn run(&self, tool: Tool) -> Result<(), BuildError> {
         Ok(tool.run(self.sink)?)
     }
 

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::checkout::Checkout;
 use crate::build_context::BuildContext;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::plan::{BuildStep, Plan};
 use crate::steps::extension_build;
 use crate::trees;
 
 /// Adds the fetching of an extension from a git repository.
-pub(super) fn plan<'a>(plan: &mut Plan<'a>, source: &'a ExtensionSource) -> Result<(), Error> {
+pub(super) fn plan<'a>(plan: &mut Plan<'a>, source: &'a ExtensionSource) -> Result<(), BuildError> {
     let SourceKind::Git {
         url,
         sparse_checkout,
@@ -76,7 +76,7 @@ impl GitFetchTask<'_> {
         Some(commit.to_owned())
     }
 
-    fn fetch(&self, commit: Option<&str>, sink: &dyn Sink) -> Result<GitFetchOutput, Error> {
+    fn fetch(&self, commit: Option<&str>, sink: &dyn Sink) -> Result<GitFetchOutput, BuildError> {
         let context = self.context;
         let layout = &context.layout;
         let includes = layout.includes();
@@ -102,7 +102,7 @@ impl GitFetchTask<'_> {
         Ok(GitFetchOutput { digest })
     }
 
-    fn lock(&self, commit: &str) -> Result<(), Error> {
+    fn lock(&self, commit: &str) -> Result<(), BuildError> {
         let mut lock = self.context.lock_file();
         let target = lock.target_mut(&self.context.project.target);
         target.set_commit(&self.source.extension, &self.asked, commit);
@@ -114,7 +114,7 @@ impl GitFetchTask<'_> {
 impl Task for GitFetchTask<'_> {
     type Inputs = GitFetchInputs;
     type Output = GitFetchOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         format!("ext fetch {}", self.source.extension)
@@ -128,7 +128,7 @@ impl Task for GitFetchTask<'_> {
         Vec::new()
     }
 
-    fn inputs(&self, _needs: &Needs<'_>) -> Result<GitFetchInputs, Error> {
+    fn inputs(&self, _needs: &Needs<'_>) -> Result<GitFetchInputs, BuildError> {
         Ok(GitFetchInputs {
             git: self.asked.clone(),
             sparse_checkout: self.sparse_checkout.to_vec(),
@@ -137,7 +137,7 @@ impl Task for GitFetchTask<'_> {
     }
 
     /// Which commit it is, the first fetch settles.
-    fn recorded_inputs(&self, before: GitFetchInputs) -> Result<GitFetchInputs, Error> {
+    fn recorded_inputs(&self, before: GitFetchInputs) -> Result<GitFetchInputs, BuildError> {
         Ok(GitFetchInputs {
             commit: self.locked_commit(),
             ..before
@@ -149,19 +149,19 @@ impl Task for GitFetchTask<'_> {
         inputs: &GitFetchInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<GitFetchOutput, Error> {
+    ) -> Result<GitFetchOutput, BuildError> {
         if self.context.options.frozen {
             let missing = match &inputs.commit {
                 Some(commit) => format!("commit {commit} of the repository"),
                 None => "the repository".to_owned(),
             };
-            let error = Error::NotInCache {
+            let error = BuildError::NotInCache {
                 missing: vec![missing],
             };
-            return Err(Error::fetch(self.source, error));
+            return Err(BuildError::fetch(self.source, error));
         }
         let fetched = self.fetch(inputs.commit.as_deref(), sink);
-        fetched.map_err(|error| Error::fetch(self.source, error))
+        fetched.map_err(|error| BuildError::fetch(self.source, error))
     }
 
     fn output_files(&self, _output: &GitFetchOutput) -> Vec<PathBuf> {

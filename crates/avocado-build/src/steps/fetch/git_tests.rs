@@ -8,7 +8,7 @@ use std::process::Command;
 use avocado_events::{Cancel, Silent};
 use avocado_project::LockFile;
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::failure_kind::FailureKind;
 use crate::goal::Goal;
 use crate::run::run_with;
@@ -75,7 +75,7 @@ impl Fetching {
         self.git(&["rev-parse", "HEAD"])
     }
 
-    fn fetch(&self) -> Result<Vec<String>, Error> {
+    fn fetch(&self) -> Result<Vec<String>, BuildError> {
         Ok(self.project.run(&Goal::Fetch(None))?.ran)
     }
 
@@ -193,7 +193,7 @@ fn a_part_of_a_repository_is_enough() {
 }
 
 /// The whole of what is said.
-fn chain(error: &Error) -> String {
+fn chain(error: &BuildError) -> String {
     let mut said = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {

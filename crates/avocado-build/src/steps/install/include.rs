@@ -8,7 +8,7 @@ use avocado_manifest::Name;
 use avocado_project::Packages;
 use rustix::fs::FileType;
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::extension_package::{ANY_TARGET, NESTED, target_of};
 use crate::packages::dnf::{DATABASE, Dnf};
 use crate::packages::version;
@@ -27,7 +27,7 @@ pub(super) fn in_versions_of_feed(
     dnf: &Dnf<'_>,
     packages: Packages,
     sink: &dyn Sink,
-) -> Result<Packages, Error> {
+) -> Result<Packages, BuildError> {
     let mut found = Packages::new();
     for (package, stated) in packages {
         let version = if stated.contains(['-', '+']) {
@@ -61,7 +61,7 @@ pub(super) fn place_of(
     packages: &Packages,
     target: &Name,
     sink: &dyn Sink,
-) -> Result<IncludePlace, Error> {
+) -> Result<IncludePlace, BuildError> {
     let package = packages.keys().next().cloned().unwrap_or_default();
     let provided = dnf.provided_by(&package, sink)?;
     check_target(&package, &provided, target)?;
@@ -78,7 +78,7 @@ pub(super) fn place_of(
 }
 
 /// That the package is for the target, where it says which ones it is for.
-fn check_target(package: &str, provided: &[String], target: &Name) -> Result<(), Error> {
+fn check_target(package: &str, provided: &[String], target: &Name) -> Result<(), BuildError> {
     let targets = provided.iter().filter_map(|name| target_of(name));
     let targets: Vec<&str> = targets.collect();
     // A feed calls a machine by less than its whole name.
@@ -91,7 +91,7 @@ fn check_target(package: &str, provided: &[String], target: &Name) -> Result<(),
     {
         return Ok(());
     }
-    Err(Error::OtherTarget {
+    Err(BuildError::OtherTarget {
         package: package.to_owned(),
         target: target.to_string(),
         targets: targets.into_iter().map(str::to_owned).collect(),
@@ -100,7 +100,7 @@ fn check_target(package: &str, provided: &[String], target: &Name) -> Result<(),
 
 impl IncludePlace {
     /// Puts the extension that is in `tree` at `place`. Of the rest of the tree nothing stays.
-    pub(super) fn put(&self, tree: &Tree, place: &Path) -> Result<(), Error> {
+    pub(super) fn put(&self, tree: &Tree, place: &Path) -> Result<(), BuildError> {
         if self.directories.is_empty() {
             tree.clear(DATABASE)?;
             tree.remove_if_empty("var/lib");
@@ -116,7 +116,7 @@ impl IncludePlace {
             }
         }
         let directory = self.directories.first().map(|d| d.display().to_string());
-        Err(Error::Invalid(format!(
+        Err(BuildError::Invalid(format!(
             "package {} provides {NESTED}, and has no directory /{}",
             self.package,
             directory.unwrap_or_default()

@@ -8,7 +8,7 @@ use avocado_fs::LockPlace;
 use avocado_manifest::Name;
 use avocado_project::PackageHeaders;
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::packages::version;
 use crate::trees::{self, Tree};
@@ -17,7 +17,10 @@ use crate::trees::{self, Tree};
 pub(super) const KERNEL_PACKAGE: &str = "kernel-image";
 
 /// The kernel that a rootfs brought by itself: the newest, where it has several.
-pub(super) fn kernel_of(packages: &PackageHeaders, root: &Tree) -> Result<Option<String>, Error> {
+pub(super) fn kernel_of(
+    packages: &PackageHeaders,
+    root: &Tree,
+) -> Result<Option<String>, BuildError> {
     let versions = packages
         .keys()
         .filter_map(|p| p.strip_prefix("kernel-image-"));
@@ -49,10 +52,10 @@ pub(super) fn stage_kernel(
     root: &Tree,
     package: &str,
     version: &str,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     // It was part of a package's name, and becomes one of a directory.
     let version: Name = version.parse().map_err(|e| {
-        Error::Invalid(format!(
+        BuildError::Invalid(format!(
             "a kernel package of the feed has a strange version: {e}"
         ))
     })?;
@@ -80,7 +83,7 @@ pub(super) fn stage_kernel(
         }
     }
     let Some(image) = image else {
-        return Err(Error::Invalid(format!(
+        return Err(BuildError::Invalid(format!(
             "package {package}-{version} put no kernel into /boot"
         )));
     };
@@ -157,7 +160,7 @@ mod tests {
         let root = Tree::fresh(&directory.path().join("root")).unwrap();
         root.symlink(&secret, "boot/vmlinuz-6.12.0").unwrap();
         let error = stage_kernel(&layout, &root, KERNEL_PACKAGE, "6.12.0").unwrap_err();
-        assert!(matches!(error, Error::Tree { .. }), "{error}");
+        assert!(matches!(error, BuildError::Tree { .. }), "{error}");
         assert!(!layout.kernel("6.12.0").exists());
         // A link within the tree is one kernel's other name.
         root.write("boot/real-6.12.0", "kernel", 0o644).unwrap();

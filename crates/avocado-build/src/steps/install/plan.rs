@@ -9,7 +9,7 @@ use avocado_project::{KernelOrigin, Late, Packages, Project, Runtime};
 use super::task::{InstallOutput, InstallTask};
 use super::wanted_kernel::{WantedKernel, wanted_kernel};
 use super::{PackageTree, Uninstall};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::needed;
 use crate::plan::Plan;
 
@@ -18,7 +18,7 @@ use crate::plan::Plan;
 pub(crate) fn plan(
     plan: &mut Plan<'_>,
     tree: &PackageTree,
-) -> Result<Option<TaskId<InstallOutput>>, Error> {
+) -> Result<Option<TaskId<InstallOutput>>, BuildError> {
     match tree {
         PackageTree::Extension(name) => plan_extension(plan, name),
         PackageTree::Runtime(name) => {
@@ -32,7 +32,7 @@ pub(crate) fn plan(
 /// Adds the install of the SDK: for what is installed, because the SDK brings the repository
 /// configuration of the target, and for the project's own scripts, which may use its tools.
 /// What needs neither is made without a feed.
-pub(crate) fn plan_sdk(plan: &mut Plan<'_>) -> Result<TaskId<InstallOutput>, Error> {
+pub(crate) fn plan_sdk(plan: &mut Plan<'_>) -> Result<TaskId<InstallOutput>, BuildError> {
     plan_tree(plan, &PackageTree::Sdk)
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn plan_sdk(plan: &mut Plan<'_>) -> Result<TaskId<InstallOutput>, Err
 pub(crate) fn plan_extension(
     plan: &mut Plan<'_>,
     name: &Name,
-) -> Result<Option<TaskId<InstallOutput>>, Error> {
+) -> Result<Option<TaskId<InstallOutput>>, BuildError> {
     let extension = plan.context.extension(name)?;
     needed::for_extension_install(plan.context.project, extension)?;
     if extension.packages.is_empty() {
@@ -54,7 +54,7 @@ pub(crate) fn plan_extension(
 pub(crate) fn plan_runtime(
     plan: &mut Plan<'_>,
     runtime: &Runtime,
-) -> Result<Option<TaskId<InstallOutput>>, Error> {
+) -> Result<Option<TaskId<InstallOutput>>, BuildError> {
     needed::for_runtime_install(plan.context.project, runtime)?;
     if runtime.packages.is_empty() {
         let tree = PackageTree::Runtime(runtime.name.clone());
@@ -69,7 +69,7 @@ pub(crate) fn plan_runtime(
 pub(crate) fn plan_base(
     plan: &mut Plan<'_>,
     extension: &Name,
-) -> Result<Option<(Name, TaskId<InstallOutput>)>, Error> {
+) -> Result<Option<(Name, TaskId<InstallOutput>)>, BuildError> {
     let project = plan.context.project;
     let has = |r: &&Runtime| r.extensions.iter().any(|e| e.name == *extension);
     let runtime = project
@@ -84,7 +84,7 @@ pub(crate) fn plan_base(
 fn plan_first_rootfs(
     plan: &mut Plan<'_>,
     runtime: Option<&Runtime>,
-) -> Result<Option<(Name, TaskId<InstallOutput>)>, Error> {
+) -> Result<Option<(Name, TaskId<InstallOutput>)>, BuildError> {
     let project = plan.context.project;
     let first = project.rootfs.first().map(|(name, _)| name);
     match runtime.map(|r| &r.rootfs).or(first) {
@@ -104,7 +104,7 @@ fn compiles_kernel(project: &Project, rootfs: &Name) -> bool {
     first.is_some_and(is_compiled) && runtimes.all(is_compiled)
 }
 
-fn plan_rootfs(plan: &mut Plan<'_>, name: &Name) -> Result<TaskId<InstallOutput>, Error> {
+fn plan_rootfs(plan: &mut Plan<'_>, name: &Name) -> Result<TaskId<InstallOutput>, BuildError> {
     plan_tree(plan, &PackageTree::Rootfs(name.clone()))
 }
 
@@ -126,7 +126,7 @@ fn target_sysroot_packages(project: &Project) -> Late<Packages> {
 pub(crate) fn plan_tree(
     plan: &mut Plan<'_>,
     tree: &PackageTree,
-) -> Result<TaskId<InstallOutput>, Error> {
+) -> Result<TaskId<InstallOutput>, BuildError> {
     plan.once(&tree.stamp_key(), |plan| {
         let context = plan.context;
         if let PackageTree::Sdk | PackageTree::Repositories = tree {

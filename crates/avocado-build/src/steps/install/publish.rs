@@ -9,7 +9,7 @@ use avocado_manifest::Name;
 use rustix::fs::FileType;
 use serde::Serialize;
 
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::trees::{self, Tree, is};
 
 /// What packages put there, to go with them.
@@ -18,17 +18,17 @@ pub(super) const PACKAGE_LIST: &str = ".packages.json";
 pub(crate) const COMPILED_LIST: &str = ".compiled.json";
 
 /// Publishes the packages of a runtime. What was compiled beside them has to come again.
-pub(super) fn packages(root: &Tree, directory: &Path) -> Result<(), Error> {
+pub(super) fn packages(root: &Tree, directory: &Path) -> Result<(), BuildError> {
     publish(root, directory, PACKAGE_LIST)
 }
 
 /// Publishes what was compiled for a runtime, with the packages that it was installed beside.
-pub(crate) fn compiled(root: &Tree, directory: &Path) -> Result<(), Error> {
+pub(crate) fn compiled(root: &Tree, directory: &Path) -> Result<(), BuildError> {
     publish(root, directory, COMPILED_LIST)
 }
 
 /// Copies what would be published of one tree into another one.
-pub(crate) fn copy_published(root: &Tree, to: &Tree) -> Result<(), Error> {
+pub(crate) fn copy_published(root: &Tree, to: &Tree) -> Result<(), BuildError> {
     for name in names(root)? {
         copy(root, to, &name)?;
     }
@@ -36,7 +36,7 @@ pub(crate) fn copy_published(root: &Tree, to: &Tree) -> Result<(), Error> {
 }
 
 /// Removes all that was published in a directory.
-pub(super) fn clear(directory: &Path) -> Result<(), Error> {
+pub(super) fn clear(directory: &Path) -> Result<(), BuildError> {
     if directory.symlink_metadata().is_err() {
         return Ok(());
     }
@@ -53,16 +53,16 @@ pub(super) fn clear(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn publish(root: &Tree, directory: &Path, list: &str) -> Result<(), Error> {
+fn publish(root: &Tree, directory: &Path, list: &str) -> Result<(), BuildError> {
     publish_by(copy, root, directory, list)
 }
 
 fn publish_by(
-    copy: impl Fn(&Tree, &Tree, &Name) -> Result<(), Error>,
+    copy: impl Fn(&Tree, &Tree, &Name) -> Result<(), BuildError>,
     root: &Tree,
     directory: &Path,
     list: &str,
-) -> Result<(), Error> {
+) -> Result<(), BuildError> {
     fs::create_dir_all(directory).at("create", directory)?;
     let directory = Tree::open(directory)?;
     // What was compiled is published over packages, never the other way round.
@@ -88,9 +88,9 @@ fn publish_by(
     write_list(&directory, list, &published)
 }
 
-fn write_list<N: Serialize>(directory: &Tree, list: &str, names: &N) -> Result<(), Error> {
+fn write_list<N: Serialize>(directory: &Tree, list: &str, names: &N) -> Result<(), BuildError> {
     let text = serde_json::to_vec(names)
-        .map_err(|e| Error::Invalid(format!("the list of packages has no JSON form: {e}")))?;
+        .map_err(|e| BuildError::Invalid(format!("the list of packages has no JSON form: {e}")))?;
     trees::write(&directory.shown(list), text)
 }
 
@@ -101,7 +101,7 @@ fn listed(directory: &Tree, list: &str) -> Vec<Name> {
 }
 
 /// Not `var`, which is another partition, and no links, which would lead somewhere else from there.
-fn names(root: &Tree) -> Result<Vec<Name>, Error> {
+fn names(root: &Tree) -> Result<Vec<Name>, BuildError> {
     let mut names = Vec::new();
     for entry in root.names("")? {
         let is_link = root
@@ -119,7 +119,7 @@ fn name(entry: &OsString) -> Option<Name> {
     entry.to_string_lossy().parse().ok()
 }
 
-fn copy(root: &Tree, to: &Tree, name: &Name) -> Result<(), Error> {
+fn copy(root: &Tree, to: &Tree, name: &Name) -> Result<(), BuildError> {
     let from = root.shown(name);
     trees::copy(&from, to, name.as_ref(), trees::CopyModes::Keep)
 }
@@ -202,7 +202,7 @@ mod tests {
                 let copied = std::cell::Cell::new(0);
                 let cut_off = |root: &Tree, to: &Tree, name: &Name| {
                     if copied.replace(copied.get() + 1) == count {
-                        return Err(Error::Cancelled);
+                        return Err(BuildError::Cancelled);
                     }
                     copy(root, to, name)
                 };
@@ -211,7 +211,7 @@ mod tests {
                 packages(&tree("after", &["last"]), &runtime).unwrap();
                 assert_eq!(there(), ["last"], "{list} after {count}");
             }
-            publish_by(|_, _, _| Err(Error::Cancelled), &new, &runtime, list).unwrap_err();
+            publish_by(|_, _, _| Err(BuildError::Cancelled), &new, &runtime, list).unwrap_err();
             clear(&runtime).unwrap();
             assert_eq!(there(), [""; 0]);
         }

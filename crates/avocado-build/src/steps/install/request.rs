@@ -13,7 +13,7 @@ use super::PackageTree;
 use super::include::{self, IncludePlace};
 use super::kernel::{KERNEL_PACKAGE, kernel_of, stage_kernel};
 use super::publish;
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::packages::dnf::{DATABASE, DatabasePlace, Dnf, RepositoryView, put_database};
 use crate::packages::feed::FeedAccess;
@@ -128,7 +128,7 @@ impl StepRequest for FinishInstallRequest {
     /// The kernel that it has.
     type Result = Option<String>;
 
-    fn work(self, context: &StepContext<'_>) -> Result<Option<String>, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<Option<String>, BuildError> {
         let root = self.spec.tree.root(&context.layout);
         let tree = Tree::open(&trees::unfinished(&root))?;
         put_database(&tree, &database_aside(&root))?;
@@ -154,7 +154,7 @@ impl StepRequest for InstallRequest {
     const INSTALLS: bool = true;
     type Result = InstallResult;
 
-    fn work(self, context: &StepContext<'_>) -> Result<InstallResult, Error> {
+    fn work(self, context: &StepContext<'_>) -> Result<InstallResult, BuildError> {
         let stated_at = self.kernels_stated_at.as_deref();
         self.spec.work(context, &self.access, stated_at)
     }
@@ -166,7 +166,7 @@ impl InstallSpec {
         context: &StepContext<'_>,
         access: &FeedAccess,
         kernels_stated_at: Option<&str>,
-    ) -> Result<InstallResult, Error> {
+    ) -> Result<InstallResult, BuildError> {
         let began = SystemTime::now();
         let layout = &context.layout;
         if self.tree == PackageTree::Repositories {
@@ -303,7 +303,7 @@ impl InstallSpec {
         began: SystemTime,
         wished: Option<String>,
         included: Option<IncludePlace>,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<String>, BuildError> {
         let layout = &context.layout;
         let root = self.tree.root(layout);
         let kernel = match (wished, &self.tree) {
@@ -338,7 +338,7 @@ impl InstallSpec {
         &self,
         layout: &Layout,
         tree: &Tree,
-    ) -> Result<BorrowedAccounts, Error> {
+    ) -> Result<BorrowedAccounts, BuildError> {
         for name in ["bin", "sbin", "lib"].iter().filter(|name| !tree.has(name)) {
             let directory = Path::new("usr").join(name);
             tree.make_directories(&directory)?;
@@ -360,7 +360,7 @@ impl InstallSpec {
         &self,
         context: &StepContext<'_>,
         access: &FeedAccess,
-    ) -> Result<PackageHeaders, Error> {
+    ) -> Result<PackageHeaders, BuildError> {
         let layout = &context.layout;
         let root = layout.work("bootstrap");
         trees::fresh(&root)?;
@@ -372,7 +372,7 @@ impl InstallSpec {
         dnf.finish(&DatabasePlace::Tree)?;
         let root = Tree::open(&root)?;
         if !root.is_directory("target-repoconf") {
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "package {package} holds no target-repoconf directory"
             )));
         }
@@ -386,7 +386,7 @@ impl InstallSpec {
     }
 
     /// What has to be in a tree before its first package.
-    fn prepare(&self, layout: &Layout, root: &Tree, database: &Path) -> Result<(), Error> {
+    fn prepare(&self, layout: &Layout, root: &Tree, database: &Path) -> Result<(), BuildError> {
         if !matches!(
             self.tree,
             PackageTree::Extension(_) | PackageTree::Runtime(_)
@@ -441,7 +441,7 @@ impl InstallSpec {
         &self,
         kernels: &[String],
         stated_at: Option<&str>,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<String>, BuildError> {
         let Some(wish) = &self.kernel else {
             return Ok(None);
         };
@@ -462,7 +462,7 @@ impl InstallSpec {
         match (newest, wanted) {
             (Some(version), _) => Ok(Some(version.clone())),
             (None, None) => Ok(None),
-            (None, Some(wanted)) => Err(Error::NoKernel {
+            (None, Some(wanted)) => Err(BuildError::NoKernel {
                 wanted,
                 stated_at: stated_at.unwrap_or_default().to_owned(),
                 available: kernels.to_vec(),
@@ -477,7 +477,7 @@ impl InstallSpec {
         dnf: &Dnf<'_>,
         packages: &Packages,
         sink: &dyn Sink,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let installed = dnf.installed(sink)?;
         let is_another = |name: &String, version: &String| {
             installed.get(name).is_some_and(|found| {
@@ -515,12 +515,12 @@ fn content(packages: &PackageHeaders) -> String {
 }
 
 /// dnf reads these files itself, from where a link would lead it on this host.
-fn refuse_links(package: &str, conf: &Path) -> Result<(), Error> {
+fn refuse_links(package: &str, conf: &Path) -> Result<(), BuildError> {
     for entry in walkdir::WalkDir::new(conf) {
         let entry = entry.map_err(std::io::Error::from).at("read", conf)?;
         if !entry.file_type().is_dir() && !entry.file_type().is_file() {
             let path = entry.path().strip_prefix(conf).unwrap_or(entry.path());
-            return Err(Error::Invalid(format!(
+            return Err(BuildError::Invalid(format!(
                 "package {package} has a link or a device at target-repoconf/{}, where only files may be",
                 path.display()
             )));

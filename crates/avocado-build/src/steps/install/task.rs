@@ -18,7 +18,7 @@ use super::request::{
 };
 use super::wanted_kernel::WantedKernel;
 use crate::build_context::{BuildContext, IncludedPackage};
-use crate::error::{At as _, Error};
+use crate::error::{At as _, BuildError};
 use crate::packages::repository::{RepositoryAccess, RepositoryInputs};
 use crate::plan::BuildStep;
 use crate::scriptlets::{self, SYSTEMCTL, ScriptletsRequest};
@@ -176,7 +176,7 @@ impl InstallTask<'_> {
         spec: &InstallSpec,
         mut installed: InstallResult,
         sink: &dyn Sink,
-    ) -> Result<InstallResult, Error> {
+    ) -> Result<InstallResult, BuildError> {
         let context = self.context;
         let skipped = std::mem::take(&mut installed.skipped);
         context.skipped_scriptlets().extend(skipped);
@@ -209,7 +209,7 @@ impl InstallTask<'_> {
     }
 
     /// The repositories beside the feed that count for this tree.
-    fn repositories(&self) -> Result<Vec<RepositoryInputs>, Error> {
+    fn repositories(&self) -> Result<Vec<RepositoryInputs>, BuildError> {
         let all = self.context.feed.repositories()?;
         let counts = |other: &&RepositoryAccess| match self.tree {
             PackageTree::Repositories => false,
@@ -231,7 +231,7 @@ impl InstallTask<'_> {
 impl Task for InstallTask<'_> {
     type Inputs = InstallInputs;
     type Output = InstallOutput;
-    type Error = Error;
+    type Error = BuildError;
 
     fn stage(&self) -> String {
         self.tree.label()
@@ -247,7 +247,7 @@ impl Task for InstallTask<'_> {
         needs.into_iter().flatten().map(AnyTaskId::from).collect()
     }
 
-    fn inputs(&self, needs: &Needs<'_>) -> Result<InstallInputs, Error> {
+    fn inputs(&self, needs: &Needs<'_>) -> Result<InstallInputs, BuildError> {
         let base = self.base.as_ref().map(|(_, id)| *id);
         let base_kernel = match base {
             Some(base) if self.packages.is_late() || self.kernel.is_stated() => {
@@ -288,7 +288,7 @@ impl Task for InstallTask<'_> {
 
     /// What an install writes into the lock, and the pin that the first one sets, are settled by
     /// the run.
-    fn recorded_inputs(&self, before: InstallInputs) -> Result<InstallInputs, Error> {
+    fn recorded_inputs(&self, before: InstallInputs) -> Result<InstallInputs, BuildError> {
         let now = self.spec(None);
         Ok(InstallInputs {
             install: InstallSpec {
@@ -307,7 +307,7 @@ impl Task for InstallTask<'_> {
         inputs: &InstallInputs,
         _needs: &Needs<'_>,
         sink: &dyn Sink,
-    ) -> Result<InstallOutput, Error> {
+    ) -> Result<InstallOutput, BuildError> {
         let context = self.context;
         let access = context
             .feed
@@ -330,12 +330,12 @@ impl Task for InstallTask<'_> {
         }
         let installed = context
             .run_step(&self.stage(), request, sink)
-            .map_err(|source| Error::Install {
+            .map_err(|source| BuildError::Install {
                 feed,
                 source: Box::new(source),
             })
             .map_err(|error| match self.include {
-                Some(include) => Error::fetch(include.source, error),
+                Some(include) => BuildError::fetch(include.source, error),
                 None => error,
             })?;
         let installed = self.run_scriptlets(&inputs.install, installed, sink)?;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::PackageTree;
 use super::request::{InstallResult, InstallSpec, KernelChoice};
 use super::small_feed::{SmallFeed, SmallPackage};
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::failure_kind::FailureKind;
 use crate::layout::Layout;
 use crate::packages::feed::FeedAccess;
@@ -78,18 +78,18 @@ impl LockedInstall {
         root.join("opt/app")
     }
 
-    fn run(&self) -> Result<InstallResult, Error> {
+    fn run(&self) -> Result<InstallResult, BuildError> {
         self.run_with(&Silent)
     }
 
-    fn run_with(&self, sink: &dyn Sink) -> Result<InstallResult, Error> {
+    fn run_with(&self, sink: &dyn Sink) -> Result<InstallResult, BuildError> {
         // What dnf was told within the last second counts for it.
         let _ = fs::remove_dir_all(self.layout().dnf_cache());
         self.run_again(sink)
     }
 
     /// With what dnf has in its cache.
-    fn run_again(&self, sink: &dyn Sink) -> Result<InstallResult, Error> {
+    fn run_again(&self, sink: &dyn Sink) -> Result<InstallResult, BuildError> {
         let context = StepContext {
             target: "t".parse().unwrap(),
             layout: self.layout(),

@@ -8,7 +8,7 @@ use avocado_manifest::Name;
 
 use super::{COMPILED_LIST, PackageTree, publish};
 use crate::build_context::BuildContext;
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::trees;
 
 /// What may be left, in the order in which it is looked for.
@@ -22,7 +22,11 @@ pub(crate) enum Uninstall {
 
 impl Uninstall {
     /// Removes what is left, in the lock first: where that must not change, nothing does.
-    pub(crate) fn work(&self, context: &BuildContext<'_>, sink: &dyn Sink) -> Result<(), Error> {
+    pub(crate) fn work(
+        &self,
+        context: &BuildContext<'_>,
+        sink: &dyn Sink,
+    ) -> Result<(), BuildError> {
         match self {
             Uninstall::Packages(tree) => packages(context, tree, sink),
             Uninstall::Compiled(runtime) => compiled(context, runtime),
@@ -30,7 +34,11 @@ impl Uninstall {
     }
 }
 
-fn packages(context: &BuildContext<'_>, tree: &PackageTree, sink: &dyn Sink) -> Result<(), Error> {
+fn packages(
+    context: &BuildContext<'_>,
+    tree: &PackageTree,
+    sink: &dyn Sink,
+) -> Result<(), BuildError> {
     let target = &context.project.target;
     let sysroot = tree.sysroot();
     let mut lock_file = context.lock_file();
@@ -63,7 +71,7 @@ fn packages(context: &BuildContext<'_>, tree: &PackageTree, sink: &dyn Sink) -> 
     Ok(())
 }
 
-fn compiled(context: &BuildContext<'_>, runtime: &Name) -> Result<(), Error> {
+fn compiled(context: &BuildContext<'_>, runtime: &Name) -> Result<(), BuildError> {
     let place = context.layout.runtime_compiled(runtime);
     let directory = context.layout.runtime(runtime);
     let list = directory.join(COMPILED_LIST);

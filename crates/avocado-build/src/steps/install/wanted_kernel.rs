@@ -2,7 +2,7 @@ use avocado_manifest::Name;
 use avocado_project::{KernelOrigin, Placed, Project, Runtime, SourcePlace, VersionSpec};
 
 use super::kernel::KERNEL_PACKAGE;
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// Which kernels the project wants for a rootfs: those that its runtimes state.
 #[derive(Clone, Copy, Default)]
@@ -44,7 +44,7 @@ impl<'p> WantedKernel<'p> {
 pub(super) fn wanted_kernel<'p>(
     project: &'p Project,
     rootfs: &Name,
-) -> Result<WantedKernel<'p>, Error> {
+) -> Result<WantedKernel<'p>, BuildError> {
     let runtimes = project.runtimes.iter().filter(|r| r.rootfs == *rootfs);
     let mut wanted = runtimes.filter_map(|r| Some((r, WantedKernel::of(r)?)));
     let Some((first, kernel)) = wanted.next() else {
@@ -62,7 +62,7 @@ pub(super) fn wanted_kernel<'p>(
         found
             .with_hint("give one of them a rootfs of its own: its packages are made for one kernel")
     });
-    Err(Error::Project {
+    Err(BuildError::Project {
         diagnostics: found.into_iter().collect(),
     })
 }

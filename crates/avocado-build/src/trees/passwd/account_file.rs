@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::Error;
+use crate::error::BuildError;
 use crate::trees::Tree;
 
 /// One of the three files: lines of fields between colons.
@@ -11,7 +11,7 @@ pub(crate) struct AccountFile {
 }
 
 impl AccountFile {
-    pub(crate) fn read(root: &Tree, name: &str) -> Result<Self, Error> {
+    pub(crate) fn read(root: &Tree, name: &str) -> Result<Self, BuildError> {
         let text = root.read(format!("etc/{name}"))?.unwrap_or_default();
         let lines = text.lines().filter(|line| !line.is_empty());
         Ok(AccountFile {
@@ -47,7 +47,7 @@ impl AccountFile {
         ids.collect()
     }
 
-    pub(crate) fn write(&self, root: &Tree, name: &str, mode: u32) -> Result<(), Error> {
+    pub(crate) fn write(&self, root: &Tree, name: &str, mode: u32) -> Result<(), BuildError> {
         let lines: Vec<String> = self.lines.iter().map(|fields| fields.join(":")).collect();
         root.write(format!("etc/{name}"), lines.join("\n") + "\n", mode)
     }

@@ -8,14 +8,14 @@ use avocado_project::{Group, Permissions, User};
 
 pub(crate) use self::account_file::AccountFile;
 use super::Tree;
-use crate::error::Error;
+use crate::error::BuildError;
 
 /// Ids that the project does not state are given from here on.
 const FIRST_ID: u32 = 1000;
 
 /// Writes the users and groups into the `etc` of an image tree. Packaged entries that are not
 /// named stay as they are. Answers what there is to tell.
-pub(crate) fn apply(root: &Tree, permissions: &Permissions) -> Result<Vec<String>, Error> {
+pub(crate) fn apply(root: &Tree, permissions: &Permissions) -> Result<Vec<String>, BuildError> {
     let mut passwd = AccountFile::read(root, "passwd")?;
     let mut shadow = AccountFile::read(root, "shadow")?;
     let mut group = AccountFile::read(root, "group")?;
@@ -46,13 +46,13 @@ pub(crate) fn apply(root: &Tree, permissions: &Permissions) -> Result<Vec<String
 }
 
 /// The owner of a file is a number: of two with one number each has what belongs to the other.
-fn refuse_shared(kind: &str, name: &str, file: &AccountFile) -> Result<(), Error> {
+fn refuse_shared(kind: &str, name: &str, file: &AccountFile) -> Result<(), BuildError> {
     let is_it = |fields: &&Vec<String>| fields.first().is_some_and(|field| field == name);
     let id = |fields: &Vec<String>| fields.get(2).and_then(|id| id.parse::<u32>().ok());
     let stated = file.lines.iter().find(is_it).and_then(id);
     let mut others = file.lines.iter().filter(|fields| !is_it(fields));
     match others.find(|fields| stated.is_some() && id(fields) == stated) {
-        Some(other) => Err(Error::Invalid(format!(
+        Some(other) => Err(BuildError::Invalid(format!(
             "{kind} `{name}` of permissions has the number {}, which is that of {kind} `{}` already: \
              each would own what belongs to the other; give it another number, or leave it out",
             stated.unwrap_or_default(),

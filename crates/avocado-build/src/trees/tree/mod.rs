@@ -19,7 +19,7 @@ use rustix::time::Timespec;
 
 use self::place::{Place, of_descriptor};
 use super::attributes::{Attribute, set_attributes};
-use crate::error::{At as _, Error, TreeFault};
+use crate::error::{At as _, BuildError, TreeFault};
 
 /// More than any file of a tree has that is read as a whole: release files, units, accounts.
 const LARGEST_TEXT: u64 = 16 << 20;
@@ -33,7 +33,7 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// The tree in the directory `path`, which is no link itself.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, BuildError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty());
         Ok(Tree {
@@ -43,7 +43,7 @@ impl Tree {
     }
 
     /// An empty tree in the directory `path`, whatever was there.
-    pub(crate) fn fresh(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn fresh(path: &Path) -> Result<Self, BuildError> {
         super::fresh(path)?;
         Tree::open(path)
     }
@@ -59,14 +59,14 @@ impl Tree {
     }
 
     /// The path outside of what is at `path`, without any link on the way or at the end.
-    pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> Result<PathBuf, Error> {
+    pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> Result<PathBuf, BuildError> {
         let path = path.as_ref();
         let found = self.open_at(path, OFlags::PATH);
         let found = found.map_err(|e| self.refused(path, "find", e))?;
         self.path_of(&found, path)
     }
 
-    fn path_of(&self, found: &OwnedFd, path: &Path) -> Result<PathBuf, Error> {
+    fn path_of(&self, found: &OwnedFd, path: &Path) -> Result<PathBuf, BuildError> {
         let link = |fd: BorrowedFd<'_>| fs::read_link(of_descriptor(fd));
         let (root, found) = link(self.root.as_fd())
             .and_then(|root| Ok((root, link(found.as_fd())?)))
@@ -78,7 +78,7 @@ impl Tree {
     }
 
     /// What is at `path` itself, be it a link; none where nothing is.
-    pub(crate) fn look(&self, path: impl AsRef<Path>) -> Result<Option<Stat>, Error> {
+    pub(crate) fn look(&self, path: impl AsRef<Path>) -> Result<Option<Stat>, BuildError> {
         let path = path.as_ref();
         let found = self.place(path).and_then(|place| place.look());
         or_none(found).map_err(|e| self.refused(path, "look at", e))
@@ -97,16 +97,19 @@ impl Tree {
 
     /// The regular file at `path`, to read; none where nothing is. A link to nothing and anything
     /// but a file are errors.
-    pub(crate) fn file(&self, path: impl AsRef<Path>) -> Result<Option<File>, Error> {
+    pub(crate) fn file(&self, path: impl AsRef<Path>) -> Result<Option<File>, BuildError> {
         self.open_file(path.as_ref(), OFlags::RDONLY)
     }
 
     /// The same, to be changed in its place.
-    pub(crate) fn file_to_change(&self, path: impl AsRef<Path>) -> Result<Option<File>, Error> {
+    pub(crate) fn file_to_change(
+        &self,
+        path: impl AsRef<Path>,
+    ) -> Result<Option<File>, BuildError> {
         self.open_file(path.as_ref(), OFlags::RDWR)
     }
 
-    fn open_file(&self, path: &Path, access: OFlags) -> Result<Option<File>, Error> {
+    fn open_file(&self, path: &Path, access: OFlags) -> Result<Option<File>, BuildError> {
         // A pipe would wait for its other end, and a device may act when it is opened.
         match self.open_at(path, OFlags::PATH).and_then(rustix::fs::fstat) {
             Err(Errno::NOENT | Errno::NOTDIR) if self.dangling(path).is_none() => return Ok(None),
@@ -125,7 +128,7 @@ impl Tree {
     }
 
     /// The text of the file at `path`; none where nothing is.
-    pub(crate) fn read(&self, path: impl AsRef<Path>) -> Result<Option<String>, Error> {
+    pub(crate) fn read(&self, path: impl AsRef<Path>) -> Result<Option<String>, BuildError> {
         let path = path.as_ref();
         let Some(file) = self.file(path)? else {
             return Ok(None);
@@ -141,7 +144,7 @@ impl Tree {
     }
 
     /// The names in the directory at `path`, sorted; none where nothing is.
-    pub(crate) fn names(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>, Error> {
+    pub(crate) fn names(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>, BuildError> {
         let path = path.as_ref();
         let directory = match self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY) {
             Err(Errno::NOENT) if self.dangling(path).is_none() => return Ok(Vec::new()),
@@ -155,7 +158,7 @@ impl Tree {
     }
 
     /// Makes the directory at `path` and those above it, where they are missing.
-    pub(crate) fn make_directories(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+    pub(crate) fn make_directories(&self, path: impl AsRef<Path>) -> Result<(), BuildError> {
         let mut made = PathBuf::new();
         for name in relative(path.as_ref()).iter() {
             made.push(name);
@@ -183,7 +186,7 @@ impl Tree {
         path: impl AsRef<Path>,
         bytes: impl AsRef<[u8]>,
         mode: u32,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let path = path.as_ref();
         if let Some(parent) = path.parent() {
             self.make_directories(parent)?;
@@ -200,7 +203,7 @@ impl Tree {
         path: impl AsRef<Path>,
         bytes: impl AsRef<[u8]>,
         mode: u32,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let place = self.resolve(path)?;
         self.write(
             place.strip_prefix(&self.path).unwrap_or(&place),
@@ -210,7 +213,7 @@ impl Tree {
     }
 
     /// A new file at `path`, where nothing is.
-    pub(crate) fn create(&self, path: impl AsRef<Path>) -> Result<File, Error> {
+    pub(crate) fn create(&self, path: impl AsRef<Path>) -> Result<File, BuildError> {
         let path = path.as_ref();
         let created = self.place(path).and_then(|place| place.create(0o600));
         created.map_err(|e| self.refused(path, "create", e))
@@ -221,7 +224,7 @@ impl Tree {
         &self,
         target: impl AsRef<Path>,
         path: impl AsRef<Path>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let path = path.as_ref();
         if let Some(parent) = path.parent() {
             self.make_directories(parent)?;
@@ -238,7 +241,7 @@ impl Tree {
         &self,
         from: impl AsRef<Path>,
         path: impl AsRef<Path>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let (from, path) = (from.as_ref(), path.as_ref());
         let linked = self.place(from).and_then(|from| {
             let at = self.place(path)?;
@@ -255,7 +258,7 @@ impl Tree {
         kind: FileType,
         mode: u32,
         device: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         let path = path.as_ref();
         let mode = Mode::from_raw_mode(mode);
         let made = self
@@ -265,7 +268,7 @@ impl Tree {
     }
 
     /// Sets the mode of what is at `path`, which is no link.
-    pub(crate) fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> Result<(), Error> {
+    pub(crate) fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> Result<(), BuildError> {
         let path = path.as_ref();
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = self
@@ -283,7 +286,7 @@ impl Tree {
         &self,
         path: impl AsRef<Path>,
         attributes: &[Attribute],
-    ) -> Result<(), Error> {
+    ) -> Result<(), BuildError> {
         if attributes.is_empty() {
             return Ok(());
         }
@@ -295,7 +298,7 @@ impl Tree {
     }
 
     /// Sets the time of the last change of what is at `path`, be it a link.
-    pub(crate) fn set_time(&self, path: impl AsRef<Path>, seconds: i64) -> Result<(), Error> {
+    pub(crate) fn set_time(&self, path: impl AsRef<Path>, seconds: i64) -> Result<(), BuildError> {
         let path = path.as_ref();
         let time = Timespec {
             tv_sec: seconds,
@@ -313,7 +316,11 @@ impl Tree {
     }
 
     /// Gives what is at `path`, be it a link, to another user and group.
-    pub(crate) fn set_owner(&self, path: impl AsRef<Path>, owner: &Metadata) -> Result<(), Error> {
+    pub(crate) fn set_owner(
+        &self,
+        path: impl AsRef<Path>,
+        owner: &Metadata,
+    ) -> Result<(), BuildError> {
         let path = path.as_ref();
         let user = Some(Uid::from_raw(owner.uid()));
         let group = Some(Gid::from_raw(owner.gid()));
@@ -325,7 +332,7 @@ impl Tree {
     }
 
     /// Removes whatever is at `path`, with all that is in it; nothing there is fine.
-    pub(crate) fn clear(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+    pub(crate) fn clear(&self, path: impl AsRef<Path>) -> Result<(), BuildError> {
         let path = path.as_ref();
         match self.place(path) {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
@@ -390,7 +397,7 @@ impl Tree {
     }
 
     /// The error of what the system refused.
-    fn refused(&self, path: &Path, action: &'static str, error: Errno) -> Error {
+    fn refused(&self, path: &Path, action: &'static str, error: Errno) -> BuildError {
         if error == Errno::NOENT
             && let Some((link, target)) = self.dangling(path)
         {
@@ -400,12 +407,12 @@ impl Tree {
         }
         match error {
             Errno::LOOP => self.wrong(path, "is a link that leads to itself"),
-            Errno::NOSYS => Error::Invalid(
+            Errno::NOSYS => BuildError::Invalid(
                 "this kernel has no openat2, without which a tree of packages cannot be opened \
                  safely: Linux 5.6 or later is needed"
                     .into(),
             ),
-            error => Error::Io {
+            error => BuildError::Io {
                 action,
                 path: self.shown(path),
                 source: error.into(),
@@ -414,8 +421,8 @@ impl Tree {
     }
 
     /// The error of what is not as it must be.
-    fn wrong(&self, path: &Path, what: &str) -> Error {
-        Error::Tree {
+    fn wrong(&self, path: &Path, what: &str) -> BuildError {
+        BuildError::Tree {
             tree: self.path.clone(),
             path: relative(path),
             fault: TreeFault {

@@ -86,7 +86,7 @@ fn what_a_link_out_of_the_tree_names_is_neither_read_nor_written() {
     symlink("../outside", host.at("above")).unwrap();
     for path in ["secret", "directory/secret", "above/secret"] {
         let error = tree.read(path).unwrap_err();
-        assert!(matches!(error, Error::Tree { .. }), "{path}: {error}");
+        assert!(matches!(error, BuildError::Tree { .. }), "{path}: {error}");
         assert!(tree.file(path).is_err(), "{path}");
         assert!(tree.rewrite(path, "new", 0o644).is_err(), "{path}");
     }
@@ -137,7 +137,7 @@ fn only_regular_files_are_read() {
     symlink("pipe", host.at("link")).unwrap();
     for path in ["directory", "pipe", "socket", "link"] {
         let error = tree.read(path).unwrap_err();
-        let Error::Tree { fault, .. } = error else {
+        let BuildError::Tree { fault, .. } = error else {
             panic!("{path}: {error}");
         };
         assert_eq!(fault.what, "is no regular file", "{path}");

@@ -178,9 +178,7 @@ fn map(schema: &Json, root: &Json, depth: u32) -> BoxedStrategy<Json> {
                 .iter()
                 .map(|(key, of)| (Just(key.clone()).boxed(), value(of, root, depth + 1)))
                 .chain([(
-                    select(&["x", "pakages"][..])
-                        .prop_map(str::to_owned)
-                        .boxed(),
+                    select(&["x", "y"][..]).prop_map(str::to_owned).boxed(),
                     anything(),
                 )])
                 .collect(),

@@ -107,8 +107,8 @@ extensions:
 "#;
     assert_eq!(misfits_of(good), [""; 0]);
     for (bad, found) in [
-        ("defalt_target: x", "'defalt_target' was unexpected"),
-        ("distro: {relase: 1}", "'relase' was unexpected"),
+        ("no_target: x", "'no_target' was unexpected"),
+        ("distro: {no_release: 1}", "'no_release' was unexpected"),
         ("extensions: {a: {packages: [x]}}", "/extensions/a:"),
         ("extensions: {a: {var_files: [~]}}", "/extensions/a:"),
         (

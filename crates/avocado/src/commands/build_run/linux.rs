@@ -335,7 +335,7 @@ pub(in crate::commands) fn outdated(
     project: Project,
     runtime: &Name,
     built_with: BuiltWith<'_>,
-) -> Result<std::result::Result<Option<OutdatedTask>, avocado_build::Error>> {
+) -> Result<std::result::Result<Option<OutdatedTask>, avocado_build::BuildError>> {
     let options = Options {
         dnf_args: built_with.dnf_args.to_vec(),
         scriptlets: built_with.scriptlets,
@@ -365,7 +365,7 @@ pub(in crate::commands) fn cancellable(session: &Session) -> Result<Cancel> {
     Ok(cancel)
 }
 
-pub(in crate::commands) fn failure(error: &avocado_build::Error) -> Failure {
+pub(in crate::commands) fn failure(error: &avocado_build::BuildError) -> Failure {
     let failure = Failure::from_error(error)
         .about_project(error.diagnostics())
         .maybe_hint(error.hint());

@@ -75,7 +75,7 @@ pub(super) fn run(session: &Session, args: &ReferenceArgs, name: &Name, dir: &Pa
     let taken = take_reference(&wish, &cancel, &*session.output).map_err(|e| {
         let failure = failure(&e);
         match e {
-            avocado_build::Error::WouldReplace { .. } => failure.hint(
+            avocado_build::BuildError::WouldReplace { .. } => failure.hint(
                 "`avocado init` overwrites nothing; move it away or choose another directory",
             ),
             _ => failure,
