@@ -69,9 +69,8 @@ impl FakeBackend {
         match kind {
             "install" => self.install(&request["spec"], &request["read"]),
             "scriptlets" => {
-                let systemctl = (request["is_system"] == true).then_some(self.tools);
                 let told = &request["told"];
-                json!({ "digest": digest(&json!([self.scriptlets, told, systemctl])) })
+                json!({ "digest": digest(&json!([self.scriptlets, told])) })
             }
             "clean" => {
                 let section = request["section"].as_str().unwrap();

@@ -85,17 +85,6 @@ fn the_time_that_scriptlets_are_told_is_an_input_where_they_run() {
 }
 
 #[test]
-fn the_tool_that_enables_services_is_an_input() {
-    let project = TestProject::new(PROJECT);
-    build(&project, "1");
-    let mut backend = feed(&project, "1");
-    backend.tools = "1.1";
-    let again = build_from(&project, backend);
-    // It does nothing in an extension, but the rootfs below that is another one.
-    assert_eq!(installs(again), INSTALLS);
-}
-
-#[test]
 fn scriptlets_are_told_nothing_else_of_the_project() {
     let told = |project: &TestProject| {
         let backend = feed(project, "1");

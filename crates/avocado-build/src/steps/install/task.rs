@@ -21,7 +21,7 @@ use crate::build_context::{BuildContext, IncludedPackage};
 use crate::error::{At as _, BuildError};
 use crate::packages::repository::{RepositoryAccess, RepositoryInputs};
 use crate::plan::BuildStep;
-use crate::scriptlets::{self, SYSTEMCTL, ScriptletsRequest};
+use crate::scriptlets::{self, ScriptletsRequest};
 use crate::trees;
 
 /// The rootfs package that brings a whole system, and with it a kernel.
@@ -44,9 +44,6 @@ struct ScriptletInputs {
     sdk: Option<Digest>,
     /// What they are told that the time is, in `shadow` too.
     source_date_epoch: u64,
-    /// The host's, which enables services; it does nothing in an extension.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    systemctl: Option<String>,
 }
 
 /// The parent's side of an install.
@@ -262,11 +259,6 @@ impl Task for InstallTask<'_> {
                 revision: scriptlets::REVISION,
                 sdk: needs.optional_digest(self.sdk.filter(|_| has_shims))?,
                 source_date_epoch: self.context.project.source_date_epoch,
-                systemctl: if self.is_system() {
-                    self.context.tool(&SYSTEMCTL)?
-                } else {
-                    None
-                },
             })
         } else {
             None
