@@ -40,7 +40,7 @@ fn missing_in_cache(error: &ToolError) -> Vec<String> {
 /// Whether the feed had something else than its index says: it moved on meanwhile, or is damaged.
 pub(super) fn feed_moved(error: &ToolError) -> bool {
     let is_download =
-        error.says("BuildError downloading packages") || error.says("Failed to download metadata");
+        error.says("Error downloading packages") || error.says("Failed to download metadata");
     let is_other = error.says("Status code: 404") || error.says("checksum doesn't match");
     // Without that there is no feed at all.
     is_download && is_other && !error.says("Cannot download repomd.xml")
@@ -109,7 +109,7 @@ mod tests {
             status: std::process::ExitStatus::from_raw(256),
             output: lines.iter().map(|line| (*line).to_owned()).collect(),
         };
-        let refused = "BuildError: Some packages have invalid cache, but cannot be downloaded due to \
+        let refused = "Error: Some packages have invalid cache, but cannot be downloaded due to \
                        \"--cacheonly\" option";
         let package = |name: &str| {
             format!("Package \"{name}\" from repository \"target\" has incorrect checksum")
@@ -119,17 +119,14 @@ mod tests {
             missing_in_cache(&failed(&[&b, &a, refused])),
             ["package a-1-r0.noarch", "package b-1-r0.noarch"]
         );
-        let index = "BuildError: Failed to download metadata for repo 'avocado-sdk': Cache-only enabled \
+        let index = "Error: Failed to download metadata for repo 'avocado-sdk': Cache-only enabled \
                      but no cache for 'avocado-sdk'";
         assert_eq!(
             missing_in_cache(&failed(&[index])),
             ["the index of repository avocado-sdk"]
         );
         // One that may ask and gets other bytes.
-        for lines in [
-            &[a.as_str()][..],
-            &["BuildError: Unable to find a match: x"],
-        ] {
+        for lines in [&[a.as_str()][..], &["Error: Unable to find a match: x"]] {
             assert!(missing_in_cache(&failed(lines)).is_empty());
         }
     }
@@ -142,41 +139,41 @@ mod tests {
             (
                 &[
                     "No match for argument: nothing-1.0",
-                    "BuildError: Unable to find a match: nothing-1.0",
+                    "Error: Unable to find a match: nothing-1.0",
                 ][..],
                 Some(FailureKind::PackageNotFound),
             ),
             (
                 &[
-                    "BuildError: Failed to download metadata for repo 'a': Cannot download repomd.xml: Cannot download repodata/repomd.xml: All mirrors were tried",
+                    "Error: Failed to download metadata for repo 'a': Cannot download repomd.xml: Cannot download repodata/repomd.xml: All mirrors were tried",
                 ],
                 Some(FailureKind::FeedUnreachable),
             ),
             (
                 &[
                     "  - Curl error (23): Failed writing received data to disk/application",
-                    "BuildError: Failed to download metadata for repo 'a'",
+                    "Error: Failed to download metadata for repo 'a'",
                 ],
                 Some(FailureKind::StorageFull),
             ),
             (
                 &[
                     "[MIRROR] a-1.rpm: Status code: 404 for http://feed/a-1.rpm (IP: ::1)",
-                    "BuildError: BuildError downloading packages:",
+                    "Error: Error downloading packages:",
                 ],
                 Some(FailureKind::FeedChanged),
             ),
             (
                 &[
                     "[MIRROR] a-1.rpm: Status code: 503 for http://feed/a-1.rpm (IP: ::1)",
-                    "BuildError: BuildError downloading packages:",
+                    "Error: Error downloading packages:",
                 ],
                 None,
             ),
             (
                 &[
                     "  - Downloading successful, but checksum doesn't match. Calculated: 1",
-                    "BuildError: Failed to download metadata for repo 'a'",
+                    "Error: Failed to download metadata for repo 'a'",
                 ],
                 Some(FailureKind::FeedChanged),
             ),
@@ -184,7 +181,7 @@ mod tests {
                 &["OSError: [Errno 28] No space left on device"],
                 Some(FailureKind::StorageFull),
             ),
-            (&["BuildError: nothing provides x needed by y"], None),
+            (&["Error: nothing provides x needed by y"], None),
             (&[], None),
         ] {
             let error = ToolError::Failed {
