@@ -1,4 +1,5 @@
 use std::error::Error;
+use std::path::PathBuf;
 
 use avocado_fs::PathError;
 
@@ -45,6 +46,13 @@ pub enum StampError {
     /// The file of the stamp, or a file of an earlier run that is no longer a result.
     #[error(transparent)]
     File(#[from] PathError),
+    /// A link is where a directory was: it would lead elsewhere.
+    #[error(
+        "{} is a symbolic link, which a hook or a tool that was run must have made: the build would \
+         follow it out of its state; remove it",
+        .0.display()
+    )]
+    Link(PathBuf),
     /// The inputs have no JSON form.
     #[error("what the step consumes has no JSON form")]
     Inputs(#[source] serde_json::Error),

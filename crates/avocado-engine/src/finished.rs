@@ -20,6 +20,8 @@ pub struct Finished {
     pub ran: Vec<String>,
     /// The stages of the tasks that were up to date, in the same order.
     pub skipped: Vec<String>,
+    /// The stages of those among the skipped whose results another machine made.
+    pub from_cache: Vec<String>,
     pub(crate) all: Vec<AnyTaskId>,
     pub(crate) outcomes: Vec<OnceLock<Outcome>>,
 }

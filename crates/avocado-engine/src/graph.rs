@@ -10,8 +10,10 @@ use crate::finished::Outcome;
 use crate::node::Node;
 use crate::scheduler;
 use crate::task::{Task, TaskId};
-use crate::up_to_date::TaskFailure;
-use crate::{EngineError, Finished, GraphError, Needs, StampKey, StampStore, TaskError};
+use crate::up_to_date::{ResultStores, TaskFailure};
+use crate::{
+    EngineError, Finished, GraphError, Needs, SharedResults, StampKey, StampStore, TaskError,
+};
 
 /// Tasks and what they need of each other. A task can need only tasks that were added before it,
 /// so there are no cycles.
@@ -21,6 +23,7 @@ pub struct Graph<'a, E: TaskError> {
     by_stamp: HashMap<StampKey, usize>,
     /// What makes no sense of what was added first.
     fault: Option<GraphError>,
+    shared: Option<&'a dyn SharedResults>,
 }
 
 impl<'a, E: TaskError> Graph<'a, E> {
@@ -30,7 +33,13 @@ impl<'a, E: TaskError> Graph<'a, E> {
             nodes: Vec::new(),
             by_stamp: HashMap::new(),
             fault: None,
+            shared: None,
         }
+    }
+
+    /// Takes results that other machines made, and gives them those that are made here.
+    pub fn share(&mut self, results: &'a dyn SharedResults) {
+        self.shared = Some(results);
     }
 
     /// Adds a task.
@@ -95,7 +104,12 @@ impl<'a, E: TaskError> Graph<'a, E> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone().into());
         }
-        scheduler::run(&self.nodes, jobs, stamps, cancel, sink)
+        let stores = ResultStores {
+            stamps,
+            // Without stamps every task runs.
+            shared: self.shared.filter(|_| stamps.enabled),
+        };
+        scheduler::run(&self.nodes, jobs, stores, cancel, sink)
     }
 
     /// The first task, in the order in which they were added, that a run would run. No task is run,

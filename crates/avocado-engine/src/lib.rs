@@ -10,7 +10,9 @@
 //! 2. If its stamp was written for the same inputs, by the same version of the program, and the
 //!    files that the stamp names are as they were left, the task is skipped and its output comes
 //!    from the stamp.
-//! 3. Otherwise it runs, and a new stamp is written after its results are in place.
+//! 3. Where results are [shared](Graph::share), one that another machine made of the same is put at
+//!    its place.
+//! 4. Otherwise it runs, and a new stamp is written after its results are in place.
 //!
 //! The inputs of a task hold the *digests* of what it needs ([`Needs::digest`]), not the fact
 //! that something ran: a task that ran again with an equal result does not make those that need
@@ -28,6 +30,7 @@ mod inputs;
 mod node;
 mod ready;
 mod scheduler;
+mod shared;
 mod stamp;
 mod task;
 mod up_to_date;
@@ -36,5 +39,6 @@ pub use error::{EngineError, GraphError, StampError, TaskError, UndeclaredNeed};
 pub use finished::Finished;
 pub use graph::{Graph, OutdatedTask};
 pub use inputs::InputsHash;
+pub use shared::{Action, FileContent, FoundResult, MadeResult, SharedResults};
 pub use stamp::{StampKey, StampStore};
 pub use task::{AnyTaskId, Needs, Task, TaskId};

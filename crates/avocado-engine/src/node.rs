@@ -5,7 +5,7 @@ use avocado_events::Sink;
 use crate::StampStore;
 use crate::finished::Outcome;
 use crate::task::{AnyTaskId, Needs, Task};
-use crate::up_to_date::{TaskFailure, UpToDate, bring_up_to_date, check};
+use crate::up_to_date::{ResultStores, TaskFailure, UpToDate, bring_up_to_date, check};
 
 /// A task in its graph.
 pub(crate) struct Node<'a, E> {
@@ -26,7 +26,7 @@ pub(crate) trait AnyTask<E>: Send + Sync {
         &self,
         stage: &str,
         needs: Needs<'_>,
-        stamps: &StampStore,
+        stores: &ResultStores<'_>,
         sink: &dyn Sink,
     ) -> Result<UpToDate, TaskFailure<E>>;
 
@@ -42,10 +42,10 @@ impl<T: Task> AnyTask<T::Error> for T {
         &self,
         stage: &str,
         needs: Needs<'_>,
-        stamps: &StampStore,
+        stores: &ResultStores<'_>,
         sink: &dyn Sink,
     ) -> Result<UpToDate, TaskFailure<T::Error>> {
-        bring_up_to_date(self, stage, needs, stamps, sink)
+        bring_up_to_date(self, stage, needs, stores, sink)
     }
 
     fn check(

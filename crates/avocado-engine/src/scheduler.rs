@@ -8,13 +8,13 @@ use avocado_events::{Cancel, Event, Sink, StepStatus, chain};
 use crate::finished::Outcome;
 use crate::node::Node;
 use crate::ready::ReadyQueue;
-use crate::up_to_date::{TaskFailure, UpToDate};
-use crate::{AnyTaskId, EngineError, Finished, Needs, StampStore, TaskError};
+use crate::up_to_date::{ResultStores, TaskFailure, UpToDate, UpToDateBy};
+use crate::{AnyTaskId, EngineError, Finished, Needs, TaskError};
 
 pub(crate) fn run<E: TaskError>(
     nodes: &[Node<'_, E>],
     jobs: usize,
-    stamps: &StampStore,
+    stores: ResultStores<'_>,
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Finished, EngineError<E>> {
@@ -26,12 +26,12 @@ pub(crate) fn run<E: TaskError>(
         outcomes: nodes.iter().map(|_| OnceLock::new()).collect(),
         progress: Mutex::new(Progress {
             queue: ReadyQueue::new(nodes.iter().map(|node| node.needs.as_slice())),
-            ran: vec![false; nodes.len()],
+            ways: vec![None; nodes.len()],
             failed: None,
             stops: false,
         }),
         changed: Condvar::new(),
-        stamps,
+        stores,
         cancel,
         sink,
     };
@@ -50,7 +50,7 @@ struct Scheduler<'r, 'a, E> {
     progress: Mutex<Progress<E>>,
     /// A task ended, or the run did.
     changed: Condvar,
-    stamps: &'r StampStore,
+    stores: ResultStores<'r>,
     cancel: &'r Cancel,
     sink: &'r dyn Sink,
 }
@@ -58,8 +58,8 @@ struct Scheduler<'r, 'a, E> {
 struct Progress<E> {
     /// The tasks that were not started.
     queue: ReadyQueue,
-    /// By index of the task: whether it was not up to date.
-    ran: Vec<bool>,
+    /// By index of the task: how it came to be up to date.
+    ways: Vec<Option<UpToDateBy>>,
     /// Why the run fails.
     failed: Option<RunEnd<E>>,
     /// No further task is started.
@@ -99,9 +99,9 @@ impl<E: TaskError> Scheduler<'_, '_, E> {
             };
             let result = node
                 .task
-                .bring_up_to_date(&node.stage, needs, self.stamps, self.sink);
+                .bring_up_to_date(&node.stage, needs, &self.stores, self.sink);
             match &result {
-                Ok(done) => tracing::debug!(ran = done.ran, "ended"),
+                Ok(done) => tracing::debug!(by = ?done.by, "ended"),
                 Err(_) => tracing::debug!("failed"),
             }
             self.ended(index, result);
@@ -133,10 +133,10 @@ impl<E: TaskError> Scheduler<'_, '_, E> {
     fn ended(&self, index: usize, result: Result<UpToDate, TaskFailure<E>>) {
         let mut progress = self.progress();
         match result {
-            Ok(UpToDate { outcome, ran }) => {
+            Ok(UpToDate { outcome, by }) => {
                 // Set once: a task is taken from the queue by one worker.
                 let _ = self.outcomes[index].set(outcome);
-                progress.ran[index] = ran;
+                progress.ways[index] = Some(by);
                 progress.queue.finished(index);
             }
             Err(failure) => {
@@ -186,18 +186,22 @@ impl<E: TaskError> Scheduler<'_, '_, E> {
             }
             Some(RunEnd::Stopped | RunEnd::Panicked) => return Err(EngineError::Stopped),
         }
-        let (mut ran, mut skipped) = (Vec::new(), Vec::new());
-        for (index, node) in self.nodes.iter().enumerate() {
-            let list = if progress.ran[index] {
-                &mut ran
-            } else {
-                &mut skipped
-            };
-            list.push(node.stage.clone());
+        let (mut ran, mut skipped, mut from_cache) = (Vec::new(), Vec::new(), Vec::new());
+        for (node, by) in self.nodes.iter().zip(&progress.ways) {
+            let stage = || node.stage.clone();
+            match by {
+                Some(UpToDateBy::Run) => ran.push(stage()),
+                Some(UpToDateBy::SharedResult) => {
+                    skipped.push(stage());
+                    from_cache.push(stage());
+                }
+                Some(UpToDateBy::Stamp) | None => skipped.push(stage()),
+            }
         }
         Ok(Finished {
             ran,
             skipped,
+            from_cache,
             all: (0..self.nodes.len()).map(AnyTaskId).collect(),
             outcomes: self.outcomes,
         })

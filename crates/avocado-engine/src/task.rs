@@ -7,6 +7,7 @@ use avocado_events::Sink;
 use avocado_manifest::Digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::finished::Outcome;
 use crate::{StampKey, TaskError, UndeclaredNeed};
@@ -46,6 +47,13 @@ pub trait Task: Send + Sync {
         Ok(before)
     }
 
+    /// Whether the output is what these inputs make: what the task read may have changed since they
+    /// were asked for. Where it is not, its stamp is good for no inputs, and the next run makes it again.
+    fn is_made_of(&self, inputs: &Self::Inputs, output: &Self::Output) -> bool {
+        let _ = (inputs, output);
+        true
+    }
+
     /// Does the work. `inputs` are those that were just compared with the stamp.
     fn run(
         &self,
@@ -66,6 +74,29 @@ pub trait Task: Send + Sync {
 
     /// The digest of what the next tasks consume. Equal means that they need not run again.
     fn digest(&self, output: &Self::Output) -> Digest;
+
+    /// The digests of files among these that the output states: what is shared under this output is
+    /// these bytes.
+    fn file_digests(&self, output: &Self::Output) -> Vec<(PathBuf, Digest)> {
+        let _ = output;
+        Vec::new()
+    }
+
+    /// What the result follows from beside the inputs, and is taken for granted on one machine: what the
+    /// tools are, say. `None`: the result is of no use to another machine, or easier made than fetched.
+    ///
+    /// Asked only where results are [shared](crate::Graph::share). A failure leaves the result unshared,
+    /// with a warning.
+    fn shared_environment(&self) -> Result<Option<Value>, Self::Error> {
+        Ok(None)
+    }
+
+    /// A result that another machine made is at its place: does what else a run would have done. After
+    /// a failure the task runs.
+    fn restored(&self, output: &Self::Output, sink: &dyn Sink) -> Result<(), Self::Error> {
+        let _ = (output, sink);
+        Ok(())
+    }
 }
 
 /// A task may be shared with the code that added it.
@@ -98,6 +129,10 @@ impl<T: Task + ?Sized> Task for Arc<T> {
         (**self).recorded_inputs(before)
     }
 
+    fn is_made_of(&self, inputs: &T::Inputs, output: &T::Output) -> bool {
+        (**self).is_made_of(inputs, output)
+    }
+
     fn run(
         &self,
         inputs: &T::Inputs,
@@ -117,6 +152,18 @@ impl<T: Task + ?Sized> Task for Arc<T> {
 
     fn digest(&self, output: &T::Output) -> Digest {
         (**self).digest(output)
+    }
+
+    fn file_digests(&self, output: &T::Output) -> Vec<(PathBuf, Digest)> {
+        (**self).file_digests(output)
+    }
+
+    fn shared_environment(&self) -> Result<Option<Value>, T::Error> {
+        (**self).shared_environment()
+    }
+
+    fn restored(&self, output: &T::Output, sink: &dyn Sink) -> Result<(), T::Error> {
+        (**self).restored(output, sink)
     }
 }
 

@@ -10,12 +10,13 @@ pub fn crosses_network_in_clear(url: &str) -> bool {
     redirect::origin(url).is_some_and(|origin| origin.is_http() && !is_this_machine(origin.host()))
 }
 
-/// Whether it is a name or an address of the loopback interface, whatever a resolver says.
-fn is_this_machine(host: &str) -> bool {
+/// Whether a host, as a URL has it, is a name or an address of the loopback interface, whatever a
+/// resolver says.
+pub fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     match address.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host == "localhost",
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

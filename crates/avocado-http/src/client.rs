@@ -28,9 +28,9 @@ const REDIRECTS: usize = 5;
 
 /// Fetches over HTTP and HTTPS. Connections are kept and reused.
 pub struct HttpClient {
-    routes: Routes,
+    pub(crate) routes: Routes,
     /// How long a server may say nothing of a file.
-    read: Duration,
+    pub(crate) read: Duration,
     /// What says who asks, and the URLs below which it is sent along.
     authorization: Option<(String, Vec<RepositoryUrl>)>,
     stop: Option<StopWatch>,
@@ -137,12 +137,12 @@ impl HttpClient {
         HttpClient { stop, ..self }
     }
 
-    fn check(&self) -> Result<(), TransportError> {
+    pub(crate) fn check(&self) -> Result<(), TransportError> {
         self.stop.as_ref().map_or(Ok(()), StopWatch::check)
     }
 
     /// Names the proxy that a request for `url` went through.
-    fn proxied(&self, url: &str, error: TransportError) -> TransportError {
+    pub(crate) fn proxied(&self, url: &str, error: TransportError) -> TransportError {
         match self.routes.proxy_for(url) {
             Some(proxy) => TransportError::Proxied {
                 proxy: proxy.to_owned(),
@@ -153,7 +153,7 @@ impl HttpClient {
     }
 
     /// What says who asks, if a request for `url` may carry it.
-    fn authorization_for(&self, url: &str) -> Option<&str> {
+    pub(crate) fn authorization_for(&self, url: &str) -> Option<&str> {
         let (authorization, bases) = self.authorization.as_ref()?;
         let known = bases.iter().any(|base| base.is_above(url));
         known.then_some(authorization)
@@ -271,7 +271,7 @@ fn not_followed(error: RedirectError) -> TransportError {
     TransportError::Request(Box::new(error))
 }
 
-fn failure(error: ureq::Error) -> TransportError {
+pub(crate) fn failure(error: ureq::Error) -> TransportError {
     match error {
         // What TLS says of a certificate that it does not accept.
         ureq::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => {

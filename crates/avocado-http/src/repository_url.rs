@@ -1,5 +1,6 @@
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::redirect::{Origin, origin};
@@ -33,6 +34,21 @@ pub enum RepositoryUrlError {
 }
 
 impl RepositoryUrl {
+    /// The URL of a directory of this machine, for a [`DirectoryTransport`](crate::DirectoryTransport)
+    /// alone: no text is read as one, so that what is configured leads to a server.
+    pub fn of_directory(directory: &Path) -> Self {
+        let mut url = String::from("file://");
+        for byte in directory.as_os_str().as_encoded_bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => {
+                    url.push(char::from(*byte));
+                }
+                byte => url += &format!("%{byte:02X}"),
+            }
+        }
+        RepositoryUrl(url.trim_end_matches('/').to_owned())
+    }
+
     /// The URL, without a slash at its end.
     pub fn as_str(&self) -> &str {
         &self.0

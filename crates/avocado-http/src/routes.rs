@@ -2,12 +2,15 @@
 //! is asked for an http URL itself, and for a connection (`CONNECT`) to the server of an https URL:
 //! many allow `CONNECT` to port 443 alone.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ureq::config::{Config, ConfigBuilder};
+use ureq::http::HeaderName;
 use ureq::http::Uri;
 use ureq::http::header::{HOST, PROXY_AUTHORIZATION};
-use ureq::typestate::{AgentScope, WithoutBody};
+use ureq::typestate::{AgentScope, WithBody, WithoutBody};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector,
@@ -68,25 +71,48 @@ impl Routes {
 
     /// A request for `url`.
     pub(crate) fn get(&self, url: &str) -> RequestBuilder<WithoutBody> {
+        let route = self.route(url);
+        route.prepare(route.agent.get(&*route.url))
+    }
+
+    /// A request for what the server says of `url`.
+    pub(crate) fn head(&self, url: &str) -> RequestBuilder<WithoutBody> {
+        let route = self.route(url);
+        route.prepare(route.agent.head(&*route.url))
+    }
+
+    /// A request to keep something at `url`.
+    pub(crate) fn put(&self, url: &str) -> RequestBuilder<WithBody> {
+        let route = self.route(url);
+        route.prepare(route.agent.put(&*route.url))
+    }
+
+    fn route<'r>(&'r self, url: &'r str) -> Route<'r> {
+        let direct = |agent| Route {
+            agent,
+            url: Cow::Borrowed(url),
+            headers: Vec::new(),
+        };
         let Some((proxy, uri)) = self.proxied(url) else {
-            return self.direct.get(url);
+            return direct(&self.direct);
         };
         if uri.scheme_str() != Some("http") {
-            return proxy.tunnel.get(url);
+            return direct(&proxy.tunnel);
         }
         let (_, host) = uri.authority().map_or(("", ""), |authority| {
             let authority = authority.as_str();
             authority.rsplit_once('@').unwrap_or(("", authority))
         });
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        // The connection makes the path an absolute URL.
-        let request = proxy
-            .forward
-            .get(format!("{}/http://{host}{path}", proxy.url));
-        let request = request.header(HOST, host);
-        match &proxy.authorization {
-            Some(authorization) => request.header(PROXY_AUTHORIZATION, authorization),
-            None => request,
+        let authorization = proxy.authorization.iter();
+        let authorization = authorization.map(|value| (PROXY_AUTHORIZATION, value.clone()));
+        Route {
+            agent: &proxy.forward,
+            // The connection makes the path an absolute URL.
+            url: Cow::Owned(format!("{}/http://{host}{path}", proxy.url)),
+            headers: std::iter::once((HOST, host.to_owned()))
+                .chain(authorization)
+                .collect(),
         }
     }
 
@@ -101,6 +127,22 @@ impl Routes {
         let host = uri.host().unwrap_or_default();
         let direct = proxy.direct.iter().any(|range| range.contains(host));
         (!direct && !proxy.proxy.is_no_proxy(&uri)).then_some((proxy, uri))
+    }
+}
+
+/// The way of one request.
+struct Route<'r> {
+    agent: &'r Agent,
+    url: Cow<'r, str>,
+    headers: Vec<(HeaderName, String)>,
+}
+
+impl Route<'_> {
+    fn prepare<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        let headers = self.headers.iter();
+        headers.fold(request, |request, (name, value)| {
+            request.header(name, value)
+        })
     }
 }
 
@@ -127,10 +169,18 @@ fn authorization(proxy: &Proxy) -> Option<String> {
 }
 
 /// What a request that a proxy is to make for us begins with, before it is one.
-const RELATIVE: &[u8] = b"GET /http://";
+const RELATIVE: [&[u8]; 3] = [b"GET /http://", b"HEAD /http://", b"PUT /http://"];
 
-/// Where its slash is.
-const SLASH: usize = 4;
+/// The end of its first line.
+const VERSION: &[u8] = b" HTTP/1.1\r\n";
+
+/// Where its slash is; `None` where these bytes are no such request.
+fn slash(output: &[u8]) -> Option<usize> {
+    let method = RELATIVE.iter().find(|begin| output.starts_with(begin))?;
+    let line = output.iter().position(|byte| *byte == b'\n')?;
+    let is_request = output[..=line].ends_with(VERSION);
+    is_request.then(|| method.iter().position(|byte| *byte == b'/'))?
+}
 
 /// Makes connections that send `GET http://…` where the path is `/http://…`: the client of HTTP
 /// below us knows no other form than paths.
@@ -159,11 +209,11 @@ impl<T: Transport> Transport for AbsoluteForm<T> {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let output = self.0.buffers().output();
-        // Nothing else that is sent begins so: there are no bodies.
-        if !output.starts_with(RELATIVE) || amount > output.len() {
+        // A body that begins so would lose a byte, which the digest of what is kept does not forgive.
+        let Some(slash) = slash(output).filter(|_| amount <= output.len()) else {
             return self.0.transmit_output(amount, timeout);
-        }
-        output.copy_within(SLASH + 1..amount, SLASH);
+        };
+        output.copy_within(slash + 1..amount, slash);
         self.0.transmit_output(amount - 1, timeout)
     }
 

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use avocado_fs::{OpenFileWarning, PathError, read_stream_at_most};
 use clap::Args;
 
-use crate::{OnRequest, ServeOptions, TlsIdentity};
+use crate::{OnRequest, ServeOptions, TlsIdentity, UploadOptions};
 
 /// The largest file that an argument names, in bytes.
 const LONGEST: u64 = 1 << 20;
+
+const MIB: u64 = 1 << 20;
 
 /// What a program that serves a directory is told on its command line.
 #[derive(Args)]
@@ -31,6 +33,19 @@ pub struct ServeArguments {
     /// The PEM file of the certificate's key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Keep what is put to `/ac/<key>` and `/cas/<SHA-256>`: the cache of a team
+    #[arg(long)]
+    cache: bool,
+    /// The file of the token that a request to keep something must carry: its first line. Without it,
+    /// the token for reading is enough
+    #[arg(long, value_name = "FILE", requires = "cache")]
+    push_token_file: Option<PathBuf>,
+    /// The largest file that is kept, in MiB
+    #[arg(long, value_name = "MIB", requires = "cache", default_value_t = 8192)]
+    max_file: u64,
+    /// How much is kept, in MiB: what was used first leaves. Without it there is no limit
+    #[arg(long, value_name = "MIB", requires = "cache")]
+    max_size: Option<u64>,
     /// Do not list the requests on stderr
     #[arg(short, long)]
     quiet: bool,
@@ -56,6 +71,15 @@ impl ServeArguments {
             Some(path) => Some(first_line(path, secret(path)?)?),
             None => self.token,
         };
+        let push_token = match &self.push_token_file {
+            Some(path) => Some(first_line(path, secret(path)?)?),
+            None => None,
+        };
+        let uploads = self.cache.then(|| UploadOptions {
+            token: push_token,
+            max_file: self.max_file.saturating_mul(MIB),
+            max_size: self.max_size.map(|size| size.saturating_mul(MIB)),
+        });
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(cert), Some(key)) => Some(TlsIdentity {
                 cert_pem: read_stream_at_most(cert, LONGEST)?,
@@ -68,6 +92,7 @@ impl ServeArguments {
             address: self.address,
             token,
             tls,
+            uploads,
             on_request: (!self.quiet).then_some(on_request),
         })
     }

@@ -2,7 +2,8 @@
 //!
 //! [`FileServer::start`] serves the regular files below one directory until the [`FileServer`] is
 //! stopped or dropped. It serves `avocado deploy` and the sample feed alike. Tests
-//! that need a bad network put `avocado-test-server` around it.
+//! that need a bad network put `avocado-test-server` around it. With [`ServeOptions::uploads`] it is the
+//! cache of a small team.
 //!
 //! ```no_run
 //! use avocado_serve::{FileServer, ServeOptions};
@@ -24,6 +25,7 @@ mod server;
 mod site;
 mod stop_signal;
 mod tls;
+mod upload;
 
 pub use arguments::ServeArguments;
 pub use body::AnswerBody;
@@ -49,8 +51,33 @@ pub struct ServeOptions {
     pub token: Option<String>,
     /// When set, the server speaks TLS only.
     pub tls: Option<TlsIdentity>,
+    /// When set, it keeps what it is given, as the cache of a team does.
+    pub uploads: Option<UploadOptions>,
     /// Who is told about requests as they move.
     pub on_request: Option<OnRequest>,
+}
+
+/// What a server keeps: files that are put to `/ac/<64 digits>`, and to `/cas/<SHA-256>` where they have
+/// that digest.
+#[derive(Debug, Clone)]
+pub struct UploadOptions {
+    /// When set, a request to keep something must carry this token, and not the one for reading.
+    pub token: Option<String>,
+    /// The largest file that is kept, in bytes.
+    pub max_file: u64,
+    /// How many bytes all of them may have; what was put first leaves. `None`: no limit.
+    pub max_size: Option<u64>,
+}
+
+impl Default for UploadOptions {
+    /// Files of at most 8 GiB, without another limit.
+    fn default() -> Self {
+        UploadOptions {
+            token: None,
+            max_file: 8 << 30,
+            max_size: None,
+        }
+    }
 }
 
 impl ServeOptions {
@@ -61,6 +88,7 @@ impl ServeOptions {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             token: None,
             tls: None,
+            uploads: None,
             on_request: None,
         }
     }

@@ -97,6 +97,7 @@ impl FileServer {
             site: Arc::new(Site::new(
                 root,
                 options.token,
+                options.uploads,
                 RequestReporter::new(options.on_request),
             )),
             stop: StopSignal(stopped),

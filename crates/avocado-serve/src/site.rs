@@ -16,10 +16,12 @@ use hyper::header::{
 use hyper::http::HeaderValue;
 use hyper::{Method, Response, StatusCode};
 
+use crate::UploadOptions;
 use crate::body::AnswerBody;
 use crate::content::{self, FileContent, UrlPath};
 use crate::range::{self, RequestedRange};
 use crate::request::{RequestOutcome, RequestReporter, ServedRequest};
+use crate::upload::Uploads;
 
 /// The longest method and range in a report, in bytes.
 const LONGEST_WORD: usize = 128;
@@ -28,6 +30,7 @@ const LONGEST_WORD: usize = 128;
 pub struct Site {
     root: PathBuf,
     token: Option<String>,
+    uploads: Option<Arc<Uploads>>,
     reporter: Arc<RequestReporter>,
 }
 
@@ -67,8 +70,14 @@ impl AnswerDraft {
 }
 
 impl Site {
-    pub(crate) fn new(root: PathBuf, token: Option<String>, reporter: RequestReporter) -> Self {
+    pub(crate) fn new(
+        root: PathBuf,
+        token: Option<String>,
+        uploads: Option<UploadOptions>,
+        reporter: RequestReporter,
+    ) -> Self {
         Site {
+            uploads: uploads.map(|options| Arc::new(Uploads::new(root.clone(), options))),
             root,
             token,
             reporter: Arc::new(reporter),
@@ -82,7 +91,24 @@ impl Site {
         client: SocketAddr,
     ) -> Response<AnswerBody> {
         let path = UrlPath::new(request.uri().path());
-        let draft = self.draft(request.method(), &path, request.headers()).await;
+        let uploads = self
+            .uploads
+            .clone()
+            .filter(|_| request.method() == Method::PUT);
+        let Some(uploads) = uploads else {
+            let draft = self.draft(request.method(), &path, request.headers()).await;
+            return self.respond(&request, path.text, client, draft);
+        };
+        let (parts, body) = request.into_parts();
+        let token = uploads.token().or(self.token.as_deref());
+        let draft = if is_admitted(token, &parts.headers) {
+            let length = text_of(&parts.headers, CONTENT_LENGTH).and_then(|n| n.parse().ok());
+            let file = path.file.unwrap_or_default();
+            AnswerDraft::plain(uploads.take(&file, length, body).await)
+        } else {
+            unauthorised()
+        };
+        let request = hyper::Request::from_parts(parts, ());
         self.respond(&request, path.text, client, draft)
     }
 
@@ -99,29 +125,12 @@ impl Site {
 
     /// Whether a request with these headers carries the token, where one is asked for.
     pub fn admits(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else {
-            return true;
-        };
-        let Some(given) = headers.get(AUTHORIZATION) else {
-            return false;
-        };
-        let after = |scheme: &[u8]| {
-            let (start, rest) = given.as_bytes().split_at_checked(scheme.len())?;
-            start.eq_ignore_ascii_case(scheme).then_some(rest)
-        };
-        // Programs that know users alone have it as the password of any.
-        let of_user = || {
-            let pair = BASE64_STANDARD.decode(after(b"Basic ")?).ok()?;
-            let colon = pair.iter().position(|byte| *byte == b':')?;
-            pair.get(colon + 1..).map(<[u8]>::to_vec)
-        };
-        let is_token = |given: &[u8]| same(given, token.as_bytes());
-        after(b"Bearer ").is_some_and(is_token) || of_user().is_some_and(|given| is_token(&given))
+        is_admitted(self.token.as_deref(), headers)
     }
 
-    fn respond(
+    fn respond<B>(
         self: Arc<Self>,
-        request: &hyper::Request<Incoming>,
+        request: &hyper::Request<B>,
         path: String,
         client: SocketAddr,
         draft: AnswerDraft,
@@ -166,8 +175,7 @@ impl Site {
 
     async fn draft(&self, method: &Method, path: &UrlPath, headers: &HeaderMap) -> AnswerDraft {
         if !self.admits(headers) {
-            return AnswerDraft::plain(StatusCode::UNAUTHORIZED)
-                .with(WWW_AUTHENTICATE, "Bearer realm=\"avocado\"");
+            return unauthorised();
         }
         if method != Method::GET && method != Method::HEAD {
             return AnswerDraft::plain(StatusCode::METHOD_NOT_ALLOWED).with(ALLOW, "GET, HEAD");
@@ -176,8 +184,15 @@ impl Site {
             return AnswerDraft::plain(StatusCode::NOT_FOUND);
         };
         let root = self.root.clone();
+        let uploads = self.uploads.clone();
         // Looking a file up may wait for a disk.
-        let opened = tokio::task::spawn_blocking(move || content::open(&root, &file)).await;
+        let opened = tokio::task::spawn_blocking(move || {
+            if let Some(uploads) = uploads {
+                uploads.used(&file);
+            }
+            content::open(&root, &file)
+        })
+        .await;
         match opened {
             Ok(Ok(Some(content))) => deliver(content, method, headers),
             Ok(Ok(None)) => AnswerDraft::plain(StatusCode::NOT_FOUND),
@@ -187,6 +202,32 @@ impl Site {
             Ok(Err(_)) | Err(_) => AnswerDraft::plain(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
+}
+
+/// Whether a request with these headers carries the token, where one is asked for.
+fn is_admitted(token: Option<&str>, headers: &HeaderMap) -> bool {
+    let Some(token) = token else {
+        return true;
+    };
+    let Some(given) = headers.get(AUTHORIZATION) else {
+        return false;
+    };
+    let after = |scheme: &[u8]| {
+        let (start, rest) = given.as_bytes().split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    // Programs that know users alone have it as the password of any.
+    let of_user = || {
+        let pair = BASE64_STANDARD.decode(after(b"Basic ")?).ok()?;
+        let colon = pair.iter().position(|byte| *byte == b':')?;
+        pair.get(colon + 1..).map(<[u8]>::to_vec)
+    };
+    let is_token = |given: &[u8]| same(given, token.as_bytes());
+    after(b"Bearer ").is_some_and(is_token) || of_user().is_some_and(|given| is_token(&given))
+}
+
+fn unauthorised() -> AnswerDraft {
+    AnswerDraft::plain(StatusCode::UNAUTHORIZED).with(WWW_AUTHENTICATE, "Bearer realm=\"avocado\"")
 }
 
 /// Whether two secrets are equal, in a time that tells nothing but their lengths.

@@ -8,6 +8,7 @@ mod file;
 mod key;
 mod store;
 
+pub(crate) use file::STAMP_VERSION;
 pub use key::StampKey;
 pub(crate) use store::ResultFiles;
 pub use store::StampStore;

@@ -1,7 +1,7 @@
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use avocado_fs::{Durability, TemporaryName, WriteOptions};
+use avocado_fs::{Durability, TemporaryName, WriteOptions, leads_below};
 use avocado_manifest::Digest;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -62,6 +62,7 @@ pub(crate) enum RunReason {
     UnreadableStamp,
     OtherVersion,
     InputsChanged,
+    ChangedMeanwhile,
     OutputChanged(PathBuf),
 }
 
@@ -73,6 +74,7 @@ impl std::fmt::Display for RunReason {
             RunReason::UnreadableStamp => f.write_str("its stamp is not readable"),
             RunReason::OtherVersion => f.write_str("it was made by another version"),
             RunReason::InputsChanged => f.write_str("its inputs changed"),
+            RunReason::ChangedMeanwhile => f.write_str("what it read changed while it ran"),
             RunReason::OutputChanged(path) => {
                 write!(f, "{} is missing or changed", path.display())
             }
@@ -90,7 +92,9 @@ impl StampStore {
         if !self.enabled {
             return Err(RunReason::StampsDisabled);
         }
-        let Ok(text) = fs::read(key.path(&self.directory)) else {
+        // Of a link [`StampStore::forget`] says what is wrong with it.
+        let path = self.path(key).map_err(|_| RunReason::UnreadableStamp)?;
+        let Ok(text) = fs::read(path) else {
             return Err(RunReason::FirstRun);
         };
         // The output last: another version of the program may have another form of it.
@@ -98,8 +102,11 @@ impl StampStore {
             return Err(RunReason::UnreadableStamp);
         };
         let same_version = stamp.version == STAMP_VERSION && stamp.cli_version == self.cli_version;
-        if !same_version || !stamp.success {
+        if !same_version {
             return Err(RunReason::OtherVersion);
+        }
+        if !stamp.success {
+            return Err(RunReason::ChangedMeanwhile);
         }
         if stamp.inputs.config_hash != inputs.hash {
             return Err(RunReason::InputsChanged);
@@ -117,7 +124,8 @@ impl StampStore {
         })
     }
 
-    /// Records a run that ended well, whose result is in `files`.
+    /// Records a run that ended well, whose result is in `files`. Where that `is_good` for none of the
+    /// inputs that it was asked for, the stamp says no more than which files there are.
     pub(crate) fn write<T: Serialize>(
         &self,
         key: &StampKey,
@@ -125,6 +133,7 @@ impl StampStore {
         digest: Digest,
         output: &T,
         files: &ResultFiles,
+        is_good: bool,
     ) -> Result<(), StampError> {
         if !self.enabled {
             return Ok(());
@@ -142,7 +151,7 @@ impl StampStore {
             component_name: key.name.clone(),
             target: self.target.clone(),
             timestamp: self.timestamp.clone(),
-            success: true,
+            success: is_good,
             inputs: StampInputs {
                 config_hash: inputs.hash.clone(),
             },
@@ -156,7 +165,7 @@ impl StampStore {
         };
         let mut text = serde_json::to_vec_pretty(&stamp).map_err(StampError::Output)?;
         text.push(b'\n');
-        let path = key.path(&self.directory);
+        let path = self.path(key)?;
         if let Some(directory) = path.parent() {
             avocado_fs::create_directories(directory, 0o777)?;
         }
@@ -215,19 +224,41 @@ impl StampStore {
 
     /// Forgets a run, before its results are touched. Returns the files that it alone made.
     pub(crate) fn forget(&self, key: &StampKey) -> Result<Vec<PathBuf>, StampError> {
-        let path = key.path(&self.directory);
+        let path = self.path(key)?;
         let stamp = fs::read(&path).ok();
         let stamp = stamp.and_then(|text| serde_json::from_slice::<Stamp<IgnoredAny>>(&text).ok());
         avocado_fs::remove_tree(&path)?;
         let files = stamp.into_iter().flat_map(|stamp| stamp.outputs.files);
         // A stamp is only a file: what it says is no reason to remove anything elsewhere.
-        let below = files.filter(|file| is_below(&file.path));
+        let below = files.filter(|file| leads_below(&file.path));
         Ok(below.map(|file| self.prefix.join(file.path)).collect())
+    }
+
+    /// Removes a file or directory that an earlier run made.
+    pub(crate) fn remove(&self, result: &Path) -> Result<(), StampError> {
+        no_link_leads_to(result, &self.prefix)?;
+        Ok(avocado_fs::remove_tree(result)?)
+    }
+
+    /// Where the stamp is. What tasks start can change this directory, and only what is used is
+    /// looked at: to look at all stamps after each task would take the square of their number.
+    fn path(&self, key: &StampKey) -> Result<PathBuf, StampError> {
+        let path = key.path(&self.directory);
+        let above = self.directory.parent().unwrap_or(&self.directory);
+        no_link_leads_to(&path, above)?;
+        Ok(path)
     }
 }
 
-/// Whether a path leads to something below the directory that it is joined to.
-fn is_below(path: &Path) -> bool {
-    let mut parts = path.components().peekable();
-    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+/// Makes sure that the directories of `path` that are below `base` are none that a link stands for:
+/// that would lead elsewhere. What is at `path` itself is replaced or removed, and never followed
+/// when something is written.
+fn no_link_leads_to(path: &Path, base: &Path) -> Result<(), StampError> {
+    let directories = path.ancestors().skip(1);
+    let below =
+        directories.take_while(|directory| *directory != base && directory.starts_with(base));
+    match below.into_iter().find(|directory| directory.is_symlink()) {
+        Some(link) => Err(StampError::Link(link.to_owned())),
+        None => Ok(()),
+    }
 }

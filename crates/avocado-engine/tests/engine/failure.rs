@@ -1,7 +1,9 @@
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc;
 
@@ -150,6 +152,73 @@ fn stamps_that_cannot_be_written_fail_the_task() {
         "{error:?}"
     );
     assert!(place.told()[1].starts_with("a failed cannot "));
+}
+
+/// What a task started may have done that.
+#[test]
+fn a_link_in_the_place_of_a_directory_of_stamps_or_results_is_not_followed() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = elsewhere.path().join("a");
+    for link in [".stamps", ".stamps/fakes", ".stamps/fakes/a", "results"] {
+        let place = Place::new();
+        let (run, result) = (Cell::new(0), place.path("results/old"));
+        fs::create_dir(place.path("results")).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        for name in ["old", "a/make.stamp", "make.stamp"] {
+            fs::create_dir_all(elsewhere.path().join("fakes/a")).unwrap();
+            let file = elsewhere.path().join(name);
+            fs::write(file, "not ours").unwrap();
+        }
+        let before = files_below(elsewhere.path());
+        let run_once = |work: &(dyn Fn() + Send + Sync)| {
+            let mut graph = FakeGraph::new();
+            let first = run.get() == 0;
+            let files = if first {
+                vec![result.clone()]
+            } else {
+                Vec::new()
+            };
+            let task = Fake::new("a")
+                .files(&files)
+                .consumes(move || first.to_string());
+            graph.add(task.work(|_| {
+                work();
+                Ok("done".into())
+            }));
+            run.set(run.get() + 1);
+            place.run(&graph).map(|_| ())
+        };
+        run_once(&|| fs::write(&result, "").unwrap()).unwrap();
+        let error = run_once(&|| {
+            let path = place.path(link);
+            fs::remove_dir_all(&path).unwrap();
+            symlink(elsewhere.path(), path).unwrap();
+        })
+        .unwrap_err();
+        let EngineError::Stamp { source, .. } = &error else {
+            panic!("{link}: {error:?}");
+        };
+        let found = matches!(source, StampError::Link(path) if *path == place.path(link));
+        assert!(found, "{link}: {source:?}");
+        // Nor is it the next time.
+        let again = run_once(&|| {});
+        assert_eq!(again.is_ok(), link == "results", "{link}: {again:?}");
+        assert_eq!(files_below(elsewhere.path()), before, "{link}");
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        }
+        let content = fs::read(&path).ok();
+        found.push((path, content));
+    }
+    found.sort();
+    found
 }
 
 /// A task with inputs and outputs that may have no JSON form.

@@ -10,6 +10,7 @@ use avocado_engine::{
 use avocado_events::{Cancel, Event, EventKind, Sink, StepStatus};
 use avocado_manifest::Digest;
 use serde::Serialize;
+use serde_json::Value;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FakeError {
@@ -42,9 +43,15 @@ pub(crate) struct Fake<'a> {
     needs: Vec<TaskId<String>>,
     consumes: Box<dyn Fn() -> String + Send + Sync + 'a>,
     settles: bool,
+    tells_what_it_read: bool,
     stops_others: bool,
     files: Vec<PathBuf>,
     shared: Vec<PathBuf>,
+    environment: Option<&'static str>,
+    knows_no_environment: bool,
+    cannot_be_restored: bool,
+    /// Its file is named by its output, below this directory.
+    names_its_file_below: Option<PathBuf>,
     work: Box<Work<'a>>,
 }
 
@@ -55,9 +62,14 @@ impl<'a> Fake<'a> {
             needs: Vec::new(),
             consumes: Box::new(String::new),
             settles: false,
+            tells_what_it_read: false,
             stops_others: true,
             files: Vec::new(),
             shared: Vec::new(),
+            environment: None,
+            knows_no_environment: false,
+            cannot_be_restored: false,
+            names_its_file_below: None,
             work: Box::new(move |_| Ok(name.to_owned())),
         }
     }
@@ -81,6 +93,12 @@ impl<'a> Fake<'a> {
     }
 
     /// When it fails, what does not need it goes on.
+    /// Its output is what it consumed, as that was when it ran.
+    pub(crate) fn tells_what_it_read(mut self) -> Self {
+        self.tells_what_it_read = true;
+        self
+    }
+
     pub(crate) fn lets_others_go_on(mut self) -> Self {
         self.stops_others = false;
         self
@@ -93,6 +111,30 @@ impl<'a> Fake<'a> {
 
     pub(crate) fn shared(mut self, files: &[PathBuf]) -> Self {
         self.shared = files.to_vec();
+        self
+    }
+
+    /// Other machines can have its result, where they have this.
+    pub(crate) fn shared_with(mut self, environment: &'static str) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
+    /// What its result follows from cannot be found out.
+    pub(crate) fn knows_no_environment(mut self) -> Self {
+        self.knows_no_environment = true;
+        self
+    }
+
+    /// What is left to do with the result of another machine fails.
+    pub(crate) fn cannot_be_restored(mut self) -> Self {
+        self.cannot_be_restored = true;
+        self
+    }
+
+    /// It leaves one file, whose name is its output.
+    pub(crate) fn names_its_file_below(mut self, directory: &Path) -> Self {
+        self.names_its_file_below = Some(directory.to_owned());
         self
     }
 
@@ -154,6 +196,10 @@ impl Task for Fake<'_> {
         Ok(FakeInputs { consumed, ..before })
     }
 
+    fn is_made_of(&self, inputs: &FakeInputs, output: &String) -> bool {
+        !self.tells_what_it_read || inputs.consumed == *output
+    }
+
     fn run(
         &self,
         _inputs: &FakeInputs,
@@ -167,8 +213,10 @@ impl Task for Fake<'_> {
         (self.work)(&texts)
     }
 
-    fn output_files(&self, _output: &String) -> Vec<PathBuf> {
-        self.files.clone()
+    fn output_files(&self, output: &String) -> Vec<PathBuf> {
+        let named = self.names_its_file_below.iter();
+        let named = named.map(|directory| directory.join(output));
+        named.chain(self.files.iter().cloned()).collect()
     }
 
     fn shared_files(&self, _output: &String) -> Vec<PathBuf> {
@@ -177,6 +225,27 @@ impl Task for Fake<'_> {
 
     fn digest(&self, output: &String) -> Digest {
         Digest::of(output.as_bytes())
+    }
+
+    fn shared_environment(&self) -> Result<Option<Value>, FakeError> {
+        if self.knows_no_environment {
+            return Err(FakeError::broken("no tool"));
+        }
+        Ok(self.environment.map(Value::from))
+    }
+
+    fn file_digests(&self, output: &String) -> Vec<(PathBuf, Digest)> {
+        let files = self.output_files(output).into_iter();
+        files
+            .map(|file| (file, Digest::of(output.as_bytes())))
+            .collect()
+    }
+
+    fn restored(&self, _output: &String, _sink: &dyn Sink) -> Result<(), FakeError> {
+        if self.cannot_be_restored {
+            return Err(FakeError::broken("no way"));
+        }
+        Ok(())
     }
 }
 
@@ -286,6 +355,9 @@ pub(crate) fn stamps_in(directory: &Path) -> StampStore {
 fn line(event: &Event) -> String {
     if event.kind == EventKind::Info {
         return format!("{} because {}", event.stage, event.message);
+    }
+    if event.kind == EventKind::Warning {
+        return format!("{} warns: {}", event.stage, event.message);
     }
     assert_eq!(event.kind, EventKind::Step);
     let status = match event.status {

@@ -4,6 +4,7 @@ mod fakes;
 
 mod cancel;
 mod failure;
+mod from_cache;
 mod graph;
 mod order;
 mod outputs;

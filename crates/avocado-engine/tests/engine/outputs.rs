@@ -214,3 +214,30 @@ impl Task for Unnamed {
         Digest::of(b"")
     }
 }
+
+#[test]
+fn what_was_made_of_something_else_goes_with_the_next_name() {
+    let place = Place::new();
+    // Its inputs name the file; what it tells that it read is `read`.
+    let run = |file: &'static str, read: &'static str| {
+        let path = place.path(file);
+        let mut graph = FakeGraph::new();
+        let task = Fake::new("a").files(std::slice::from_ref(&path));
+        let task = task.consumes(move || file.to_owned());
+        graph.add(task.tells_what_it_read().work(|_| {
+            fs::write(&path, "12345").map_err(FakeError::Broken)?;
+            Ok(read.into())
+        }));
+        place.run(&graph).unwrap();
+        place.told().remove(0)
+    };
+    let meanwhile = "a running what it read changed while it ran";
+    assert_eq!(run("1.raw", "1.raw"), "a running first run");
+    assert_eq!(run("1.raw", "1.raw"), "a skipped up to date");
+    assert_eq!(run("2.raw", "other"), "a running its inputs changed");
+    assert!(!place.path("1.raw").exists());
+    assert_eq!(run("2.raw", "other"), meanwhile);
+    assert_eq!(run("3.raw", "3.raw"), meanwhile);
+    assert!(!place.path("2.raw").exists());
+    assert_eq!(run("3.raw", "3.raw"), "a skipped up to date");
+}
