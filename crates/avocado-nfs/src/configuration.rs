@@ -1,0 +1,143 @@
+//! The configuration of NFS-Ganesha: ganesha-config(8), ganesha-core-config(8),
+//! ganesha-export-config(8).
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::error::NfsError;
+use crate::server::NfsServerOptions;
+
+/// What the server is to read.
+///
+/// Exported is what is named, read-only, and each caller counts as the one whose the files are. The
+/// root above the exports is the server's own and has nothing else in it. What changes is seen at
+/// once, so nothing is remembered of attributes.
+pub(crate) fn configuration(options: &NfsServerOptions) -> Result<String, NfsError> {
+    let mut text = String::new();
+    let recovery = quoted(&options.directory.join("recovery"))?;
+    block(
+        &mut text,
+        "NFS_CORE_PARAM",
+        &[
+            ("NFS_Port", options.address.port().to_string()),
+            ("Bind_addr", options.address.ip().to_string()),
+            ("NFS_Protocols", "4".to_owned()),
+            ("Enable_NLM", "false".to_owned()),
+            ("Enable_RQUOTA", "false".to_owned()),
+            ("mount_path_pseudo", "true".to_owned()),
+        ],
+        "",
+    );
+    block(
+        &mut text,
+        "NFSV4",
+        &[
+            // There is no state to claim again: nothing can be written.
+            ("Graceless", "true".to_owned()),
+            ("Delegations", "false".to_owned()),
+            ("Only_Numeric_Owners", "true".to_owned()),
+            ("Minor_Versions", "1, 2".to_owned()),
+            ("RecoveryBackend", "fs".to_owned()),
+            ("RecoveryRoot", recovery),
+        ],
+        "",
+    );
+    // What it remembers of directories is wrong once a file has gone by another way than through it:
+    // version 4.3 then lists nothing at all.
+    block(&mut text, "MDCACHE", &[("Dir_Chunk", "0".to_owned())], "");
+    let owner = rustix::process::geteuid().as_raw().to_string();
+    let group = rustix::process::getegid().as_raw().to_string();
+    for (number, export) in (1_u16..).zip(&options.exports) {
+        block(
+            &mut text,
+            "EXPORT",
+            &[
+                ("Export_Id", number.to_string()),
+                ("Path", quoted(&export.path)?),
+                ("Pseudo", quoted(&Path::new("/").join(&export.name))?),
+                ("Access_Type", "RO".to_owned()),
+                ("Squash", "All_Squash".to_owned()),
+                ("Anonymous_uid", owner.clone()),
+                ("Anonymous_gid", group.clone()),
+                ("Protocols", "4".to_owned()),
+                ("Transports", "TCP".to_owned()),
+                ("SecType", "sys".to_owned()),
+                ("Attr_Expiration_Time", "0".to_owned()),
+            ],
+            "    FSAL { Name = VFS; }\n",
+        );
+    }
+    Ok(text)
+}
+
+fn block(text: &mut String, name: &str, values: &[(&str, String)], more: &str) {
+    // A `String` takes everything.
+    let _ = writeln!(text, "{name} {{");
+    for (key, value) in values {
+        let _ = writeln!(text, "    {key} = {value};");
+    }
+    text.push_str(more);
+    text.push_str("}\n");
+}
+
+/// A path between quotation marks. In there a backslash takes its meaning from the next character,
+/// and a line has to end outside.
+fn quoted(path: &Path) -> Result<String, NfsError> {
+    let bad = || NfsError::Path {
+        path: path.to_owned(),
+    };
+    let plain = path.to_str().ok_or_else(bad)?;
+    if plain.contains(|c: char| c.is_control()) {
+        return Err(bad());
+    }
+    let escaped = plain.replace('\\', r"\\").replace('"', "\\\"");
+    Ok(format!("\"{escaped}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::server::NfsExport;
+
+    fn of(directory: &str) -> Result<String, NfsError> {
+        configuration(&NfsServerOptions {
+            program: "ganesha.nfsd".into(),
+            address: "127.0.0.1:12049".parse().unwrap(),
+            directory: directory.into(),
+            exports: vec![NfsExport {
+                name: "my-app".parse().unwrap(),
+                path: PathBuf::from(directory).join("my-app"),
+            }],
+        })
+    }
+
+    #[test]
+    fn an_export_has_its_name_and_nothing_to_write() {
+        let text = of("/work").unwrap();
+        for line in [
+            "    NFS_Port = 12049;",
+            "    Bind_addr = 127.0.0.1;",
+            "    RecoveryRoot = \"/work/recovery\";",
+            "    Path = \"/work/my-app\";",
+            "    Pseudo = \"/my-app\";",
+            "    Access_Type = RO;",
+            "    Squash = All_Squash;",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_one_word_whatever_is_in_it() {
+        let text = of("/a \"; } EXPORT { c\\d #e '$%é").unwrap();
+        let line = r#"    Path = "/a \"; } EXPORT { c\\d #e '$%é/my-app";"#;
+        assert!(text.lines().any(|l| l == line), "{text}");
+        assert!(matches!(of("/a\nb"), Err(NfsError::Path { .. })));
+        let path = Path::new(OsStr::from_bytes(b"/\xff"));
+        assert!(matches!(quoted(path), Err(NfsError::Path { .. })));
+    }
+}

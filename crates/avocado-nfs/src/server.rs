@@ -1,0 +1,236 @@
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use avocado_fs::AtPath as _;
+use avocado_manifest::Name;
+
+use crate::configuration::configuration;
+use crate::error::NfsError;
+
+/// The name of the server's program.
+pub const PROGRAM: &str = "ganesha.nfsd";
+
+/// How long the server may take until it listens.
+const START: Duration = Duration::from_secs(30);
+
+/// How much of what the server said is told, in lines.
+const TOLD: usize = 8;
+
+/// A directory that is exported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NfsExport {
+    /// Clients mount `/<name>`.
+    pub name: Name,
+    /// The directory.
+    pub path: PathBuf,
+}
+
+/// What is served, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NfsServerOptions {
+    /// The server's program, NFS-Ganesha.
+    pub program: PathBuf,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// A directory for its own files.
+    pub directory: PathBuf,
+    /// What is exported.
+    pub exports: Vec<NfsExport>,
+}
+
+/// A server that runs. It ends with this value, and with the thread that started it.
+#[derive(Debug)]
+pub struct NfsServer {
+    child: Child,
+    log: PathBuf,
+}
+
+impl NfsServer {
+    /// Starts a server and waits until it listens. Called from the main thread: where the thread that
+    /// starts it ends, the server does.
+    ///
+    /// # Errors
+    /// The address cannot be used, or the server does not come up.
+    pub fn start(options: &NfsServerOptions) -> Result<Self, NfsError> {
+        let address = options.address;
+        // The server would try for a while, and say it among much else.
+        let free = TcpListener::bind(address);
+        free.map_err(|source| NfsError::Address { address, source })?;
+        let file = |name: &str| options.directory.join(name);
+        let (settings, log) = (file("server.conf"), file("server.log"));
+        let recovery = file("recovery");
+        fs::create_dir_all(&recovery).at("make", &recovery)?;
+        fs::write(&settings, configuration(options)?).at("write", &settings)?;
+        let mut command = Command::new(&options.program);
+        let arguments: [&OsStr; 9] = [
+            "-F".as_ref(),
+            "-N".as_ref(),
+            "WARN".as_ref(),
+            "-L".as_ref(),
+            log.as_ref(),
+            "-f".as_ref(),
+            settings.as_ref(),
+            "-p".as_ref(),
+            // One that a caller can tell from another's.
+            OsStr::new("server.pid"),
+        ];
+        command
+            .args(arguments)
+            .current_dir(&options.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // An interrupt at the terminal is for the caller, who ends it.
+            .process_group(0);
+        avocado_backend::die_with_parent(&mut command);
+        let child = command.spawn().map_err(|source| NfsError::Start {
+            program: options.program.clone(),
+            source,
+        })?;
+        let mut server = NfsServer { child, log };
+        server.wait_for(reachable(address))?;
+        Ok(server)
+    }
+
+    fn wait_for(&mut self, address: SocketAddr) -> Result<(), NfsError> {
+        let deadline = Instant::now() + START;
+        loop {
+            self.check()?;
+            if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(NfsError::Silent {
+                    address,
+                    seconds: START.as_secs(),
+                    log: self.said(),
+                });
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Whether the server still runs.
+    ///
+    /// # Errors
+    /// [`NfsError::Ended`] where it does not.
+    pub fn check(&mut self) -> Result<(), NfsError> {
+        let ended = |status: String, log| Err(NfsError::Ended { status, log });
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => ended(status.to_string(), self.said()),
+            Err(error) => ended(error.to_string(), self.said()),
+        }
+    }
+
+    /// The end of what the server said.
+    fn said(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let start = lines.len().saturating_sub(TOLD);
+        lines.get(start..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for NfsServer {
+    /// It keeps nothing that has to be put away, so it is not asked.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address at which what listens at `address` can be reached from here.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut reachable = address;
+    if address.ip().is_unspecified() {
+        reachable.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    reachable
+}
+
+/// Whether this process may start a server: files are opened by what clients hold of them and not
+/// by their paths, for which the kernel wants CAP_DAC_READ_SEARCH (open_by_handle_at(2)).
+///
+/// # Errors
+/// What this process may do cannot be read.
+pub fn may_serve() -> io::Result<bool> {
+    const DAC_READ_SEARCH: u64 = 1 << 2;
+    let status = fs::read_to_string("/proc/thread-self/status")?;
+    Ok(passed_on(&status) & DAC_READ_SEARCH != 0)
+}
+
+/// The capabilities that a program has that is started, from a `status` of proc(5).
+fn passed_on(status: &str) -> u64 {
+    let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
+    let mask = |key| line(key).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let is_root = line("Uid:").and_then(|ids| ids.split_whitespace().nth(1)) == Some("0");
+    let key = if is_root { "CapBnd:" } else { "CapAmb:" };
+    mask(key).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn options(directory: &Path, program: &str) -> NfsServerOptions {
+        NfsServerOptions {
+            program: program.into(),
+            address: "127.0.0.1:0".parse().unwrap(),
+            directory: directory.to_owned(),
+            exports: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut options = options(dir.path(), "true");
+        options.address = taken.local_addr().unwrap();
+        let error = NfsServer::start(&options).unwrap_err();
+        assert!(matches!(error, NfsError::Address { .. }), "{error:?}");
+        assert!(!dir.path().join("server.conf").exists());
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(dir.path(), "false");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        options.address.set_port(port);
+        let error = NfsServer::start(&options).unwrap_err();
+        assert!(matches!(error, NfsError::Ended { .. }), "{error:?}");
+        options.program = "/nonexistent".into();
+        let error = NfsServer::start(&options).unwrap_err();
+        assert!(matches!(error, NfsError::Start { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_passed_on_depends_on_the_user() {
+        let status = "Uid:\t1000\t1000\t1000\t1000\nCapEff:\t4\nCapBnd:\t1ff\nCapAmb:\t0\n";
+        assert_eq!(passed_on(status), 0);
+        assert_eq!(passed_on(&status.replace("CapAmb:\t0", "CapAmb:\t4")), 4);
+        assert_eq!(
+            passed_on(&status.replace("Uid:\t1000\t1000", "Uid:\t1000\t0")),
+            0x1ff
+        );
+    }
+}
