@@ -43,6 +43,14 @@ fn read_all(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Opens a file to read it.
+///
+/// # Errors
+/// When there is none, or something else, such as a pipe: that keeps nobody waiting.
+pub fn open_file(path: &Path) -> Result<File, PathError> {
+    open(path).at("open", path)
+}
+
 /// Opens a file. What is something else says so, and does not keep whoever opens it.
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::json_token;
@@ -177,6 +179,17 @@ pub enum ManifestError {
     Canonical(#[from] CanonicalJsonError),
 }
 
+impl RuntimeExtension {
+    /// What a repository, and an old pool, call the image: `<image id>.raw`, and without an id
+    /// `<name>-<version>.raw`.
+    pub fn file_name(&self) -> String {
+        match &self.image_id {
+            Some(id) => id.file_name(),
+            None => format!("{}-{}.raw", self.name, self.version),
+        }
+    }
+}
+
 impl Manifest {
     /// Reads a manifest of version 1 or 2.
     ///
@@ -221,6 +234,16 @@ impl Manifest {
             }
             None => Ok(manifest),
         }
+    }
+
+    /// What a device needs from a repository besides the manifest, by the names that it asks for. The
+    /// rootfs, the initramfs and the kernel are not among them: they come with the OS.
+    pub fn required_files(&self) -> BTreeSet<String> {
+        let extensions = self.extensions.iter().map(RuntimeExtension::file_name);
+        let bundle = self.os_bundle.iter();
+        extensions
+            .chain(bundle.map(|bundle| bundle.image_id.file_name()))
+            .collect()
     }
 
     /// Every text that is no name or id, which have a length of their own, with its field.

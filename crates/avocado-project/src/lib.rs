@@ -22,6 +22,7 @@ mod load;
 mod lock;
 mod model;
 mod overrides;
+mod path_pattern;
 mod phases;
 mod place;
 mod published;
@@ -29,6 +30,7 @@ mod raw;
 mod report;
 mod resolve;
 mod schema;
+mod secrets;
 mod shape;
 mod source;
 mod suggest;
@@ -47,10 +49,12 @@ pub use lock::{
     PackageHeaders, Snapshot, Sysroot, TargetLock,
 };
 pub use model::*;
+pub use path_pattern::{HiddenNames, PathPattern, PathPatternError};
 pub use phases::{
     ComposedProject, ExtensionSource, LoadOptions, Loaded, ReadProject, SourceKind, SourcedProject,
     SourcedSection, read_text,
 };
 pub use published::check_published;
 pub use schema::json_schema;
+pub use text::split_arguments;
 pub use version_spec::{VersionSpec, VersionSpecError};

@@ -36,6 +36,14 @@ impl SourcePlace {
         }
     }
 
+    /// A warning about what is written here.
+    pub fn warning(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Warning,
+            ..self.error(message)
+        }
+    }
+
     /// That this version cannot do what is written here.
     pub fn unsupported(&self, what: &str) -> Diagnostic {
         self.error(format!("{what} is not supported by this version yet"))

@@ -1,26 +1,33 @@
 //! What of avocado.yaml is not for everybody, where its text is given to others.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
 use crate::error::ProjectError;
+use crate::interpolate;
 use crate::report::Report;
+use crate::secrets;
 use crate::source::{FileId, Span};
 use crate::yaml::{self, Node, Value};
 
-/// That a text of avocado.yaml holds no password: each is to be a reference to a variable. `path` is
+/// That a text of avocado.yaml holds no secret: each is to be a reference to a variable. `path` is
 /// for messages, which show none.
 ///
 /// # Errors
-/// [`ProjectError::Invalid`] with the place of each password.
+/// [`ProjectError::Invalid`] with the place of each secret.
 pub fn check_published(path: &Path, text: &str) -> Result<(), ProjectError> {
     let mut report = Report::new(path, text);
     let Some(root) = yaml::parse(FileId::MAIN, &mut report) else {
         return Err(ProjectError::invalid(report));
     };
-    let mut found = Vec::new();
-    collect(&root, false, &mut found);
-    let complaint = |(span, what): (Span, &str)| {
+    let mut secrets = WrittenSecrets {
+        root: &root,
+        followed: BTreeSet::new(),
+        found: BTreeMap::new(),
+    };
+    secrets.collect(&root, false);
+    let complaint = |(_, (span, what)): (usize, (Span, String))| {
         let why =
             format!("{what} is written here, and everybody would get it who gets the package");
         let mut complaint: Diagnostic = report.place(span).error(why);
@@ -29,52 +36,70 @@ pub fn check_published(path: &Path, text: &str) -> Result<(), ProjectError> {
             "write `{{ env.NAME }}` instead, and set that variable where the project is built",
         )
     };
-    let diagnostics: Vec<_> = found.into_iter().map(complaint).collect();
+    let diagnostics: Vec<_> = secrets.found.into_iter().map(complaint).collect();
     if diagnostics.is_empty() {
         return Ok(());
     }
     Err(ProjectError::Invalid { diagnostics })
 }
 
-/// `of_repository`: below `repo` or `repos`, whose `password` is one. That of a user of the device is a
-/// hash, which every image holds.
-fn collect(node: &Node, of_repository: bool, found: &mut Vec<(Span, &'static str)>) {
-    match &node.value {
-        Value::Mapping(entries) => {
-            for entry in entries {
-                let (key, value) = (&*entry.key.text, &entry.value);
-                if of_repository && key == "password" && value.as_text().is_some_and(is_literal) {
-                    found.push((value.span, "a password"));
+/// The secrets that a file has itself.
+struct WrittenSecrets<'a> {
+    root: &'a Node,
+    /// The values that a secret refers to, by their first byte: each is looked at once.
+    followed: BTreeSet<usize>,
+    /// What is where, by the first byte.
+    found: BTreeMap<usize, (Span, String)>,
+}
+
+impl<'a> WrittenSecrets<'a> {
+    /// `of_repository`: below `repo` or `repos`, whose `password` is one. That of a user of the device
+    /// is a hash, which every image holds.
+    fn collect(&mut self, node: &'a Node, of_repository: bool) {
+        match &node.value {
+            Value::Mapping(entries) => {
+                for entry in entries {
+                    let (key, value) = (&*entry.key.text, &entry.value);
+                    if of_repository
+                        && key == "password"
+                        && let Some(text) = value.as_text()
+                    {
+                        self.secret(text, value.span, "a password");
+                    }
+                    let of_repository = of_repository || ["repo", "repos"].contains(&key);
+                    self.collect(value, of_repository);
                 }
-                let of_repository = of_repository || ["repo", "repos"].contains(&key);
-                collect(value, of_repository, found);
             }
-        }
-        Value::Sequence(nodes) => {
-            for node in nodes {
-                collect(node, of_repository, found);
+            Value::Sequence(nodes) => {
+                for node in nodes {
+                    self.collect(node, of_repository);
+                }
             }
-        }
-        Value::Scalar(scalar) => {
-            if has_literal_password(&scalar.text) {
-                found.push((node.span, "a URL with a password"));
+            Value::Scalar(scalar) => {
+                for secret in secrets::of_urls(&scalar.text) {
+                    let what = "a URL with a password or a token";
+                    self.secret(&scalar.text[secret], node.span, what);
+                }
             }
         }
     }
-}
 
-fn is_literal(text: &str) -> bool {
-    !text.is_empty() && !text.trim_start().starts_with("{{")
-}
-
-/// Whether a URL in `text` has `user:password@` before its host.
-fn has_literal_password(text: &str) -> bool {
-    text.split("://").skip(1).any(|rest| {
-        let authority = rest.split(['/', '"', '\'', ',']).next().unwrap_or(rest);
-        let user = authority.rsplit_once('@').map(|(user, _host)| user);
-        let password = user.and_then(|user| Some(user.split_once(':')?.1));
-        password.is_some_and(is_literal)
-    })
+    /// A secret is here, or in what this refers to of the same file.
+    fn secret(&mut self, text: &str, span: Span, what: &str) {
+        if secrets::is_literal(text) {
+            let found = self.found.entry(span.start);
+            found.or_insert_with(|| (span, what.to_owned()));
+        }
+        for expression in secrets::references(text) {
+            let Some(node) = interpolate::value_of_config(expression, self.root) else {
+                continue;
+            };
+            if self.followed.insert(node.span.start) {
+                let what = format!("a password that line {} refers to", span.line);
+                self.secret(node.as_text().unwrap_or_default(), node.span, &what);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +131,36 @@ mod tests {
             ("repos: {a: {password: ''}}", &[]),
             ("repos: {a: {url: 'https://me:{{ env.P }}@host'}}", &[]),
             ("repos: {a: {url: 'https://host:8080/a@b'}}", &[]),
+            ("repos: {a: {url: 'https://s3cret@host/x'}}", &["f:1:18"]),
+            ("x: 'https://{{ env.TOKEN }}@host/x'", &[]),
+            // Elsewhere in the file, which is published as a whole.
+            (
+                "a:\n  b: s3cret\nrepos: {a: {password: '{{ config.a.b }}'}}",
+                &["f:2:6"],
+            ),
+            (
+                "repos: {a: {url: 'https://me:{{ config.b }}@host'}}\nb: '{{config.c}}'\nc: s3cret",
+                &["f:3:4"],
+            ),
+            (
+                "x: 'https://{{ config.who }}@host'\nwho: me:s3cret",
+                &["f:2:6"],
+            ),
+            // Each place once.
+            (
+                "p: s3cret\nrepos: {a: {password: '{{ config.p }}'}, b: {password: '{{ config.p }}'}}",
+                &["f:1:4"],
+            ),
+            (
+                "p: '{{ env.P }}'\nrepos: {a: {password: '{{ config.p }}'}}",
+                &[],
+            ),
+            ("repos: {a: {password: '{{ config.no }}'}}", &[]),
+            (
+                "p: '{{ config.q }}'\nq: '{{ config.p }}'\nrepos: {a: {password: '{{ config.p }}'}}",
+                &[],
+            ),
+            ("p: s3cret\nx: '{{ config.p }}'", &[]),
             ("x: {url: 'ssh://git@host/x'}", &[]),
             ("permissions: {users: {root: {password: '$6$x'}}}", &[]),
         ] {

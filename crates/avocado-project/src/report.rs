@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Severity, Snippet, secrets};
+use crate::diagnostic::{Diagnostic, Severity, Snippet, mask};
 use crate::place::SourcePlace;
 use crate::source::{FileId, SourceFile, SourceMap, Span, line};
 
@@ -145,7 +145,7 @@ fn snippet(text: &str, span: Span) -> Option<Snippet> {
     }
     let within = |at: usize| line.floor_char_boundary(at.saturating_sub(from).min(line.len()));
     let start = within(span.start);
-    let (line, shown) = secrets::hidden(line, start..within(span.end).max(start));
+    let (line, shown) = mask::hidden(line, start..within(span.end).max(start));
     Some(Snippet {
         line,
         start: shown.start,

@@ -21,7 +21,7 @@ pub(crate) fn is_for_kernels(key: &str) -> bool {
 
 /// A kind of value of avocado.yaml. Where it is neither a section nor a map of names, nothing in
 /// it is looked at.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Shape {
     /// The keys of a section.
     fields: Vec<Field>,
@@ -29,7 +29,7 @@ pub(crate) struct Shape {
     names: Option<Box<Shape>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Field {
     name: String,
     old_name: Option<String>,
@@ -56,21 +56,30 @@ impl Shape {
     /// Of avocado.yaml.
     pub(crate) fn of_project() -> &'static Shape {
         static PROJECT: LazyLock<Shape> =
-            LazyLock::new(|| Shape::from_schema(schema::inlined().as_value()));
+            LazyLock::new(|| Shape::from_schema(schema::of_types().as_value()));
         &PROJECT
     }
 
-    /// Of a JSON Schema without references.
+    /// Of a JSON Schema whose references lead to its own `$defs`, and never back.
     pub(crate) fn from_schema(schema: &Json) -> Shape {
+        Shape::of(schema, schema.get("$defs").unwrap_or(&Json::Null))
+    }
+
+    fn of(schema: &Json, definitions: &Json) -> Shape {
         let mut shape = Shape::default();
-        shape.add(schema);
+        shape.add(schema, definitions);
         shape
     }
 
-    fn add(&mut self, schema: &Json) {
+    fn add(&mut self, schema: &Json, definitions: &Json) {
+        let reference = schema.get("$ref").and_then(Json::as_str);
+        let name = reference.and_then(|reference| reference.strip_prefix("#/$defs/"));
+        if let Some(definition) = name.and_then(|name| definitions.get(name)) {
+            self.add(definition, definitions);
+        }
         let alternatives = schema.get("anyOf").and_then(Json::as_array);
         for alternative in alternatives.into_iter().flatten() {
-            self.add(alternative);
+            self.add(alternative, definitions);
         }
         let properties = schema.get("properties").and_then(Json::as_object);
         for (name, property) in properties.into_iter().flatten() {
@@ -78,11 +87,11 @@ impl Shape {
             self.fields.push(Field {
                 name: name.clone(),
                 old_name: old_name.map(str::to_owned),
-                shape: Shape::from_schema(property),
+                shape: Shape::of(property, definitions),
             });
         }
         if let Some(named) = schema.get("additionalProperties") {
-            self.names = Some(Box::new(Shape::from_schema(named)));
+            self.names = Some(Box::new(Shape::of(named, definitions)));
         }
     }
 
@@ -157,5 +166,22 @@ impl Shape {
                 (_, None) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::generate::SchemaSettings;
+
+    use super::*;
+    use crate::raw::RawTop;
+
+    #[test]
+    fn references_are_followed_to_what_they_stand_for() {
+        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+        let inlined = settings.into_generator().into_root_schema_for::<RawTop>();
+        assert_eq!(inlined.get("$defs"), None);
+        assert!(schema::of_types().get("$defs").is_some());
+        assert_eq!(*Shape::of_project(), Shape::from_schema(inlined.as_value()));
     }
 }

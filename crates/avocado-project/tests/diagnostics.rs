@@ -109,7 +109,7 @@ fn keys_and_types() {
         ),
         (
             "known keys without a meaning yet",
-            "connect: {org: o}\nprovision_profiles: {p: {container_args: [x]}}\nkernel: {package: k}\nextensions:\n  app:\n    version: 0.1.0\n    docker_images: [{image: a, tag: b}]\n    subvolumes: {a: {writable: true}}\n    stone_include_paths: [a]\n    summary: s\nruntimes:\n  dev: {stone_manifest: x, var: {compression: zstd}, target_board: b, container_dev: {}}\nsdk: {container_args: [--privileged], host_uid: 1, compile: {x: {compile: x}}}\n",
+            "connect: {org: o}\nprovision_profiles: {p: {container_args: [x]}}\nkernel: {package: k}\nextensions:\n  app:\n    version: 0.1.0\n    docker_images: [{image: a, tag: b}]\n    subvolumes: {a: {nodatacow: true, compression: lzo}}\n    stone_include_paths: [a]\n    summary: s\nruntimes:\n  dev: {stone_manifest: x, var: {compression: zstd}, target_board: b, container_dev: {}}\nsdk: {container_args: [--privileged], host_uid: 1, compile: {x: {compile: x}}}\n",
         ),
         (
             "wrong types",

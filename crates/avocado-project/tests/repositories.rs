@@ -122,17 +122,20 @@ fn who_asks_goes_to_whoever_stated_the_url() {
     let old = [("AVOCADO_SDK_REPO_URL", mirror)];
     assert_eq!(asked(yaml, &old), expected(mirror, None));
     assert_eq!(
-        asked(yaml, &[url("http://u2:p2@mirror.example")]),
-        expected(mirror, Some("u2:p2"))
+        asked(yaml, &[url("http://u2:pass-2@mirror.example")]),
+        expected(mirror, Some("u2:pass-2"))
     );
     let own = [
         ("AVOCADO_REPO_USERNAME", "u3"),
-        ("AVOCADO_REPO_PASSWORD", "p3"),
+        ("AVOCADO_REPO_PASSWORD", "pass-3"),
     ];
     let [user, password] = own;
     assert_eq!(
-        asked(yaml, &[url("http://u2:p2@mirror.example"), user, password]),
-        expected(mirror, Some("u3:p3"))
+        asked(
+            yaml,
+            &[url("http://u2:pass-2@mirror.example"), user, password]
+        ),
+        expected(mirror, Some("u3:pass-3"))
     );
     // A half of the file's is not sent either.
     let (_, who) = asked(yaml, &[url(mirror), password]);
@@ -141,11 +144,14 @@ fn who_asks_goes_to_whoever_stated_the_url() {
         who.contains("AVOCADO_REPO_PASSWORD: the feed wants"),
         "{who}"
     );
-    assert!(!who.contains("secret") && !who.contains("p3"), "{who}");
+    assert!(!who.contains("secret") && !who.contains("pass-3"), "{who}");
     // The file's URL is asked by the file's user, or the environment's.
     let file = "https://a.example";
-    assert_eq!(asked(yaml, &[password]), expected(file, Some("file:p3")));
-    assert_eq!(asked(yaml, &own), expected(file, Some("u3:p3")));
+    assert_eq!(
+        asked(yaml, &[password]),
+        expected(file, Some("file:pass-3"))
+    );
+    assert_eq!(asked(yaml, &own), expected(file, Some("u3:pass-3")));
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use avocado_fs::find_program;
 use serde::{Deserialize, Serialize};
 
 use crate::error::QemuError;
-use crate::program::find_program;
 use crate::spec::Architecture;
 
 /// The first QEMU for `architecture` in `directories` (those of PATH).

@@ -17,7 +17,6 @@ mod guest_agent;
 mod line_reader;
 mod machine;
 mod process;
-mod program;
 mod qmp;
 mod socket;
 mod spec;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::QemuError;
 use crate::process::{self, KillOnDrop, log_tail};
-use crate::{program, socket};
+use crate::socket;
 
 /// How long it may take to listen, or to end.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ const SOCKET: &str = "swtpm-sock";
 
 /// The `swtpm` in `directories` (those of PATH), if there is one.
 pub fn find_swtpm(directories: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
-    program::find_program("swtpm", directories)
+    avocado_fs::find_program("swtpm", directories)
 }
 
 impl SoftwareTpm {

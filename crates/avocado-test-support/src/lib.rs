@@ -1,4 +1,5 @@
-//! How a test says that this machine cannot run it.
+//! What tests of every crate share: how one says that this machine cannot run it, and documents that
+//! are wrong in one way each ([`BrokenDocument`]).
 //!
 //! A test runner of Rust knows only tests that pass and tests that fail: one that returns early
 //! counts as passed, and what it printed is not shown. So a test that cannot run here calls
@@ -14,10 +15,14 @@
 //! | `AVOCADO_TEST_MAY_SKIP` | names, separated by commas, that may be skipped even then |
 //! | `AVOCADO_TEST_SKIPS` | a file to which every skip adds the line `NAME: WHY` |
 
+mod broken_documents;
+
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
+
+pub use broken_documents::{BrokenDocument, BrokenReport};
 
 /// Says that the test `name` does not run, and why; the caller returns then.
 ///

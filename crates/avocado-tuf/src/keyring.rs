@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_fs::{
     Durability, FileLock, LockPlace, OpenFileWarning, PathError, TemporaryName, WriteOptions,
-    create_directories, open_to_others, read_at_most, read_if_there, remove_file_if_there,
+    create_directories, open_to_others, read_if_there, remove_file_if_there,
 };
 use avocado_manifest::{Digest, Name, NameError};
 use base64::Engine as _;
@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::keys::{KeyError, SigningKey};
+use crate::keys::{KeyError, PublicKey, SigningKey};
 
 const INDEX: &str = "keys.json";
 const LOCK: &str = ".lock";
@@ -57,6 +57,20 @@ pub enum KeyringError {
         name: String,
         /// Where it is kept.
         uri: String,
+    },
+    /// The file of a listed key is neither where the registry says nor beside the registry.
+    #[error(
+        "the signing key `{name}` is lost: neither {} nor {} is there; restore it from a copy, or remove \
+         the entry and sign with another key, whose repositories devices take once they know it",
+        listed.display(), beside.display()
+    )]
+    Lost {
+        /// The key's name.
+        name: String,
+        /// Where the registry says that it is.
+        listed: PathBuf,
+        /// Where a registry keeps its keys.
+        beside: PathBuf,
     },
     /// The key file does not hold the key that the registry lists.
     #[error("{} does not hold the key that the registry lists", .0.display())]
@@ -168,16 +182,10 @@ impl Keyring {
         entry: &KeyringEntry,
         warn: &dyn Fn(OpenFileWarning),
     ) -> Result<SigningKey, KeyringError> {
-        let unsupported = || KeyringError::Unsupported {
-            name: entry.name.clone(),
-            uri: entry.uri.clone(),
-        };
-        let stem = entry.uri.strip_prefix("file://").ok_or_else(unsupported)?;
         if entry.algorithm != ALGORITHM {
-            return Err(unsupported());
+            return Err(unsupported(entry));
         }
-        let path = PathBuf::from(format!("{stem}.key"));
-        let text = read_at_most(&path, LONGEST)?;
+        let (path, text) = self.read_half(entry, "key")?;
         if let Some(warning) = open_to_others(&path) {
             warn(warning);
         }
@@ -193,6 +201,41 @@ impl Keyring {
         Ok(key)
     }
 
+    /// The public half of an entry, which needs no permission to sign.
+    ///
+    /// # Errors
+    /// [`KeyringError::Unsupported`] where it is kept elsewhere, [`KeyringError::Lost`],
+    /// [`KeyringError::WrongKey`] and [`KeyringError::Io`].
+    pub fn public_key(&self, entry: &KeyringEntry) -> Result<PublicKey, KeyringError> {
+        let (path, text) = self.read_half(entry, "pub")?;
+        let key = PublicKey::from_base64(&String::from_utf8_lossy(&text));
+        key.filter(|key| Digest::of(key.as_bytes()).to_string() == entry.key_id)
+            .ok_or(KeyringError::WrongKey(path))
+    }
+
+    /// The file of the private (`key`) or the public (`pub`) half of an entry, and what is in it.
+    fn read_half(
+        &self,
+        entry: &KeyringEntry,
+        half: &str,
+    ) -> Result<(PathBuf, Vec<u8>), KeyringError> {
+        let stem = entry.uri.strip_prefix("file://");
+        let stem = stem.ok_or_else(|| unsupported(entry))?;
+        let listed = PathBuf::from(format!("{stem}.{half}"));
+        // A registry that was moved as a whole, with its user's home, lists where its keys were.
+        let beside = self.directory.join(format!("{}.{half}", entry.key_id));
+        for path in [&listed, &beside] {
+            if let Some(text) = read_if_there(path, LONGEST)? {
+                return Ok((path.clone(), text));
+            }
+        }
+        Err(KeyringError::Lost {
+            name: entry.name.clone(),
+            listed,
+            beside,
+        })
+    }
+
     /// Forgets a key, by name or id, and deletes its files where they are in this registry.
     pub fn remove(&self, name_or_id: &str) -> Result<KeyringEntry, KeyringError> {
         let unknown = || KeyringError::Unknown(name_or_id.to_owned());
@@ -205,7 +248,10 @@ impl Keyring {
         index.keys.remove(&entry.name);
         self.store(&index)?;
         let stem = self.directory.join(&entry.key_id);
-        let here = entry.uri == format!("file://{}", stem.display());
+        let here = entry.uri.strip_prefix("file://").is_some_and(|listed| {
+            // A registry that was moved has its keys with it.
+            Path::new(listed) == stem || !Path::new(&format!("{listed}.key")).exists()
+        });
         // Two names may share one key.
         let shared = index.keys.values().any(|e| e.key_id == entry.key_id);
         if here && !shared {
@@ -256,6 +302,13 @@ impl Keyring {
     }
 }
 
+fn unsupported(entry: &KeyringEntry) -> KeyringError {
+    KeyringError::Unsupported {
+        name: entry.name.clone(),
+        uri: entry.uri.clone(),
+    }
+}
+
 /// `at` without its fraction of a second.
 pub(crate) fn seconds(at: jiff::Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_second(at.as_second()).unwrap_or(at)
@@ -291,6 +344,7 @@ mod tests {
 
         let key = ring.load(&entry, &|_| {}).unwrap();
         assert!(key.public().verify(b"m", &key.sign(b"m")));
+        assert_eq!(&ring.public_key(&entry).unwrap(), key.public());
         let mode = |p: PathBuf| fs::metadata(p).unwrap().mode() & 0o777;
         assert_eq!(mode(home.clone()), 0o700);
         assert_eq!(mode(home.join(format!("{}.key", entry.key_id))), 0o600);
@@ -302,6 +356,34 @@ mod tests {
         left.sort();
         assert_eq!(left, [".lock", "keys.json"]);
         assert_eq!(mode(home.join(".lock")), 0o600);
+    }
+
+    #[test]
+    fn a_registry_may_be_moved_with_its_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        let entry = Keyring::new(&old).create("dev", now()).unwrap();
+        fs::rename(&old, &new).unwrap();
+        let ring = Keyring::new(&new);
+        assert_eq!(ring.list().unwrap(), std::slice::from_ref(&entry));
+        let key = ring.load(&entry, &|_| {}).unwrap();
+        assert_eq!(
+            Digest::of(key.public().as_bytes()).to_string(),
+            entry.key_id
+        );
+        assert_eq!(&ring.public_key(&entry).unwrap(), key.public());
+        let file = new.join(format!("{}.key", entry.key_id));
+        let another = SigningKey::random_seed().unwrap();
+        fs::write(&file, STANDARD.encode(another)).unwrap();
+        assert!(matches!(
+            ring.load(&entry, &|_| {}),
+            Err(KeyringError::WrongKey(path)) if path == file
+        ));
+        fs::remove_file(&file).unwrap();
+        let lost = ring.load(&entry, &|_| {}).unwrap_err();
+        assert!(matches!(&lost, KeyringError::Lost { name, .. } if name == "dev"));
+        ring.remove("dev").unwrap();
+        assert!(!new.join(format!("{}.pub", entry.key_id)).exists());
     }
 
     #[test]

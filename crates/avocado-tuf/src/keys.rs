@@ -3,6 +3,8 @@
 use std::fmt;
 
 use avocado_manifest::{Digest, canonical_json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ED25519, Ed25519KeyPair, KeyPair, RSA_PSS_2048_8192_SHA256,
@@ -96,6 +98,13 @@ impl PublicKey {
             algorithm: KeyAlgorithm::Ed25519,
             material: bytes.to_vec(),
         }
+    }
+
+    /// Reads an Ed25519 key as the registry of signing keys writes it (`<keyid>.pub`): its 32 bytes in
+    /// base64. None where the text is something else.
+    pub fn from_base64(text: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(text.trim_ascii()).ok()?;
+        (bytes.len() == 32).then(|| PublicKey::ed25519(&bytes))
     }
 
     /// Reads a key as TUF metadata writes it; none where its kind is unknown or it is malformed.
@@ -252,6 +261,17 @@ pub(crate) mod tests {
                 "rsa"
             });
             assert_eq!(PublicKey::from_tuf(&other), None);
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_as_the_registry_writes_it() {
+        let public = key(1).public().clone();
+        let text = STANDARD.encode(public.as_bytes());
+        assert_eq!(PublicKey::from_base64(&text).as_ref(), Some(&public));
+        assert_eq!(PublicKey::from_base64(&format!("{text}\n")), Some(public));
+        for wrong in ["", "AAAA", "-----BEGIN PUBLIC KEY-----"] {
+            assert_eq!(PublicKey::from_base64(wrong), None);
         }
     }
 

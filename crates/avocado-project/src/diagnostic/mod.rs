@@ -1,7 +1,7 @@
 //! What is wrong with avocado.yaml, for people and for programs.
 
+pub(crate) mod mask;
 mod render;
-pub(crate) mod secrets;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -17,6 +17,7 @@ use crate::yaml::{Entry, Key, Node, Scalar, Style, Value};
 
 pub(crate) use context::InterpolationContext;
 use reference::Reference;
+pub(crate) use reference::value_of_config;
 pub use templates::{FilledText, Templates};
 
 /// The longest chain of expressions within expressions.
@@ -94,6 +95,42 @@ struct TextOrigin {
     span: Span,
     /// The text is the source of the span, and not the value of a variable that is used there.
     written: bool,
+}
+
+/// How far the expressions of a text were found in its source. Each search goes on from there: of
+/// thousands in one line none looks at what the others did.
+struct SourceCursor {
+    /// In the source of the text; the `{{` that was found last begins there.
+    offset: usize,
+    line: u32,
+    column: u32,
+    has_found: bool,
+}
+
+impl SourceCursor {
+    fn new(text: Span) -> Self {
+        SourceCursor {
+            offset: 0,
+            line: text.line,
+            column: text.column,
+            has_found: false,
+        }
+    }
+
+    /// Goes to the next `{{`, and says where in the source that is.
+    fn advance(&mut self, source: &str) -> Option<usize> {
+        let passed = if self.has_found { "{{".len() } else { 0 };
+        let rest = source.get(self.offset..)?;
+        let further = passed + rest.get(passed..)?.find("{{")?;
+        // From where the last one is, or the text begins, which may be in the middle of a line.
+        (self.line, self.column) = match line::place(rest, further) {
+            (1, column) => (self.line, self.column.saturating_add(column - 1)),
+            (line, column) => (self.line.saturating_add(line - 1), column),
+        };
+        self.offset += further;
+        self.has_found = true;
+        Some(self.offset)
+    }
 }
 
 /// An expression could not be resolved; it is in the report.
@@ -198,10 +235,10 @@ impl<'a, 'r> Interpolator<'a, 'r> {
         let mut out = String::new();
         let mut rest = text;
         let mut failed = false;
-        let mut nth = 0;
+        let mut cursor = SourceCursor::new(origin.span);
         while let Some((before, after)) = rest.split_once("{{") {
             out.push_str(before);
-            let at = self.locate(origin, nth);
+            let at = self.locate(origin, &mut cursor);
             let Some((inner, tail)) = after.split_once("}}") else {
                 self.unclosed(at, after);
                 return Err(Unresolved);
@@ -210,7 +247,6 @@ impl<'a, 'r> Interpolator<'a, 'r> {
                 self.unclosed(at, inner);
                 return Err(Unresolved);
             }
-            nth += 1;
             rest = tail;
             match self.expression(inner.trim(), at) {
                 Ok(Some(value)) => out.push_str(&value),
@@ -282,24 +318,18 @@ impl<'a, 'r> Interpolator<'a, 'r> {
         Ok(())
     }
 
-    /// Where the `nth` `{{` of a text stands in the file.
-    fn locate(&self, origin: TextOrigin, nth: usize) -> Span {
+    /// Where the next `{{` of a text stands in the file.
+    fn locate(&self, origin: TextOrigin, cursor: &mut SourceCursor) -> Span {
         let span = origin.span;
         if !origin.written {
             return span;
         }
         let file = self.report.file(span.file);
         let source = file.text.get(span.start..span.end);
-        let Some((source, (offset, _))) =
-            source.and_then(|s| Some((s, s.match_indices("{{").nth(nth)?)))
-        else {
+        let Some((source, offset)) = source.and_then(|s| Some((s, cursor.advance(s)?))) else {
             return span;
         };
-        // From where the text begins, which is in the middle of a line.
-        let (line, column) = match line::place(source, offset) {
-            (1, column) => (span.line, span.column.saturating_add(column - 1)),
-            (line, column) => (span.line.saturating_add(line - 1), column),
-        };
+        let SourceCursor { line, column, .. } = *cursor;
         let length = source
             .get(offset..)
             .and_then(|expression| expression.find("}}"))

@@ -51,7 +51,10 @@ pub(super) fn find<'a>(
     root: &'a Node,
     context: &InterpolationContext<'_>,
 ) -> Reference<'a> {
-    if let Some(name) = expr.strip_prefix("env.") {
+    if expr == "env." {
+        let hint = "name a variable: `env.NAME`".to_owned();
+        Reference::Unknown { hint: Some(hint) }
+    } else if let Some(name) = expr.strip_prefix("env.") {
         match (context.env)(name) {
             Some(value) => Reference::Outside(value),
             None => Reference::UnsetVariable(name),
@@ -84,6 +87,15 @@ pub(super) fn board<'a>(
     match of_runtime.or_else(|| text_at(root, &["default_target_board"])) {
         Some(node) => Reference::Node(node),
         None => outside(context.target.map(str::to_owned)),
+    }
+}
+
+/// The value of the file that an expression `config.…` stands for; `None` for every other one, and
+/// where it leads nowhere.
+pub(crate) fn value_of_config<'a>(expr: &str, root: &'a Node) -> Option<&'a Node> {
+    match config(expr.strip_prefix("config.")?, root) {
+        Reference::Node(node) => Some(node),
+        _ => None,
     }
 }
 

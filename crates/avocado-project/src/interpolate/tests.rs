@@ -125,6 +125,10 @@ fn mistakes() {
         ),
         ("{{ {{ env.X }} }}", "`{{` is not closed: `{{ {{ env.X`"),
         ("{{ }}", "`` is not an expression; it stays as it is"),
+        (
+            "{{ env. }}",
+            "`env.` is not an expression; it stays as it is",
+        ),
     ] {
         let (value, said) = resolved(template, &variables);
         assert_eq!(said, [expected], "{template}");
@@ -169,4 +173,31 @@ proptest! {
         let (found, _) = resolved(&format!("{before}{{{{ env.V }}}}"), &env);
         prop_assert_eq!(found, format!("{before}{value}"));
     }
+}
+
+#[test]
+fn of_thousands_of_references_in_one_text_each_has_its_place() {
+    let many = 4_000;
+    let text = format!(
+        "value: \"é{}\\\n  {}{{{{ config.none }}}}\"\n",
+        "{{ env.X }}".repeat(many),
+        "{{ env.X }}{{ env.N }}".repeat(many / 4)
+    );
+    let mut report = Report::new(Path::new("f"), &text);
+    let root = yaml::parse(FileId::MAIN, &mut report).expect("valid YAML");
+    let context = InterpolationContext {
+        env: &variables,
+        target: None,
+    };
+    interpolate(root, &context, &mut report);
+    let places = report.finish().into_iter().map(|d| (d.line, d.column));
+    let mut places: Vec<_> = places.collect();
+    // Two references are 22 characters, and two spaces come before them.
+    assert_eq!(places.pop(), Some((2, 3 + 22 * 1_000)));
+    let expected = (0..1_000).map(|nth| (2, 3 + 11 + 22 * nth));
+    assert!(places.len() > 10);
+    assert!(
+        places.iter().copied().eq(expected.take(places.len())),
+        "{places:?}"
+    );
 }

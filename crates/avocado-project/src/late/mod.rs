@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::place::SourcePlace;
 use crate::version_spec::VersionSpec;
 
 /// A value that a task of the build finds out.
@@ -72,6 +73,9 @@ pub struct Late<T> {
     /// `kernel-<spec>:`, what differs for some kernels; of those that match, the last wins.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     kernels: Vec<(VersionSpec, T)>,
+    /// Where the entries of the template are written. What is consumed does not hang on it.
+    #[serde(skip)]
+    places: BTreeMap<String, SourcePlace>,
 }
 
 impl<T: Bind> Late<T> {
@@ -80,7 +84,19 @@ impl<T: Bind> Late<T> {
         Late {
             template,
             kernels: Vec::new(),
+            places: BTreeMap::new(),
         }
+    }
+
+    /// The same, with where its entries are written.
+    pub(crate) fn written_at(mut self, places: BTreeMap<String, SourcePlace>) -> Self {
+        self.places = places;
+        self
+    }
+
+    /// Where the template has the value of an entry.
+    pub fn place(&self, entry: &str) -> Option<&SourcePlace> {
+        self.places.get(entry)
     }
 
     /// Adds what differs for some kernels.
@@ -124,11 +140,11 @@ impl Late<BTreeMap<String, String>> {
     /// Adds what it does not have yet.
     pub fn fill(&mut self, other: &Self) {
         for (name, value) in &other.template {
-            let own = self.template.entry(name.clone());
-            let own = own.or_insert_with(|| value.clone());
             // Which one of all is as good as the one that another asks for.
-            if own == "*" {
-                own.clone_from(value);
+            if self.template.get(name).is_none_or(|own| own == "*") {
+                self.template.insert(name.clone(), value.clone());
+                let place = other.places.get(name).cloned();
+                self.places.extend(place.map(|place| (name.clone(), place)));
             }
         }
         self.kernels.extend(other.kernels.iter().cloned());

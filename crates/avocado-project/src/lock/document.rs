@@ -196,6 +196,13 @@ impl TargetLock {
         (locked.git == *source).then_some(locked.commit)
     }
 
+    /// The repository and the commit that an extension was fetched from last, wherever it comes from
+    /// now.
+    pub fn last_commit(&self, extension: &Name) -> Option<(GitSource, &str)> {
+        let locked = self.extensions.get(extension.as_str())?.source()?;
+        Some((locked.git, locked.commit))
+    }
+
     /// Locks the commit that an extension was fetched from.
     pub fn set_commit(&mut self, extension: &Name, source: &GitSource, commit: &str) {
         let tree = self.extensions.entry(extension.to_string()).or_default();
@@ -287,6 +294,70 @@ impl TargetLock {
                 }
             }
         }
+    }
+
+    /// The trees of which something is locked.
+    pub(super) fn sysroots(&self) -> Vec<Sysroot> {
+        fn named<'a>(
+            keys: impl IntoIterator<Item = &'a String>,
+            of: fn(Name) -> Sysroot,
+        ) -> impl Iterator<Item = Sysroot> {
+            // What is no name is no tree of ours.
+            let names = keys.into_iter().filter_map(|key| key.parse().ok());
+            names.map(of)
+        }
+        let lone = [
+            (Sysroot::TargetSysroot, &self.target_sysroot),
+            (Sysroot::Rootfs, &self.rootfs),
+            (Sysroot::Initramfs, &self.initramfs),
+        ];
+        let lone = lone
+            .into_iter()
+            .filter(|(_, packages)| !packages.is_empty());
+        let includes = self.includes.keys().chain(self.adopted.keys());
+        lone.map(|(sysroot, _)| sysroot)
+            .chain(self.sdk.keys().cloned().map(Sysroot::Sdk))
+            .chain(named(self.rootfs_named.keys(), Sysroot::NamedRootfs))
+            .chain(named(self.initramfs_named.keys(), Sysroot::NamedInitramfs))
+            .chain(named(self.extensions.keys(), Sysroot::Extension))
+            .chain(named(self.runtimes.keys(), Sysroot::Runtime))
+            .chain(named(includes, Sysroot::Include))
+            .collect()
+    }
+
+    /// The extensions of which it is locked where they come from, with the kinds of these places.
+    pub(super) fn locked_sources(&self) -> Vec<(Name, String)> {
+        let sourced = self.extensions.iter().filter_map(|(name, tree)| {
+            // What is no name is no extension of ours.
+            Some((name.parse().ok()?, tree.source_type()?.to_owned()))
+        });
+        sourced.collect()
+    }
+
+    /// Forgets where an extension comes from.
+    pub(super) fn forget_source(&mut self, extension: &Name) {
+        if let Some(tree) = self.extensions.get_mut(extension.as_str()) {
+            tree.remove_source();
+            if *tree == LockedTree::default() {
+                self.extensions.remove(extension.as_str());
+            }
+        }
+    }
+
+    /// Forgets everything of a tree.
+    pub(super) fn remove(&mut self, sysroot: &Sysroot) {
+        self.set_packages(sysroot, Packages::new());
+        match sysroot {
+            // There is more than packages.
+            Sysroot::Extension(name) => {
+                self.extensions.remove(name.as_str());
+            }
+            Sysroot::Runtime(name) => {
+                self.runtimes.remove(name.as_str());
+            }
+            _ => {}
+        }
+        self.forget(sysroot);
     }
 
     /// What is kept of a tree beside its packages.

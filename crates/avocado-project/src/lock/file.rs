@@ -13,6 +13,7 @@ use super::document::{LOCK_VERSION, LockDocument, TargetLock};
 use super::error::LockFileError;
 use super::json_text::{self, JsonPlace};
 use super::migrate;
+use crate::model::Project;
 
 const FILE: &str = "avocado.lock";
 const LEGACY: &str = ".avocado/lock.json";
@@ -193,6 +194,28 @@ impl LockFile {
             if lock.is_empty() {
                 targets.remove(target.as_str());
             }
+        }
+    }
+
+    /// Drops what is locked for the target of a project and for trees that the project does not have
+    /// any more; answers with their names. Nothing is dropped where only a part of the project could
+    /// be read, and nothing where the file is not to change. What was in memory alone goes unsaid.
+    pub fn drop_gone(&mut self, project: &Project) -> Vec<String> {
+        let before = self.to_bytes().ok();
+        let targets = &mut self.document.targets;
+        let lock = targets.get_mut(project.target.as_str());
+        match lock {
+            Some(lock) if project.is_complete && !self.locked && !self.unsaved => {
+                let gone = lock.drop_gone(project);
+                if lock.is_empty() {
+                    targets.remove(project.target.as_str());
+                }
+                if self.to_bytes().ok() == before {
+                    return Vec::new();
+                }
+                gone
+            }
+            _ => Vec::new(),
         }
     }
 

@@ -4,6 +4,13 @@ use serde_json::{Map, Value};
 use super::absent::or_default;
 use crate::model::Packages;
 
+/// The key of what says where an extension comes from.
+const SOURCE: &str = "source";
+
+/// What such a source says that it is, where it is a git repository, and where it is a package.
+pub(super) const GIT_TYPE: &str = "git";
+pub(super) const PACKAGE_TYPES: [&str; 2] = ["package", "repo"];
+
 /// An extension or a runtime: its packages, and what else the file says of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(expecting = "a map")]
@@ -32,9 +39,9 @@ pub(super) struct LockedCommit<'a> {
 impl LockedTree {
     /// The `source` of an extension, if it is that of a git repository.
     pub(super) fn source(&self) -> Option<LockedCommit<'_>> {
-        let source = self.other.get("source")?;
+        let source = self.other.get(SOURCE)?;
         let text = |key: &str| source.get(key)?.as_str();
-        if text("type")? != "git" {
+        if text("type")? != GIT_TYPE {
             return None;
         }
         let commit = text("commit")?;
@@ -52,9 +59,9 @@ impl LockedTree {
 
     /// The package that an extension is fetched as, with its version, if it is locked.
     pub(super) fn package<'a>(&'a self, extension: &'a str) -> Option<(&'a str, &'a str)> {
-        let source = self.other.get("source")?;
+        let source = self.other.get(SOURCE)?;
         let text = |key: &str| source.get(key)?.as_str();
-        if !["package", "repo"].contains(&text("type")?) {
+        if !PACKAGE_TYPES.contains(&text("type")?) {
             return None;
         }
         // A wish is no lock.
@@ -62,27 +69,37 @@ impl LockedTree {
         Some((text("package").unwrap_or(extension), version))
     }
 
+    /// Of which kind the place is that it comes from, if that is locked; nothing where the file does
+    /// not say so.
+    pub(super) fn source_type(&self) -> Option<&str> {
+        let source = self.other.get(SOURCE)?;
+        let stated = source.get("type").and_then(Value::as_str);
+        Some(stated.unwrap_or_default())
+    }
+
+    pub(super) fn remove_source(&mut self) {
+        self.other.remove(SOURCE);
+    }
+
     pub(super) fn set_package(&mut self, package: &str, version: &str) {
         let source = Map::from_iter([
-            ("type".to_owned(), Value::from("package")),
+            ("type".to_owned(), Value::from(PACKAGE_TYPES[0])),
             ("package".to_owned(), Value::from(package)),
             ("version".to_owned(), Value::from(version)),
         ]);
-        self.other
-            .insert("source".to_owned(), Value::Object(source));
+        self.other.insert(SOURCE.to_owned(), Value::Object(source));
     }
 
     /// Other readers of the format know `type`; the rest is beside it.
     pub(super) fn set_commit(&mut self, git: &GitSource, commit: &str) {
         let mut source = Map::from_iter([
-            ("type".to_owned(), Value::from("git")),
+            ("type".to_owned(), Value::from(GIT_TYPE)),
             ("url".to_owned(), Value::from(git.url.as_str())),
             ("commit".to_owned(), Value::from(commit)),
         ]);
         if let Some(reference) = &git.reference {
             source.insert("ref".to_owned(), Value::from(reference.as_str()));
         }
-        self.other
-            .insert("source".to_owned(), Value::Object(source));
+        self.other.insert(SOURCE.to_owned(), Value::Object(source));
     }
 }

@@ -6,6 +6,7 @@ mod diff;
 mod document;
 mod error;
 mod file;
+mod gone;
 mod header;
 mod json_text;
 mod locked_tree;

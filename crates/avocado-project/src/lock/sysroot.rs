@@ -41,8 +41,8 @@ impl Sysroot {
         }
     }
 
-    /// The key below `kernel-versions` and `package-headers`.
-    pub(super) fn key(&self) -> String {
+    /// Its name: the key below `kernel-versions` and `package-headers`.
+    pub fn key(&self) -> String {
         match self {
             Sysroot::Sdk(arch) => format!("sdk/{arch}"),
             Sysroot::TargetSysroot => "target-sysroot".to_owned(),

@@ -9,6 +9,7 @@ use super::packages::Packages;
 use super::permissions::Permissions;
 use super::var::Subvolume;
 use crate::late::Late;
+use crate::path_pattern::PathPattern;
 use crate::place::{Needed, Placed, SourcePlace};
 use crate::version_spec::VersionSpec;
 
@@ -72,7 +73,7 @@ pub struct Extension {
     /// What rpm says of it where it becomes a package.
     pub rpm: RpmMetadata,
     /// `package_files`: what of its files goes into that package.
-    pub package_files: Vec<String>,
+    pub package_files: Vec<Placed<PathPattern>>,
 }
 
 /// An extension that another one needs.

@@ -6,6 +6,7 @@ use super::compile::ProjectPackage;
 use super::packages::Packages;
 use super::permissions::Permissions;
 use crate::late::Late;
+use crate::path_pattern::PathPattern;
 use crate::place::{Placed, SourcePlace};
 
 /// A root file system or an initramfs, as the project wants it.
@@ -76,10 +77,9 @@ pub struct Overlay {
 pub enum PreprocessedFiles {
     /// All that are UTF-8.
     All,
-    /// Those of them whose path in the overlay is of one of these patterns: `*` and `?` are any
-    /// characters of a name, `**` is any number of directories. One without `/` is compared with
-    /// the name of the file alone.
-    Matching(Vec<String>),
+    /// Those of them whose path in the overlay is of one of these patterns. One without `/` is
+    /// compared with the name of the file alone.
+    Matching(Vec<Placed<PathPattern>>),
 }
 
 /// How an overlay is laid.

@@ -3,6 +3,7 @@
 //! Everything here is interpolated, overridden and validated. Paths are absolute unless a field
 //! says otherwise. Maps keep the order of the file.
 
+mod cache;
 mod compile;
 mod extension;
 mod image;
@@ -17,7 +18,7 @@ mod var;
 
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::Name;
+use avocado_manifest::{Digest, Name};
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
@@ -26,6 +27,7 @@ use crate::late::Late;
 use crate::phases::ExtensionSource;
 
 pub use crate::place::{Needed, Placed, SourcePlace};
+pub use cache::{CachePlace, SharedCache};
 pub use compile::{
     CompilePackage, CompileSection, PackageOrigin, ProjectPackage, RpmMetadata, SplitPackage,
 };
@@ -34,17 +36,21 @@ pub use image::{Filesystem, OsImageConfig, Overlay, OverlayMode, PreprocessedFil
 pub use kernel::{KernelConfig, KernelOrigin};
 pub use package_scope::PackageScope;
 pub use packages::Packages;
+
 pub use permissions::{Group, Permissions, User};
 pub use repository::{PackageRepository, RepositoryCredentials};
 pub use runtime::{ExtensionInclusion, Runtime, VarFile};
 pub use sdk::{ProvisionProfile, Sdk};
-pub use var::{Subvolume, VarPartition};
+pub use var::{Quota, Subvolume, VarCompression, VarPartition};
 
 /// One avocado.yaml, resolved for one target.
 #[derive(Debug, Clone, Serialize)]
 pub struct Project {
     /// The avocado.yaml that was read.
     pub config_path: PathBuf,
+    /// The SHA-256 of its text, as it was read.
+    #[serde(skip)]
+    pub config_digest: Digest,
     /// `src_dir`, or the directory of avocado.yaml: sources, the lock file and the state are here.
     pub src_dir: PathBuf,
     /// What is wrong with it, for what needs it.
@@ -89,9 +95,19 @@ pub struct Project {
     pub connect: Option<Connect>,
     /// `signing_keys`: name in the project → key id or name in the registry.
     pub signing_keys: Vec<(String, String)>,
+    /// `cache`, where the file has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<SharedCache>,
     /// What references in files refer to.
     #[serde(skip)]
     pub templates: Templates,
+    /// The state directory, where it is not that of the project.
+    #[serde(skip)]
+    pub(crate) other_state_dir: Option<PathBuf>,
+    /// Whether it is the whole project: everything that comes from elsewhere is here. What is not in
+    /// it the project does not have.
+    #[serde(skip)]
+    pub is_complete: bool,
 }
 
 /// The package feed and where the project stands in it.
@@ -142,9 +158,19 @@ impl Project {
         self.runtimes.iter().find(|r| r.name == *name)
     }
 
-    /// `<src_dir>/.avocado/state`: what is `/opt/_avocado` inside a step.
+    /// `<src_dir>/.avocado/state`, unless it was given another one: what is `/opt/_avocado` inside a step.
     pub fn state_dir(&self) -> PathBuf {
-        state_dir(&self.src_dir)
+        let other = self.other_state_dir.clone();
+        other.unwrap_or_else(|| state_dir(&self.src_dir))
+    }
+
+    /// The same project with another state directory, to be built from nothing beside what is there.
+    #[must_use]
+    pub fn with_state(self, state_dir: PathBuf) -> Self {
+        Project {
+            other_state_dir: Some(state_dir),
+            ..self
+        }
     }
 
     /// What is installed into the SDK: its own packages, and what the extensions of the runtimes

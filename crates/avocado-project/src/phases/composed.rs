@@ -12,6 +12,8 @@ pub struct ComposedProject {
     pub(super) composition: Composition,
     pub(super) sources: Vec<ExtensionSource>,
     pub(super) report: Report,
+    /// It has no more of the project than fetching needs.
+    pub(super) is_for_fetching: bool,
 }
 
 /// A project that can be used.
@@ -31,6 +33,8 @@ impl ComposedProject {
     pub fn resolve(self, options: &LoadOptions<'_>) -> Result<Loaded, ProjectError> {
         let mut report = self.report;
         let mut project = resolve::project(self.composition, options.env, &mut report);
+        let is_here = |source: &ExtensionSource| source.fetched_to.is_some();
+        project.is_complete = !self.is_for_fetching && self.sources.iter().all(is_here);
         project.sources = self.sources;
         if report.has_errors() {
             return Err(ProjectError::invalid(report));

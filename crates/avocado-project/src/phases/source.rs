@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::git_source;
 use crate::lock::GitSource;
+use crate::place::SourcePlace;
 use crate::raw::{RawSource, Text};
 use crate::report::Report;
 use crate::source::Span;
@@ -34,6 +35,9 @@ pub struct ExtensionSource {
     pub fetched_to: Option<PathBuf>,
     /// Where the project says so: `avocado.yaml:12:5`.
     pub stated_at: String,
+    /// Where it says which version, or which branch, tag or commit, if it does.
+    #[serde(skip)]
+    pub version_at: Option<SourcePlace>,
     /// What of the rest of the fetched avocado.yaml is taken over: `a.b`, or `a.b.*`.
     #[serde(skip)]
     pub(super) include: Vec<String>,
@@ -150,6 +154,11 @@ pub(super) fn source(
         value
     };
     let errors_before = report.error_count();
+    let version = match kind.as_str() {
+        "git" => raw.r#ref.as_ref(),
+        _ => raw.version.as_ref(),
+    };
+    let version_at = version.map(|text| report.place(text.span));
     let kind = match kind.as_str() {
         "package" | "repo" => {
             let version = required(raw.version, "version", report)?;
@@ -204,6 +213,7 @@ pub(super) fn source(
     };
     Some(ExtensionSource {
         stated_at: report.place(span).to_string(),
+        version_at,
         section,
         extension,
         kind,

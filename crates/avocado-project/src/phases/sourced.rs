@@ -84,6 +84,7 @@ impl SourcedProject {
             composition: self.composition,
             sources: self.sources,
             report: self.report,
+            is_for_fetching: true,
         };
         composed.resolve(options)
     }
@@ -153,6 +154,7 @@ impl SourcedProject {
             composition,
             sources,
             report,
+            is_for_fetching: false,
         })
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct RawExtension {
     pub(crate) image: Option<RawImageType>,
     /// Paths of the tree that belong into /var; `/*` or `/**` at the end allowed.
     pub(crate) var_files: Option<Texts>,
-    /// Subvolumes of the var partition.
+    /// Subvolumes of the var partition, by their path below /var: true, false, `ro`, or a map.
     pub(crate) subvolumes: Option<RawSubvolumes>,
     /// Container images that the var partition has from the start.
     pub(crate) docker_images: Option<Vec<Spanned<RawDockerImage>>>,

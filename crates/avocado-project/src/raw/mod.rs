@@ -66,7 +66,7 @@ pub(crate) struct RawTop {
     /// The versions of avocado that can read this project, for example `>=0.41.0`.
     pub(crate) cli_requirement: Option<Text>,
     /// Seconds since 1970 for every time stamp in a result.
-    pub(crate) source_date_epoch: Option<u64>,
+    pub(crate) source_date_epoch: Option<Spanned<u64>>,
     /// The target when neither the command line nor AVOCADO_TARGET names one.
     pub(crate) default_target: Option<Text>,
     /// The board when no runtime names one.
@@ -104,6 +104,27 @@ pub(crate) struct RawTop {
     pub(crate) provision_profiles: NotDecoded<NameMap<Option<RawProvisionProfile>>>,
     /// Where the project is in Peridio's service.
     pub(crate) connect: NotDecoded<RawConnect>,
+    /// Where results of steps are that a team and its CI share. `{}`: in the user's own directory of
+    /// caches.
+    pub(crate) cache: NotDecoded<RawCache>,
+}
+
+/// Where results of steps are that a team and its CI share.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Cache")]
+pub(crate) struct RawCache {
+    /// A server that keeps what it is given (`https://cache.example.org/avocado`), or a directory
+    /// (`file:///srv/cache`).
+    pub(crate) url: Option<Text>,
+    /// Whether results that are made here go there. Without it they go to a directory, and not to a
+    /// server.
+    pub(crate) push: Option<bool>,
+    /// The keys whose results are used: names of `signing_keys`, or key ids. Without it, all keys of
+    /// the user's registry.
+    pub(crate) trusted_keys: Option<OneOrMore>,
+    /// The most that a directory may take, in bytes or with K, M, G or T: `20G`.
+    pub(crate) max_size: Option<Text>,
 }
 
 /// The package feed, and where the project stands in it.

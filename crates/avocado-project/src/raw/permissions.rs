@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Text, Texts};
-use crate::decode::{MapOrList, NotDecoded, TextOr};
+use crate::decode::{MapOrList, NotDecoded, Spanned, TextOr};
 
 /// Users and groups.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -23,9 +23,9 @@ pub(crate) struct RawUser {
     /// The login name, where it is not the key.
     pub(crate) name: Option<Text>,
     /// The number; from 1000 on where absent.
-    pub(crate) uid: Option<u32>,
+    pub(crate) uid: Option<Spanned<u32>>,
     /// The number of the primary group; a group of the user's name where absent.
-    pub(crate) gid: Option<u32>,
+    pub(crate) gid: Option<Spanned<u32>>,
     /// The full name; the login name where absent.
     pub(crate) gecos: Option<Text>,
     /// The home directory; `/home/<name>` where absent.
@@ -60,7 +60,7 @@ pub(crate) struct RawGroup {
     /// The name, where it is not the key.
     pub(crate) name: Option<Text>,
     /// The number; from 1000 on where absent.
-    pub(crate) gid: Option<u32>,
+    pub(crate) gid: Option<Spanned<u32>>,
     /// Its members; those of a package's group are kept where absent.
     pub(crate) members: Option<Texts>,
     /// Not used.

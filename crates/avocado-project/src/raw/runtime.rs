@@ -84,9 +84,9 @@ pub(crate) struct RawVarFile {
 #[serde(default)]
 #[schemars(rename = "Var")]
 pub(crate) struct RawVar {
-    /// How the file system is compressed, for example `zstd:3`.
+    /// Compression of what the image holds from the start: `zlib`, `lzo`, `zstd`, `zstd:3`, `none`.
     pub(crate) compression: Option<Text>,
-    /// Its subvolumes, by their path below /var.
+    /// Its subvolumes, by their path below /var; they replace those of extensions.
     pub(crate) subvolumes: Option<RawSubvolumes>,
 }
 
@@ -99,10 +99,11 @@ pub(crate) struct RawSubvolume {
     pub(crate) enabled: Option<bool>,
     /// False: it is read-only.
     pub(crate) writable: Option<bool>,
-    /// As that of the partition.
+    /// Compression of its files, from the start and later: `zlib`, `lzo`, `zstd`, `none`. A level has no
+    /// effect here.
     pub(crate) compression: Option<Text>,
-    /// True: its files are written in place, as databases want it.
+    /// True: its files are written in place, as databases want it, and not compressed.
     pub(crate) nodatacow: Option<bool>,
-    /// The most that it may take, for example `2G`.
+    /// The most that it may take, in bytes or with K, M, G or T: `2G`.
     pub(crate) quota: Option<Text>,
 }

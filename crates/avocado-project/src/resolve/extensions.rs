@@ -1,3 +1,6 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use avocado_manifest::{Name, is_mergeable};
 
 use crate::decode::{Decoded, Spanned, decode};
@@ -8,7 +11,7 @@ use crate::text::quoted;
 
 use super::context::{ResolveContext, SourceState, spanned};
 use super::dependencies::StatedDependency;
-use super::values::{MOUNTED, all_plain, rpm_metadata};
+use super::values::{MOUNTED, rpm_metadata};
 use super::{dependencies, packages, paths, permissions, values, var, version};
 
 /// The extensions of the project.
@@ -26,6 +29,7 @@ pub(super) fn extensions(cx: &mut ResolveContext<'_>) -> Extensions {
         dependencies: Vec::new(),
         declared: Vec::new(),
     };
+    let mut files = HashMap::new();
     for entry in cx.section("extensions") {
         let key = spanned(&entry.key);
         extensions.declared.push(key.value.clone());
@@ -36,25 +40,25 @@ pub(super) fn extensions(cx: &mut ResolveContext<'_>) -> Extensions {
         let Some((extension, dependencies)) = extension(cx, &key, name, raw) else {
             continue;
         };
-        check_file_name(cx, &key, &extension, &extensions.entries);
+        check_file_name(cx, &key, &extension, &mut files);
         extensions.entries.push(extension);
         extensions.dependencies.push(dependencies);
     }
     extensions
 }
 
-/// An extension becomes a file with its name and version, here and where a device merges it.
+/// An extension becomes a file with its name and version, here and where a device merges it. `before`
+/// has the files of those that were looked at.
 fn check_file_name(
     cx: &mut ResolveContext<'_>,
     key: &Text,
     extension: &Extension,
-    before: &[Extension],
+    before: &mut HashMap<String, Name>,
 ) {
     let Some(version) = extension.version.known() else {
         return;
     };
     let name = &extension.name;
-    let file = |name: &Name, version: &Name| format!("{name}-{version}");
     let count = cx.section("extensions").len();
     if !is_mergeable(name, version, count) {
         let length = name.as_str().len() + version.as_str().len();
@@ -63,19 +67,17 @@ fn check_file_name(
             .error(key.span, message)
             .hint("no device can merge it: shorten one of them");
     }
-    let own = file(name, version);
-    let is_same = |other: &&Extension| {
-        let version = other.version.known();
-        version.is_some_and(|version| file(&other.name, version) == own)
-    };
-    if let Some(other) = before.iter().find(is_same) {
-        let message = format!(
-            "this extension and {} would both be {own}",
-            quoted(other.name.as_str())
-        );
-        cx.report
-            .error(key.span, message)
-            .hint("their names and versions make one name together: change one of them");
+    match before.entry(format!("{name}-{version}")) {
+        Entry::Vacant(file) => {
+            file.insert(name.clone());
+        }
+        Entry::Occupied(file) => {
+            let other = quoted(file.get().as_str());
+            let message = format!("this extension and {other} would both be {}", file.key());
+            cx.report
+                .error(key.span, message)
+                .hint("their names and versions make one name together: change one of them");
+        }
     }
 }
 
@@ -143,7 +145,7 @@ fn extension(
         overlay: paths::overlay(cx, raw.overlay),
         post_build: paths::script(cx, raw.post_build.as_ref()),
         filesystem: values::filesystem(cx, raw.filesystem.as_ref(), MOUNTED, Filesystem::Squashfs),
-        var_files: paths::var_patterns(cx, raw.var_files),
+        var_files: paths::var_patterns(cx, raw.var_files, &release_directories(sysext, confext)),
         enable_services: values::words(cx, raw.enable_services, "service"),
         modprobe: values::words(cx, raw.modprobe, "kernel module"),
         on_merge: values::lines(cx, raw.on_merge.map(listed)),
@@ -153,10 +155,14 @@ fn extension(
         confext_scopes: own_scopes(cx, raw.confext_scopes),
         docker_images: docker_images(cx, raw.docker_images.unwrap_or_default()),
         subvolumes: var::subvolumes(cx, raw.subvolumes),
-        stone_include_paths: paths::stone_include_paths(cx, raw.stone_include_paths),
+        stone_include_paths: paths::stone_include_paths(
+            cx,
+            raw.stone_include_paths,
+            paths::StoneOwner::Extension,
+        ),
         kab: values::kab(cx, raw.image.as_ref(), None),
         rpm: rpm_metadata!(raw),
-        package_files: all_plain(raw.package_files),
+        package_files: paths::package_files(cx, raw.package_files),
         // Last, so that one without a name or version is checked as well.
         name: name?,
         version: version?,
@@ -181,6 +187,16 @@ fn docker_images(
         });
     }
     images
+}
+
+/// Where an extension of these types says what it is.
+fn release_directories(sysext: bool, confext: bool) -> Vec<&'static str> {
+    let of_types = [
+        (sysext, "usr/lib/extension-release.d"),
+        (confext, "etc/extension-release.d"),
+    ];
+    let of_types = of_types.into_iter().filter(|(is_type, _)| *is_type);
+    of_types.map(|(_, directory)| directory).collect()
 }
 
 /// Whether it is a sysext, and whether it is a confext.

@@ -1,6 +1,7 @@
 //! From the raw sections to the model: defaults, references, and every check that has a place in
 //! the file.
 
+mod cache;
 mod compile;
 mod context;
 mod dependencies;
@@ -24,7 +25,7 @@ mod version;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use avocado_manifest::Name;
+use avocado_manifest::{Digest, Name};
 
 use crate::diagnostic::Diagnostic;
 use crate::interpolate::Templates;
@@ -33,6 +34,7 @@ use crate::overrides;
 use crate::raw::RawTop;
 use crate::report::Report;
 use crate::shape::Shape;
+use crate::source::FileId;
 use crate::yaml::Node;
 
 use context::ResolveContext;
@@ -65,6 +67,7 @@ pub(crate) fn project(
     env: &dyn Fn(&str) -> Option<String>,
     report: &mut Report,
 ) -> Project {
+    let config_digest = Digest::of(report.file(FileId::MAIN).text.as_bytes());
     let Composition {
         config,
         src_dir,
@@ -91,6 +94,7 @@ pub(crate) fn project(
         env,
         report,
     };
+    let source_date_epoch = values::epoch(&mut cx, top.source_date_epoch.as_ref());
     let mut distro = feed::distro(&mut cx);
     let repositories = repositories::repositories(&mut cx, &mut distro.unusable);
     let sdk = sdk::sdk(&mut cx);
@@ -115,13 +119,15 @@ pub(crate) fn project(
     let provision_profiles = sdk::provision_profiles(&mut cx);
     let connect = sdk::connect(&mut cx);
     let signing_keys = runtimes::signing_keys(&mut cx, top.signing_keys.unwrap_or_default());
+    let cache = cache::cache(&mut cx, &signing_keys);
     let templates = Templates::new(root.clone(), target.to_string());
     Project {
         config_path: config,
+        config_digest,
         src_dir: cx.src_dir,
         unusable_src_dir,
         target,
-        source_date_epoch: top.source_date_epoch.unwrap_or(0),
+        source_date_epoch,
         distro,
         repositories,
         sdk,
@@ -137,6 +143,9 @@ pub(crate) fn project(
         provision_profiles,
         connect,
         signing_keys,
+        cache,
         templates,
+        other_state_dir: None,
+        is_complete: false,
     }
 }

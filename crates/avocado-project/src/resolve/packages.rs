@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use crate::decode::{Spanned, TextOr, decode};
 use crate::late::Late;
 use crate::model::{PackageOrigin, Packages, ProjectPackage};
+use crate::place::SourcePlace;
 use crate::raw::{RawPackage, RawPackages, Text};
 use crate::text::quoted;
 use crate::version_spec::VersionSpec;
@@ -34,8 +37,9 @@ pub(super) fn packages(
     section: &[&str],
 ) -> PackageList {
     let mut project = Vec::new();
+    let places = places(cx, raw.as_ref());
     let packages = PackageList {
-        feed: Late::new(plain(cx, raw, &mut project)),
+        feed: Late::new(plain(cx, raw, &mut project)).written_at(places),
         project,
     };
     for_kernels(cx, packages, section)
@@ -75,6 +79,19 @@ pub(super) fn for_kernels(
         }
     }
     packages
+}
+
+/// Where the versions of packages are stated, or their names where none is.
+fn places(cx: &ResolveContext<'_>, raw: Option<&RawPackages>) -> BTreeMap<String, SourcePlace> {
+    let entries = raw.into_iter().flat_map(|packages| &packages.0);
+    let place = |(name, value): &(Text, Option<Spanned<TextOr<RawPackage>>>)| {
+        let span = value.as_ref().map(|value| match &value.value {
+            TextOr::Text(_) => value.span,
+            TextOr::Other(raw) => raw.version.as_ref().map_or(name.span, |text| text.span),
+        });
+        (name.value.clone(), cx.place(span.unwrap_or(name.span)))
+    };
+    entries.map(place).collect()
 }
 
 fn plain(

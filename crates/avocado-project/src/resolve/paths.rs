@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::decode::{Spanned, TextOr};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Overlay, OverlayMode, Placed, PreprocessedFiles};
+use crate::path_pattern::PathPattern;
 use crate::raw::{RawOverlay, Text};
 use crate::suggest;
 use crate::text::quoted;
@@ -57,19 +58,36 @@ pub(super) fn script(cx: &mut ResolveContext<'_>, text: Option<&Text>) -> Option
     placed_path(cx, text, "script")
 }
 
-/// The directories that provisioning looks into, with a word that nothing does so yet.
+/// The directories in which provisioning finds what it needs, with a word on who looks into them so
+/// far.
 pub(super) fn stone_include_paths(
     cx: &mut ResolveContext<'_>,
     texts: Option<Vec<Text>>,
+    of: StoneOwner,
 ) -> Vec<Placed<PathBuf>> {
     let texts = texts.unwrap_or_default();
-    if let Some(first) = texts.first() {
-        for_provisioning(cx, first, "stone_include_paths");
+    match (texts.first(), of) {
+        (Some(first), StoneOwner::Runtime) => for_provisioning(cx, first, "stone_include_paths"),
+        (Some(first), StoneOwner::Extension) => {
+            let message =
+                "`stone_include_paths` has an effect on `ext package` only in this version";
+            cx.report.warning(first.span, message).hint(
+                "the package of the extension has what is there; no device is provisioned with it yet",
+            );
+        }
+        (None, _) => {}
     }
     let paths = texts.iter();
     paths
         .filter_map(|text| placed_path(cx, Some(text), "directory"))
         .collect()
+}
+
+/// Whose `stone_include_paths` these are.
+#[derive(Clone, Copy)]
+pub(super) enum StoneOwner {
+    Extension,
+    Runtime,
 }
 
 /// Says that a key is for a command that this version does not have.
@@ -114,17 +132,60 @@ fn preprocessed_files(
             span: stated.span,
         }],
     };
-    for pattern in &patterns {
-        let path = pattern.trim_start_matches('/');
+    let hint = "write for example `etc/*.conf` or `usr/lib/app/**`, or true for all files";
+    let mut usable = Vec::new();
+    for text in patterns {
+        let path = text.trim_start_matches('/');
         if let Err(why) = relative(path) {
-            let message = format!("{} matches no file: {why}", quoted(pattern));
-            cx.report
-                .error(pattern.span, message)
-                .hint("write for example `etc/*.conf` or `usr/lib/app/**`, or true for all files");
+            let message = format!("{} matches no file: {why}", quoted(&text));
+            cx.report.error(text.span, message).hint(hint);
+        } else if let Some(pattern) = path_pattern(cx, &text, path, hint) {
+            usable.push(pattern);
         }
     }
-    let patterns = patterns.into_iter().map(|text| text.value);
-    Some(PreprocessedFiles::Matching(patterns.collect()))
+    Some(PreprocessedFiles::Matching(usable))
+}
+
+/// `package_files`: patterns of what is below the source directory, `.` for all of it.
+pub(super) fn package_files(
+    cx: &mut ResolveContext<'_>,
+    texts: Option<Vec<Text>>,
+) -> Vec<Placed<PathPattern>> {
+    let hint =
+        "write for example `src/**/*.c` or a directory, which is meant with all that is in it";
+    let mut usable = Vec::new();
+    for text in texts.unwrap_or_default() {
+        let mut parts = Path::new(&text.value).components();
+        let is_everything = !text.is_empty() && parts.all(|part| part == Component::CurDir);
+        let path = match relative(&text.value) {
+            Ok(path) => path,
+            Err(_) if is_everything => "*".into(),
+            Err(why) => {
+                let message = format!("{} is no path below the sources: {why}", quoted(&text));
+                cx.report.error(text.span, message).hint(hint);
+                continue;
+            }
+        };
+        usable.extend(path_pattern(cx, &text, &path.to_string_lossy(), hint));
+    }
+    usable
+}
+
+/// The pattern `path`, which is written as `text`.
+fn path_pattern(
+    cx: &mut ResolveContext<'_>,
+    text: &Text,
+    path: &str,
+    hint: &str,
+) -> Option<Placed<PathPattern>> {
+    match PathPattern::new(path) {
+        Ok(pattern) => Some(cx.placed(pattern, text.span)),
+        Err(why) => {
+            let message = format!("{} is no pattern: {why}", quoted(text));
+            cx.report.error(text.span, message).hint(hint);
+            None
+        }
+    }
 }
 
 fn overlay_mode(cx: &mut ResolveContext<'_>, text: Option<&Text>) -> OverlayMode {
@@ -146,11 +207,31 @@ fn overlay_mode(cx: &mut ResolveContext<'_>, text: Option<&Text>) -> OverlayMode
 
 /// `var_files` of an extension: paths of its tree, from the root of the tree. A `/*` or `/**`
 /// at the end stays; a slash at the start goes.
-pub(super) fn var_patterns(cx: &mut ResolveContext<'_>, texts: Option<Vec<Text>>) -> Vec<String> {
+///
+/// `release_directories` are where systemd looks for what the extension is.
+pub(super) fn var_patterns(
+    cx: &mut ResolveContext<'_>,
+    texts: Option<Vec<Text>>,
+    release_directories: &[&str],
+) -> Vec<String> {
     let mut patterns = Vec::new();
     for text in texts.unwrap_or_default() {
         match var_pattern(&text.value) {
-            Ok(pattern) => patterns.push(pattern),
+            Ok(pattern) => {
+                let left_out = pattern.trim_end_matches('*').trim_end_matches('/');
+                let has_release = |directory: &&&str| Path::new(directory).starts_with(left_out);
+                if let Some(directory) = release_directories.iter().find(has_release) {
+                    let message = format!(
+                        "{} leaves {directory} out of the image, by which systemd knows the \
+                         extension: no image can be made",
+                        quoted(&text)
+                    );
+                    cx.report
+                        .warning(text.span, message)
+                        .hint("name what belongs on the var partition alone");
+                }
+                patterns.push(pattern);
+            }
             Err(why) => {
                 let message = format!("{} cannot be used: {why}", quoted(&text));
                 cx.report
@@ -162,18 +243,22 @@ pub(super) fn var_patterns(cx: &mut ResolveContext<'_>, texts: Option<Vec<Text>>
     patterns
 }
 
-/// A path below `/var` of the device.
+/// Where a file goes, below `/var` of the device.
 pub(super) fn var_dest(cx: &mut ResolveContext<'_>, text: &Text) -> Option<PathBuf> {
+    let mut path = path_on_var(cx, text, "destination")?;
+    // A slash at the end says that this is a directory to put things into.
+    if text.ends_with('/') {
+        path.push("");
+    }
+    Some(path)
+}
+
+/// A path below `/var` of the device.
+pub(super) fn path_on_var(cx: &mut ResolveContext<'_>, text: &Text, what: &str) -> Option<PathBuf> {
     match relative(&text.value) {
-        Ok(mut path) => {
-            // A slash at the end says that this is a directory to put things into.
-            if text.ends_with('/') {
-                path.push("");
-            }
-            Some(path)
-        }
+        Ok(path) => Some(path),
         Err(why) => {
-            let message = format!("the destination {} cannot be used: {why}", quoted(text));
+            let message = format!("the {what} {} cannot be used: {why}", quoted(text));
             cx.report
                 .error(text.span, message)
                 .hint("it is relative to /var, for example `lib/app`");

@@ -1,5 +1,8 @@
 //! Users and groups. Their values become lines of `/etc/passwd`, `/etc/shadow` and `/etc/group`.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use crate::decode::{MapOrList, Spanned, TextOr, decode};
 use crate::model::{Group, Permissions, Placed, User};
 use crate::raw::{RawGroup, RawPermissions, RawUser, Text};
@@ -45,11 +48,54 @@ pub(super) fn users_and_groups(cx: &mut ResolveContext<'_>, raw: RawPermissions)
             TextOr::Text(_) => None,
         })
     });
+    let mut uids = StatedNumbers::of("user");
+    let mut gids = StatedNumbers::of("group");
     let users = users.unwrap_or_default().into_iter();
     let groups = groups.unwrap_or_default().into_iter();
     Permissions {
-        users: users.map(|(name, raw)| user(cx, name.value, raw)).collect(),
-        groups: groups.map(|(name, raw)| group(cx, name, raw)).collect(),
+        users: users
+            .map(|(name, raw)| user(cx, name.value, raw, &mut uids))
+            .collect(),
+        groups: groups
+            .map(|(name, raw)| group(cx, name, raw, &mut gids))
+            .collect(),
+    }
+}
+
+/// The numbers of the users or of the groups that are stated.
+struct StatedNumbers {
+    kind: &'static str,
+    names: BTreeMap<u32, String>,
+}
+
+impl StatedNumbers {
+    fn of(kind: &'static str) -> Self {
+        StatedNumbers {
+            kind,
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Says where another one has the number. An image with both is refused; one that takes its users
+    /// from elsewhere is as good as before.
+    fn add(&mut self, cx: &mut ResolveContext<'_>, name: &str, number: &Spanned<u32>) {
+        let kind = self.kind;
+        refuse_no_number(cx, number);
+        match self.names.entry(number.value) {
+            Entry::Vacant(entry) => {
+                entry.insert(name.to_owned());
+            }
+            Entry::Occupied(other) => {
+                let message = format!(
+                    "{kind} {} has the number of {kind} {}: no image can have both",
+                    quoted(name),
+                    quoted(other.get())
+                );
+                cx.report
+                    .warning(number.span, message)
+                    .hint("the owner of a file is a number: give it another one, or leave it out");
+            }
+        }
     }
 }
 
@@ -130,12 +176,33 @@ fn usable_entries<T: BareName>(
     usable
 }
 
-fn user(cx: &mut ResolveContext<'_>, name: String, raw: Option<RawUser>) -> User {
+/// The kernel has this one for none at all.
+fn refuse_no_number(cx: &mut ResolveContext<'_>, number: &Spanned<u32>) {
+    if number.value == u32::MAX {
+        let message = format!("{} is the number of no user and no group", number.value);
+        cx.report
+            .error(number.span, message)
+            .hint("write a smaller one, or nothing for a number that is assigned");
+    }
+}
+
+fn user(
+    cx: &mut ResolveContext<'_>,
+    name: String,
+    raw: Option<RawUser>,
+    uids: &mut StatedNumbers,
+) -> User {
     let raw = raw.unwrap_or_default();
+    if let Some(uid) = &raw.uid {
+        uids.add(cx, &name, uid);
+    }
+    if let Some(gid) = &raw.gid {
+        refuse_no_number(cx, gid);
+    }
     User {
         name,
-        uid: raw.uid,
-        gid: raw.gid,
+        uid: raw.uid.map(|uid| uid.value),
+        gid: raw.gid.map(|gid| gid.value),
         gecos: passwd_field(cx, raw.gecos),
         home: passwd_path(cx, raw.home),
         shell: passwd_path(cx, raw.shell),
@@ -150,17 +217,29 @@ fn user(cx: &mut ResolveContext<'_>, name: String, raw: Option<RawUser>) -> User
     }
 }
 
-fn group(cx: &mut ResolveContext<'_>, name: Text, raw: Option<TextOr<RawGroup>>) -> Group {
+fn group(
+    cx: &mut ResolveContext<'_>,
+    name: Text,
+    raw: Option<TextOr<RawGroup>>,
+    gids: &mut StatedNumbers,
+) -> Group {
     let (gid, members) = match raw {
         Some(TextOr::Other(raw)) => (raw.gid, raw.members),
         // `docker: 999` is its number; any other bare value means "assign one".
-        Some(TextOr::Text(text)) => (number(cx, &name, &text), None),
+        Some(TextOr::Text(text)) => {
+            let number = number(cx, &name, &text);
+            let span = name.span;
+            (number.map(|value| Spanned { value, span }), None)
+        }
         None => (None, None),
     };
+    if let Some(gid) = &gid {
+        gids.add(cx, &name, gid);
+    }
     let members = members.map(|members| accounts(cx, Some(members)));
     Group {
         name: name.value,
-        gid,
+        gid: gid.map(|gid| gid.value),
         members,
     }
 }

@@ -111,7 +111,11 @@ fn runtime(
         signing_key: signing.key,
         content_key: signing.content_key,
         blake3: signing.blake3,
-        stone_include_paths: paths::stone_include_paths(cx, raw.stone_include_paths),
+        stone_include_paths: paths::stone_include_paths(
+            cx,
+            raw.stone_include_paths,
+            paths::StoneOwner::Runtime,
+        ),
         stone_manifest: paths::placed_path(cx, raw.stone_manifest.as_ref(), "file"),
         post_build: paths::script(cx, raw.post_build.as_ref()),
         rootfs: rootfs?,

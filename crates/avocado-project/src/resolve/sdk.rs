@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::decode::decode;
 use crate::model::{Connect, Extension, ProvisionProfile, Sdk};
 use crate::raw::{OneOrMore, RawConnect, RawProvisionProfile, RawSdk, listed};
-use crate::text::quoted;
+use crate::text::{quoted, split_arguments};
 
 use super::context::ResolveContext;
 use super::values::plain;
@@ -82,44 +82,8 @@ pub(super) fn connect(cx: &mut ResolveContext<'_>) -> Option<Connect> {
     })
 }
 
-/// Each item is split at spaces, except between quotation marks.
 fn arguments(texts: Option<OneOrMore>) -> Vec<String> {
     let texts = texts.map(listed).unwrap_or_default();
     let split = texts.iter().flat_map(|text| split_arguments(text));
     split.collect()
-}
-
-fn split_arguments(text: &str) -> Vec<String> {
-    let mut arguments = Vec::new();
-    let mut current: Option<String> = None;
-    let mut is_quoted = false;
-    for c in text.chars() {
-        if c == '"' {
-            is_quoted = !is_quoted;
-            current.get_or_insert_default();
-        } else if c.is_whitespace() && !is_quoted {
-            arguments.extend(current.take());
-        } else {
-            current.get_or_insert_default().push(c);
-        }
-    }
-    arguments.extend(current);
-    arguments
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split_arguments;
-
-    #[test]
-    fn arguments_end_at_spaces_that_are_not_quoted() {
-        for (text, expected) in [
-            ("-v /dev:/dev", &["-v", "/dev:/dev"][..]),
-            ("-e A=\"b  c\" x", &["-e", "A=b  c", "x"]),
-            ("\"\" \"a", &["", "a"]),
-            ("  ", &[]),
-        ] {
-            assert_eq!(split_arguments(text), expected, "{text}");
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Single values: formats, versions, words.
 
+use crate::decode::Spanned;
 use crate::model::{Filesystem, SourcePlace};
 use crate::raw::{RawImageType, Text};
 use crate::suggest;
@@ -34,6 +35,23 @@ pub(super) const UNPACKED: &[Filesystem] = &[
     Filesystem::CpioLz4,
     Filesystem::CpioGz,
 ];
+
+/// The last second of the year 9999, after which a manifest has no way to write a time.
+const LAST_EPOCH: u64 = 253_402_300_799;
+
+/// The time that results have. A wrong one stops those who make some.
+pub(super) fn epoch(cx: &mut ResolveContext<'_>, stated: Option<&Spanned<u64>>) -> u64 {
+    let Some(epoch) = stated else {
+        return 0;
+    };
+    if epoch.value > LAST_EPOCH {
+        let message = "this time is after the year 9999: no runtime can have it";
+        cx.report
+            .warning(epoch.span, message)
+            .hint("write the seconds since 1970, not milliseconds or less");
+    }
+    epoch.value
+}
 
 /// One of the `allowed` formats.
 pub(super) fn filesystem(

@@ -25,9 +25,10 @@ pub fn json_schema() -> Json {
     schema.to_value()
 }
 
-/// The schema as the types have it, without references.
-pub(crate) fn inlined() -> Schema {
-    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+/// The schema as the types have it. Each type is described once and referred to: every start of the
+/// program makes this.
+pub(crate) fn of_types() -> Schema {
+    let settings = SchemaSettings::draft2020_12();
     settings.into_generator().into_root_schema_for::<RawTop>()
 }
 

@@ -18,7 +18,18 @@ const MAX_WEIGHT: usize = 500_000;
 
 /// Reads the YAML document of a file. What is wrong is added to the report, and `None` returned.
 pub(crate) fn parse(file: FileId, report: &mut Report) -> Option<Node> {
-    match TreeBuilder::new(file, &report.file(file).text).run() {
+    let text = &report.file(file).text;
+    let read = match unfinished_merge(file, text) {
+        // Within brackets the marks would be text.
+        Some(merge) if merge.is_whole => Err(merge.mistake()),
+        // Somebody removed some of them.
+        Some(merge) => {
+            let read = TreeBuilder::new(file, text).run();
+            read.map_err(|_| merge.mistake())
+        }
+        None => TreeBuilder::new(file, text).run(),
+    };
+    match read {
         Ok(node) => Some(node),
         Err(mistake) => {
             let diagnostic = report.error(mistake.span, mistake.message);
@@ -28,6 +39,55 @@ pub(crate) fn parse(file: FileId, report: &mut Report) -> Option<Node> {
             None
         }
     }
+}
+
+/// The marks that git leaves where a merge is not finished.
+struct UnfinishedMerge {
+    first: Span,
+    /// Both the first and the last mark of a place are there: no text has them like that.
+    is_whole: bool,
+}
+
+impl UnfinishedMerge {
+    fn mistake(self) -> Mistake {
+        let message = "this is the mark of a merge that was not finished";
+        Mistake::new(self.first, message).hint(
+            "choose what is to stay of the two sides, and remove the lines that begin with \
+             `<<<<<<<`, `=======` and `>>>>>>>`",
+        )
+    }
+}
+
+fn unfinished_merge(file: FileId, text: &str) -> Option<UnfinishedMerge> {
+    const MARKS: [&str; 3] = ["<<<<<<<", "=======", ">>>>>>>"];
+    let mut marks = Vec::new();
+    let mut start = 0;
+    for (line, number) in text.split_inclusive('\n').zip(1..) {
+        let mark = MARKS.into_iter().find(|mark| {
+            let rest = line.strip_prefix(mark);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\r', '\n']))
+        });
+        if let Some(mark) = mark {
+            let end = start + mark.len();
+            let column = 1;
+            marks.push((
+                mark,
+                Span {
+                    file,
+                    line: number,
+                    column,
+                    start,
+                    end,
+                },
+            ));
+        }
+        start += line.len();
+    }
+    let at = |wanted: &str| marks.iter().position(|(mark, _)| *mark == wanted);
+    let is_whole = at(MARKS[0]).is_some_and(|from| at(MARKS[2]).is_some_and(|to| from < to));
+    let (_, first) = marks.first()?;
+    let first = *first;
+    Some(UnfinishedMerge { first, is_whole })
 }
 
 struct Mistake {
@@ -350,16 +410,23 @@ impl OpenMapping {
     }
 }
 
+/// Tags that say what is meant without them as well.
+const PLAIN_TAGS: [&str; 7] = ["str", "int", "float", "bool", "null", "seq", "map"];
+
 /// The style that a tag asks for. Tags that could change the meaning are refused.
 fn tagged(tag: Option<&Tag>, span: Span) -> Result<Option<Style>, Mistake> {
     match tag {
-        Some(tag) if tag.is_yaml_core_schema() => {
+        Some(tag) if tag.is_yaml_core_schema() && PLAIN_TAGS.contains(&tag.suffix.as_str()) => {
             Ok((tag.suffix == "str").then_some(Style::Quoted))
         }
         // The bare `!` says "not plain".
         Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(Some(Style::Quoted)),
         Some(tag) => {
-            let tag = quoted(&tag.to_string());
+            let tag = if tag.is_yaml_core_schema() {
+                quoted(&format!("!!{}", tag.suffix))
+            } else {
+                quoted(&tag.to_string())
+            };
             Err(Mistake::new(
                 span,
                 format!("the tag {tag} is not supported"),

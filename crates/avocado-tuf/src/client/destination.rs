@@ -112,6 +112,40 @@ impl DownloadOrigin {
     }
 }
 
+/// Keeps nothing: for who only wants to know that a repository has the target as it should be.
+#[derive(Debug, Default)]
+pub struct NoDestination;
+
+impl Destination for NoDestination {
+    fn resume_point(&mut self) -> Result<ResumePoint, PathError> {
+        Ok(ResumePoint::default())
+    }
+
+    fn restart(&mut self) -> Result<(), PathError> {
+        Ok(())
+    }
+
+    fn remember(&mut self, _origin: &DownloadOrigin) -> Result<(), PathError> {
+        Ok(())
+    }
+
+    fn read_at(&mut self, _offset: u64, _buffer: &mut [u8]) -> Result<usize, PathError> {
+        Ok(0)
+    }
+
+    fn write_at(&mut self, _offset: u64, _bytes: &[u8]) -> Result<(), PathError> {
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), PathError> {
+        Ok(())
+    }
+
+    fn discard(&mut self) -> Result<(), PathError> {
+        Ok(())
+    }
+}
+
 /// The longest origin that is read back, in bytes.
 const ORIGIN_LIMIT: u64 = 64 << 10;
 

@@ -83,12 +83,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use avocado_http::{HttpClient, NetworkSettings, RepositoryUrl, Transport};
-pub use destination::{Destination, DownloadOrigin, FileDestination, ResumePoint};
+pub use destination::{Destination, DownloadOrigin, FileDestination, NoDestination, ResumePoint};
 pub use error::TufError;
 pub use known::KnownMetadata;
 pub use limits::ClientLimits;
 pub use reset::{ForgetLevel, reset};
-pub use roots::{newest_root, stored_root};
+pub use roots::{check_root_of, newest_root, stored_root};
 pub use search::TargetInfo;
 
 use crate::metadata::{RootMetadata, SnapshotMetadata, TargetsMetadata};

@@ -1,10 +1,14 @@
 //! The newest root: one for all repositories under the same trust anchor.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use super::TufError;
 use super::store::MetadataStore;
-use crate::metadata::{MetadataKind as _, RootMetadata, UnverifiedMetadata};
+use crate::keys::PublicKey;
+use crate::metadata::{
+    KeySet, MetadataKind as _, RoleAuthority, RoleKeys, RootMetadata, UnverifiedMetadata,
+};
 use crate::metadata_error::MetadataError;
 
 /// A root that is trusted.
@@ -45,6 +49,29 @@ pub fn stored_root(
     others: &[PathBuf],
 ) -> Result<Option<Vec<u8>>, TufError> {
     Ok(newest(root_directory, anchor, others)?.map(|root| root.bytes))
+}
+
+/// Makes sure that `root` is the root of a repository, and that one of the `trusted` keys is a key of
+/// its role that signed it: for who knows a key and has no trust anchor.
+///
+/// # Errors
+/// [`TufError::Anchor`].
+pub fn check_root_of(root: &[u8], trusted: &[PublicKey]) -> Result<(), TufError> {
+    let check = || {
+        let own = UnverifiedMetadata::parse(root)?.verify_root(None)?;
+        let keys = own.keys.0.into_iter();
+        let known = KeySet(keys.filter(|(_, key)| trusted.contains(key)).collect());
+        let role = RoleKeys {
+            threshold: NonZeroU64::MIN,
+            ..own.roles.root
+        };
+        let authority = RoleAuthority {
+            keys: &known,
+            role: &role,
+        };
+        UnverifiedMetadata::parse(root)?.verify::<RootMetadata>(&[authority])
+    };
+    check().map(drop).map_err(TufError::Anchor)
 }
 
 pub(super) fn take_up(

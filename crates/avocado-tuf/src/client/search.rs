@@ -54,6 +54,52 @@ impl TufClient {
         found
     }
 
+    /// Every target that [`TufClient::target`] finds, by name. Refreshes first if that has not been
+    /// done. It visits all roles, which a device never does.
+    ///
+    /// # Errors
+    /// As [`TufClient::target`]; [`TufError::TooManyRoles`] names no target then.
+    pub fn targets(&mut self) -> Result<Vec<TargetInfo>, TufError> {
+        let current = match self.current.take() {
+            Some(current) => current,
+            None => self.update()?,
+        };
+        let found = self.all_names(&current).and_then(|names| {
+            let targets = names.iter().map(|name| self.search(name, &current));
+            targets.collect::<Result<Vec<_>, _>>()
+        });
+        self.current = Some(current);
+        Ok(found?.into_iter().flatten().collect())
+    }
+
+    /// The names that any role lists, whether it may speak of them or not.
+    fn all_names(&self, current: &RefreshedMetadata) -> Result<BTreeSet<String>, TufError> {
+        let mut names: BTreeSet<String> = current.targets.targets.keys().cloned().collect();
+        let mut pending = every_role(&current.targets);
+        let mut visited = BTreeSet::new();
+        while let Some(PendingRole { role, keys }) = pending.pop() {
+            if !visited.insert(role.name.clone()) {
+                continue;
+            }
+            if visited.len() > self.options.limits.delegations {
+                return Err(TufError::TooManyRoles {
+                    target: "*".to_owned(),
+                    visited: visited.len() - 1,
+                });
+            }
+            let authority = RoleAuthority {
+                keys: &keys,
+                role: &role.keys,
+            };
+            let targets = self.role(&role.name, &current.snapshot, &authority)?;
+            names.extend(targets.targets.keys().cloned());
+            pending.extend(every_role(&targets));
+        }
+        // What is no name cannot be asked for.
+        names.retain(|name| is_target_path(name));
+        Ok(names)
+    }
+
     /// Visits the roles that may speak of `name` depth-first, in the order in which they are
     /// delegated to; a terminating delegation drops everything that would come after it.
     fn search(
@@ -87,6 +133,19 @@ impl TufClient {
         }
         Ok(None)
     }
+}
+
+/// The roles that these targets delegate to, whatever they may speak of.
+fn every_role(targets: &TargetsMetadata) -> Vec<PendingRole> {
+    let Some(delegations) = &targets.delegations else {
+        return Vec::new();
+    };
+    let keys = Rc::new(delegations.keys.clone());
+    let roles = delegations.roles.iter().map(|role| PendingRole {
+        role: role.clone(),
+        keys: Rc::clone(&keys),
+    });
+    roles.collect()
 }
 
 /// The target, if these targets list it; otherwise adds the roles to ask next to `pending`.

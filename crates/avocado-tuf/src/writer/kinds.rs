@@ -12,15 +12,19 @@ pub enum TargetKind {
     OsBundle,
     /// An index of the chunks of another target, `*.chunks`.
     ChunkIndex,
+    /// A signed statement of how the others were made, `*.intoto.jsonl`. Our agent does not fetch it;
+    /// published ones fetch every target.
+    Attestation,
 }
 
 impl TargetKind {
     /// Every kind, in the order in which delegations name them.
-    pub const ALL: [TargetKind; 4] = [
+    pub const ALL: [TargetKind; 5] = [
         TargetKind::Manifest,
         TargetKind::Image,
         TargetKind::OsBundle,
         TargetKind::ChunkIndex,
+        TargetKind::Attestation,
     ];
 
     /// The pattern that the names of this kind match, as delegations write it.
@@ -30,6 +34,7 @@ impl TargetKind {
             TargetKind::Image => "*.raw",
             TargetKind::OsBundle => "*.aos",
             TargetKind::ChunkIndex => "*.chunks",
+            TargetKind::Attestation => "*.intoto.jsonl",
         }
     }
 
@@ -52,7 +57,9 @@ mod tests {
             ("a.raw", Some(TargetKind::Image)),
             ("a.aos", Some(TargetKind::OsBundle)),
             ("a.raw.chunks", Some(TargetKind::ChunkIndex)),
+            ("provenance.intoto.jsonl", Some(TargetKind::Attestation)),
             ("other.json", None),
+            ("other.jsonl", None),
             ("raw", None),
             ("a/b.raw", None),
             ("a.raw.gz", None),

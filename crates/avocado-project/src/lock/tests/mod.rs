@@ -12,6 +12,7 @@ use super::*;
 mod damage;
 mod document;
 mod file;
+mod gone;
 mod migration;
 mod unlock;
 

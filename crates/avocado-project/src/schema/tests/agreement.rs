@@ -41,7 +41,8 @@ macro_rules! sections {
 const PROJECT: &str = "avocado.yaml";
 
 /// What a section holds that is decoded as a section of its own.
-const SECTIONS_WITHIN: [(&str, &str); 15] = [
+const SECTIONS_WITHIN: [(&str, &str); 16] = [
+    (PROJECT, "cache"),
     (PROJECT, "connect"),
     (PROJECT, "distro"),
     (PROJECT, "extensions"),
@@ -63,6 +64,7 @@ const SECTIONS_WITHIN: [(&str, &str); 15] = [
 fn schema_and_decoder_agree() {
     let sections = sections! {
         "avocado.yaml": RawTop,
+        "Cache": RawCache,
         "Connect": RawConnect,
         "Distro": RawDistro,
         "Extension": RawExtension,

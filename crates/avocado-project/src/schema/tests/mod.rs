@@ -163,6 +163,7 @@ fn keys<'de, T: Deserialize<'de>>() -> BTreeSet<String> {
 #[test]
 fn every_key_that_the_decoder_knows_is_in_the_schema() {
     let known = [
+        ("Cache", keys::<RawCache>()),
         ("CompilePackage", keys::<RawCompilePackage>()),
         ("Connect", keys::<RawConnect>()),
         ("Dependency", keys::<RawDependency>()),

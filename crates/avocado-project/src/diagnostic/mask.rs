@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::secrets;
+
 /// A line without its secrets, and where the part `shown` of it is then. It is as wide as it was:
 /// columns stay true.
 pub(crate) fn hidden(line: &str, shown: Range<usize>) -> (String, Range<usize>) {
@@ -35,10 +37,10 @@ pub(crate) fn hidden(line: &str, shown: Range<usize>) -> (String, Range<usize>) 
     (out, start..end.max(start))
 }
 
-/// The passwords of a line: what stands behind the key, and in URLs before the host. A reference to
-/// a variable is none.
+/// The secrets of a line: what stands behind the key `password`, and in URLs. A reference is none.
 fn secrets(line: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
+    let mut found = secrets::of_urls(line);
+    found.retain(|range| secrets::is_literal(&line[range.clone()]));
     for (at, key) in line.match_indices("password") {
         let value = at + key.len();
         let rest = &line[value..];
@@ -56,27 +58,10 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
             _ => text.find([',', '}']).unwrap_or(text.len()),
         };
         let written = &text[..length];
-        let is_known = written.trim_matches(['"', '\'']).starts_with("{{");
-        let is_empty = written.trim_matches(['"', '\'', ' ']).is_empty();
-        if !is_known && !is_empty && !written.starts_with(['#', '{', '&', '*', '|', '>']) {
+        let is_literal = secrets::is_literal(written.trim_matches(['"', '\'']));
+        if is_literal && !written.starts_with(['#', '{', '&', '*', '|', '>']) {
             found.push(start..start + written.trim_end().len());
         }
-    }
-    for (at, _) in line.match_indices("://") {
-        let rest = &line[at + 3..];
-        let end = rest.find(|c: char| c.is_whitespace() || "/\"',}".contains(c));
-        let host = &rest[..end.unwrap_or(rest.len())];
-        let Some(sign) = host.rfind('@') else {
-            continue;
-        };
-        let user = &host[..sign];
-        // Without a password the user may be a token; not where a key says who one is.
-        let secret = match user.find(':') {
-            Some(colon) => colon + 1,
-            None if line[..at].ends_with("ssh") || user.starts_with("{{") => continue,
-            None => 0,
-        };
-        found.push(at + 3 + secret..at + 3 + sign);
     }
     found.sort_by_key(|range| range.start);
     let mut end = 0;
@@ -117,6 +102,19 @@ mod tests {
             ("url: https://t0ken@host/x", "url: https://*****@host/x"),
             ("url: ssh://git@host/x", "url: ssh://git@host/x"),
             ("url: git@host:x", "url: git@host:x"),
+            (
+                "url: 'https://{{ env.ME }}:s3cret@host/x'",
+                "url: 'https://{{ env.ME }}:******@host/x'",
+            ),
+            (
+                "url: https://me:{{ env.P }}@host",
+                "url: https://me:{{ env.P }}@host",
+            ),
+            ("url: https://t0ken:@host", "url: https://*****:@host"),
+            (
+                "password: '{{ env.P }}s3cret'",
+                "password: *******************",
+            ),
             ("password: ''", "password: ''"),
             ("password:", "password:"),
             ("passwords: {a: 1}", "passwords: {a: 1}"),

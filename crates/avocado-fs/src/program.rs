@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-/// The first program of that name.
-pub(crate) fn find_program(
-    name: &str,
-    directories: impl IntoIterator<Item = PathBuf>,
-) -> Option<PathBuf> {
+/// The first program of that name that this user may run.
+#[must_use]
+pub fn find_program(name: &str, directories: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let mut paths = directories
         .into_iter()
         .map(|directory| directory.join(name));
