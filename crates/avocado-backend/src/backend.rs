@@ -9,7 +9,7 @@ use avocado_events::{Cancel, Sink};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::BackendError;
+use crate::{BackendError, Processor};
 
 /// A place where tools run: this host, a container, another host.
 pub trait Backend: Debug + Send + Sync {
@@ -29,6 +29,15 @@ pub trait Backend: Debug + Send + Sync {
         sink: &dyn Sink,
     ) -> Result<serde_json::Value, BackendError>;
 
+    /// Gets what jobs are done in where it is not there yet, which can take minutes and be stopped: what
+    /// the first job would do otherwise.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn prepare(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// What a tool of this place says of itself: equal for two tools that make the same of the
     /// same input, wherever they are installed. `None` where the tool is not there.
     ///
@@ -38,6 +47,13 @@ pub trait Backend: Debug + Send + Sync {
     /// # Errors
     /// When the tool is there and nothing can be found out about it.
     fn tool_identity(&self, query: &ToolQuery) -> Result<Option<String>, BackendError>;
+
+    /// What has programs for `processor`, another one than this machine's, run in jobs: equal for the
+    /// same emulator, wherever it is installed. `None` where nothing does, so that they do not start.
+    ///
+    /// # Errors
+    /// When the emulator is there and cannot be read.
+    fn emulator_identity(&self, processor: Processor) -> Result<Option<String>, BackendError>;
 
     /// How many processes were started so far, tools included.
     fn processes(&self) -> u64;
@@ -69,10 +85,11 @@ pub struct ToolQuery {
 pub struct Job {
     /// The stage under which its events appear.
     pub stage: String,
-    /// The environment of the job and of its tools: all of it.
+    /// The environment of the job and of its tools: all of it but PATH, which is the backend's.
     pub environment: BTreeMap<String, OsString>,
-    /// What of the host the job sees elsewhere, or may change. Everything else of the host is
-    /// read-only to it, and temporary directories are its own. A job makes no mounts of its own,
+    /// What of the host the job sees elsewhere, or may change. Of everything else of the host it
+    /// needs nothing but tools: where it sees it, it is read-only, and temporary directories are its
+    /// own. A job makes no mounts of its own,
     /// for a container without privileges could not.
     pub mounts: Vec<Mount>,
     /// Directories of the host that the job does not see: it finds empty ones.
@@ -84,6 +101,9 @@ pub struct Job {
     pub network: bool,
     /// Whether it gets the standard streams of this process, for a command of the user's.
     pub terminal: bool,
+    /// Another processor than that of this machine, of which it may start programs: they run where the
+    /// backend can have them emulated.
+    pub emulates: Option<Processor>,
     /// Whether the job may ask for loop mounts. It gets them where the backend can make them.
     pub loop_mounts: bool,
     /// What to do, in the caller's own terms.

@@ -1,9 +1,10 @@
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use avocado_fs::PathError;
 
-use crate::ToolError;
+use crate::{Processor, ToolError};
 
 /// A job had no result.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,47 @@ pub enum BackendError {
         #[source]
         source: io::Error,
     },
+    /// The container engine could not do what it was asked.
+    #[error("{engine} cannot {action}{said}")]
+    Engine {
+        /// Its program.
+        engine: String,
+        /// What was asked, with the image where one was meant.
+        action: String,
+        /// What it said.
+        said: String,
+    },
+    /// There is no place where a command in a container could be talked to.
+    #[error("cannot listen in {} for the command", directory.display())]
+    Socket {
+        /// What was to be made.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The image is not on this machine, and is not to be brought here.
+    #[error("the container image `{image}` is not on this machine{}", for_processor(*processor))]
+    NoImage {
+        /// The image.
+        image: String,
+        /// The processor that it would be for, where that is not this machine's.
+        processor: Option<Processor>,
+    },
+    /// This machine does not run the programs of an image.
+    #[error(
+        "this machine's kernel does not emulate {processor}, which the SDK's tools are for (--sdk-arch)"
+    )]
+    NoEmulation {
+        /// What they are for.
+        processor: Processor,
+    },
+    /// A container engine cannot be told of this path.
+    #[error("a container cannot be given {}: there is a comma, a quotation mark or a line break in its path", path.display())]
+    UnmountablePath {
+        /// The path.
+        path: PathBuf,
+    },
     /// The host lets this user make no namespace.
     #[error("{message}")]
     Namespace {
@@ -31,7 +73,7 @@ pub enum BackendError {
     #[error("the step ended without a result ({status}){said}")]
     Died {
         /// How it ended.
-        status: String,
+        status: ExitStatus,
         /// What it left on standard error.
         said: String,
     },
@@ -58,6 +100,10 @@ pub enum BackendError {
     /// A tool failed outside a job.
     #[error(transparent)]
     Tool(#[from] ToolError),
+}
+
+fn for_processor(processor: Option<Processor>) -> String {
+    processor.map_or_else(String::new, |processor| format!(" for {processor}"))
 }
 
 /// One cause in a chain that came from another process.

@@ -39,6 +39,15 @@ pub enum LoopMountError {
     /// The devices of the host could not be shown or hidden again.
     #[error("cannot reach the host's loop devices")]
     Devices(#[source] io::Error),
+    /// The quotas of its subvolumes could not be set.
+    #[error("cannot set the quota of {}", path.display())]
+    Quota {
+        /// Of which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ToolError,
+    },
     /// It could not be unmounted, so that not all may be written.
     #[error("cannot unmount {}", point.display())]
     Unmount {
@@ -56,7 +65,8 @@ impl LoopMounts {
         LoopMounts(())
     }
 
-    /// Mounts the file system of type `filesystem` in `image` on the directory `point`.
+    /// Mounts the file system of type `filesystem` in `image` on the directory `point`, with
+    /// `options` of that type.
     ///
     /// # Errors
     /// When there is no free loop device, or the image holds no such file system.
@@ -65,13 +75,15 @@ impl LoopMounts {
         filesystem: &str,
         image: &Path,
         point: &Path,
+        options: &[&str],
         sink: &dyn Sink,
     ) -> Result<LoopMount, LoopMountError> {
+        let options = [&["loop", "nodev", "nosuid"], options].concat().join(",");
         // The loop device is one of the host's. Nothing but the tool runs while they are in view.
         devices::uncover().map_err(LoopMountError::Devices)?;
         let mounted = Tool::new("mount")
             .may_mount()
-            .args(["-t", filesystem, "-o", "loop,nodev,nosuid"])
+            .args(["-t", filesystem, "-o", &options])
             .arg(image)
             .arg(point)
             .run(sink);
@@ -88,6 +100,46 @@ impl LoopMounts {
 }
 
 impl LoopMount {
+    /// Has a btrfs count what its subvolumes take, which their quotas need. Only who may mount can
+    /// ask for it.
+    ///
+    /// # Errors
+    /// When the kernel cannot.
+    pub fn count_for_quotas(&self, sink: &dyn Sink) -> Result<(), LoopMountError> {
+        let Some(point) = &self.point else {
+            return Ok(());
+        };
+        // It counts in the background what is there already, and the image is not to have that
+        // half done.
+        for arguments in [&["quota", "enable"][..], &["quota", "rescan", "-w"]] {
+            let tool = Tool::new("btrfs").may_mount().args(arguments).arg(point);
+            tool.run(sink).map_err(|source| LoopMountError::Quota {
+                path: point.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets the subvolume at the relative path `subvolume` take so many bytes at most.
+    ///
+    /// # Errors
+    /// When it is no subvolume, or nothing is counted.
+    pub fn set_quota(
+        &self,
+        subvolume: &Path,
+        bytes: u64,
+        sink: &dyn Sink,
+    ) -> Result<(), LoopMountError> {
+        let Some(point) = &self.point else {
+            return Ok(());
+        };
+        let path = point.join(subvolume);
+        let tool = Tool::new("btrfs").may_mount().args(["qgroup", "limit"]);
+        let limited = tool.arg(bytes.to_string()).arg(&path).run(sink);
+        limited.map_err(|source| LoopMountError::Quota { path, source })
+    }
+
     /// Unmounts the image, whose bytes are complete then.
     ///
     /// # Errors

@@ -1,31 +1,60 @@
 //! What parent and child say to each other.
 
-use std::path::PathBuf;
-
 use avocado_events::Event;
 use serde::{Deserialize, Serialize};
 
-use crate::Mount;
+use crate::job_view::JobView;
 
-/// The one document on the child's standard input.
+/// The one document on the child's standard input: a line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
-    pub(crate) view: JobView,
+    pub(crate) place: Place,
     /// Whether the job may ask for loop mounts, and this backend can make them.
     pub(crate) loop_mounts: bool,
-    /// The descriptors of the [`Terminal`](crate::Terminal) that the job has.
-    pub(crate) terminal: Option<[i32; 3]>,
-    pub(crate) job: serde_json::Value,
+    /// The standard streams of the parent, where the job has them.
+    pub(crate) terminal: Option<JobTerminal>,
+    pub(crate) work: Work,
 }
 
-/// What a job sees of the host, as it declared it: see [`Job`](crate::Job).
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct JobView {
-    /// Whether the network of the host is reached.
-    pub(crate) network: bool,
-    pub(crate) mounts: Vec<Mount>,
-    pub(crate) visible: Vec<PathBuf>,
-    pub(crate) hidden: Vec<PathBuf>,
+/// Where the child is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Place {
+    /// On the host. It makes its view of it itself.
+    Host(JobView),
+    /// In a container, where the engine has done that. Its standard input stays open for as long as
+    /// its parent lives, whose death does not reach it in another way.
+    Container {
+        /// Variables of its environment that it is not to have: the image and the engine have set
+        /// them.
+        forgotten: Vec<String>,
+    },
+}
+
+/// What a child has as its [`Terminal`](crate::Terminal).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum JobTerminal {
+    /// These descriptors, which it has inherited.
+    Lent([i32; 3]),
+    /// Its own standard streams, which the engine carries.
+    Own,
+}
+
+/// What the child does.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Work {
+    /// A job, in its caller's own terms.
+    Job(serde_json::Value),
+    /// Nothing: whether a child can be where it is.
+    Check,
+    /// Says what a tool is, as text, or nothing where it is not there.
+    ToolIdentity {
+        tool: String,
+        /// [`ToolQuery::arguments`](crate::ToolQuery).
+        arguments: Vec<String>,
+    },
 }
 
 /// One line on the child's standard output.

@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::capabilities;
 use crate::parent_death::{die_with_parent, in_own_session};
-use crate::terminal::heed_interrupts;
+use crate::terminal::{HeldSignals, heed_interrupts};
 
 /// How often it is looked whether a tool is to stop.
 const CANCEL_INTERVAL: Timespec = Timespec {
@@ -253,7 +253,11 @@ impl Tool {
     }
 
     /// Runs it with these as its standard input, output and error.
-    pub(crate) fn run_at(mut self, streams: [OwnedFd; 3]) -> Result<ExitStatus, ToolError> {
+    pub(crate) fn run_at(
+        mut self,
+        streams: [OwnedFd; 3],
+        hands_on_signals: bool,
+    ) -> Result<ExitStatus, ToolError> {
         let [stdin, stdout, stderr] = streams;
         self.command.stdin(stdin).stdout(stdout).stderr(stderr);
         heed_interrupts(&mut self.command);
@@ -261,7 +265,13 @@ impl Tool {
             capabilities::limit(&mut self.command);
         }
         crate::worker::count_spawn();
-        let ended = self.command.status().map_err(|source| ToolError::Start {
+        let mut run = || {
+            let held = hands_on_signals.then(HeldSignals::hold).transpose()?;
+            let mut child = self.command.spawn()?;
+            let _forwarder = held.map(|held| held.hand_to(&child)).transpose()?;
+            child.wait()
+        };
+        let ended = run().map_err(|source| ToolError::Start {
             tool: self.name.clone(),
             source,
         });

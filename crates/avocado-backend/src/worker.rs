@@ -1,8 +1,11 @@
 //! The child's side: what runs when our program is started as `avocado step`.
 
-use std::io::{self, Read, Write};
+use std::ffi::OsString;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use avocado_events::{Event, Sink};
 use serde::Serialize;
@@ -10,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::host::namespace::{self, NamespaceError};
 use crate::parent_death::die_with_parent;
-use crate::protocol::{Failure, FailureOrigin, Line, Request};
-use crate::{LoopMounts, Terminal};
+use crate::protocol::{Failure, FailureOrigin, Line, Place, Request, Work};
+use crate::{LoopMounts, Terminal, tool_identity};
 
 /// Why a job failed. The parent gets the words of the whole chain, for people to read, and this.
 pub trait JobError: std::error::Error + 'static {
@@ -28,6 +31,8 @@ pub struct Workplace<'a> {
     pub loop_mounts: Option<LoopMounts>,
     /// What a command of the user's talks to, where the job asked for it.
     pub terminal: Option<Terminal>,
+    /// PATH for tools, where the job is done.
+    pub search_path: OsString,
 }
 
 impl Failure {
@@ -65,7 +70,27 @@ fn say(line: &Line) {
     text.push(b'\n');
     let _guard = OUTPUT.lock();
     // A parent that is gone has no use for the line, and its death ends this process too.
-    let _ = io::stdout().write_all(&text);
+    let _ = match SOCKET.get() {
+        Some(mut socket) => socket.write_all(&text),
+        None => io::stdout().write_all(&text),
+    };
+}
+
+/// Where this process called its parent; otherwise they talk over its standard streams.
+static SOCKET: OnceLock<UnixStream> = OnceLock::new();
+
+/// What the parent says.
+fn parent() -> io::Result<Box<dyn Read + Send>> {
+    Ok(match SOCKET.get() {
+        Some(socket) => Box::new(socket.try_clone()?),
+        None => Box::new(io::stdin()),
+    })
+}
+
+fn call(place: &Path) -> io::Result<()> {
+    let socket = UnixStream::connect(place)?;
+    let _ = SOCKET.set(socket);
+    Ok(())
 }
 
 impl Sink for Parent {
@@ -86,16 +111,44 @@ pub(crate) fn count_spawn() {
     }
 }
 
-static WORKER: std::sync::OnceLock<()> = std::sync::OnceLock::new();
+/// What `avocado step` is told in a container, where it makes no namespaces itself.
+pub(crate) const IN_CONTAINER: &str = "--in-container";
+/// Or on the host, where its users are to be apart from those of the host.
+pub(crate) const USERS_APART: &str = "--users-apart";
+/// What helps such a one.
+const MAP_USERS: &str = "--map-users";
+/// And where it calls its parent, where its standard streams are the user's.
+pub(crate) const CALL: &str = "--call";
+
+static WORKER: OnceLock<()> = OnceLock::new();
+
+/// How `avocado step` was started.
+#[derive(Debug, Clone)]
+pub struct WorkerStart {
+    /// A container engine started it.
+    pub in_container: bool,
+    /// It is to have a user namespace also where this is root.
+    pub users_apart: bool,
+    /// It gives its parent's user namespace its users, and does nothing else.
+    pub maps_users: bool,
+    /// The socket at which its parent waits for it; without one they talk over its standard streams.
+    pub socket: Option<PathBuf>,
+    /// PATH, as this process has it.
+    pub search_path: OsString,
+}
 
 /// The whole life of `avocado step`: reads the job from standard input, runs it behind the
 /// published mounts and reports the result. To be called first thing, while the process has one
 /// thread.
 ///
-/// There are two such processes for each job. The outer one makes the namespaces and waits; the
-/// inner one is the first process in them and does the work, so that its end ends everything it
-/// started: a tool's children and a hook's daemons too.
-pub fn main<J, R, E>(run: impl FnOnce(J, Workplace<'_>) -> Result<R, E>) -> ExitCode
+/// On the host there are two such processes for each job: the outer one makes the namespaces and
+/// waits; the inner one is the first process in them and does the work, so that its end ends
+/// everything it started: a tool's children and a hook's daemons too. In a container there is the
+/// inner one alone.
+pub fn main<J, R, E>(
+    start: WorkerStart,
+    run: impl FnOnce(J, Workplace<'_>) -> Result<R, E>,
+) -> ExitCode
 where
     J: DeserializeOwned,
     R: Serialize,
@@ -103,12 +156,35 @@ where
 {
     // The parent's death must not leave work behind; see `die_with_parent`.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let result = if is_inner() {
+    if start.maps_users {
+        return namespace::map_users_of_parent();
+    }
+    if let Some(place) = &start.socket
+        && let Err(error) = call(place)
+    {
+        // Standard output is the user's.
+        let place = place.display();
+        let _ = writeln!(
+            io::stderr(),
+            "the step cannot call avocado at {place}: {error}"
+        );
+        return ExitCode::FAILURE;
+    }
+    let result = if is_first() {
         let _ = WORKER.set(());
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        work(run).map(|value| say(&Line::Result(value)))
+        work(run, start.search_path).map(|value| say(&Line::Result(value)))
+    } else if start.in_container {
+        Err(Failure {
+            origin: FailureOrigin::Job(None),
+            causes: vec![
+                "the step is not the first process of its container: `--init` and `--pid` cannot be \
+                 among the arguments for containers, nor `init` in the engine's settings"
+                    .to_owned(),
+            ],
+        })
     } else {
-        match wait_for_inner() {
+        match wait_for_inner(start.users_apart) {
             Ok(code) => return code,
             Err(failure) => Err(failure),
         }
@@ -122,15 +198,19 @@ where
     }
 }
 
-fn is_inner() -> bool {
+fn is_first() -> bool {
     rustix::process::getpid().is_init()
 }
 
 /// Starts this program again as the first process of new namespaces.
-fn wait_for_inner() -> Result<ExitCode, Failure> {
+fn wait_for_inner(users_apart: bool) -> Result<ExitCode, Failure> {
     // Before, because in a chroot its path is another one from inside the namespace.
     let program = std::env::current_exe().map_err(|e| Failure::of(&e))?;
-    namespace::separate().map_err(|e| Failure::of_namespace(&e, true))?;
+    let mut mapper = Command::new(&program);
+    mapper.args(["step", MAP_USERS]);
+    die_with_parent(&mut mapper);
+    let mapper = users_apart.then_some(mapper);
+    namespace::separate(mapper).map_err(|e| Failure::of_namespace(&e, true))?;
     let mut inner = Command::new(&program);
     inner.arg("step");
     die_with_parent(&mut inner);
@@ -174,6 +254,7 @@ fn proc_is_ours() -> bool {
 
 fn work<J, R, E>(
     run: impl FnOnce(J, Workplace<'_>) -> Result<R, E>,
+    search_path: OsString,
 ) -> Result<serde_json::Value, Failure>
 where
     J: DeserializeOwned,
@@ -181,17 +262,35 @@ where
     E: JobError,
 {
     let mut text = Vec::new();
-    io::stdin()
-        .read_to_end(&mut text)
+    let mut parent = BufReader::new(parent().map_err(|e| Failure::of(&e))?);
+    parent
+        .read_until(b'\n', &mut text)
         .map_err(|e| Failure::of(&e))?;
     let request: Request = serde_json::from_slice(&text).map_err(|e| Failure::of(&e))?;
-    // In a namespace of its own that it could make, it is the host's policy that refuses a mount.
-    namespace::enter(&request.view).map_err(|e| Failure::of_namespace(&e, e.is_refusal()))?;
-    let job = serde_json::from_value(request.job).map_err(|e| Failure::of(&e))?;
-    let terminal = request.terminal.map(Terminal::inherited).transpose();
+    match &request.place {
+        // In a namespace of its own that it could make, it is the host's policy that refuses a mount.
+        Place::Host(view) => {
+            namespace::enter(view).map_err(|e| Failure::of_namespace(&e, e.is_refusal()))?;
+        }
+        Place::Container { forgotten } => {
+            forget(forgotten);
+            end_with(parent);
+            namespace::keep_owners();
+        }
+    }
+    let job = match request.work {
+        Work::Job(job) => serde_json::from_value(job).map_err(|e| Failure::of(&e))?,
+        Work::Check => return Ok(serde_json::Value::Null),
+        Work::ToolIdentity { tool, arguments } => {
+            let identity = tool_identity::of_container(&search_path, &tool, &arguments);
+            return identity.map(Into::into).map_err(|e| Failure::of(&e));
+        }
+    };
+    let terminal = request.terminal.as_ref().map(Terminal::of_job).transpose();
     let workplace = Workplace {
         terminal: terminal.map_err(|e| Failure::of(&e))?,
         sink: &Parent,
+        search_path,
         loop_mounts: request.loop_mounts.then(LoopMounts::granted),
     };
     let result = run(job, workplace).map_err(|e| Failure {
@@ -199,6 +298,26 @@ where
         causes: chain(&e),
     })?;
     serde_json::to_value(result).map_err(|e| Failure::of(&e))
+}
+
+/// Forgets what is in the environment beside what the job declares: on the host it is not there, and
+/// what a script makes of it would be no input of its step.
+#[allow(unsafe_code)]
+fn forget(names: &[String]) {
+    for name in names {
+        // SAFETY: this process has one thread yet, so that nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
+/// Ends this process, and so all that it started, when the parent says no more: an engine closes the
+/// standard input where the client that started the container has gone, whatever became of that.
+#[allow(clippy::exit, reason = "this process has nothing to live for any more")]
+fn end_with(mut parent: impl Read + Send + 'static) {
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut parent, &mut io::sink());
+        std::process::exit(1);
+    });
 }
 
 fn chain(error: &dyn std::error::Error) -> Vec<String> {

@@ -8,33 +8,31 @@ mod tool_identities;
 #[cfg(test)]
 mod view_tests;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
 
-use avocado_events::{Cancel, Event, Sink};
+use avocado_events::{Cancel, Silent, Sink};
 
-use crate::error::RemoteCause;
-use crate::parent_death::die_with_parent;
-use crate::protocol::{Failure, FailureOrigin, JobView, Line, Request};
-use crate::terminal::{LentTerminal, ignore_interrupts};
-use crate::{Backend, BackendError, Capabilities, Job, ToolQuery};
+use crate::emulation::Emulator;
+use crate::job_process::JobProcess;
+use crate::job_view::JobView;
+use crate::protocol::{JobTerminal, Place, Request, Work};
+use crate::terminal::{KeptTerminal, LentTerminal, ignore_interrupts};
+use crate::worker::USERS_APART;
+use crate::{Backend, BackendError, Capabilities, Emulation, Job, Processor, ToolQuery};
 use tool_identities::ToolIdentities;
-
-/// How often a waiting parent looks whether it was asked to stop.
-const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs jobs as children of this process, with the tools of this host.
 #[derive(Debug)]
 pub struct HostBackend {
     program: PathBuf,
     identities: ToolIdentities,
+    /// What was found for other processors than this machine's.
+    emulations: Mutex<BTreeMap<Processor, Emulation>>,
     processes: AtomicU64,
 }
 
@@ -46,6 +44,7 @@ impl HostBackend {
         HostBackend {
             program,
             identities: ToolIdentities::new(search_path, identities),
+            emulations: Mutex::default(),
             processes: AtomicU64::new(0),
         }
     }
@@ -58,79 +57,79 @@ impl HostBackend {
         self
     }
 
+    /// Starts a child that makes its view of this host, and does nothing there.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn check(&self, cancel: &Cancel, sink: &dyn Sink) -> Result<(), BackendError> {
+        self.check_with(None, cancel, sink)
+    }
+
+    /// How jobs can start programs for `processor`: what there is, as far as the kernel takes it. Before
+    /// Linux 6.7, and where there may be no user namespaces, it takes no emulator for a job. Found once.
+    pub fn emulation(&self, processor: Processor) -> Emulation {
+        let emulations = self.emulations.lock();
+        // Held meanwhile: other steps want to know the same.
+        let mut emulations = emulations.unwrap_or_else(PoisonError::into_inner);
+        let found = emulations.entry(processor).or_insert_with(|| {
+            let found = Emulation::of(processor, self.identities.search_path());
+            let is_taken = found.clone().of_job(processor).is_none_or(|emulator| {
+                let checked = self.check_with(Some(emulator), &Cancel::new(), &Silent);
+                checked.is_ok()
+            });
+            if is_taken { found } else { Emulation::None }
+        });
+        found.clone()
+    }
+
+    fn check_with(
+        &self,
+        emulator: Option<Emulator>,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<(), BackendError> {
+        let mut command = Command::new(&self.program);
+        command.arg("step").env_clear();
+        if emulator.is_some() {
+            command.arg(USERS_APART);
+        }
+        let process = JobProcess {
+            command,
+            program: &self.program,
+            stage: "",
+            cancel,
+            sink,
+            count: &|| self.count_process(),
+            socket: None,
+        };
+        let view = JobView {
+            network: false,
+            mounts: Vec::new(),
+            visible: Vec::new(),
+            hidden: Vec::new(),
+            emulator,
+        };
+        process
+            .run(&Request {
+                terminal: None,
+                place: Place::Host(view),
+                loop_mounts: false,
+                work: Work::Check,
+            })
+            .map(drop)
+    }
+
     fn count_process(&self) {
         self.processes.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn lost(&self, source: io::Error) -> BackendError {
-        BackendError::Start {
-            program: self.program.clone(),
-            source,
-        }
-    }
-
-    /// Hands over the request and listens until the child closes its output.
-    fn listen(
-        &self,
-        child: &mut Child,
-        request: &[u8],
-        stage: &str,
-        cancel: &Cancel,
-        sink: &dyn Sink,
-    ) -> Result<(Option<Line>, String), BackendError> {
-        let missing = || self.lost(io::Error::other("the step has no streams"));
-        let mut stdin = child.stdin.take().ok_or_else(missing)?;
-        let stdout = child.stdout.take().ok_or_else(missing)?;
-        let mut stderr = child.stderr.take().ok_or_else(missing)?;
-        stdin.write_all(request).map_err(|e| self.lost(e))?;
-        drop(stdin);
-        let (lines, received) = mpsc::channel();
-        // Detached on purpose: both end with the child's streams, and a tool that inherited one
-        // of them must not be able to hold up a cancelled run.
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).split(b'\n') {
-                let Ok(line) = line else { return };
-                if lines.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let errors = thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = stderr.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).trim().to_owned()
-        });
-        let mut last = None;
-        loop {
-            let line = match received.recv_timeout(CANCEL_INTERVAL) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => {
-                    return Err(BackendError::Cancelled);
-                }
-                Err(RecvTimeoutError::Timeout) => continue,
-            };
-            match serde_json::from_slice(&line) {
-                Ok(Line::Event(mut event)) => {
-                    stage.clone_into(&mut event.stage);
-                    sink.emit(event);
-                }
-                Ok(Line::Spawned) => self.count_process(),
-                Ok(end) => last = Some(end),
-                // A tool that got hold of our output: its words are output, nothing more.
-                Err(_) => sink.emit(Event::output(stage, String::from_utf8_lossy(&line))),
-            }
-            if cancel.is_cancelled() {
-                return Err(BackendError::Cancelled);
-            }
-        }
-        let said = errors.join().unwrap_or_default();
-        let said = if said.is_empty() {
-            said
-        } else {
-            format!("\n    {said}")
-        };
-        Ok((last, said))
+    /// The directories of tools, as far as they hold nothing that is hidden: that would bring it
+    /// back.
+    fn tools_beside<'a>(&'a self, hidden: &'a [PathBuf]) -> impl Iterator<Item = PathBuf> + 'a {
+        let directories = std::env::split_paths(self.identities.search_path());
+        directories.filter(|path| {
+            path.is_absolute() && !hidden.iter().any(|hidden| hidden.starts_with(path))
+        })
     }
 }
 
@@ -153,66 +152,67 @@ impl Backend for HostBackend {
         sink: &dyn Sink,
     ) -> Result<serde_json::Value, BackendError> {
         let lent = if job.terminal {
-            Some(LentTerminal::new().map_err(|e| self.lost(e))?)
+            let lent = LentTerminal::new().map_err(|source| BackendError::Start {
+                program: self.program.clone(),
+                source,
+            })?;
+            Some(lent)
         } else {
             None
         };
+        let loop_mounts = job.loop_mounts && self.capabilities().loop_mounts;
+        // The kernel lets root of a user namespace mount no disk.
+        let emulated = job.emulates.filter(|_| !loop_mounts);
+        let emulator = emulated.and_then(|for_| self.emulation(for_).of_job(for_));
+        let users_apart = emulator.is_some();
+        let tools = self.tools_beside(&job.hidden);
         let request = Request {
-            terminal: lent.as_ref().map(LentTerminal::numbers),
-            view: JobView {
+            terminal: lent.as_ref().map(|lent| JobTerminal::Lent(lent.numbers())),
+            place: Place::Host(JobView {
                 network: job.network,
                 mounts: job.mounts.clone(),
-                visible: job.visible.clone(),
+                visible: job.visible.iter().cloned().chain(tools).collect(),
                 hidden: job.hidden.clone(),
-            },
-            loop_mounts: job.loop_mounts && self.capabilities().loop_mounts,
-            job: job.request.clone(),
+                emulator,
+            }),
+            loop_mounts,
+            work: Work::Job(job.request.clone()),
         };
-        let request = serde_json::to_vec(&request).map_err(|e| self.lost(e.into()))?;
         let mut command = Command::new(&self.program);
         command
             .arg("step")
             .env_clear()
             .envs(&job.environment)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        die_with_parent(&mut command);
+            .env("PATH", self.identities.search_path());
+        if users_apart {
+            command.arg(USERS_APART);
+        }
         if lent.is_some() {
             ignore_interrupts(&mut command);
         }
-        let mut child = command.spawn().map_err(|e| self.lost(e))?;
-        drop(lent);
-        self.count_process();
-        let outcome = self.listen(&mut child, &request, &job.stage, cancel, sink);
-        if outcome.is_err() {
-            let _ = child.kill();
-        }
-        let status = child.wait().map_err(|e| self.lost(e))?;
-        // Ctrl-C reaches the whole process group: the step may be gone before this process has
-        // looked at its own signal, or even written the request, and may have had time to complain
-        // of a tool that was gone.
-        let has_failed = !matches!(outcome, Ok((Some(Line::Result(_)), _)));
-        let stopped = status.signal().is_some_and(is_request_to_stop)
-            || has_failed && is_cancelled_within(SIGNAL_DELAY, cancel);
-        let (line, said) = match outcome {
-            Err(_) if stopped => return Err(BackendError::Cancelled),
-            outcome => outcome?,
+        let process = JobProcess {
+            command,
+            program: &self.program,
+            stage: &job.stage,
+            cancel,
+            sink,
+            count: &|| self.count_process(),
+            socket: None,
         };
-        match line {
-            Some(Line::Result(value)) => Ok(value),
-            _ if stopped => Err(BackendError::Cancelled),
-            Some(Line::Failure(failure)) => Err(failed(failure)),
-            _ => Err(BackendError::Died {
-                status: status.to_string(),
-                said,
-            }),
+        let kept = job.terminal.then(KeptTerminal::new);
+        let result = process.run(&request);
+        if let (Some(kept), Err(_)) = (kept, &result) {
+            kept.restore();
         }
+        result
     }
 
     fn tool_identity(&self, query: &ToolQuery) -> Result<Option<String>, BackendError> {
         self.identities.get(query, &|| self.count_process())
+    }
+
+    fn emulator_identity(&self, processor: Processor) -> Result<Option<String>, BackendError> {
+        self.emulation(processor).identity()
     }
 
     fn processes(&self) -> u64 {
@@ -220,46 +220,12 @@ impl Backend for HostBackend {
     }
 }
 
-/// How long the thread that watches for signals may take to notice one that a tool of a step has
-/// died of already.
-const SIGNAL_DELAY: Duration = Duration::from_millis(250);
-
-fn is_cancelled_within(limit: Duration, cancel: &Cancel) -> bool {
-    let begin = Instant::now();
-    while !cancel.is_cancelled() && begin.elapsed() < limit {
-        thread::sleep(Duration::from_millis(5));
-    }
-    cancel.is_cancelled()
-}
-
-fn is_request_to_stop(signal: i32) -> bool {
-    use rustix::process::Signal;
-    [Signal::INT, Signal::TERM, Signal::HUP]
-        .iter()
-        .any(|s| s.as_raw() == signal)
-}
-
-fn failed(failure: Failure) -> BackendError {
-    let mut causes = failure.causes.into_iter();
-    let message = causes
-        .next()
-        .unwrap_or_else(|| "the step failed without a reason".to_owned());
-    let source = RemoteCause::chain(causes);
-    match failure.origin {
-        FailureOrigin::Namespace => BackendError::Namespace { message, source },
-        FailureOrigin::Job(kind) => BackendError::Failed {
-            kind,
-            message,
-            source,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
     use std::fs;
+
+    use crate::protocol::{Failure, FailureOrigin, Line};
 
     /// Runs a step whose process takes the request, and then does what a shell script says.
     fn run(script: &str) -> Result<u32, BackendError> {
@@ -287,6 +253,7 @@ mod tests {
             hidden: Vec::new(),
             network: true,
             terminal: false,
+            emulates: None,
             loop_mounts: false,
             request,
         };
@@ -313,7 +280,7 @@ mod tests {
         assert!(matches!(result, Err(BackendError::Cancelled)), "{result:?}");
         let result = run_request("exit 1", request());
         assert!(
-            matches!(result, Err(BackendError::Start { .. })),
+            matches!(result, Err(BackendError::Died { .. })),
             "{result:?}"
         );
         let result = run(&format!("echo '{failure}'; exit 1"));
@@ -332,13 +299,28 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_to_stop_may_be_noticed_after_what_it_did() {
-        let cancel = Cancel::new();
-        assert!(!is_cancelled_within(Duration::ZERO, &cancel));
-        let later = cancel.clone();
-        let noticed = thread::spawn(move || later.cancel());
-        assert!(is_cancelled_within(Duration::MAX / 4, &cancel));
-        noticed.join().unwrap();
+    fn an_emulator_that_no_step_can_have_is_none() {
+        let mut others = Processor::ALL.into_iter();
+        let other = others.find(|p| *p != Processor::HOST).unwrap();
+        if Emulation::of_machine(other) != Emulation::None {
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let program = place.path().join(format!("qemu-{other}-static"));
+        // Of 64 bits, without segments.
+        let mut header = b"\x7fELF\x02\x01".to_vec();
+        header.resize(64, 0);
+        fs::write(&program, header).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&program, executable).unwrap();
+        let search_path = place.path().as_os_str().to_owned();
+        let found = Emulation::of(other, &search_path);
+        assert_eq!(found, Emulation::OfJobs(program));
+        let tools = place.path().join("tools");
+        let backend = HostBackend::new("/bin/false".into(), search_path, tools);
+        assert_eq!(backend.emulation(other), Emulation::None);
+        assert_eq!(backend.emulator_identity(other).unwrap(), None);
+        assert_eq!(backend.processes(), 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
 use rustix::fs::FileType;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
@@ -12,7 +13,7 @@ use rustix::thread::UnshareFlags;
 
 use super::mounts::{self, Restriction};
 use super::{devices, owners};
-use crate::protocol::JobView;
+use crate::job_view::JobView;
 use crate::{Mount, MountAccess};
 
 /// Below it a job's mount points need not exist on the host.
@@ -54,13 +55,29 @@ fn context<T, E: Into<io::Error>>(
 
 /// Lets the next child of this process, which must have one thread, be the first in a process
 /// namespace of its own, with its own mounts. When that child ends, so does everything that it
-/// started, whatever that tried.
-pub(crate) fn separate() -> Result<(), NamespaceError> {
+/// started, whatever that tried. Root gets a user namespace where there is a `mapper`, the program of
+/// [`map_users_of_parent`]: all users are in it, and the privileges of root are not those of the host.
+pub(crate) fn separate(mapper: Option<Command>) -> Result<(), NamespaceError> {
     let uid = rustix::process::getuid();
     let gid = rustix::process::getgid();
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     if !uid.is_root() {
         flags |= UnshareFlags::NEWUSER;
+    } else if let Some(mut mapper) = mapper {
+        // Only who stays outside can give it more users than one.
+        let what = || "give the step's user namespace its users".to_owned();
+        mapper.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut mapper = context(mapper.spawn(), what)?;
+        let unshared = unshare(flags | UnshareFlags::NEWUSER);
+        if unshared.is_err() {
+            let _ = mapper.kill();
+        }
+        // It waits for this.
+        drop(mapper.stdin.take());
+        let ended = context(mapper.wait(), what)?;
+        context(unshared, || "make a user namespace for the step".into())?;
+        let refused = || io::Error::from(io::ErrorKind::PermissionDenied);
+        return context(ended.success().then_some(()).ok_or_else(refused), what);
     }
     context(unshare(flags), || "make a namespace for the step".into())?;
     if !uid.is_root() {
@@ -73,6 +90,43 @@ pub(crate) fn separate() -> Result<(), NamespaceError> {
         let _ = owners::keep();
     }
     Ok(())
+}
+
+/// Gives the user namespace of the parent process all users that there are here, each as it is, when
+/// the parent closes this one's standard input.
+pub(crate) fn map_users_of_parent() -> ExitCode {
+    let map = || -> io::Result<()> {
+        io::copy(&mut io::stdin(), &mut io::sink())?;
+        let parent = rustix::process::getppid().ok_or(io::ErrorKind::NotFound)?;
+        for name in ["uid_map", "gid_map"] {
+            let own = fs::read_to_string(format!("/proc/self/{name}"))?;
+            let place = format!("/proc/{}/{name}", parent.as_raw_nonzero());
+            fs::write(place, identity_map(&own))?;
+        }
+        Ok(())
+    };
+    match map() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The map of a user namespace below one with this map that has the same users.
+fn identity_map(map: &str) -> String {
+    let lines = map.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (first, _, count) = (words.next()?, words.next()?, words.next()?);
+        Some(format!("{first} {first} {count}\n"))
+    });
+    lines.collect()
+}
+
+/// Where root is not root on the host, in the container of an engine without privileges, files stay
+/// those of the user who started it.
+pub(crate) fn keep_owners() {
+    if !is_privileged() {
+        let _ = owners::keep();
+    }
 }
 
 /// Whether this process is root, and not only in a user namespace, in which block devices can
@@ -105,6 +159,12 @@ pub(crate) fn enter(view: &JobView) -> Result<(), NamespaceError> {
     // The processes of this namespace, by their numbers here. Where a container forbids it, the
     // outer ones stay in view, and tools find themselves all the same.
     let _ = mount("proc", "/proc", "proc", MountFlags::empty(), None);
+    if let Some(emulator) = &view.emulator {
+        // That the kernel takes it was tried.
+        context(emulator.register(), || {
+            "tell the kernel of an emulator of programs for the step".into()
+        })?;
+    }
     // Before anything is made read-only, and before anything is covered.
     let writable = copies(&view.mounts, MountAccess::Write)?;
     context(
@@ -113,7 +173,7 @@ pub(crate) fn enter(view: &JobView) -> Result<(), NamespaceError> {
     )?;
     let readable = copies(&view.mounts, MountAccess::Read)?;
     let shown = shown(view)?;
-    let again = hidden_again(view);
+    let again = view.hidden_again();
     let covered = cover(view)?;
     context(devices::cover(), || {
         "give the step devices of its own".into()
@@ -136,7 +196,7 @@ pub(crate) fn enter(view: &JobView) -> Result<(), NamespaceError> {
             || format!("restrict {}", mount.target.display()),
         )?;
     }
-    for place in again.iter().filter(|place| place.is_dir()) {
+    for (_, place) in again.iter().filter(|(_, place)| place.is_dir()) {
         context(mounts::cover(place, c"mode=0700"), || {
             format!("hide {}", place.display())
         })?;
@@ -195,26 +255,6 @@ fn cover(view: &JobView) -> Result<Vec<PathBuf>, NamespaceError> {
         covered.extend([path.to_owned(), place]);
     }
     Ok(covered)
-}
-
-/// Where something that is hidden would come into view again, as part of something else.
-fn hidden_again(view: &JobView) -> Vec<PathBuf> {
-    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let whole = view.visible.iter().map(|path| (path, path));
-    let mounted = view
-        .mounts
-        .iter()
-        .map(|mount| (&mount.source, &mount.target));
-    let mut places = Vec::new();
-    for (source, target) in mounted.chain(whole) {
-        for hidden in &view.hidden {
-            match real(hidden).strip_prefix(real(source)) {
-                Ok(below) if !below.as_os_str().is_empty() => places.push(target.join(below)),
-                _ => {}
-            }
-        }
-    }
-    places
 }
 
 /// Mounts the copy at `point`, which is created where it lies in something that was covered.
@@ -311,5 +351,11 @@ mod tests {
         ] {
             assert_eq!(is_identity_map(map), expected, "{map}");
         }
+    }
+
+    #[test]
+    fn a_user_namespace_has_the_users_of_the_one_above() {
+        let map = "         0     100000      65536\n  65536  200000 1\n";
+        assert_eq!(identity_map(map), "0 0 65536\n65536 65536 1\n");
     }
 }

@@ -6,22 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use avocado_events::Silent;
-use avocado_fs::{AtPath as _, Durability, WriteOptions, read_if_there};
-use avocado_manifest::Digest;
+use avocado_fs::AtPath as _;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendError, Tool, ToolError, ToolQuery};
+use crate::{BackendError, ToolQuery, remembered, tool_identity};
 
 /// The version of the file's format.
 const FORMAT: u32 = 1;
-/// Far more than it ever has; a larger file is none of ours.
-const LARGEST_FILE: u64 = 1 << 20;
 
 /// The tools on a search path.
 #[derive(Debug)]
@@ -94,6 +90,11 @@ impl ToolIdentities {
         }
     }
 
+    /// PATH for tools.
+    pub(super) fn search_path(&self) -> &OsStr {
+        &self.search_path
+    }
+
     /// [`Backend::tool_identity`](crate::Backend::tool_identity). `spawned` is told of each process.
     pub(super) fn get(
         &self,
@@ -109,23 +110,12 @@ impl ToolIdentities {
         if let Some(answer) = known.answers.get(query.tool) {
             return Ok(answer.clone());
         }
-        let answer = match self.find(query.tool) {
+        let answer = match tool_identity::find(&self.search_path, query.tool) {
             Some((path, metadata)) => Some(self.identity(&path, &metadata, query, known, spawned)?),
             None => None,
         };
         known.answers.insert(query.tool, answer.clone());
         Ok(answer)
-    }
-
-    /// The program that a step would start.
-    fn find(&self, tool: &str) -> Option<(PathBuf, Metadata)> {
-        std::env::split_paths(&self.search_path)
-            .map(|directory| directory.join(tool))
-            .find_map(|path| {
-                let metadata = fs::metadata(&path).ok()?;
-                let executable = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
-                executable.then_some((path, metadata))
-            })
     }
 
     fn identity(
@@ -145,7 +135,7 @@ impl ToolIdentities {
             let path = path.display();
             return Ok(format!("{path}, which is another file than before"));
         }
-        let identity = self.ask(path, query, spawned)?;
+        let identity = tool_identity::ask(&self.search_path, path, query.arguments, spawned)?;
         let after = fs::metadata(path).at("look at", path)?;
         // A tool that was replaced while it was asked is asked again in the next run.
         if ToolFile::new(path, &after) == file {
@@ -160,92 +150,26 @@ impl ToolIdentities {
         Ok(identity)
     }
 
-    /// What the tool says of itself; of one that says nothing, its package and its version; of one
-    /// that is in no package, the digest of its content.
-    fn ask(
-        &self,
-        path: &Path,
-        query: &ToolQuery,
-        spawned: &dyn Fn(),
-    ) -> Result<String, BackendError> {
-        let run = |program: &Path, arguments: &[&OsStr]| -> Option<String> {
-            spawned();
-            // Interrupted, it would say nothing, and be taken and remembered for one that never
-            // does.
-            let tool = Tool::new(program)
-                .out_of_process_group()
-                .clear_environment()
-                .env("PATH", &self.search_path)
-                .env("LC_ALL", "C.UTF-8")
-                .args(arguments);
-            first_line(tool.read(&Silent))
-        };
-        let arguments: Vec<&OsStr> = query.arguments.iter().map(OsStr::new).collect();
-        if let Some(version) = run(path, &arguments) {
-            return Ok(version);
-        }
-        let package_manager = |name: &str| self.find(name).map(|(path, _)| path);
-        // A path is in a package under the name that the package has for it, which a link of the
-        // distribution's may hide.
-        let real = fs::canonicalize(path).at("find", path)?;
-        for file in [path, &real] {
-            if let Some(dpkg) = package_manager("dpkg-query")
-                && let Some(owner) = run(&dpkg, &["-S".as_ref(), file.as_ref()])
-                && let Some((package, _)) = owner.rsplit_once(": ")
-            {
-                let format = "${Package} ${Version} ${Architecture}\\n";
-                let arguments = [
-                    "-W".as_ref(),
-                    "-f".as_ref(),
-                    format.as_ref(),
-                    package.as_ref(),
-                ];
-                if let Some(version) = run(&dpkg, &arguments) {
-                    return Ok(version);
-                }
-            }
-            if let Some(rpm) = package_manager("rpm")
-                && let Some(package) = run(&rpm, &["-qf".as_ref(), file.as_ref()])
-            {
-                return Ok(package);
-            }
-        }
-        let content = File::open(&real).at("open", &real)?;
-        let (digest, _) = Digest::of_reader(content).at("read", &real)?;
-        Ok(format!("{} {digest}", query.tool))
-    }
-
-    /// A file that cannot be read or understood is as good as none: the tools are asked again.
     fn read(&self) -> Vec<Remembered> {
-        let text = read_if_there(&self.file, LARGEST_FILE).ok().flatten();
-        text.and_then(|text| serde_json::from_slice::<IdentityFile>(&text).ok())
+        remembered::read::<IdentityFile>(&self.file)
             .filter(|file| file.format == FORMAT)
             .map_or_else(Vec::new, |file| file.tools)
     }
 
-    /// That it cannot be written, on a medium that is read-only, costs the next run a question.
     fn write(&self, tools: &[Remembered]) {
         let file = IdentityFile {
             format: FORMAT,
             tools: tools.to_vec(),
         };
-        if let Ok(text) = serde_json::to_vec_pretty(&file) {
-            let options = WriteOptions::new().durability(Durability::None);
-            let _ = options.write(&self.file, &text);
-        }
+        remembered::write(&self.file, &file);
     }
-}
-
-fn first_line(output: Result<String, ToolError>) -> Option<String> {
-    let output = output.ok()?;
-    let line = output.lines().map(str::trim).find(|l| !l.is_empty())?;
-    Some(line.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::Cell;
+    use std::fs::File;
     use std::process::Command;
 
     const QUERY: ToolQuery = ToolQuery {

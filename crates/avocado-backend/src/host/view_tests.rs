@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::mounts::{self, Restriction};
 use super::namespace::{enter, unshare};
-use crate::protocol::JobView;
+use crate::job_view::JobView;
 use crate::{Mount, MountAccess};
 use rustix::thread::UnshareFlags;
 
@@ -75,6 +75,7 @@ fn view(home: &Path, sources: MountAccess) -> JobView {
             .map(|name| home.join(name))
             .into(),
         hidden: vec![home.to_owned(), home.join("project/keys")],
+        emulator: None,
     }
 }
 
