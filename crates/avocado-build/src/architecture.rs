@@ -4,11 +4,10 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use avocado_backend::Processor;
+
 use crate::error::BuildError;
 use crate::trees::Tree;
-
-/// The architecture that the SDK's tools run on, as in the feed and in the lock.
-pub(crate) const HOST_ARCH: &str = std::env::consts::ARCH;
 
 /// The longest name of an architecture that anybody uses has a quarter of this.
 const LONGEST: usize = 64;
@@ -25,9 +24,9 @@ pub(crate) struct Architectures(Vec<String>);
 pub(crate) struct ArchitecturesError;
 
 impl Architectures {
-    /// Those of the SDK's packages on this host.
-    pub(crate) fn of_sdk() -> Self {
-        let host = format!("{HOST_ARCH}_avocadosdk");
+    /// Those of the packages of an SDK whose tools are for this processor.
+    pub(crate) fn of_sdk(processor: Processor) -> Self {
+        let host = format!("{processor}_avocadosdk");
         let others = ["all_avocadosdk", "avocado_nativesdk", "noarch"];
         let names = std::iter::once(host).chain(others.map(ToOwned::to_owned));
         Architectures(names.collect())
@@ -36,6 +35,12 @@ impl Architectures {
     /// That of a package for which none is stated.
     pub(crate) fn best(&self) -> &str {
         self.0.first().map_or("noarch", String::as_str)
+    }
+
+    /// The processor whose programs are in such packages, where it is one that this machine may know.
+    pub(crate) fn processor(&self) -> Option<Processor> {
+        let mut names = self.0.iter();
+        names.find_map(|name| Processor::ALL.into_iter().find(|p| p.as_str() == name))
     }
 
     /// Those that the target's repository configuration states.
@@ -85,6 +90,10 @@ mod tests {
             let parsed: Architectures = good.parse().unwrap();
             assert_eq!(parsed.to_string(), good.trim());
         }
+        let of_board: Architectures = "avocado_board:cortexa57:aarch64:noarch".parse().unwrap();
+        assert_eq!(of_board.processor(), Some(Processor::Aarch64));
+        let unknown: Architectures = "riscv64:noarch".parse().unwrap();
+        assert_eq!(unknown.processor(), None);
         for bad in [
             "",
             ":",

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use avocado_backend::{Backend, Job, Mount, MountAccess, SOURCE_MOUNT, STATE_MOUNT, ToolQuery};
+use avocado_backend::{
+    Backend, BackendError, Job, Mount, MountAccess, Processor, SOURCE_MOUNT, STATE_MOUNT, ToolQuery,
+};
 use avocado_events::{Cancel, Event, Sink};
 use avocado_manifest::Name;
 use avocado_project::{
     CompileSection, Extension, ExtensionSource, LockFile, OsImageConfig, Packages, Project,
     Runtime, SourceKind,
 };
+use serde::Serialize;
 
+use crate::architecture::Architectures;
 use crate::error::BuildError;
 use crate::known_files::KnownFiles;
 use crate::layout::Layout;
@@ -28,13 +32,15 @@ pub(crate) struct BuildContext<'a> {
     pub(crate) options: &'a Options,
     pub(crate) project: &'a Project,
     pub(crate) layout: Layout,
-    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) backend: Box<dyn Backend + 'a>,
     /// `avocado.lock`.
     pub(crate) lock_file: Mutex<LockFile>,
     /// That installs write into the lock what it did not have, which is told once in a run.
     pub(crate) completes_lock: Once,
     /// That something of the environment of scripts is left out, the same.
     pub(crate) shortens_environment: Once,
+    /// That a program for another processor does not start is told once.
+    pub(crate) misses_emulation: Once,
     /// What of packages does not run, as far as this run knows it.
     pub(crate) skipped_scriptlets: Mutex<Vec<SkippedScriptlets>>,
     pub(crate) feed: Feed<'a>,
@@ -58,6 +64,21 @@ pub(crate) struct IncludedPackage<'a> {
     pub(crate) name: &'a str,
     version: &'a str,
     pub(crate) repository: Option<&'a str>,
+}
+
+/// How scripts start programs for another processor.
+#[derive(Debug, Serialize)]
+pub(crate) struct EmulationInputs {
+    processor: Processor,
+    /// [`Backend::emulator_identity`].
+    emulator: Option<String>,
+}
+
+impl EmulationInputs {
+    /// Whether such programs start.
+    pub(crate) fn has_emulator(&self) -> bool {
+        self.emulator.is_some()
+    }
 }
 
 impl<'a> IncludedPackage<'a> {
@@ -108,6 +129,11 @@ impl FilesOfProject {
 }
 
 impl<'a> BuildContext<'a> {
+    /// Whether who runs this wants the lock to stay as it is.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.options.locked || self.options.frozen
+    }
+
     /// The files of the project itself.
     pub(crate) fn files(&self) -> FilesOfProject {
         FilesOfProject {
@@ -273,7 +299,8 @@ impl<'a> BuildContext<'a> {
         sink: &dyn Sink,
     ) -> Result<R::Result, BuildError> {
         let runs_hook = request.runs_hook();
-        let view = request.view();
+        let view = request.view(&self.layout);
+        let runs_programs = request.runs_programs();
         let sources = if runs_hook {
             MountAccess::Write
         } else {
@@ -282,6 +309,7 @@ impl<'a> BuildContext<'a> {
         let message = StepMessage {
             state: self.project.state_dir(),
             target: self.project.target.clone(),
+            sdk_processor: self.layout.sdk_processor(),
             source_date_epoch: self.project.source_date_epoch,
             checkout_mode: self.checkout_mode,
             kind: R::KIND.to_owned(),
@@ -290,6 +318,10 @@ impl<'a> BuildContext<'a> {
         let request = serde_json::to_value(message).map_err(|e| {
             BuildError::Invalid(format!("the step's request has no JSON form: {e}"))
         })?;
+        let foreign = self.foreign_processor().filter(|_| runs_programs);
+        if let Some(processor) = foreign {
+            self.need_emulation(processor, runs_hook, sink)?;
+        }
         let mut variables = self.variables();
         if runs_hook {
             variables = variables.of_scripts(self.project);
@@ -299,6 +331,7 @@ impl<'a> BuildContext<'a> {
             stage: stage.to_owned(),
             loop_mounts: R::LOOP_MOUNTS,
             terminal: R::TERMINAL,
+            emulates: foreign,
             request,
             ..self.job_with(&view, variables, sources)
         };
@@ -306,9 +339,9 @@ impl<'a> BuildContext<'a> {
         if runs_hook {
             self.sources.forget();
         }
-        // All stamps are looked at: not after steps that run nothing but what is ours.
+        // Not after steps that run nothing but what is ours.
         if runs_hook || R::INSTALLS {
-            self.layout.check()?;
+            self.layout.check_fixed()?;
         }
         Ok(result?)
     }
@@ -344,6 +377,7 @@ impl<'a> BuildContext<'a> {
                     visible: self.visible(),
                     network: true,
                     terminal: false,
+                    emulates: None,
                     loop_mounts: false,
                     request: serde_json::Value::Null,
                 };
@@ -368,26 +402,69 @@ impl<'a> BuildContext<'a> {
             .chain(beside_config)
             .chain(extensions)
             .collect();
-        let tools = std::env::split_paths(&self.options.search_path);
-        let visible = tools.filter(|path| {
-            path.is_absolute() && !hidden.iter().any(|hidden| hidden.starts_with(path))
-        });
         // It is told nothing of the project, which would be an input. The way to the feed may have a
         // password in it, and there is none from here.
-        let variables = StepVariables::of_target(&self.project.target);
+        let variables = StepVariables::of_target(&self.project.target, self.layout.sdk_processor());
         let mut environment = variables.environment(self.options);
         environment.retain(|name, _| !self.options.proxy_environment.contains_key(name));
         Job {
             stage: String::new(),
             environment,
             mounts: parts.iter().map(mount).collect(),
-            visible: visible.collect(),
+            visible: Vec::new(),
             hidden,
             network: false,
             terminal: false,
+            emulates: None,
             loop_mounts: false,
             request: serde_json::Value::Null,
         }
+    }
+
+    /// The processor of the SDK's tools or of the target's programs, where it is another one than that of
+    /// this machine.
+    fn foreign_processor(&self) -> Option<Processor> {
+        // Before the SDK is installed nothing is known of the target, and nothing of it runs.
+        let of_target = Architectures::of_target(&self.layout.target_repoconf());
+        let of_target = of_target.ok().and_then(|names| names.processor());
+        let mut processors = [Some(self.layout.sdk_processor()), of_target].into_iter();
+        let is_foreign = |processor: &Processor| *processor != Processor::HOST;
+        processors.find_map(|processor| processor.filter(is_foreign))
+    }
+
+    /// What scripts that start programs for another processor follow from as well; nothing where there
+    /// are no such programs.
+    pub(crate) fn emulation(&self) -> Result<Option<EmulationInputs>, BuildError> {
+        let Some(processor) = self.foreign_processor() else {
+            return Ok(None);
+        };
+        let emulator = self.backend.emulator_identity(processor)?;
+        Ok(Some(EmulationInputs {
+            processor,
+            emulator,
+        }))
+    }
+
+    /// Tells where nothing runs the programs for `processor` that a step may start, and refuses to start
+    /// the tools of an SDK for it (`uses_sdk`).
+    fn need_emulation(
+        &self,
+        processor: Processor,
+        uses_sdk: bool,
+        sink: &dyn Sink,
+    ) -> Result<(), BuildError> {
+        if self.backend.emulator_identity(processor)?.is_some() {
+            return Ok(());
+        }
+        if uses_sdk && processor == self.layout.sdk_processor() {
+            return Err(BackendError::NoEmulation { processor }.into());
+        }
+        self.misses_emulation.call_once(|| {
+            sink.emit(Event::warning(format!(
+                "this machine does not emulate {processor}: a script that starts a program of the                  device fails with an `Exec format error`, and what its package or hook would have                  made is missing (install the package qemu-user-static; `avocado doctor` says more)"
+            )));
+        });
+        Ok(())
     }
 
     fn variables(&self) -> StepVariables {
@@ -428,10 +505,9 @@ impl<'a> BuildContext<'a> {
         options.keyring.iter().chain(&options.owner_keyring)
     }
 
-    /// What a step sees wherever it is: the project, the tools and what proves who the feed is.
+    /// What a step sees wherever it is: the project, and what proves who the feed is.
     fn visible(&self) -> Vec<PathBuf> {
         let sources = std::iter::once(self.project.src_dir.clone());
-        let tools = std::env::split_paths(&self.options.search_path);
         let repositories = self.project.repositories.iter();
         let authorities = repositories.filter_map(|repository| repository.ca.clone());
         let authorities = self
@@ -441,9 +517,9 @@ impl<'a> BuildContext<'a> {
             .clone()
             .into_iter()
             .chain(authorities);
-        let paths = sources.chain(tools).chain(authorities);
+        let paths = sources.chain(authorities);
         let hidden = self.hidden();
-        // A directory of tools that holds all that is hidden would bring it back.
+        // What holds all that is hidden would bring it back.
         let is_kept = |path: &PathBuf| {
             path.is_absolute() && !hidden.iter().any(|hidden| hidden.starts_with(path))
         };

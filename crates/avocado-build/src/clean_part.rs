@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use avocado_backend::Processor;
 use avocado_events::{Cancel, Sink};
 use avocado_manifest::Name;
 use avocado_project::{CompileSection, PackageScope};
 
-use crate::architecture::HOST_ARCH;
 use crate::build_context::BuildContext;
 use crate::error::BuildError;
+use crate::layout::Layout;
 use crate::options::Options;
-use crate::run::{host_backend, in_context};
+use crate::run::{in_context, open_backend};
 use crate::steps::compile::{self, CleanRequest};
 use crate::steps::hook::Hook;
 use crate::trees::Tree;
@@ -37,7 +38,7 @@ pub fn clean_part(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Vec<PathBuf>, BuildError> {
-    let backend = Box::new(host_backend(options));
+    let backend = open_backend(options, cancel, sink)?;
     in_context(options, backend, cancel, sink, |context| {
         work(context, part, sink)
     })
@@ -65,6 +66,8 @@ pub(crate) fn work(
                 }
             }
             places = places_of(context, &state, scope)?;
+            let known = inventories_of(&context.layout, &places);
+            places.extend(known);
         }
     }
     remove(&state, places)
@@ -146,6 +149,16 @@ fn places_of(
     })
 }
 
+/// Where is kept what is in images that go.
+fn inventories_of(layout: &Layout, places: &[PathBuf]) -> Vec<PathBuf> {
+    let below = |path: PathBuf| path.strip_prefix(layout.prefix()).map(PathBuf::from).ok();
+    let of_image = places
+        .iter()
+        .map(|place| layout.inventory(&layout.prefix().join(place)));
+    let of_directory = places.iter().map(|place| layout.inventories().join(place));
+    of_image.chain(of_directory).filter_map(below).collect()
+}
+
 /// The images of an extension whose version hangs on something that is not set now. One that may be
 /// of an extension with a longer name is not among them.
 fn images_of_any_version(
@@ -200,13 +213,16 @@ fn os_places<'p>(
     trees.chain(images).chain([stamps]).collect()
 }
 
-fn places_of_section(name: &str) -> [PathBuf; 4] {
-    [
-        PathBuf::from(format!("sdk/{HOST_ARCH}/staging")).join(name),
-        PathBuf::from(format!("sdk/{HOST_ARCH}/build")).join(name),
-        PathBuf::from(".work/compiled-with").join(name),
-        PathBuf::from(".stamps").join(compile::STAMPS).join(name),
-    ]
+fn places_of_section(name: &str) -> Vec<PathBuf> {
+    let of_sdks = Processor::ALL.into_iter().flat_map(|processor| {
+        ["staging", "build"].map(|part| PathBuf::from(format!("sdk/{processor}/{part}")))
+    });
+    let others = [
+        PathBuf::from(".work/compiled-with"),
+        PathBuf::from(".stamps").join(compile::STAMPS),
+    ];
+    let places = of_sdks.chain(others);
+    places.map(|place| place.join(name)).collect()
 }
 
 /// Removes what is there of `places`. A step may have put a link on the way to one of them, which

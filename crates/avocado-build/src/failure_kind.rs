@@ -3,8 +3,9 @@ use std::io;
 use avocado_backend::ToolError;
 
 /// What kind of failure a build ended with, where there is something that a user can do about it.
-/// A step fails in another process, and what it says there is for people; this is what the
-/// program itself goes by.
+/// A step fails in another process, and what it says there is for people; by this the program that
+/// shows it chooses what to advise. Tools have no codes for most of it, so their words may lead here
+/// and no further: what a step does next hangs on facts, never on a kind that words have chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
@@ -38,6 +39,12 @@ pub enum FailureKind {
     SigningKeyMissing,
     /// The host lets this user make no namespace to run steps in.
     NamespaceRefused,
+    /// The container engine does not do what it is asked.
+    ContainerEngine,
+    /// This machine does not run programs for the processor that the SDK is for.
+    NotEmulated,
+    /// A container cannot do it, and the host can.
+    NotInContainer,
     /// A script of the project names an interpreter that cannot be started.
     InterpreterMissing,
     /// A tool cannot be started.
@@ -57,7 +64,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    const ALL: [(FailureKind, &str); 23] = [
+    const ALL: [(FailureKind, &str); 26] = [
         (FailureKind::StorageFull, "storage_full"),
         (FailureKind::PackageNotFound, "package_not_found"),
         (FailureKind::KernelNotFound, "kernel_not_found"),
@@ -76,6 +83,9 @@ impl FailureKind {
         (FailureKind::OtherSigningKey, "other_signing_key"),
         (FailureKind::SigningKeyMissing, "signing_key_missing"),
         (FailureKind::NamespaceRefused, "namespace_refused"),
+        (FailureKind::ContainerEngine, "container_engine"),
+        (FailureKind::NotEmulated, "not_emulated"),
+        (FailureKind::NotInContainer, "not_in_container"),
         (FailureKind::InterpreterMissing, "interpreter_missing"),
         (FailureKind::ToolMissing, "tool_missing"),
         (FailureKind::VarImageNeedsRoot, "var_image_needs_root"),
@@ -144,7 +154,7 @@ impl FailureKind {
                 "check the network and `distro.repo.url` (or AVOCADO_REPO_URL), then run it again"
             }
             FailureKind::FeedChanged => {
-                "the feed does not have what its index says, and did not when it was asked again: run it later, or tell who runs the feed; a snapshot (no AVOCADO_RELEASEVER, no `distro.repo.releasever`) never changes"
+                "the feed does not have what its index says, and that index was asked for once more: run it later, or tell who runs the feed; a snapshot (no AVOCADO_RELEASEVER, no `distro.repo.releasever`) never changes"
             }
             FailureKind::NotInCache => {
                 "--frozen makes no request: run the same once without it, where the feed can be reached; what that fetches stays in .avocado/state"
@@ -181,11 +191,20 @@ impl FailureKind {
             FailureKind::ScriptletFailed => {
                 "it ran on the build host, where it may change nothing but its tree, which is in $D; tell who made the package, or install with --no-scripts, which says whose scriptlets are left out"
             }
+            FailureKind::ContainerEngine => {
+                "see that podman or docker is there and works, and that `sdk.image` is what you mean; or use `--backend host`, which needs dnf and the image writers on PATH and no container engine"
+            }
+            FailureKind::NotEmulated => {
+                "install QEMU's emulators of programs and have them registered with binfmt_misc, which root does once: on Debian the packages qemu-user-static and binfmt-support, on Fedora qemu-user-static, anywhere `podman run --rm --privileged docker.io/tonistiigi/binfmt --install all`; from Linux 6.7 on `--backend host` needs qemu-user-static alone, and nothing registered"
+            }
+            FailureKind::NotInContainer => {
+                "use `--backend host`, or AVOCADO_SDK=host where the command has no such option"
+            }
             FailureKind::ToolMissing => {
-                "the host backend needs this tool on PATH; install it and run it again"
+                "install it and run this again: on this machine, where PATH leads to it, or in the image of the SDK where that is used"
             }
             FailureKind::VarImageNeedsRoot => {
-                "no deployment needs it: `avocado build --no-var` leaves it out; or run it as root, or install btrfs-progs 6.12 or newer"
+                "no deployment needs it: `avocado build --no-var` leaves it out; or run it as root with `--backend host`, or let a newer btrfs-progs make it, here or in the image of the SDK: 6.12, and 6.13 where `var.compression` is stated"
             }
         }
     }

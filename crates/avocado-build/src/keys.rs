@@ -13,8 +13,8 @@ use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::options::Options;
 
-/// The key of projects that name none.
-const DEVELOPMENT_KEY: &str = "dev-signing-key";
+/// The key of projects that name none, among the signing keys of a user.
+pub const DEVELOPMENT_KEY: &str = "dev-signing-key";
 
 /// The key of one runtime.
 pub(crate) struct RuntimeKey {

@@ -13,6 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use avocado_fs::{Durability, WriteOptions};
 use avocado_manifest::Digest;
 
+use crate::known_trees::KnownTrees;
+
 /// A file that changed this short a time before it was read may change once more without another
 /// change time: clocks of file systems are that coarse. In seconds.
 const SETTLED: i64 = 2;
@@ -60,13 +62,16 @@ pub(crate) struct KnownFiles {
     /// The seconds since 1970.
     clock: fn() -> i64,
     known: Mutex<Known>,
+    /// What is known of whole directories of them.
+    pub(crate) trees: KnownTrees,
 }
 
 impl KnownFiles {
-    /// Remembered in the file `place`, which may be removed at any time.
-    pub(crate) fn new(place: PathBuf) -> Self {
+    /// Remembered in the file `place`, and of directories in `trees`; both may be removed at any time.
+    pub(crate) fn new(place: PathBuf, trees: PathBuf) -> Self {
         KnownFiles {
             place,
+            trees: KnownTrees::new(trees),
             clock: || {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH);
                 now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0))
@@ -95,14 +100,14 @@ impl KnownFiles {
         }
         // Before it is opened: whoever writes to it from here on gives it a later change time
         // than one that is settled by now.
-        let now = (self.clock)();
+        let settled = self.settled();
         let file = File::open(path)?;
         // It may grow for as long as it is read.
         let mut limited = io::Read::take(&file, metadata.len().saturating_add(1));
         let (digest, length) = Digest::of_reader(&mut limited)?;
         *budget = budget.saturating_sub(length);
         // What was read has to be what was looked at.
-        let is_settled = state.changed.0 < now.saturating_sub(SETTLED);
+        let is_settled = state.changed.0 < settled;
         if is_settled && FileState::of(&file.metadata()?) == state {
             let mut known = self.lock();
             known.seen.insert(state, digest);
@@ -111,8 +116,14 @@ impl KnownFiles {
         Ok(Some(digest))
     }
 
+    /// What changed before that, in seconds since 1970, changes no more without another change time.
+    pub(crate) fn settled(&self) -> i64 {
+        (self.clock)().saturating_sub(SETTLED)
+    }
+
     /// Keeps what is known for the next run. That it cannot be kept costs time and nothing else.
     pub(crate) fn save(&self) {
+        self.trees.save();
         let known = self.lock();
         if !known.is_new {
             return;
@@ -138,6 +149,15 @@ impl KnownFiles {
         // It is not brought to the disk, as stamps are not: what a power cut takes is read again.
         let options = WriteOptions::new().durability(Durability::None);
         let _ = options.write(&self.place, text.as_bytes());
+    }
+
+    /// One that remembers what changed just now.
+    #[cfg(test)]
+    pub(crate) fn settling_at_once(place: &Path) -> Self {
+        KnownFiles {
+            clock: || i64::MAX,
+            ..KnownFiles::new(place.to_owned(), place.with_extension("trees"))
+        }
     }
 
     fn find(&self, state: FileState) -> Option<Digest> {
@@ -186,12 +206,8 @@ mod tests {
 
     use super::*;
 
-    /// One that remembers what changed just now.
     fn known(place: &Path) -> KnownFiles {
-        KnownFiles {
-            clock: || i64::MAX,
-            ..KnownFiles::new(place.to_owned())
-        }
+        KnownFiles::settling_at_once(place)
     }
 
     fn read_bytes(known: &KnownFiles, path: &Path) -> u64 {
@@ -240,7 +256,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("f");
         fs::write(&file, "12345").unwrap();
-        let known = KnownFiles::new(directory.path().join("known"));
+        let known = KnownFiles::new(
+            directory.path().join("known"),
+            directory.path().join("trees"),
+        );
         assert_eq!(
             (read_bytes(&known, &file), read_bytes(&known, &file)),
             (5, 5)
@@ -262,7 +281,10 @@ mod tests {
                 FILE.with_borrow(|file| fs::write(file, "longer").unwrap());
                 i64::MAX
             },
-            ..KnownFiles::new(directory.path().join("known"))
+            ..KnownFiles::new(
+                directory.path().join("known"),
+                directory.path().join("trees"),
+            )
         };
         let metadata = fs::metadata(&file).unwrap();
         let digest = known.digest(&file, &metadata, &mut 9).unwrap();

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use avocado_backend::Processor;
 use avocado_manifest::Name;
+use avocado_provenance::PROVENANCE_TARGET;
 
-use crate::architecture::HOST_ARCH;
 use crate::error::BuildError;
 
 /// The paths of one target, below `<state>/<target>` on the host or `/opt/_avocado/<target>`
@@ -14,6 +15,7 @@ pub struct Layout {
     state: PathBuf,
     prefix: PathBuf,
     target: Name,
+    sdk_processor: Processor,
 }
 
 impl Layout {
@@ -23,7 +25,22 @@ impl Layout {
             state: state.to_owned(),
             prefix: state.join(target),
             target: target.clone(),
+            sdk_processor: Processor::HOST,
         }
+    }
+
+    /// The same with an SDK whose tools are for this processor, not for that of this machine.
+    #[must_use]
+    pub fn with_sdk_for(self, sdk_processor: Processor) -> Self {
+        Layout {
+            sdk_processor,
+            ..self
+        }
+    }
+
+    /// The processor that the SDK's tools are for.
+    pub(crate) fn sdk_processor(&self) -> Processor {
+        self.sdk_processor
     }
 
     /// The layout as a step sees it.
@@ -39,6 +56,34 @@ impl Layout {
     /// Trees that nobody outside of a step looks into, on the state's file system.
     pub(crate) fn work(&self, name: &str) -> PathBuf {
         self.prefix.join(".work").join(name)
+    }
+
+    /// What `avocado hitl server` exports, and the files of its server; there while it runs.
+    pub fn hitl(&self) -> PathBuf {
+        self.work("hitl")
+    }
+
+    /// What is in the images that bills were made of.
+    pub(crate) fn inventories(&self) -> PathBuf {
+        self.work("inventories")
+    }
+
+    /// The same of one image, which is somewhere in the state.
+    pub(crate) fn inventory(&self, image: &Path) -> PathBuf {
+        let below = image.strip_prefix(&self.prefix).unwrap_or(image);
+        let mut place = self.inventories().join(below).into_os_string();
+        place.push(".json");
+        place.into()
+    }
+
+    /// What is on its way from and to the cache of a team.
+    pub(crate) fn cache_work(&self) -> PathBuf {
+        self.work("cache")
+    }
+
+    /// The lock of who puts a kernel where later steps look for it.
+    pub(crate) fn kernel_lock(&self) -> PathBuf {
+        self.work("kernel.lock")
     }
 
     /// dnf's cache of metadata and packages, shared by all trees.
@@ -57,14 +102,34 @@ impl Layout {
         self.state.join(".tools.json")
     }
 
+    /// The same of the tools of the SDK's container image.
+    pub(crate) fn tool_identities_of_image(&self) -> PathBuf {
+        self.state.join(".image-tools.json")
+    }
+
+    /// The directory of the socket at which a command in a container calls; there while it runs.
+    pub(crate) fn command_socket(&self) -> PathBuf {
+        self.state.join(".command")
+    }
+
     /// The digests of the project's files, as far as they are known; the same for all targets.
     pub(crate) fn known_files(&self) -> PathBuf {
         self.state.join(".known-files")
     }
 
+    /// The digests of directories of the project, as far as they are known; the same for all targets.
+    pub(crate) fn known_trees(&self) -> PathBuf {
+        self.state.join(".known-trees")
+    }
+
     /// `AVOCADO_SDK_PREFIX`.
-    pub(crate) fn sdk(&self, arch: &str) -> PathBuf {
-        self.prefix.join("sdk").join(arch)
+    pub(crate) fn sdk(&self) -> PathBuf {
+        self.sdk_for(self.sdk_processor)
+    }
+
+    /// The SDK whose tools are for this processor.
+    pub(crate) fn sdk_for(&self, processor: Processor) -> PathBuf {
+        self.prefix.join("sdk").join(processor.as_str())
     }
 
     /// Repository configuration for the target's packages.
@@ -79,12 +144,12 @@ impl Layout {
 
     /// `AVOCADO_BUILD_DIR` of a section of `sdk.compile`.
     pub(crate) fn compile(&self, section: &str) -> PathBuf {
-        self.sdk(HOST_ARCH).join("build").join(section)
+        self.sdk().join("build").join(section)
     }
 
     /// `DESTDIR` of a section of `sdk.compile`.
     pub(crate) fn staging(&self, section: &str) -> PathBuf {
-        self.sdk(HOST_ARCH).join("staging").join(section)
+        self.sdk().join("staging").join(section)
     }
 
     /// A package of what was compiled.
@@ -190,28 +255,36 @@ impl Layout {
 
     /// The manifest of a runtime, as it is published.
     pub fn manifest(&self, runtime: &Name) -> PathBuf {
-        self.prefix
-            .join("output/runtimes")
-            .join(runtime)
-            .join("manifest.json")
+        self.runtimes().join(runtime).join("manifest.json")
+    }
+
+    /// The statement of how a runtime was made, as it is published.
+    pub fn provenance(&self, runtime: &Name) -> PathBuf {
+        self.runtimes().join(runtime).join(PROVENANCE_TARGET)
     }
 
     /// The signed repository of a runtime: `metadata/` and `targets/`.
     pub fn repository(&self, runtime: &Name) -> PathBuf {
-        self.prefix
-            .join("output/runtimes")
-            .join(runtime)
-            .join("repository")
+        self.runtimes().join(runtime).join("repository")
     }
 
     /// What `avocado vm` starts a runtime from: `manifest.json` and the files that it names.
     pub fn vm_image(&self, runtime: &Name) -> PathBuf {
-        self.prefix.join("output/runtimes").join(runtime).join("vm")
+        self.runtimes().join(runtime).join("vm")
     }
 
     /// Makes sure that the directories that the build itself writes to, outside of steps, are
     /// directories: what runs in a step can change the state, and a link would lead out of it.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
+        self.check_fixed()?;
+        // Both are small: a directory for each runtime or component, and a few files.
+        has_no_link(links_below(&self.stamps(), 4).chain(links_below(&self.runtimes(), 2)))
+    }
+
+    /// The same of those alone that every project has, whatever is in them: after a step, of which
+    /// there may be as many as there are directories. Of stamps the engine looks at those that it
+    /// uses, and who publishes a runtime asks [`Layout::check_runtime`].
+    pub(crate) fn check_fixed(&self) -> Result<(), BuildError> {
         let own = [
             "output",
             "output/extensions",
@@ -227,27 +300,42 @@ impl Layout {
         ];
         let own = own.iter().map(|name| self.prefix.join(name));
         let fixed = std::iter::once(self.prefix.clone()).chain(own);
-        let below = |name: &str, depth| {
-            let walk = walkdir::WalkDir::new(self.prefix.join(name)).max_depth(depth);
-            let entries = walk.into_iter().filter_map(Result::ok);
-            // As the directory says it: none of them is looked at.
-            let links = entries.filter(|entry| entry.path_is_symlink());
-            links.map(walkdir::DirEntry::into_path)
-        };
-        // Both are small: a directory for each runtime or component, and a few files.
-        let links = below(".stamps", 4).chain(below("output/runtimes", 2));
-        match fixed.filter(|path| path.is_symlink()).chain(links).next() {
-            Some(path) => Err(BuildError::Invalid(format!(
-                "{} is a symbolic link, which a hook or a tool of the SDK must have made: the build would follow it out of its state; remove it",
-                path.display()
-            ))),
-            None => Ok(()),
-        }
+        has_no_link(fixed.filter(|path| path.is_symlink()))
+    }
+
+    /// The same of what is published of a runtime.
+    pub(crate) fn check_runtime(&self, runtime: &Name) -> Result<(), BuildError> {
+        self.check_fixed()?;
+        // Down to `repository/targets`.
+        has_no_link(links_below(&self.runtimes().join(runtime), 2))
+    }
+
+    fn runtimes(&self) -> PathBuf {
+        self.prefix.join("output/runtimes")
     }
 
     /// All stamps of the target.
     pub fn stamps(&self) -> PathBuf {
         self.prefix.join(".stamps")
+    }
+}
+
+/// The links from a directory on, so many levels down, as the directories say it: none of what is in
+/// them is looked at.
+fn links_below(directory: &Path, depth: usize) -> impl Iterator<Item = PathBuf> {
+    let walk = walkdir::WalkDir::new(directory).max_depth(depth);
+    let entries = walk.into_iter().filter_map(Result::ok);
+    let links = entries.filter(|entry| entry.path_is_symlink());
+    links.map(walkdir::DirEntry::into_path)
+}
+
+fn has_no_link(mut links: impl Iterator<Item = PathBuf>) -> Result<(), BuildError> {
+    match links.next() {
+        Some(path) => Err(BuildError::Invalid(format!(
+            "{} is a symbolic link, which a hook or a tool of the SDK must have made: the build would follow it out of its state; remove it",
+            path.display()
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -287,6 +375,31 @@ mod tests {
             fs::remove_file(&path).unwrap();
             layout.check().unwrap();
             let _ = fs::remove_dir_all(layout.prefix());
+        }
+    }
+
+    #[test]
+    fn what_is_published_of_one_runtime_has_no_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), &"t".parse().unwrap());
+        let [own, other] = ["dev", "prod"].map(|name| name.parse::<Name>().unwrap());
+        for path in [
+            "output",
+            "output/runtimes",
+            "output/runtimes/dev",
+            "output/runtimes/dev/vm",
+            "output/runtimes/dev/repository",
+            "output/runtimes/dev/repository/targets",
+        ] {
+            let path = layout.prefix().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(directory.path(), &path).unwrap();
+            let error = layout.check_runtime(&own).unwrap_err().to_string();
+            assert!(error.starts_with(&*path.to_string_lossy()), "{error}");
+            let is_shared = !path.starts_with(layout.runtimes().join("dev"));
+            assert_eq!(layout.check_runtime(&other).is_err(), is_shared);
+            fs::remove_file(&path).unwrap();
+            layout.check_runtime(&own).unwrap();
         }
     }
 }

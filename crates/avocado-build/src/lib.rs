@@ -11,12 +11,14 @@
 //!   `worker`), in the backend that `avocado_backend` provides. `build_context` is what the
 //!   parent's side can see, `step_context` what the child's side can.
 //! - `packages`, `scriptlets`, `trees` and `images` are what the steps are made of.
-// The one backend so far (see `avocado_backend`) is made of Linux namespaces.
+// Steps run in Linux namespaces; see `avocado_backend`.
 #![cfg(target_os = "linux")]
 
 mod architecture;
 mod artifact;
+mod bill;
 mod build_context;
+mod cache;
 mod clean_part;
 mod error;
 mod extension_checkout;
@@ -24,9 +26,12 @@ mod extension_package;
 mod failure_kind;
 mod file_digest;
 mod goal;
+mod host_check;
 mod images;
+mod kept_warnings;
 mod keys;
 mod known_files;
+mod known_trees;
 mod layout;
 mod needed;
 mod options;
@@ -34,12 +39,15 @@ mod package_query;
 mod packages;
 mod plan;
 mod project_lock;
+mod provenance;
 mod prune;
+mod rebuild;
 mod reference;
 mod rpm_package;
 mod run;
 mod scriptlets;
 mod sdk_command;
+mod shared_environment;
 mod sources;
 mod step_context;
 mod step_environment;
@@ -53,19 +61,25 @@ mod worker;
 mod tests;
 
 pub use artifact::Artifact;
+pub use avocado_backend::{ContainerEngine, Emulation, Processor, WorkerStart, find_tool};
 pub use avocado_engine::OutdatedTask;
 pub use avocado_events::Cancel;
+pub use bill::{BillScope, bill_of_materials};
 pub use clean_part::{CleanedPart, clean_part};
 pub use error::{BuildError, ToolFailure, TreeFault};
 pub use extension_checkout::{CheckedOut, checkout_extension};
 pub use extension_package::package_extension;
 pub use failure_kind::FailureKind;
 pub use goal::Goal;
-pub use keys::signing_key;
+pub use host_check::{check_host_steps, emulation_of_host_steps, may_mount};
+pub use images::btrfs::MkfsVersion;
+pub use keys::{DEVELOPMENT_KEY, signing_key};
 pub use layout::Layout;
-pub use options::Options;
+pub use needed::shortcomings;
+pub use options::{CacheOptions, ContainerSettings, Options};
 pub use package_query::{InstalledTree, PackageAnswer, installed_packages, query_packages};
 pub use prune::{Leftover, Pruned, prune};
+pub use rebuild::{RebuiltImage, rebuild};
 pub use reference::{ReferenceSource, ReferenceWish, TakenReference, take_reference};
 pub use run::{Report, outdated, run};
 pub use scriptlets::SkippedScriptlets;

@@ -12,6 +12,47 @@ use avocado_project::{
 
 use crate::error::BuildError;
 
+/// Everything that some step of the project would stop at, in the order of the file: what it needs and is
+/// not there, and what this version cannot do.
+pub fn shortcomings(project: &Project) -> Vec<Diagnostic> {
+    let mut all = vec![
+        for_run(project),
+        for_feed(project, "install"),
+        for_sdk(project),
+    ];
+    for (_, os) in project.rootfs.iter().chain(&project.initramfs) {
+        all.push(for_os_image(project, "image", os));
+    }
+    for extension in &project.extensions {
+        all.extend([
+            for_extension_install(project, extension),
+            for_extension_build(project, extension),
+            for_extension_image(project, extension),
+        ]);
+    }
+    for section in &project.sdk.compile {
+        all.push(for_compile(project, section));
+        if section.package.is_some() {
+            all.push(for_section_package(project, section));
+        }
+    }
+    for runtime in &project.runtimes {
+        all.extend([
+            for_runtime_install(project, runtime),
+            for_runtime_compile(project, runtime),
+            for_kernel_image(project, runtime),
+            for_runtime_build(project, runtime),
+            for_var_image(project, runtime),
+        ]);
+    }
+    let failed = all.into_iter().filter_map(Result::err);
+    let mut found: Vec<Diagnostic> = failed.flat_map(|e| e.diagnostics().to_vec()).collect();
+    found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    // Several steps stop at the same.
+    found.dedup();
+    found
+}
+
 /// What a step cannot do without, or cannot do, as far as it was looked at.
 struct Shortcomings<'a> {
     project: &'a Project,

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use avocado_backend::{ContainerEngine, Processor};
 use avocado_http::NetworkSettings;
 use avocado_project::Project;
 
@@ -12,7 +13,11 @@ pub struct Options {
     pub project: Project,
     /// Our own program, re-executed as `avocado step`.
     pub exe: PathBuf,
-    /// PATH for tools.
+    /// What makes the containers that steps run in; without it they run on this host.
+    pub containers: Option<ContainerSettings>,
+    /// The processor that the SDK's tools are for: that of this machine, or one that it emulates.
+    pub sdk_processor: Processor,
+    /// PATH for tools of this host.
     pub search_path: OsString,
     /// Further variables for tools: those by which a network is reached, such as `https_proxy`.
     pub proxy_environment: BTreeMap<String, OsString>,
@@ -28,6 +33,8 @@ pub struct Options {
     pub jobs: usize,
     /// False: neither read nor write stamps, so every step runs.
     pub stamps: bool,
+    /// How the cache of the project is reached, where it has one; `None`: it is left out.
+    pub cache: Option<CacheOptions>,
     /// Say of each step that runs which of its inputs differs, with both values.
     pub explain: bool,
     /// Whether a runtime is not published of which there is something to tell: files of extensions
@@ -56,4 +63,22 @@ pub struct Options {
     pub now: jiff::Timestamp,
     /// The version of the program.
     pub cli_version: String,
+}
+
+/// How the cache of a team is reached.
+#[derive(Debug, Clone)]
+pub struct CacheOptions {
+    /// Where results are that are kept for this user alone.
+    pub directory: Option<PathBuf>,
+    /// How this process reaches a server: its proxy.
+    pub network: NetworkSettings,
+}
+
+/// What is known of containers before a project is.
+#[derive(Debug, Clone)]
+pub struct ContainerSettings {
+    /// What makes them; nothing where this machine has none.
+    pub engine: Option<ContainerEngine>,
+    /// The user's own arguments for them, beside those of the project.
+    pub arguments: Vec<String>,
 }

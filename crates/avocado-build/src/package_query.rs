@@ -17,7 +17,7 @@ use crate::options::Options;
 use crate::packages::dnf::{DATABASE, DatabasePlace, Dnf, RepositoryView};
 use crate::packages::feed::FeedAccess;
 use crate::packages::installed;
-use crate::run::{host_backend, in_context};
+use crate::run::{in_context, open_backend};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::steps::install::PackageTree;
@@ -73,7 +73,7 @@ pub fn query_packages(
     sink: &dyn Sink,
 ) -> Result<PackageAnswer, BuildError> {
     check(arguments, scope)?;
-    let backend = Box::new(host_backend(options));
+    let backend = open_backend(options, cancel, sink)?;
     in_context(options, backend, cancel, sink, |context| {
         ask(context, scope, arguments, sink)
     })
@@ -123,7 +123,8 @@ fn ask(
         weak_dependencies: !context.project.sdk.disable_weak_dependencies,
         arguments: arguments.to_vec(),
     };
-    context.run_step("dnf", request, sink)
+    let answer = context.run_step("dnf", request, sink);
+    answer.map_err(|error| context.feed.after_failure(&context.lock_file, error))
 }
 
 /// A question on its way to the child.
@@ -166,7 +167,7 @@ fn tree_of(context: &BuildContext<'_>, scope: &PackageScope) -> Result<PackageTr
 }
 
 /// Whether there is one: rpm, and dnf even more so, write where they look.
-fn copy_database(root: &Path, copy: &Tree, at: &Path) -> Result<bool, BuildError> {
+pub(crate) fn copy_database(root: &Path, copy: &Tree, at: &Path) -> Result<bool, BuildError> {
     if !root.is_dir() {
         return Ok(false);
     }
@@ -199,7 +200,7 @@ pub fn installed_packages(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Vec<InstalledTree>, BuildError> {
-    let backend = Box::new(host_backend(options));
+    let backend = open_backend(options, cancel, sink)?;
     in_context(options, backend, cancel, sink, |context| {
         let project = context.project;
         let all = |list: &[(Name, OsImageConfig)], tree: fn(Name) -> PackageTree| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use avocado_engine::{Finished, Graph, Needs, StampKey, Task, TaskId};
+use avocado_engine::{Finished, Graph, Needs, SharedResults, StampKey, Task, TaskId};
 use avocado_events::Sink;
 use avocado_manifest::Name;
 use avocado_project::Runtime;
@@ -91,6 +91,11 @@ impl<'a> Plan<'a> {
         let key = Arc::new(key);
         self.keys.insert(runtime.name.clone(), Arc::clone(&key));
         Ok(key)
+    }
+
+    /// Has the steps take results that other machines made.
+    pub(crate) fn share(&mut self, results: &'a dyn SharedResults) {
+        self.graph.share(results);
     }
 
     pub(crate) fn graph(&self) -> &Graph<'a, BuildError> {

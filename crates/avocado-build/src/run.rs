@@ -1,6 +1,6 @@
 use std::sync::{Mutex, Once};
 
-use avocado_backend::{Backend, HostBackend};
+use avocado_backend::{Backend, ContainerBackend, ContainerOptions, HostBackend};
 use avocado_engine::{OutdatedTask, StampStore};
 use avocado_events::{Cancel, Event, Silent, Sink};
 use avocado_manifest::Name;
@@ -8,12 +8,13 @@ use avocado_project::LockFile;
 
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
+use crate::cache::BuildCache;
 use crate::error::BuildError;
 use crate::goal::{Goal, GoalStep};
 use crate::known_files::KnownFiles;
 use crate::layout::Layout;
 use crate::needed;
-use crate::options::Options;
+use crate::options::{ContainerSettings, Options};
 use crate::packages::feed::Feed;
 use crate::plan::Plan;
 use crate::project_lock::lock_project;
@@ -29,6 +30,8 @@ pub struct Report {
     pub ran: Vec<String>,
     /// The steps that were up to date.
     pub skipped: Vec<String>,
+    /// The steps among these whose results another machine made.
+    pub from_cache: Vec<String>,
     /// How many processes were started, tools included.
     pub processes: u64,
     /// What is there now, whether this run made it or an earlier one.
@@ -48,29 +51,88 @@ pub fn run(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Report, BuildError> {
-    run_with(options, Box::new(host_backend(options)), goal, cancel, sink)
+    let backend = open_backend(options, cancel, sink)?;
+    run_with(options, backend, goal, cancel, sink)
 }
 
-/// The tools of this host.
-pub(crate) fn host_backend(options: &Options) -> HostBackend {
-    let layout = Layout::new(&options.project.state_dir(), &options.project.target);
+/// Where the tools run.
+pub(crate) fn open_backend<'a>(
+    options: &Options,
+    cancel: &'a Cancel,
+    sink: &'a dyn Sink,
+) -> Result<Box<dyn Backend + 'a>, BuildError> {
+    Ok(match &options.containers {
+        Some(settings) => Box::new(container_backend(options, settings, cancel, sink)?),
+        None => Box::new(host_backend(options)),
+    })
+}
+
+/// The same for who only looks.
+pub(crate) fn backend_asking_no_tools<'a>(
+    options: &Options,
+    cancel: &'a Cancel,
+) -> Result<Box<dyn Backend + 'a>, BuildError> {
+    Ok(match &options.containers {
+        Some(settings) => {
+            let backend = container_backend(options, settings, cancel, &Silent)?;
+            Box::new(backend.asking_no_tools())
+        }
+        None => Box::new(host_backend(options).asking_no_tools()),
+    })
+}
+
+fn container_backend<'a>(
+    options: &Options,
+    settings: &ContainerSettings,
+    cancel: &'a Cancel,
+    sink: &'a dyn Sink,
+) -> Result<ContainerBackend<'a>, BuildError> {
+    let sdk = &options.project.sdk;
+    let engine = settings.engine.clone().ok_or(BuildError::NoEngine)?;
+    let image = sdk.image.clone().ok_or(BuildError::NoSdkImage)?;
+    let container = ContainerOptions {
+        engine,
+        image,
+        arguments: [&sdk.container_args[..], &settings.arguments].concat(),
+        pulls: !options.frozen,
+        processor: options.sdk_processor,
+    };
+    let identities = layout_of(options).tool_identities_of_image();
+    let program = options.exe.clone();
+    let socket_directory = layout_of(options).command_socket();
+    Ok(ContainerBackend::new(
+        container,
+        program,
+        identities,
+        socket_directory,
+        cancel,
+        sink,
+    ))
+}
+
+fn host_backend(options: &Options) -> HostBackend {
     HostBackend::new(
         options.exe.clone(),
         options.search_path.clone(),
-        layout.tool_identities(),
+        layout_of(options).tool_identities(),
     )
+}
+
+fn layout_of(options: &Options) -> Layout {
+    Layout::new(&options.project.state_dir(), &options.project.target)
+        .with_sdk_for(options.sdk_processor)
 }
 
 /// Does work in a project that nobody else works in meanwhile.
 pub(crate) fn in_context<T>(
     options: &Options,
-    backend: Box<dyn Backend>,
+    backend: Box<dyn Backend + '_>,
     cancel: &Cancel,
     sink: &dyn Sink,
     work: impl FnOnce(&BuildContext<'_>) -> Result<T, BuildError>,
 ) -> Result<T, BuildError> {
     let project = &options.project;
-    let layout = Layout::new(&project.state_dir(), &project.target);
+    let layout = layout_of(options);
     let _lock = lock_project(&layout, cancel, sink)?;
     layout.check()?;
     let lock_file = LockFile::load(&project.src_dir)?
@@ -82,7 +144,7 @@ pub(crate) fn in_context<T>(
 /// As [`run`], with the work of the steps done by `backend`.
 pub(crate) fn run_with(
     options: &Options,
-    backend: Box<dyn Backend>,
+    backend: Box<dyn Backend + '_>,
     goal: &Goal,
     cancel: &Cancel,
     sink: &dyn Sink,
@@ -105,14 +167,19 @@ pub(crate) fn run_with(
     })
 }
 
-fn bring_up_to_date(
+/// Brings what these steps need up to date, and these.
+pub(crate) fn bring_up_to_date(
     context: &BuildContext<'_>,
     steps: &[GoalStep],
     sink: &dyn Sink,
 ) -> Result<Report, BuildError> {
     let options = context.options;
     let stamps = stamps(options);
+    let cache = BuildCache::open(context, sink);
     let mut plan = Plan::new(context, sink);
+    if let Some(cache) = &cache {
+        plan.share(cache);
+    }
     for step in steps {
         step.add_to(&mut plan)?;
     }
@@ -124,6 +191,7 @@ fn bring_up_to_date(
         .run(options.jobs, &stamps, context.cancel, sink);
     context.known_files.save();
     let finished = finished?;
+    drop_gone_from_lock(context, sink)?;
     let artifacts = plan.artifacts(&finished)?;
     let mut skipped_scriptlets = std::mem::take(&mut *context.skipped_scriptlets());
     skipped_scriptlets.sort_by(|a, b| (&a.tree, &a.package).cmp(&(&b.tree, &b.package)));
@@ -133,7 +201,23 @@ fn bring_up_to_date(
         processes: context.backend.processes(),
         ran: finished.ran,
         skipped: finished.skipped,
+        from_cache: finished.from_cache,
     })
+}
+
+/// Drops from the lock what the project does not have any more. Last: a run that fails leaves it.
+fn drop_gone_from_lock(context: &BuildContext<'_>, sink: &dyn Sink) -> Result<(), BuildError> {
+    let mut lock_file = context.lock_file();
+    let gone = lock_file.drop_gone(context.project);
+    if !gone.is_empty() {
+        lock_file.save()?;
+        sink.emit(Event::info(format!(
+            "the project does not have these any more; dropped from avocado.lock for {}: {}",
+            context.project.target,
+            gone.join(", ")
+        )));
+    }
+    Ok(())
 }
 
 /// The first step that a build of `runtime` would run before its manifest is made, and why; `None`
@@ -142,22 +226,34 @@ fn bring_up_to_date(
 /// # Errors
 /// When it cannot be found out: a file that the project names is not there, say.
 pub fn outdated(options: &Options, runtime: &Name) -> Result<Option<OutdatedTask>, BuildError> {
-    let backend = host_backend(options).asking_no_tools();
-    outdated_on(options, Box::new(backend), runtime)
+    let cancel = Cancel::new();
+    let backend = backend_asking_no_tools(options, &cancel)?;
+    outdated_on(options, backend, runtime)
 }
 
 /// As [`outdated`], with `backend` to say what its tools are.
 pub(crate) fn outdated_on(
     options: &Options,
-    backend: Box<dyn Backend>,
+    backend: Box<dyn Backend + '_>,
     runtime: &Name,
+) -> Result<Option<OutdatedTask>, BuildError> {
+    // Signing, which comes after it, takes keys and looks at nothing of the project.
+    first_outdated(options, backend, |plan| {
+        runtime_build::plan(plan, runtime).map(drop)
+    })
+}
+
+/// The first of the steps that `add` plans, and of those that they need, that a build would run.
+pub(crate) fn first_outdated(
+    options: &Options,
+    backend: Box<dyn Backend + '_>,
+    add: impl FnOnce(&mut Plan<'_>) -> Result<(), BuildError>,
 ) -> Result<Option<OutdatedTask>, BuildError> {
     let cancel = Cancel::new();
     let lock_file = LockFile::load(&options.project.src_dir)?.locked(true);
     let context = context(options, backend, lock_file, &cancel);
     let mut plan = Plan::new(&context, &Silent);
-    // Signing, which comes after it, takes keys and looks at nothing of the project.
-    runtime_build::plan(&mut plan, runtime)?;
+    add(&mut plan)?;
     let stamps = StampStore {
         enabled: true,
         ..stamps(options)
@@ -167,12 +263,12 @@ pub(crate) fn outdated_on(
 
 fn context<'a>(
     options: &'a Options,
-    backend: Box<dyn Backend>,
+    backend: Box<dyn Backend + 'a>,
     lock_file: LockFile,
     cancel: &'a Cancel,
 ) -> BuildContext<'a> {
     let project = &options.project;
-    let layout = Layout::new(&project.state_dir(), &project.target);
+    let layout = layout_of(options);
     BuildContext {
         options,
         project,
@@ -180,9 +276,10 @@ fn context<'a>(
         lock_file: Mutex::new(lock_file),
         completes_lock: Once::new(),
         shortens_environment: Once::new(),
+        misses_emulation: Once::new(),
         skipped_scriptlets: Mutex::default(),
         sources: ProjectSources::default(),
-        known_files: KnownFiles::new(layout.known_files()),
+        known_files: KnownFiles::new(layout.known_files(), layout.known_trees()),
         feed: Feed::new(project, &options.network, cancel).cached(options.frozen),
         cancel,
         checkout_mode: trees::checkout_mode(&project.config_path),
@@ -192,7 +289,7 @@ fn context<'a>(
 
 fn stamps(options: &Options) -> StampStore {
     let project = &options.project;
-    let layout = Layout::new(&project.state_dir(), &project.target);
+    let layout = layout_of(options);
     StampStore {
         directory: layout.stamps(),
         prefix: layout.prefix().to_owned(),

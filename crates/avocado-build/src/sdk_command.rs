@@ -6,10 +6,10 @@ use avocado_backend::{SOURCE_MOUNT, Terminal, Tool};
 use avocado_events::{Cancel, Sink};
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::HOST_ARCH;
 use crate::error::BuildError;
+use crate::layout::Layout;
 use crate::options::Options;
-use crate::run::{host_backend, in_context};
+use crate::run::{in_context, open_backend};
 use crate::step_context::StepContext;
 use crate::step_request::{StepRequest, StepView};
 use crate::steps::hook;
@@ -24,22 +24,26 @@ pub struct SdkCommand {
 }
 
 /// Runs a command in the SDK that is installed, with the standard streams of this process. It sees
-/// what a script sees, and changes the sources only. Answers its exit status, as a shell would.
+/// what a script sees, and changes the sources only. `begins` is called when nothing has to be waited for
+/// any more: from then on interrupts are for the command. Answers its exit status, as a shell would.
 ///
 /// # Errors
-/// When there is no SDK, or the command cannot be started.
+/// When there is no SDK, the command cannot be started, or `cancel` asks to stop; it is gone then.
 pub fn run_sdk_command(
     options: &Options,
     command: SdkCommand,
+    begins: impl FnOnce(),
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<u8, BuildError> {
-    let backend = Box::new(host_backend(options));
+    let backend = open_backend(options, cancel, sink)?;
     in_context(options, backend, cancel, sink, |context| {
-        if !context.layout.sdk(HOST_ARCH).is_dir() {
+        if !context.layout.sdk().is_dir() {
             let what = "the SDK is not here yet: run `avocado sdk install`";
             return Err(BuildError::Invalid(what.to_owned()));
         }
+        context.backend.prepare()?;
+        begins();
         context.run_step("sdk run", command, sink)
     })
 }
@@ -53,7 +57,7 @@ impl StepRequest for SdkCommand {
         true
     }
 
-    fn view(&self) -> StepView {
+    fn view(&self, _layout: &Layout) -> StepView {
         StepView::Sources
     }
 

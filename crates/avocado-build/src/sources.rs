@@ -175,7 +175,7 @@ mod tests {
     ) -> R {
         read(&SourceReader {
             modes,
-            known: &KnownFiles::new("".into()),
+            known: &KnownFiles::new("".into(), "".into()),
             hidden: hidden.to_vec(),
             project: None,
         })

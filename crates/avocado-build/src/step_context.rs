@@ -1,5 +1,7 @@
 //! What a step has to work with inside the child.
 
+use std::ffi::OsString;
+
 use avocado_backend::LoopMounts;
 use avocado_events::Sink;
 use avocado_manifest::Name;
@@ -15,6 +17,8 @@ pub(crate) struct StepContext<'a> {
     pub(crate) host_layout: Layout,
     /// Seconds since 1970 for every time stamp.
     pub(crate) epoch: u64,
+    /// PATH for tools.
+    pub(crate) search_path: OsString,
     /// How files of the project are copied.
     pub(crate) modes: CopyModes,
     pub(crate) sink: &'a dyn Sink,

@@ -8,13 +8,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use avocado_backend::SOURCE_MOUNT;
+use avocado_backend::{Processor, SOURCE_MOUNT};
 use avocado_manifest::{Digest, Name};
 use avocado_project::{Project, SourceKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::architecture::HOST_ARCH;
 use crate::layout::Layout;
 use crate::options::Options;
 
@@ -35,8 +34,8 @@ pub(crate) struct StepVariables {
 
 impl StepVariables {
     /// Those that are the same for every project of a target.
-    pub(crate) fn of_target(target: &Name) -> Self {
-        let layout = Layout::in_step(target);
+    pub(crate) fn of_target(target: &Name, sdk: Processor) -> Self {
+        let layout = Layout::in_step(target).with_sdk_for(sdk);
         let target = target.as_str();
         let mut variables = StepVariables::default();
         let mut set = |name, value: OsString| variables.set(name, value);
@@ -49,7 +48,7 @@ impl StepVariables {
         set("AVOCADO_HOST_UID", "0".into());
         set("AVOCADO_HOST_GID", "0".into());
         set("AVOCADO_PREFIX", layout.prefix().into());
-        set("AVOCADO_SDK_PREFIX", layout.sdk(HOST_ARCH).into());
+        set("AVOCADO_SDK_PREFIX", layout.sdk().into());
         set("AVOCADO_EXT_SYSROOTS", layout.extensions().into());
         set("DNF_SDK_TARGET_PREFIX", layout.target_repoconf().into());
         variables
@@ -58,7 +57,7 @@ impl StepVariables {
     /// Those of every step that sees the project; a script has [those of its own](crate::steps)
     /// besides.
     pub(crate) fn new(options: &Options, project: &Project, releasever: String) -> Self {
-        let mut variables = Self::of_target(&project.target);
+        let mut variables = Self::of_target(&project.target, options.sdk_processor);
         let mut set = |name, value: OsString| variables.set(name, value);
         set(
             "AVOCADO_SDK_REPO_URL",
@@ -114,12 +113,11 @@ impl StepVariables {
         values.map(|(name, value)| (*name, input(value))).collect()
     }
 
-    /// The whole environment of a step. The ways to tools and to a network, which are no inputs,
-    /// are in it besides.
+    /// The environment of a step. The way to a network, which is no input, is in it besides; the way
+    /// to tools is for the backend to add.
     pub(crate) fn environment(self, options: &Options) -> BTreeMap<String, OsString> {
         let mut environment = options.proxy_environment.clone();
         let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
-        set("PATH", options.search_path.clone());
         set("LC_ALL", "C.UTF-8".into());
         set("TZ", "UTC".into());
         for (name, value) in self.values {

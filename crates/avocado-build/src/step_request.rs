@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use avocado_backend::MountAccess;
+use avocado_backend::{MountAccess, Processor};
 use avocado_manifest::Name;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BuildError;
+use crate::layout::Layout;
 use crate::step_context::StepContext;
 
 /// The work of one kind of step: made by the parent, done by a child in the backend.
@@ -20,13 +21,17 @@ pub(crate) trait StepRequest: Serialize + DeserializeOwned {
     const INSTALLS: bool = false;
     /// Whether it is a command of the user's, which has the standard streams of this process.
     const TERMINAL: bool = false;
+    /// Whether it starts programs that are not this host's: scripts of the project, or of packages.
+    fn runs_programs(&self) -> bool {
+        self.runs_hook()
+    }
     /// Whether it runs a hook, which may change the project's sources: where they are, they are
     /// built.
     fn runs_hook(&self) -> bool {
         false
     }
     /// What of the project it sees.
-    fn view(&self) -> StepView {
+    fn view(&self, _layout: &Layout) -> StepView {
         StepView::Project
     }
     /// What the child answers with.
@@ -51,6 +56,7 @@ pub(crate) enum StepView {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StepMessage<R> {
     pub(crate) target: Name,
+    pub(crate) sdk_processor: Processor,
     /// Where the host has the state: what users are told of is there.
     pub(crate) state: PathBuf,
     /// Seconds since 1970.

@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 
+use avocado_backend::WorkerStart;
 use avocado_backend::worker::Workplace;
 use serde_json::Value;
 
+use crate::bill::ImageReadingRequest;
+use crate::cache::{PackRequest, PlaceRequest};
 use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::package_query::{InstalledRequest, PackageQueryRequest};
+use crate::rebuild::CompareImagesRequest;
 use crate::scriptlets::ScriptletsRequest;
 use crate::sdk_command::SdkCommand;
 use crate::step_context::StepContext;
@@ -15,7 +19,7 @@ use crate::step_request::{StepMessage, StepRequest};
 use crate::steps::compile::{CleanRequest, CompileRequest};
 use crate::steps::extension_build::ExtensionBuildRequest;
 use crate::steps::extension_image::ExtensionImageRequest;
-use crate::steps::install::{FinishInstallRequest, InstallRequest};
+use crate::steps::install::{FinishInstallRequest, InstallRequest, PublishRequest};
 use crate::steps::os_image::OsImageRequest;
 use crate::steps::runtime_build::RuntimeBuildRequest;
 use crate::steps::runtime_compile::RuntimeCompileRequest;
@@ -24,18 +28,20 @@ use crate::steps::var_image::VarImageRequest;
 use crate::trees::CopyModes;
 
 /// The whole of the hidden `avocado step`: reads a step as JSON on standard input, does it, and
-/// writes events and the result as NDJSON to standard output.
-pub fn step_main() -> ExitCode {
-    avocado_backend::worker::main(work)
+/// writes events and the result as NDJSON to standard output, unless `start` says otherwise.
+pub fn step_main(start: WorkerStart) -> ExitCode {
+    avocado_backend::worker::main(start, work)
 }
 
 fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, BuildError> {
     let context = StepContext {
-        layout: Layout::in_step(&message.target),
-        host_layout: Layout::new(&message.state, &message.target),
+        layout: Layout::in_step(&message.target).with_sdk_for(message.sdk_processor),
+        host_layout: Layout::new(&message.state, &message.target)
+            .with_sdk_for(message.sdk_processor),
         target: message.target,
         epoch: message.source_date_epoch,
         modes: CopyModes::Checkout(message.checkout_mode),
+        search_path: workplace.search_path,
         sink: workplace.sink,
         loop_mounts: workplace.loop_mounts.as_ref(),
     };
@@ -48,8 +54,13 @@ fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, 
         FinishInstallRequest::KIND => work_on::<FinishInstallRequest>,
         PackageQueryRequest::KIND => work_on::<PackageQueryRequest>,
         ScriptletsRequest::KIND => work_on::<ScriptletsRequest>,
+        CompareImagesRequest::KIND => work_on::<CompareImagesRequest>,
+        PublishRequest::KIND => work_on::<PublishRequest>,
+        PackRequest::KIND => work_on::<PackRequest>,
+        PlaceRequest::KIND => work_on::<PlaceRequest>,
         CleanRequest::KIND => work_on::<CleanRequest>,
         InstalledRequest::KIND => work_on::<InstalledRequest>,
+        ImageReadingRequest::KIND => work_on::<ImageReadingRequest>,
         CompileRequest::KIND => work_on::<CompileRequest>,
         ExtensionBuildRequest::KIND => work_on::<ExtensionBuildRequest>,
         ExtensionImageRequest::KIND => work_on::<ExtensionImageRequest>,

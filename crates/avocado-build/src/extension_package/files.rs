@@ -3,20 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
 use avocado_project::{
-    CompileSection, Extension, Placed, Project, ProjectPackage, SourcePlace, check_published,
-    read_text, state_versions,
+    CompileSection, Extension, HiddenNames, PathPattern, Placed, Project, ProjectPackage,
+    SourcePlace, check_published, read_text, state_versions,
 };
-use glob::Pattern;
 use walkdir::{DirEntry, WalkDir};
 
 use super::links;
 use crate::error::{At as _, BuildError};
-use crate::trees::{self, CopyModes, Tree, WILDCARDS};
+use crate::trees::{self, CopyModes, Tree};
 
 /// The name that the configuration has in every package.
 const CONFIGURATION: &str = "avocado.yaml";
@@ -86,7 +85,8 @@ impl<'a> ExtensionFiles<'a> {
                 self.copy(&from, path, tree, &mut left_out)?;
             }
         } else {
-            for MatchedPath { path, is_named } in matched(&project.src_dir, &patterns)? {
+            for MatchedPath { path, is_named } in matched(&project.src_dir, patterns.into_values())?
+            {
                 let mut from = project.src_dir.join(&path);
                 if is_named {
                     from = trees::of_project(&from)?;
@@ -152,11 +152,13 @@ impl<'a> ExtensionFiles<'a> {
     }
 
     /// `package_files`, of whatever target.
-    fn patterns(&self) -> BTreeSet<&str> {
+    fn patterns(&self) -> BTreeMap<&str, &Placed<PathPattern>> {
         let projects = self.projects.iter();
         let extensions = projects.filter_map(|project| project.extension(self.name));
         let patterns = extensions.flat_map(|extension| &extension.package_files);
-        patterns.map(String::as_str).collect()
+        patterns
+            .map(|pattern| (pattern.as_str(), pattern))
+            .collect()
     }
 
     /// Directories whose links are those of a device.
@@ -315,41 +317,13 @@ struct MatchedPath {
     is_named: bool,
 }
 
-/// One of `package_files`.
-struct FilePattern<'a> {
-    text: &'a str,
-    pattern: Pattern,
-    matched: bool,
-}
-
-impl<'a> FilePattern<'a> {
-    fn new(text: &'a str) -> Result<Self, BuildError> {
-        let invalid = |why: &str| {
-            let text = text.escape_debug();
-            BuildError::Invalid(format!("`package_files` has `{text}`, {why}"))
-        };
-        let parts = Path::new(text).components();
-        let path: PathBuf = parts.filter(|part| *part != Component::CurDir).collect();
-        let is_below = |part: Component<'_>| matches!(part, Component::Normal(_));
-        if text.is_empty() || !path.components().all(is_below) {
-            return Err(invalid("which is no path below the source directory"));
-        }
-        let everything = path.as_os_str().is_empty();
-        let path = if everything { "*".into() } else { path };
-        let pattern = Pattern::new(&path.to_string_lossy());
-        Ok(FilePattern {
-            text,
-            pattern: pattern.map_err(|e| invalid(&format!("which is no pattern: {e}")))?,
-            matched: false,
-        })
-    }
-}
-
 /// What `package_files` mean, in the order of the names, without what is below something else of it.
 /// A pattern that means nothing is an error.
-fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>, BuildError> {
-    let patterns = patterns.iter().map(|text| FilePattern::new(text));
-    let mut patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+fn matched<'p>(
+    src_dir: &Path,
+    patterns: impl Iterator<Item = &'p Placed<PathPattern>>,
+) -> Result<Vec<MatchedPath>, BuildError> {
+    let mut patterns: Vec<_> = patterns.map(|pattern| (pattern, false)).collect();
     let mut found: Vec<MatchedPath> = Vec::new();
     let walk = WalkDir::new(src_dir).min_depth(1).sort_by_file_name();
     for entry in walk.into_iter().filter_entry(is_packaged) {
@@ -357,10 +331,10 @@ fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>
         let path = entry.path().strip_prefix(src_dir).unwrap_or(entry.path());
         let mut is_wanted = false;
         let mut is_named = false;
-        for pattern in &mut patterns {
-            if pattern.pattern.matches_path_with(path, WILDCARDS) {
-                (pattern.matched, is_wanted) = (true, true);
-                is_named |= path.as_os_str() == pattern.pattern.as_str();
+        for (pattern, has_matched) in &mut patterns {
+            if pattern.matches(path, HiddenNames::NoMatch) {
+                (*has_matched, is_wanted) = (true, true);
+                is_named |= path.as_os_str() == pattern.as_str();
             }
         }
         // All that is below something comes along with it.
@@ -376,13 +350,18 @@ fn matched(src_dir: &Path, patterns: &BTreeSet<&str>) -> Result<Vec<MatchedPath>
             });
         }
     }
-    match patterns.iter().find(|pattern| !pattern.matched) {
-        None => Ok(found),
-        Some(FilePattern { text, .. }) => Err(BuildError::Invalid(format!(
-            "`package_files` has `{text}`, and there is no such file in {}",
-            src_dir.display()
-        ))),
+    let unmatched = patterns.iter().filter(|(_, has_matched)| !has_matched);
+    let diagnostics = unmatched.map(|(pattern, _)| {
+        let text = pattern.as_str().escape_debug();
+        let message = format!("`package_files` has `{text}`, and there is no such file");
+        let hint = format!("it is looked for in {}", src_dir.display());
+        pattern.place.error(message).with_hint(hint)
+    });
+    let diagnostics: Vec<_> = diagnostics.collect();
+    if diagnostics.is_empty() {
+        return Ok(found);
     }
+    Err(BuildError::Project { diagnostics })
 }
 
 /// Neither the state of builds nor the history of the project is part of its sources.

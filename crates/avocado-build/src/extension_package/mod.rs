@@ -69,10 +69,14 @@ pub fn package_extension(
             continue;
         };
         if same.version.known() != Some(version) || same.rpm != extension.rpm {
-            return Err(BuildError::Invalid(format!(
+            let message = format!(
                 "the extension `{name}` has another version or description for {} than for {}, and \
                  one package is for both",
                 other.target, project.target
+            );
+            let differs = extension.place.error(message);
+            return Err(project_error(&differs.with_hint(
+                "a package says one of each: give it the same for all targets",
             )));
         }
         targets.push(other);

@@ -203,6 +203,7 @@ mod tests {
         fs::write(root.join("left-out"), "secret").unwrap();
         std::os::unix::fs::symlink("b/file", root.join("a")).unwrap();
         let context = StepContext {
+            search_path: "/usr/bin:/bin".into(),
             target: "t".parse().unwrap(),
             layout: Layout::new(dir.path(), &"t".parse().unwrap()),
             host_layout: Layout::new(dir.path(), &"t".parse().unwrap()),

@@ -29,6 +29,18 @@ pub(crate) fn writer(filesystem: Filesystem) -> Option<&'static ToolQuery> {
     }
 }
 
+/// Refuses a writer that is known to write wrong bytes, by what it says of itself. For the parent of a
+/// step, which asked it already.
+pub(crate) fn check_writer(
+    filesystem: Filesystem,
+    identity: Option<&str>,
+) -> Result<(), BuildError> {
+    match (filesystem, identity) {
+        (Filesystem::Squashfs, Some(identity)) => squashfs::refuse_corrupting_version(identity),
+        _ => Ok(()),
+    }
+}
+
 /// The file name extension of an OS image in this format: its name in avocado.yaml.
 pub(crate) fn extension(filesystem: Filesystem) -> &'static str {
     match filesystem {

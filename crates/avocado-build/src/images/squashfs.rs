@@ -20,7 +20,6 @@ pub(super) fn write(
     image: &Path,
     left_out: &[PathBuf],
 ) -> Result<(), BuildError> {
-    refuse_corrupting_version(context)?;
     let epoch = context.epoch.to_string();
     let mut tool = Tool::new(MKSQUASHFS.tool)
         .arg(root)
@@ -62,22 +61,24 @@ fn pattern(path: &Path) -> OsString {
     OsString::from_vec(pattern)
 }
 
-/// mksquashfs 4.7 to 4.7.4 can write wrong bytes for sparse files.
-fn refuse_corrupting_version(context: &StepContext<'_>) -> Result<(), BuildError> {
-    let text = Tool::new(MKSQUASHFS.tool)
-        .args(MKSQUASHFS.arguments)
-        .read(context.sink)?;
-    let version = text.split_whitespace().nth(2).unwrap_or_default();
-    if is_corrupting(version) {
-        return Err(BuildError::Invalid(format!(
+/// mksquashfs 4.7 to 4.7.4 can write wrong bytes for sparse files. `identity` is the first line of
+/// what it says of itself, or its package.
+pub(super) fn refuse_corrupting_version(identity: &str) -> Result<(), BuildError> {
+    match identity.split_whitespace().find(|word| is_corrupting(word)) {
+        Some(version) => Err(BuildError::Invalid(format!(
             "mksquashfs {version} may corrupt sparse files; use 4.6.1, or 4.7.5 and later"
-        )));
+        ))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn is_corrupting(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-']).map(str::parse::<u32>);
+    // A package may have an epoch.
+    let version = version.rsplit(':').next().unwrap_or(version);
+    // And has a revision of its own, which is no patch level.
+    let end = version.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let version = &version[..end.unwrap_or(version.len())];
+    let mut numbers = version.split('.').map(str::parse::<u32>);
     let mut next = || numbers.next().and_then(Result::ok);
     matches!((next(), next(), next()), (Some(4), Some(7), patch) if patch.unwrap_or(0) < 5)
 }
@@ -86,11 +87,47 @@ fn is_corrupting(version: &str) -> bool {
 mod tests {
     #[test]
     fn corrupting_versions_are_known() {
-        for bad in ["4.7", "4.7.0", "4.7.4"] {
+        for bad in [
+            "4.7",
+            "4.7.0",
+            "4.7.4",
+            "4.7-6",
+            "1:4.7-6",
+            "1:4.7+ds-6",
+            "4.7.4-9",
+        ] {
             assert!(super::is_corrupting(bad), "{bad}");
         }
-        for good in ["4.5.1", "4.6.1", "4.7.5", "4.8", "5.0", "", "x"] {
+        for good in [
+            "4.5.1",
+            "4.6.1",
+            "4.7.5",
+            "4.8",
+            "5.0",
+            "1:4.7.5-1",
+            "4.6.1-7",
+            "4-7",
+            "",
+            "x",
+        ] {
             assert!(!super::is_corrupting(good), "{good}");
+        }
+        for (identity, version) in [
+            ("mksquashfs version 4.6.1 (2023/03/25)", None),
+            ("mksquashfs version 4.7.2 (2025/09/03)", Some("4.7.2")),
+            ("squashfs-tools 1:4.6.1-1 amd64", None),
+            ("squashfs-tools 1:4.7-1 amd64", Some("1:4.7-1")),
+            ("squashfs-tools 1:4.7-6 amd64", Some("1:4.7-6")),
+            ("mksquashfs 0f3a", None),
+        ] {
+            let refused = super::refuse_corrupting_version(identity).err();
+            let begin = version.map(|version| format!("mksquashfs {version} may corrupt "));
+            let said = refused.map(|error| error.to_string());
+            assert_eq!(said.is_some(), begin.is_some(), "{identity}");
+            let is_named = begin
+                .zip(said)
+                .is_none_or(|(begin, said)| said.starts_with(&begin));
+            assert!(is_named, "{identity}");
         }
     }
 }

@@ -22,6 +22,7 @@ const FILESYSTEMS: [Filesystem; 3] = [Filesystem::Squashfs, Filesystem::ErofsLz4
 
 fn context(state: &Path) -> StepContext<'static> {
     StepContext {
+        search_path: "/usr/bin:/bin".into(),
         target: "t".parse().unwrap(),
         layout: Layout::new(state, &"t".parse().unwrap()),
         host_layout: Layout::new(state, &"t".parse().unwrap()),

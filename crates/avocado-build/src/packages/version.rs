@@ -1,7 +1,9 @@
 //! The order of versions, which is rpm's, and how rpm writes those of others.
 
 use std::cmp::Ordering;
+use std::path::Path;
 
+use avocado_project::{HiddenNames, PathPattern};
 use rpm_version::rpm_evr_compare;
 
 /// Which of two versions is older, as rpm sees it: `~` comes before the end of a version, `^`
@@ -21,10 +23,80 @@ pub(crate) fn from_rpm(version: &str) -> String {
     version.replace('~', "-").replace('^', "+")
 }
 
+/// Whether a locked version, `version-release.arch`, is one that a project states for a package: the
+/// version alone, with its release, or with both, an epoch before it or not, and `*` for anything.
+/// `epoch` is that of the locked one, where it is known.
+pub(crate) fn is_stated(locked: &str, epoch: Option<u32>, stated: &str) -> bool {
+    let (stated_epoch, stated) = match stated.split_once(':') {
+        Some((stated_epoch, version)) => (Some(stated_epoch), version),
+        None => (None, stated),
+    };
+    if let (Some(stated), Some(locked)) = (stated_epoch, epoch)
+        && !stated.contains('*')
+        && stated.parse() != Ok(locked)
+    {
+        return false;
+    }
+    // What dnf may understand in another way, it is left to tell.
+    let Ok(pattern) = PathPattern::new(stated) else {
+        return true;
+    };
+    let mut forms = forms(locked).into_iter();
+    forms.any(|form| pattern.matches(Path::new(form), HiddenNames::Match))
+}
+
+/// The same of the package of an extension, whose version may be stated as the extension has it.
+pub(crate) fn is_stated_of_extension(locked: &str, epoch: Option<u32>, stated: &str) -> bool {
+    let [version, ..] = forms(locked);
+    is_stated(locked, epoch, stated) || from_rpm(version) == stated
+}
+
+/// `version`, `version-release` and `version-release.arch`.
+fn forms(locked: &str) -> [&str; 3] {
+    let (with_release, _arch) = locked.rsplit_once('.').unwrap_or((locked, ""));
+    let (version, _release) = with_release.rsplit_once('-').unwrap_or((with_release, ""));
+    [version, with_release, locked]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::process::Command;
+
+    #[test]
+    fn a_locked_version_is_one_that_is_stated() {
+        for (locked, stated, expected) in [
+            ("1.0-r0.x86_64", "*", true),
+            ("1.0-r0.x86_64", "1.0", true),
+            ("1.0-r0.x86_64", "1.0-r0", true),
+            ("1.0-r0.x86_64", "1.0-r0.x86_64", true),
+            ("1.0-r0.x86_64", "1.*", true),
+            ("1.0-r0.x86_64", "2:1.0", true),
+            ("1.0-r0.x86_64", "*:1.0", true),
+            ("1.0-r0.x86_64", "1:1.0", false),
+            ("1.0-r0.x86_64", "1.0.1", false),
+            ("1.0-r0.x86_64", "1", false),
+            ("1.0-r0.x86_64", "1.0-r1", false),
+            ("1.0-r0.x86_64", "2.*", false),
+            ("1.0.0~rc.1^7-r0.noarch", "1.0.0-rc.1+7", false),
+        ] {
+            assert_eq!(
+                is_stated(locked, Some(2), stated),
+                expected,
+                "{locked} {stated}"
+            );
+        }
+        assert!(is_stated("1.0-r0.x", None, "1:1.0"));
+        for (stated, expected) in [
+            ("1.0.0-rc.1+7", true),
+            ("1.0.0~rc.1^7-r0", true),
+            ("1.0.0-rc.2", false),
+            ("1.0.0", false),
+        ] {
+            let found = is_stated_of_extension("1.0.0~rc.1^7-r0.noarch", None, stated);
+            assert_eq!(found, expected, "{stated}");
+        }
+    }
 
     /// What rpm's own order says of each pair: the first is older.
     const ORDERED: &[(&str, &str)] = &[

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use avocado_backend::Processor;
 use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
 use avocado_project::{LockFile, Project, Sysroot};
 
-use crate::architecture::HOST_ARCH;
 use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::packages::version::to_rpm;
@@ -70,12 +70,12 @@ pub(super) fn find(
         // An extension that is not here may bring some too.
         let sections = &project.sdk.compile;
         let is_known = |_: &Path, name: &str| sections.iter().any(|s| **s.name == *name);
-        for place in [
-            layout.sdk(HOST_ARCH).join("build"),
-            layout.sdk(HOST_ARCH).join("staging"),
-            work.join("compiled-with"),
-            layout.stamps().join("compile"),
-        ] {
+        let of_sdks = Processor::ALL.map(|processor| layout.sdk_for(processor));
+        let of_sdks = of_sdks
+            .iter()
+            .flat_map(|sdk| [sdk.join("build"), sdk.join("staging")]);
+        let others_of_sections = [work.join("compiled-with"), layout.stamps().join("compile")];
+        for place in of_sdks.chain(others_of_sections) {
             others(&place, "section", is_known, &mut found)?;
         }
         section_packages(project, &prefix.join("output/packages"), &mut found)?;
@@ -106,6 +106,8 @@ pub(super) fn find(
         let is_known = |_: &Path, name: &str| kernels.contains(name);
         others(&prefix.join("kernel"), "kernel", is_known, &mut found)?;
     }
+    hitl(&layout.hitl(), &mut found)?;
+    on_its_way(&layout.cache_work(), &mut found)?;
     for place in [
         "sdk",
         ".work",
@@ -116,6 +118,8 @@ pub(super) fn find(
         unfinished(&prefix.join(place), &mut found)?;
     }
     feed_cache(&layout.dnf_cache(), &mut found)?;
+    let known = layout.inventories();
+    inventories(prefix, &known, Path::new(""), &mut found)?;
     found.sort();
     found.dedup_by(|a, b| a.0 == b.0);
     Ok(found)
@@ -238,6 +242,30 @@ fn unfinished(place: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
     Ok(())
 }
 
+/// What a build that was killed had on its way from and to the cache: none works here now.
+fn on_its_way(place: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
+    for (path, _) in entries(place)? {
+        let what = "an interrupted build left it on its way from or to the cache";
+        found.push((path, what.to_owned()));
+    }
+    Ok(())
+}
+
+/// What a server of extensions left that was killed; one that runs holds its lock.
+fn hitl(place: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
+    let lock = place.with_extension("lock");
+    if place.symlink_metadata().is_err() || lock.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if avocado_fs::LockPlace::file(&lock).try_lock()?.is_some() {
+        found.push((
+            place.to_owned(),
+            "a server that was killed left it".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// What dnf keeps of repositories at other addresses: it has a directory for each, of which the one
 /// that was used last is that of the present snapshot.
 fn feed_cache(cache: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
@@ -265,6 +293,29 @@ fn feed_cache(cache: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
                 path.clone(),
                 "of an earlier snapshot of the feed".to_owned(),
             ));
+        }
+    }
+    Ok(())
+}
+
+/// What is known of images that are not there any more, or go now. `known` has a directory for each one
+/// of the state `prefix` that has images.
+fn inventories(
+    prefix: &Path,
+    known: &Path,
+    below: &Path,
+    found: &mut Leftovers,
+) -> Result<(), BuildError> {
+    for (path, name) in entries(&known.join(below))? {
+        let below = below.join(&name);
+        if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            inventories(prefix, known, &below, found)?;
+            continue;
+        }
+        let image = prefix.join(below.with_extension(""));
+        let goes = found.iter().any(|(gone, _)| image.starts_with(gone));
+        if goes || image.symlink_metadata().is_err() {
+            found.push((path, "of an image that is gone".to_owned()));
         }
     }
     Ok(())

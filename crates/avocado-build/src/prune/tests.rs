@@ -72,6 +72,12 @@ fn what_nothing_names_any_more_goes_and_the_rest_stays() {
         "output/runtimes/dev/.vm.new/Image",
         ".work/dnf-cache/feed-0160d31236136e00/repodata/repomd.xml",
         ".work/dnf-cache/feed.solv",
+        ".work/cache/7/0",
+        ".work/inventories/0123456789abcdef.json",
+        ".work/inventories/output/extensions/gone-1.0.0.raw.json",
+        ".work/inventories/output/extensions/hello-0.9.0.raw.json",
+        ".work/inventories/output/extensions/hello-1.0.0.raw.json",
+        ".work/inventories/runtimes/gone/avocado-image-rootfs-qemux86-64.erofs.json",
         "somebody/elses",
     ] {
         made(&project, path);

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use glob::Pattern;
+use avocado_project::{HiddenNames, PathPattern};
 
 use super::{FileRole, PackagedFile};
 use crate::error::BuildError;
-use crate::trees::WILDCARDS;
 
 /// The macros for places of a system that people write in lists of files.
 const MACROS: [(&str, &str); 14] = [
@@ -62,7 +61,7 @@ pub(crate) struct FileList(Vec<FileLine>);
 #[derive(Debug)]
 struct FileLine {
     text: String,
-    pattern: Pattern,
+    pattern: PathPattern,
     /// Not what is in it.
     directory_only: bool,
     exclude: bool,
@@ -138,7 +137,7 @@ impl FileLine {
     fn parse(line: &str) -> Result<Self, String> {
         let mut parsed = FileLine {
             text: line.to_owned(),
-            pattern: Pattern::default(),
+            pattern: PathPattern::default(),
             directory_only: false,
             exclude: false,
             role: FileRole::Plain,
@@ -180,7 +179,7 @@ impl FileLine {
         }
         let below: PathBuf = parts.collect();
         let below = below.to_string_lossy();
-        let pattern = Pattern::new(&below);
+        let pattern = PathPattern::new(&below);
         parsed.pattern = pattern.map_err(|error| format!("which is no pattern: {error}"))?;
         Ok(parsed)
     }
@@ -191,7 +190,7 @@ impl FileLine {
         package: &str,
         paths: &'p [PathBuf],
     ) -> Result<Vec<&'p Path>, BuildError> {
-        let is_matched = |path: &Path| self.pattern.matches_path_with(path, WILDCARDS);
+        let is_matched = |path: &Path| self.pattern.matches(path, HiddenNames::NoMatch);
         let is_meant = |path: &&Path| {
             is_matched(path) || !self.directory_only && path.ancestors().skip(1).any(is_matched)
         };

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::commands::{self, CommandSettings};
 use super::{PackageScriptlets, Scriptlet, ScriptletKind};
-use crate::architecture::HOST_ARCH;
 use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::step_context::StepContext;
@@ -112,8 +111,6 @@ pub(crate) struct ScriptletsRequest {
     /// The tree, below the state of the target.
     pub(crate) tree: PathBuf,
     pub(crate) packages: Vec<PackageScriptlets>,
-    /// PATH of the tools, which is no input.
-    pub(crate) search_path: String,
     /// It is a whole system: its services can be enabled. An extension says itself which it enables.
     pub(crate) is_system: bool,
     pub(crate) accounts: BorrowedAccounts,
@@ -130,8 +127,13 @@ impl StepRequest for ScriptletsRequest {
     const KIND: &'static str = "scriptlets";
     type Result = ScriptletsResult;
 
-    fn view(&self) -> StepView {
-        let sdk = Path::new("sdk").join(HOST_ARCH);
+    fn runs_programs(&self) -> bool {
+        true
+    }
+
+    fn view(&self, layout: &Layout) -> StepView {
+        let sdk = layout.sdk();
+        let sdk = sdk.strip_prefix(layout.prefix()).unwrap_or(&sdk).to_owned();
         StepView::Parts(vec![
             (self.tree.clone(), MountAccess::Write),
             (sdk, MountAccess::Read),
@@ -198,7 +200,7 @@ impl ScriptletPlace {
         trees::fresh(place)?;
         let layout = &context.layout;
         let shims = published_shims(layout);
-        let outer = std::env::split_paths(&request.search_path);
+        let outer = std::env::split_paths(&context.search_path);
         let system = std::env::split_paths(SYSTEM_DIRECTORIES);
         let outer = join(outer.chain(system))?;
         let settings = CommandSettings {
@@ -245,6 +247,9 @@ impl ScriptletPlace {
             .env("INTERCEPT_DIR", Path::new(PLACE).join("bin"))
             .env("RPM_NO_CHROOT_FOR_SCRIPTS", "1")
             .env("RPM_ETCCONFIGDIR", &self.repositories)
+            // Where an emulated program of the tree finds its libraries, until it has the tree as its root
+            // directory: for QEMU alone.
+            .env("QEMU_LD_PREFIX", root)
             .env("AVOCADO_EXT_INSTALLROOT", root);
         let roots = [
             "D",
@@ -275,7 +280,7 @@ impl ScriptletPlace {
 
 /// What the published tool answers scriptlets with, where the SDK brings it.
 pub(crate) fn published_shims(layout: &Layout) -> Option<PathBuf> {
-    let shims = layout.sdk(HOST_ARCH).join(PUBLISHED_SHIMS);
+    let shims = layout.sdk().join(PUBLISHED_SHIMS);
     shims.join("bin").is_dir().then_some(shims)
 }
 

@@ -9,7 +9,7 @@ use avocado_manifest::Name;
 use avocado_project::{Extension, Permissions};
 use serde::{Deserialize, Serialize};
 
-use super::overlay::OverlayFiles;
+use super::overlay::{CopiedOverlay, OverlayFiles};
 use crate::build_context::BuildContext;
 use crate::error::BuildError;
 use crate::step_context::StepContext;
@@ -54,6 +54,11 @@ impl ExtensionAccounts {
         }))
     }
 
+    /// What the rootfs lays over its packages: the users that are in it count.
+    pub(super) fn rootfs_overlay(&self) -> Option<&OverlayFiles> {
+        self.rootfs_overlay.as_ref()
+    }
+
     /// Puts in the files in which references are filled in, for the way to the step. The image of the
     /// rootfs tells what there is to tell of them.
     pub(super) fn fill(&mut self, context: &BuildContext<'_>) -> Result<(), BuildError> {
@@ -66,20 +71,22 @@ impl ExtensionAccounts {
     }
 
     /// Writes the files into the tree of the extension `name`. What the extension itself brings of
-    /// them is what it means; the rest is as the rootfs has it.
+    /// them is what it means; the rest is as the rootfs has it. Returns what the overlay of the rootfs
+    /// was then.
     pub(super) fn apply(
         &self,
         context: &StepContext<'_>,
         name: &Name,
         root: &Tree,
-    ) -> Result<(), BuildError> {
+    ) -> Result<Option<CopiedOverlay>, BuildError> {
         let place = context.layout.work(&format!("accounts-{name}"));
         let like_rootfs = Tree::fresh(&place)?;
         let packages = Tree::open(&context.layout.os_tree("rootfs", &self.rootfs))?;
         copy_missing(&packages, &like_rootfs)?;
-        if let Some(overlay) = &self.rootfs_overlay {
-            overlay.apply(context, &like_rootfs)?;
-        }
+        let copied = match &self.rootfs_overlay {
+            Some(overlay) => Some(overlay.apply(context, &like_rootfs, None)?),
+            None => None,
+        };
         if let Some(permissions) = &self.rootfs_permissions {
             // The image of the rootfs tells what there is to tell.
             let _ = passwd::apply(&like_rootfs, permissions)?;
@@ -90,7 +97,7 @@ impl ExtensionAccounts {
             let told = format!("users of extension `{name}`: {told}");
             context.sink.emit(Event::warning(told));
         }
-        Ok(())
+        Ok(copied)
     }
 }
 

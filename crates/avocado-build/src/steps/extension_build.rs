@@ -13,7 +13,7 @@ use super::compiled_package::CompiledPackage;
 use super::extension_metadata::ExtensionMetadata;
 use super::hook::Hook;
 use super::install::{self, InstallOutput};
-use super::overlay::OverlayFiles;
+use super::overlay::{CopiedOverlay, OverlayFiles};
 use super::scripts::{ScriptInputs, Scripts};
 use crate::build_context::BuildContext;
 use crate::error::BuildError;
@@ -21,7 +21,7 @@ use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::{self, CopyModes, Tree, TreeFeatures};
+use crate::trees::{self, CopiedFiles, CopyModes, Tree, TreeFeatures};
 
 /// A build, as it travels to the child: what of the extension's configuration it consumes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,6 +47,12 @@ pub(crate) struct ExtensionBuildOutput {
     /// By which the sysroot is known without being read.
     pub(crate) state: Option<Digest>,
     pub(crate) features: TreeFeatures,
+    /// The overlay, as it was when it was copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overlay: Option<CopiedOverlay>,
+    /// That of the rootfs, where users of it are looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rootfs_overlay: Option<CopiedOverlay>,
 }
 
 /// Adds the build of an extension, and what it needs.
@@ -205,6 +211,17 @@ impl Task for ExtensionBuildTask<'_> {
         self.context.run_step(&self.stage(), request, sink)
     }
 
+    fn is_made_of(&self, inputs: &ExtensionBuildInputs, output: &ExtensionBuildOutput) -> bool {
+        let build = &inputs.build;
+        let of_rootfs = build.accounts.as_ref().and_then(|a| a.rootfs_overlay());
+        [
+            (build.overlay.as_ref(), output.overlay),
+            (of_rootfs, output.rootfs_overlay),
+        ]
+        .into_iter()
+        .all(|(overlay, copied)| overlay.is_none_or(|overlay| overlay.is(copied)))
+    }
+
     fn output_files(&self, _output: &ExtensionBuildOutput) -> Vec<PathBuf> {
         vec![self.context.layout.extension(&self.extension.name)]
     }
@@ -243,9 +260,13 @@ impl StepRequest for ExtensionBuildRequest {
         }
         // A script may have put another directory there.
         let root = Tree::open(&new)?;
+        let mut copied = CopiedFiles::default();
+        let mut copied_overlay = None;
         if let Some(overlay) = &self.overlay {
             overlay.tell_of_losses(context)?;
-            overlay.apply(context, &root)?;
+            // A hook sees the times of files, and can set them.
+            let copied = self.post_build.is_none().then_some(&mut copied);
+            copied_overlay = Some(overlay.apply(context, &root, copied)?);
         }
         if let Some(hook) = &self.post_build {
             hook.run(context, &format!("{step} post_build"), &variables)?;
@@ -253,9 +274,10 @@ impl StepRequest for ExtensionBuildRequest {
         // The hook may have put another directory there.
         let root = Tree::open(&new)?;
         trees::remove_unused_directories(&root)?;
-        if let Some(accounts) = &self.accounts {
-            accounts.apply(context, name, &root)?;
-        }
+        let rootfs_overlay = match &self.accounts {
+            Some(accounts) => accounts.apply(context, name, &root)?,
+            None => None,
+        };
         let described = self.metadata.apply(context, &root);
         described.map_err(|error| match &self.overlay {
             Some(overlay) => overlay.blamed_for(error),
@@ -264,14 +286,17 @@ impl StepRequest for ExtensionBuildRequest {
         let packages = self
             .packages
             .then(|| context.layout.extension_packages(name));
-        let features = trees::settle(&root, packages.as_deref(), context.epoch)?;
+        let (packages, epoch) = (packages.as_deref(), context.epoch);
+        let features = trees::settle_copied(&root, packages, epoch, &mut copied)?;
         let state = trees::state_before_reading(&new)?;
-        let digest = trees::digest_with_times(&new)?;
+        let digest = trees::digest_of_copied(&new, &copied)?;
         trees::replace(&new, &place)?;
         Ok(ExtensionBuildOutput {
             digest,
             state,
             features,
+            overlay: copied_overlay,
+            rootfs_overlay,
         })
     }
 }
@@ -301,6 +326,7 @@ mod tests {
 
     fn context(layout: &Layout) -> StepContext<'static> {
         StepContext {
+            search_path: "/usr/bin:/bin".into(),
             target: "t".parse().unwrap(),
             layout: layout.clone(),
             host_layout: layout.clone(),
@@ -336,6 +362,44 @@ mod tests {
             std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o400);
         assert_eq!(fs::read_to_string(key).unwrap(), "overlay");
+    }
+
+    #[test]
+    fn what_was_copied_is_known_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&directory.path().join("state"), &"t".parse().unwrap());
+        let project = directory.path().join("project");
+        fs::create_dir_all(project.join("overlay/etc")).unwrap();
+        fs::write(project.join("overlay/etc/key"), "overlay").unwrap();
+        let hook = "echo hook >\"$AVOCADO_BUILD_EXT_SYSROOT/etc/key\"\n";
+        fs::write(project.join("hook"), hook).unwrap();
+        let files = FilesOfProject {
+            on_host: project.clone(),
+            in_step: project.clone(),
+            is_foreign: false,
+        };
+        let context = StepContext {
+            modes: CopyModes::Checkout(0o644),
+            ..context(&layout)
+        };
+        let described = trees::digest(&project.join("overlay"), context.modes).unwrap();
+        for (hook, content) in [(None, "overlay"), (Some("hook"), "hook\n")] {
+            let request = request(&json!({
+                "post_build": hook.map(|hook| Hook::new(&files, Path::new(hook)).unwrap()),
+                "overlay": {"project": project, "dir": "overlay", "content": described},
+            }));
+            let overlay = request.overlay.clone().unwrap();
+            let name = request.metadata.name.clone();
+            let output = request.work(&context).unwrap();
+            assert!(overlay.is(output.overlay));
+            assert!(!overlay.is(None));
+            let place = layout.extension(&name);
+            let key = place.join("etc/key");
+            assert_eq!(fs::read_to_string(&key).unwrap(), content);
+            let time = std::os::unix::fs::MetadataExt::mtime(&fs::metadata(&key).unwrap());
+            assert_eq!(time, 0);
+            assert_eq!(output.digest, trees::digest_with_times(&place).unwrap());
+        }
     }
 
     #[test]

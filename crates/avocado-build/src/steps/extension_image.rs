@@ -10,6 +10,7 @@ use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, DigestHasher, Name};
 use avocado_project::{Extension, Filesystem};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::PACKAGE_STATE;
 use super::extension_build::{self, ExtensionBuildOutput, stamp_key};
@@ -19,8 +20,10 @@ use crate::build_context::BuildContext;
 use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::images;
+use crate::kept_warnings::{self, KeptWarnings};
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
+use crate::shared_environment;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::trees::{self, Tree, TreeFeatures, var_files};
@@ -57,6 +60,9 @@ pub(crate) struct ExtensionImageOutput {
     /// What is left out of the image belongs on the var partition: the paths in the sysroot.
     pub(crate) var_paths: Vec<PathBuf>,
     var_content: Digest,
+    /// What was warned of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl ExtensionImageOutput {
@@ -97,8 +103,8 @@ struct ExtensionImageTask<'a> {
 }
 
 /// Counts how often the same inputs came to mean another image: what was made before is not good any
-/// more. The last was that files of packages keep their times.
-const REVISION: u32 = 3;
+/// more. The last was that times and attributes of what is left out of an image shape it no more.
+const REVISION: u32 = 4;
 
 /// What an image step consumes.
 #[derive(Debug, Serialize)]
@@ -158,13 +164,19 @@ impl Task for ExtensionImageTask<'_> {
         needs: &Needs<'_>,
         sink: &dyn Sink,
     ) -> Result<ExtensionImageOutput, BuildError> {
+        images::check_writer(inputs.image.filesystem, inputs.writer.as_deref())?;
         let built = needs.output(self.build)?;
         let request = ExtensionImageRequest {
             image: inputs.image.clone(),
             state: built.state,
             features: built.features.clone(),
         };
-        self.context.run_step(&self.stage(), request, sink)
+        let warnings = KeptWarnings::new(sink);
+        let output = self.context.run_step(&self.stage(), request, &warnings)?;
+        Ok(ExtensionImageOutput {
+            warnings: warnings.into_texts(),
+            ..output
+        })
     }
 
     fn output_files(&self, _output: &ExtensionImageOutput) -> Vec<PathBuf> {
@@ -176,6 +188,19 @@ impl Task for ExtensionImageTask<'_> {
         hasher.update(output.image.sha256.as_bytes());
         hasher.update(output.var_content.as_bytes());
         hasher.finish()
+    }
+
+    fn file_digests(&self, output: &ExtensionImageOutput) -> Vec<(PathBuf, Digest)> {
+        vec![(self.path(), output.image.sha256)]
+    }
+
+    fn shared_environment(&self) -> Result<Option<Value>, BuildError> {
+        Ok(Some(shared_environment::of_image(self.context)))
+    }
+
+    fn restored(&self, output: &ExtensionImageOutput, sink: &dyn Sink) -> Result<(), BuildError> {
+        kept_warnings::tell(&output.warnings, &self.stage(), sink);
+        Ok(())
     }
 }
 
@@ -211,12 +236,13 @@ impl StepRequest for ExtensionImageRequest {
         );
         let place = context.layout.extension_image(&image.name, &image.version);
         let new = trees::unfinished(&place);
-        let (filesystem, features) = (image.filesystem, &self.features);
+        let filesystem = image.filesystem;
+        let features = self.features.without(&root, &left_out, context.epoch)?;
         // Both read the tree, and the writer has more to do than that.
         let (is_as_built, written) = thread::scope(|scope| {
             let check = scope.spawn(|| self.is_as_built(&root));
             let written =
-                images::write(context, filesystem, root.path(), features, &new, &left_out);
+                images::write(context, filesystem, root.path(), &features, &new, &left_out);
             (check.join(), written)
         });
         let is_as_built = is_as_built.unwrap_or_else(|panic| resume_unwind(panic))?;
@@ -232,6 +258,7 @@ impl StepRequest for ExtensionImageRequest {
             image: image_file,
             var_content: var_content(&root, &var_paths)?,
             var_paths,
+            warnings: Vec::new(),
         })
     }
 }

@@ -10,7 +10,6 @@ use avocado_backend::{SOURCE_MOUNT, Tool, ToolError};
 use avocado_manifest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::HOST_ARCH;
 use crate::build_context::FilesOfProject;
 use crate::error::{At as _, BuildError};
 use crate::step_context::StepContext;
@@ -91,7 +90,7 @@ impl Hook {
 
 /// What a command of the user's begins with, so that it has the environment of the SDK.
 pub(crate) fn in_environment_of_sdk(context: &StepContext<'_>) -> Vec<OsString> {
-    let setup = context.layout.sdk(HOST_ARCH).join("environment-setup");
+    let setup = context.layout.sdk().join("environment-setup");
     if !setup.is_file() {
         return Vec::new();
     }

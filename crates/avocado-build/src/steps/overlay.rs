@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::Digest;
-use avocado_project::{Diagnostic, PreprocessedFiles};
+use avocado_project::{Diagnostic, HiddenNames, PathPattern, PreprocessedFiles};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
@@ -14,7 +14,7 @@ use super::hook::{is_source_mount, source_mount};
 use crate::build_context::{BuildContext, FilesOfProject};
 use crate::error::{At as _, BuildError, TreeFault};
 use crate::step_context::StepContext;
-use crate::trees::{self, Tree};
+use crate::trees::{self, CopiedFiles, Tree};
 
 /// An overlay of the project, with the digest of its content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,9 +50,7 @@ impl OverlayFiles {
             None => None,
             Some(which) => {
                 let filled = filled_files(context, &files.find(&overlay.dir)?, which)?;
-                let text = serde_json::to_vec(&filled.files);
-                let text = text.map_err(|e| BuildError::Invalid(e.to_string()))?;
-                Some(Digest::of(&text))
+                Some(digest_of_filled(&filled.files)?)
             }
         };
         Ok(OverlayFiles {
@@ -87,17 +85,35 @@ impl OverlayFiles {
         Ok(())
     }
 
-    /// Lays it over a tree.
-    pub(crate) fn apply(&self, context: &StepContext<'_>, root: &Tree) -> Result<(), BuildError> {
+    /// Lays it over a tree. Returns what it was then: it may have changed since it was described. The
+    /// contents of these files are known in `copied`, where that is wanted.
+    pub(crate) fn apply(
+        &self,
+        context: &StepContext<'_>,
+        root: &Tree,
+        copied: Option<&mut CopiedFiles>,
+    ) -> Result<CopiedOverlay, BuildError> {
         let from = trees::of_project(&self.project.join(&self.dir))?;
-        trees::copy(&from, root, Path::new(""), context.modes)?;
+        let content = trees::copy_of_project(&from, root, context.modes, copied)?;
         for FilledFile { path, text } in &self.texts {
             let copied = root.file(path)?.map(|file| file.metadata());
             let mode = copied.transpose().at("look at", path)?;
             let mode = mode.map_or(0o644, |metadata| metadata.mode() & 0o7777);
             root.write(path, text, mode)?;
         }
-        Ok(())
+        // Where nothing is to be filled in, there is nothing that it could differ from.
+        let filled = self.filled.map(|_| digest_of_filled(&self.texts));
+        Ok(CopiedOverlay {
+            content,
+            filled: filled.transpose()?,
+        })
+    }
+
+    /// Whether what was copied is what was described. What is not known is not.
+    pub(crate) fn is(&self, copied: Option<CopiedOverlay>) -> bool {
+        copied.is_some_and(|copied| {
+            copied.content == Some(self.content) && copied.filled == self.filled
+        })
     }
 
     /// Tells what of it no clone of the project has.
@@ -134,6 +150,23 @@ impl OverlayFiles {
     }
 }
 
+/// What an overlay was when it was laid over a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CopiedOverlay {
+    /// Of its files as they are in the project; none where they were copied as no project's files are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<Digest>,
+    /// Of the files in which references were filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filled: Option<Digest>,
+}
+
+fn digest_of_filled(files: &[FilledFile]) -> Result<Digest, BuildError> {
+    let text = serde_json::to_vec(files);
+    let text = text.map_err(|e| BuildError::Invalid(e.to_string()))?;
+    Ok(Digest::of(&text))
+}
+
 /// A file of an overlay as it is with its references filled in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct FilledFile {
@@ -158,6 +191,10 @@ fn filled_files(
     let env = |name: &str| variables.get(name).cloned();
     let mut filled = FilledFiles::default();
     let mut wrong = Vec::new();
+    let mut patterns: Vec<_> = match which {
+        PreprocessedFiles::All => Vec::new(),
+        PreprocessedFiles::Matching(patterns) => patterns.iter().map(|p| (p, false)).collect(),
+    };
     for entry in WalkDir::new(overlay).sort_by_file_name() {
         let entry = entry.map_err(|error| BuildError::Invalid(error.to_string()))?;
         // What a link leads to is filled in where it is.
@@ -165,7 +202,13 @@ fn filled_files(
             continue;
         }
         let path = entry.path().strip_prefix(overlay).unwrap_or(entry.path());
-        if !is_meant(which, path) {
+        let mut is_wanted = *which == PreprocessedFiles::All;
+        for (pattern, has_matched) in &mut patterns {
+            if is_meant(pattern, path) {
+                (*has_matched, is_wanted) = (true, true);
+            }
+        }
+        if !is_wanted {
             continue;
         }
         let bytes = fs::read(entry.path()).at("read", entry.path())?;
@@ -189,80 +232,25 @@ fn filled_files(
             Err(found) => wrong.extend(found),
         }
     }
+    for (pattern, _) in patterns.iter().filter(|(_, has_matched)| !has_matched) {
+        let text = pattern.as_str().escape_debug();
+        let message = format!("`preprocess` has `{text}`, and no file of the overlay is of it");
+        filled.warnings.push(pattern.place.warning(message));
+    }
     if wrong.is_empty() {
         return Ok(filled);
     }
     Err(BuildError::Project { diagnostics: wrong })
 }
 
-fn is_meant(which: &PreprocessedFiles, path: &Path) -> bool {
-    let PreprocessedFiles::Matching(patterns) = which else {
-        return true;
+/// Whether a file of an overlay is of a pattern; of one without `/` by its name alone.
+fn is_meant(pattern: &PathPattern, path: &Path) -> bool {
+    let compared = if pattern.as_str().contains('/') {
+        path
+    } else {
+        path.file_name().map_or(path, Path::new)
     };
-    let Some(path) = path.to_str() else {
-        return false;
-    };
-    patterns.iter().any(|pattern| {
-        let pattern = pattern.trim_start_matches('/');
-        if pattern.contains('/') {
-            let (pattern, path): (Vec<&str>, Vec<&str>) =
-                (pattern.split('/').collect(), path.split('/').collect());
-            path_matches(&pattern, &path)
-        } else {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            name_matches(pattern.as_bytes(), name.as_bytes())
-        }
-    })
-}
-
-/// Whether a path is of a pattern, of which `**` stands for any number of directories.
-fn path_matches(pattern: &[&str], path: &[&str]) -> bool {
-    match (pattern.split_first(), path.split_first()) {
-        (None, None) => true,
-        (Some((&"**", [])), _) => !path.is_empty(),
-        (Some((&"**", rest)), _) => {
-            let starts = 0..=path.len();
-            starts
-                .into_iter()
-                .any(|start| path_matches(rest, &path[start..]))
-        }
-        (Some((name, rest)), Some((own, below))) => {
-            name_matches(name.as_bytes(), own.as_bytes()) && path_matches(rest, below)
-        }
-        _ => false,
-    }
-}
-
-/// Whether a name is of a pattern, of which `*` stands for any characters and `?` for one.
-fn name_matches(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut at, mut from) = (0, 0);
-    let mut star = None;
-    while from < name.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, from));
-                at += 1;
-            }
-            Some(b'?') => {
-                at += 1;
-                from += 1;
-            }
-            Some(byte) if *byte == name[from] => {
-                at += 1;
-                from += 1;
-            }
-            _ => match star {
-                // The star takes one more.
-                Some((place, taken)) => {
-                    star = Some((place, taken + 1));
-                    at = place + 1;
-                    from = taken + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
+    pattern.matches(compared, HiddenNames::Match)
 }
 
 #[cfg(test)]
@@ -275,10 +263,11 @@ mod tests {
             ("*.conf", "etc/app/a.conf", true),
             ("*.conf", "etc/a.config", false),
             ("etc/*.conf", "etc/a.conf", true),
-            ("/etc/*.conf", "etc/a.conf", true),
             ("etc/*.conf", "etc/app/a.conf", false),
             ("etc/**", "etc/app/a.conf", true),
             ("etc/**", "etc", false),
+            ("etc/**", "etc/app/.hidden", true),
+            ("*.conf", "etc/.a.conf", true),
             ("etc/**/a.conf", "etc/a.conf", true),
             ("**/a.conf", "etc/app/a.conf", true),
             ("etc/?.conf", "etc/a.conf", true),
@@ -286,13 +275,12 @@ mod tests {
             ("a*b*c", "aXbXbc", true),
             ("a*b*c", "aXbXb", false),
         ] {
-            let which = PreprocessedFiles::Matching(vec![pattern.to_owned()]);
+            let meant = PathPattern::new(pattern).unwrap();
             assert_eq!(
-                is_meant(&which, Path::new(path)),
+                is_meant(&meant, Path::new(path)),
                 expected,
                 "{pattern} {path}"
             );
         }
-        assert!(is_meant(&PreprocessedFiles::All, Path::new("any")));
     }
 }

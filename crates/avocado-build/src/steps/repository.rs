@@ -1,5 +1,7 @@
 //! Publishing a runtime as a signed repository. The key never leaves this process.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,6 +9,7 @@ use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::Sink;
 use avocado_manifest::{Digest, ImageId, Name};
 use avocado_project::Runtime;
+use avocado_provenance::PROVENANCE_TARGET;
 use avocado_tuf::writer::{self, Publication, PublicationTarget, RoleSigners};
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +17,11 @@ use super::extension_image::{self, ExtensionImageOutput};
 use super::runtime_build::{self, RuntimeBuildOutput};
 use crate::artifact::{Artifact, size_of_files};
 use crate::build_context::BuildContext;
-use crate::error::BuildError;
+use crate::error::{At as _, BuildError};
 use crate::file_digest::FileDigest;
 use crate::keys::RuntimeKey;
 use crate::plan::{BuildStep, Plan};
+use crate::provenance;
 
 /// What is published.
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,18 +92,57 @@ impl RepositoryTask<'_> {
         format!("runtime-{}", self.runtime.name)
     }
 
-    /// Describes what is to be published and hands it to `act`.
+    /// What is published, by name, as the manifest says it.
+    fn subjects(&self, needs: &Needs<'_>) -> Result<BTreeMap<String, Digest>, BuildError> {
+        let path = self.context.layout.manifest(&self.runtime.name);
+        let manifest = fs::read(&path).at("read", &path)?;
+        let is_made = FileDigest {
+            sha256: Digest::of(&manifest),
+            size: manifest.len() as u64,
+        };
+        if is_made != needs.output(self.build)?.manifest {
+            return Err(BuildError::Changed { path });
+        }
+        Ok(avocado_provenance::runtime_subjects(&manifest)?)
+    }
+
+    /// The statement that is published of what is to be published. It is about these bytes, so it stays
+    /// while they do: edits of the project that change nothing of them make no other.
+    fn published_statement(&self, needs: &Needs<'_>) -> Result<Option<Vec<u8>>, BuildError> {
+        let place = self.directory().join("targets").join(PROVENANCE_TARGET);
+        let subjects = self.subjects(needs)?;
+        let (project, key) = (self.context.project, &self.key.key);
+        Ok(provenance::published(
+            &place,
+            project,
+            self.runtime,
+            &subjects,
+            key,
+        ))
+    }
+
+    /// Describes what is to be published, with the statement of how it was made, and hands it to `act`.
     fn publication<R>(
         &self,
         needs: &Needs<'_>,
+        statement: &[u8],
         act: impl FnOnce(&Publication<'_>) -> Result<R, BuildError>,
     ) -> Result<R, BuildError> {
         let layout = &self.context.layout;
-        let mut files = vec![(
-            "manifest.json".to_owned(),
-            layout.manifest(&self.runtime.name),
-            needs.output(self.build)?.manifest,
-        )];
+        let manifest = needs.output(self.build)?.manifest;
+        let statement = FileDigest {
+            sha256: Digest::of(statement),
+            size: statement.len() as u64,
+        };
+        let name = &self.runtime.name;
+        let mut files = vec![
+            ("manifest.json".to_owned(), layout.manifest(name), manifest),
+            (
+                PROVENANCE_TARGET.to_owned(),
+                layout.provenance(name),
+                statement,
+            ),
+        ];
         for (member, image) in self.runtime.extensions.iter().zip(&self.images) {
             let extension = self.context.extension(&member.name)?;
             let image = needs.output(*image)?.image;
@@ -156,7 +199,12 @@ impl Task for RepositoryTask<'_> {
         }
         // Looked at rather than remembered: metadata expire, and a repository that no device may
         // trust tomorrow is not up to date.
-        let current = self.publication(needs, |publication| Ok(writer::is_current(publication)))?;
+        let current = match self.published_statement(needs)? {
+            None => false,
+            Some(statement) => self.publication(needs, &statement, |publication| {
+                Ok(writer::is_current(publication))
+            })?,
+        };
         Ok(RepositoryInputs {
             manifest: needs.digest(self.build)?,
             key: self.key.key.id().to_string(),
@@ -178,7 +226,18 @@ impl Task for RepositoryTask<'_> {
         needs: &Needs<'_>,
         _sink: &dyn Sink,
     ) -> Result<RepositoryOutput, BuildError> {
-        self.publication(needs, |publication| {
+        // Steps that ran since the build began can change what is there.
+        self.context.layout.check_runtime(&self.runtime.name)?;
+        let statement = match self.published_statement(needs)? {
+            Some(published) => published,
+            None => {
+                let subjects = self.subjects(needs)?;
+                provenance::signed(self.context, self.runtime, &subjects, &self.key.key)?
+            }
+        };
+        let place = self.context.layout.provenance(&self.runtime.name);
+        avocado_fs::write(&place, &statement)?;
+        self.publication(needs, &statement, |publication| {
             for target in publication.targets {
                 let file = FileDigest {
                     sha256: target.digest,

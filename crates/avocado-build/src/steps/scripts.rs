@@ -64,6 +64,11 @@ impl Scripts {
         Ok(())
     }
 
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        self.sdk.is_some() || !self.sections.is_empty()
+    }
+
     pub(super) fn needs(&self) -> impl Iterator<Item = AnyTaskId> {
         let sections = self.sections.iter().map(|id| AnyTaskId::from(*id));
         self.sdk.into_iter().map(AnyTaskId::from).chain(sections)

@@ -268,6 +268,7 @@ impl Task for VmImageTask<'_> {
         needs: &Needs<'_>,
         _sink: &dyn Sink,
     ) -> Result<VmImageOutput, BuildError> {
+        self.context.layout.check_runtime(&self.runtime.name)?;
         let place = self.directory();
         let (Some(kernel), Some(cmdline)) = (&inputs.kernel, &inputs.cmdline) else {
             trees::clear(&place)?;

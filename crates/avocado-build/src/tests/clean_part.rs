@@ -106,6 +106,41 @@ fn a_part_is_made_again_and_the_others_stay() {
     assert!(clean(&project, &CleanedPart::Sections(vec!["none".to_owned()])).is_err());
 }
 
+#[test]
+fn what_is_known_of_an_image_goes_with_it() {
+    let formats = "initramfs: {filesystem: cpio}\nrootfs: {filesystem: erofs, ";
+    let project = TestProject::new(&PROJECT.replace("rootfs: {", formats));
+    project.build();
+    let state = project.path(".avocado/state/qemux86-64");
+    let known = state.join(".work/inventories");
+    let images = [
+        "output/extensions/app-1.0.0.raw",
+        "output/extensions/app-x-1.0.0.raw",
+        "runtimes/dev/avocado-image-rootfs-qemux86-64.erofs",
+        "runtimes/dev/avocado-image-initramfs-qemux86-64.cpio",
+    ];
+    for image in images {
+        assert!(state.join(image).exists(), "{image}");
+    }
+    for (part, expected) in [
+        (PackageScope::Extension(name("app")), &images[..1]),
+        (PackageScope::Rootfs, &images[2..3]),
+        (PackageScope::Initramfs, &images[3..]),
+        (PackageScope::Runtime(name("dev")), &images[2..]),
+    ] {
+        let place = |image: &&str| known.join(format!("{image}.json"));
+        for place in images.iter().map(place) {
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(place, "").unwrap();
+        }
+        clean(&project, &CleanedPart::Whole(part.clone())).unwrap();
+        let gone = images.iter().filter(|image| !place(image).exists());
+        let gone: Vec<_> = gone.copied().collect();
+        assert_eq!(gone, expected, "{part:?}");
+        project.build();
+    }
+}
+
 /// Of which one it is cannot be told while the variable is not set.
 #[test]
 fn an_extension_whose_version_is_not_known_is_cleaned_too() {

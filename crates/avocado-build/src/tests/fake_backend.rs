@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use avocado_backend::{Backend, BackendError, Capabilities, Job, ToolQuery};
+use avocado_backend::{Backend, BackendError, Capabilities, Job, Processor, ToolQuery};
 use avocado_events::{Cancel, Sink};
 use avocado_manifest::{
     Digest, ImageId, MANIFEST_VERSION, Manifest, Name, OsImage, RuntimeId, RuntimeLabel,
@@ -24,7 +24,8 @@ use crate::trees::TreeFeatures;
 #[derive(Debug)]
 pub(crate) struct FakeBackend {
     layout: Layout,
-    processes: AtomicU64,
+    /// How many steps were started.
+    pub(super) processes: Arc<AtomicU64>,
     /// The stage that is stopped.
     pub(super) stops: Option<&'static str>,
     /// The stage that fails.
@@ -39,8 +40,12 @@ pub(crate) struct FakeBackend {
     pub(super) dependencies: &'static [&'static str],
     /// What is told of every runtime.
     pub(super) findings: &'static [&'static str],
+    /// Every overlay is another one when it is copied: somebody edited it, and will take that back.
+    pub(super) edits_overlays: bool,
     /// What every tool says of itself.
     pub(super) tools: &'static str,
+    /// What runs programs for another processor.
+    pub(super) emulator: Option<&'static str>,
     /// The project whose files, and the results of earlier steps, shape what a step makes, as those
     /// of real steps do; without one a request alone does.
     pub(super) reads: Option<PathBuf>,
@@ -50,7 +55,7 @@ impl FakeBackend {
     pub(crate) fn new(project: &Project) -> Self {
         FakeBackend {
             layout: Layout::new(&project.state_dir(), &project.target),
-            processes: AtomicU64::new(0),
+            processes: Arc::default(),
             stops: None,
             fails: None,
             header: "1",
@@ -58,7 +63,9 @@ impl FakeBackend {
             scriptlet_jobs: Arc::default(),
             dependencies: &[],
             findings: &[],
+            edits_overlays: false,
             tools: "1.0",
+            emulator: Some("qemu 1"),
             reads: None,
         }
     }
@@ -86,7 +93,13 @@ impl FakeBackend {
             "extension_build" => {
                 fs::create_dir_all(layout.extension(&name(&request["name"]))).unwrap();
                 let features = TreeFeatures::default();
-                json!({ "digest": digest(request), "state": null, "features": features })
+                json!({
+                    "digest": digest(request),
+                    "state": null,
+                    "features": features,
+                    "overlay": self.copied(&request["overlay"]),
+                    "rootfs_overlay": self.copied(&request["accounts"]["rootfs_overlay"]),
+                })
             }
             "extension_image" => {
                 let version = name(&request["version"]);
@@ -106,6 +119,7 @@ impl FakeBackend {
                     "image": written(&path, request),
                     "version": "1",
                     "build_id": request["build_id_source"],
+                    "overlay": self.copied(&request["overlay"]),
                 })
             }
             "runtime_compile" => {
@@ -134,8 +148,34 @@ impl FakeBackend {
                 fs::create_dir_all(layout.var_tree(&runtime)).unwrap();
                 json!({ "image": written(&layout.var_image(&runtime), request) })
             }
+            "image_reading" => {
+                let images = request["images"].as_array().unwrap().iter();
+                let file = json!({"name": "a", "size": 0, "sha256": "", "sha512": ""});
+                let reading = json!({
+                    "file": file,
+                    "inventory": avocado_sbom::ImageInventory::default(),
+                    "packages": [],
+                    "has_base": false,
+                    "installed": [],
+                });
+                let images: Vec<Value> = images.map(|_| reading.clone()).collect();
+                json!({"images": images, "base": [], "kernel": null})
+            }
             other => panic!("no such step: {other}"),
         }
+    }
+
+    /// What an overlay is when it is copied.
+    fn copied(&self, overlay: &Value) -> Value {
+        if overlay.is_null() {
+            return Value::Null;
+        }
+        let content = if self.edits_overlays {
+            json!(digest(overlay))
+        } else {
+            overlay["content"].clone()
+        };
+        json!({"content": content, "filled": overlay["filled"]})
     }
 
     fn install(&self, spec: &Value, read: &Value) -> Value {
@@ -145,7 +185,7 @@ impl FakeBackend {
         let mut kernel = Value::Null;
         let root = if tree == "sdk" {
             fs::create_dir_all(layout.target_repoconf()).unwrap();
-            layout.sdk(crate::architecture::HOST_ARCH)
+            layout.sdk()
         } else if tree == "target_sysroot" {
             layout.target_sysroot()
         } else if let Some(rootfs) = tree.get("rootfs") {
@@ -251,7 +291,7 @@ impl FakeBackend {
 impl Backend for FakeBackend {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            loop_mounts: false,
+            loop_mounts: true,
             devices: false,
             network: false,
         }
@@ -313,6 +353,10 @@ impl Backend for FakeBackend {
 
     fn tool_identity(&self, query: &ToolQuery) -> Result<Option<String>, BackendError> {
         Ok(Some(format!("{} {}", query.tool, self.tools)))
+    }
+
+    fn emulator_identity(&self, _processor: Processor) -> Result<Option<String>, BackendError> {
+        Ok(self.emulator.map(ToOwned::to_owned))
     }
 
     fn processes(&self) -> u64 {

@@ -64,6 +64,7 @@ impl Host {
 
     fn work<R: StepRequest>(&self, request: Value) -> Result<R::Result, BuildError> {
         let context = StepContext {
+            search_path: "/usr/bin:/bin".into(),
             target: "t".parse().unwrap(),
             layout: self.layout.clone(),
             host_layout: self.layout.clone(),

@@ -1,6 +1,7 @@
 //! Whole builds, with a backend that makes small files instead of starting tools.
 
 mod accounts;
+mod bill;
 mod clean_part;
 mod compile;
 mod explain;
@@ -12,6 +13,7 @@ mod kernels;
 mod lock;
 mod needed;
 mod never_stale;
+mod provenance;
 mod reading;
 mod scriptlets;
 mod sdk;

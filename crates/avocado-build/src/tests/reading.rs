@@ -11,7 +11,6 @@ use avocado_manifest::{Digest, Name};
 use serde_json::{Value, json};
 use walkdir::WalkDir;
 
-use crate::architecture::HOST_ARCH;
 use crate::layout::Layout;
 
 /// What a step left in a tree of its own.
@@ -43,7 +42,7 @@ pub(super) fn read(
     if has_hook || compiled.iter().any(|package| !package["install"].is_null()) {
         let told = &job.environment;
         seen.push(format!("{:?} {told:?} {epoch}", content_of(project)));
-        seen.push(left(&layout.sdk(HOST_ARCH)));
+        seen.push(left(&layout.sdk()));
     }
     seen.extend(
         sections
@@ -111,7 +110,7 @@ pub(super) fn installed(
 
 fn tree_of_install(layout: &Layout, tree: &Value) -> Option<PathBuf> {
     Some(match tree.as_str() {
-        Some("sdk") => layout.sdk(HOST_ARCH),
+        Some("sdk") => layout.sdk(),
         Some("target_sysroot") => layout.target_sysroot(),
         Some(_) => return None,
         None => {
@@ -145,7 +144,7 @@ fn trees_for(layout: &Layout, kind: &str, request: &Value) -> Vec<PathBuf> {
                 Vec::new()
             }
         }
-        "compile" => vec![layout.sdk(HOST_ARCH), layout.target_sysroot()],
+        "compile" => vec![layout.sdk(), layout.target_sysroot()],
         "extension_build" => {
             let mut trees = rootfs(&request["base"]);
             if request["packages"] == true {
@@ -200,7 +199,10 @@ fn named_files(request: &Value, job: &Job, project: &Path, files: &mut Vec<PathB
 /// What is in a file, or in the files below a directory: bytes, whether they can be executed, and
 /// where links lead. What a build leaves in a project does not count.
 fn content_of(place: &Path) -> Vec<String> {
-    let is_own = |name: &std::ffi::OsStr| name != ".avocado" && name != "avocado.lock";
+    // Nor does the lock, while it is written beside its place too.
+    let is_own = |name: &std::ffi::OsStr| {
+        name != ".avocado" && !name.to_string_lossy().contains("avocado.lock")
+    };
     // A user may name a directory by a link.
     let place = fs::canonicalize(place).unwrap_or_else(|_| place.to_owned());
     let walk = WalkDir::new(&place).sort_by_file_name().into_iter();

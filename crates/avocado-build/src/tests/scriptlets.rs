@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use avocado_backend::Processor;
+
 use super::fake_backend::FakeBackend;
 use super::test_project::TestProject;
+use crate::failure_kind::FailureKind;
 use crate::goal::Goal;
 use crate::run::Report;
 
@@ -123,4 +126,92 @@ fn scriptlets_see_no_file_beside_avocado_yaml() {
             assert!(is_hidden, "{}: {:?}", place.display(), job.hidden);
         }
     }
+}
+
+/// Where the target's programs, or those of the SDK, are for one.
+#[test]
+fn scriptlets_of_another_processor_may_be_emulated() {
+    let emulated = |architectures: &str, sdk: Option<Processor>| {
+        let mut project = TestProject::new(PROJECT);
+        project.options.sdk_processor = sdk.unwrap_or(Processor::HOST);
+        build(&project, "1");
+        let state = project.path(".avocado/state/qemux86-64");
+        let variables = state.join("sdk/target-repoconf/etc/dnf/vars");
+        std::fs::create_dir_all(&variables).unwrap();
+        std::fs::write(variables.join("arch"), architectures).unwrap();
+        std::fs::remove_dir_all(state.join("rootfs")).unwrap();
+        let backend = feed(&project, "1");
+        let jobs = Arc::clone(&backend.scriptlet_jobs);
+        build_from(&project, backend);
+        let jobs = jobs.lock().unwrap();
+        assert!(jobs.iter().all(|job| job.emulates == jobs[0].emulates));
+        jobs[0].emulates
+    };
+    let other = Processor::ALL.into_iter().find(|p| *p != Processor::HOST);
+    let named = |processor: Processor| format!("avocado_board:{processor}:noarch");
+    let (own, foreign) = (named(Processor::HOST), named(other.unwrap()));
+    assert_eq!(emulated(&own, None), None);
+    assert_eq!(emulated(&foreign, None), other);
+    assert_eq!(emulated(&own, other), other);
+}
+
+/// What a scriptlet cannot start makes another tree, which is not up to date where it could.
+#[test]
+fn what_emulates_is_an_input_of_scriptlets_for_another_processor_and_of_no_others() {
+    let other = Processor::ALL.into_iter().find(|p| *p != Processor::HOST);
+    for (processor, counts) in [(Processor::HOST, false), (other.unwrap(), true)] {
+        let project = TestProject::new(PROJECT);
+        build(&project, "1");
+        let variables = project.path(".avocado/state/qemux86-64/sdk/target-repoconf/etc/dnf/vars");
+        std::fs::create_dir_all(&variables).unwrap();
+        let names = format!("avocado_board:{processor}:noarch");
+        std::fs::write(variables.join("arch"), names).unwrap();
+        let ran_with = |emulator| {
+            let mut backend = feed(&project, "1");
+            backend.emulator = emulator;
+            installs(build_from(&project, backend))
+        };
+        ran_with(None);
+        assert_eq!(ran_with(None), [""; 0]);
+        for emulator in [Some("qemu 1"), Some("qemu 2"), None] {
+            let expected: &[&str] = if counts { &INSTALLS } else { &[] };
+            assert_eq!(ran_with(emulator), expected, "{processor} {emulator:?}");
+        }
+    }
+}
+
+#[test]
+fn what_no_scriptlet_can_start_is_told_once() {
+    let other = Processor::ALL.into_iter().find(|p| *p != Processor::HOST);
+    let mut project = TestProject::new(PROJECT);
+    project.options.sdk_processor = other.unwrap();
+    let warnings = |emulator| {
+        let mut backend = feed(&project, "1");
+        backend.emulator = emulator;
+        project.said_by(backend, "qemu-user-static")
+    };
+    assert_eq!(warnings(None).len(), 1);
+    assert_eq!(warnings(Some("qemu 1")), [""; 0]);
+}
+
+/// An SDK for another processor has tools that do not start; scriptlets need none of them.
+#[test]
+fn a_hook_is_refused_the_tools_of_an_sdk_that_nothing_emulates() {
+    let other = Processor::ALL.into_iter().find(|p| *p != Processor::HOST);
+    let mut project = TestProject::new(PROJECT);
+    project.options.sdk_processor = other.unwrap();
+    let build_with = |project: &TestProject, emulator| {
+        let mut backend = feed(project, "1");
+        backend.emulator = emulator;
+        let goal = Goal::Build {
+            runtime: None,
+            var: true,
+        };
+        project.run_on(backend, &goal)
+    };
+    build_with(&project, None).unwrap();
+    project.edit("app: {", "app: {post_build: hook.sh, ");
+    let error = build_with(&project, None).unwrap_err();
+    assert_eq!(error.kind(), Some(FailureKind::NotEmulated), "{error:?}");
+    build_with(&project, Some("qemu 1")).unwrap();
 }

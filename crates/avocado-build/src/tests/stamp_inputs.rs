@@ -36,6 +36,48 @@ fn the_content_of_an_overlay() {
 }
 
 #[test]
+fn an_overlay_that_was_another_one_when_it_was_copied() {
+    let accounts = "extensions:\n  accounts:\n    version: 1.0.0\n    types: [confext]\n    \
+                    users: {root: {password: ''}}\n";
+    let mut yaml = HELLO.to_owned();
+    for (old, new) in [
+        ("\nrootfs:\n", "\nrootfs:\n  overlay: overlay/app\n"),
+        ("[hello, hello-config]", "[accounts, hello, hello-config]"),
+        ("\nextensions:\n", &format!("\n{accounts}")),
+    ] {
+        assert!(yaml.contains(old), "{old}");
+        yaml = yaml.replace(old, new);
+    }
+    let project = TestProject::new(&yaml);
+    let goal = Goal::Build {
+        runtime: None,
+        var: true,
+    };
+    let edited = || {
+        let mut backend = FakeBackend::new(&project.options.project);
+        backend.edits_overlays = true;
+        let mut ran = project.run_on(backend, &goal).unwrap().ran;
+        ran.sort();
+        ran
+    };
+    edited();
+    let again = [
+        "ext build accounts",
+        "ext build hello-config",
+        "rootfs image dev",
+    ];
+    let mut ran = edited();
+    ran.retain(|step| again.contains(&step.as_str()));
+    assert_eq!(ran, again);
+    let ran = project.build();
+    assert!(
+        again.iter().all(|step| ran.iter().any(|r| r == step)),
+        "{ran:?}"
+    );
+    assert!(project.build().is_empty());
+}
+
+#[test]
 fn the_content_of_a_hook() {
     let project = built(EXTENSIONS);
     project.write("hook.sh", "false\n");

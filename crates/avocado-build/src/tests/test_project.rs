@@ -33,6 +33,9 @@ impl TestProject {
         let options = Options {
             project: load(&at("avocado.yaml")),
             exe: "/not/started".into(),
+            containers: None,
+            cache: None,
+            sdk_processor: avocado_backend::Processor::HOST,
             search_path: "/no/tools".into(),
             proxy_environment: BTreeMap::new(),
             variables: BTreeMap::new(),
@@ -113,7 +116,7 @@ impl TestProject {
         self.said_by(FakeBackend::new(&self.options.project), subject)
     }
 
-    fn said_by(&self, backend: FakeBackend, subject: &str) -> Vec<String> {
+    pub(in crate::tests) fn said_by(&self, backend: FakeBackend, subject: &str) -> Vec<String> {
         let said = Mutex::new(Vec::new());
         let sink = |event: Event| said.lock().unwrap().push(event.message);
         let goal = Goal::Build {

@@ -1,12 +1,16 @@
 //! Extended attributes: those that go into an image, and how they get there.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fs::Metadata;
 use std::io;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// More than the names or a value of a file can have on Linux.
 const LONGEST: usize = 1 << 16;
@@ -18,12 +22,43 @@ pub(crate) struct Attribute {
     value: Vec<u8>,
 }
 
+impl Attribute {
+    /// What counts of its value. The system gives capabilities to root of one user namespace, and shows
+    /// them with that user to everyone but this root: a step, which is root in its own, sees those that
+    /// the user who started it is root for without that, and the same has to count for both.
+    fn counted(&self, user: u32) -> Cow<'_, [u8]> {
+        let is_capabilities = self.name.to_bytes() == CAPABILITIES;
+        match self.value.split_last_chunk() {
+            Some((shown, root))
+                if is_capabilities
+                    && self.value.len() == WITH_ROOT_LENGTH
+                    && self.value[REVISION_AT] == WITH_ROOT
+                    && u32::from_le_bytes(*root) == user =>
+            {
+                let mut shown = shown.to_vec();
+                shown[REVISION_AT] = WITHOUT_ROOT;
+                Cow::Owned(shown)
+            }
+            _ => Cow::Borrowed(&self.value),
+        }
+    }
+}
+
+/// The revisions of capabilities that differ in that, from `linux/capability.h`: in which byte of the
+/// value they are, and how long the one is which ends with the user.
+const WITH_ROOT: u8 = 3;
+const WITHOUT_ROOT: u8 = 2;
+const REVISION_AT: usize = 3;
+const WITH_ROOT_LENGTH: usize = 24;
+
+const CAPABILITIES: &[u8] = b"security.capability";
+
 /// What a program is allowed, and what users have for their own purposes. Everything else hangs on
 /// the machine that builds (`security.selinux`, access lists of its directories) or only root can
 /// give it (`trusted.…`).
 fn is_kept(name: &CStr) -> bool {
     let name = name.to_bytes();
-    name == b"security.capability" || name.starts_with(b"user.")
+    name == CAPABILITIES || name.starts_with(b"user.")
 }
 
 /// The attributes of a file that go into an image, in the order of their names.
@@ -46,13 +81,34 @@ pub(crate) fn attributes(path: &Path, metadata: &Metadata) -> io::Result<Vec<Att
 /// What counts of these attributes in a digest; nothing where there are none.
 pub(crate) fn content_of_attributes(attributes: &[Attribute]) -> Vec<u8> {
     let mut content = Vec::new();
-    for Attribute { name, value } in attributes {
+    for attribute in attributes {
+        let value = attribute.counted(geteuid().as_raw());
         content.extend_from_slice(b" with ");
-        content.extend_from_slice(name.to_bytes_with_nul());
+        content.extend_from_slice(attribute.name.to_bytes_with_nul());
         content.extend_from_slice(&(value.len() as u64).to_le_bytes());
-        content.extend_from_slice(value);
+        content.extend_from_slice(&value);
     }
     content
+}
+
+/// As one line of text, whatever is in them.
+pub(super) fn to_text(attributes: &[Attribute]) -> String {
+    let pairs = attributes.iter().map(|attribute| {
+        let name = STANDARD.encode(attribute.name.as_bytes());
+        format!("{name}:{}", STANDARD.encode(&attribute.value))
+    });
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+/// The attributes of such a text; `None` where it is none, or one of them goes into no image.
+pub(super) fn from_text(text: &str) -> Option<Vec<Attribute>> {
+    let read = |pair: &str| {
+        let (name, value) = pair.split_once(':')?;
+        let name = CString::new(STANDARD.decode(name).ok()?).ok()?;
+        let value = STANDARD.decode(value).ok()?;
+        is_kept(&name).then_some(Attribute { name, value })
+    };
+    text.split(',').map(read).collect()
 }
 
 /// Gives them to what is at `path`.
@@ -82,6 +138,19 @@ pub(super) fn remove_others(path: &Path) -> io::Result<AttributeKinds> {
         }
     }
     Ok(left)
+}
+
+/// The kinds of attributes of what is at `path`.
+pub(super) fn kinds(path: &Path) -> io::Result<AttributeKinds> {
+    let mut kinds = AttributeKinds::default();
+    for name in names(path)? {
+        if is_kept(&name) {
+            kinds.kept = true;
+        } else {
+            kinds.other = Some(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(kinds)
 }
 
 /// Which kinds of attributes a file has.
@@ -161,6 +230,47 @@ mod tests {
         assert_eq!(of(&to.shown("d/f")), expected);
         assert_eq!(of(&to.shown("d")).len(), 1);
         assert_eq!(digest(to.path(), CopyModes::Keep).unwrap(), seen[4]);
+    }
+
+    #[test]
+    fn capabilities_count_the_same_for_a_user_and_for_root_of_his_namespace() {
+        let of = |revision: u8, permitted: u8, root: &[u8]| {
+            let mut value = vec![1, 0, 0, revision, permitted];
+            value.resize(20, 0);
+            value.extend_from_slice(root);
+            Attribute {
+                name: c"security.capability".to_owned(),
+                value,
+            }
+        };
+        let root = 1000_u32.to_le_bytes();
+        let in_step = of(2, 4, &[]);
+        let on_host = of(3, 4, &root);
+        assert_eq!(on_host.counted(1000), in_step.counted(0));
+        assert_eq!(in_step.counted(1000), in_step.counted(0));
+        for other in [
+            of(3, 5, &root),
+            of(3, 4, &1001_u32.to_le_bytes()),
+            of(2, 5, &[]),
+        ] {
+            assert_ne!(other.counted(1000), in_step.counted(0), "{other:?}");
+        }
+        // What is not of this form counts as it is.
+        for length in 0..30 {
+            let value = vec![3; length];
+            let name = c"security.capability".to_owned();
+            let odd = Attribute {
+                name,
+                value: value.clone(),
+            };
+            assert_eq!(odd.counted(1000).len(), length);
+            let name = c"user.x".to_owned();
+            let own = Attribute {
+                name,
+                value: value.clone(),
+            };
+            assert_eq!(*own.counted(0x0303_0303), value);
+        }
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use avocado_manifest::{Digest, DigestHasher};
 use rustix::fs::FileType;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
-use super::attributes::attributes;
+use super::attributes::{attributes, content_of_attributes};
 use super::checkout::refuse_special;
-use super::content::copy_content;
-use super::{CopyModes, Tree, is};
+use super::content::{copy_and_digest, copy_content};
+use super::digest::{add_entry, content_of_file, content_of_other};
+use super::{CopiedFiles, CopyModes, Tree, is};
 use crate::error::{At as _, BuildError};
 
 /// Where something of the project really is: its author may name it by a link.
@@ -33,7 +35,48 @@ pub(crate) fn copy_without(
     to: &Tree,
     at: &Path,
     modes: CopyModes,
+    left_out: impl FnMut(&Path) -> bool,
+) -> Result<(), BuildError> {
+    copy_by(from, to, at, modes, left_out, None)
+}
+
+/// Lays a directory of the project over a tree, and reads each file once for that. Returns the digest of
+/// what was copied, as that of a project's files is; none where these are not what is copied. Where `copied` is wanted, the contents are known from
+/// then on; the times of files in the tree say so until it is settled.
+pub(crate) fn copy_of_project(
+    from: &Path,
+    to: &Tree,
+    modes: CopyModes,
+    copied: Option<&mut CopiedFiles>,
+) -> Result<Option<Digest>, BuildError> {
+    if !modes.is_checkout() {
+        copy(from, to, Path::new(""), modes)?;
+        return Ok(None);
+    }
+    let mut digest = DigestOfCopied {
+        hasher: DigestHasher::default(),
+        buffer: vec![0; Digest::BUFFER_LENGTH],
+        files: copied,
+    };
+    copy_by(from, to, Path::new(""), modes, |_| false, Some(&mut digest))?;
+    Ok(Some(digest.hasher.finish()))
+}
+
+/// The digest of what is copied, while it is.
+struct DigestOfCopied<'c> {
+    hasher: DigestHasher,
+    /// For one file after the other.
+    buffer: Vec<u8>,
+    files: Option<&'c mut CopiedFiles>,
+}
+
+fn copy_by(
+    from: &Path,
+    to: &Tree,
+    at: &Path,
+    modes: CopyModes,
     mut left_out: impl FnMut(&Path) -> bool,
+    mut digest: Option<&mut DigestOfCopied<'_>>,
 ) -> Result<(), BuildError> {
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut directories = Vec::new();
@@ -54,6 +97,11 @@ pub(crate) fn copy_without(
         if modes.is_checkout() {
             refuse_special(entry.path(), kind)?;
         }
+        if let (Some(digest), false) = (&mut digest, kind.is_file()) {
+            let content = content_of_other(entry.path(), &metadata);
+            let content = content.at("read", entry.path())?;
+            digest.add(&entry, relative, &metadata, modes, content)?;
+        }
         if kind.is_dir() {
             // A tree may have a link to a directory where the overlay has the directory
             // (`/lib` → `usr/lib`): its content belongs behind the link.
@@ -73,8 +121,15 @@ pub(crate) fn copy_without(
         }
         to.clear(&target)?;
         let linked = modes.keeps_hard_links() && metadata.nlink() > 1;
-        if linked && let Some(first) = links.get(&(metadata.dev(), metadata.ino())) {
-            to.hard_link(first, &target)?;
+        if linked
+            && let Some(first) = links.get(&(metadata.dev(), metadata.ino()))
+            && to.hard_link(first, &target)?
+        {
+            continue;
+        }
+        if let (Some(digest), true) = (&mut digest, kind.is_file()) {
+            let content = digest.copy_file(entry.path(), to, &target, &metadata, modes)?;
+            digest.add(&entry, relative, &metadata, modes, content)?;
             continue;
         }
         copy_one(entry.path(), to, &target, &metadata, modes)?;
@@ -87,6 +142,67 @@ pub(crate) fn copy_without(
         to.set_mode(&path, mode)?;
     }
     Ok(())
+}
+
+impl DigestOfCopied<'_> {
+    fn add(
+        &mut self,
+        entry: &DirEntry,
+        relative: &Path,
+        metadata: &Metadata,
+        modes: CopyModes,
+        mut content: Vec<u8>,
+    ) -> Result<(), BuildError> {
+        let attributes = attributes(entry.path(), metadata).at("read", entry.path())?;
+        content.extend(content_of_attributes(&attributes));
+        add_entry(&mut self.hasher, relative, modes, metadata, &content);
+        Ok(())
+    }
+
+    /// Copies a file, whose content is known from then on.
+    fn copy_file(
+        &mut self,
+        from: &Path,
+        to: &Tree,
+        at: &Path,
+        metadata: &Metadata,
+        modes: CopyModes,
+    ) -> Result<Vec<u8>, BuildError> {
+        let mut content = (Digest::of(b""), 0);
+        let buffer = &mut self.buffer;
+        let file = copy_file(from, to, at, metadata, modes, |source, file| {
+            content = copy_and_digest(source, file, buffer)?;
+            Ok(())
+        })?;
+        if let Some(files) = &mut self.files {
+            files.add(&file, content).at("copy", from)?;
+        }
+        Ok(content_of_file(content.0, content.1))
+    }
+}
+
+/// Copies a regular file, with all that is kept of it.
+fn copy_file(
+    from: &Path,
+    to: &Tree,
+    at: &Path,
+    metadata: &Metadata,
+    modes: CopyModes,
+    copy_content: impl FnOnce(&mut File, &mut File) -> io::Result<()>,
+) -> Result<File, BuildError> {
+    let mut source = File::open(from).at("copy", from)?;
+    let mut file = to.create(at)?;
+    copy_content(&mut source, &mut file).at("copy", from)?;
+    let mode = Permissions::from_mode(modes.of(metadata));
+    file.set_permissions(mode).at("copy", from)?;
+    // Last but for the time: to write to a file takes its capabilities away.
+    let attributes = attributes(from, metadata).at("read", from)?;
+    to.set_attributes(at, &attributes)?;
+    if modes.keeps_times() {
+        let modified = metadata.modified().at("look at", from)?;
+        file.set_modified(modified).at("copy", from)?;
+    }
+    Ok(file)
 }
 
 fn copy_one(
@@ -102,18 +218,7 @@ fn copy_one(
         return to.symlink(link, at);
     }
     if kind.is_file() {
-        let mut source = File::open(from).at("copy", from)?;
-        let mut file = to.create(at)?;
-        copy_content(&mut source, &mut file).at("copy", from)?;
-        let mode = Permissions::from_mode(modes.of(metadata));
-        file.set_permissions(mode).at("copy", from)?;
-        // Last but for the time: to write to a file takes its capabilities away.
-        let attributes = attributes(from, metadata).at("read", from)?;
-        to.set_attributes(at, &attributes)?;
-        if modes.keeps_times() {
-            let modified = metadata.modified().at("look at", from)?;
-            file.set_modified(modified).at("copy", from)?;
-        }
+        copy_file(from, to, at, metadata, modes, copy_content)?;
         return Ok(());
     }
     let kind = if kind.is_fifo() {
@@ -163,6 +268,7 @@ mod tests {
 
     use super::*;
     use crate::trees::modes::set_mode;
+    use crate::trees::{digest, digest_of_copied, digest_with_times, set_attribute, settle_copied};
 
     fn copy(from: &Path, to: &Path, modes: CopyModes) -> Result<(), BuildError> {
         fs::create_dir_all(to).unwrap();
@@ -189,6 +295,85 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn what_was_copied_is_known_until_it_is_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay = dir.path().join("overlay");
+        fs::create_dir_all(overlay.join("d")).unwrap();
+        for name in ["a", "b", "c", "d/e"] {
+            fs::write(overlay.join(name), "12345").unwrap();
+        }
+        symlink("a", overlay.join("l")).unwrap();
+        set_mode(&overlay.join("b"), 0o755).unwrap();
+        set_attribute(&overlay.join("c"), "user.x", b"1").unwrap();
+        let modes = CopyModes::Checkout(0o644);
+        let of_overlay = digest(&overlay, modes).unwrap();
+        // What is done to the tree after the copy, and before it is settled or after that.
+        type Change<'c> = &'c dyn Fn(&Tree);
+        let nothing: Change<'_> = &|_| ();
+        let in_place: Change<'_> = &|tree| fs::write(tree.shown("a"), "54321").unwrap();
+        let another: Change<'_> = &|tree| tree.write("a", "54321", 0o644).unwrap();
+        let again: Change<'_> = &|tree| {
+            tree.clear("a").unwrap();
+            fs::write(tree.shown("a"), "54321").unwrap();
+        };
+        for (nth, (before, after)) in [
+            (nothing, nothing),
+            (in_place, nothing),
+            (another, nothing),
+            (again, nothing),
+            (nothing, in_place),
+            (nothing, another),
+            (nothing, again),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let tree = Tree::fresh(&dir.path().join("tree")).unwrap();
+            let mut copied = CopiedFiles::default();
+            let told = copy_of_project(&overlay, &tree, modes, Some(&mut copied)).unwrap();
+            assert_eq!(told, Some(of_overlay));
+            before(&tree);
+            settle_copied(&tree, None, 2000, &mut copied).unwrap();
+            after(&tree);
+            let right = digest_with_times(tree.path()).unwrap();
+            assert_eq!(
+                digest_of_copied(tree.path(), &copied).unwrap(),
+                right,
+                "{nth}"
+            );
+            // One that is known is not read.
+            let known = |name: &str| {
+                let found = fs::metadata(tree.shown(name)).unwrap();
+                copied.content(&found).is_some()
+            };
+            let is_same = nth == 0;
+            assert_eq!([known("a"), known("d/e")], [is_same, true], "{nth}");
+            let found = fs::metadata(tree.shown("b")).unwrap();
+            copied.set_content(&found, Digest::of(b"another"));
+            assert_ne!(
+                digest_of_copied(tree.path(), &copied).unwrap(),
+                right,
+                "{nth}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_changed_before_the_copy_is_what_was_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay = dir.path().join("overlay");
+        fs::create_dir(&overlay).unwrap();
+        fs::write(overlay.join("a"), "1").unwrap();
+        let modes = CopyModes::Checkout(0o644);
+        let before = digest(&overlay, modes).unwrap();
+        fs::write(overlay.join("a"), "2").unwrap();
+        let tree = Tree::fresh(&dir.path().join("tree")).unwrap();
+        let copied = copy_of_project(&overlay, &tree, modes, None).unwrap();
+        assert_ne!(copied, Some(before));
+        assert_eq!(copied, Some(digest(&overlay, modes).unwrap()));
     }
 
     #[test]

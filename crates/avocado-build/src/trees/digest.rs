@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use avocado_manifest::{Digest, DigestHasher};
 use walkdir::WalkDir;
 
-use super::CopyModes;
 use super::attributes::{attributes, content_of_attributes};
 use super::checkout::refuse_special;
+use super::state::state_of_project;
+use super::{CopiedFiles, CopyModes};
 use crate::error::{At as _, BuildError};
 use crate::known_files::KnownFiles;
 
@@ -23,8 +24,25 @@ pub(crate) fn digest(path: &Path, modes: CopyModes) -> Result<Digest, BuildError
     digest_of(path, modes, false, &mut read_files())
 }
 
-/// The same of files of the project; those that are known are not read.
+/// The same of files of the project; those that are known are not read, and of a directory that is
+/// known nothing is but what the file system says of it.
 pub(crate) fn digest_of_project(
+    path: &Path,
+    modes: CopyModes,
+    known: &KnownFiles,
+) -> Result<Digest, BuildError> {
+    let Some(state) = state_of_project(path, modes, known.settled())? else {
+        return digest_by_files(path, modes, known);
+    };
+    if let Some(digest) = known.trees.find(state) {
+        return Ok(digest);
+    }
+    let digest = digest_by_files(path, modes, known)?;
+    known.trees.add(state, digest);
+    Ok(digest)
+}
+
+fn digest_by_files(
     path: &Path,
     modes: CopyModes,
     known: &KnownFiles,
@@ -42,6 +60,20 @@ pub(crate) fn digest_of_project(
 /// The same, with the times of files: of a tree whose times are settled, as images hold them.
 pub(crate) fn digest_with_times(path: &Path) -> Result<Digest, BuildError> {
     digest_of(path, CopyModes::Keep, true, &mut read_files())
+}
+
+/// The same of a tree of which the contents of some files are known since they were copied there.
+pub(crate) fn digest_of_copied(path: &Path, copied: &CopiedFiles) -> Result<Digest, BuildError> {
+    let mut read = read_files();
+    digest_of(
+        path,
+        CopyModes::Keep,
+        true,
+        &mut |path, metadata| match copied.content(metadata) {
+            Some(content) => Ok(content),
+            None => read(path, metadata),
+        },
+    )
 }
 
 /// Tells the digest of a file, and how long it is.
@@ -140,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::trees::modes::set_mode;
-    use crate::trees::{Tree, copy};
+    use crate::trees::{Tree, copy, set_attribute};
 
     #[test]
     fn a_digest_sees_content_mode_and_name_only() {
@@ -157,6 +189,85 @@ mod tests {
         assert_ne!(digest(&other, CopyModes::Keep).unwrap(), first);
         fs::write(&file, "2").unwrap();
         assert_ne!(digest(dir.path(), CopyModes::Keep).unwrap(), first);
+    }
+
+    /// The digest of a project's directory, which is right, and whether something had to be looked at for it.
+    fn of_project(path: &Path, known: &KnownFiles) -> bool {
+        let modes = CopyModes::Checkout(0o644);
+        let right = digest(path, modes).unwrap();
+        let state = state_of_project(path, modes, i64::MAX).unwrap().unwrap();
+        let was_known = known.trees.find(state).is_some();
+        assert_eq!(digest_of_project(path, modes, known).unwrap(), right);
+        let is_known = known.trees.find(state) == Some(right);
+        assert!(is_known || !was_known);
+        !was_known
+    }
+
+    /// The clock of a file system has steps, and in this one nothing is left to change.
+    fn wait_for_another_time(directory: &Path) {
+        let written = || {
+            let probe = directory.join("probe");
+            fs::write(&probe, "").unwrap();
+            let found = fs::metadata(&probe).unwrap();
+            (found.ctime(), found.ctime_nsec())
+        };
+        let now = written();
+        while written() == now {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_directory_of_the_project_that_did_not_change_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay = dir.path().join("overlay");
+        let (file, below) = (overlay.join("d/f"), overlay.join("d"));
+        fs::create_dir_all(&below).unwrap();
+        for name in ["f", "g"] {
+            fs::write(below.join(name), "12345").unwrap();
+        }
+        symlink("f", below.join("l")).unwrap();
+        let known = KnownFiles::settling_at_once(&dir.path().join("known"));
+        assert!(of_project(&overlay, &known));
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        let same_time = |text: &str| {
+            fs::write(&file, text).unwrap();
+            let open = fs::File::options().write(true).open(&file).unwrap();
+            open.set_modified(time).unwrap();
+        };
+        let changes: [&dyn Fn(); 8] = [
+            &|| same_time("54321"),
+            &|| set_mode(&file, 0o755).unwrap(),
+            &|| set_mode(&below, 0o700).unwrap(),
+            &|| set_attribute(&file, "user.x", b"1").unwrap(),
+            &|| set_attribute(&overlay, "user.x", b"1").unwrap(),
+            &|| fs::rename(&file, below.join("g")).unwrap(),
+            &|| fs::create_dir(below.join("empty")).unwrap(),
+            &|| {
+                fs::remove_file(below.join("l")).unwrap();
+                symlink("g", below.join("l")).unwrap();
+            },
+        ];
+        for (nth, change) in changes.iter().enumerate() {
+            wait_for_another_time(dir.path());
+            change();
+            assert!(of_project(&overlay, &known), "{nth}");
+            assert!(!of_project(&overlay, &known), "{nth}");
+        }
+        // As it is digested is part of it.
+        let other = CopyModes::Checkout(0o600);
+        let digested = digest_of_project(&overlay, other, &known).unwrap();
+        assert_eq!(digested, digest(&overlay, other).unwrap());
+    }
+
+    #[test]
+    fn a_directory_that_changed_just_now_is_not_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay = dir.path().join("overlay");
+        fs::create_dir(&overlay).unwrap();
+        let known = KnownFiles::new(dir.path().join("known"), dir.path().join("trees"));
+        assert!(of_project(&overlay, &known));
+        assert!(of_project(&overlay, &known));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Directory trees: copying, overlaying, digesting, replacing; and the users, groups and seed
 //! files in them.
 
+pub(crate) mod archive;
 mod attributes;
 mod bytecode;
 mod checkout;
 mod content;
+mod copied;
 mod copy;
 mod digest;
 mod hiding;
@@ -23,15 +25,17 @@ pub(crate) mod var_files;
 pub(crate) use attributes::set_attribute;
 pub(crate) use attributes::{attributes, content_of_attributes};
 pub(crate) use checkout::{lost_in_clones, refuse_special};
-pub(crate) use copy::{copy, copy_without, make_parents, of_project};
+pub(crate) use copied::CopiedFiles;
+pub(crate) use copy::{copy, copy_of_project, copy_without, make_parents, of_project};
 pub(crate) use digest::{
-    add_entry, content_of_file, content_of_other, digest, digest_of_project, digest_with_times,
+    add_entry, content_of_file, content_of_other, digest, digest_of_copied, digest_of_project,
+    digest_with_times,
 };
 pub(crate) use hiding::{MERGED_DIRECTORIES, hidden_parts, remove_unused_directories};
 pub(crate) use list::list_of;
 pub(crate) use modes::{CopyModes, checkout_mode};
-pub(crate) use paths::{WILDCARDS, link_stays_inside, paths_of};
+pub(crate) use paths::{link_stays_inside, paths_of};
 pub(crate) use replace::{clear, fresh, hidden, replace, unfinished, write};
-pub(crate) use settle::{TreeFeatures, began_at, settle};
+pub(crate) use settle::{TreeFeatures, began_at, settle, settle_copied};
 pub(crate) use state::{has_state, state_before_reading};
 pub(crate) use tree::{Tree, is};

@@ -1,20 +1,11 @@
-//! The paths of a tree: all of them, and what links and patterns among them mean.
+//! The paths of a tree: all of them, and what links among them mean.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use glob::MatchOptions;
 use walkdir::WalkDir;
 
 use crate::error::{At as _, BuildError};
-
-/// How patterns match the paths of a tree. Wildcards stay within a directory, and match no name that begins
-/// with a dot, as in a shell: not each `.env` is meant for the world.
-pub(crate) const WILDCARDS: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
 
 /// The path of everything below `directory`, relative to it, in the order of the names: a directory
 /// before what is in it, and first the empty path of `directory` itself. No link is followed.

@@ -5,16 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
-use super::attributes;
+use super::attributes::{self, AttributeKinds};
 use super::bytecode::{self, SourceTimes};
-use super::{Tree, is, list_of};
+use super::{CopiedFiles, Tree, is, list_of};
 use crate::error::{At as _, BuildError};
 
 /// How far the clock of a file system may be behind the one of the system.
@@ -37,8 +37,17 @@ pub(crate) fn settle(
     packages: Option<&Path>,
     epoch: u64,
 ) -> Result<TreeFeatures, BuildError> {
-    let mut features = TreeFeatures::default();
-    let mut with_attributes = Vec::new();
+    settle_copied(root, packages, epoch, &mut CopiedFiles::default())
+}
+
+/// The same, where of files that were copied there the contents are known.
+pub(crate) fn settle_copied(
+    root: &Tree,
+    packages: Option<&Path>,
+    epoch: u64,
+    copied: &mut CopiedFiles,
+) -> Result<TreeFeatures, BuildError> {
+    let mut features = FoundFeatures::default();
     let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
     let packages = packages.map(PackagedTimes::open).transpose()?;
     let (mut sources, mut compiled) = (HashMap::new(), Vec::new());
@@ -53,13 +62,7 @@ pub(crate) fn settle(
         let kind = entry.file_type();
         let attributes = attributes::remove_others(entry.path());
         let attributes = attributes.at("take extended attributes from", entry.path())?;
-        if attributes.kept {
-            with_attributes.push(relative.to_owned());
-        }
-        if let (None, Some(name)) = (&features.other_attribute, attributes.other) {
-            let path = relative.to_string_lossy().into_owned();
-            features.other_attribute = Some((path, name));
-        }
+        features.add_attributes(relative, attributes);
         if kind.is_dir() {
             directories.push(relative.to_owned());
             continue;
@@ -72,7 +75,7 @@ pub(crate) fn settle(
             && (0..=epoch).contains(&before.0)
             && packages.as_ref().is_some_and(is_packaged);
         let after = if is_kept { before.0 } else { epoch };
-        features.has_other_times |= after != epoch;
+        features.tree.has_other_times |= after != epoch;
         if kind.is_file() && bytecode::is_source(relative) {
             let size = metadata.len();
             let before = before.0;
@@ -84,9 +87,12 @@ pub(crate) fn settle(
             sources.insert(relative.to_owned(), times);
         } else if kind.is_file() && bytecode::is_compiled(relative) {
             let inode = (metadata.dev(), metadata.ino());
+            // What follows writes to it.
+            copied.forget(&metadata);
             compiled.push((relative.to_owned(), after, inode));
             continue;
         }
+        copied.settle(&metadata, after);
         if before != (after, 0) {
             root.set_time(relative, after)?;
         }
@@ -102,14 +108,11 @@ pub(crate) fn settle(
     for directory in directories.iter().rev() {
         root.set_time(directory, epoch)?;
     }
-    if !with_attributes.is_empty() {
-        features.attributes = Some(list_of(&with_attributes));
-    }
-    Ok(features)
+    Ok(features.finish())
 }
 
 /// What of a settled tree not every image has, and who writes one has to know.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TreeFeatures {
     /// A file has another time than the epoch.
     pub(crate) has_other_times: bool,
@@ -117,6 +120,67 @@ pub(crate) struct TreeFeatures {
     pub(crate) attributes: Option<String>,
     /// An attribute that no image holds and the system does not let us take away, and what has it.
     pub(crate) other_attribute: Option<(String, String)>,
+}
+
+impl TreeFeatures {
+    /// Those of the tree `root`, of which these are, without what an image leaves out of it.
+    pub(crate) fn without(
+        &self,
+        root: &Tree,
+        left_out: &[PathBuf],
+        epoch: u64,
+    ) -> Result<TreeFeatures, BuildError> {
+        // A part has no more than the whole.
+        if *self == TreeFeatures::default() || left_out.is_empty() {
+            return Ok(self.clone());
+        }
+        let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
+        let mut features = FoundFeatures::default();
+        let walk = WalkDir::new(root.path()).follow_root_links(false);
+        let walk = walk.sort_by_file_name().into_iter().filter_entry(|entry| {
+            let relative = entry.path().strip_prefix(root.path());
+            !left_out.iter().any(|out| relative == Ok(out))
+        });
+        for entry in walk {
+            let entry = entry.map_err(io::Error::from).at("read", root.path())?;
+            let relative = entry.path().strip_prefix(root.path());
+            let relative = relative.unwrap_or(entry.path());
+            let attributes = attributes::kinds(entry.path());
+            let attributes = attributes.at("read extended attributes of", entry.path())?;
+            features.add_attributes(relative, attributes);
+            if !entry.file_type().is_dir() {
+                let metadata = entry.metadata().map_err(io::Error::from);
+                let metadata = metadata.at("look at", entry.path())?;
+                features.tree.has_other_times |= metadata.mtime() != epoch;
+            }
+        }
+        Ok(features.finish())
+    }
+}
+
+/// Features, as a walk finds them.
+#[derive(Default)]
+struct FoundFeatures {
+    tree: TreeFeatures,
+    with_attributes: Vec<PathBuf>,
+}
+
+impl FoundFeatures {
+    fn add_attributes(&mut self, path: &Path, attributes: AttributeKinds) {
+        if attributes.kept {
+            self.with_attributes.push(path.to_owned());
+        }
+        if let (None, Some(name)) = (&self.tree.other_attribute, attributes.other) {
+            self.tree.other_attribute = Some((path.to_string_lossy().into_owned(), name));
+        }
+    }
+
+    fn finish(mut self) -> TreeFeatures {
+        if !self.with_attributes.is_empty() {
+            self.tree.attributes = Some(list_of(&self.with_attributes));
+        }
+        self.tree
+    }
 }
 
 /// The times that packages give their files.
@@ -239,6 +303,46 @@ mod tests {
         for name in ["", "d", "d/f", "d/l"] {
             assert_eq!(time(&root.shown(name)), (7, 0), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_left_out_of_an_image_gives_it_no_features() {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = Tree::fresh(&dir.path().join("packages")).unwrap();
+        for name in ["var/lib/app/old", "usr/old"] {
+            packages.write(name, name, 0o644).unwrap();
+            set(&packages.shown(name), 1000);
+            attributes::set_attribute(&packages.shown(name), "user.x", b"1").unwrap();
+        }
+        packages.write("var/lib/apps", "", 0o644).unwrap();
+        began_at(packages.path(), SystemTime::now()).unwrap();
+        let (root, epoch) = (Tree::fresh(&dir.path().join("root")).unwrap(), 2000);
+        copy(packages.path(), &root, Path::new(""), CopyModes::Keep).unwrap();
+        let whole = settle(&root, Some(packages.path()), epoch).unwrap();
+        let of = |attributes: Option<&str>| TreeFeatures {
+            has_other_times: attributes.is_some(),
+            attributes: attributes.map(str::to_owned),
+            other_attribute: None,
+        };
+        assert_eq!(whole, of(Some("/usr/old, /var/lib/app/old")));
+        for (left_out, expected) in [
+            (&[][..], Some("/usr/old, /var/lib/app/old")),
+            (&["var/lib/apps"], Some("/usr/old, /var/lib/app/old")),
+            (&["var/lib/app"], Some("/usr/old")),
+            (&["usr/old"], Some("/var/lib/app/old")),
+            (&["usr/old", "var"], None),
+        ] {
+            let left_out: Vec<PathBuf> = left_out.iter().map(PathBuf::from).collect();
+            let features = whole.without(&root, &left_out, epoch).unwrap();
+            assert_eq!(features, of(expected), "{left_out:?}");
+        }
+        // An attribute that stands in the way of an image does so where it is in it.
+        let in_the_way = TreeFeatures {
+            other_attribute: Some(("var".into(), "security.x".into())),
+            ..whole
+        };
+        let without = in_the_way.without(&root, &["var".into()], epoch).unwrap();
+        assert_eq!(without, of(Some("/usr/old")));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What is asked of a feed without dnf: which snapshot is the newest, and whether one is still there.
 
 use std::io::Read as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use avocado_http::{HttpClient, NetworkSettings, RepositoryUrl, Transport as _, TransportError};
-use avocado_project::Snapshot;
+use avocado_project::{LockFile, Snapshot};
 use serde::Deserialize;
 
 use super::Feed;
@@ -39,8 +40,14 @@ impl Feed<'_> {
         };
         let mut text = Vec::new();
         let mut body = answer.body.take(LARGEST_ANSWER);
-        body.read_to_end(&mut text)
-            .map_err(|e| feed_error(&url, e))?;
+        body.read_to_end(&mut text).map_err(|e| {
+            // A stop may come in the middle of an answer.
+            if self.cancel.is_cancelled() {
+                BuildError::Cancelled
+            } else {
+                feed_error(&url, e)
+            }
+        })?;
         let latest: LatestSnapshot =
             serde_json::from_slice(&text).map_err(|e| feed_error(&url, e))?;
         // The id becomes part of URLs and of the lock.
@@ -52,6 +59,22 @@ impl Feed<'_> {
             repo_url: None,
             created: latest.created,
         }))
+    }
+
+    /// Why a step failed that asked the feed: the snapshot may be gone by now, since it was looked at
+    /// or from between what the step asked for.
+    pub(crate) fn after_failure(&self, lock: &Mutex<LockFile>, error: BuildError) -> BuildError {
+        if self.cached || error.is_cancelled() {
+            return error;
+        }
+        let pin = {
+            let lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            self.pin(&lock).cloned()
+        };
+        match pin.map(|pin| self.still_there(&pin)) {
+            Some(Err(gone @ BuildError::SnapshotGone { .. })) => gone,
+            _ => error,
+        }
     }
 
     pub(super) fn still_there(&self, pin: &Snapshot) -> Result<(), BuildError> {

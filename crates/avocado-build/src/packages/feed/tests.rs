@@ -184,6 +184,37 @@ fn a_pin_counts_while_its_snapshot_is_there() {
     }
 }
 
+#[test]
+fn a_step_that_failed_may_have_lost_its_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let (network, cancel) = (NetworkSettings::default(), Cancel::new());
+    let failed = || BuildError::Invalid("dnf failed".into());
+    let after = |url: &str, pin: Option<Snapshot>, cached: bool, error: BuildError| {
+        let project = following(directory.path(), url);
+        let mut lock = LockFile::load(directory.path()).unwrap();
+        lock.target_mut(&project.target).set_snapshot(pin);
+        let feed = Feed::new(&project, &network, &cancel).cached(cached);
+        feed.after_failure(&Mutex::new(lock), error)
+    };
+    let pin = || Some(snapshot("edge", "s0"));
+    let gone = serve(404, "");
+    let error = after(&gone, pin(), false, failed());
+    assert!(matches!(error, BuildError::SnapshotGone { .. }), "{error}");
+    // Where it is there, nobody knows, there is none, or nobody is asked.
+    for (url, pin, cached) in [
+        (serve(200, ""), pin(), false),
+        (serve(503, ""), pin(), false),
+        ("http://127.0.0.1:9".to_owned(), pin(), false),
+        (gone.clone(), None, false),
+        (gone.clone(), Some(snapshot("stable", "s0")), false),
+        (gone.clone(), pin(), true),
+    ] {
+        let error = after(&url, pin, cached, failed());
+        assert_eq!(error.to_string(), "dnf failed", "{url} {cached}");
+    }
+    assert!(after(&gone, pin(), false, BuildError::Cancelled).is_cancelled());
+}
+
 /// The answer would be another one: nothing listens there.
 #[test]
 fn of_a_cached_feed_nothing_is_asked() {
@@ -223,6 +254,33 @@ fn a_stop_is_no_failure_of_the_feed() {
     let feed = Feed::new(&project, &network, &cancel);
     let lock = Mutex::new(LockFile::load(directory.path()).unwrap());
     let error = feed.access(&lock, &[], &Silent).unwrap_err();
+    assert!(error.is_cancelled(), "{error:?}");
+}
+
+#[test]
+fn a_stop_in_the_middle_of_an_answer_is_no_failure_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let project = following(directory.path(), &url);
+    let (network, cancel) = (NetworkSettings::default(), Cancel::new());
+    let feed = Feed::new(&project, &network, &cancel);
+    let latest = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let head = BufReader::new(&stream).lines();
+            let head = head.map_while(Result::ok).take_while(|l| !l.is_empty());
+            assert_ne!(head.count(), 0);
+            stream
+                .write_all(b"HTTP/1.1 200 x\r\ncontent-length: 100\r\n\r\n{")
+                .unwrap();
+            cancel.cancel();
+            // Until the client leaves.
+            let _ = std::io::Read::read(&mut stream, &mut [0]);
+        });
+        feed.latest()
+    });
+    let error = latest.unwrap_err();
     assert!(error.is_cancelled(), "{error:?}");
 }
 

@@ -56,16 +56,7 @@ impl Checkout<'_> {
     pub(crate) fn make(&self, locked: Option<&str>) -> Result<String, BuildError> {
         self.run(self.git().args(["init", "--quiet", "--template="]))?;
         let commit = match locked {
-            Some(commit) => self
-                .fetch_commit(commit)
-                .map_err(|error| match error.kind() {
-                    // Only the repository itself can say that it is gone.
-                    Some(FailureKind::SourceUnreachable) => BuildError::CommitGone {
-                        commit: commit.to_owned(),
-                        source: Box::new(error),
-                    },
-                    _ => error,
-                })?,
+            Some(commit) => self.fetch_commit(commit)?,
             None => self.fetch_reference(self.reference.unwrap_or("HEAD"))?,
         };
         if !self.sparse.is_empty() {
@@ -88,30 +79,53 @@ impl Checkout<'_> {
     /// What a branch, a tag or a commit is now.
     fn fetch_reference(&self, reference: &str) -> Result<String, BuildError> {
         let first = match self.fetch(&["--depth=1", "--no-tags"], &[reference]) {
-            Ok(()) => return self.commit_of("FETCH_HEAD"),
+            Ok(()) => return Ok(self.commit_of("FETCH_HEAD")?),
             Err(error) => error,
         };
         // A commit in short, say, which only those who have them all know.
         let may_be_commit =
             reference.len() >= 7 && reference.bytes().all(|b| b.is_ascii_hexdigit());
-        if !may_be_commit || first.kind() != Some(FailureKind::SourceUnreachable) {
+        if !may_be_commit || first.is_cancelled() {
             return Err(first);
         }
         let everything = self.fetch(&["--tags"], &["+refs/heads/*:refs/remotes/origin/*"]);
-        everything.and_then(|()| self.commit_of(reference).map_err(|_| first))
+        everything?;
+        let commit = self.commit_of(reference);
+        commit.map_err(|error| self.unless_it_has_none(error, || first))
     }
 
     /// One commit, from a server that gives single ones or by way of all that it has.
     fn fetch_commit(&self, commit: &str) -> Result<String, BuildError> {
         let first = match self.fetch(&["--depth=1", "--no-tags"], &[commit]) {
-            Ok(()) => return self.commit_of(commit),
+            Ok(()) => return Ok(self.commit_of(commit)?),
             Err(error) => error,
         };
-        if first.kind() != Some(FailureKind::SourceUnreachable) {
+        if first.is_cancelled() {
             return Err(first);
         }
         self.fetch(&["--tags"], &["+refs/heads/*:refs/remotes/origin/*"])?;
-        self.commit_of(commit).map_err(|_| first)
+        // Only a repository that gave all that it has can have lost it.
+        let gone = || BuildError::CommitGone {
+            commit: commit.to_owned(),
+            source: Box::new(first),
+        };
+        let found = self.commit_of(commit);
+        found.map_err(|error| self.unless_it_has_none(error, gone))
+    }
+
+    /// What it means that git did not tell a commit: `none` where git itself says that there is none,
+    /// and not where it was ended, or could not be started or read.
+    fn unless_it_has_none(
+        &self,
+        error: ToolError,
+        none: impl FnOnce() -> BuildError,
+    ) -> BuildError {
+        match error {
+            _ if self.cancel.is_cancelled() => BuildError::Cancelled,
+            // One that a signal ended has no code.
+            ToolError::Failed { status, .. } if status.code().is_some() => none(),
+            error => error.into(),
+        }
     }
 
     fn fetch(&self, options: &[&str], refspecs: &[&str]) -> Result<(), BuildError> {
@@ -166,14 +180,11 @@ impl Checkout<'_> {
         git.read(self.sink).is_ok()
     }
 
-    fn commit_of(&self, name: &str) -> Result<String, BuildError> {
+    fn commit_of(&self, name: &str) -> Result<String, ToolError> {
         let git = self
             .git()
             .args(["rev-parse", "--verify", "--end-of-options"]);
-        let text = git
-            .arg(format!("{name}^{{commit}}"))
-            .read(self.sink)
-            .map_err(BuildError::from)?;
+        let text = git.arg(format!("{name}^{{commit}}")).read(self.sink)?;
         Ok(text.trim().to_owned())
     }
 
@@ -202,7 +213,8 @@ impl Checkout<'_> {
     }
 }
 
-/// What git says of its failure, in the locale that it runs in: it ends with 128 whatever it is.
+/// What git says of its failure, in the locale that it runs in: it ends with 128 whatever it is. It
+/// chooses what a user is told to do about it, and nothing else.
 fn failure_kind(error: &ToolError) -> Option<FailureKind> {
     let refused = [
         "terminal prompts disabled",
@@ -218,4 +230,51 @@ fn failure_kind(error: &ToolError) -> Option<FailureKind> {
     } else {
         FailureKind::SourceUnreachable
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    #[test]
+    fn only_what_git_says_tells_that_a_commit_is_gone() {
+        let (environment, cancel) = (BTreeMap::new(), Cancel::new());
+        let checkout = Checkout {
+            environment: &environment,
+            url: "u",
+            reference: None,
+            sparse: &[],
+            place: Path::new("/x"),
+            sink: &avocado_events::Silent,
+            cancel: &cancel,
+        };
+        let failed = |status: i32| ToolError::Failed {
+            tool: "git".into(),
+            status: ExitStatus::from_raw(status),
+            output: Vec::new(),
+        };
+        let none = || BuildError::CommitGone {
+            commit: "c".into(),
+            source: Box::new(BuildError::Invalid("x".into())),
+        };
+        let kind = |error| checkout.unless_it_has_none(error, none).kind();
+        let gone = Some(FailureKind::CommitGone);
+        assert_eq!(kind(failed(128 << 8)), gone);
+        let lost = || (io::Error::other("x"), "git".to_owned());
+        let (source, tool) = lost();
+        assert_ne!(kind(ToolError::Lost { tool, source }), gone);
+        let (source, tool) = lost();
+        assert_ne!(kind(ToolError::Start { tool, source }), gone);
+        // Ended by a signal: for want of memory, say.
+        assert_ne!(kind(failed(9)), gone);
+        cancel.cancel();
+        for status in [2, 128 << 8] {
+            let error = checkout.unless_it_has_none(failed(status), none);
+            assert!(error.is_cancelled(), "{error:?}");
+        }
+    }
 }

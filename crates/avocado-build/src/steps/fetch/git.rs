@@ -30,13 +30,16 @@ pub(super) fn plan<'a>(plan: &mut Plan<'a>, source: &'a ExtensionSource) -> Resu
     };
     let key = extension_build::stamp_key(&source.extension, "fetch");
     let made = plan.once(&key, |plan| {
-        Ok(GitFetchTask {
+        let task = GitFetchTask {
             context: plan.context,
             source,
             asked,
             url,
             sparse_checkout,
-        })
+        };
+        let refused = task.refuse_another_commit();
+        refused.map_err(|error| BuildError::fetch(source, error))?;
+        Ok(task)
     });
     made.map(drop)
 }
@@ -74,6 +77,33 @@ impl GitFetchTask<'_> {
         let lock = lock.target(&self.context.project.target)?;
         let commit = lock.commit(&self.source.extension, &self.asked)?;
         Some(commit.to_owned())
+    }
+
+    /// Where the lock is not to change: stops before the first step, which may download something, if
+    /// the project asks for something else by now, or if nothing is locked at all.
+    fn refuse_another_commit(&self) -> Result<(), BuildError> {
+        if !self.context.is_locked() || self.locked_commit().is_some() {
+            return Ok(());
+        }
+        let lock_file = self.context.lock_file();
+        let lock = lock_file.target(&self.context.project.target);
+        let shown = |git: &GitSource| match &git.reference {
+            Some(reference) => format!("`{reference}` of {}", git.url),
+            None => git.url.clone(),
+        };
+        let asked = shown(&self.asked);
+        let what = match lock.and_then(|lock| lock.last_commit(&self.source.extension)) {
+            Some((git, commit)) => {
+                let place = self.source.version_at.as_ref().map(ToString::to_string);
+                let place = place.unwrap_or_else(|| self.source.stated_at.clone());
+                let locked = shown(&git);
+                format!("commit {commit} of {locked} is locked, and {place} states {asked}")
+            }
+            // What is missing is told.
+            None if self.context.options.frozen => return Ok(()),
+            None => format!("a commit of {asked} would be locked"),
+        };
+        Ok(lock_file.refuse_if_locked(&what)?)
     }
 
     fn fetch(&self, commit: Option<&str>, sink: &dyn Sink) -> Result<GitFetchOutput, BuildError> {

@@ -240,6 +240,28 @@ fn what_cannot_be_fetched_is_told_with_its_place() {
     assert_eq!(error.kind(), Some(FailureKind::SourceUnreachable));
 }
 
+#[test]
+fn a_repository_that_does_not_answer_has_lost_no_commit() {
+    let test = "a_repository_that_does_not_answer_has_lost_no_commit";
+    let Some(fetching) = Fetching::new(test, ", ref: main") else {
+        return;
+    };
+    fetching.fetch().unwrap();
+    let lock = fs::read(fetching.project.path("avocado.lock")).unwrap();
+    fs::remove_dir_all(fetching.project.path(".avocado")).unwrap();
+    let place = fetching.repository.path();
+    let away = place.join("away");
+    fs::rename(place.join(".git"), &away).unwrap();
+    let error = fetching.fetch().unwrap_err();
+    assert_eq!(error.kind(), Some(FailureKind::SourceUnreachable));
+    assert_eq!(
+        fs::read(fetching.project.path("avocado.lock")).unwrap(),
+        lock
+    );
+    fs::rename(&away, place.join(".git")).unwrap();
+    fetching.fetch().unwrap();
+}
+
 /// A script that leaves a trace.
 fn trap(path: &Path, trace: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -419,6 +441,13 @@ fn a_lock_that_is_not_to_change_stops_a_fetch_before_it_replaces_anything() {
     let error = fetching.fetch().unwrap_err();
     let said = chain(&error);
     assert!(said.contains("would have to change"), "{said}");
+    // Before the repository is asked, with what is locked and where another one is stated.
+    for part in ["`main` of file://", "`other` of file://", "avocado.yaml:"] {
+        assert!(said.contains(part), "{said}");
+    }
+    fetching.project.options.frozen = true;
+    assert_eq!(chain(&fetching.fetch().unwrap_err()), said);
+    fetching.project.options.frozen = false;
     assert_eq!(fetching.text(), "1");
     assert_eq!(
         fs::read(fetching.project.path("avocado.lock")).unwrap(),

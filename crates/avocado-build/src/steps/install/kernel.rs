@@ -40,10 +40,20 @@ pub(super) fn kernel_of(
     Ok(kernel.map(|version| (*version).to_owned()))
 }
 
+/// What kernels are called in /boot, before their versions: what is there by several names, packed
+/// and unpacked say, is known by the first of these.
+const IMAGE_NAMES: [&str; 4] = ["vmlinuz", "bzImage", "Image", "zImage"];
+
 /// Whether a file of /boot is the kernel of that version.
 fn is_image(file: &str, version: &str) -> bool {
-    let mut kinds = ["vmlinuz", "bzImage", "Image", "zImage"].iter();
-    file.contains(version) && kinds.any(|kind| file.starts_with(kind))
+    rank(file, version).is_some()
+}
+
+/// The smaller, the rather is this file the kernel of that version; none where it is not.
+fn rank(file: &str, version: &str) -> Option<(usize, usize)> {
+    let mut names = IMAGE_NAMES.iter();
+    let name = names.position(|name| file.starts_with(name))?;
+    file.contains(version).then_some((name, file.len()))
 }
 
 /// Puts the kernel's files where later steps look for them, with the published name `Image`.
@@ -60,11 +70,11 @@ pub(super) fn stage_kernel(
         ))
     })?;
     // Another rootfs may bring the same kernel at the same time.
-    let _lock = LockPlace::file(&layout.work("kernel.lock")).lock()?;
+    let _lock = LockPlace::file(&layout.kernel_lock()).lock()?;
     let place = layout.kernel(version.as_str());
     let new = Tree::fresh(&trees::unfinished(&place))?;
     let boot = Path::new("boot");
-    let mut image = None;
+    let mut images = Vec::new();
     for name in root.names(boot)? {
         let from = boot.join(&name);
         let name = name.to_string_lossy().into_owned();
@@ -78,11 +88,11 @@ pub(super) fn stage_kernel(
         io::copy(&mut file, &mut new.create(&name)?).at("copy", &shown)?;
         let mode = file.metadata().at("look at", &shown)?.mode();
         new.set_mode(&name, mode & 0o7777)?;
-        if is_image(&name, version.as_str()) {
-            image = Some(name);
+        if let Some(rank) = rank(&name, version.as_str()) {
+            images.push((rank, name));
         }
     }
-    let Some(image) = image else {
+    let Some((_, image)) = images.into_iter().min() else {
         return Err(BuildError::Invalid(format!(
             "package {package}-{version} put no kernel into /boot"
         )));
@@ -148,6 +158,25 @@ mod tests {
 
         let error = stage_kernel(&layout, &root, KERNEL_PACKAGE, "7.0").unwrap_err();
         assert!(error.to_string().contains("no kernel into /boot"));
+    }
+
+    #[test]
+    fn a_kernel_of_arm64_is_an_image_packed_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), &"t".parse().unwrap());
+        fs::create_dir_all(layout.work("")).unwrap();
+        let root = Tree::fresh(&directory.path().join("root")).unwrap();
+        let image = || {
+            stage_kernel(&layout, &root, KERNEL_PACKAGE, "6.6.1").unwrap();
+            let link = fs::read_link(layout.kernel("6.6.1").join("Image")).unwrap();
+            link.into_os_string().into_string().unwrap()
+        };
+        for name in ["Image.gz-6.6.1", "System.map-6.6.1"] {
+            root.write(format!("boot/{name}"), name, 0o644).unwrap();
+        }
+        assert_eq!(image(), "Image.gz-6.6.1");
+        root.write("boot/Image-6.6.1", "plain", 0o644).unwrap();
+        assert_eq!(image(), "Image-6.6.1");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! request, the lock and the snapshot alone.
 //!
 //! `package_tree` says which trees there are, `plan` which of them a build has, `task` is the
-//! parent's side, and `request` the child's. `uninstall` is for trees that have no packages any more.
+//! parent's side, and `request` the child's, which does what `spec` says;
+//! `target_repositories` come first. `uninstall` is for trees that have no packages any more.
 
 mod include;
 mod kernel;
@@ -13,6 +14,8 @@ mod publish;
 mod request;
 #[cfg(test)]
 mod small_feed;
+mod spec;
+mod target_repositories;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,6 @@ mod wanted_kernel;
 pub(crate) use package_tree::PackageTree;
 pub(crate) use plan::{plan, plan_base, plan_extension, plan_runtime, plan_sdk, plan_tree};
 pub(crate) use publish::{COMPILED_LIST, compiled as publish_compiled, copy_published};
-pub(crate) use request::{FinishInstallRequest, InstallRequest};
+pub(crate) use request::{FinishInstallRequest, InstallRequest, PublishRequest};
 pub(crate) use task::InstallOutput;
 pub(crate) use uninstall::Uninstall;

@@ -5,7 +5,6 @@ use avocado_manifest::Name;
 use avocado_project::{OsImageConfig, PackageScope, Project, Sysroot};
 use serde::{Deserialize, Serialize};
 
-use crate::architecture::HOST_ARCH;
 use crate::layout::Layout;
 
 /// A tree that packages are installed into.
@@ -75,16 +74,17 @@ impl PackageTree {
         }
     }
 
-    pub(super) fn stamp_key(&self) -> StampKey {
+    pub(super) fn stamp_key(&self, layout: &Layout) -> StampKey {
+        let sdk = || layout.sdk_processor().to_string();
         let (component, directory, name) = match self {
-            PackageTree::Sdk => ("sdk", "sdk", Some(HOST_ARCH.to_owned())),
+            PackageTree::Sdk => ("sdk", "sdk", Some(sdk())),
             PackageTree::TargetSysroot => ("sdk", "sdk", Some("target-sysroot".to_owned())),
             PackageTree::Rootfs(name) => ("rootfs", "rootfs", other_than_default(name)),
             PackageTree::Initramfs(name) => ("initramfs", "initramfs", other_than_default(name)),
             // As published: shorter than the component.
             PackageTree::Extension(name) => ("extension", "ext", Some(name.to_string())),
             PackageTree::Runtime(name) => ("runtime", "runtime", Some(name.to_string())),
-            PackageTree::Repositories => ("sdk", "sdk", Some(HOST_ARCH.to_owned())),
+            PackageTree::Repositories => ("sdk", "sdk", Some(sdk())),
             PackageTree::Include(name) => ("extension", "ext", Some(name.to_string())),
         };
         let command = match self {
@@ -101,9 +101,11 @@ impl PackageTree {
     }
 
     /// What the lock calls it.
-    pub(super) fn sysroot(&self) -> Sysroot {
+    pub(super) fn sysroot(&self, layout: &Layout) -> Sysroot {
         match self.clone() {
-            PackageTree::Sdk | PackageTree::Repositories => Sysroot::Sdk(HOST_ARCH.to_owned()),
+            PackageTree::Sdk | PackageTree::Repositories => {
+                Sysroot::Sdk(layout.sdk_processor().to_string())
+            }
             PackageTree::TargetSysroot => Sysroot::TargetSysroot,
             PackageTree::Rootfs(name) => Sysroot::rootfs(&name),
             PackageTree::Initramfs(name) => Sysroot::initramfs(&name),
@@ -116,7 +118,7 @@ impl PackageTree {
     /// The installed tree.
     pub(crate) fn root(&self, layout: &Layout) -> PathBuf {
         match self {
-            PackageTree::Sdk => layout.sdk(HOST_ARCH),
+            PackageTree::Sdk => layout.sdk(),
             PackageTree::TargetSysroot => layout.target_sysroot(),
             PackageTree::Rootfs(name) => layout.os_tree("rootfs", name),
             PackageTree::Initramfs(name) => layout.os_tree("initramfs", name),

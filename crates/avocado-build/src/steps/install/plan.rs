@@ -127,7 +127,8 @@ pub(crate) fn plan_tree(
     plan: &mut Plan<'_>,
     tree: &PackageTree,
 ) -> Result<TaskId<InstallOutput>, BuildError> {
-    plan.once(&tree.stamp_key(), |plan| {
+    let key = tree.stamp_key(&plan.context.layout);
+    plan.once(&key, |plan| {
         let context = plan.context;
         if let PackageTree::Sdk | PackageTree::Repositories = tree {
             needed::for_feed(context.project, &tree.label())?;
@@ -197,7 +198,7 @@ pub(crate) fn plan_tree(
             Some(name) => wanted_kernel(context.project, name)?,
             None => WantedKernel::default(),
         };
-        Ok(InstallTask {
+        let task = InstallTask {
             context,
             kernel,
             kernel_is_compiled: rootfs.is_some_and(|name| compiles_kernel(context.project, name)),
@@ -206,6 +207,8 @@ pub(crate) fn plan_tree(
             sdk,
             base,
             include,
-        })
+        };
+        task.refuse_what_the_lock_has_not()?;
+        Ok(task)
     })
 }

@@ -1,83 +1,27 @@
 //! The child's side of an install.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, Name};
-use avocado_project::{Late, LateValues, PackageHeader, PackageHeaders, Packages, VersionSpec};
+use avocado_project::{LateValues, PackageHeader, PackageHeaders, Packages};
 use serde::{Deserialize, Serialize};
 
 use super::PackageTree;
 use super::include::{self, IncludePlace};
-use super::kernel::{KERNEL_PACKAGE, kernel_of, stage_kernel};
+use super::kernel::{kernel_of, stage_kernel};
 use super::publish;
-use crate::error::{At as _, BuildError};
+use super::spec::{InstallSpec, KernelChoice, packages_for};
+use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::packages::dnf::{DATABASE, DatabasePlace, Dnf, RepositoryView, put_database};
 use crate::packages::feed::FeedAccess;
-use crate::packages::{installed, version};
+use crate::packages::installed;
 use crate::scriptlets::{self, BorrowedAccounts, PackageScriptlets, SkippedScriptlets};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::trees::{self, Tree};
-
-/// What an install is to bring, and what it has to know for that.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct InstallSpec {
-    pub(super) tree: PackageTree,
-    /// What the project asks for.
-    pub(super) packages: Late<Packages>,
-    /// The only repository that is asked, where one is stated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) repository: Option<String>,
-    /// What the lock says: name → `version-release.arch`.
-    pub(super) locked: BTreeMap<String, String>,
-    /// What the lock says that these packages are; empty or not whole in a lock that has only
-    /// their versions.
-    #[serde(default, skip_serializing_if = "PackageHeaders::is_empty")]
-    pub(super) headers: PackageHeaders,
-    pub(super) weak_dependencies: bool,
-    /// The rootfs whose packages count as present.
-    pub(super) base: Option<Name>,
-    /// The kernel of that rootfs, where the packages hang on it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) base_kernel: Option<String>,
-    /// Whether to add the newest kernel of the feed, and which one the lock has.
-    pub(super) kernel: Option<KernelChoice>,
-    /// Whether the scriptlets of the packages run.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub(super) scriptlets: bool,
-    /// Nothing that is made for another kernel may be installed.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub(super) one_kernel: bool,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-/// That a kernel of the feed is wanted, the newest one where the lock has none.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct KernelChoice {
-    /// The package that brings it, where it is another one than every feed has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) package: Option<String>,
-    /// The version in the lock.
-    pub(super) pinned: Option<String>,
-    /// Which ones are meant, where that is stated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) wanted: Option<VersionSpec>,
-}
-
-/// What every SDK has.
-pub(super) const SDK_PACKAGE: &str = "avocado-sdk-bootstrap";
-
-/// The package with the repository configuration of a target.
-pub(super) fn repositories_package(target: &Name) -> String {
-    format!("avocado-sdk-{target}")
-}
 
 /// An install, as it travels to the child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,6 +85,24 @@ impl StepRequest for FinishInstallRequest {
             self.kernel,
             None,
         )
+    }
+}
+
+/// Publishes the packages of a runtime whose tree another machine made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PublishRequest {
+    pub(super) name: Name,
+}
+
+impl StepRequest for PublishRequest {
+    const KIND: &'static str = "publish_packages";
+    type Result = ();
+
+    fn work(self, context: &StepContext<'_>) -> Result<(), BuildError> {
+        let layout = &context.layout;
+        let tree = PackageTree::Runtime(self.name.clone());
+        let tree = Tree::open(&tree.root(layout))?;
+        publish::packages(&tree, &layout.runtime(&self.name))
     }
 }
 
@@ -326,12 +288,6 @@ impl InstallSpec {
         Ok(kernel)
     }
 
-    fn kernel_package(&self) -> &str {
-        let kernel = self.kernel.as_ref();
-        let package = kernel.and_then(|kernel| kernel.package.as_deref());
-        package.unwrap_or(KERNEL_PACKAGE)
-    }
-
     /// What scriptlets take for granted: that `/bin` and its like lead somewhere, and that whoever
     /// is in the rootfs is known to what is laid over it.
     fn prepare_for_scriptlets(
@@ -355,36 +311,6 @@ impl InstallSpec {
         }
     }
 
-    /// The repository configuration of the target comes in a package, which comes first.
-    fn bootstrap(
-        &self,
-        context: &StepContext<'_>,
-        access: &FeedAccess,
-    ) -> Result<PackageHeaders, BuildError> {
-        let layout = &context.layout;
-        let root = layout.work("bootstrap");
-        trees::fresh(&root)?;
-        let dnf = Dnf::new(layout, access, RepositoryView::Bootstrap, &root, false)?;
-        let package = repositories_package(&context.target);
-        dnf.install(&[self.spec(&package, "*")], context.sink)?;
-        let brought = dnf.installed(context.sink)?;
-        installed::check(&brought, &self.headers)?;
-        dnf.finish(&DatabasePlace::Tree)?;
-        let root = Tree::open(&root)?;
-        if !root.is_directory("target-repoconf") {
-            return Err(BuildError::Invalid(format!(
-                "package {package} holds no target-repoconf directory"
-            )));
-        }
-        let conf = root.resolve("target-repoconf")?;
-        refuse_links(&package, &conf)?;
-        let place = layout.target_repoconf();
-        let new = Tree::fresh(&trees::unfinished(&place))?;
-        trees::copy(&conf, &new, Path::new(""), trees::CopyModes::Keep)?;
-        trees::replace(new.path(), &place)?;
-        Ok(brought)
-    }
-
     /// What has to be in a tree before its first package.
     fn prepare(&self, layout: &Layout, root: &Tree, database: &Path) -> Result<(), BuildError> {
         if !matches!(
@@ -405,69 +331,6 @@ impl InstallSpec {
             trees::copy(&from, root, database, trees::CopyModes::Keep)?;
         }
         Ok(())
-    }
-
-    fn spec(&self, name: &str, version: &str) -> String {
-        match (self.locked.get(name), version) {
-            (Some(locked), "*") => self.locked_spec(name, locked),
-            (_, "*") => name.to_owned(),
-            (_, version) => format!("{name}-{version}"),
-        }
-    }
-
-    /// Without an epoch dnf takes any, and of several the highest.
-    fn locked_spec(&self, name: &str, version: &str) -> String {
-        match self.headers.get(name) {
-            Some(header) => format!("{name}-{}:{version}", header.epoch),
-            None => format!("{name}-{version}"),
-        }
-    }
-
-    fn specs(&self, packages: &Packages) -> Vec<String> {
-        let mut packages = packages.clone();
-        if self.tree == PackageTree::Sdk {
-            packages
-                .entry(SDK_PACKAGE.into())
-                .or_insert_with(|| "*".into());
-        }
-        packages
-            .iter()
-            .map(|(name, version)| self.spec(name, version))
-            .collect()
-    }
-
-    /// The kernel of the lock, or the newest of the feed's that are meant.
-    fn choose_kernel(
-        &self,
-        kernels: &[String],
-        stated_at: Option<&str>,
-    ) -> Result<Option<String>, BuildError> {
-        let Some(wish) = &self.kernel else {
-            return Ok(None);
-        };
-        if let Some(version) = &wish.pinned {
-            return Ok(Some(version.clone()));
-        }
-        let is_meant = |version: &&String| {
-            let wanted = wish.wanted.as_ref();
-            wanted.is_none_or(|wanted| wanted.matches(version))
-        };
-        let meant = kernels.iter().filter(is_meant);
-        let newest = meant.max_by(|a, b| version::compare(a, b));
-        let wanted = match (&wish.wanted, &wish.package) {
-            (Some(wanted), Some(package)) => Some(format!("{package}-{wanted}")),
-            (Some(wanted), None) => Some(wanted.to_string()),
-            (None, package) => package.clone(),
-        };
-        match (newest, wanted) {
-            (Some(version), _) => Ok(Some(version.clone())),
-            (None, None) => Ok(None),
-            (None, Some(wanted)) => Err(BuildError::NoKernel {
-                wanted,
-                stated_at: stated_at.unwrap_or_default().to_owned(),
-                available: kernels.to_vec(),
-            }),
-        }
     }
 
     /// Dependencies are locked too. Within a snapshot dnf chooses the same ones again; where the
@@ -501,11 +364,6 @@ impl InstallSpec {
     }
 }
 
-/// The names of the packages that are made for a kernel, as dnf's patterns.
-fn packages_for(kernel: &str) -> [String; 3] {
-    ["kernel-", "kernel-*-", "nv-kernel-module-*-"].map(|start| format!("{start}{kernel}"))
-}
-
 /// What is consumed of packages, as a text.
 fn content(packages: &PackageHeaders) -> String {
     let line = |(name, package): (&String, &PackageHeader)| {
@@ -514,44 +372,12 @@ fn content(packages: &PackageHeaders) -> String {
     packages.iter().map(line).collect()
 }
 
-/// dnf reads these files itself, from where a link would lead it on this host.
-fn refuse_links(package: &str, conf: &Path) -> Result<(), BuildError> {
-    for entry in walkdir::WalkDir::new(conf) {
-        let entry = entry.map_err(std::io::Error::from).at("read", conf)?;
-        if !entry.file_type().is_dir() && !entry.file_type().is_file() {
-            let path = entry.path().strip_prefix(conf).unwrap_or(entry.path());
-            return Err(BuildError::Invalid(format!(
-                "package {package} has a link or a device at target-repoconf/{}, where only files may be",
-                path.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
 
     use super::*;
-
-    #[test]
-    fn repository_configuration_is_made_of_files() {
-        let directory = tempfile::tempdir().unwrap();
-        let conf = Tree::fresh(&directory.path().join("conf")).unwrap();
-        conf.write("etc/yum.repos.d/a.repo", "[a]\n", 0o644)
-            .unwrap();
-        refuse_links("p", conf.path()).unwrap();
-        for path in ["etc/dnf/vars/arch", "etc/yum.repos.d/b.repo", "etc/pki"] {
-            conf.symlink("/etc/hostname", path).unwrap();
-            let error = refuse_links("p", conf.path()).unwrap_err().to_string();
-            assert!(
-                error.contains(path) && error.contains("package p"),
-                "{error}"
-            );
-            conf.clear(path).unwrap();
-        }
-    }
 
     #[test]
     fn a_tree_that_is_laid_over_an_os_has_its_merged_directories() {

@@ -8,20 +8,22 @@ use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, Name};
 use avocado_project::{Late, PackageHeaders, Packages};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::PackageTree;
 use super::publish::PACKAGE_LIST;
-use super::request::{
-    FinishInstallRequest, InstallRequest, InstallResult, InstallSpec, KernelChoice, SDK_PACKAGE,
-    repositories_package,
-};
+use super::request::{FinishInstallRequest, InstallRequest, InstallResult, PublishRequest};
+use super::spec::{InstallSpec, KernelChoice, SDK_PACKAGE, repositories_package};
 use super::wanted_kernel::WantedKernel;
-use crate::build_context::{BuildContext, IncludedPackage};
+use crate::build_context::{BuildContext, EmulationInputs, IncludedPackage};
 use crate::error::{At as _, BuildError};
+use crate::kept_warnings::{self, KeptWarnings};
 use crate::packages::repository::{RepositoryAccess, RepositoryInputs};
+use crate::packages::version;
 use crate::plan::BuildStep;
-use crate::scriptlets::{self, ScriptletsRequest};
+use crate::scriptlets::{self, ScriptletsRequest, SkippedScriptlets};
+use crate::shared_environment;
 use crate::trees;
 
 /// The rootfs package that brings a whole system, and with it a kernel.
@@ -33,7 +35,20 @@ pub(crate) struct InstallOutput {
     /// Of the packages with their headers.
     digest: Digest,
     /// The version of the kernel that a rootfs brought.
+    #[serde(default, deserialize_with = "as_one_name")]
     pub(crate) kernel: Option<String>,
+    /// What was warned of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    /// What of its packages did not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedScriptlets>,
+}
+
+/// It becomes the name of a directory, and may come from another machine.
+fn as_one_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = Option::<Name>::deserialize(deserializer)?;
+    Ok(name.map(|name| name.to_string()))
 }
 
 /// What scriptlets consume beside their packages.
@@ -44,6 +59,9 @@ struct ScriptletInputs {
     sdk: Option<Digest>,
     /// What they are told that the time is, in `shadow` too.
     source_date_epoch: u64,
+    /// What runs the programs of the tree, where they are for another processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emulation: Option<EmulationInputs>,
 }
 
 /// The parent's side of an install.
@@ -87,7 +105,7 @@ impl InstallTask<'_> {
     fn spec(&self, base_kernel: Option<String>) -> InstallSpec {
         let lock_file = self.context.lock_file();
         let lock = lock_file.target(&self.context.project.target);
-        let sysroot = self.tree.sysroot();
+        let sysroot = self.tree.sysroot(&self.context.layout);
         let is_rootfs = matches!(self.tree, PackageTree::Rootfs(_));
         let kernels = self.kernel.version.map(|version| &version.value);
         let package = self.kernel.package.map(|package| &package.value);
@@ -138,6 +156,61 @@ impl InstallTask<'_> {
         !matches!(self.tree, PackageTree::Extension(_))
     }
 
+    /// Where the lock is not to change: stops before the first step, which may download something, if
+    /// the lock has another version than the project states by now.
+    pub(super) fn refuse_what_the_lock_has_not(&self) -> Result<(), BuildError> {
+        if !self.context.is_locked() {
+            return Ok(());
+        }
+        let Some(what) = self.what_the_lock_has_not(&self.spec(None)) else {
+            return Ok(());
+        };
+        Ok(self.context.lock_file().refuse_if_locked(&what)?)
+    }
+
+    fn what_the_lock_has_not(&self, spec: &InstallSpec) -> Option<String> {
+        if let Some(include) = self.include
+            && !spec.locked.contains_key(include.name)
+        {
+            return Some(format!("the package {} would be locked", include.name));
+        }
+        for (name, stated) in self.packages.template() {
+            let Some(locked) = spec.locked.get(name) else {
+                continue;
+            };
+            let epoch = spec.headers.get(name).map(|header| header.epoch);
+            let is_stated = match self.include {
+                Some(_) => version::is_stated_of_extension(locked, epoch, stated),
+                None => version::is_stated(locked, epoch, stated),
+            };
+            if !is_stated {
+                let (place, reader) = match self.include {
+                    Some(include) => (include.source.version_at.as_ref(), String::new()),
+                    None => (
+                        self.packages.place(name),
+                        format!(" for {}", self.tree.label()),
+                    ),
+                };
+                let place = place.map_or_else(|| "avocado.yaml".to_owned(), ToString::to_string);
+                return Some(format!(
+                    "the package {name} is locked in version {locked}, and {place} states \
+                     {stated}{reader}"
+                ));
+            }
+        }
+        let (wanted, place) = (self.kernel.version?, self.kernel.place()?);
+        let lock_file = self.context.lock_file();
+        let lock = lock_file.target(&self.context.project.target)?;
+        let locked = lock.kernel_version(&self.tree.sysroot(&self.context.layout))?;
+        let is_rootfs = matches!(self.tree, PackageTree::Rootfs(_));
+        (is_rootfs && !wanted.matches(locked)).then(|| {
+            format!(
+                "the kernel {locked} is locked, and {place} states {}",
+                wanted.value
+            )
+        })
+    }
+
     /// What the lock gains beside what was asked for.
     fn tell_of_lock(&self, spec: &InstallSpec, installed: &PackageHeaders, sink: &dyn Sink) {
         if spec.locked.is_empty() {
@@ -175,7 +248,7 @@ impl InstallTask<'_> {
         sink: &dyn Sink,
     ) -> Result<InstallResult, BuildError> {
         let context = self.context;
-        let skipped = std::mem::take(&mut installed.skipped);
+        let skipped = installed.skipped.iter().cloned();
         context.skipped_scriptlets().extend(skipped);
         let Some(unfinished) = installed.unfinished.take() else {
             return Ok(installed);
@@ -185,7 +258,6 @@ impl InstallTask<'_> {
         let request = ScriptletsRequest {
             tree: below.unwrap_or(&tree).to_owned(),
             packages: unfinished.scriptlets,
-            search_path: context.options.search_path.to_string_lossy().into_owned(),
             is_system: self.is_system(),
             accounts: unfinished.accounts,
         };
@@ -235,7 +307,7 @@ impl Task for InstallTask<'_> {
     }
 
     fn stamp_key(&self) -> StampKey {
-        self.tree.stamp_key()
+        self.tree.stamp_key(&self.context.layout)
     }
 
     fn needs(&self) -> Vec<AnyTaskId> {
@@ -259,6 +331,7 @@ impl Task for InstallTask<'_> {
                 revision: scriptlets::REVISION,
                 sdk: needs.optional_digest(self.sdk.filter(|_| has_shims))?,
                 source_date_epoch: self.context.project.source_date_epoch,
+                emulation: self.context.emulation()?,
             })
         } else {
             None
@@ -313,24 +386,21 @@ impl Task for InstallTask<'_> {
         let includes = context.layout.includes();
         if let Some(include) = self.include {
             // Before what was fetched earlier is replaced.
-            if !inputs.install.locked.contains_key(include.name) {
-                let what = format!("the package {} would be locked", include.name);
-                context.lock_file().refuse_if_locked(&what)?;
-            }
             let forgotten = include.source.forget(&includes);
             forgotten.at("write to", &includes)?;
         }
+        let warnings = KeptWarnings::new(sink);
         let installed = context
-            .run_step(&self.stage(), request, sink)
+            .run_step(&self.stage(), request, &warnings)
             .map_err(|source| BuildError::Install {
                 feed,
-                source: Box::new(source),
+                source: Box::new(context.feed.after_failure(&context.lock_file, source)),
             })
             .map_err(|error| match self.include {
                 Some(include) => BuildError::fetch(include.source, error),
                 None => error,
             })?;
-        let installed = self.run_scriptlets(&inputs.install, installed, sink)?;
+        let installed = self.run_scriptlets(&inputs.install, installed, &warnings)?;
         if let Some(include) = self.include {
             let noted = include.source.note(&includes);
             noted.at("write to", &includes)?;
@@ -338,7 +408,7 @@ impl Task for InstallTask<'_> {
         self.tell_of_lock(&inputs.install, &installed.packages, sink);
         let mut lock_file = context.lock_file();
         let locked = lock_file.target_mut(&context.project.target);
-        let sysroot = self.tree.sysroot();
+        let sysroot = self.tree.sysroot(&self.context.layout);
         let versions = installed.packages.iter();
         let versions = versions.map(|(name, p)| (name.clone(), p.version.clone()));
         let (mut packages, mut headers) = (BTreeMap::new(), PackageHeaders::new());
@@ -364,6 +434,8 @@ impl Task for InstallTask<'_> {
         Ok(InstallOutput {
             digest: installed.digest,
             kernel: installed.kernel,
+            warnings: warnings.into_texts(),
+            skipped: installed.skipped,
         })
     }
 
@@ -392,6 +464,42 @@ impl Task for InstallTask<'_> {
     fn digest(&self, output: &InstallOutput) -> Digest {
         output.digest
     }
+
+    /// What is fetched is of the state that it was fetched to.
+    fn shared_environment(&self) -> Result<Option<Value>, BuildError> {
+        let is_fetched = matches!(
+            self.tree,
+            PackageTree::Repositories | PackageTree::Include(_)
+        );
+        if is_fetched {
+            return Ok(None);
+        }
+        let has_scriptlets = self.tree.becomes_image() && self.context.options.scriptlets;
+        shared_environment::of_install(self.context, has_scriptlets)
+    }
+
+    /// The lock has the packages: they are among the inputs.
+    fn restored(&self, output: &InstallOutput, sink: &dyn Sink) -> Result<(), BuildError> {
+        let context = self.context;
+        kept_warnings::tell(&output.warnings, &self.stage(), sink);
+        let skipped = output.skipped.iter().cloned();
+        context.skipped_scriptlets().extend(skipped);
+        match &self.tree {
+            PackageTree::Runtime(name) => {
+                let request = PublishRequest { name: name.clone() };
+                context.run_step(&self.stage(), request, sink)
+            }
+            PackageTree::Rootfs(_) => {
+                let mut lock_file = context.lock_file();
+                let locked = lock_file.target_mut(&context.project.target);
+                locked
+                    .set_kernel_version(&self.tree.sysroot(&context.layout), output.kernel.clone());
+                lock_file.save()?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl BuildStep for InstallTask<'_> {}
@@ -418,6 +526,20 @@ fn wants_newest_kernel(tree: &PackageTree, packages: &Packages) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_another_machine_names_is_one_directory() {
+        let read = |kernel: Value| {
+            let digest = Digest::of(b"").to_string();
+            let output = serde_json::json!({ "digest": digest, "kernel": kernel });
+            serde_json::from_value::<InstallOutput>(output).map(|output| output.kernel)
+        };
+        assert_eq!(read("6.12.1-rt".into()).unwrap().unwrap(), "6.12.1-rt");
+        assert_eq!(read(Value::Null).unwrap(), None);
+        for kernel in ["../../x", "..", ".", "", "a/b", "/a", "a/"] {
+            read(kernel.into()).unwrap_err();
+        }
+    }
 
     #[test]
     fn the_lock_has_a_kernel_by_its_name_or_its_version() {

@@ -11,8 +11,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::PackageTree;
-use super::request::{InstallResult, InstallSpec, KernelChoice};
+use super::request::InstallResult;
 use super::small_feed::{SmallFeed, SmallPackage};
+use super::spec::{InstallSpec, KernelChoice};
 use crate::error::BuildError;
 use crate::failure_kind::FailureKind;
 use crate::layout::Layout;
@@ -91,6 +92,7 @@ impl LockedInstall {
     /// With what dnf has in its cache.
     fn run_again(&self, sink: &dyn Sink) -> Result<InstallResult, BuildError> {
         let context = StepContext {
+            search_path: "/usr/bin:/bin".into(),
             target: "t".parse().unwrap(),
             layout: self.layout(),
             host_layout: self.layout(),

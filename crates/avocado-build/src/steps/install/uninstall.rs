@@ -40,7 +40,7 @@ fn packages(
     sink: &dyn Sink,
 ) -> Result<(), BuildError> {
     let target = &context.project.target;
-    let sysroot = tree.sysroot();
+    let sysroot = tree.sysroot(&context.layout);
     let mut lock_file = context.lock_file();
     let locked = lock_file.target(target);
     let locked = locked.and_then(|lock| lock.packages(&sysroot));

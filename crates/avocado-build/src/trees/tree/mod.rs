@@ -236,17 +236,21 @@ impl Tree {
         made.map_err(|e| self.refused(path, "create", e))
     }
 
-    /// Gives the file at `from` another name.
+    /// Gives the file at `from` another name. False where that cannot be, since the names are in two
+    /// file systems, or two subvolumes of one.
     pub(crate) fn hard_link(
         &self,
         from: impl AsRef<Path>,
         path: impl AsRef<Path>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<bool, BuildError> {
         let (from, path) = (from.as_ref(), path.as_ref());
         let linked = self.place(from).and_then(|from| {
             let at = self.place(path)?;
             let flags = AtFlags::empty();
-            rustix::fs::linkat(&from.directory, &from.name, &at.directory, &at.name, flags)
+            match rustix::fs::linkat(&from.directory, &from.name, &at.directory, &at.name, flags) {
+                Err(Errno::XDEV) => Ok(false),
+                linked => linked.map(|()| true),
+            }
         });
         linked.map_err(|e| self.refused(path, "create", e))
     }
@@ -299,11 +303,17 @@ impl Tree {
 
     /// Sets the time of the last change of what is at `path`, be it a link.
     pub(crate) fn set_time(&self, path: impl AsRef<Path>, seconds: i64) -> Result<(), BuildError> {
+        self.set_precise_time(path, (seconds, 0))
+    }
+
+    /// The same, in seconds and nanoseconds. No path is the tree's own directory.
+    pub(crate) fn set_precise_time(
+        &self,
+        path: impl AsRef<Path>,
+        (tv_sec, tv_nsec): (i64, i64),
+    ) -> Result<(), BuildError> {
         let path = path.as_ref();
-        let time = Timespec {
-            tv_sec: seconds,
-            tv_nsec: 0,
-        };
+        let time = Timespec { tv_sec, tv_nsec };
         let times = Timestamps {
             last_access: time,
             last_modification: time,
@@ -329,6 +339,18 @@ impl Tree {
             .place(path)
             .and_then(|at| rustix::fs::chownat(&at.directory, &at.name, user, group, flags));
         given.map_err(|e| self.refused(path, "set the owner of", e))
+    }
+
+    /// The same by numbers. What the system answers is for the caller to judge.
+    pub(crate) fn set_owner_to(
+        &self,
+        path: impl AsRef<Path>,
+        (user, group): (u32, u32),
+    ) -> Result<(), Errno> {
+        let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let at = self.place(path.as_ref())?;
+        rustix::fs::chownat(&at.directory, &at.name, user, group, flags)
     }
 
     /// Removes whatever is at `path`, with all that is in it; nothing there is fine.

@@ -33,7 +33,7 @@ impl Place {
     }
 
     pub(super) fn create(&self, mode: u32) -> rustix::io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(mode);
         let flags = flags | OFlags::CLOEXEC;
         rustix::fs::openat(&self.directory, &self.name, flags, mode).map(File::from)

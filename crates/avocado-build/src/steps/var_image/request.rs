@@ -1,35 +1,24 @@
-//! The var partition of a runtime: its content with the runtime staged and active, and its image.
-//! Nothing else is made of it but the image of a VM: manifest and repository are there before.
+//! The child's side of a var partition.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use avocado_backend::SOURCE_MOUNT;
-use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
-use avocado_events::{Event, Sink};
+use avocado_events::Event;
 use avocado_manifest::{Digest, ImageId, Manifest, Name};
-use avocado_project::{KernelOrigin, Project, Runtime, VarFile};
+use avocado_project::VarFile;
 use serde::{Deserialize, Serialize};
 
-use super::extension_image::{ExtensionImageOutput, var_destination};
-use super::hook::Hook;
-use super::install::{self, InstallOutput};
-use super::runtime_build::{self, RuntimeBuildOutput};
-use super::runtime_compile::{self, RuntimeCompileOutput};
-use super::runtime_member::RuntimeMember;
-use super::scripts::{ScriptInputs, Scripts};
-use crate::artifact::Artifact;
-use crate::build_context::BuildContext;
+use super::super::extension_image::var_destination;
+use super::super::hook::Hook;
+use super::super::runtime_member::RuntimeMember;
+use super::VarImageOutput;
 use crate::error::{At as _, BuildError};
 use crate::file_digest::FileDigest;
-use crate::images;
-use crate::keys::RuntimeKey;
-use crate::needed;
-use crate::plan::{BuildStep, Plan};
+use crate::images::btrfs::{self, BtrfsSpec};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::trees::{self, CopyModes, Tree};
@@ -37,222 +26,25 @@ use crate::trees::{self, CopyModes, Tree};
 /// A var partition, as it travels to the child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct VarImageRequest {
-    name: Name,
+    pub(super) name: Name,
     /// Of the runtime that is staged.
-    manifest: FileDigest,
-    extensions: Vec<RuntimeMember>,
-    var_files: Vec<(VarFile, Digest)>,
-    post_build: Option<Hook>,
+    pub(super) manifest: FileDigest,
+    pub(super) extensions: Vec<RuntimeMember>,
+    pub(super) var_files: Vec<(VarFile, Digest)>,
+    #[serde(default, skip_serializing_if = "BtrfsSpec::is_plain")]
+    pub(super) filesystem: BtrfsSpec,
+    pub(super) post_build: Option<Hook>,
     /// What that is told beside where things are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    told: BTreeMap<String, String>,
+    pub(super) told: BTreeMap<String, String>,
     /// The root metadata that its devices trust. It travels here and in no file of the state,
     /// where a hook that runs meanwhile could put another one.
-    anchor: String,
-}
-
-/// What was made.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct VarImageOutput {
-    pub(crate) image: FileDigest,
-}
-
-/// Adds the var partition of a runtime, and what it needs.
-pub(crate) fn plan(
-    plan: &mut Plan<'_>,
-    runtime: &Name,
-) -> Result<TaskId<VarImageOutput>, BuildError> {
-    plan.once(&stamp_key(runtime), |plan| {
-        let context = plan.context;
-        let runtime = context.runtime(runtime)?;
-        needed::for_var_image(context.project, runtime)?;
-        let build = runtime_build::plan(plan, &runtime.name)?;
-        let scripts = Scripts::plan(plan, &[], runtime.post_build.is_some())?;
-        Ok(VarImageTask {
-            context,
-            runtime,
-            key: plan.runtime_key(runtime)?,
-            build,
-            images: runtime_build::plan_images(plan, runtime)?,
-            packages: install::plan_runtime(plan, runtime)?,
-            compiled: runtime_compile::plan(plan, runtime)?,
-            scripts,
-        })
-    })
-}
-
-fn stamp_key(runtime: &Name) -> StampKey {
-    StampKey {
-        component: "runtime",
-        directory: "runtime",
-        name: Some(runtime.to_string()),
-        command: "var",
-    }
-}
-
-/// The parent's side of a var partition.
-struct VarImageTask<'a> {
-    context: &'a BuildContext<'a>,
-    runtime: &'a Runtime,
-    key: Arc<RuntimeKey>,
-    build: TaskId<RuntimeBuildOutput>,
-    /// The images of its extensions, in the order of the runtime's list.
-    images: Vec<TaskId<ExtensionImageOutput>>,
-    /// The runtime's own packages, which a hook may look at.
-    packages: Option<TaskId<InstallOutput>>,
-    /// What the project's scripts put beside them.
-    compiled: Option<TaskId<RuntimeCompileOutput>>,
-    scripts: Scripts,
-}
-
-/// What a var partition consumes.
-#[derive(Debug, Serialize)]
-struct VarImageInputs {
-    var: VarImageRequest,
-    /// The tool that writes the image.
-    writer: Option<String>,
-    packages: Option<Digest>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    compiled: Option<Digest>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scripts: Option<ScriptInputs>,
-}
-
-impl VarImageTask<'_> {
-    fn request(&self, needs: &Needs<'_>) -> Result<VarImageRequest, BuildError> {
-        let (context, runtime) = (self.context, self.runtime);
-        let mut var_files = Vec::new();
-        for file in &runtime.var_files {
-            let source = context.project.src_dir.join(&file.source);
-            let source = trees::of_project(&source)?;
-            let known = &context.known_files;
-            let content = trees::digest_of_project(&source, context.modes(), known)?;
-            var_files.push((file.value.clone(), content));
-        }
-        let post_build = runtime.post_build.as_deref();
-        let files = context.files();
-        let extensions = runtime_build::members(context, runtime, &self.images, needs)?;
-        Ok(VarImageRequest {
-            name: runtime.name.clone(),
-            manifest: needs.output(self.build)?.manifest,
-            told: match post_build {
-                Some(_) => told(context.project, runtime, &extensions),
-                None => BTreeMap::new(),
-            },
-            extensions,
-            var_files,
-            post_build: post_build.map(|p| Hook::new(&files, p)).transpose()?,
-            anchor: self.key.anchor.clone(),
-        })
-    }
-}
-
-/// What a runtime's hook is told of it.
-fn told(
-    project: &Project,
-    runtime: &Runtime,
-    extensions: &[RuntimeMember],
-) -> BTreeMap<String, String> {
-    let of_runtime = extensions
-        .iter()
-        .map(|e| format!("{}-{}", e.name, e.version));
-    let list = of_runtime.collect::<Vec<_>>().join(" ");
-    let mut told = vec![("AVOCADO_EXT_LIST", list)];
-    let release = project.distro.release.clone();
-    told.extend(release.map(|release| ("AVOCADO_DISTRO_VERSION", release)));
-    let source = match runtime.kernel.as_ref().map(|kernel| &kernel.origin) {
-        Some(KernelOrigin::Compiled { .. }) => "compile",
-        Some(KernelOrigin::Feed { package, .. }) => {
-            let package = package.as_ref().map(|package| package.value.clone());
-            told.extend(package.map(|package| ("AVOCADO_KERNEL_PACKAGE", package)));
-            "package"
-        }
-        None => "package",
-    };
-    told.push(("AVOCADO_KERNEL_SOURCE", source.to_owned()));
-    let told = told
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value));
-    told.collect()
-}
-
-impl Task for VarImageTask<'_> {
-    type Inputs = VarImageInputs;
-    type Output = VarImageOutput;
-    type Error = BuildError;
-
-    fn stage(&self) -> String {
-        format!("runtime var {}", self.runtime.name)
-    }
-
-    fn stamp_key(&self) -> StampKey {
-        stamp_key(&self.runtime.name)
-    }
-
-    fn needs(&self) -> Vec<AnyTaskId> {
-        let images = self.images.iter().map(|id| AnyTaskId::from(*id));
-        let packages = self.packages.into_iter().map(AnyTaskId::from);
-        let compiled = self.compiled.into_iter().map(AnyTaskId::from);
-        let rest = images.chain(packages).chain(compiled);
-        let rest = rest.chain(self.scripts.needs());
-        std::iter::once(self.build.into()).chain(rest).collect()
-    }
-
-    /// Where it cannot be made (as a user who is not root, say), the repositories are.
-    fn failure_stops_others(&self) -> bool {
-        false
-    }
-
-    fn inputs(&self, needs: &Needs<'_>) -> Result<VarImageInputs, BuildError> {
-        Ok(VarImageInputs {
-            var: self.request(needs)?,
-            writer: self.context.tool(&images::btrfs::MKFS)?,
-            packages: needs.optional_digest(self.packages)?,
-            compiled: needs.optional_digest(self.compiled)?,
-            scripts: self
-                .scripts
-                .inputs(self.context, &self.context.files(), needs)?,
-        })
-    }
-
-    fn recorded_inputs(&self, before: VarImageInputs) -> Result<VarImageInputs, BuildError> {
-        Ok(VarImageInputs {
-            scripts: before.scripts.map(ScriptInputs::recorded),
-            ..before
-        })
-    }
-
-    fn run(
-        &self,
-        inputs: &VarImageInputs,
-        _needs: &Needs<'_>,
-        sink: &dyn Sink,
-    ) -> Result<VarImageOutput, BuildError> {
-        let request = inputs.var.clone();
-        self.context.run_step(&self.stage(), request, sink)
-    }
-
-    fn output_files(&self, _output: &VarImageOutput) -> Vec<PathBuf> {
-        let (layout, name) = (&self.context.layout, &self.runtime.name);
-        vec![layout.var_tree(name), layout.var_image(name)]
-    }
-
-    fn digest(&self, output: &VarImageOutput) -> Digest {
-        output.image.sha256
-    }
-}
-
-impl BuildStep for VarImageTask<'_> {
-    fn artifacts(&self, output: &VarImageOutput) -> Vec<Artifact> {
-        let name = &self.runtime.name;
-        let path = self.context.layout.var_image(name);
-        vec![Artifact::new("var", name.to_string(), path, output.image)]
-    }
+    pub(super) anchor: String,
 }
 
 impl StepRequest for VarImageRequest {
     const KIND: &'static str = "var_image";
-    // For btrfs-progs before 6.12; see `images::btrfs`.
+    // For what mkfs.btrfs cannot make; see `images::btrfs`.
     const LOOP_MOUNTS: bool = true;
     type Result = VarImageOutput;
 
@@ -268,6 +60,10 @@ impl StepRequest for VarImageRequest {
         let manifest = self.manifest(context)?;
         self.stage(context, &var, &manifest)?;
         self.seed(context, &var)?;
+        let tree = Tree::open(&var)?;
+        for subvolume in &self.filesystem.subvolumes {
+            tree.make_directories(&subvolume.path)?;
+        }
         trees::replace(&var, &place)?;
         if let Some(hook) = &self.post_build {
             let name = self.name.as_str();
@@ -287,7 +83,7 @@ impl StepRequest for VarImageRequest {
         }
         let image_place = layout.var_image(&self.name);
         let new = trees::unfinished(&image_place);
-        images::btrfs::write(context, &place, &new)?;
+        btrfs::write(context, &self.filesystem, &place, &new)?;
         let image = FileDigest::of(&new)?;
         trees::replace(&new, &image_place)?;
         Ok(VarImageOutput { image })
@@ -382,7 +178,7 @@ mod tests {
     use avocado_manifest::{MANIFEST_VERSION, RuntimeId, RuntimeLabel};
     use serde_json::json;
 
-    use super::super::extension_image::ExtensionImageRequest;
+    use super::super::super::extension_image::{ExtensionImageOutput, ExtensionImageRequest};
     use super::*;
     use crate::layout::Layout;
 
@@ -402,6 +198,7 @@ mod tests {
                 image: image.clone(),
             }],
             var_files: Vec::new(),
+            filesystem: BtrfsSpec::default(),
             post_build: None,
             anchor: "the anchor".into(),
         }
@@ -429,6 +226,7 @@ mod tests {
     fn the_store_has_what_was_made_and_no_file_that_a_hook_put_in_its_place() {
         let directory = tempfile::tempdir().unwrap();
         let context = StepContext {
+            search_path: "/usr/bin:/bin".into(),
             target: "t".parse().unwrap(),
             layout: Layout::new(directory.path(), &"t".parse().unwrap()),
             host_layout: Layout::new(directory.path(), &"t".parse().unwrap()),
@@ -492,41 +290,5 @@ mod tests {
         trees::write(&file, "another").unwrap();
         let error = assemble().unwrap_err();
         assert!(matches!(&error, BuildError::Changed { path } if *path == file));
-    }
-
-    #[test]
-    fn a_hook_is_told_what_the_runtime_is_made_of() {
-        let project = crate::tests::test_project::TestProject::new(
-            "default_target: t
-distro: {release: 2024, channel: edge}
-kernel: {feed: {version: 6.*}, rt: {package: kernel-rt}, own: {compile: k, install: hook.sh}}
-runtimes: {plain: {kernel: feed}, rt: {kernel: rt}, own: {kernel: own}}
-",
-        );
-        let project = &project.options.project;
-        let image = serde_json::json!({
-            "image": {"sha256": Digest::of(b""), "size": 0}, "var_paths": [],
-            "var_content": Digest::of(b""),
-        });
-        let member = |name: &str, enabled: bool| {
-            let member = serde_json::json!({
-                "name": name, "version": "1.0.0-rc.1", "enabled": enabled, "sysext": true,
-                "confext": false, "enable_services": [], "image": image,
-            });
-            serde_json::from_value::<RuntimeMember>(member).unwrap()
-        };
-        let members = [member("b", true), member("a", false)];
-        for (runtime, source, package) in [
-            (0, "package", None),
-            (1, "package", Some("kernel-rt")),
-            (2, "compile", None),
-        ] {
-            let told = told(project, &project.runtimes[runtime], &members);
-            let value = |name: &str| told.get(name).map(String::as_str);
-            assert_eq!(value("AVOCADO_EXT_LIST"), Some("b-1.0.0-rc.1 a-1.0.0-rc.1"));
-            assert_eq!(value("AVOCADO_DISTRO_VERSION"), Some("2024"));
-            assert_eq!(value("AVOCADO_KERNEL_SOURCE"), Some(source));
-            assert_eq!(value("AVOCADO_KERNEL_PACKAGE"), package);
-        }
     }
 }

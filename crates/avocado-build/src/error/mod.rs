@@ -1,13 +1,21 @@
-use std::error::Error as _;
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+//! What ends a build: the errors, and what each says. `advice` is what users are told beside that
+//! and what the program goes by, `conversions` how errors of elsewhere become these, and
+//! `tool_failure` the failure of a tool.
 
-use avocado_backend::{BackendError, JobError, LoopMountError, ToolError};
+mod advice;
+mod conversions;
+mod tool_failure;
+
+use std::io;
+use std::path::PathBuf;
+
+use avocado_backend::{BackendError, LoopMountError};
 use avocado_project::{Diagnostic, ExtensionSource, LockFileError, SourceKind};
 use avocado_tuf::writer::WriterError;
 
-use crate::failure_kind::FailureKind;
+pub(crate) use self::conversions::At;
+pub use self::tool_failure::ToolFailure;
+use crate::images::btrfs::MkfsVersion;
 
 /// A build did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +134,12 @@ pub enum BuildError {
         /// The versions that there are.
         available: Vec<String>,
     },
+    /// Steps are to run in containers, and nothing makes any.
+    #[error("there is no container engine: neither podman nor docker is on PATH")]
+    NoEngine,
+    /// Steps are to run in containers, and the project does not say of which image.
+    #[error("the project states no `sdk.image` to make containers of")]
+    NoSdkImage,
     /// The pinned snapshot is no longer in the feed.
     #[error("snapshot {snapshot} of {release}/{channel} is no longer in the feed ({url})")]
     SnapshotGone {
@@ -167,6 +181,18 @@ pub enum BuildError {
         runtime: String,
         /// What is to be told of it.
         findings: Vec<String>,
+    },
+    /// What a bill is of is older than its sources.
+    #[error("{kind} `{name}` is older than its sources: a build would run `{stage}` ({reason})")]
+    BillOfOutdated {
+        /// `runtime` or `extension`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The first step that a build would run.
+        stage: String,
+        /// Why.
+        reason: String,
     },
     /// An extension could not be fetched.
     #[error("cannot fetch the extension `{extension}` ({stated_at}) from {from}")]
@@ -244,6 +270,15 @@ pub enum BuildError {
     /// The manifest of a runtime could not be made.
     #[error(transparent)]
     Manifest(#[from] avocado_manifest::ManifestError),
+    /// It cannot be stated how a runtime was made.
+    #[error("cannot state how the runtime was made")]
+    Statement(#[from] avocado_provenance::StatementError),
+    /// That statement cannot be signed.
+    #[error("cannot sign the statement of how the runtime was made")]
+    Envelope(#[from] avocado_provenance::EnvelopeError),
+    /// It cannot be said what that statement is about.
+    #[error("cannot state how the runtime was made")]
+    Subjects(#[from] avocado_provenance::SubjectsError),
     /// The manifest of a VM's image could not be made.
     #[error(transparent)]
     VmImage(#[from] avocado_manifest::VmImageError),
@@ -275,8 +310,13 @@ pub enum BuildError {
         diagnostics: Vec<Diagnostic>,
     },
     /// The image of the var partition has to be mounted to be filled, which this user may not.
-    #[error("only root can make the var image with btrfs-progs before 6.12")]
-    VarImageNeedsRoot,
+    #[error(
+        "with btrfs-progs before {needed} this var image can only be made by root, outside a container"
+    )]
+    VarImageNeedsRoot {
+        /// The first version that makes it without a mount.
+        needed: MkfsVersion,
+    },
     /// Something in the project or in its packages makes a step impossible.
     #[error("{0}")]
     Invalid(String),
@@ -321,98 +361,6 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
 }
 
 impl BuildError {
-    /// Of which kind it is, where there is something that a user can do about it.
-    pub fn kind(&self) -> Option<FailureKind> {
-        match self {
-            BuildError::Step { source, .. }
-            | BuildError::Install { source, .. }
-            | BuildError::Fetch { source, .. }
-            | BuildError::References { source, .. }
-            | BuildError::Hook { source, .. } => source.kind(),
-            BuildError::Scriptlet { source, .. } => {
-                source.kind().or(Some(FailureKind::ScriptletFailed))
-            }
-            BuildError::CommitGone { .. } => Some(FailureKind::CommitGone),
-            BuildError::OtherTarget { .. } => Some(FailureKind::OtherTarget),
-            BuildError::Io { source, .. } => FailureKind::of_io(source),
-            BuildError::Tool(failure) => failure.kind,
-            BuildError::LoopMount(LoopMountError::Mount { source, .. })
-            | BuildError::Backend(BackendError::Tool(source)) => FailureKind::of_tool(source),
-            BuildError::Backend(BackendError::Failed { kind, .. }) => {
-                kind.as_deref().and_then(FailureKind::from_name)
-            }
-            BuildError::Backend(BackendError::Namespace { .. }) => {
-                Some(FailureKind::NamespaceRefused)
-            }
-            BuildError::Feed { .. } => Some(FailureKind::FeedUnreachable),
-            BuildError::NoKernel { .. } => Some(FailureKind::KernelNotFound),
-            BuildError::NotInCache { .. } => Some(FailureKind::NotInCache),
-            BuildError::SnapshotGone { .. } => Some(FailureKind::SnapshotGone),
-            BuildError::OtherContents { .. } => Some(FailureKind::PackageChanged),
-            BuildError::Changed { .. } => Some(FailureKind::ResultChanged),
-            BuildError::NoKey { .. } => Some(FailureKind::SigningKeyMissing),
-            BuildError::VarImageNeedsRoot => Some(FailureKind::VarImageNeedsRoot),
-            BuildError::Repository(WriterError::OtherKey { .. }) => {
-                Some(FailureKind::OtherSigningKey)
-            }
-            // Of what has no kind of its own it may still be the disk that is full.
-            _ => kind_of_causes(self.source()),
-        }
-    }
-
-    /// What is wrong with the project, where that is the reason.
-    pub fn diagnostics(&self) -> &[Diagnostic] {
-        match self {
-            BuildError::Project { diagnostics } => diagnostics,
-            BuildError::Configuration(error) => error.diagnostics(),
-            BuildError::Step { source, .. } | BuildError::Install { source, .. } => {
-                source.diagnostics()
-            }
-            _ => &[],
-        }
-    }
-
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            BuildError::Project { .. } | BuildError::Configuration(_) => {
-                self.diagnostics().iter().find_map(|d| d.hint.clone())
-            }
-            BuildError::Step { source, .. }
-            | BuildError::Install { source, .. }
-            | BuildError::Fetch { source, .. } => source.hint(),
-            BuildError::NotFetched { hint, .. } => Some(hint.clone()),
-            BuildError::WouldReplace { .. } => Some(
-                "nothing was written; --force replaces them, or name another --src-path".to_owned(),
-            ),
-            BuildError::NoQuestion { option, .. } => Some(format!(
-                "`avocado install PACKAGES {option}` and `avocado uninstall PACKAGES {option}` change the project and what is installed; dnf answers repoquery, list, info, search, provides, check-update and the like, with its own options behind the command"
-            )),
-            BuildError::NoKey { key, .. } => {
-                Some(format!("create it: avocado signing-keys create {key}"))
-            }
-            BuildError::Lock(LockFileError::Locked { .. }) => Some(
-                "run `avocado install` without --locked, look at what it changed, and commit the lock file"
-                    .to_owned(),
-            ),
-            _ => self.kind().map(|kind| kind.hint().to_owned()),
-        }
-    }
-
-    /// Whether the user asked to stop.
-    pub fn is_cancelled(&self) -> bool {
-        match self {
-            BuildError::Cancelled | BuildError::Backend(BackendError::Cancelled) => true,
-            BuildError::Step { source, .. }
-            | BuildError::Install { source, .. }
-            | BuildError::References { source, .. }
-            | BuildError::Fetch { source, .. } => source.is_cancelled(),
-            _ => false,
-        }
-    }
-}
-
-impl BuildError {
     /// That the extension of this source could not be fetched.
     pub(crate) fn fetch(source: &ExtensionSource, error: BuildError) -> Self {
         BuildError::Fetch {
@@ -435,194 +383,5 @@ impl BuildError {
             stated_at: source.stated_at.clone(),
             hint: hint.to_owned(),
         }
-    }
-}
-
-impl From<avocado_fs::PathError> for BuildError {
-    fn from(error: avocado_fs::PathError) -> Self {
-        BuildError::Io {
-            action: error.action,
-            path: error.path,
-            source: error.source,
-        }
-    }
-}
-
-impl avocado_engine::TaskError for BuildError {
-    fn is_cancelled(&self) -> bool {
-        BuildError::is_cancelled(self)
-    }
-}
-
-impl From<avocado_engine::EngineError<BuildError>> for BuildError {
-    fn from(error: avocado_engine::EngineError<BuildError>) -> Self {
-        use avocado_engine::EngineError;
-        let failed = |step, source| BuildError::Step {
-            step,
-            source: Box::new(source),
-        };
-        match error {
-            EngineError::Task { stage, source } => failed(stage, source),
-            EngineError::Stamp { stage, source } => failed(stage, source.into()),
-            EngineError::Graph(error) => error.into(),
-            EngineError::Stopped => BuildError::Cancelled,
-            other => BuildError::Invalid(other.to_string()),
-        }
-    }
-}
-
-fn kind_of_causes(mut cause: Option<&(dyn std::error::Error + 'static)>) -> Option<FailureKind> {
-    while let Some(error) = cause {
-        if let Some(kind) = error.downcast_ref().and_then(FailureKind::of_io) {
-            return Some(kind);
-        }
-        cause = error.source();
-    }
-    None
-}
-
-impl JobError for BuildError {
-    fn kind(&self) -> Option<&'static str> {
-        BuildError::kind(self).map(FailureKind::name)
-    }
-}
-
-/// A tool's failure, and what it is about as far as the one who ran it can tell.
-#[derive(Debug)]
-pub struct ToolFailure {
-    error: ToolError,
-    kind: Option<FailureKind>,
-}
-
-impl ToolFailure {
-    /// The failure of a tool whose words are known to whoever ran it: `kind` reads them.
-    pub(crate) fn read_by(
-        error: ToolError,
-        kind: impl FnOnce(&ToolError) -> Option<FailureKind>,
-    ) -> Self {
-        ToolFailure {
-            kind: FailureKind::of_tool(&error).or_else(|| kind(&error)),
-            error,
-        }
-    }
-}
-
-impl fmt::Display for ToolFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl std::error::Error for ToolFailure {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.source()
-    }
-}
-
-impl From<ToolError> for BuildError {
-    fn from(error: ToolError) -> Self {
-        BuildError::Tool(ToolFailure::read_by(error, |_| None))
-    }
-}
-
-/// Says on which file an I/O error happened.
-pub(crate) trait At<T> {
-    /// `action` reads as in "cannot `action` `path`".
-    fn at(self, action: &'static str, path: &Path) -> Result<T, BuildError>;
-}
-
-impl<T> At<T> for io::Result<T> {
-    fn at(self, action: &'static str, path: &Path) -> Result<T, BuildError> {
-        self.map_err(|source| BuildError::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kind_is_found_through_the_steps_around_it() {
-        let full = || io::Error::from(io::ErrorKind::StorageFull);
-        let in_step = |source| BuildError::Step {
-            step: "rootfs install".into(),
-            source: Box::new(source),
-        };
-        let from_child = |kind: Option<&str>| {
-            BuildError::Backend(BackendError::Failed {
-                kind: kind.map(ToOwned::to_owned),
-                message: "No space left on device; cannot start `dnf`".into(),
-                source: None,
-            })
-        };
-        for (error, kind) in [
-            (
-                in_step(from_child(Some("package_not_found"))),
-                Some(FailureKind::PackageNotFound),
-            ),
-            // The words decide nothing.
-            (in_step(from_child(None)), None),
-            (from_child(Some("of_the_future")), None),
-            (
-                in_step(BuildError::Io {
-                    action: "write",
-                    path: "x".into(),
-                    source: full(),
-                }),
-                Some(FailureKind::StorageFull),
-            ),
-            (
-                BuildError::Install {
-                    feed: "f".into(),
-                    source: Box::new(BuildError::Changed { path: "x".into() }),
-                },
-                Some(FailureKind::ResultChanged),
-            ),
-            (BuildError::Invalid("is not what was built".into()), None),
-            (BuildError::Cancelled, None),
-        ] {
-            assert_eq!(error.kind(), kind, "{error:?}");
-            assert_eq!(
-                error.hint().as_deref(),
-                kind.map(FailureKind::hint),
-                "{error:?}"
-            );
-            assert_eq!(JobError::kind(&error), kind.map(FailureKind::name));
-        }
-    }
-
-    #[test]
-    fn a_stop_is_no_failure_and_a_failure_no_stop() {
-        let in_step = |source| BuildError::Step {
-            step: "rootfs install".into(),
-            source: Box::new(source),
-        };
-        let broken = || BuildError::Invalid("broken".into());
-        for (error, cancelled) in [
-            (BuildError::Cancelled, true),
-            (BuildError::Backend(BackendError::Cancelled), true),
-            (in_step(BuildError::Cancelled), true),
-            (broken(), false),
-            (in_step(broken()), false),
-        ] {
-            assert_eq!(error.is_cancelled(), cancelled, "{error:?}");
-            // By this the engine tells a step that was stopped from one that failed.
-            let by_engine = avocado_engine::TaskError::is_cancelled(&error);
-            assert_eq!(by_engine, cancelled, "{error:?}");
-        }
-    }
-
-    #[test]
-    fn a_missing_key_is_named_in_its_hint() {
-        let error = BuildError::NoKey {
-            runtime: "dev".into(),
-            key: "mine".into(),
-            registry: "/keys".into(),
-        };
-        assert!(error.hint().unwrap().ends_with("create mine"));
     }
 }

@@ -38,24 +38,24 @@ impl Indexes {
         Ok(())
     }
 
-    /// Removes all of them, and the metadata that they were made of. Packages stay.
-    pub(super) fn forget(&self) -> Result<(), BuildError> {
-        for name in self.digests()?.into_keys() {
-            trees::clear(&self.cache.join(name))?;
-        }
-        for entry in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
-            if entry.path().is_dir() {
-                trees::clear(&entry.path().join("repodata"))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Those that are there are good.
     pub(super) fn record(&self) -> Result<(), BuildError> {
         let text = serde_json::to_vec(&self.digests()?);
         let text = text.map_err(|e| BuildError::Invalid(e.to_string()))?;
         trees::write(&self.record, text)
+    }
+
+    /// The metadata that the indexes are made of: for each repository the digest of what its feed
+    /// signs or changes first, `repomd.xml`, which has the digests of the rest.
+    pub(super) fn metadata(&self) -> Result<BTreeMap<PathBuf, Digest>, BuildError> {
+        let mut digests = BTreeMap::new();
+        for entry in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
+            let path = entry.path().join("repodata/repomd.xml");
+            if path.is_file() {
+                digests.insert(path.clone(), digest_of(&path)?);
+            }
+        }
+        Ok(digests)
     }
 
     fn digests(&self) -> Result<BTreeMap<String, Digest>, BuildError> {
@@ -66,35 +66,22 @@ impl Indexes {
                 .extension()
                 .is_some_and(|e| e == "solv" || e == "solvx");
             if let Some(name) = entry.file_name().to_str().filter(|_| is_index) {
-                let file = File::open(&path).at("open", &path)?;
-                let (digest, _) = Digest::of_reader(file).at("read", &path)?;
-                digests.insert(name.to_owned(), digest);
+                digests.insert(name.to_owned(), digest_of(&path)?);
             }
         }
         Ok(digests)
     }
 }
 
+fn digest_of(path: &Path) -> Result<Digest, BuildError> {
+    let file = File::open(path).at("open", path)?;
+    let (digest, _) = Digest::of_reader(file).at("read", path)?;
+    Ok(digest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn packages_outlive_their_index() {
-        let state = tempfile::tempdir().unwrap();
-        let cache = state.path().join("cache");
-        for file in [
-            "t-1/repodata/repomd.xml",
-            "t-1/packages/a.rpm",
-            "t-1.solv",
-            "expired_repos.json",
-        ] {
-            trees::write(&cache.join(file), "").unwrap();
-        }
-        Indexes::of(&cache).forget().unwrap();
-        assert!(cache.join("t-1/packages/a.rpm").exists());
-        assert!(!cache.join("t-1/repodata").exists() && !cache.join("t-1.solv").exists());
-    }
 
     #[test]
     fn an_index_that_is_not_as_it_was_left_is_dropped() {
