@@ -7,7 +7,7 @@ use avocado_manifest::{Manifest, RuntimeId};
 
 use crate::context::{DeviceContext, OsMismatch};
 use crate::error::{DeviceError, FailureReason};
-use crate::extension_set::of_runtime;
+use crate::extension_set::{need_covered, of_runtime};
 use crate::merge::state::MergedState;
 use crate::merge::{ExtensionMerger, MergeFailure, MergeMode};
 use crate::merging;
@@ -85,6 +85,7 @@ pub(crate) fn activate_locked(
     };
     let set = of_runtime(context, &manifest, &[]);
     let set = set.map_err(|failure| failed(&before, failure.reason))?;
+    need_covered(context, &manifest).map_err(|reason| failed(&before, reason))?;
     if let Some(mismatch) = context.os_mismatch(&manifest) {
         let pending = pending_os(context, &id, mismatch).map_err(|e| failed(&before, e))?;
         sink.emit(Event::info(format!(

@@ -9,6 +9,7 @@ use crate::degraded::DegradedState;
 use crate::enabled::{self, ExtensionSelection};
 use crate::error::DeviceError;
 use crate::extensions::{self, InstalledExtension};
+use crate::hitl::{self, HitlRequest, HitlWatchEnd};
 use crate::merge::MergeMode;
 use crate::merging;
 use crate::paths::DevicePaths;
@@ -231,6 +232,40 @@ impl Device {
     pub fn unmerge(&self, unmount: bool, sink: &dyn Sink) -> Result<(), DeviceError> {
         let _span = state_change("unmerge", "");
         merging::unmerge(&self.context, unmount, sink)
+    }
+
+    /// Mounts extensions from the machine where they are written and merges them in the place of
+    /// their images, with the same rank. All of them are mounted, or none.
+    ///
+    /// # Errors
+    /// [`DeviceError::HitlMount`].
+    pub fn hitl_mount(&self, request: &HitlRequest, sink: &dyn Sink) -> Result<(), DeviceError> {
+        let _span = state_change("hitl mount", "");
+        hitl::mount(&self.context, request, sink)
+    }
+
+    /// Merges the images of extensions again that are mounted from a server, and unmounts them.
+    ///
+    /// # Errors
+    /// [`DeviceError::HitlUnmount`].
+    pub fn hitl_unmount(&self, extensions: &[String], sink: &dyn Sink) -> Result<(), DeviceError> {
+        let _span = state_change("hitl unmount", "");
+        hitl::unmount(&self.context, extensions, sink)
+    }
+
+    /// Watches the servers of what is mounted until nothing is, or `cancel` asks to stop: what a
+    /// server has changed is merged anew within about a second, and where one is gone the images are
+    /// merged again, at most five seconds after its last answer and the time of a merge.
+    ///
+    /// # Errors
+    /// [`DeviceError::HitlUnmount`] where the images cannot be merged, [`DeviceError::Store`] where
+    /// what is mounted cannot be written down.
+    pub fn hitl_watch(
+        &self,
+        cancel: &Cancel,
+        sink: &dyn Sink,
+    ) -> Result<HitlWatchEnd, DeviceError> {
+        hitl::watch(&self.context, cancel, sink)
     }
 
     /// The extensions of the active runtime that are on the device, in its order, and then what

@@ -7,6 +7,7 @@ use avocado_manifest::{ManifestError, NameError, RuntimeId};
 
 use crate::config::DeviceConfigError;
 use crate::degraded::DegradedState;
+use crate::hitl::HitlServer;
 use crate::merge::release_misfit::ReleaseMisfit;
 
 /// What an operation on the device can end with. The variants are the errors of the varlink
@@ -99,6 +100,24 @@ pub enum DeviceError {
         None => "is not known: os-release has no VERSION_ID",
     })]
     Release(#[source] Option<NameError>),
+    /// An extension of a server could not be mounted; what was merged before is again.
+    #[error("the extension `{}` was not mounted", extension.escape_debug())]
+    HitlMount {
+        /// The extension as asked for.
+        extension: String,
+        /// Why.
+        #[source]
+        source: Box<FailureReason>,
+    },
+    /// An extension of a server could not be unmounted.
+    #[error("the extension `{}` was not unmounted", extension.escape_debug())]
+    HitlUnmount {
+        /// The extension as asked for.
+        extension: String,
+        /// Why.
+        #[source]
+        source: Box<FailureReason>,
+    },
     /// The configuration cannot be used.
     #[error("the configuration cannot be used")]
     Configuration(#[from] DeviceConfigError),
@@ -364,6 +383,41 @@ pub enum FailureReason {
         #[source]
         source: Box<FailureReason>,
     },
+    /// The name of an extension is none.
+    #[error("it is no name of an extension")]
+    HitlName(#[source] NameError),
+    /// No extension was named.
+    #[error("name at least one extension")]
+    HitlNothingNamed,
+    /// An extension is not mounted from a server.
+    #[error("it is not mounted from a server")]
+    HitlNotMounted,
+    /// A server does not answer.
+    #[error("no NFS server answers at {server}")]
+    HitlServer {
+        /// The server.
+        server: HitlServer,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An extension names a service that cannot be one.
+    #[error(
+        "the extension {extension} names the service `{}`, which is no name of a unit",
+        service.escape_debug()
+    )]
+    HitlService {
+        /// The extension.
+        extension: String,
+        /// What it names.
+        service: String,
+    },
+    /// There is no service manager to watch a server.
+    #[error(
+        "systemd does not run: nothing notices when the server is gone, until \
+         `avocadoctl hitl unmount`"
+    )]
+    HitlUnwatched,
     /// The merge failed; what was merged before is merged still, or not.
     #[error("merging failed")]
     Merge(#[source] Box<DeviceError>),

@@ -1,18 +1,24 @@
 //! Which extensions are to be merged.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use avocado_events::{Event, Sink};
-use avocado_manifest::Manifest;
+use avocado_manifest::{Manifest, Name};
 
 use crate::context::DeviceContext;
 use crate::enabled::enabled;
 use crate::error::FailureReason;
-use crate::merge::state::LayerImage;
+use crate::hitl;
+use crate::merge::release::unversioned;
+use crate::merge::state::{HitlLayer, LayerImage};
 use crate::merge::{ExtensionSet, SetFailure};
 use crate::store::pool::{ImagePool, RequiredImage};
 use crate::store::runtimes::check_consistency;
 
 /// The images of a runtime that are to be merged, but for those whose name and version are in
-/// `without`. Each is in the pool and has the right bytes.
+/// `without`. Each is in the pool and has the right bytes. What is mounted from a server takes the
+/// rank of the image of that name; what the runtime does not name comes first.
 pub(crate) fn of_runtime(
     context: &DeviceContext,
     manifest: &Manifest,
@@ -21,6 +27,7 @@ pub(crate) fn of_runtime(
     check_consistency(manifest)?;
     let mut pool = ImagePool::open(context.base());
     let enabled = manifest.extensions.iter().filter(|e| e.enabled);
+    let (mut servers, mut more) = (ServerExtensions::of(context), Vec::new());
     let images = enabled.map(|extension| {
         let required = RequiredImage::extension(extension);
         let image = LayerImage {
@@ -29,9 +36,14 @@ pub(crate) fn of_runtime(
             image_id: extension.image_id.clone(),
             sha256: None,
             file: pool.path(&required),
+            hitl: None,
         };
+        let from_server = servers.take(&image);
         if without.contains(&image.full_name()) {
             return Ok(None);
+        }
+        if let Some((layer, place)) = from_server {
+            return Ok(Some(image.at_server(layer, place)));
         }
         match pool.need(&required) {
             Ok(digest) => Ok(Some(LayerImage {
@@ -43,11 +55,29 @@ pub(crate) fn of_runtime(
     });
     let images = all_or_culprits(images);
     pool.remember();
+    more.extend(servers.rest(without));
+    more.extend(images?);
     Ok(ExtensionSet {
         runtime: Some(manifest.id.clone()),
-        images: images?,
+        images: more,
         degraded: None,
     })
+}
+
+/// Checks the images of a runtime that are not merged, because what is mounted from a server has their
+/// place: they are what the device has after the next boot.
+pub(crate) fn need_covered(
+    context: &DeviceContext,
+    manifest: &Manifest,
+) -> Result<(), FailureReason> {
+    let covered = hitl::mounted(&context.paths);
+    let covered = |name: &Name| covered.iter().any(|(layer, _)| layer.name == *name);
+    let mut pool = ImagePool::open(context.base());
+    let enabled = manifest.extensions.iter().filter(|e| e.enabled);
+    let mut covered = enabled.filter(|e| covered(&e.name));
+    let all = covered.try_for_each(|e| pool.need(&RequiredImage::extension(e)).map(drop));
+    pool.remember();
+    all
 }
 
 /// What is enabled, but for what is in `without`: systemd alone orders them, by their names.
@@ -62,10 +92,15 @@ pub(crate) fn of_enabled(
             "no runtime is active: merging the extensions that are enabled",
         ));
     }
+    let (mut servers, mut more) = (ServerExtensions::of(context), Vec::new());
     let images = enabled.into_iter().map(|extension| {
         let image = LayerImage::standalone(extension);
+        let from_server = servers.take(&image);
         if without.contains(&image.full_name()) {
             return Ok(None);
+        }
+        if let Some((layer, place)) = from_server {
+            return Ok(Some(image.at_server(layer, place)));
         }
         if image.file.exists() {
             return Ok(Some(image));
@@ -76,11 +111,53 @@ pub(crate) fn of_enabled(
         };
         Err(SetFailure::of(image.full_name(), reason))
     });
+    let images = all_or_culprits(images)?;
+    more.extend(servers.rest(without));
+    more.extend(images);
     Ok(ExtensionSet {
         runtime: None,
-        images: all_or_culprits(images)?,
+        images: more,
         degraded: None,
     })
+}
+
+/// What is mounted from servers and not in the set yet, by name.
+struct ServerExtensions(BTreeMap<Name, (HitlLayer, PathBuf)>);
+
+impl ServerExtensions {
+    fn of(context: &DeviceContext) -> Self {
+        let all = hitl::mounted(&context.paths).into_iter();
+        ServerExtensions(
+            all.map(|(layer, place)| (layer.name.clone(), (layer, place)))
+                .collect(),
+        )
+    }
+
+    /// What takes the place of an image, and where it is mounted. The name of one that belongs to no
+    /// runtime may have its version in it.
+    fn take(&mut self, image: &LayerImage) -> Option<(HitlLayer, PathBuf)> {
+        let exact = image.name.as_str();
+        let plain = unversioned(exact).filter(|_| image.version.is_none());
+        let mut names = self.0.keys();
+        let name = names.find(|n| n.as_str() == exact || Some(n.as_str()) == plain);
+        let name = name.cloned()?;
+        self.0.remove(&name)
+    }
+
+    /// Those that take no image's place: above all others, and of several the last by name on top,
+    /// as systemd orders names without a number.
+    fn rest(self, without: &[String]) -> impl Iterator<Item = LayerImage> {
+        let all = self.0.into_iter().rev();
+        all.filter(|(name, _)| !without.iter().any(|w| w == name.as_str()))
+            .map(|(name, (layer, place))| LayerImage {
+                hitl: Some(layer),
+                name,
+                version: None,
+                image_id: None,
+                file: place,
+                sha256: None,
+            })
+    }
 }
 
 /// All images, or everything that is wrong with any of them, with the reason of the first.
@@ -97,4 +174,73 @@ fn all_or_culprits(
         }
     }
     failed.map_or(Ok(whole), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DeviceConfig;
+    use crate::paths::DevicePaths;
+
+    /// A device with a runtime of `a-1`, `b-1` and `c-1`, of which `mounted` come from a server.
+    fn merged_with(mounted: &[&str], without: &[&str]) -> Result<Vec<(String, bool)>, SetFailure> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paths = DevicePaths::new(dir.path().join("base"));
+        paths.run = dir.path().join("run");
+        std::fs::create_dir_all(paths.base.join("images")).unwrap();
+        std::fs::create_dir_all(&paths.run).unwrap();
+        let server = serde_json::json!({"address": "10.0.2.2", "port": 12049});
+        let mounts = mounted
+            .iter()
+            .map(|name| serde_json::json!({"name": name, "server": server}));
+        let record = serde_json::json!({"mounts": mounts.collect::<Vec<_>>()});
+        std::fs::write(paths.run.join("hitl.json"), record.to_string()).unwrap();
+        let sha256 = avocado_manifest::Digest::of(b"image").to_string();
+        let extensions = ["a", "b", "c"].map(|name| {
+            // Of `c` there is no image.
+            if name != "c" {
+                let image = paths.base.join(format!("images/{name}-1.raw"));
+                std::fs::write(image, "image").unwrap();
+            }
+            serde_json::json!({"name": name, "version": "1", "sha256": sha256})
+        });
+        let manifest = serde_json::json!({
+            "manifest_version": 2,
+            "id": "0".repeat(64),
+            "built_at": "2026-01-01T00:00:00Z",
+            "runtime": {"name": "dev", "version": "1"},
+            "extensions": extensions,
+        });
+        let manifest = Manifest::parse(manifest.to_string().as_bytes()).unwrap();
+        let context = DeviceContext::new(DeviceConfig::default(), paths.clone());
+        let without: Vec<String> = without.iter().map(|name| (*name).to_owned()).collect();
+        let set = of_runtime(&context, &manifest, &without)?;
+        let images = set.images.into_iter();
+        Ok(images
+            .map(|image| {
+                let from_server = image.file.starts_with(paths.run.join("hitl"));
+                assert_eq!(from_server, image.hitl.is_some());
+                assert_eq!(from_server, image.sha256.is_none());
+                (image.full_name(), from_server)
+            })
+            .collect())
+    }
+
+    #[test]
+    fn what_comes_from_a_server_has_the_rank_of_its_image() {
+        let names = |mounted: &[&str], without: &[&str]| {
+            let images = merged_with(mounted, without).unwrap().into_iter();
+            let shown = images.map(|(name, server)| if server { format!("{name}!") } else { name });
+            shown.collect::<Vec<_>>().join(" ")
+        };
+        // The image that is missing is not needed.
+        assert_eq!(names(&["c"], &[]), "a-1 b-1 c-1!");
+        assert_eq!(names(&["b", "c"], &[]), "a-1 b-1! c-1!");
+        // What the runtime does not name is above all, by name.
+        assert_eq!(names(&["c", "x", "y"], &[]), "y! x! a-1 b-1 c-1!");
+        // One that does not work is left out, and the image is not taken in its place.
+        assert_eq!(names(&["c", "x"], &["c-1", "x"]), "a-1 b-1");
+        let failure = merged_with(&["a"], &[]).unwrap_err();
+        assert_eq!(failure.culprits, ["c-1"]);
+    }
 }

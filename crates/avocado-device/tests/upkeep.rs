@@ -490,3 +490,18 @@ fn everybody_at_once() {
     assert!(found.is_good(), "{found:?}");
     assert!(device.inspect(None).is_ok());
 }
+
+#[test]
+fn what_an_older_agent_fetched_besides_goes_when_pruned() {
+    let store = Store::new();
+    let kept = store.add("1");
+    store.activate(&kept);
+    // It took every target of the repository into the pool.
+    let statement = store.base().join("images/provenance.intoto.jsonl");
+    fs::write(&statement, "{}").unwrap();
+    let pruned = store.prune(1);
+    let files: Vec<_> = pruned.images.iter().map(|i| i.file.as_str()).collect();
+    assert_eq!(files, ["provenance.intoto.jsonl"]);
+    assert!(!statement.exists());
+    assert_eq!(store.images(), 2);
+}

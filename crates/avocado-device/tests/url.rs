@@ -82,6 +82,21 @@ fn a_published_runtime_is_staged_and_only_once() {
 }
 
 #[test]
+fn what_is_stated_of_how_it_was_made_is_not_fetched() {
+    let world = World::new();
+    let manifest = one(vec![extension("app", "1", b"image")]);
+    let statement = "provenance.intoto.jsonl";
+    world.publish_as(&[
+        ("manifest.json".to_owned(), &manifest.to_json().unwrap()),
+        (raw(b"image"), b"image"),
+        (statement.to_owned(), b"{}"),
+    ]);
+    world.add().unwrap();
+    assert_eq!(world.requests_for(&raw(b"image")), 1);
+    assert_eq!(world.requests_for(statement), 0);
+}
+
+#[test]
 fn images_may_come_from_elsewhere() {
     let world = World::new();
     let manifest = one(vec![extension("app", "1", b"image")]);
@@ -290,7 +305,7 @@ fn each_repository_has_its_own_history() {
         world.publish(&runtime(version, "2026-01-01T00:00:00Z", Vec::new()), &[]);
     }
     world.add().unwrap();
-    let desk = World::new();
+    let desk = world.beside();
     let manifest = runtime("desk", "2026-01-01T00:00:00Z", Vec::new());
     desk.publish(&manifest, &[]);
     let request = desk.request();
@@ -298,7 +313,7 @@ fn each_repository_has_its_own_history() {
     assert_eq!(*entry.manifest, manifest);
 
     // Going back in one place is noticed: the very first publication is put there again.
-    let other = World::new();
+    let other = world.beside();
     other.publish(&runtime("1", "2026-01-01T00:00:00Z", Vec::new()), &[]);
     let (from, to) = (
         other.dir.path().join("repository"),

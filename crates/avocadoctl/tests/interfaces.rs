@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use avocado_varlink::idl::Interface;
 
-const DEFINITIONS: [&str; 3] = [
+const DEFINITIONS: [&str; 4] = [
     include_str!("../varlink/org.avocado.Runtimes.varlink"),
     include_str!("../varlink/org.avocado.Extensions.varlink"),
     include_str!("../varlink/org.avocado.RootAuthority.varlink"),
+    include_str!("../varlink/org.avocado.Hitl.varlink"),
 ];
 
-const PUBLISHED: [&str; 3] = [
+const PUBLISHED: [&str; 4] = [
     "\
 interface org.avocado.Runtimes
 type RuntimeInfo (name: string, version: string)
@@ -59,6 +60,13 @@ type RootAuthorityInfo (version: int, expires: string, keys: []TrustedKey)
 method Show() -> (authority: ?RootAuthorityInfo)
 error NoRootAuthority ()
 error ParseFailed (reason: string)
+",
+    "\
+interface org.avocado.Hitl
+method Mount(serverIp: string, serverPort: ?string, extensions: []string) -> ()
+method Unmount(extensions: []string) -> ()
+error MountFailed (extension: string, reason: string)
+error UnmountFailed (extension: string, reason: string)
 ",
 ];
 

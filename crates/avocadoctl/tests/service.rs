@@ -206,7 +206,55 @@ fn wrong_parameters_are_named() {
         json!({"vendor": "org.avocado", "product": "avocadoctl", "version": "0.41.0",
             "url": "https://avocado-linux.org",
             "interfaces": ["org.varlink.service", "org.avocado.Runtimes",
-                "org.avocado.Extensions", "org.avocado.RootAuthority"]})
+                "org.avocado.Extensions", "org.avocado.RootAuthority", "org.avocado.Hitl"]})
+    );
+}
+
+#[test]
+fn hardware_in_the_loop_answers_as_declared() {
+    let device = Device::new();
+    let service = device.serve();
+    let call = |method: &str, parameters: Value| {
+        let method = format!("org.avocado.Hitl.{method}");
+        let result: Result<Value, _> = service.client().call(&method, &parameters);
+        let Err(ClientError::Service { name, parameters }) = result else {
+            panic!("{method}: {result:?}");
+        };
+        (name, Value::Object(parameters))
+    };
+    // Nothing listens at a port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mount = |ip: &str, port: &str, name: &str| {
+        call(
+            "Mount",
+            json!({"serverIp": ip, "serverPort": port, "extensions": [name]}),
+        )
+    };
+    let (name, told) = mount("127.0.0.1", &port.to_string(), "app");
+    assert_eq!(name, "org.avocado.Hitl.MountFailed");
+    assert_eq!(told["extension"], "app");
+    let reason = told["reason"].as_str().unwrap();
+    assert!(
+        reason.contains(&format!("no NFS server answers at 127.0.0.1:{port}")),
+        "{reason}"
+    );
+    let (name, told) = mount("127.0.0.1", &port.to_string(), "../../evil");
+    assert_eq!(name, "org.avocado.Hitl.MountFailed");
+    assert_eq!(told["extension"], "../../evil");
+    for (ip, port, parameter) in [("host", "1", "serverIp"), ("127.0.0.1", "x", "serverPort")] {
+        let (name, told) = mount(ip, port, "app");
+        assert_eq!(name, "org.varlink.service.InvalidParameter");
+        assert_eq!(told["parameter"], parameter);
+    }
+    let (name, told) = call("Unmount", json!({"extensions": ["app"]}));
+    assert_eq!(name, "org.avocado.Hitl.UnmountFailed");
+    assert_eq!(
+        told,
+        json!({"extension": "app", "reason": "it is not mounted from a server"})
     );
 }
 

@@ -126,6 +126,7 @@ mod tests {
                     image_id: None,
                     file: root.clone(),
                     sha256: None,
+                    hitl: None,
                 },
                 link: "00-app-1".to_owned(),
                 sysext,

@@ -17,6 +17,7 @@ use super::service_manager::ServiceManager;
 use super::state::MergedState;
 use super::units;
 use crate::error::FailureReason;
+use crate::hitl;
 use crate::paths::DevicePaths;
 use crate::tool;
 use avocado_events::chain;
@@ -65,7 +66,7 @@ impl AfterMergePlan {
                 .for_each(|m| once(&mut plan.modules, m));
             let replaced = before
                 .get(&extension.image.name)
-                .is_some_and(|old| old.image.sha256 != extension.image.sha256);
+                .is_some_and(|old| !old.image.has_bytes_of(&extension.image));
             for service in &extension.services {
                 let list = if replaced {
                     &mut plan.restart
@@ -127,6 +128,7 @@ impl Hooks<'_> {
         }
         let manager = ServiceManager::running(self.paths);
         if let Some(manager) = &manager {
+            self.bind(now);
             self.report("systemctl daemon-reload", manager.reload());
             for (job, unit) in units::readers(before, now) {
                 self.report(unit, manager.ask(job, &[unit]));
@@ -211,7 +213,15 @@ impl Hooks<'_> {
             self.report(&command.join(" "), self.run(&command));
         }
         if let Some(manager) = ServiceManager::running(self.paths) {
+            self.bind(&MergedState::default());
             self.report("systemctl daemon-reload", manager.reload());
+        }
+    }
+
+    /// Lets the services of what is merged from servers, and no others, end with their mounts.
+    fn bind(&self, now: &MergedState) {
+        for reason in hitl::bind_services(self.paths, now) {
+            self.report("services of servers", Err(reason));
         }
     }
 
@@ -255,6 +265,7 @@ mod tests {
                 image_id: None,
                 file: name.into(),
                 sha256: Some(Digest::of(bytes.as_bytes())),
+                hitl: None,
             },
             link: String::new(),
             sysext: true,

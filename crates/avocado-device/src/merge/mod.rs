@@ -6,22 +6,22 @@
 //! are numbered from the back, and the numbered name is provided by a small directory that is
 //! mounted over the image's own `extension-release.d`.
 
-mod content;
+pub(crate) mod content;
 mod failure;
 mod hiding;
 mod hooks;
 pub(crate) mod layers;
 mod left_out;
 mod machine_id;
-mod mounts;
+pub(crate) mod mounts;
 mod proven;
 pub(crate) mod release;
 pub(crate) mod release_misfit;
-mod service_manager;
+pub(crate) mod service_manager;
 pub(crate) mod state;
-mod swap;
+pub(crate) mod swap;
 pub(crate) mod systemd;
-mod units;
+pub(crate) mod units;
 
 use std::fs;
 use std::io;

@@ -114,6 +114,16 @@ pub(crate) fn unmount(at: &Path) -> Result<(), FailureReason> {
     Ok(())
 }
 
+/// As [`unmount`], for what may not answer any more: nothing below `at` is looked up.
+pub(crate) fn detach(at: &Path) -> Result<(), FailureReason> {
+    let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    while below(at)?.iter().any(|mount| mount == at) {
+        rustix::mount::unmount(at, flags)
+            .map_err(|e| FailureReason::file("unmount", at)(e.into()))?;
+    }
+    Ok(())
+}
+
 /// The mount points at `dir` and below, in the order in which they were mounted.
 pub(crate) fn below(dir: &Path) -> Result<Vec<PathBuf>, FailureReason> {
     let mut points = Vec::new();

@@ -156,7 +156,7 @@ pub(crate) fn find(
 }
 
 /// `app` for `app-1.0`. What follows the last dash is a version if it begins with a digit.
-fn unversioned(name: &str) -> Option<&str> {
+pub(crate) fn unversioned(name: &str) -> Option<&str> {
     let (name, version) = name.rsplit_once('-')?;
     version
         .starts_with(|c: char| c.is_ascii_digit())

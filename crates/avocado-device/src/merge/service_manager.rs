@@ -43,6 +43,11 @@ impl ServiceManager {
         Ok(all)
     }
 
+    /// Starts a unit, and waits until it is there.
+    pub(crate) fn start(&self, unit: &str, limit: Duration) -> Result<(), FailureReason> {
+        tool::must_within(&self.program, &["start", "--", unit], limit).map(drop)
+    }
+
     /// Asks for a job (`start`, `stop`, `restart`) and does not wait for it: what it waits for may
     /// be ourselves.
     pub(crate) fn ask(&self, job: &str, services: &[&str]) -> Result<(), FailureReason> {

@@ -24,6 +24,21 @@ pub(crate) struct LayerImage {
     /// None of one that no runtime names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<Digest>,
+    /// Set where it is a directory of a server, in the place of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hitl: Option<HitlLayer>,
+}
+
+/// What a layer has from a server, which no digest tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HitlLayer {
+    /// The name that it has there.
+    pub(crate) name: Name,
+    /// Which mount it is: no two are the same.
+    pub(crate) mount: u64,
+    /// What of it is merged, where the server counts its changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revision: Option<String>,
 }
 
 impl LayerImage {
@@ -35,6 +50,27 @@ impl LayerImage {
             image_id: None,
             file: extension.path,
             sha256: None,
+            hitl: None,
+        }
+    }
+
+    /// What is mounted from a server at `place`, in the place of this image.
+    pub(crate) fn at_server(self, layer: HitlLayer, place: PathBuf) -> Self {
+        LayerImage {
+            file: place,
+            sha256: None,
+            hitl: Some(layer),
+            ..self
+        }
+    }
+
+    /// Whether what it has is known to be what `other` has. Of a server that does not count its
+    /// changes, nothing is known.
+    pub(crate) fn has_bytes_of(&self, other: &LayerImage) -> bool {
+        match (&self.hitl, &other.hitl) {
+            (None, None) => self.sha256 == other.sha256,
+            (Some(mine), Some(theirs)) => mine.revision.is_some() && mine == theirs,
+            _ => false,
         }
     }
 
@@ -48,6 +84,10 @@ impl LayerImage {
 
     /// What it is merged from, for people.
     pub(crate) fn origin(&self) -> String {
+        // Not looked at: the server may be gone.
+        if self.hitl.is_some() {
+            return "HITL".to_owned();
+        }
         if self.file.is_dir() {
             return "Dir".to_owned();
         }
@@ -101,13 +141,18 @@ impl MergedState {
     }
 
     pub(crate) fn save(&self, path: &Path) -> Result<(), FailureReason> {
-        if self.extensions.is_empty() && self.degraded.is_none() {
+        if self.is_nothing() {
             return files::remove(path);
         }
         if let Some(parent) = path.parent() {
             files::create_dir(parent)?;
         }
         files::write_json(path, self)
+    }
+
+    /// Whether nothing is merged, and nothing should be.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.extensions.is_empty() && self.degraded.is_none()
     }
 
     pub(crate) fn images(&self) -> Vec<LayerImage> {
@@ -118,6 +163,17 @@ impl MergedState {
         self.extensions.iter().find(|e| e.image.name == *name)
     }
 
+    /// What is merged from a server under this name.
+    pub(crate) fn of_server(&self, name: &Name) -> Option<&MergedExtension> {
+        let mut all = self.extensions.iter();
+        all.find(|e| {
+            e.image
+                .hitl
+                .as_ref()
+                .is_some_and(|layer| layer.name == *name)
+        })
+    }
+
     /// Those that are not, with the same bytes, in `other`.
     pub(crate) fn not_in<'a>(
         &'a self,
@@ -126,7 +182,41 @@ impl MergedState {
         self.extensions.iter().filter(|mine| {
             other
                 .get(&mine.image.name)
-                .is_none_or(|theirs| theirs.image.sha256 != mine.image.sha256)
+                .is_none_or(|theirs| !theirs.image.has_bytes_of(&mine.image))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_has_is_told_by_its_revision() {
+        let image = || {
+            LayerImage::standalone(StandaloneExtension {
+                name: "app".parse().unwrap(),
+                path: "app".into(),
+            })
+        };
+        let served = |mount: u64, revision: Option<&str>| {
+            let layer = HitlLayer {
+                name: "app".parse().unwrap(),
+                mount,
+                revision: revision.map(str::to_owned),
+            };
+            image().at_server(layer, "place".into())
+        };
+        assert!(image().has_bytes_of(&image()));
+        assert!(served(1, Some("1")).has_bytes_of(&served(1, Some("1"))));
+        for (one, other) in [
+            (served(1, Some("1")), served(1, Some("2"))),
+            (served(1, Some("1")), served(2, Some("1"))),
+            (served(1, None), served(1, None)),
+            (image(), served(1, Some("1"))),
+            (served(1, None), image()),
+        ] {
+            assert!(!one.has_bytes_of(&other), "{one:?} {other:?}");
+        }
     }
 }

@@ -75,9 +75,18 @@ pub(crate) fn show(class: ExtensionClass, new: &NewOverlays) -> Result<bool, Fai
 
 /// Takes away what a process that was killed had put beneath what is seen.
 pub(crate) fn end_interrupted(class: ExtensionClass) -> Result<(), FailureReason> {
+    leave_at_most(class, 1)
+}
+
+/// Takes away all that is merged of `class`, without asking what it is made of.
+pub(crate) fn take_away(class: ExtensionClass) -> Result<(), FailureReason> {
+    leave_at_most(class, 0)
+}
+
+fn leave_at_most(class: ExtensionClass, count: usize) -> Result<(), FailureReason> {
     for path in class.hierarchies().iter().map(Path::new) {
         // To take one away can take away others, so they are counted again.
-        while mounts::overlays(path, class.as_str())? > 1 {
+        while mounts::overlays(path, class.as_str())? > count {
             let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
             unmount(path, flags).map_err(|e| FailureReason::file("unmount", path)(e.into()))?;
         }

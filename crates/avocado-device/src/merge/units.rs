@@ -26,7 +26,7 @@ pub(crate) fn gone(before: &MergedState, now: &MergedState) -> Vec<String> {
 }
 
 /// The unit that this process is part of: whoever stops it stops what is being done.
-fn own_unit() -> Option<String> {
+pub(crate) fn own_unit() -> Option<String> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let mut parts = group.rsplit('/');

@@ -10,7 +10,7 @@ use avocado_manifest::{Digest, DigestHasher, ImageId, Manifest, RuntimeExtension
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{files, signed, staging};
+use super::{files, staging};
 use crate::cancel;
 use crate::error::FailureReason;
 
@@ -31,7 +31,7 @@ impl RequiredImage {
     pub(crate) fn extension(extension: &RuntimeExtension) -> Self {
         RequiredImage {
             label: format!("{} {}", extension.name, extension.version),
-            file: signed::target_name(extension),
+            file: extension.file_name(),
             image_id: extension.image_id.clone(),
             sha256: extension.sha256,
         }

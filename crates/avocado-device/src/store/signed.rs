@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use avocado_manifest::{Digest, ImageId, Manifest, RuntimeExtension};
+use avocado_manifest::{Digest, ImageId, Manifest};
 use serde::{Deserialize, Serialize};
 
 use super::files;
@@ -64,18 +64,10 @@ impl SignedTargets {
             .iter_mut()
             .filter(|e| e.image_id.is_none());
         for extension in unnamed {
-            if let Some(sha256) = self.targets.get(&target_name(extension)) {
+            if let Some(sha256) = self.targets.get(&extension.file_name()) {
                 extension.image_id = Some(ImageId::from_digest(*sha256));
                 extension.sha256 = Some(*sha256);
             }
         }
-    }
-}
-
-/// What a repository, and an old pool, call the image of an extension.
-pub(crate) fn target_name(extension: &RuntimeExtension) -> String {
-    match &extension.image_id {
-        Some(id) => id.file_name(),
-        None => format!("{}-{}.raw", extension.name, extension.version),
     }
 }

@@ -1,8 +1,14 @@
 //! Tests that mount: each case runs in a process with a mount namespace of its own.
 #![allow(dead_code, unreachable_pub)]
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The mounts that were there when the namespace was made.
+static INHERITED: OnceLock<BTreeSet<String>> = OnceLock::new();
 
 const INSIDE: &str = "AVOCADO_TEST_INSIDE";
 
@@ -33,6 +39,7 @@ pub fn exists(program: &str) -> bool {
 /// or one of `programs` is not there, the test is skipped.
 pub fn with_own_mounts(test: &str, programs: &[&str], body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
+        INHERITED.set(mounts()).unwrap();
         return body();
     }
     let root = rustix::process::geteuid().is_root();
@@ -51,4 +58,20 @@ pub fn with_own_mounts(test: &str, programs: &[&str], body: impl FnOnce()) {
         .env(INSIDE, "1")
         .status();
     assert!(status.unwrap().success());
+}
+
+/// How many mounts were made in this namespace and are there. What it inherited does not count: of
+/// that some go when others on this machine remove the directories that they are at.
+pub fn mount_count() -> usize {
+    mounts().difference(INHERITED.get().unwrap()).count()
+}
+
+/// Each by its id, which another one may get when it is gone, its device, its root and its place.
+fn mounts() -> BTreeSet<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let lines = table.lines().map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        [fields[0], fields[2], fields[3], fields[4]].join(" ")
+    });
+    lines.collect()
 }

@@ -32,6 +32,15 @@ impl World {
     }
 
     pub fn start(change: impl FnOnce(&mut ServeOptions)) -> Self {
+        World::at(Timestamp::now(), change)
+    }
+
+    /// Another one of the same time: versions of what is published follow the clock.
+    pub fn beside(&self) -> Self {
+        World::at(self.now, |_| {})
+    }
+
+    fn at(now: Timestamp, change: impl FnOnce(&mut ServeOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let desk = TestPublisher::new(dir.path(), 7);
         fs::create_dir(desk.repository()).unwrap();
@@ -39,7 +48,6 @@ impl World {
         options.token = Some(TOKEN.to_owned());
         change(&mut options);
         let server = TestServer::start(options);
-        let now = Timestamp::now();
         let device = private_device(dir.path());
         desk.trust(&device.paths().base, now);
         World {

@@ -8,6 +8,7 @@ mod common;
 mod enabled;
 mod fallback;
 mod hiding;
+mod hitl;
 mod hooks;
 mod layers;
 #[path = "../common/namespace.rs"]
@@ -22,7 +23,7 @@ use avocado_device::{Device, DeviceConfig, DeviceError, DevicePaths, FailureReas
 use avocado_events::{Silent, StepStatus};
 use avocado_manifest::{Manifest, RuntimeExtension};
 use common::*;
-use namespace::{cases, exists, with_own_mounts};
+use namespace::{cases, exists, mount_count, with_own_mounts};
 
 cases! { case(Work):
     activates_and_goes_back,
@@ -50,6 +51,14 @@ cases! { case(Work):
     an_overlay_without_a_layer_is_not_shown,
     an_image_that_hides_the_os_is_refused,
     the_os_behind_links_stays,
+    a_server_takes_the_place_of_an_image,
+    what_a_server_changes_is_merged_as_something_new,
+    a_server_that_is_gone_is_left,
+    an_export_that_is_gone_is_left,
+    a_failed_mount_leaves_nothing_bound,
+    what_nothing_watches_is_not_mounted,
+    what_was_unmerged_stays_so,
+    a_runtime_needs_the_images_that_a_server_covers,
 }
 
 /// Runs a case where nothing is merged yet.
@@ -473,11 +482,4 @@ fn path(name: &str) -> PathBuf {
 
 fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
-
-fn mount_count() -> usize {
-    fs::read_to_string("/proc/self/mountinfo")
-        .unwrap()
-        .lines()
-        .count()
 }

@@ -2,6 +2,7 @@
 //! process. Results and failures are the same by either.
 
 mod extensions;
+mod hitl;
 mod runtimes;
 
 use std::io::ErrorKind;

@@ -4,6 +4,7 @@
 mod disable;
 mod enable;
 mod ext;
+mod hitl;
 mod merge;
 mod refresh;
 mod root_authority;
@@ -30,6 +31,7 @@ use crate::progress::ProgressPrinter;
 use disable::DisableArgs;
 use enable::EnableArgs;
 use ext::ExtCommand;
+use hitl::HitlCommand;
 use root_authority::RootAuthorityCommand;
 use runtime::RuntimeCommand;
 use serve::ServeArgs;
@@ -144,6 +146,11 @@ pub(crate) enum Command {
     Enable(EnableArgs),
     /// Disable extensions for when no runtime is active
     Disable(DisableArgs),
+    /// Hardware-in-the-loop (HITL) testing commands
+    Hitl {
+        #[command(subcommand)]
+        command: Option<HitlCommand>,
+    },
     /// Show whom this device trusts
     #[command(long_about = "\
 Show whom this device trusts: the root that every repository is verified against, and what its \
@@ -188,6 +195,7 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Refresh => refresh::run(context),
         Command::Enable(args) => enable::run(args, context),
         Command::Disable(args) => disable::run(args, context),
+        Command::Hitl { command } => hitl::run(command.as_ref(), context),
         Command::RootAuthority { command } => root_authority::run(command.as_ref(), context),
         Command::Serve(args) => serve::run(args, context.settings.config.clone(), &context.passed),
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use avocado_device::{Device, DeviceConfig};
-use avocado_events::Silent;
 use avocado_varlink::activation::ListenVariables;
 use avocado_varlink::client::VarlinkAddress;
 use avocado_varlink::server::{Listener, ServerEnd, ServerOptions, ServiceInfo, VarlinkServer};
@@ -15,7 +14,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::failure::{Failure, chain};
-use crate::service::DeviceService;
+use crate::service::{DeviceService, warn};
 
 /// Who may connect to a socket that we make ourselves: its owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -90,7 +89,7 @@ pub(super) fn run(
 
 /// What a service that was killed left half done is finished first; clients need not wait for it.
 fn finish_activation(device: Device) {
-    std::thread::spawn(move || match device.finish_activation(&Silent) {
+    std::thread::spawn(move || match device.finish_activation(&warn) {
         Ok(true) => tracing::info!("finished an activation that was cut off"),
         Ok(false) => {}
         Err(e) => tracing::error!("cannot finish an activation: {}", chain(&e)),
@@ -107,7 +106,7 @@ fn info() -> ServiceInfo {
 }
 
 /// A descriptor that becomes readable when the process is asked to end.
-fn termination() -> std::io::Result<OwnedFd> {
+pub(super) fn termination() -> std::io::Result<OwnedFd> {
     let (read, write) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;

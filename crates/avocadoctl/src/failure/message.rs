@@ -38,6 +38,12 @@ impl fmt::Display for Failure {
             Failure::ConfigurationError { message } | Failure::CommandFailed { message, .. } => {
                 f.write_str(message)
             }
+            Failure::HitlMountFailed { extension, reason } => {
+                write!(f, "{} was not mounted: {reason}", escape(extension))
+            }
+            Failure::HitlUnmountFailed { extension, reason } => {
+                write!(f, "{} was not unmounted: {reason}", escape(extension))
+            }
             Failure::NoRootAuthority {} => f.write_str("this device has no trust anchor"),
             Failure::ParseFailed { reason } => {
                 write!(f, "the trust anchor cannot be read: {reason}")
@@ -116,6 +122,13 @@ impl Failure {
                 } else {
                     "`systemctl start avocadoctl.socket` starts the service"
                 }
+            }
+            Failure::HitlMountFailed { .. } => {
+                "`avocado hitl server` has to run, with this extension, on a machine that the device \
+                 reaches at that port"
+            }
+            Failure::HitlUnmountFailed { .. } => {
+                "`avocadoctl ext status` shows what is mounted: its origin is HITL"
             }
             Failure::VerificationFailed { .. } => "adding a runtime again repairs it",
             Failure::ConfigurationError { .. }

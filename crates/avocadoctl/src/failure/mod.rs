@@ -55,6 +55,10 @@ pub(crate) enum Failure {
     ConfigurationError { message: String },
     #[serde(rename = "org.avocado.Extensions.CommandFailed")]
     CommandFailed { command: String, message: String },
+    #[serde(rename = "org.avocado.Hitl.MountFailed")]
+    HitlMountFailed { extension: String, reason: String },
+    #[serde(rename = "org.avocado.Hitl.UnmountFailed")]
+    HitlUnmountFailed { extension: String, reason: String },
     #[serde(rename = "org.avocado.RootAuthority.NoRootAuthority")]
     NoRootAuthority {},
     #[serde(rename = "org.avocado.RootAuthority.ParseFailed")]

@@ -60,6 +60,33 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What org.avocado.Hitl declares for `error`. What is about no extension is a failed mount.
+    pub(crate) fn of_hitl(error: &DeviceError) -> Self {
+        let source = |source: &FailureReason| chain(source);
+        match error {
+            DeviceError::HitlUnmount {
+                extension,
+                source: why,
+            } => Failure::HitlUnmountFailed {
+                extension: extension.clone(),
+                reason: source(why),
+            },
+            DeviceError::HitlMount {
+                extension,
+                source: why,
+            } => Failure::HitlMountFailed {
+                extension: extension.clone(),
+                reason: source(why),
+            },
+            error => Failure::HitlMountFailed {
+                extension: "unknown".to_owned(),
+                reason: chain(error),
+            },
+        }
+    }
+}
+
 impl FailedWork {
     fn of(error: &DeviceError) -> Self {
         FailedWork {

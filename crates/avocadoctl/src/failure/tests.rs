@@ -37,6 +37,14 @@ fn declared() -> Vec<Failure> {
             command: "List".into(),
             message: "m".into(),
         },
+        Failure::HitlMountFailed {
+            extension: "a".into(),
+            reason: "r".into(),
+        },
+        Failure::HitlUnmountFailed {
+            extension: "a".into(),
+            reason: "r".into(),
+        },
         Failure::NoRootAuthority {},
         Failure::ParseFailed { reason: "r".into() },
         Failure::ForgetFailed { reason: "r".into() },

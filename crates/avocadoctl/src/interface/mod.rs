@@ -3,6 +3,7 @@
 
 mod authority;
 mod extensions;
+mod hitl;
 mod runtimes;
 mod upkeep;
 
@@ -14,6 +15,7 @@ pub(crate) use extensions::{
     Degraded, DeviceStatus, DisableParameters, DisableReply, EnableParameters, EnableReply,
     Extension, ExtensionListReply, ExtensionStatus, StatusReply,
 };
+pub(crate) use hitl::{HitlMountParameters, HitlReply, HitlUnmountParameters};
 pub(crate) use runtimes::{
     AddFromUrlParameters, InspectReply, ListReply, Progress, ProgressReply, Runtime,
 };

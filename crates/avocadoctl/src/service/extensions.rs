@@ -1,13 +1,12 @@
 //! The methods of org.avocado.Extensions.
 
 use avocado_device::DeviceError;
-use avocado_events::Silent;
 use avocado_varlink::server::{MethodCall, ReplyError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{DeviceService, Replies, fail};
+use super::{DeviceService, Replies, fail, warn};
 use crate::access::MergeAction;
 use crate::failure::Failure;
 use crate::interface::{
@@ -34,7 +33,7 @@ impl DeviceService {
             }
             "Refresh" => self.merging(call, MergeAction::Refresh),
             "Enable" => self.mark(call, |request: &EnableParameters| {
-                request.run(device, &Silent)
+                request.run(device, &warn)
             }),
             "Disable" => {
                 let says = |name: &str| {
@@ -46,7 +45,7 @@ impl DeviceService {
                     return call.invalid_parameter("extensions");
                 }
                 self.mark(call, |request: &DisableParameters| {
-                    request.run(device, &Silent)
+                    request.run(device, &warn)
                 })
             }
             _ => call.method_not_implemented(),

@@ -1,10 +1,11 @@
 //! The device's functions as varlink methods.
 
 mod extensions;
+mod hitl;
 mod runtimes;
 
 use avocado_device::{Device, without_secrets};
-use avocado_events::{Event, Sink};
+use avocado_events::{Event, EventKind, Sink};
 use avocado_varlink::idl::{IdlError, Interface};
 use avocado_varlink::server::{MethodCall, ReplyError, VarlinkService};
 
@@ -16,10 +17,11 @@ use crate::progress::ProgressLines;
 use crate::trust_anchor;
 
 /// The definitions of the interfaces.
-pub(crate) const IDL: [&str; 3] = [
+pub(crate) const IDL: [&str; 4] = [
     include_str!("../../varlink/org.avocado.Runtimes.varlink"),
     include_str!("../../varlink/org.avocado.Extensions.varlink"),
     include_str!("../../varlink/org.avocado.RootAuthority.varlink"),
+    include_str!("../../varlink/org.avocado.Hitl.varlink"),
 ];
 
 /// A long piece of work tells how far it is in steps of so many percent.
@@ -116,9 +118,19 @@ impl VarlinkService for DeviceService {
         // A client that is gone does not get its answer, and that is all.
         let _ = match call.interface() {
             "org.avocado.Extensions" => self.extensions(call),
+            "org.avocado.Hitl" => self.hitl(call),
             "org.avocado.RootAuthority" => self.root_authority(call),
             _ => self.runtimes(call),
         };
+    }
+}
+
+/// The sink of what is done without telling the client how it goes: warnings are logged.
+pub(crate) fn warn(event: Event) {
+    match event.kind {
+        EventKind::Warning if event.item.is_empty() => tracing::warn!("{}", event.message),
+        EventKind::Warning => tracing::warn!("{}: {}", event.item, event.message),
+        _ => {}
     }
 }
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use avocado_device::{Activation, Added, Cancel, Device, DeviceError, RuntimeEntry, RuntimeSource};
-use avocado_events::{Silent, Sink};
+use avocado_events::Sink;
 use avocado_text::bytes;
 use avocado_varlink::server::{MethodCall, ReplyError};
 use serde_json::json;
 
-use super::{DeviceService, Replies, fail, text};
+use super::{DeviceService, Replies, fail, text, warn};
 use crate::access::{add_request, prune_options};
 use crate::failure::Failure;
 use crate::interface::{
@@ -36,7 +36,7 @@ impl DeviceService {
             ),
             "PlanFromUrl" | "PlanFromManifest" => self.with_source(
                 call,
-                |source, cancel, _| device.plan(source, cancel, &Silent),
+                |source, cancel, _| device.plan(source, cancel, &warn),
                 |_, call, result| match result {
                     Ok(plan) => call.reply(&PlanReply { plan: plan.into() }),
                     Err(error) => failed(call, &error),
@@ -65,7 +65,7 @@ impl DeviceService {
             "Unpin" => self.pinned(call, Device::unpin),
             "Remove" => {
                 let id = id.unwrap_or_default();
-                let result = device.remove(&id, &Silent);
+                let result = device.remove(&id, &warn);
                 self.tell(&call, result.as_ref().map(|()| id.as_str()));
                 match result {
                     Ok(()) => call.reply(&json!({})),
@@ -174,7 +174,7 @@ impl DeviceService {
         pin: impl FnOnce(&Device, &str, &dyn Sink) -> Result<RuntimeEntry, DeviceError>,
     ) -> Result<(), ReplyError> {
         let id = text(&call, "id").unwrap_or_default();
-        let result = pin(&self.device, &id, &Silent);
+        let result = pin(&self.device, &id, &warn);
         let entry = result.as_ref();
         self.tell(&call, entry.map(|entry| entry.manifest.id.as_str()));
         match result {
@@ -184,7 +184,7 @@ impl DeviceService {
     }
 
     fn prune(&self, call: MethodCall, request: &PruneParameters) -> Result<(), ReplyError> {
-        let result = self.device.prune(&prune_options(request), &Silent);
+        let result = self.device.prune(&prune_options(request), &warn);
         if request.dry_run != Some(true) {
             let freed = |pruned: &avocado_device::PruneReport| bytes(pruned.freed_bytes);
             match &result {

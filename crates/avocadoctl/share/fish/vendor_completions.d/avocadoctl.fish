@@ -39,6 +39,7 @@ complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "unmerge" -d '
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "refresh" -d 'Bring what is merged in line with the active runtime (alias for `ext refresh`)'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "enable" -d 'Enable extensions for when no runtime is active'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "disable" -d 'Disable extensions for when no runtime is active'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "hitl" -d 'Hardware-in-the-loop (HITL) testing commands'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "root-authority" -d 'Show whom this device trusts'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "serve" -d 'Run the service'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
@@ -207,6 +208,37 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l socket
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -l all -d 'Every extension that is enabled'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand disable" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and not __fish_seen_subcommand_from mount unmount watch" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and not __fish_seen_subcommand_from mount unmount watch" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and not __fish_seen_subcommand_from mount unmount watch" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and not __fish_seen_subcommand_from mount unmount watch" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and not __fish_seen_subcommand_from mount unmount watch" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and not __fish_seen_subcommand_from mount unmount watch" -f -a "mount" -d 'Mount NFS extensions from a remote server'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and not __fish_seen_subcommand_from mount unmount watch" -f -a "unmount" -d 'Unmount NFS extensions'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and not __fish_seen_subcommand_from mount unmount watch" -f -a "watch" -d 'Go back to the images when the server is gone: what avocado-hitl.service runs'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from mount" -s s -l server-ip -d 'The address of the server' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from mount" -s p -l server-port -d 'The port of the server' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from mount" -s e -l extension -d 'An extension of the server (repeatable)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from mount" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from mount" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from mount" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from mount" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from mount" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from unmount" -s e -l extension -d 'An extension that is mounted (repeatable)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from unmount" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from unmount" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from unmount" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from unmount" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from unmount" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from watch" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from watch" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from watch" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from watch" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from watch" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
