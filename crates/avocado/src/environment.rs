@@ -10,7 +10,6 @@ use avocado_http::{NetworkSettings, ProxySettings};
 use avocado_manifest::Name;
 
 use crate::failure::{Context, Failure, Result};
-#[cfg(target_os = "linux")]
 use crate::owner;
 
 /// The port that `deploy` serves on unless told otherwise.
@@ -64,6 +63,12 @@ impl Environment {
         texts.collect()
     }
 
+    /// All variables, for a program of the user's own that is his in everything.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn whole(&self) -> BTreeMap<OsString, OsString> {
+        self.variables.clone()
+    }
+
     fn is_set(&self, name: &str) -> bool {
         self.os(name).is_some()
     }
@@ -71,6 +76,12 @@ impl Environment {
     /// A variable as a project sees it: for `{{ env.X }}` and its `AVOCADO_*` settings.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         Some(self.variables.get(OsStr::new(name))?.to_str()?.to_owned())
+    }
+
+    /// PATH as it is.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn stated_search_path(&self) -> OsString {
+        self.os("PATH").unwrap_or_default().to_owned()
     }
 
     /// Where tools are looked for.
@@ -172,9 +183,17 @@ impl Environment {
         Ok(config.join("avocado/signing-keys"))
     }
 
+    /// Where results of steps are kept that projects with a `cache` share on this machine.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn result_cache(&self) -> Option<PathBuf> {
+        let absolute = |name| self.os(name).map(Path::new).filter(|p| p.is_absolute());
+        let caches = absolute("XDG_CACHE_HOME").map(ToOwned::to_owned);
+        let caches = caches.or_else(|| Some(self.home_directory()?.join(".cache")));
+        Some(caches?.join("avocado/results"))
+    }
+
     /// The registry of the user to whom a project belongs, where that is another one: root looks
     /// there for the keys of what that user has published. None where a variable names the registry.
-    #[cfg(target_os = "linux")]
     pub(crate) fn signing_keys_of_owner(&self, project: &Path) -> Option<PathBuf> {
         if self.is_set("AVOCADO_SIGNING_KEYS_DIR") {
             return None;

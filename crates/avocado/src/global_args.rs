@@ -42,10 +42,30 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "NFS_PORT")]
     pub(crate) nfs_port: Option<u16>,
 
-    /// SDK container architecture for cross-arch emulation via Docker buildx/QEMU (aarch64 or
-    /// x86-64); not supported yet
+    /// Architecture of the SDK, emulated where it is not that of this machine
     #[arg(long, global = true, value_name = "ARCH")]
-    pub(crate) sdk_arch: Option<String>,
+    pub(crate) sdk_arch: Option<SdkArchitecture>,
+}
+
+impl GlobalArgs {
+    /// What the SDK's tools run on, as kernels, rpm and `avocado.lock` call it.
+    pub(crate) fn sdk_architecture(&self) -> &'static str {
+        match self.sdk_arch {
+            None => std::env::consts::ARCH,
+            Some(SdkArchitecture::Aarch64) => "aarch64",
+            Some(SdkArchitecture::X86_64) => "x86_64",
+        }
+    }
+}
+
+// The variants have no doc comments: they would make every --help three times as long.
+/// What an SDK's tools run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SdkArchitecture {
+    #[value(alias = "arm64")]
+    Aarch64,
+    #[value(name = "x86-64", aliases = ["x86_64", "amd64"])]
+    X86_64,
 }
 
 // The variants have no doc comments: they would make every --help three times as long.

@@ -1,8 +1,12 @@
 //! Ctrl-C: the first one asks the work to stop, the second one ends the program.
 
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
+#[cfg(target_os = "linux")]
+use signal_hook::consts::SIGQUIT;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -13,15 +17,58 @@ use crate::output::Output;
 /// the same terminal get the signal by themselves. A signal that was ignored when the program was
 /// started stays ignored, as `nohup` and the `&` of a shell want it.
 pub(crate) fn on_interrupt(output: &Arc<Output>, stop: impl Fn() + Send + 'static) -> Result<()> {
+    watch(output, &[SIGINT, SIGTERM, SIGHUP], |_| false, stop)
+}
+
+/// The same for a command that starts another one at the same terminal: from the moment on that
+/// [`ChildInterrupts::leave`] names, Ctrl-C is for that one.
+#[cfg(target_os = "linux")]
+pub(crate) fn until_left_to_a_child(
+    output: &Arc<Output>,
+    stop: impl Fn() + Send + 'static,
+) -> Result<ChildInterrupts> {
+    let left = Arc::new(AtomicBool::new(false));
+    let is_left = left.clone();
+    let is_for_child = move |signal| {
+        let of_keys = signal == SIGINT || signal == SIGQUIT;
+        of_keys && is_left.load(Ordering::Relaxed)
+    };
+    watch(
+        output,
+        &[SIGINT, SIGQUIT, SIGTERM, SIGHUP],
+        is_for_child,
+        stop,
+    )?;
+    Ok(ChildInterrupts(left))
+}
+
+/// Whose Ctrl-C is.
+#[cfg(target_os = "linux")]
+pub(crate) struct ChildInterrupts(Arc<AtomicBool>);
+
+#[cfg(target_os = "linux")]
+impl ChildInterrupts {
+    /// A child's from now on.
+    pub(crate) fn leave(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn watch(
+    output: &Arc<Output>,
+    signals: &[i32],
+    is_for_child: impl Fn(i32) -> bool + Send + 'static,
+    stop: impl Fn() + Send + 'static,
+) -> Result<()> {
     let output = output.clone();
     let ignored = ignored_signals();
-    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter();
-    let heard = heard.filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let heard = signals.iter();
+    let heard = heard.filter(|signal| ignored & (1 << (**signal - 1)) == 0);
     let mut signals = Signals::new(heard).context(|| "cannot watch for signals".into())?;
     thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            let mut arrived = signals.forever();
+            let mut arrived = signals.forever().filter(|signal| !is_for_child(*signal));
             if arrived.next().is_some() {
                 output.stopping();
                 stop();
@@ -34,14 +81,6 @@ pub(crate) fn on_interrupt(output: &Arc<Output>, stop: impl Fn() + Send + 'stati
         })
         .context(|| "cannot watch for signals".into())?;
     Ok(())
-}
-
-/// While what is returned lives, Ctrl-C does not end this program: it is for a child that is at the
-/// same terminal.
-#[cfg(target_os = "linux")]
-pub(crate) fn left_to_others() -> Result<Signals> {
-    Signals::new([SIGINT, signal_hook::consts::SIGQUIT])
-        .context(|| "cannot watch for signals".into())
 }
 
 /// A bit for each signal, the lowest for signal 1. None where the system has no such list.

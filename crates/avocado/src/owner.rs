@@ -1,12 +1,14 @@
 //! The user to whom a project belongs, where root works on it: with `sudo`, or in a container.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The home directory of the owner of `directory`, if this process is root's and the directory is
 /// not. `passwd` is the list of users.
+#[cfg(target_os = "linux")]
 pub(crate) fn home_of_owner(directory: &Path, passwd: &Path) -> Option<PathBuf> {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
     // The owner of the process's own directory is the user who counts for files.
     let we = fs::metadata("/proc/self").ok()?.uid();
     let owner = fs::metadata(directory).ok()?.uid();
@@ -16,6 +18,13 @@ pub(crate) fn home_of_owner(directory: &Path, passwd: &Path) -> Option<PathBuf> 
     home(&fs::read_to_string(passwd).ok()?, owner)
 }
 
+/// Elsewhere nothing is done as somebody else.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn home_of_owner(_directory: &Path, _passwd: &Path) -> Option<PathBuf> {
+    None
+}
+
+#[cfg(target_os = "linux")]
 fn home(passwd: &str, user: u32) -> Option<PathBuf> {
     let mut lines = passwd.lines().map(|line| line.split(':'));
     let found = lines.find(|fields| {
@@ -26,7 +35,7 @@ fn home(passwd: &str, user: u32) -> Option<PathBuf> {
     home.is_absolute().then_some(home)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

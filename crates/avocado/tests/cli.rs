@@ -1,5 +1,7 @@
 //! The program from outside: what it says and what it leaves in the file system.
 
+#[path = "cli/bill.rs"]
+mod bill;
 #[path = "cli/clean.rs"]
 mod clean;
 #[path = "cli/completion.rs"]
@@ -9,6 +11,12 @@ mod config;
 #[cfg(target_os = "linux")]
 #[path = "cli/deploy.rs"]
 mod deploy;
+#[cfg(target_os = "linux")]
+#[path = "cli/diff.rs"]
+mod diff;
+#[cfg(target_os = "linux")]
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/errors.rs"]
 mod errors;
 #[cfg(target_os = "linux")]
@@ -24,6 +32,9 @@ mod init_reference;
 #[cfg(target_os = "linux")]
 #[path = "cli/interrupt.rs"]
 mod interrupt;
+#[cfg(target_os = "linux")]
+#[path = "cli/json_output.rs"]
+mod json_output;
 #[path = "cli/lock.rs"]
 mod lock;
 #[path = "cli/logging.rs"]
@@ -37,6 +48,9 @@ mod public_projects;
 mod reference;
 #[path = "cli/signing_keys.rs"]
 mod signing_keys;
+#[cfg(target_os = "linux")]
+#[path = "cli/verify.rs"]
+mod verify;
 
 use std::path::{Path, PathBuf};
 

@@ -22,7 +22,7 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         detail: bool,
     },
-    /// Check avocado.yaml for the target, without building anything
+    /// Check avocado.yaml for the target, and that what its steps need is there, without building anything
     Check,
 }
 
@@ -294,6 +294,11 @@ struct CheckDocument<'a> {
 }
 
 fn check(session: &Session, project: &Project) -> Result<()> {
+    // The file can be read all the same, and other steps can be made.
+    #[cfg(target_os = "linux")]
+    for shortcoming in avocado_build::shortcomings(project) {
+        project::warn(session, &shortcoming);
+    }
     let document = CheckDocument {
         target: &project.target,
         extensions: project.extensions.len() as u64,

@@ -50,7 +50,7 @@ pub(super) enum DepsOf<'a> {
 pub(super) fn run(session: &Session, of: &DepsOf<'_>) -> Result<()> {
     let project = project::load(session)?;
     let lock = LockFile::load(&project.src_dir).map_err(|e| Failure::from_error(&e))?;
-    let trees = trees(&project, of)?;
+    let trees = trees(session, &project, of)?;
     let listed: Vec<TreeDocument> = trees
         .into_iter()
         .map(|(name, wanted, sysroot)| {
@@ -126,7 +126,11 @@ fn packages(wanted: Packages, mut locked: Packages) -> Vec<PackageDocument> {
     asked.into_iter().chain(needed).collect()
 }
 
-fn trees(project: &Project, of: &DepsOf<'_>) -> Result<Vec<(String, Packages, Sysroot)>> {
+fn trees(
+    session: &Session,
+    project: &Project,
+    of: &DepsOf<'_>,
+) -> Result<Vec<(String, Packages, Sysroot)>> {
     let unknown = |kind: &str, name: &Name| {
         Err(Failure::new(format!(
             "the project has no {kind} `{name}`, or it is not here yet"
@@ -135,7 +139,7 @@ fn trees(project: &Project, of: &DepsOf<'_>) -> Result<Vec<(String, Packages, Sy
     Ok(match of {
         DepsOf::Sdk => {
             let wanted = project.sdk_packages().template().clone();
-            let sysroot = Sysroot::Sdk(std::env::consts::ARCH.to_owned());
+            let sysroot = Sysroot::Sdk(session.global.sdk_architecture().to_owned());
             vec![("sdk".to_owned(), wanted, sysroot)]
         }
         DepsOf::Extension(Some(name)) if project.extension(name).is_none() => {

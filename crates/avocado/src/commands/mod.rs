@@ -8,9 +8,12 @@ mod completion;
 mod config;
 mod deploy;
 mod deps;
+mod diff;
 mod dnf;
+mod doctor;
 mod ext;
 mod fetch;
+mod hitl;
 mod init;
 mod install;
 mod installed;
@@ -21,6 +24,8 @@ mod os_image;
 mod project;
 mod prune;
 mod runtime;
+mod sbom;
+mod scan;
 mod scope;
 #[cfg(target_os = "linux")]
 mod scriptlet_command;
@@ -32,16 +37,18 @@ mod unlock;
 mod unsupported_options;
 #[cfg(target_os = "linux")]
 mod update;
+mod verify;
 #[cfg(unix)]
 mod vm;
 #[cfg(not(unix))]
 #[path = "vm_unsupported.rs"]
 mod vm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::environment::Environment;
 #[cfg(not(target_os = "linux"))]
@@ -56,8 +63,10 @@ use clean::CleanArgs;
 use completion::CompletionArgs;
 use config::ConfigCommand;
 use deploy::DeployArgs;
+use diff::DiffArgs;
 use ext::ExtCommand;
 use fetch::FetchArgs;
+use hitl::HitlCommand;
 use init::InitArgs;
 use install::{InstallArgs, UninstallArgs};
 use kernel::KernelCommand;
@@ -66,9 +75,12 @@ use manual::ManualArgs;
 use os_image::OsImageCommand;
 use prune::PruneArgs;
 use runtime::RuntimeCommand;
+use sbom::SbomArgs;
+use scan::ScanArgs;
 use sdk::SdkCommand;
 use signing_keys::SigningKeysCommand;
 use unlock::UnlockArgs;
+use verify::VerifyArgs;
 use vm::VmCommand;
 
 pub(crate) use completion::answer as answer_shell;
@@ -136,8 +148,19 @@ pub(crate) enum Command {
     /// Manage the keys that sign repositories
     #[command(subcommand)]
     SigningKeys(SigningKeysCommand),
+    /// Write what is in the images of a runtime: packages and files, with where they come from
+    Sbom(SbomArgs),
+    /// Look for known vulnerabilities of the packages of a runtime, without a network
+    Scan(ScanArgs),
+    /// Tell in which packages, files and images two runtimes differ
+    Diff(DiffArgs),
+    /// Verify that a repository is what was built, and by whose word
+    Verify(VerifyArgs),
     /// Bring a built runtime to a device on the network and activate it
     Deploy(DeployArgs),
+    /// Hardware in the loop: run extensions on a device as they are on this machine
+    #[command(subcommand)]
+    Hitl(HitlCommand),
     /// Run the development VM, which costs nothing while nobody uses it
     #[cfg_attr(unix, command(subcommand))]
     Vm(VmCommand),
@@ -145,6 +168,8 @@ pub(crate) enum Command {
     Clean(CleanArgs),
     /// Remove from the state what nothing in the project names any more
     Prune(PruneArgs),
+    /// Tell what this machine can do, and how to get the rest
+    Doctor,
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// Write a man page for each command
@@ -152,11 +177,32 @@ pub(crate) enum Command {
     Manual(ManualArgs),
     /// Run one step of a build: JSON on stdin, events on stdout
     #[command(hide = true)]
-    Step,
+    Step(StepArgs),
     /// Answer what a scriptlet of a package calls
     #[cfg(target_os = "linux")]
     #[command(hide = true, name = "scriptlet-command")]
     Scriptlet(scriptlet_command::ScriptletCommandArgs),
+}
+
+/// How a step is started.
+#[derive(Debug, Args)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "builds are refused")
+)]
+pub(crate) struct StepArgs {
+    /// In a container, of which it is the first process
+    #[arg(long)]
+    in_container: bool,
+    /// With a user namespace of its own, also for root
+    #[arg(long)]
+    users_apart: bool,
+    /// Give the parent's user namespace its users, and nothing else
+    #[arg(long)]
+    map_users: bool,
+    /// Not on the standard streams, but at this socket
+    #[arg(long, value_name = "SOCKET")]
+    call: Option<PathBuf>,
 }
 
 impl Command {
@@ -180,13 +226,19 @@ impl Command {
             Command::Initramfs(_) => "initramfs",
             Command::Kernel(_) => "kernel",
             Command::SigningKeys(_) => "signing-keys",
+            Command::Sbom(_) => "sbom",
+            Command::Scan(_) => "scan",
+            Command::Diff(_) => "diff",
+            Command::Verify(_) => "verify",
             Command::Deploy(_) => "deploy",
+            Command::Hitl(_) => "hitl",
             Command::Vm(_) => "vm",
             Command::Clean(_) => "clean",
             Command::Prune(_) => "prune",
+            Command::Doctor => "doctor",
             Command::Completion(_) => "completion",
             Command::Manual(_) => "manual",
-            Command::Step => "step",
+            Command::Step(_) => "step",
             #[cfg(target_os = "linux")]
             Command::Scriptlet(_) => "scriptlet-command",
         }
@@ -195,8 +247,8 @@ impl Command {
 
 /// Runs a command and reports a failure. The result is the exit code.
 pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
-    if let Command::Step = cli.command {
-        return step();
+    if let Command::Step(args) = cli.command {
+        return step(args, &environment);
     }
     #[cfg(target_os = "linux")]
     if let Command::Scriptlet(args) = &cli.command {
@@ -230,6 +282,7 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
     tracing::debug!("begins");
     let done = match command {
         Command::Vm(command) => return vm::run(session, command),
+        Command::Scan(args) => return scan::run(session, args),
         Command::Init(args) => init::run(session, args),
         Command::Fetch(args) => fetch::run(session, args),
         Command::Install(args) => install::run(session, args),
@@ -244,11 +297,17 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         Command::Initramfs(command) => return os_image::initramfs(session, command),
         Command::Kernel(command) => kernel::run(session, command),
         Command::SigningKeys(command) => signing_keys::run(session, command),
+        Command::Doctor => return doctor::run(session),
         Command::Completion(args) => completion::run(args),
+        Command::Sbom(args) => sbom::run(session, args),
+        Command::Diff(args) => diff::run(session, args),
+        Command::Verify(args) => verify::run(session, args),
         #[cfg(target_os = "linux")]
         Command::Update => update::run(session),
         #[cfg(target_os = "linux")]
         Command::Deploy(args) => deploy::run(session, args),
+        #[cfg(target_os = "linux")]
+        Command::Hitl(command) => hitl::run(session, command),
         #[cfg(target_os = "linux")]
         Command::Clean(args) => clean::run(session, args),
         #[cfg(target_os = "linux")]
@@ -264,11 +323,13 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         #[cfg(not(target_os = "linux"))]
         Command::Deploy(_) => Err(only_on_linux("deploy")),
         #[cfg(not(target_os = "linux"))]
+        Command::Hitl(_) => Err(only_on_linux("hitl")),
+        #[cfg(not(target_os = "linux"))]
         Command::Clean(_) => Err(only_on_linux("clean")),
         #[cfg(not(target_os = "linux"))]
         Command::Prune(_) => Err(only_on_linux("prune")),
         // Answered before there was a session.
-        Command::Step => Ok(()),
+        Command::Step(_) => Ok(()),
         #[cfg(target_os = "linux")]
         Command::Scriptlet(_) => Ok(()),
     };
@@ -277,13 +338,19 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
 
 /// `avocado step`: one step of a build, in a process of its own.
 #[cfg(target_os = "linux")]
-fn step() -> ExitCode {
-    avocado_build::step_main()
+fn step(args: StepArgs, environment: &Environment) -> ExitCode {
+    avocado_build::step_main(avocado_build::WorkerStart {
+        in_container: args.in_container,
+        users_apart: args.users_apart,
+        maps_users: args.map_users,
+        socket: args.call,
+        search_path: environment.stated_search_path(),
+    })
 }
 
 /// Builds are refused here, so no step is started.
 #[cfg(not(target_os = "linux"))]
-fn step() -> ExitCode {
+fn step(_args: StepArgs, _environment: &Environment) -> ExitCode {
     ExitCode::FAILURE
 }
 

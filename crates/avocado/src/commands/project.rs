@@ -8,7 +8,7 @@ use avocado_events::{Event, Sink};
 use avocado_manifest::Name;
 #[cfg(target_os = "linux")]
 use avocado_project::PackageScope;
-use avocado_project::{LoadOptions, Loaded, Project, ProjectError, Runtime};
+use avocado_project::{Diagnostic, LoadOptions, Loaded, Project, ProjectError, Runtime};
 #[cfg(target_os = "linux")]
 use avocado_project::{ReadProject, SourceKind};
 
@@ -48,12 +48,17 @@ pub(super) fn load_for_every_target(session: &Session) -> Result<Vec<Project>> {
 
 /// Says what is odd about a project.
 pub(super) fn with_warnings(session: &Session, loaded: Loaded) -> Project {
-    for warning in loaded.warnings {
-        let hint = warning.hint.as_ref().map(|hint| format!("\nhint: {hint}"));
-        let message = format!("{warning}{}", hint.unwrap_or_default());
-        session.output.emit(Event::warning(message));
+    for warning in &loaded.warnings {
+        warn(session, warning);
     }
     loaded.project
+}
+
+/// Says one thing that is odd about a project.
+pub(super) fn warn(session: &Session, warning: &Diagnostic) {
+    let hint = warning.hint.as_ref().map(|hint| format!("\nhint: {hint}"));
+    let message = format!("{warning}{}", hint.unwrap_or_default());
+    session.output.emit(Event::warning(message));
 }
 
 /// The project as far as fetching needs it; `None` where it has nothing to fetch, or is wrong in a

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use avocado_manifest::Name;
 use clap::Args;
 
+use super::tools::BackendChoice;
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 
@@ -22,7 +23,20 @@ pub(crate) struct SdkRunArgs {
     #[arg(short = 'E', long = "env", value_name = "KEY=VALUE")]
     variables: Vec<String>,
 
-    // What is about a container, which there is none of.
+    /// Where the command runs: on this machine in a namespace of its own, or in a container of
+    /// `sdk.image`
+    #[arg(long, value_name = "BACKEND")]
+    backend: Option<BackendChoice>,
+
+    /// Additional arguments to pass to the container runtime
+    #[arg(
+        long = "container-arg",
+        value_name = "CONTAINER_ARGS",
+        allow_hyphen_values = true
+    )]
+    container_args: Vec<String>,
+
+    // A container's name is avocado's, and it ends with it.
     #[arg(long, hide = true)]
     name: Option<String>,
     #[arg(short, long, hide = true)]
@@ -47,8 +61,9 @@ impl SdkRunArgs {
         let Some((option, _)) = refused.into_iter().find(|(_, is)| *is) else {
             return Ok(());
         };
-        let what = format!("`{option}` is about a container, and the host backend runs none");
-        Err(Failure::usage(what).hint("leave it out: the command runs here, and ends with avocado"))
+        let what =
+            format!("`{option}` is about a container that outlives avocado, and there is none");
+        Err(Failure::usage(what).hint("leave it out: the command ends with avocado"))
     }
 
     fn variables(&self) -> Result<Vec<(String, String)>> {
@@ -65,13 +80,15 @@ impl SdkRunArgs {
 
 #[cfg(target_os = "linux")]
 pub(super) fn run(session: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
-    use super::build_run::{failure, options};
+    use super::build_run::{containers, failure, options};
     use super::project;
     use avocado_build::{Cancel, Layout, SdkCommand};
     use avocado_project::PackageScope;
 
     args.check()?;
-    let options = options(session)?;
+    let mut options = options(session)?;
+    let (backend, stated) = (args.backend, &args.container_args);
+    options.containers = containers(session, backend, stated, &options.project)?;
     let inside = Layout::in_step(&options.project.target);
     let mut variables = Vec::new();
     let terminal = session.environment.variable("TERM");
@@ -94,10 +111,13 @@ pub(super) fn run(session: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
         command: args.command.clone(),
         variables,
     };
-    // An interrupt is for the command, which is at the same terminal.
-    let _left = crate::interrupt::left_to_others()?;
+    let cancel = Cancel::new();
+    let stop = cancel.clone();
+    let interrupts =
+        crate::interrupt::until_left_to_a_child(&session.output, move || stop.cancel())?;
+    let begins = || interrupts.leave();
     let status =
-        avocado_build::run_sdk_command(&options, command, &Cancel::new(), &*session.output);
+        avocado_build::run_sdk_command(&options, command, begins, &cancel, &*session.output);
     status.map(ExitCode::from).map_err(|e| failure(&e))
 }
 
@@ -107,6 +127,8 @@ pub(super) fn run(_: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
     let _ = (
         &args.extension,
         &args.runtime,
+        args.backend,
+        &args.container_args,
         args.interactive,
         &args.command,
     );

@@ -35,6 +35,10 @@ pub(crate) struct ToolArgs {
     #[arg(long)]
     pub(crate) no_scripts: bool,
 
+    /// Leave the project's `cache` out: take no result of another machine, and give none
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
     /// Say of each step that runs which of its inputs differs, with both values
     #[arg(long)]
     pub(crate) explain: bool,
@@ -42,6 +46,28 @@ pub(crate) struct ToolArgs {
     /// Answer yes to every question (nothing asks in this version)
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// What a build was told that changes what it makes, for commands that ask whether that is older than
+/// its sources.
+#[derive(Debug, Args)]
+pub(crate) struct BuiltWithArgs {
+    /// An argument for DNF with which it was built, to know whether it is older than its sources
+    /// (repeatable)
+    #[arg(long = "dnf-arg", value_name = "DNF_ARGS", allow_hyphen_values = true)]
+    pub(crate) dnf_args: Vec<String>,
+
+    /// That it was built without the scriptlets of packages, for the same
+    #[arg(long)]
+    pub(crate) no_scripts: bool,
+
+    /// Where the tools ran that built it, for the same
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) backend: Option<BackendChoice>,
+
+    // Peers pass this to every command.
+    #[arg(long = "container-arg", allow_hyphen_values = true, hide = true)]
+    pub(crate) container_args: Vec<String>,
 }
 
 /// Where tools run.

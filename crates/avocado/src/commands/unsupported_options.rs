@@ -8,7 +8,7 @@ use crate::failure::{Failure, Result};
 use crate::global_args::GlobalArgs;
 
 /// By their ids.
-const UNSUPPORTED: [&str; 3] = ["runs_on", "nfs_port", "sdk_arch"];
+const UNSUPPORTED: [&str; 2] = ["runs_on", "nfs_port"];
 
 /// The command below the root whose help is published with them.
 const PUBLISHED: [&str; 2] = ["ext", "image"];
@@ -34,7 +34,6 @@ pub(super) fn check(global: &GlobalArgs) -> Result<()> {
     let unsupported = [
         ("--runs-on", global.runs_on.is_some()),
         ("--nfs-port", global.nfs_port.is_some()),
-        ("--sdk-arch", global.sdk_arch.is_some()),
     ];
     match unsupported.iter().find(|(_, used)| *used) {
         None => Ok(()),

@@ -1,4 +1,7 @@
-use avocado_events::Event;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use avocado_events::{Event, EventKind, StepStatus};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -6,8 +9,40 @@ use super::messages::print_line;
 use super::{Renderer, WorkStart, WorkSummary, write_data};
 use crate::failure::{Failure, Result};
 
-/// NDJSON on stdout: one document a line, the events as they are.
-pub(super) struct JsonRenderer;
+/// NDJSON on stdout: one document a line. The events are as they are, and steps besides as other
+/// programs know them: `task_registered` before the first event of one, `name` in each, and `step_error`
+/// after one that failed.
+#[derive(Default)]
+pub(super) struct JsonRenderer {
+    /// The steps that were mentioned.
+    registered: Mutex<BTreeSet<String>>,
+}
+
+impl JsonRenderer {
+    /// The lines that an event is.
+    fn documents(&self, event: &Event) -> Vec<Value> {
+        let Ok(mut document) = serde_json::to_value(event) else {
+            return Vec::new();
+        };
+        let name = &event.stage;
+        if name.is_empty() {
+            return vec![document];
+        }
+        document["name"] = json!(name);
+        let mut documents = Vec::new();
+        let registered = self.registered.lock();
+        let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
+        if registered.insert(name.clone()) {
+            documents.push(json!({ "event": "task_registered", "name": name, "label": name }));
+        }
+        documents.push(document);
+        if event.kind == EventKind::Step && event.status == Some(StepStatus::Failed) {
+            let message = &event.message;
+            documents.push(json!({ "event": "step_error", "name": name, "message": message }));
+        }
+        documents
+    }
+}
 
 /// Puts `event` before the fields of a document.
 #[derive(Serialize)]
@@ -27,7 +62,9 @@ impl Renderer for JsonRenderer {
     }
 
     fn event(&self, event: Event) {
-        _ = line(&event);
+        for document in self.documents(&event) {
+            _ = line(&document);
+        }
     }
 
     fn stopping(&self) {}
@@ -58,4 +95,40 @@ pub(super) fn line(document: &impl Serialize) -> Result<()> {
         .map_err(|e| Failure::new("cannot write an event as JSON").because(&e))?;
     text.push(b'\n');
     write_data(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_told_as_other_programs_know_them_too() {
+        let renderer = JsonRenderer::default();
+        let events = [
+            Event::step("ext image app", StepStatus::Running, ""),
+            Event::output("ext image app", "a line"),
+            Event::step("ext image app", StepStatus::Failed, "no space"),
+            Event::info("a word"),
+        ];
+        let documents: Vec<Value> = events.iter().flat_map(|e| renderer.documents(e)).collect();
+        let text = |key: &str| -> Vec<&str> {
+            let values = documents.iter().map(|d| d[key].as_str());
+            values.map(|value| value.unwrap_or("-")).collect()
+        };
+        let kinds = [
+            "task_registered",
+            "step",
+            "output",
+            "step",
+            "step_error",
+            "info",
+        ];
+        assert_eq!(text("event"), kinds);
+        let app = "ext image app";
+        assert_eq!(text("name"), [app, app, app, app, app, "-"]);
+        assert_eq!(text("stage"), ["-", app, app, app, "-", "-"]);
+        assert_eq!(text("status"), ["-", "running", "-", "failed", "-", "-"]);
+        assert_eq!(documents[0]["label"], app);
+        assert_eq!(documents[4]["message"], "no space");
+    }
 }

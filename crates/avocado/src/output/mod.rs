@@ -65,7 +65,7 @@ impl Output {
         let json = global.output == OutputFormat::Json;
         let color = environment.color();
         let renderer: Box<dyn Renderer> = if json {
-            Box::new(json::JsonRenderer)
+            Box::new(json::JsonRenderer::default())
         } else if environment.live() && !global.no_tui {
             Box::new(live::LiveRenderer::new(global.verbose > 0, color))
         } else {

@@ -44,6 +44,38 @@ fn a_project_is_shown_as_it_is_resolved() {
 }
 
 #[test]
+fn a_check_tells_what_steps_would_stop_at() {
+    let place = Place::new();
+    place.write(
+        "avocado.yaml",
+        "default_target: t\nsrc_dir: sources\ndistro: {release: r, channel: c}\nextensions:\n  app: {version: 1.0.0, overlay: files, \
+         packages: {tool: {compile: none, install: install.sh}}}\n\
+         runtimes: {dev: {extensions: [app], post_build: finish.sh}}\n",
+    );
+    let check = || place.run(&["config", "check"]).ok().stderr;
+    insta::assert_snapshot!(check(), @"
+    warning: avocado.yaml:2:10: the source directory `sources` does not exist
+      hint: it is looked for at [PLACE]/sources
+    warning: avocado.yaml:5:34: the overlay directory `files` does not exist
+      hint: it is looked for at [PLACE]/sources/files
+    warning: avocado.yaml:5:68: `sdk.compile` has no section `none`
+      hint: add it, with the script that compiles
+    warning: avocado.yaml:5:83: the script `install.sh` does not exist
+      hint: it is looked for at [PLACE]/sources/install.sh
+    warning: avocado.yaml:6:49: the script `finish.sh` does not exist
+      hint: it is looked for at [PLACE]/sources/finish.sh
+    ");
+    for needed in ["files/etc", "install.sh", "finish.sh"] {
+        place.write(&format!("sources/{needed}"), "");
+    }
+    let said = check();
+    assert!(
+        said.contains("no section `none`") && said.lines().count() == 2,
+        "{said}"
+    );
+}
+
+#[test]
 fn the_project_is_found_from_a_directory_within_it() {
     let place = Place::new();
     place.write("avocado.yaml", PROJECT);

@@ -58,20 +58,12 @@ fn what_is_not_in_this_version() {
             "--nfs-port is not supported yet",
         ),
         (
-            &["--sdk-arch", "aarch64", "build"],
-            "--sdk-arch is not supported yet",
-        ),
-        (
             &["ext", "--runs-on=me@host", "list"],
             "--runs-on is not supported yet",
         ),
         (
             &["--runs-on", "me@host", "signing-keys", "list"],
             "--runs-on is not supported yet",
-        ),
-        (
-            &["build", "--backend", "container"],
-            "the container backend is not available in this version",
         ),
     ] {
         let shown = place.run(args).failed(2).stderr;

@@ -54,7 +54,7 @@ fn unsupported_options_are_not_advertised_everywhere() {
         for flag in ["--help", "-h"] {
             let args: Vec<&str> = command.split_whitespace().chain([flag]).collect();
             let help = place.run(&args).ok().stdout;
-            for option in ["--runs-on", "--nfs-port", "--sdk-arch"] {
+            for option in ["--runs-on", "--nfs-port"] {
                 assert_eq!(help.contains(option), listed, "{args:?} {option}\n{help}");
             }
             assert_eq!(help.contains("not supported yet"), listed, "{help}");

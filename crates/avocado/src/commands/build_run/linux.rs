@@ -5,15 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use avocado_build::{Artifact, Cancel, Goal, Options, OutdatedTask, Report, SkippedScriptlets};
+use avocado_build::{
+    Artifact, CacheOptions, Cancel, Goal, Options, OutdatedTask, Report, SkippedScriptlets,
+};
 use avocado_events::{Event, Sink};
+use avocado_http::NetworkSettings;
 use avocado_manifest::Name;
-use avocado_project::Project;
+use avocado_project::{CachePlace, Project};
 use avocado_text::{count, duration, table};
 use serde_json::{Value, json};
 
+use super::backend::{containers, sdk_processor};
 use crate::commands::project;
-use crate::commands::tools::{BackendChoice, ToolArgs};
+use crate::commands::tools::{BuiltWithArgs, ToolArgs};
 use crate::failure::{Context, ExitStatus, Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::output::{WorkStart, WorkSummary};
@@ -36,11 +40,6 @@ impl<'a> BuildRun<'a> {
         action: &'static str,
         tools: &ToolArgs,
     ) -> Result<Self> {
-        check_backend(session, tools)?;
-        if !tools.container_args.is_empty() {
-            let ignored = "--container-arg has no effect: the host backend runs no container";
-            session.output.emit(Event::warning(ignored));
-        }
         let to_fetch = project::load_for_fetching(session)?;
         let fetches = to_fetch.is_some();
         let project = match to_fetch {
@@ -189,22 +188,22 @@ fn fetch_for(
     loop {
         // A project that cannot be read may lack what is not here yet.
         let names = loaded.as_ref().ok().map(|l| needed(&l.project, goal));
-        let report = run(&Goal::Fetch(names))?;
-        let is_same = report.ran.is_empty() && loaded.is_ok();
+        let report = run(&Goal::Fetch(names.clone()))?;
+        let fetched_nothing = report.ran.is_empty();
         done = Some(match done {
             Some(before) => after(before, report),
             None => report,
         });
-        if !is_same {
-            loaded = project::load_quietly(session);
-        }
-        let is_here = |project: &Project| {
-            let mut needed = needed(project, goal).into_iter();
+        // Also where this run fetched nothing: it may have waited for another one that did.
+        loaded = project::load_quietly(session);
+        let is_whole = |project: &Project| {
+            let needed = needed(project, goal);
             let source = |name: &Name| project.source(name)?.fetched_to.as_ref();
-            needed.all(|name| source(&name).is_some())
+            let is_here = needed.iter().all(|name| source(name).is_some());
+            is_here || (fetched_nothing && names.as_ref() == Some(&needed))
         };
         match (loaded, done) {
-            (Ok(again), Some(report)) if is_same || is_here(&again.project) => {
+            (Ok(again), Some(report)) if is_whole(&again.project) => {
                 return Ok((report, project::with_warnings(session, again)));
             }
             (Err(failure), _) => return Err(failure),
@@ -259,30 +258,10 @@ fn after(first: Report, second: Report) -> Report {
     Report {
         ran: [first.ran, second.ran].concat(),
         skipped: [first.skipped, second.skipped].concat(),
+        from_cache: [first.from_cache, second.from_cache].concat(),
         processes: first.processes + second.processes,
         artifacts: second.artifacts,
         skipped_scriptlets: [first.skipped_scriptlets, second.skipped_scriptlets].concat(),
-    }
-}
-
-/// This version has one backend. The other one is refused rather than replaced.
-fn check_backend(session: &Session, tools: &ToolArgs) -> Result<()> {
-    let container = match (tools.backend, session.environment.sdk()) {
-        (Some(backend), _) => backend == BackendChoice::Container,
-        (None, None | Some("host")) => false,
-        (None, Some("container")) => true,
-        (None, Some(other)) => {
-            return Err(Failure::usage(format!(
-                "AVOCADO_SDK is `{}`, not `host` or `container`",
-                other.escape_debug()
-            )));
-        }
-    };
-    if container {
-        Err(Failure::usage("the container backend is not available in this version")
-            .hint("use --backend host: it needs dnf and the image writers on PATH, and no container engine"))
-    } else {
-        Ok(())
     }
 }
 
@@ -295,17 +274,32 @@ pub(in crate::commands) fn options(session: &Session) -> Result<Options> {
     options_for(session, None, project)
 }
 
+/// The options of a build that goes on as long as the program does, with the project as it is now;
+/// what is odd about that is not told again.
+pub(in crate::commands) fn options_now(session: &Session, tools: &ToolArgs) -> Result<Options> {
+    let project = project::load_quietly(session)?.project;
+    options_for(session, Some(tools), project)
+}
+
 fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) -> Result<Options> {
     let environment = &session.environment;
     Ok(Options {
+        containers: containers(
+            session,
+            tools.and_then(|tools| tools.backend),
+            tools.map_or(&[], |tools| &tools.container_args),
+            &project,
+        )?,
         network: environment.network(&project.distro.repo_url),
         exe: environment.exe()?,
+        sdk_processor: sdk_processor(session),
         search_path: environment.search_path(),
         proxy_environment: environment.proxies(),
         variables: environment.texts(),
         git_environment: environment.for_git(),
         jobs: environment.jobs()?,
         stamps: !session.global.no_stamps,
+        cache: cache_options(session, tools, &project),
         locked: tools.is_some_and(|tools| tools.locked),
         unsaved: false,
         frozen: tools.is_some_and(|tools| tools.frozen),
@@ -322,11 +316,41 @@ fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) ->
     })
 }
 
-/// What the command line of a build said that changes what is built.
-#[derive(Clone, Copy)]
-pub(in crate::commands) struct BuiltWith<'a> {
-    pub(in crate::commands) dnf_args: &'a [String],
-    pub(in crate::commands) scriptlets: bool,
+/// How the project's cache is reached, unless it is to be left out.
+fn cache_options(
+    session: &Session,
+    tools: Option<&ToolArgs>,
+    project: &Project,
+) -> Option<CacheOptions> {
+    let cache = project.cache.as_ref()?;
+    let is_wanted = tools.is_none_or(|tools| !tools.no_cache);
+    let environment = &session.environment;
+    is_wanted.then(|| CacheOptions {
+        directory: environment.result_cache(),
+        network: match &cache.place {
+            CachePlace::Server(url) => environment.network(url),
+            _ => NetworkSettings::default(),
+        },
+    })
+}
+
+/// The options of a build that was told this.
+pub(in crate::commands) fn options_as_built(
+    session: &Session,
+    project: Project,
+    built_with: &BuiltWithArgs,
+) -> Result<Options> {
+    Ok(Options {
+        dnf_args: built_with.dnf_args.clone(),
+        scriptlets: !built_with.no_scripts,
+        containers: containers(
+            session,
+            built_with.backend,
+            &built_with.container_args,
+            &project,
+        )?,
+        ..options_for(session, None, project)?
+    })
 }
 
 /// The first step that a build of the runtime would run, or why that cannot be told; nothing is run.
@@ -334,13 +358,9 @@ pub(in crate::commands) fn outdated(
     session: &Session,
     project: Project,
     runtime: &Name,
-    built_with: BuiltWith<'_>,
+    built_with: &BuiltWithArgs,
 ) -> Result<std::result::Result<Option<OutdatedTask>, avocado_build::BuildError>> {
-    let options = Options {
-        dnf_args: built_with.dnf_args.to_vec(),
-        scriptlets: built_with.scriptlets,
-        ..options_for(session, None, project)?
-    };
+    let options = options_as_built(session, project, built_with)?;
     Ok(avocado_build::outdated(&options, runtime))
 }
 
@@ -436,6 +456,7 @@ fn summary(report: &Report, copied: &[PathBuf], time: Duration, here: &Path) -> 
     for (key, value) in [
         ("ran", json!(report.ran.len())),
         ("skipped", json!(report.skipped.len())),
+        ("from_cache", json!(report.from_cache.len())),
         ("processes", json!(report.processes)),
         ("artifacts", json!(artifacts)),
     ] {
@@ -482,13 +503,19 @@ fn summary(report: &Report, copied: &[PathBuf], time: Duration, here: &Path) -> 
     }
     let time = duration(time);
     let (ran, skipped) = (report.ran.len() as u64, report.skipped.len() as u64);
-    summary.closing = match ran {
-        0 => format!(
+    let from_cache = report.from_cache.len() as u64;
+    let up_to_date = skipped.saturating_sub(from_cache);
+    summary.closing = match (ran, from_cache) {
+        (0, 0) => format!(
             "Nothing to do: {} up to date ({time})",
             count(skipped, "step")
         ),
-        _ => format!(
+        (_, 0) => format!(
             "Done: {} run, {skipped} up to date ({time})",
+            count(ran, "step")
+        ),
+        _ => format!(
+            "Done: {} run, {from_cache} from the cache, {up_to_date} up to date ({time})",
             count(ran, "step")
         ),
     };

@@ -2,7 +2,7 @@
 
 // Elsewhere the arguments are read, and nothing is done with them.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-mod address;
+pub(super) mod address;
 #[cfg(target_os = "linux")]
 mod remote;
 #[cfg(target_os = "linux")]
@@ -12,13 +12,14 @@ mod route;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
-mod ssh;
+pub(super) mod ssh;
 #[cfg(target_os = "linux")]
 mod transfer;
 
 use clap::Args;
 
 use super::runtime::RuntimeSelection;
+use super::tools::BuiltWithArgs;
 use address::Address;
 #[cfg(target_os = "linux")]
 pub(super) use run::run;
@@ -40,16 +41,6 @@ pub(crate) struct DeployArgs {
     #[arg(long = "ssh-arg", value_name = "SSH_ARG", allow_hyphen_values = true)]
     pub(crate) ssh_args: Vec<String>,
 
-    /// An argument for DNF with which it was built, to know whether it is older than its sources
-    /// (repeatable)
-    #[arg(long = "dnf-arg", value_name = "DNF_ARGS", allow_hyphen_values = true)]
-    pub(crate) dnf_args: Vec<String>,
-
-    /// That it was built without the scriptlets of packages, for the same
-    #[arg(long)]
-    pub(crate) no_scripts: bool,
-
-    // Peers pass this to every command; a deployment runs no tools, so it changes nothing.
-    #[arg(long = "container-arg", allow_hyphen_values = true, hide = true)]
-    _container_args: Vec<String>,
+    #[command(flatten)]
+    pub(crate) built_with: BuiltWithArgs,
 }

@@ -20,7 +20,7 @@ use super::renew_metadata;
 use super::route::DeviceRoute;
 use super::ssh::{Ssh, SshFailure, Stream};
 use super::transfer::{ImageNames, TransferProgress};
-use crate::commands::build_run::{self, BuiltWith};
+use crate::commands::build_run;
 use crate::commands::project;
 use crate::environment::DeployPort;
 use crate::failure::{Failure, Result};
@@ -145,11 +145,7 @@ fn tell_if_outdated(
     project: &Project,
     runtime: &Name,
 ) -> Result<()> {
-    let built_with = BuiltWith {
-        dnf_args: &args.dnf_args,
-        scriptlets: !args.no_scripts,
-    };
-    let what = match build_run::outdated(session, project.clone(), runtime, built_with)? {
+    let what = match build_run::outdated(session, project.clone(), runtime, &args.built_with)? {
         Ok(None) => return Ok(()),
         Ok(Some(OutdatedTask { stage, reason })) => format!(
             "runtime `{runtime}` is older than its sources: a build would run `{stage}` ({reason})"
@@ -161,8 +157,8 @@ fn tell_if_outdated(
     };
     if args.strict {
         return Err(Failure::new(what).hint(
-            "run `avocado build` first; give --no-scripts and --dnf-arg here as well if it was \
-             built with them",
+            "run `avocado build` first; give --no-scripts, --dnf-arg and --backend here as well \
+             if it was built with them",
         ));
     }
     session.output.emit(Event::warning(format!(

@@ -24,7 +24,7 @@ const OWN_FAILURE: i32 = 255;
 const NOT_FOUND: i32 = 127;
 
 /// How a device is reached.
-pub(super) struct Ssh<'a> {
+pub(in crate::commands) struct Ssh<'a> {
     address: &'a Address,
     /// What the user adds to the command line.
     extra: &'a [String],
@@ -79,14 +79,14 @@ impl SshConfiguration {
 
 /// Which way a line came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(in crate::commands) enum Stream {
     Stdout,
     Stderr,
 }
 
 /// A command on the device did not end well.
 #[derive(Debug)]
-pub(super) enum SshFailure {
+pub(in crate::commands) enum SshFailure {
     /// It was not run, or not to its end: complete as it is.
     Ssh(Failure),
     /// It ran and ended with an exit code of its own.
@@ -95,12 +95,12 @@ pub(super) enum SshFailure {
 
 /// How a command on the device ended.
 #[derive(Debug)]
-pub(super) struct FailedCommand {
-    pub(super) code: i32,
+pub(in crate::commands) struct FailedCommand {
+    pub(in crate::commands) code: i32,
     /// What it printed on standard output; the beginning, where that is much.
-    pub(super) stdout: String,
+    pub(in crate::commands) stdout: String,
     /// The last lines that it printed, of either kind.
-    pub(super) last_lines: Vec<String>,
+    pub(in crate::commands) last_lines: Vec<String>,
 }
 
 impl From<Failure> for SshFailure {
@@ -122,7 +122,7 @@ impl Drop for ChildGuard {
 
 impl<'a> Ssh<'a> {
     /// The way to `address`, after a look at what the user has configured for it.
-    pub(super) fn new(address: &'a Address, extra: &'a [String]) -> Result<Self> {
+    pub(in crate::commands) fn new(address: &'a Address, extra: &'a [String]) -> Result<Self> {
         let mut ssh = Ssh {
             address,
             extra,
@@ -146,7 +146,7 @@ impl<'a> Ssh<'a> {
     }
 
     /// The host that ssh would connect to.
-    pub(super) fn host(&self) -> &Host {
+    pub(in crate::commands) fn host(&self) -> &Host {
         self.configured.host.as_ref().unwrap_or(&self.address.host)
     }
 
@@ -167,7 +167,7 @@ impl<'a> Ssh<'a> {
 
     /// Runs `remote` in the device's shell, with `input` to read. Each line that it prints goes to
     /// `line`; `pulse` is called several times a second and ends the command by returning false.
-    pub(super) fn run(
+    pub(in crate::commands) fn run(
         &self,
         remote: &str,
         input: &str,

@@ -39,6 +39,7 @@ pub(super) fn run(
         skipped_scriptlets: Vec::new(),
         ran: vec![format!("ext package {name}")],
         skipped: Vec::new(),
+        from_cache: Vec::new(),
         processes: 0,
         artifacts: vec![package],
     };

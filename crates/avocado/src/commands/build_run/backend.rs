@@ -1,0 +1,76 @@
+//! Where the tools run: on this host, or in a container.
+
+use avocado_build::{ContainerEngine, ContainerSettings, Processor, find_tool};
+use avocado_events::{Event, Sink as _};
+use avocado_project::{Project, split_arguments};
+
+use crate::commands::tools::BackendChoice;
+use crate::failure::{Failure, Result};
+use crate::global_args::SdkArchitecture;
+use crate::session::Session;
+
+/// What makes containers, the first that is there: podman needs no daemon, and gives what is made to
+/// the user who asks.
+const ENGINES: [&str; 2] = ["podman", "docker"];
+/// Without it this host installs no packages.
+const HOST_TOOL: &str = "dnf";
+
+/// The containers that tools are to run in; none where they run on this host.
+pub(in crate::commands) fn containers(
+    session: &Session,
+    choice: Option<BackendChoice>,
+    arguments: &[String],
+    project: &Project,
+) -> Result<Option<ContainerSettings>> {
+    let choice = match choice {
+        Some(choice) => Some(choice),
+        None => of_environment(session)?,
+    };
+    let search_path = session.environment.search_path();
+    let program = ENGINES
+        .into_iter()
+        .find_map(|name| find_tool(&search_path, name));
+    let is_container = match choice {
+        Some(choice) => choice == BackendChoice::Container,
+        // What is there decides, this host first.
+        None => {
+            find_tool(&search_path, HOST_TOOL).is_none()
+                && project.sdk.image.is_some()
+                && program.is_some()
+        }
+    };
+    if !is_container {
+        if !arguments.is_empty() {
+            let ignored = "--container-arg has no effect: the host backend runs no container";
+            session.output.emit(Event::warning(ignored));
+        }
+        return Ok(None);
+    }
+    let engine = program.map(|program| ContainerEngine::new(program, session.environment.whole()));
+    let arguments = arguments.iter().flat_map(|text| split_arguments(text));
+    Ok(Some(ContainerSettings {
+        engine,
+        arguments: arguments.collect(),
+    }))
+}
+
+/// The processor that the SDK's tools are to be for.
+pub(super) fn sdk_processor(session: &Session) -> Processor {
+    match session.global.sdk_arch {
+        None => Processor::HOST,
+        Some(SdkArchitecture::Aarch64) => Processor::Aarch64,
+        Some(SdkArchitecture::X86_64) => Processor::X86_64,
+    }
+}
+
+fn of_environment(session: &Session) -> Result<Option<BackendChoice>> {
+    match session.environment.sdk() {
+        None => Ok(None),
+        Some("host") => Ok(Some(BackendChoice::Host)),
+        Some("container") => Ok(Some(BackendChoice::Container)),
+        Some(other) => Err(Failure::usage(format!(
+            "AVOCADO_SDK is `{}`, not `host` or `container`",
+            other.escape_debug()
+        ))),
+    }
+}
