@@ -13,6 +13,8 @@
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 mod add;
+mod bill;
+mod container;
 mod cores;
 mod cpu_time;
 mod failure;
@@ -77,6 +79,10 @@ enum What {
     Image,
     /// 20 extensions on two processors and on one (needs the same)
     Cores,
+    /// `avocado scan` and `avocado sbom` (needs the static avocado and the sample feed)
+    Bill,
+    /// Builds in containers of podman beside those of this host (needs the static avocado and the sample feed)
+    Container,
     /// `avocado --help`, and reading a project of 2,000 lines (needs the static avocado)
     Start,
     /// The engine of builds with nothing to do, for many tasks
@@ -140,6 +146,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if wanted(What::Cores) {
         cores::measure(&place.path().join("cores"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::Bill) {
+        bill::measure(&place.path().join("bill"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::Container) {
+        container::measure(&place.path().join("container"), arguments.rounds.max(1))?;
     }
     if wanted(What::Start) {
         start::measure(&place.path().join("start"))?;

@@ -53,7 +53,7 @@ pub(crate) fn measure(directory: &Path, rounds: usize) -> Result<(), Failure> {
 }
 
 /// A project in which each extension has an overlay of a few files, and one runtime has them all.
-fn project(
+pub(crate) fn project(
     place: &Path,
     feed: &SampleFeed,
     keys: &Path,

@@ -1,19 +1,15 @@
 //! A Linux for arm64 that boots in QEMU in seconds: Debian's kernel, and busybox.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::HarnessError;
+use crate::debian_packages::{Apt, find, is_module, keep};
 use crate::error::file;
 use crate::tools::{ToolCall, cache_dir};
-
-/// How long the downloads may take, about 70 MB.
-const DOWNLOAD: Duration = Duration::from_secs(300);
 
 /// What the kernel needs for the devices that a VM has, in this order: virtio over PCI, the
 /// network, the ports of the agent.
@@ -75,21 +71,12 @@ pub fn parts() -> Result<Parts, HarnessError> {
 
 /// Makes the directory `parts`.
 fn load(work: &Path, parts: &Path) -> Result<(), HarnessError> {
-    let apt = Apt::new(work)?;
-    // A source that has nothing for arm64, or nothing for this, may be unreachable: only the
-    // downloads have to succeed.
-    apt.call("apt-get").args(["-q", "update"]).run()?;
-    let depends = apt.call("apt-cache").args(["depends", "linux-image-arm64"]);
-    let depends = depends.ok()?.stdout;
-    let kernel = depends
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|name| name.starts_with("linux-image-"))
-        .unwrap_or("linux-image-arm64");
+    let apt = Apt::new(work, "arm64")?;
+    let kernel = apt.newest_kernel("linux-image-arm64")?;
     let image = |name: &str| name.contains("/boot/vmlinuz-");
     let built_in = |name: &str| name.ends_with("/modules.builtin");
     let modules = |name: &str| MODULES.iter().any(|module| is_module(name, module));
-    let kernel = apt.unpack(kernel, |name| {
+    let kernel = apt.unpack(&kernel, |name| {
         image(name) || built_in(name) || modules(name)
     })?;
     let busybox = apt.unpack("busybox-static", |name| name.ends_with("/bin/busybox"))?;
@@ -110,89 +97,6 @@ fn load(work: &Path, parts: &Path) -> Result<(), HarnessError> {
     }
     let list = parts.join("list");
     fs::write(&list, MODULES.join("\n")).map_err(file("write", &list))
-}
-
-/// Whether a file is this module, packed or not.
-fn is_module(name: &str, module: &str) -> bool {
-    let name = name.strip_suffix(".xz").unwrap_or(name);
-    let name = name.strip_suffix(".ko");
-    name.is_some_and(|name| name.ends_with(&format!("/{module}")))
-}
-
-fn find<'a>(
-    files: &'a [PathBuf],
-    what: &str,
-    is: impl Fn(&str) -> bool,
-) -> Result<&'a Path, HarnessError> {
-    let found = files.iter().find(|path| is(&path.to_string_lossy()));
-    let found = found.map(PathBuf::as_path);
-    found.ok_or_else(|| file("find", what)(ErrorKind::NotFound))
-}
-
-fn keep(path: &Path, at: &Path) -> Result<(), HarnessError> {
-    fs::rename(path, at).map_err(file("move", path))
-}
-
-/// apt for another architecture, with lists of its own: the system's stay as they are.
-struct Apt<'a> {
-    work: &'a Path,
-}
-
-impl<'a> Apt<'a> {
-    fn new(work: &'a Path) -> Result<Self, HarnessError> {
-        for name in ["lists/partial", "cache/archives/partial"] {
-            let path = work.join(name);
-            fs::create_dir_all(&path).map_err(file("make", path))?;
-        }
-        Ok(Apt { work })
-    }
-
-    fn call(&self, program: &str) -> ToolCall {
-        let place = |name: &str| self.work.join(name).display().to_string();
-        let options = [
-            "APT::Architecture=arm64".to_owned(),
-            "APT::Architectures::=arm64".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            format!("Dir::State::lists={}", place("lists")),
-            format!("Dir::Cache={}", place("cache")),
-        ];
-        let call = ToolCall::new(program).directory(self.work).limit(DOWNLOAD);
-        options
-            .iter()
-            .fold(call, |call, option| call.args(["-o", option]))
-    }
-
-    /// Loads a package and takes some of its files. Gives their paths.
-    fn unpack(
-        &self,
-        package: &str,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<Vec<PathBuf>, HarnessError> {
-        let place = self.work.join(package);
-        fs::create_dir(&place).map_err(file("make", &place))?;
-        let download = self.call("apt-get").directory(&place);
-        download.args(["-q", "download", package]).ok()?;
-        let archive = only(&place, package)?;
-        let call = ToolCall::new("ar").args(["x", "--output"]).arg(&place);
-        call.arg(archive).ok()?;
-        let data = only(&place, "data.tar")?;
-        let tar = |action| ToolCall::new("tar").arg(action).arg(&data).limit(DOWNLOAD);
-        let listed = tar("-tf").ok()?.stdout;
-        let wanted: Vec<_> = listed.lines().filter(|name| wanted(name)).collect();
-        let call = tar("-xf").arg("-C").arg(&place).args(["-T", "-"]);
-        call.input(wanted.join("\n")).ok()?;
-        Ok(wanted.iter().map(|name| place.join(name)).collect())
-    }
-}
-
-/// The file whose name starts so.
-fn only(directory: &Path, start: &str) -> Result<PathBuf, HarnessError> {
-    let entries = fs::read_dir(directory).map_err(file("read", directory))?;
-    let mut names = entries.flatten().map(|entry| entry.file_name());
-    let name = names.find(|name| name.to_string_lossy().starts_with(start));
-    let name = name.ok_or_else(|| file("find", directory.join(start))(ErrorKind::NotFound))?;
-    Ok(directory.join(name))
 }
 
 impl Parts {

@@ -40,6 +40,19 @@ impl SampleFeed {
     /// # Errors
     /// The build failed.
     pub fn build(directory: &Path, avocadoctl: &Path, cache: &Path) -> Result<(), HarnessError> {
+        SampleFeed::build_for("x86_64", directory, avocadoctl, cache)
+    }
+
+    /// The same for machines of this architecture, which `avocadoctl` is for.
+    ///
+    /// # Errors
+    /// The build failed.
+    pub fn build_for(
+        architecture: &str,
+        directory: &Path,
+        avocadoctl: &Path,
+        cache: &Path,
+    ) -> Result<(), HarnessError> {
         fs::create_dir_all(directory).map_err(file("make", directory))?;
         let path = directory.with_extension("lock");
         let lock = File::create(&path).map_err(file("make", &path))?;
@@ -49,6 +62,7 @@ impl SampleFeed {
             .args(["--pdeathsig", "KILL"])
             .arg(source_root().join("examples/feed/build"))
             .arg(directory)
+            .args(["--architecture", architecture])
             .arg("--avocadoctl")
             .arg(avocadoctl)
             .arg("--cache")

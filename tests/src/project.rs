@@ -13,14 +13,15 @@ use crate::error::file;
 use crate::tools::{ToolCall, ToolOutput, static_binary};
 
 /// How long one run of `avocado` may take: long enough for a build on a busy machine.
-const LIMIT: Duration = Duration::from_secs(600);
+pub const LIMIT: Duration = Duration::from_secs(600);
 
 /// A project and what `avocado` needs to work on it: nothing else of this process's environment
 /// reaches the program.
 #[derive(Debug, Clone)]
 pub struct TestProject {
     directory: PathBuf,
-    program: PathBuf,
+    /// `avocado`, or what starts it: with the first of its arguments.
+    program: Vec<OsString>,
     environment: Vec<(String, OsString)>,
 }
 
@@ -36,7 +37,7 @@ impl TestProject {
         search_path.push(":/usr/sbin:/sbin");
         Ok(TestProject {
             directory: directory.to_owned(),
-            program: static_binary("avocado")?,
+            program: vec![static_binary("avocado")?.into()],
             environment: vec![
                 ("PATH".into(), search_path),
                 ("HOME".into(), variable("HOME")),
@@ -69,17 +70,33 @@ impl TestProject {
         self
     }
 
+    /// The same project at which another program works: a copy of `avocado`, or what starts one as
+    /// another user or with another umask.
+    ///
+    /// # Panics
+    /// `words` are none.
+    #[must_use]
+    pub fn with_program<W: Into<OsString>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.program = words.into_iter().map(Into::into).collect();
+        assert!(!self.program.is_empty(), "a program has a name");
+        self
+    }
+
     /// A run of `avocado` whose output is caught.
     pub fn avocado(&self, arguments: &[&str]) -> ToolCall {
-        let call = ToolCall::new(&self.program).args(arguments).clear_env();
+        let call = ToolCall::new(&self.program[0])
+            .args(&self.program[1..])
+            .args(arguments)
+            .clear_env();
         let call = self.environment.iter().fold(call, |c, (k, v)| c.env(k, v));
         call.directory(&self.directory).limit(LIMIT)
     }
 
     /// A run of `avocado` on the terminal of this process.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&self.program[0]);
         command
+            .args(&self.program[1..])
             .args(arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(k, v)| (k, v)))

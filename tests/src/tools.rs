@@ -99,7 +99,8 @@ impl ToolCall {
     }
 
     /// Lets it run also while this process ends: it is part of the cleaning up.
-    pub(crate) fn last(mut self) -> Self {
+    #[must_use]
+    pub fn last(mut self) -> Self {
         self.guarded = false;
         self
     }
@@ -307,25 +308,41 @@ pub fn binary(name: &str) -> Result<PathBuf, HarnessError> {
     path.is_file().then(|| path.clone()).ok_or_else(absent)
 }
 
-/// The static build of the program `name`, as it goes on a device: in `AVOCADO_STATIC_BIN_DIR`
-/// when that is set, else the newest one of cargo's profiles for the musl target.
+/// The static build of the program `name` for this machine, and for devices like it: in
+/// `AVOCADO_STATIC_BIN_DIR` when that is set, else the newest one of cargo's profiles for the musl
+/// target.
 ///
 /// # Errors
 /// It is not there.
 pub fn static_binary(name: &str) -> Result<PathBuf, HarnessError> {
-    const TARGET: &str = "x86_64-unknown-linux-musl";
-    let found = match std::env::var_os("AVOCADO_STATIC_BIN_DIR") {
-        Some(directory) => vec![PathBuf::from(directory).join(name)],
+    let stated = std::env::var_os("AVOCADO_STATIC_BIN_DIR").map(PathBuf::from);
+    static_binary_of(OWN_TARGET, stated, name)
+}
+
+/// The same for devices of another architecture, as cargo made it.
+///
+/// # Errors
+/// It is not there.
+pub fn static_binary_for(architecture: &str, name: &str) -> Result<PathBuf, HarnessError> {
+    static_binary_of(&format!("{architecture}-unknown-linux-musl"), None, name)
+}
+
+const OWN_TARGET: &str = "x86_64-unknown-linux-musl";
+
+fn static_binary_of(
+    target: &str,
+    stated: Option<PathBuf>,
+    name: &str,
+) -> Result<PathBuf, HarnessError> {
+    let found = match stated {
+        Some(directory) => vec![directory.join(name)],
         None => profile_dir()
             .and_then(|profile| {
                 let directory = profile.parent()?;
                 // The program that asks may be a static build itself.
-                let same = directory.file_name() == Some(OsStr::new(TARGET));
-                Some(if same {
-                    directory.into()
-                } else {
-                    directory.join(TARGET)
-                })
+                let same = directory.file_name() == Some(OsStr::new(OWN_TARGET));
+                let all = if same { directory.parent()? } else { directory };
+                Some(all.join(target))
             })
             .and_then(|target| std::fs::read_dir(target).ok())
             .into_iter()
@@ -341,7 +358,7 @@ pub fn static_binary(name: &str) -> Result<PathBuf, HarnessError> {
         .max_by_key(built)
         .ok_or_else(|| HarnessError::NotBuilt {
             name: name.to_owned(),
-            hint: format!("cargo build -p {name} --target {TARGET}"),
+            hint: format!("cargo build -p {name} --target {target}"),
         })
 }
 
@@ -367,8 +384,33 @@ pub enum TestNeed {
     Binary(&'static str),
     /// A built static program of this project.
     StaticBinary(&'static str),
+    /// The same for devices of this architecture.
+    StaticBinaryFor(&'static str, &'static str),
     /// A file.
     File(PathBuf),
+    /// That programs for AArch64 run in steps: this machine emulates them, or its kernel lets a step do so.
+    Emulation,
+}
+
+/// Whether this machine's kernel emulates programs for AArch64 for everybody, in containers too (`F`), as
+/// Debian's `qemu-user-static` sets it up.
+#[must_use]
+pub fn machine_emulates_aarch64() -> bool {
+    let rule = std::fs::read_to_string("/proc/sys/fs/binfmt_misc/qemu-aarch64").unwrap_or_default();
+    let has_flag = |line: &str| {
+        let flags = line.strip_prefix("flags: ");
+        flags.is_some_and(|flags| flags.contains('F'))
+    };
+    rule.starts_with("enabled") && rule.lines().any(has_flag)
+}
+
+/// Whether a user namespace can have emulators of its own: since Linux 6.7.
+fn namespaces_emulate() -> bool {
+    let place = "/proc/sys/fs/binfmt_misc";
+    let apart = ["--user", "--map-root-user", "--mount"];
+    let mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", place];
+    let tried = ToolCall::new("unshare").args(apart).args(mount).run();
+    tried.is_ok_and(|tried| tried.status.success())
 }
 
 impl TestNeed {
@@ -382,7 +424,17 @@ impl TestNeed {
             TestNeed::StaticBinary(name) => {
                 static_binary(name).err().map(|error| error.to_string())
             }
+            TestNeed::StaticBinaryFor(architecture, name) => static_binary_for(architecture, name)
+                .err()
+                .map(|error| error.to_string()),
             TestNeed::File(path) => (!path.exists()).then(|| format!("no {}", path.display())),
+            TestNeed::Emulation => {
+                (!machine_emulates_aarch64() && !namespaces_emulate()).then(|| {
+                    "neither this machine nor a user namespace emulates AArch64 (scripts/setup has \
+                 systemd do it, where that runs)"
+                        .to_owned()
+                })
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::process::Stdio;
 
 use avocado_manifest::Digest;
 use avocado_testbed::tools::{TestNeed, ToolCall, skip_without};
-use common::{Sandbox, cannot_compile, ran};
+use common::{AWKWARD, Sandbox, cannot_compile, ran};
 use serde_json::Value;
 
 /// What the program says that is in the image of the example.
@@ -200,9 +200,6 @@ fn what_a_script_says_is_shown_while_it_runs() {
     assert!(child.wait().unwrap().success(), "{seen:?}");
     assert!(seen.contains(&"got on".to_owned()), "{seen:?}");
 }
-
-/// What no path should need to be quoted for.
-const AWKWARD: &str = "it's \"a\" $(touch pwned) `touch pwned` $HOME; & \\ *";
 
 #[test]
 fn no_name_of_a_path_leaves_its_quotes() {

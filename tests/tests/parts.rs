@@ -178,21 +178,7 @@ fn a_command_at_a_terminal_has_it() {
     project.avocado(&["sdk", "install"]).ok().unwrap();
     // An interrupt is for the command, and not for what carries it there.
     let asked = "test -t 0 && test -t 1 && test -t 2 && trap 'exit 5' INT && kill -INT $$";
-    let command = project.command(&["sdk", "run", "sh", "-c", asked]);
-    let quoted =
-        |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let line: Vec<String> = words.map(quoted).collect();
-    let mut at_terminal = std::process::Command::new("script");
-    at_terminal.args(["-qec", &line.join(" "), "/dev/null"]);
-    for (name, value) in command.get_envs() {
-        at_terminal.env(name, value.unwrap_or_default());
-    }
-    let output = at_terminal
-        .current_dir(project.directory())
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
+    let output = common::at_terminal(project, &["sdk", "run", "sh", "-c", asked]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(5), "{said}");
 }

@@ -197,10 +197,13 @@ runtimes:
     assert!(error.contains(&main.url()), "{error}");
     let wrong = project.clone().with_env("FEED_PASSWORD", "s3cret-other");
     let error = fails(&wrong);
-    assert!(error.contains("401"), "{error}");
+    assert!(error.contains("status 401"), "{error}");
     let wrong = project.clone().with_env("VENDOR_PASSWORD", "s3cret-other");
     let error = fails(&wrong);
-    assert!(error.contains("vendor") && error.contains("401"), "{error}");
+    assert!(
+        error.contains("vendor") && error.contains("Status code: 401"),
+        "{error}"
+    );
 
     let output = project.avocado(&["install", "-vv"]).ok().unwrap();
     said(&output);

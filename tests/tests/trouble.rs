@@ -332,24 +332,6 @@ fn nothing_left(project: &TestProject) {
     }
 }
 
-/// The same command, started as from a terminal. What runs in a shell's background ignores Ctrl-C
-/// from the start, and so does all that it starts.
-fn interruptible(command: &Command) -> Command {
-    let mut wrapped = Command::new("env");
-    wrapped
-        .arg("--default-signal=INT")
-        .arg(command.get_program())
-        .args(command.get_args())
-        .env_clear()
-        .envs(
-            command
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .current_dir(command.get_current_dir().unwrap());
-    wrapped
-}
-
 #[test]
 fn an_interruption_at_any_moment_is_survived() {
     if cannot_build("an_interruption_at_any_moment_is_survived") {
@@ -363,7 +345,7 @@ fn an_interruption_at_any_moment_is_survived() {
     let mut pause = Duration::from_millis(20);
     let mut interrupted = 0;
     for round in 0..14 {
-        let mut command = interruptible(&project.command(&["build"]));
+        let mut command = common::interruptible(&project.command(&["build"]));
         let said = sandbox.directory.path().join("said");
         command
             .stdout(Stdio::null())

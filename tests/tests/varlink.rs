@@ -265,6 +265,7 @@ fn the_units_are_sound() {
             "avocado-extension.service",
             "avocado-ensure-extensions.service",
             "avocado-unmerge.service",
+            "avocado-hitl.service",
         ];
         let words = [&["systemd-analyze", "verify", "--man=no"][..], &units].concat();
         let output = device.enter(&words).ok().unwrap();

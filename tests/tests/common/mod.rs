@@ -3,10 +3,13 @@
 #![allow(dead_code, reason = "each test program uses some of it")]
 
 pub(crate) mod device;
+pub(crate) mod whole_project;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use avocado_testbed::feed::SampleFeed;
@@ -16,6 +19,9 @@ use avocado_testbed::tools::{
 };
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
+
+/// What no path should need to be quoted for.
+pub(crate) const AWKWARD: &str = "it's \"a\" $(touch pwned) `touch pwned` $HOME; & \\ *";
 
 /// Whether the machine cannot run a build; says so.
 pub(crate) fn cannot_build(name: &str) -> bool {
@@ -46,6 +52,42 @@ pub(crate) fn ran(project: &TestProject, arguments: &[&str]) -> Vec<String> {
     project.events(arguments).unwrap().steps("success")
 }
 
+/// Runs avocado at a terminal, as `script` makes one; with TERM as it is here.
+pub(crate) fn at_terminal(project: &TestProject, arguments: &[&str]) -> Output {
+    let command = project.command(arguments);
+    let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = words.map(quoted).collect();
+    let mut at_terminal = Command::new("script");
+    at_terminal.args(["-qec", &line.join(" "), "/dev/null"]);
+    for (name, value) in command.get_envs() {
+        at_terminal.env(name, value.unwrap_or_default());
+    }
+    at_terminal
+        .current_dir(project.directory())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// The same command, started as from a terminal. What runs in a shell's background ignores Ctrl-C
+/// from the start, and so does all that it starts.
+pub(crate) fn interruptible(command: &Command) -> Command {
+    let mut wrapped = Command::new("env");
+    wrapped
+        .arg("--default-signal=INT")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(command.get_current_dir().unwrap());
+    wrapped
+}
+
 /// The sample feed, for the life of the test program.
 pub(crate) fn feed() -> &'static SampleFeed {
     static FEED: OnceLock<SampleFeed> = OnceLock::new();
@@ -67,12 +109,21 @@ impl Sandbox {
     }
 
     fn at(name: &str, copy: impl FnOnce(&Path)) -> Self {
+        Sandbox::with_feed(feed(), name, copy)
+    }
+
+    fn with_feed(feed: &SampleFeed, name: &str, copy: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join(name);
         copy(&place);
         let keys = directory.path().join("keys");
-        let project = TestProject::new(&place, &feed().url(), &keys).unwrap();
+        let project = TestProject::new(&place, &feed.url(), &keys).unwrap();
         Sandbox { directory, project }
+    }
+
+    /// The example, as it is in a fresh clone, with the packages of another feed.
+    pub(crate) fn fresh_with(feed: &SampleFeed) -> Self {
+        Sandbox::with_feed(feed, "hello", copy_example)
     }
 
     /// The example, as it is in a fresh clone.
@@ -92,12 +143,21 @@ impl Sandbox {
 
     /// The example with everything built, and its signing keys.
     pub(crate) fn built() -> Self {
-        static BUILT: OnceLock<PathBuf> = OnceLock::new();
-        let built = BUILT.get_or_init(build_once);
+        let built = built_once();
         let sandbox = Sandbox::new(|place| cp(&built.join("hello"), place));
         cp(&built.join("keys"), &sandbox.directory.path().join("keys"));
         sandbox
     }
+}
+
+/// The lock file of the example, with everything in it that a build locks.
+pub(crate) fn whole_lock() -> PathBuf {
+    built_once().join("hello/avocado.lock")
+}
+
+fn built_once() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_once)
 }
 
 /// Builds the example in cargo's directory for test data, where the next test program finds it
@@ -105,18 +165,26 @@ impl Sandbox {
 fn build_once() -> PathBuf {
     let program = static_binary("avocado").unwrap().metadata().unwrap();
     let id = fs::read_to_string(feed().directory().join("feed-id")).unwrap();
-    let key = format!("{} {} {}", id.trim(), program.len(), program.mtime());
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("built");
+    // The registry of keys names their files by absolute paths, so another place starts anew.
+    let key = format!(
+        "{} {} {} {}",
+        id.trim(),
+        program.len(),
+        program.mtime(),
+        place.display()
+    );
     fs::create_dir_all(&place).unwrap();
     let lock = File::create(place.join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
-    let (known, hello) = (place.join("key"), place.join("hello"));
+    let (known, hello, keys) = (place.join("key"), place.join("hello"), place.join("keys"));
     if fs::read_to_string(&known).ok().as_ref() != Some(&key) {
         let _ = fs::remove_dir_all(&hello);
+        let _ = fs::remove_dir_all(&keys);
         copy_example(&hello);
         fs::write(&known, key).unwrap();
     }
-    let project = TestProject::new(&hello, &feed().url(), &place.join("keys")).unwrap();
+    let project = TestProject::new(&hello, &feed().url(), &keys).unwrap();
     project.avocado(&["build"]).ok().unwrap();
     place
 }
@@ -125,7 +193,7 @@ fn copy_example(place: &Path) {
     copy_clone_of("hello", place);
 }
 
-fn copy_clone_of(example: &str, place: &Path) {
+pub(crate) fn copy_clone_of(example: &str, place: &Path) {
     cp(&source_root().join("examples").join(example), place);
     let state = place.join(".avocado");
     if state.exists() {
@@ -133,7 +201,7 @@ fn copy_clone_of(example: &str, place: &Path) {
     }
 }
 
-fn cp(from: &Path, to: &Path) {
+pub(crate) fn cp(from: &Path, to: &Path) {
     ToolCall::new("cp")
         .arg("-a")
         .arg(from)
