@@ -55,7 +55,7 @@ pub use extensions::InstalledExtension;
 pub use hitl::{HitlRequest, HitlServer, HitlWatchEnd};
 pub use merge::release_misfit::ReleaseMisfit;
 pub use paths::{DevicePaths, DeviceTools};
-pub use pending_update::{PendingUpdate, ReleaseCheck};
+pub use pending_update::PendingUpdate;
 pub use runtime_list::{RuntimeEntry, RuntimeList, UnreadableRuntime};
 pub use stage::{AddPlan, AddRequest, PlannedImage, RuntimeSource};
 pub use status::{DeviceStatus, ExtensionStatus};

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use avocado_manifest::RuntimeId;
+use avocado_manifest::os_bundle::ReleaseCheck;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,19 +46,6 @@ pub struct PendingUpdate {
     /// The runtime that is to become active when the update has proven itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_id: Option<RuntimeId>,
-}
-
-/// What a file of a release has to say: `field` is `expected`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ReleaseCheck {
-    /// The kind of check; `os-release` is the only one that was ever published.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The key in the file.
-    pub field: String,
-    /// Its value.
-    pub expected: String,
 }
 
 impl PendingUpdate {
