@@ -500,7 +500,8 @@ impl<'a> BuildContext<'a> {
         home.chain(self.keyrings()).cloned().collect()
     }
 
-    fn keyrings(&self) -> impl Iterator<Item = &PathBuf> {
+    /// Where signing keys are kept.
+    pub(crate) fn keyrings(&self) -> impl Iterator<Item = &PathBuf> {
         let options = self.options;
         options.keyring.iter().chain(&options.owner_keyring)
     }

@@ -38,6 +38,11 @@ impl Layout {
         }
     }
 
+    /// The same state, of another target.
+    pub(crate) fn of_target(&self, target: &Name) -> Self {
+        Layout::new(&self.state, target).with_sdk_for(self.sdk_processor)
+    }
+
     /// The processor that the SDK's tools are for.
     pub(crate) fn sdk_processor(&self) -> Processor {
         self.sdk_processor
@@ -95,6 +100,11 @@ impl Layout {
     /// target.
     pub fn lock(&self) -> PathBuf {
         self.state.join(".lock")
+    }
+
+    /// What is on its way from and to another machine, whatever the target; there while it moves.
+    pub(crate) fn moving(&self) -> PathBuf {
+        self.state.join(".moving")
     }
 
     /// What the tools of this host said of themselves; the same for all targets.

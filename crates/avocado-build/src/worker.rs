@@ -10,6 +10,7 @@ use crate::bill::ImageReadingRequest;
 use crate::cache::{PackRequest, PlaceRequest};
 use crate::error::BuildError;
 use crate::layout::Layout;
+use crate::moving::{PackStateRequest, UnpackStateRequest};
 use crate::package_query::{InstalledRequest, PackageQueryRequest};
 use crate::rebuild::CompareImagesRequest;
 use crate::scriptlets::ScriptletsRequest;
@@ -58,6 +59,8 @@ fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, 
         PublishRequest::KIND => work_on::<PublishRequest>,
         PackRequest::KIND => work_on::<PackRequest>,
         PlaceRequest::KIND => work_on::<PlaceRequest>,
+        PackStateRequest::KIND => work_on::<PackStateRequest>,
+        UnpackStateRequest::KIND => work_on::<UnpackStateRequest>,
         CleanRequest::KIND => work_on::<CleanRequest>,
         InstalledRequest::KIND => work_on::<InstalledRequest>,
         ImageReadingRequest::KIND => work_on::<ImageReadingRequest>,

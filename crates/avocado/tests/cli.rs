@@ -40,6 +40,9 @@ mod lock;
 #[path = "cli/logging.rs"]
 mod logging;
 #[cfg(target_os = "linux")]
+#[path = "cli/moved_state.rs"]
+mod moved_state;
+#[cfg(target_os = "linux")]
 #[path = "cli/prune.rs"]
 mod prune;
 #[path = "cli/public_projects.rs"]

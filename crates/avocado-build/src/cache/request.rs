@@ -16,7 +16,8 @@ use crate::error::{At as _, BuildError};
 use crate::file_digest::FileDigest;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::{self, Tree, archive};
+use crate::trees::archive::{self, ArchivedDevices};
+use crate::trees::{self, Tree};
 
 /// How hard zstd tries: a tree is on its way sooner than with more.
 const LEVEL: i32 = 3;
@@ -121,7 +122,7 @@ fn compress(place: &Path, form: CachedForm, to: &Path) -> Result<u64, BuildError
     let encoder = zstd::Encoder::new(BufWriter::new(file), LEVEL);
     let mut encoder = encoder.at("write", to)?;
     let length = match form {
-        CachedForm::Tree => archive::pack(place, &mut encoder)?,
+        CachedForm::Tree => archive::pack(place, &[], ArchivedDevices::Kept, &mut encoder)?.bytes,
         CachedForm::File | CachedForm::SparseFile => {
             let mut file = File::open(place).at("open", place)?;
             io::copy(&mut file, &mut encoder).at("pack", place)?
@@ -183,7 +184,8 @@ impl PackedFile {
             let file = File::open(&bytes).at("open", &bytes)?;
             let decoder = zstd::Decoder::new(file).at("read", &bytes)?;
             let tree = Tree::fresh(&new)?;
-            return archive::unpack(BufReader::new(decoder), &tree, unpacked);
+            let devices = ArchivedDevices::Kept;
+            return archive::unpack(BufReader::new(decoder), &tree, unpacked, devices);
         }
         if form == CachedForm::File {
             fs::rename(&bytes, &new).at("move", &bytes)?;

@@ -87,6 +87,9 @@ impl BuildError {
             BuildError::WouldReplace { .. } => Some(
                 "nothing was written; --force replaces them, or name another --src-path".to_owned(),
             ),
+            BuildError::StateThere { .. } => Some(
+                "--force puts the saved one in its place; `avocado save` keeps what is there".to_owned(),
+            ),
             BuildError::NoQuestion { option, .. } => Some(format!(
                 "`avocado install PACKAGES {option}` and `avocado uninstall PACKAGES {option}` change the project and what is installed; dnf answers repoquery, list, info, search, provides, check-update and the like, with its own options behind the command"
             )),

@@ -317,6 +317,20 @@ pub enum BuildError {
         /// The first version that makes it without a mount.
         needed: MkfsVersion,
     },
+    /// A file is no saved state, or none that can be loaded here.
+    #[error("cannot load the saved state: {what}")]
+    SavedState {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A state was to be loaded where one is.
+    #[error("target {target} has a state already, in {}; nothing was loaded", path.display())]
+    StateThere {
+        /// The target.
+        target: String,
+        /// Where its state is.
+        path: PathBuf,
+    },
     /// Something in the project or in its packages makes a step impossible.
     #[error("{0}")]
     Invalid(String),

@@ -18,12 +18,16 @@ mod init;
 mod install;
 mod installed;
 mod kernel;
+mod load;
 mod lock;
 mod manual;
+#[cfg(target_os = "linux")]
+mod moved_state;
 mod os_image;
 mod project;
 mod prune;
 mod runtime;
+mod save;
 mod sbom;
 mod scan;
 mod scope;
@@ -70,11 +74,13 @@ use hitl::HitlCommand;
 use init::InitArgs;
 use install::{InstallArgs, UninstallArgs};
 use kernel::KernelCommand;
+use load::LoadArgs;
 use lock::LockCommand;
 use manual::ManualArgs;
 use os_image::OsImageCommand;
 use prune::PruneArgs;
 use runtime::RuntimeCommand;
+use save::SaveArgs;
 use sbom::SbomArgs;
 use scan::ScanArgs;
 use sdk::SdkCommand;
@@ -168,6 +174,10 @@ pub(crate) enum Command {
     Clean(CleanArgs),
     /// Remove from the state what nothing in the project names any more
     Prune(PruneArgs),
+    /// Write the state, which is what builds made, to one file for another machine
+    Save(SaveArgs),
+    /// Take the state that `avocado save` wrote on another machine
+    Load(LoadArgs),
     /// Tell what this machine can do, and how to get the rest
     Doctor,
     /// Print a completion script for a shell
@@ -235,6 +245,8 @@ impl Command {
             Command::Vm(_) => "vm",
             Command::Clean(_) => "clean",
             Command::Prune(_) => "prune",
+            Command::Save(_) => "save",
+            Command::Load(_) => "load",
             Command::Doctor => "doctor",
             Command::Completion(_) => "completion",
             Command::Manual(_) => "manual",
@@ -315,6 +327,8 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         #[cfg(target_os = "linux")]
         Command::Unlock(args) => unlock::run(session, args),
         Command::Lock(command) => lock::run(session, command),
+        Command::Save(args) => save::run(session, args),
+        Command::Load(args) => load::run(session, args),
         Command::Manual(args) => manual::run(args),
         #[cfg(not(target_os = "linux"))]
         Command::Unlock(_) => Err(only_on_linux("unlock")),
