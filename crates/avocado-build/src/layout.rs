@@ -273,6 +273,11 @@ impl Layout {
         self.runtimes().join(runtime).join(PROVENANCE_TARGET)
     }
 
+    /// What a device writes to its other slot, in one archive.
+    pub fn os_bundle(&self, runtime: &Name) -> PathBuf {
+        self.runtimes().join(runtime).join("os-bundle.aos")
+    }
+
     /// The signed repository of a runtime: `metadata/` and `targets/`.
     pub fn repository(&self, runtime: &Name) -> PathBuf {
         self.runtimes().join(runtime).join("repository")

@@ -54,6 +54,7 @@ mod step_context;
 mod step_environment;
 mod step_request;
 mod steps;
+mod stone_files;
 mod trees;
 mod update;
 mod worker;

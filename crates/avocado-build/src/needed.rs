@@ -41,6 +41,7 @@ pub fn shortcomings(project: &Project) -> Vec<Diagnostic> {
             for_runtime_install(project, runtime),
             for_runtime_compile(project, runtime),
             for_kernel_image(project, runtime),
+            for_os_bundle(project, runtime),
             for_runtime_build(project, runtime),
             for_var_image(project, runtime),
         ]);
@@ -223,6 +224,29 @@ pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<
         short.unsupported(place, "a container image on the var partition");
     }
     short.end(&format!("runtime build {}", runtime.name))
+}
+
+/// Whether the OS bundle of a runtime can be made.
+pub(crate) fn for_os_bundle(project: &Project, runtime: &Runtime) -> Result<(), BuildError> {
+    let mut short = Shortcomings::new(project);
+    if let Some(manifest) = &runtime.stone_manifest {
+        short.exists("stone manifest", &manifest.place, manifest, Path::is_file);
+    }
+    let directory = "directory with files of the board";
+    for path in &runtime.stone_include_paths {
+        short.exists(directory, &path.place, path, Path::is_dir);
+    }
+    for member in &runtime.extensions {
+        let Some(extension) = project.extension(&member.name) else {
+            continue;
+        };
+        let mut of_extension = Shortcomings::of_extension(project, extension);
+        for path in &extension.stone_include_paths {
+            of_extension.exists(directory, &path.place, path, Path::is_dir);
+        }
+        short.found.append(&mut of_extension.found);
+    }
+    short.end(&format!("runtime os-bundle {}", runtime.name))
 }
 
 /// Whether the var partition of a runtime can be made.

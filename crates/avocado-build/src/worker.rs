@@ -21,6 +21,7 @@ use crate::steps::compile::{CleanRequest, CompileRequest};
 use crate::steps::extension_build::ExtensionBuildRequest;
 use crate::steps::extension_image::ExtensionImageRequest;
 use crate::steps::install::{FinishInstallRequest, InstallRequest, PublishRequest};
+use crate::steps::os_bundle::OsBundleRequest;
 use crate::steps::os_image::OsImageRequest;
 use crate::steps::runtime_build::RuntimeBuildRequest;
 use crate::steps::runtime_compile::RuntimeCompileRequest;
@@ -68,6 +69,7 @@ fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, 
         ExtensionBuildRequest::KIND => work_on::<ExtensionBuildRequest>,
         ExtensionImageRequest::KIND => work_on::<ExtensionImageRequest>,
         OsImageRequest::KIND => work_on::<OsImageRequest>,
+        OsBundleRequest::KIND => work_on::<OsBundleRequest>,
         RuntimeCompileRequest::KIND => work_on::<RuntimeCompileRequest>,
         RuntimeBuildRequest::KIND => work_on::<RuntimeBuildRequest>,
         SectionPackageRequest::KIND => work_on::<SectionPackageRequest>,

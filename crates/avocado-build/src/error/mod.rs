@@ -270,6 +270,18 @@ pub enum BuildError {
     /// The manifest of a runtime could not be made.
     #[error(transparent)]
     Manifest(#[from] avocado_manifest::ManifestError),
+    /// The stone manifest of a target or a runtime cannot be used.
+    #[error("the stone manifest {} cannot be used", path.display())]
+    StoneFile {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: avocado_stone::StoneError,
+    },
+    /// Of a stone manifest and what was built no OS bundle can be made.
+    #[error("the stone manifest does not go with what was built")]
+    Stone(#[from] avocado_stone::StoneError),
     /// It cannot be stated how a runtime was made.
     #[error("cannot state how the runtime was made")]
     Statement(#[from] avocado_provenance::StatementError),

@@ -4,6 +4,7 @@
 pub(crate) mod btrfs;
 mod cpio;
 mod erofs;
+pub(crate) mod fat;
 mod newc;
 mod squashfs;
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(crate) mod fetch;
 pub(crate) mod hook;
 pub(crate) mod install;
 pub(crate) mod kernel_image;
+pub(crate) mod os_bundle;
 pub(crate) mod os_image;
 mod overlay;
 pub(crate) mod repository;

@@ -149,6 +149,10 @@ impl RepositoryTask<'_> {
             let path = layout.extension_image(&extension.name, self.context.version_of(extension)?);
             files.push((ImageId::from_digest(image.sha256).file_name(), path, image));
         }
+        if let Some(bundle) = needs.output(self.build)?.os_bundle {
+            let file = ImageId::from_digest(bundle.sha256).file_name();
+            files.push((file, layout.os_bundle(name), bundle));
+        }
         // Two extensions of one content are one target.
         files.sort_by(|a, b| a.0.cmp(&b.0));
         files.dedup_by(|a, b| a.0 == b.0);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extension_image::{self, ExtensionImageOutput};
 use super::install::{self, InstallOutput};
+use super::os_bundle::{self, BuiltOsBundle, OsBundleOutput};
 use super::os_image::{self, OsImageOutput, OsPart};
 use super::runtime_kernel::{KernelInputs, KernelSteps, RuntimeKernel};
 use super::runtime_member::{self, RuntimeMember};
@@ -40,6 +41,8 @@ pub(crate) struct RuntimeBuildRequest {
     initramfs: OsImageOutput,
     kernel: Option<RuntimeKernel>,
     packages: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    os_bundle: Option<BuiltOsBundle>,
 }
 
 /// What an assembly made.
@@ -49,6 +52,9 @@ pub(crate) struct RuntimeBuildOutput {
     /// Its version, whether stated or not.
     pub(crate) version: String,
     pub(crate) manifest: FileDigest,
+    /// The bundle that it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) os_bundle: Option<FileDigest>,
     /// What was told of how its extensions fit over one another and over the rootfs.
     #[serde(default)]
     pub(crate) findings: Vec<String>,
@@ -67,6 +73,7 @@ pub(crate) fn plan(
         let rootfs = os_image::plan(plan, OsPart::Rootfs, &runtime.name)?;
         let initramfs = os_image::plan(plan, OsPart::Initramfs, &runtime.name)?;
         let packages = install::plan_runtime(plan, runtime)?;
+        let os_bundle = os_bundle::plan(plan, &runtime.name)?;
         let images = plan_images(plan, runtime)?;
         Ok(RuntimeBuildTask {
             context,
@@ -76,6 +83,7 @@ pub(crate) fn plan(
             kernel,
             initramfs,
             packages,
+            os_bundle,
         })
     })
 }
@@ -99,6 +107,7 @@ struct RuntimeBuildTask<'a> {
     kernel: KernelSteps,
     initramfs: TaskId<OsImageOutput>,
     packages: Option<TaskId<InstallOutput>>,
+    os_bundle: TaskId<OsBundleOutput>,
 }
 
 /// What an assembly consumes.
@@ -130,6 +139,7 @@ impl RuntimeBuildTask<'_> {
             initramfs: needs.output(self.initramfs)?.clone(),
             kernel: self.kernel.kernel(needs)?,
             packages: needs.optional_digest(self.packages)?,
+            os_bundle: needs.output(self.os_bundle)?.bundle.clone(),
         })
     }
 }
@@ -150,6 +160,7 @@ impl Task for RuntimeBuildTask<'_> {
     fn needs(&self) -> Vec<AnyTaskId> {
         let mut needs: Vec<AnyTaskId> = self.kernel.needs().collect();
         needs.extend([AnyTaskId::from(self.rootfs), self.initramfs.into()]);
+        needs.push(self.os_bundle.into());
         needs.extend(self.packages.map(AnyTaskId::from));
         needs.extend(self.images.iter().map(|id| AnyTaskId::from(*id)));
         needs
@@ -244,6 +255,7 @@ impl StepRequest for RuntimeBuildRequest {
             id: manifest.id,
             version: manifest.runtime.version,
             manifest: FileDigest::of(&manifest_place)?,
+            os_bundle: self.os_bundle.map(|bundle| bundle.file),
             findings,
         })
     }
@@ -289,7 +301,7 @@ impl RuntimeBuildRequest {
             initramfs: Some(os_image(&self.initramfs)),
             kernel,
             extensions: self.extensions.iter().map(member).collect(),
-            os_bundle: None,
+            os_bundle: self.os_bundle.as_ref().map(BuiltOsBundle::to_manifest),
         };
         if self.version.is_none() {
             // A version that nobody states follows from the content, as the id does.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use avocado_engine::{AnyTaskId, Needs, TaskId};
 use avocado_manifest::{Digest, Name};
-use avocado_project::{KernelOrigin, Runtime};
+use avocado_project::Runtime;
 use serde::{Deserialize, Serialize};
 
 use super::compiled_kernel::CompiledKernel;
@@ -71,9 +71,8 @@ pub(super) struct KernelInputs {
 impl KernelSteps {
     pub(super) fn plan(plan: &mut Plan<'_>, runtime: &Runtime) -> Result<Self, BuildError> {
         let tree = PackageTree::Rootfs(runtime.rootfs.clone());
-        let origin = runtime.kernel.as_ref().map(|kernel| &kernel.origin);
         Ok(KernelSteps {
-            is_compiled: matches!(origin, Some(KernelOrigin::Compiled { .. })),
+            is_compiled: runtime.compiles_kernel(),
             rootfs: install::plan_tree(plan, &tree)?,
             compiled: runtime_compile::plan(plan, runtime)?,
         })

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use avocado_backend::{Backend, BackendError, Capabilities, Job, Processor, ToolQuery};
 use avocado_events::{Cancel, Sink};
 use avocado_manifest::{
-    Digest, ImageId, MANIFEST_VERSION, Manifest, Name, OsImage, RuntimeId, RuntimeLabel,
+    Digest, ImageId, MANIFEST_VERSION, Manifest, Name, OsBundle, OsImage, RuntimeId, RuntimeLabel,
 };
 use avocado_project::Project;
 use serde_json::{Value, json};
@@ -119,6 +119,7 @@ impl FakeBackend {
                     "image": written(&path, request),
                     "version": "1",
                     "build_id": request["build_id_source"],
+                    "states_build_id": true,
                     "overlay": self.copied(&request["overlay"]),
                 })
             }
@@ -141,6 +142,13 @@ impl FakeBackend {
                 let place = layout.compiled_package(&file);
                 let digest = written(&place, request);
                 json!({"packages": [{"name": request["name"], "file": file, "digest": digest}]})
+            }
+            "os_bundle" => {
+                let place = layout.os_bundle(&name(&request["name"]));
+                json!({"bundle": {
+                    "file": written(&place, request),
+                    "os_build_id": request["images"]["rootfs"]["build_id"],
+                }})
             }
             "runtime_build" => self.assemble(&name(&request["name"]), request),
             "var_image" => {
@@ -262,6 +270,14 @@ impl FakeBackend {
                 image_type: None,
             })
         };
+        let os_bundle = |file: FileDigest| OsBundle {
+            image_id: ImageId::from_digest(file.sha256),
+            sha256: Some(file.sha256),
+            os_build_id: None,
+            initramfs_build_id: None,
+        };
+        let bundle =
+            serde_json::from_value::<Option<FileDigest>>(request["os_bundle"]["file"].clone());
         let manifest = Manifest {
             manifest_version: MANIFEST_VERSION,
             id: RuntimeId::from_digest(digest(request)),
@@ -274,7 +290,7 @@ impl FakeBackend {
             initramfs: os_image("initramfs"),
             kernel: None,
             extensions: Vec::new(),
-            os_bundle: None,
+            os_bundle: bundle.unwrap().map(os_bundle),
         };
         let path = layout.manifest(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -283,6 +299,7 @@ impl FakeBackend {
             "id": manifest.id,
             "version": manifest.runtime.version,
             "manifest": FileDigest::of(&path).unwrap(),
+            "os_bundle": request["os_bundle"]["file"],
             "findings": self.findings,
         })
     }

@@ -13,8 +13,12 @@ const MOST: usize = 128;
 
 type Result<T> = std::result::Result<T, OsBundleError>;
 
-/// An amount in bytes. Of a fraction of a byte nothing is left, as in what was published.
-pub(super) fn bytes(
+/// An amount with its unit (`bytes` unless stated, or blocks of `block_size`, else of 512), in bytes. Of a
+/// fraction of a byte nothing is left, as in what was published. `field` is named in errors.
+///
+/// # Errors
+/// [`OsBundleError::Field`] where the unit is not known, or this is no number of bytes.
+pub fn stated_bytes(
     field: &str,
     number: &Number,
     unit: Option<&str>,

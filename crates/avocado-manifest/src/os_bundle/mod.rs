@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, Name};
 
 pub use action::{BootEntry, SlotAction};
+pub use checks::stated_bytes;
 pub use error::OsBundleError;
 pub use layout::{DiskLayout, LayoutPartition};
 pub use slot::{BySlot, OsSlot, SlotNaming, UpdateStrategy};

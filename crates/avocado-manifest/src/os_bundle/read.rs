@@ -4,7 +4,7 @@ use serde_json::Number;
 use uuid::Uuid;
 
 use super::checks::{
-    arguments, by_slot, bytes, device_path, different, distinct, distinct_by_slot, few, text,
+    arguments, by_slot, device_path, different, distinct, distinct_by_slot, few, stated_bytes, text,
 };
 use super::wire::{self, SlotMap};
 use super::{
@@ -332,7 +332,7 @@ fn layout(layout: wire::Layout) -> Result<DiskLayout> {
     for (at, read) in layout.partitions.into_iter().enumerate() {
         let field = format!("layout.partitions[{at}]");
         let bytes = |name: &str, number: &Number, unit: Option<&str>| {
-            bytes(&format!("{field}.{name}"), number, unit, block_size)
+            stated_bytes(&format!("{field}.{name}"), number, unit, block_size)
         };
         let size = bytes("size", &read.size, read.size_unit.as_deref())?;
         // Without an offset it follows the one before it.
@@ -374,6 +374,21 @@ fn layout(layout: wire::Layout) -> Result<DiskLayout> {
         block_size,
         partitions,
     })
+}
+
+impl DiskLayout {
+    /// Reads the layout of a disk that stands elsewhere than in a bundle: `device`, `block_size` and
+    /// `partitions`, in the same shape.
+    ///
+    /// # Errors
+    /// [`OsBundleError::Syntax`] and [`OsBundleError::Field`], as for a bundle.
+    pub fn from_json(value: serde_json::Value) -> Result<Self> {
+        let read = serde_path_to_error::deserialize(value).map_err(|e| OsBundleError::Syntax {
+            field: format!("layout.{}", e.path()),
+            source: e.into_inner(),
+        })?;
+        layout(read)
+    }
 }
 
 fn release_check(field: &str, check: Option<&ReleaseCheck>) -> Result<()> {

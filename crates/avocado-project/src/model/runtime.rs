@@ -4,7 +4,7 @@ use avocado_manifest::Name;
 use serde::{Deserialize, Serialize};
 
 use super::compile::ProjectPackage;
-use super::kernel::KernelConfig;
+use super::kernel::{KernelConfig, KernelOrigin};
 use super::packages::Packages;
 use super::var::VarPartition;
 use crate::late::Late;
@@ -45,13 +45,22 @@ pub struct Runtime {
     pub content_key: Option<SourcePlace>,
     /// `signing.checksum_algorithm: blake3`.
     pub blake3: Option<SourcePlace>,
-    /// `stone_include_paths`, relative to the source directory: where provisioning finds what it
-    /// needs.
+    /// `stone_include_paths`, relative to the source directory: where the files are that the stone
+    /// manifest names.
     pub stone_include_paths: Vec<Placed<PathBuf>>,
-    /// `stone_manifest`, relative to the source directory: how a device is provisioned.
+    /// `stone_manifest`, relative to the source directory: how the storage of a device is laid out and
+    /// updated.
     pub stone_manifest: Option<Placed<PathBuf>>,
     /// `post_build`: a script, relative to the source directory.
     pub post_build: Option<Placed<PathBuf>>,
+}
+
+impl Runtime {
+    /// Whether the project compiles its kernel.
+    pub fn compiles_kernel(&self) -> bool {
+        let kernel = self.kernel.as_ref();
+        kernel.is_some_and(|kernel| matches!(kernel.origin, KernelOrigin::Compiled { .. }))
+    }
 }
 
 /// An extension's place in a runtime.

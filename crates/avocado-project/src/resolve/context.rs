@@ -5,7 +5,6 @@ use avocado_manifest::Name;
 use serde::de::DeserializeOwned;
 
 use crate::decode::{Spanned, decode};
-use crate::diagnostic::Diagnostic;
 use crate::model::{Placed, SourcePlace, state_dir};
 use crate::overrides::KernelOverride;
 use crate::raw::Text;
@@ -97,12 +96,6 @@ impl<'a> ResolveContext<'a> {
     /// The place of a value that was written, for the model.
     pub(super) fn place_of<T>(&self, value: Option<&Spanned<T>>) -> Option<SourcePlace> {
         value.map(|value| self.place(value.span))
-    }
-
-    /// Says of a key that is known and that no step reads yet: it only costs something.
-    pub(super) fn without_effect(&mut self, span: Span, key: &str) -> &mut Diagnostic {
-        let message = format!("`{key}` has no effect in this version yet");
-        self.report.warning(span, message)
     }
 
     /// The entries of a section that is one thing (then it is called `default`) or a map of

@@ -155,11 +155,7 @@ fn extension(
         confext_scopes: own_scopes(cx, raw.confext_scopes),
         docker_images: docker_images(cx, raw.docker_images.unwrap_or_default()),
         subvolumes: var::subvolumes(cx, raw.subvolumes),
-        stone_include_paths: paths::stone_include_paths(
-            cx,
-            raw.stone_include_paths,
-            paths::StoneOwner::Extension,
-        ),
+        stone_include_paths: paths::stone_include_paths(cx, raw.stone_include_paths),
         kab: values::kab(cx, raw.image.as_ref(), None),
         rpm: rpm_metadata!(raw),
         package_files: paths::package_files(cx, raw.package_files),

@@ -58,42 +58,16 @@ pub(super) fn script(cx: &mut ResolveContext<'_>, text: Option<&Text>) -> Option
     placed_path(cx, text, "script")
 }
 
-/// The directories in which provisioning finds what it needs, with a word on who looks into them so
-/// far.
+/// The directories in which the files are that a stone manifest names.
 pub(super) fn stone_include_paths(
     cx: &mut ResolveContext<'_>,
     texts: Option<Vec<Text>>,
-    of: StoneOwner,
 ) -> Vec<Placed<PathBuf>> {
     let texts = texts.unwrap_or_default();
-    match (texts.first(), of) {
-        (Some(first), StoneOwner::Runtime) => for_provisioning(cx, first, "stone_include_paths"),
-        (Some(first), StoneOwner::Extension) => {
-            let message =
-                "`stone_include_paths` has an effect on `ext package` only in this version";
-            cx.report.warning(first.span, message).hint(
-                "the package of the extension has what is there; no device is provisioned with it yet",
-            );
-        }
-        (None, _) => {}
-    }
     let paths = texts.iter();
     paths
         .filter_map(|text| placed_path(cx, Some(text), "directory"))
         .collect()
-}
-
-/// Whose `stone_include_paths` these are.
-#[derive(Clone, Copy)]
-pub(super) enum StoneOwner {
-    Extension,
-    Runtime,
-}
-
-/// Says that a key is for a command that this version does not have.
-pub(super) fn for_provisioning(cx: &mut ResolveContext<'_>, text: &Text, key: &str) {
-    cx.without_effect(text.span, key)
-        .hint("it says how a device is provisioned");
 }
 
 /// An overlay.

@@ -94,9 +94,6 @@ fn runtime(
     let initramfs = images::image_of(cx, key, raw.initramfs, around.initramfs, profiles);
     let included = raw.extensions.unwrap_or_default();
     let packages = packages::packages(cx, raw.packages, &["runtimes", &key.value]);
-    if let Some(text) = &raw.stone_manifest {
-        paths::for_provisioning(cx, text, "stone_manifest");
-    }
     let signing = signing(cx, raw.signing.unwrap_or_default());
     let runtime = Runtime {
         kos: kind(cx, raw.r#type),
@@ -111,11 +108,7 @@ fn runtime(
         signing_key: signing.key,
         content_key: signing.content_key,
         blake3: signing.blake3,
-        stone_include_paths: paths::stone_include_paths(
-            cx,
-            raw.stone_include_paths,
-            paths::StoneOwner::Runtime,
-        ),
+        stone_include_paths: paths::stone_include_paths(cx, raw.stone_include_paths),
         stone_manifest: paths::placed_path(cx, raw.stone_manifest.as_ref(), "file"),
         post_build: paths::script(cx, raw.post_build.as_ref()),
         rootfs: rootfs?,

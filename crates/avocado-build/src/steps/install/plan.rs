@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use avocado_engine::TaskId;
 use avocado_manifest::Name;
-use avocado_project::{KernelOrigin, Late, Packages, Project, Runtime};
+use avocado_project::{Late, Packages, Project, Runtime};
 
 use super::task::{InstallOutput, InstallTask};
 use super::wanted_kernel::{WantedKernel, wanted_kernel};
@@ -95,13 +95,9 @@ fn plan_first_rootfs(
 
 /// Whether every runtime that has a rootfs compiles its kernel.
 fn compiles_kernel(project: &Project, rootfs: &Name) -> bool {
-    let is_compiled = |runtime: &Runtime| {
-        let kernel = runtime.kernel.as_ref();
-        kernel.is_some_and(|kernel| matches!(kernel.origin, KernelOrigin::Compiled { .. }))
-    };
     let mut runtimes = project.runtimes.iter().filter(|r| r.rootfs == *rootfs);
     let first = runtimes.next();
-    first.is_some_and(is_compiled) && runtimes.all(is_compiled)
+    first.is_some_and(Runtime::compiles_kernel) && runtimes.all(Runtime::compiles_kernel)
 }
 
 fn plan_rootfs(plan: &mut Plan<'_>, name: &Name) -> Result<TaskId<InstallOutput>, BuildError> {

@@ -22,6 +22,7 @@ use super::compiled_package::CompiledPackage;
 use super::hook::Hook;
 use super::install::{self, InstallOutput, PackageTree};
 use super::overlay::{CopiedOverlay, OverlayFiles};
+use super::runtime_kernel::{KernelSteps, RuntimeKernel};
 use super::scripts::{ScriptInputs, Scripts};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
@@ -33,6 +34,7 @@ use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::scriptlets::SYSTEMCTL;
 use crate::shared_environment;
+use crate::stone_files::StoneFiles;
 
 /// Which of the two file systems of an OS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,12 +59,22 @@ pub(crate) struct OsImageOutput {
     pub(crate) image: FileDigest,
     pub(crate) version: Option<String>,
     pub(crate) build_id: String,
+    /// Whether it says so itself, in a release file.
+    #[serde(default)]
+    states_build_id: bool,
     /// The overlay, as it was when it was copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     overlay: Option<CopiedOverlay>,
     /// What was warned of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+}
+
+impl OsImageOutput {
+    /// The build id that a device reads in it, where it has a release file to read.
+    pub(super) fn stated_build_id(&self) -> Option<String> {
+        self.states_build_id.then(|| self.build_id.clone())
+    }
 }
 
 /// Adds an OS image of a runtime, and what it needs.
@@ -87,6 +99,10 @@ pub(crate) fn plan(
         let os = context.os_image(part.as_str(), name)?;
         needed::for_os_image(context.project, &stage(part, &runtime.name), os)?;
         let packages = install::plan_tree(plan, &tree)?;
+        let kernel = match part {
+            OsPart::Rootfs if runtime.compiles_kernel() => Some(KernelSteps::plan(plan, runtime)?),
+            _ => None,
+        };
         let has_hook = os.post_install.is_some();
         let scripts = Scripts::plan(plan, &os.project_packages, has_hook)?;
         Ok(OsImageTask {
@@ -96,6 +112,7 @@ pub(crate) fn plan(
             os,
             runtime,
             packages,
+            kernel,
             scripts,
         })
     })
@@ -125,12 +142,14 @@ struct OsImageTask<'a> {
     os: &'a OsImageConfig,
     runtime: &'a Runtime,
     packages: TaskId<InstallOutput>,
+    /// Of a rootfs, whose build id stands for the kernel too; where the project compiles it.
+    kernel: Option<KernelSteps>,
     scripts: Scripts,
 }
 
 /// Counts how often the same inputs came to mean another result: what was made before is not good any
-/// more. The last was that files of packages keep their times.
-const REVISION: u32 = 3;
+/// more. The last was that it is told whether an image states its build id.
+const REVISION: u32 = 4;
 
 /// What an OS image consumes.
 #[derive(Debug, Serialize)]
@@ -151,10 +170,23 @@ struct OsImageInputs {
 struct BuildIdSource<'r> {
     os: &'r OsImageRequest,
     packages: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    board: Option<Board>,
+}
+
+/// What a device boots beside its rootfs, by which an update is known as well: kernel, boot loader, and
+/// how they are told to start.
+#[derive(Debug, Serialize)]
+struct Board {
+    stone: InputsHash,
+    /// Of the feed it comes with the packages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<RuntimeKernel>,
 }
 
 impl OsImageTask<'_> {
-    fn request(&self, packages: Digest) -> Result<OsImageRequest, BuildError> {
+    fn request(&self, needs: &Needs<'_>) -> Result<OsImageRequest, BuildError> {
+        let packages = needs.digest(self.packages)?;
         let (context, os, runtime) = (self.context, self.os, self.runtime);
         let overlay = os.overlay.as_ref();
         let post_install = os.post_install.as_ref();
@@ -175,9 +207,28 @@ impl OsImageTask<'_> {
             source_date_epoch: context.project.source_date_epoch,
             build_id_source: String::new(),
         };
-        let os = &request;
-        request.build_id_source = InputsHash::of(&BuildIdSource { os, packages })?.to_string();
+        let source = BuildIdSource {
+            os: &request,
+            packages,
+            board: self.board(needs)?,
+        };
+        request.build_id_source = InputsHash::of(&source)?.to_string();
         Ok(request)
+    }
+
+    /// None where the target has no way to update its OS.
+    fn board(&self, needs: &Needs<'_>) -> Result<Option<Board>, BuildError> {
+        if self.part != OsPart::Rootfs {
+            return Ok(None);
+        }
+        let Some(stone) = StoneFiles::of(self.context, self.runtime)? else {
+            return Ok(None);
+        };
+        let kernel = self.kernel.as_ref().map(|kernel| kernel.kernel(needs));
+        Ok(Some(Board {
+            stone: stone.hash()?,
+            kernel: kernel.transpose()?.flatten(),
+        }))
     }
 
     fn path(&self) -> PathBuf {
@@ -202,7 +253,9 @@ impl Task for OsImageTask<'_> {
 
     fn needs(&self) -> Vec<AnyTaskId> {
         let packages = AnyTaskId::from(self.packages);
+        let kernel = self.kernel.iter().flat_map(KernelSteps::needs);
         std::iter::once(packages)
+            .chain(kernel)
             .chain(self.scripts.needs())
             .collect()
     }
@@ -212,7 +265,7 @@ impl Task for OsImageTask<'_> {
         let files = self.context.files();
         Ok(OsImageInputs {
             revision: REVISION,
-            image: self.request(packages)?,
+            image: self.request(needs)?,
             packages,
             scripts: self.scripts.inputs(self.context, &files, needs)?,
             writer: match images::writer(self.os.filesystem) {

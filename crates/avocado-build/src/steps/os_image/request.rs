@@ -77,11 +77,13 @@ impl StepRequest for OsImageRequest {
         let version = releases
             .find_map(|file| release_value(&root, file, "VERSION_ID").transpose())
             .transpose()?;
+        let states_build_id = self.part.releases().iter().any(|file| root.has(file));
         trees::clear(root.path())?;
         Ok(OsImageOutput {
             image: image_file,
             version,
             build_id,
+            states_build_id,
             overlay,
             warnings: Vec::new(),
         })

@@ -30,6 +30,9 @@ pub(crate) struct VarImageRequest {
     /// Of the runtime that is staged.
     pub(super) manifest: FileDigest,
     pub(super) extensions: Vec<RuntimeMember>,
+    /// The OS of the runtime, which a device can go back to without a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) os_bundle: Option<FileDigest>,
     pub(super) var_files: Vec<(VarFile, Digest)>,
     #[serde(default, skip_serializing_if = "BtrfsSpec::is_plain")]
     pub(super) filesystem: BtrfsSpec,
@@ -124,6 +127,12 @@ impl VarImageRequest {
                 fs::hard_link(&from, &to).at("link", &from)?;
             }
         }
+        if let Some(bundle) = &self.os_bundle {
+            let from = context.layout.os_bundle(&self.name);
+            bundle.check(&from)?;
+            let to = images.join(ImageId::from_digest(bundle.sha256).file_name());
+            fs::hard_link(&from, &to).at("link", &from)?;
+        }
         let runtime = base.join("runtimes").join(&manifest.id);
         trees::write(&runtime.join("manifest.json"), manifest.to_json()?)?;
         let active = base.join("active");
@@ -197,6 +206,7 @@ mod tests {
                 enable_services: Vec::new(),
                 image: image.clone(),
             }],
+            os_bundle: None,
             var_files: Vec::new(),
             filesystem: BtrfsSpec::default(),
             post_build: None,

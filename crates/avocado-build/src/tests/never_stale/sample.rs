@@ -42,7 +42,7 @@ const FILES: [&str; 27] = [
     "overlays/other/etc/other",
     "seeds/authorized_keys",
     "seeds/deep/er",
-    "stone.json",
+    "stone/loader.conf",
     "near/files/usr/lib/near",
     "near/build.sh",
 ];
@@ -110,6 +110,7 @@ impl SampleProject {
             }
             fs::write(path, text).unwrap();
         }
+        project.write("stone.json", include_str!("stone.json"));
         project.write("app-version.toml", "[package]\nversion = \"1.0.0\"\n");
         let near = match kind {
             SampleKind::Whole => NEAR,

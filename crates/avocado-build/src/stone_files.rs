@@ -1,0 +1,273 @@
+//! The board of a runtime: its stone manifest, and the files that this names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use avocado_engine::InputsHash;
+use avocado_manifest::Digest;
+use avocado_project::Runtime;
+use avocado_stone::{StoneImage, StoneManifest};
+use serde::{Deserialize, Serialize};
+
+use crate::build_context::{BuildContext, FilesOfProject};
+use crate::error::{At as _, BuildError};
+use crate::trees::Tree;
+
+/// Where the SDK of a target has its stone manifest and what belongs to it.
+const IN_SDK: &str = "stone";
+
+/// The largest stone manifest that is read, in bytes.
+const LARGEST_MANIFEST: u64 = 4 << 20;
+
+/// What a kernel is called where a manifest means that of the runtime.
+const KERNEL_NAMES: [&str; 7] = [
+    "Image", "Image.gz", "bzImage", "zImage", "uImage", "vmlinux", "vmlinuz",
+];
+
+/// The stone manifest of a runtime, and where the files may be that it names.
+pub(crate) struct StoneFiles<'a> {
+    context: &'a BuildContext<'a>,
+    runtime: &'a Runtime,
+    /// As it is written.
+    pub(crate) text: String,
+    pub(crate) manifest: StoneManifest,
+    /// In which files are looked for, in this order.
+    directories: Vec<StoneDirectory>,
+}
+
+/// A directory in which files are looked for.
+struct StoneDirectory {
+    /// On this machine.
+    path: PathBuf,
+    /// What leads out of it is refused.
+    is_foreign: bool,
+    /// The same as a step sees it.
+    place: StonePlace,
+}
+
+/// Where a file of a board is, as a step sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StonePlace {
+    /// Of the project, or of an extension that was fetched.
+    Project(PathBuf),
+    /// Of the SDK, relative to it.
+    Sdk(PathBuf),
+    /// The root file system of the runtime.
+    Rootfs,
+    /// Its initial RAM file system.
+    Initramfs,
+    /// Its kernel.
+    Kernel,
+}
+
+/// A file that a stone manifest names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoneFile {
+    /// As the manifest names it.
+    pub(crate) name: String,
+    pub(crate) place: StonePlace,
+    /// Its content; of an image of the runtime the step that made it knows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<Digest>,
+}
+
+impl<'a> StoneFiles<'a> {
+    /// The stone manifest of a runtime: the one that it states, else the one that the SDK of the target
+    /// has; none where there is neither. The SDK has to be installed.
+    pub(crate) fn of(
+        context: &'a BuildContext<'a>,
+        runtime: &'a Runtime,
+    ) -> Result<Option<Self>, BuildError> {
+        let mut directories = Vec::new();
+        for path in &runtime.stone_include_paths {
+            let files = context.files_at(&path.place.file);
+            directories.push(StoneDirectory::of_project(&files, path)?);
+        }
+        for member in &runtime.extensions {
+            let extension = context.extension(&member.name)?;
+            let files = context.files_of(extension);
+            for path in &extension.stone_include_paths {
+                directories.push(StoneDirectory::of_project(&files, path)?);
+            }
+        }
+        let (path, own) = match &runtime.stone_manifest {
+            Some(stated) => {
+                let files = context.files_at(&stated.place.file);
+                let parent = stated.parent().unwrap_or(Path::new(""));
+                let own = StoneDirectory::of_project(&files, parent)?;
+                (files.find(stated)?, own)
+            }
+            None => {
+                let sdk = context.layout.sdk();
+                let name = format!("stone-{}.json", context.project.target);
+                let place = Path::new(IN_SDK).join(name);
+                if !sdk.is_dir() || !Tree::open(&sdk)?.has(&place) {
+                    return Ok(None);
+                }
+                (
+                    Tree::open(&sdk)?.resolve(&place)?,
+                    StoneDirectory::of_sdk(sdk.join(IN_SDK)),
+                )
+            }
+        };
+        directories.push(own);
+        let text = read(&path)?;
+        let manifest =
+            StoneManifest::parse(text.as_bytes()).map_err(|source| BuildError::StoneFile {
+                path: path.clone(),
+                source,
+            })?;
+        Ok(Some(StoneFiles {
+            context,
+            runtime,
+            text,
+            manifest,
+            directories,
+        }))
+    }
+
+    /// A file that the manifest names.
+    pub(crate) fn find(&self, name: &str) -> Result<StoneFile, BuildError> {
+        let found = |place, content| StoneFile {
+            name: name.to_owned(),
+            place,
+            content,
+        };
+        for directory in &self.directories {
+            if let Some((path, place)) = directory.find(name)? {
+                let content = self.content(&path)?;
+                return Ok(found(place, Some(content)));
+            }
+        }
+        match self.of_runtime(name) {
+            Some(place) => Ok(found(place, None)),
+            None => Err(self.missing(name)),
+        }
+    }
+
+    /// What the manifest and those of its files are that are no images of the runtime: what they are
+    /// made of says that.
+    pub(crate) fn hash(&self) -> Result<InputsHash, BuildError> {
+        Ok(InputsHash::of(&(&self.text, self.of_update()?))?)
+    }
+
+    /// The images that an update brings.
+    pub(crate) fn images_of_update(&self) -> impl Iterator<Item = &StoneImage> {
+        let update = self.manifest.update.iter();
+        let artifacts = update.flat_map(|update| update.artifacts());
+        artifacts.filter_map(|(_, image, _)| self.manifest.image(image))
+    }
+
+    /// The files of which these are made.
+    pub(crate) fn of_update(&self) -> Result<Vec<StoneFile>, BuildError> {
+        let names: BTreeSet<&str> = self
+            .images_of_update()
+            .flat_map(StoneImage::sources)
+            .collect();
+        names.into_iter().map(|name| self.find(name)).collect()
+    }
+
+    /// Which image of the runtime a name means.
+    fn of_runtime(&self, name: &str) -> Option<StonePlace> {
+        let target = &self.context.project.target;
+        let is_part = |part: &str| {
+            let rest = name.strip_prefix(&format!("avocado-image-{part}-{target}"));
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        if is_part("rootfs") {
+            Some(StonePlace::Rootfs)
+        } else if is_part("initramfs") {
+            Some(StonePlace::Initramfs)
+        } else if KERNEL_NAMES.contains(&name) {
+            Some(StonePlace::Kernel)
+        } else {
+            None
+        }
+    }
+
+    fn content(&self, path: &Path) -> Result<Digest, BuildError> {
+        let known = &self.context.known_files;
+        let metadata = fs::metadata(path).at("look at", path)?;
+        let mut budget = u64::MAX;
+        let digest = known
+            .digest(path, &metadata, &mut budget)
+            .at("read", path)?;
+        // There is no limit that it could be over.
+        digest.ok_or_else(|| BuildError::Changed {
+            path: path.to_owned(),
+        })
+    }
+
+    fn missing(&self, name: &str) -> BuildError {
+        let looked = self
+            .directories
+            .iter()
+            .map(|d| d.path.display().to_string());
+        let looked: Vec<String> = looked.collect();
+        BuildError::Invalid(format!(
+            "the stone manifest of `{}` names `{}`, which is in none of {}; add the directory to \
+             `stone_include_paths`, or name an image of the runtime: \
+             avocado-image-rootfs-{target}.<type>, avocado-image-initramfs-{target}.<type>, or Image",
+            self.runtime.name,
+            name.escape_debug(),
+            looked.join(", "),
+            target = self.context.project.target
+        ))
+    }
+}
+
+impl StoneDirectory {
+    fn of_project(files: &FilesOfProject, path: &Path) -> Result<Self, BuildError> {
+        Ok(StoneDirectory {
+            path: files.find(path)?,
+            is_foreign: files.is_foreign,
+            place: StonePlace::Project(files.in_step.join(path)),
+        })
+    }
+
+    fn of_sdk(path: PathBuf) -> Self {
+        StoneDirectory {
+            path,
+            is_foreign: true,
+            place: StonePlace::Sdk(IN_SDK.into()),
+        }
+    }
+
+    /// The file of this name, if it is here.
+    fn find(&self, name: &str) -> Result<Option<(PathBuf, StonePlace)>, BuildError> {
+        let path = if self.is_foreign {
+            let tree = Tree::open(&self.path)?;
+            if tree.file(name)?.is_none() {
+                return Ok(None);
+            }
+            tree.resolve(name)?
+        } else {
+            let path = self.path.join(name);
+            if !path.is_file() {
+                return Ok(None);
+            }
+            path
+        };
+        let place = match &self.place {
+            StonePlace::Project(directory) => StonePlace::Project(directory.join(name)),
+            StonePlace::Sdk(directory) => StonePlace::Sdk(directory.join(name)),
+            other => other.clone(),
+        };
+        Ok(Some((path, place)))
+    }
+}
+
+fn read(path: &Path) -> Result<String, BuildError> {
+    let size = fs::metadata(path).at("look at", path)?.len();
+    if size > LARGEST_MANIFEST {
+        let error = io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it has {size} bytes: a stone manifest has {LARGEST_MANIFEST} at most"),
+        );
+        return Err(error).at("read", path);
+    }
+    fs::read_to_string(path).at("read", path)
+}
