@@ -36,6 +36,7 @@ pub mod network;
 pub mod nfs_guest;
 pub mod project;
 pub mod published;
+pub mod remote_guest;
 pub mod sdk_image;
 pub mod shared_fixture;
 pub mod small_guest;

@@ -188,6 +188,18 @@ impl NfsGuest {
         images: &[(&str, &Path)],
     ) -> Result<Self, HarnessError> {
         let initramfs = initramfs(place, kernel, images)?;
+        NfsGuest::start(place, kernel, &initramfs, "768", &[])
+    }
+
+    /// Starts a guest that says on its console that it is up, and then runs what is written to its port
+    /// 22. It has this many MiB, and QEMU these arguments more.
+    pub(crate) fn start(
+        place: &Path,
+        kernel: &GuestKernel,
+        initramfs: &Path,
+        memory: &str,
+        more: &[String],
+    ) -> Result<Self, HarnessError> {
         let port = free_port()?;
         let console = place.join("console");
         let program = find_program("qemu-system-x86_64").unwrap_or_default();
@@ -199,7 +211,7 @@ impl NfsGuest {
             "-cpu",
             "max",
             "-m",
-            "768",
+            memory,
             "-smp",
             "2",
         ]);
@@ -215,7 +227,7 @@ impl NfsGuest {
             .arg("-serial")
             .arg(format!("file:{}", console.display()));
         let forward = format!("user,model=virtio,hostfwd=tcp:127.0.0.1:{port}-:22");
-        command.args(["-nic", &forward, "-no-reboot"]);
+        command.args(["-nic", &forward, "-no-reboot"]).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let qemu = command.spawn().map_err(file("start", "qemu"))?;
         let guest = NfsGuest {
@@ -301,6 +313,35 @@ fn initramfs(
     images: &[(&str, &Path)],
 ) -> Result<PathBuf, HarnessError> {
     let root = place.join("root");
+    small_tree(&root, kernel)?;
+    let bin = root.join("usr/bin");
+    let program = |name: &str| find_program(name).ok_or_else(|| not_found(name));
+    let sysext = program("systemd-sysext")?;
+    copy(&sysext, &bin.join("systemd-sysext"))?;
+    let libraries = ToolCall::new("ldd").arg(&sysext).ok()?.stdout;
+    let libraries = libraries
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    for library in libraries {
+        let below = library.strip_prefix("/usr").unwrap_or(library);
+        copy(Path::new(library), &root.join(format!("usr{below}")))?;
+    }
+    copy(&static_binary("avocadoctl")?, &bin.join("avocadoctl"))?;
+    for (name, image) in images {
+        copy(image, &root.join("var/lib/avocado/images").join(name))?;
+    }
+    write(
+        &root.join("usr/lib/os-release"),
+        "ID=guest\nVERSION_ID=1\n",
+        0o644,
+    )?;
+    write(&root.join("etc/machine-id"), "", 0o644)?;
+    write(&root.join("init"), include_str!("nfs_guest/init"), 0o755)?;
+    pack(&root, &place.join("initramfs.cpio"))
+}
+
+/// A tree with busybox and the modules of the kernel.
+pub(crate) fn small_tree(root: &Path, kernel: &GuestKernel) -> Result<(), HarnessError> {
     let make = |path: &str| {
         let path = root.join(path);
         fs::create_dir_all(&path).map_err(file("make", &path))
@@ -320,50 +361,33 @@ fn initramfs(
         symlink(target, root.join(link)).map_err(file("make", link))?;
     }
     let bin = root.join("usr/bin");
-    let program = |name: &str| find_program(name).ok_or_else(|| not_found(name));
-    copy(&program("busybox")?, &bin.join("busybox"))?;
+    let busybox = find_program("busybox").ok_or_else(|| not_found("busybox"))?;
+    copy(&busybox, &bin.join("busybox"))?;
     let applets = ToolCall::new("busybox").arg("--list").ok()?.stdout;
     for applet in applets.lines().filter(|name| *name != "busybox") {
         symlink("busybox", bin.join(applet)).map_err(file("make", applet))?;
     }
-    let sysext = program("systemd-sysext")?;
-    copy(&sysext, &bin.join("systemd-sysext"))?;
-    let libraries = ToolCall::new("ldd").arg(&sysext).ok()?.stdout;
-    let libraries = libraries
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'));
-    for library in libraries {
-        let below = library.strip_prefix("/usr").unwrap_or(library);
-        copy(Path::new(library), &root.join(format!("usr{below}")))?;
-    }
-    copy(&static_binary("avocadoctl")?, &bin.join("avocadoctl"))?;
     for module in &kernel.modules {
         let name = module.file_name().unwrap_or_default();
         copy(module, &root.join("modules").join(name))?;
     }
-    for (name, image) in images {
-        copy(image, &root.join("var/lib/avocado/images").join(name))?;
-    }
-    write(
-        &root.join("usr/lib/os-release"),
-        "ID=guest\nVERSION_ID=1\n",
-        0o644,
-    )?;
-    write(&root.join("etc/machine-id"), "", 0o644)?;
-    write(&root.join("init"), include_str!("nfs_guest/init"), 0o755)?;
-    let names = ToolCall::new("find").arg(".").directory(&root).ok()?.stdout;
-    let image = place.join("initramfs.cpio");
+    Ok(())
+}
+
+/// Packs a tree as an initial file system, and removes it.
+pub(crate) fn pack(root: &Path, image: &Path) -> Result<PathBuf, HarnessError> {
+    let names = ToolCall::new("find").arg(".").directory(root).ok()?.stdout;
     let cpio = ToolCall::new("cpio").args(["--quiet", "-o", "-H", "newc", "-F"]);
-    cpio.arg(&image).directory(&root).input(names).ok()?;
-    fs::remove_dir_all(&root).map_err(file("remove", &root))?;
-    Ok(image)
+    cpio.arg(image).directory(root).input(names).ok()?;
+    fs::remove_dir_all(root).map_err(file("remove", root))?;
+    Ok(image.to_owned())
 }
 
 fn not_found(name: &str) -> HarnessError {
     file("find", name)(std::io::ErrorKind::NotFound)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), HarnessError> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), HarnessError> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(file("make", parent))?;
     }
@@ -371,7 +395,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), HarnessError> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), HarnessError> {
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), HarnessError> {
     fs::write(path, text).map_err(file("write", path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(file("change", path))
 }

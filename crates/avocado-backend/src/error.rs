@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use avocado_fs::PathError;
+use avocado_ssh::SshError;
 
 use crate::{Processor, ToolError};
 
@@ -68,6 +69,69 @@ pub enum BackendError {
         /// The causes below it.
         #[source]
         source: Option<Box<RemoteCause>>,
+    },
+    /// There is no connection to the machine that steps are to run on.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// That machine could not do what it was asked.
+    #[error("{host} cannot {action}{said}")]
+    Remote {
+        /// The machine, as it was named.
+        host: String,
+        /// What was asked.
+        action: String,
+        /// What it said.
+        said: String,
+    },
+    /// The connection to that machine broke.
+    #[error("the connection to {host} broke; what was finished is kept{said}")]
+    RemoteLost {
+        /// The machine, as it was named.
+        host: String,
+        /// What ssh said.
+        said: String,
+    },
+    /// The user there is not root, and may not become it without being asked.
+    #[error(
+        "the user on {host} is not root, and sudo asks for a password there: a step mounts the project \
+         over NFS, which only root may"
+    )]
+    RemoteNotRoot {
+        /// The machine, as it was named.
+        host: String,
+    },
+    /// Our own program does not run there.
+    #[error("{host} is {found}, and this program is for {wanted}")]
+    RemoteSystem {
+        /// The machine, as it was named.
+        host: String,
+        /// Its system and processor.
+        found: String,
+        /// Those of this program.
+        wanted: String,
+    },
+    /// The other machine does not reach what this one shares, or lost it.
+    #[error("{message}")]
+    Share {
+        /// The outermost cause.
+        message: String,
+        /// The causes below it.
+        #[source]
+        source: Option<Box<RemoteCause>>,
+    },
+    /// A job needs something of this machine that the other one is not shown.
+    #[error("{} is not in the project, and {host} is shown nothing else", path.display())]
+    NotShared {
+        /// What.
+        path: PathBuf,
+        /// The machine, as it was named.
+        host: String,
+    },
+    /// A command of the user's has no terminal there.
+    #[error("a command at this terminal cannot run on {host}")]
+    NoRemoteTerminal {
+        /// The machine, as it was named.
+        host: String,
     },
     /// The job ended without a result.
     #[error("the step ended without a result ({status}){said}")]

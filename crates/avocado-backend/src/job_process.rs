@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,11 @@ use crate::protocol::{Failure, FailureOrigin, Line, Place, Request};
 
 /// How often a waiting parent looks whether it was asked to stop.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often a child on another machine hears from its parent, which is far more often than it has to.
+const BEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long such a child may take to end when it hears that it shall.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// What starts the process, and who hears of it.
 pub(crate) struct JobProcess<'a> {
@@ -147,15 +152,20 @@ impl JobProcess<'_> {
             }
         };
         // Beside the listening: a child that does not read must not keep us from hearing why, nor from
-        // being asked to stop. In a container it sees by its open input that we live.
-        let lives = matches!(request.place, Place::Container { .. });
-        let handed_over = thread::spawn(move || hand_over(requests, &text).filter(|_| lives));
+        // being asked to stop.
+        let watch = ParentWatch::of(&request.place);
+        let (lives, ended) = mpsc::channel();
+        thread::spawn(move || watch.stay(requests, &text, &ended));
         let outcome = self.listen(lines, errors, notice_end);
         if outcome.is_err() {
+            if watch == ParentWatch::Beats {
+                // ssh ends when all has ended there. Killed, it would leave that to go on for a while.
+                drop(lives);
+                wait_for(&mut child, END_LIMIT);
+            }
             let _ = child.kill();
         }
         let status = child.wait().map_err(|e| self.lost(e))?;
-        drop(handed_over);
         self.result(status, outcome)
     }
 
@@ -255,12 +265,48 @@ impl JobProcess<'_> {
     }
 }
 
-/// Writes the request. A child that is gone before it has read all of it says why in another way.
-fn hand_over(mut requests: Box<dyn Write + Send>, request: &[u8]) -> Option<Box<dyn Write + Send>> {
-    let written = requests
-        .write_all(request)
-        .and_then(|()| requests.write_all(b"\n"));
-    written.ok().map(|()| requests)
+/// By what a child sees that its parent lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ParentWatch {
+    /// The kernel ends it with its parent.
+    Kernel,
+    /// Its input stays open.
+    Open,
+    /// Its input stays open, and now and then there is something to read: a network that is cut
+    /// closes nothing.
+    Beats,
+}
+
+impl ParentWatch {
+    fn of(place: &Place) -> Self {
+        match place {
+            Place::Host(_) => ParentWatch::Kernel,
+            Place::Container { .. } => ParentWatch::Open,
+            Place::Remote(_) => ParentWatch::Beats,
+        }
+    }
+
+    /// Writes the request, and then what the child watches until `ended` is closed. A child that is gone
+    /// before it has read all of it says why in another way.
+    fn stay(self, mut requests: Box<dyn Write + Send>, request: &[u8], ended: &Receiver<()>) {
+        let mut say = |text: &[u8]| requests.write_all(text).and_then(|()| requests.flush());
+        if say(request).and_then(|()| say(b"\n")).is_err() || self == ParentWatch::Kernel {
+            return;
+        }
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BEAT_INTERVAL) {
+            if self == ParentWatch::Beats && say(b"\n").is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until the child has ended, but no longer than this.
+fn wait_for(child: &mut Child, limit: Duration) {
+    let begin = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) && begin.elapsed() < limit {
+        thread::sleep(CANCEL_INTERVAL);
+    }
 }
 
 /// How long the thread that watches for signals may take to notice one that a tool of a step has
@@ -290,6 +336,7 @@ fn failed(failure: Failure) -> BackendError {
     let source = RemoteCause::chain(causes);
     match failure.origin {
         FailureOrigin::Namespace => BackendError::Namespace { message, source },
+        FailureOrigin::Share => BackendError::Share { message, source },
         FailureOrigin::Job(kind) => BackendError::Failed {
             kind,
             message,

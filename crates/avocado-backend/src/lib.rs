@@ -8,7 +8,8 @@
 //!
 //! - [`Backend`] is what every such place offers, and [`Job`] is work for it.
 //! - [`HostBackend`] works in a mount namespace of this host, in which all that is not the job's is
-//!   read-only; [`ContainerBackend`] in a container of podman or docker.
+//!   read-only; [`ContainerBackend`] in a container of podman or docker; [`RemoteBackend`] in such a
+//!   namespace of another machine, which ssh leads to.
 //! - [`worker`] is the child's side.
 //! - [`Tool`] starts one tool inside the child.
 // Both are made of Linux namespaces.
@@ -28,6 +29,7 @@ mod parent_death;
 mod processor;
 mod protocol;
 mod remembered;
+mod remote;
 mod terminal;
 mod tool;
 mod tool_identity;
@@ -41,6 +43,7 @@ pub use host::HostBackend;
 pub use loop_mount::{LoopMount, LoopMountError, LoopMounts};
 pub use parent_death::die_with_parent;
 pub use processor::{PROGRAM_HEADER, Processor};
+pub use remote::{RemoteBackend, RemoteHost, RemoteOptions, RemoteRoute, SharedDirectory};
 pub use terminal::Terminal;
 pub use tool::{Tool, ToolError};
 pub use tool_identity::find_tool;

@@ -1,8 +1,14 @@
 //! What parent and child say to each other.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use avocado_events::Event;
 use serde::{Deserialize, Serialize};
 
+use crate::Processor;
 use crate::job_view::JobView;
 
 /// The one document on the child's standard input: a line.
@@ -29,6 +35,29 @@ pub(crate) enum Place {
         /// them.
         forgotten: Vec<String>,
     },
+    /// On another machine than its parent. It makes its view there itself, of what its parent shares. Its
+    /// parent writes an empty line now and then, for as long as it lives and can be heard.
+    Remote(RemotePlace),
+}
+
+/// Where a child is that is on another machine.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RemotePlace {
+    /// What it sees of that machine; what it sees of the parent's is below the shares.
+    pub(crate) view: JobView,
+    /// What is mounted for it.
+    pub(crate) shares: Vec<NfsShare>,
+    /// Its whole environment, and that of its tools, but for PATH.
+    pub(crate) environment: BTreeMap<String, OsString>,
+}
+
+/// A directory of the parent's machine, and where the child mounts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NfsShare {
+    pub(crate) server: SocketAddr,
+    /// The server exports `/<name>`.
+    pub(crate) name: String,
+    pub(crate) point: PathBuf,
 }
 
 /// What a child has as its [`Terminal`](crate::Terminal).
@@ -55,6 +84,8 @@ pub(crate) enum Work {
         /// [`ToolQuery::arguments`](crate::ToolQuery).
         arguments: Vec<String>,
     },
+    /// Says what runs programs for a processor here, as text, or nothing.
+    EmulatorIdentity(Processor),
 }
 
 /// One line on the child's standard output.
@@ -82,6 +113,8 @@ pub(crate) struct Failure {
 pub(crate) enum FailureOrigin {
     /// The host refused a namespace, or what can be done in one.
     Namespace,
+    /// What the parent shares could not be reached, or not be written to the end.
+    Share,
     /// The job; with [`JobError::kind`](crate::JobError::kind).
     Job(Option<String>),
 }

@@ -1,6 +1,7 @@
 //! The child's side: what runs when our program is started as `avocado step`.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use serde::de::DeserializeOwned;
 use crate::host::namespace::{self, NamespaceError};
 use crate::parent_death::die_with_parent;
 use crate::protocol::{Failure, FailureOrigin, Line, Place, Request, Work};
-use crate::{LoopMounts, Terminal, tool_identity};
+use crate::remote::worker as remote;
+use crate::{Emulation, LoopMounts, Terminal, tool_identity};
 
 /// Why a job failed. The parent gets the words of the whole chain, for people to read, and this.
 pub trait JobError: std::error::Error + 'static {
@@ -36,7 +38,7 @@ pub struct Workplace<'a> {
 }
 
 impl Failure {
-    fn of_namespace(error: &NamespaceError, is_refusal: bool) -> Self {
+    pub(crate) fn of_namespace(error: &NamespaceError, is_refusal: bool) -> Self {
         let origin = if is_refusal {
             FailureOrigin::Namespace
         } else {
@@ -48,8 +50,16 @@ impl Failure {
         }
     }
 
+    /// What the parent shares is not there, or not any more.
+    pub(crate) fn of_share(error: &dyn std::error::Error) -> Self {
+        Failure {
+            origin: FailureOrigin::Share,
+            causes: chain(error),
+        }
+    }
+
     /// A failure of no particular kind.
-    fn of(error: &dyn std::error::Error) -> Self {
+    pub(crate) fn of(error: &dyn std::error::Error) -> Self {
         Failure {
             origin: FailureOrigin::Job(None),
             causes: chain(error),
@@ -254,13 +264,14 @@ fn proc_is_ours() -> bool {
 
 fn work<J, R, E>(
     run: impl FnOnce(J, Workplace<'_>) -> Result<R, E>,
-    search_path: OsString,
+    mut search_path: OsString,
 ) -> Result<serde_json::Value, Failure>
 where
     J: DeserializeOwned,
     R: Serialize,
     E: JobError,
 {
+    let mut shares = remote::MountedShares::default();
     let mut text = Vec::new();
     let mut parent = BufReader::new(parent().map_err(|e| Failure::of(&e))?);
     parent
@@ -277,12 +288,22 @@ where
             end_with(parent);
             namespace::keep_owners();
         }
+        Place::Remote(place) => {
+            search_path = remote::search_path(&search_path);
+            replace_environment(&place.environment, &search_path);
+            remote::end_with(parent);
+            shares = remote::enter(place)?;
+        }
     }
     let job = match request.work {
         Work::Job(job) => serde_json::from_value(job).map_err(|e| Failure::of(&e))?,
         Work::Check => return Ok(serde_json::Value::Null),
         Work::ToolIdentity { tool, arguments } => {
             let identity = tool_identity::of_container(&search_path, &tool, &arguments);
+            return identity.map(Into::into).map_err(|e| Failure::of(&e));
+        }
+        Work::EmulatorIdentity(processor) => {
+            let identity = Emulation::of_machine(processor).identity();
             return identity.map(Into::into).map_err(|e| Failure::of(&e));
         }
     };
@@ -297,7 +318,26 @@ where
         origin: FailureOrigin::Job(e.kind().map(ToOwned::to_owned)),
         causes: chain(&e),
     })?;
+    shares.sync()?;
     serde_json::to_value(result).map_err(|e| Failure::of(&e))
+}
+
+/// Has the environment that the job declares, and nothing of what a login has set.
+#[allow(unsafe_code)]
+fn replace_environment(environment: &BTreeMap<String, OsString>, search_path: &OsStr) {
+    let names: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
+    for name in names {
+        // SAFETY: this process has one thread yet, so that nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+    let path = std::iter::once(("PATH", search_path));
+    let declared = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_os_str()));
+    for (name, value) in declared.chain(path) {
+        // SAFETY: as above.
+        unsafe { std::env::set_var(name, value) };
+    }
 }
 
 /// Forgets what is in the environment beside what the job declares: on the host it is not there, and

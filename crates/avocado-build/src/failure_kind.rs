@@ -61,10 +61,22 @@ pub enum FailureKind {
     OtherTarget,
     /// A scriptlet of a package failed.
     ScriptletFailed,
+    /// There is no connection to the machine that steps are to run on.
+    RemoteUnreachable,
+    /// The user on that machine is not root.
+    RemoteNotRoot,
+    /// That machine cannot do it.
+    NotOnRemote,
+    /// The project cannot be exported over NFS.
+    NotExported,
+    /// That machine does not reach the project over NFS.
+    ShareUnreachable,
+    /// Something is not in the project.
+    NotShared,
 }
 
 impl FailureKind {
-    const ALL: [(FailureKind, &str); 26] = [
+    const ALL: [(FailureKind, &str); 32] = [
         (FailureKind::StorageFull, "storage_full"),
         (FailureKind::PackageNotFound, "package_not_found"),
         (FailureKind::KernelNotFound, "kernel_not_found"),
@@ -94,6 +106,12 @@ impl FailureKind {
         (FailureKind::CommitGone, "commit_gone"),
         (FailureKind::OtherTarget, "other_target"),
         (FailureKind::ScriptletFailed, "scriptlet_failed"),
+        (FailureKind::RemoteUnreachable, "remote_unreachable"),
+        (FailureKind::RemoteNotRoot, "remote_not_root"),
+        (FailureKind::NotOnRemote, "not_on_remote"),
+        (FailureKind::NotExported, "not_exported"),
+        (FailureKind::ShareUnreachable, "share_unreachable"),
+        (FailureKind::NotShared, "not_shared"),
     ];
 
     /// How the kind is called between processes. Names stay.
@@ -191,6 +209,22 @@ impl FailureKind {
             FailureKind::ScriptletFailed => {
                 "it ran on the build host, where it may change nothing but its tree, which is in $D; tell who made the package, or install with --no-scripts, which says whose scriptlets are left out"
             }
+            FailureKind::RemoteUnreachable => {
+                "check the machine and the network, and run it again: it goes on from what is finished"
+            }
+            FailureKind::RemoteNotRoot => {
+                "log in there as root, or let the user become it without a password for this: a line `USER ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d"
+            }
+            FailureKind::NotOnRemote => {
+                "run it without --runs-on, or on a Linux machine with the same processor, whose user may start programs in ~/.cache"
+            }
+            FailureKind::NotExported => {
+                "leave --nfs-port out to take any free port of 12050 to 12099; where all are taken, `ss -ltnp` tells by what"
+            }
+            FailureKind::ShareUnreachable => {
+                "that machine has to reach this one at the address and port above (is there a firewall?), and its kernel needs the client of NFS 4.2 (`modprobe nfsv4`)"
+            }
+            FailureKind::NotShared => "put it into the project, or run it without --runs-on",
             FailureKind::ContainerEngine => {
                 "see that podman or docker is there and works, and that `sdk.image` is what you mean; or use `--backend host`, which needs dnf and the image writers on PATH and no container engine"
             }

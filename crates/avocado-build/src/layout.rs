@@ -122,6 +122,11 @@ impl Layout {
         self.state.join(".command")
     }
 
+    /// The files of the NFS server by which another machine sees the project; there while it runs.
+    pub(crate) fn nfs_server(&self) -> PathBuf {
+        self.state.join(".nfs")
+    }
+
     /// The digests of the project's files, as far as they are known; the same for all targets.
     pub(crate) fn known_files(&self) -> PathBuf {
         self.state.join(".known-files")

@@ -44,6 +44,7 @@ mod provenance;
 mod prune;
 mod rebuild;
 mod reference;
+mod remote;
 mod rpm_package;
 mod run;
 mod scriptlets;
@@ -84,6 +85,7 @@ pub use package_query::{InstalledTree, PackageAnswer, installed_packages, query_
 pub use prune::{Leftover, Pruned, prune};
 pub use rebuild::{RebuiltImage, rebuild};
 pub use reference::{ReferenceSource, ReferenceWish, TakenReference, take_reference};
+pub use remote::RemoteSettings;
 pub use run::{Report, outdated, run};
 pub use scriptlets::SkippedScriptlets;
 pub use scriptlets::commands::{CommandEnd, scriptlet_command};

@@ -6,6 +6,8 @@ use avocado_backend::{ContainerEngine, Processor};
 use avocado_http::NetworkSettings;
 use avocado_project::Project;
 
+use crate::remote::RemoteSettings;
+
 /// Everything that a build depends on besides its goal.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -15,6 +17,8 @@ pub struct Options {
     pub exe: PathBuf,
     /// What makes the containers that steps run in; without it they run on this host.
     pub containers: Option<ContainerSettings>,
+    /// The machine that steps run on; without it this one.
+    pub remote: Option<RemoteSettings>,
     /// The processor that the SDK's tools are for: that of this machine, or one that it emulates.
     pub sdk_processor: Processor,
     /// PATH for tools of this host.

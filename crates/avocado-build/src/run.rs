@@ -18,6 +18,7 @@ use crate::options::{ContainerSettings, Options};
 use crate::packages::feed::Feed;
 use crate::plan::Plan;
 use crate::project_lock::lock_project;
+use crate::remote;
 use crate::scriptlets::SkippedScriptlets;
 use crate::sources::ProjectSources;
 use crate::steps::runtime_build;
@@ -61,6 +62,9 @@ pub(crate) fn open_backend<'a>(
     cancel: &'a Cancel,
     sink: &'a dyn Sink,
 ) -> Result<Box<dyn Backend + 'a>, BuildError> {
+    if let Some(settings) = &options.remote {
+        return remote::open(options, &layout_of(options), settings, cancel, sink);
+    }
     Ok(match &options.containers {
         Some(settings) => Box::new(container_backend(options, settings, cancel, sink)?),
         None => Box::new(host_backend(options)),
@@ -72,6 +76,9 @@ pub(crate) fn backend_asking_no_tools<'a>(
     options: &Options,
     cancel: &'a Cancel,
 ) -> Result<Box<dyn Backend + 'a>, BuildError> {
+    if let Some(settings) = &options.remote {
+        return remote::open(options, &layout_of(options), settings, cancel, &Silent);
+    }
     Ok(match &options.containers {
         Some(settings) => {
             let backend = container_backend(options, settings, cancel, &Silent)?;

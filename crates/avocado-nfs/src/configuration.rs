@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::error::NfsError;
-use crate::server::NfsServerOptions;
+use crate::server::{NfsAccess, NfsClients, NfsServerOptions};
 
 /// What the server is to read.
 ///
-/// Exported is what is named, read-only, and each caller counts as the one whose the files are. The
+/// Exported is what is named, to who is let in, and each caller counts as the one whose the files are. The
 /// root above the exports is the server's own and has nothing else in it. What changes is seen at
 /// once, so nothing is remembered of attributes.
 pub(crate) fn configuration(options: &NfsServerOptions) -> Result<String, NfsError> {
@@ -32,7 +32,7 @@ pub(crate) fn configuration(options: &NfsServerOptions) -> Result<String, NfsErr
         &mut text,
         "NFSV4",
         &[
-            // There is no state to claim again: nothing can be written.
+            // There is no state to claim again: a server that ended is not started again.
             ("Graceless", "true".to_owned()),
             ("Delegations", "false".to_owned()),
             ("Only_Numeric_Owners", "true".to_owned()),
@@ -48,6 +48,25 @@ pub(crate) fn configuration(options: &NfsServerOptions) -> Result<String, NfsErr
     let owner = rustix::process::geteuid().as_raw().to_string();
     let group = rustix::process::getegid().as_raw().to_string();
     for (number, export) in (1_u16..).zip(&options.exports) {
+        let access = match export.access {
+            NfsAccess::Read => "RO",
+            NfsAccess::Write => "RW",
+        };
+        let privileged = matches!(
+            options.clients,
+            NfsClients::One {
+                privileged: true,
+                ..
+            }
+        );
+        // To all others than the named ones there is nothing.
+        let (of_all, client) = match options.clients {
+            NfsClients::Everyone => (access, String::new()),
+            NfsClients::One { address, .. } => (
+                "None",
+                format!("    CLIENT {{ Clients = {address}; Access_Type = {access}; }}\n"),
+            ),
+        };
         block(
             &mut text,
             "EXPORT",
@@ -55,16 +74,17 @@ pub(crate) fn configuration(options: &NfsServerOptions) -> Result<String, NfsErr
                 ("Export_Id", number.to_string()),
                 ("Path", quoted(&export.path)?),
                 ("Pseudo", quoted(&Path::new("/").join(&export.name))?),
-                ("Access_Type", "RO".to_owned()),
+                ("Access_Type", of_all.to_owned()),
                 ("Squash", "All_Squash".to_owned()),
                 ("Anonymous_uid", owner.clone()),
                 ("Anonymous_gid", group.clone()),
+                ("PrivilegedPort", privileged.to_string()),
                 ("Protocols", "4".to_owned()),
                 ("Transports", "TCP".to_owned()),
                 ("SecType", "sys".to_owned()),
                 ("Attr_Expiration_Time", "0".to_owned()),
             ],
-            "    FSAL { Name = VFS; }\n",
+            &format!("    FSAL {{ Name = VFS; }}\n{client}"),
         );
     }
     Ok(text)
@@ -104,13 +124,19 @@ mod tests {
     use crate::server::NfsExport;
 
     fn of(directory: &str) -> Result<String, NfsError> {
+        with(directory, NfsAccess::Read, NfsClients::Everyone)
+    }
+
+    fn with(directory: &str, access: NfsAccess, clients: NfsClients) -> Result<String, NfsError> {
         configuration(&NfsServerOptions {
+            clients,
             program: "ganesha.nfsd".into(),
             address: "127.0.0.1:12049".parse().unwrap(),
             directory: directory.into(),
             exports: vec![NfsExport {
                 name: "my-app".parse().unwrap(),
                 path: PathBuf::from(directory).join("my-app"),
+                access,
             }],
         })
     }
@@ -128,6 +154,25 @@ mod tests {
             "    Squash = All_Squash;",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn one_client_is_let_in_and_nobody_else() {
+        for (address, privileged) in [("10.0.0.2", true), ("fd00::2", false)] {
+            let clients = NfsClients::One {
+                address: address.parse().unwrap(),
+                privileged,
+            };
+            let text = with("/work", NfsAccess::Write, clients).unwrap();
+            for line in [
+                "    Access_Type = None;",
+                "    Squash = All_Squash;",
+                &format!("    PrivilegedPort = {privileged};"),
+                &format!("    CLIENT {{ Clients = {address}; Access_Type = RW; }}"),
+            ] {
+                assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+            }
         }
     }
 

@@ -14,4 +14,6 @@ mod server;
 
 pub use error::NfsError;
 pub use export_tree::{ExportTree, REVISION_FILE};
-pub use server::{NfsExport, NfsServer, NfsServerOptions, PROGRAM, may_serve};
+pub use server::{
+    NfsAccess, NfsClients, NfsExport, NfsServer, NfsServerOptions, PROGRAM, may_serve,
+};

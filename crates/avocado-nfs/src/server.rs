@@ -1,7 +1,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -30,6 +30,32 @@ pub struct NfsExport {
     pub name: Name,
     /// The directory.
     pub path: PathBuf,
+    /// What clients may do there.
+    pub access: NfsAccess,
+}
+
+/// What clients may do in a directory. Each counts as the one who started the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NfsAccess {
+    /// Read.
+    Read,
+    /// Read and write.
+    Write,
+}
+
+/// Who is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NfsClients {
+    /// Who can reach the server.
+    Everyone,
+    /// One address. With `privileged`, also nobody but root there: the client's port is one that the
+    /// kernel gives to no other user, as long as nothing between translates it.
+    One {
+        /// As the server sees it.
+        address: IpAddr,
+        /// Whether the client's port has to be below 1024.
+        privileged: bool,
+    },
 }
 
 /// What is served, and where.
@@ -43,6 +69,8 @@ pub struct NfsServerOptions {
     pub directory: PathBuf,
     /// What is exported.
     pub exports: Vec<NfsExport>,
+    /// To whom.
+    pub clients: NfsClients,
 }
 
 /// A server that runs. It ends with this value, and with the thread that started it.
@@ -192,6 +220,7 @@ mod tests {
             address: "127.0.0.1:0".parse().unwrap(),
             directory: directory.to_owned(),
             exports: Vec::new(),
+            clients: NfsClients::Everyone,
         }
     }
 

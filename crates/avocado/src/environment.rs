@@ -159,6 +159,16 @@ impl Environment {
         jiff::Timestamp::now()
     }
 
+    /// Where sockets can be made: TMPDIR may be anywhere, and a socket's path has no more than 107 bytes.
+    pub(crate) fn short_temporary(&self) -> PathBuf {
+        let runtime = self.os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let is_usable = |path: &PathBuf| {
+            let text = path.as_os_str().as_encoded_bytes();
+            path.is_absolute() && text.len() < 50 && !text.contains(&b' ') && path.is_dir()
+        };
+        runtime.filter(is_usable).unwrap_or_else(|| "/tmp".into())
+    }
+
     /// The user's home directory: what the system says where no variable does.
     pub(crate) fn home_directory(&self) -> Option<PathBuf> {
         let named = self.home().map(ToOwned::to_owned);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use avocado_manifest::Name;
+use avocado_ssh::SshAddress;
 use clap::{Args, ValueEnum};
 
 /// Options that every command takes, before or after its name.
@@ -33,13 +34,12 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true)]
     pub(crate) no_tui: bool,
 
-    /// Run command on remote host using local volume via NFS (format: user@host); not supported yet
+    /// Run command on remote host using local volume via NFS (format: user@host)
     #[arg(long, global = true, value_name = "USER@HOST")]
-    pub(crate) runs_on: Option<String>,
+    pub(crate) runs_on: Option<SshAddress>,
 
-    /// NFS port for remote execution (auto-selects from 12050-12099 if not specified); not
-    /// supported yet
-    #[arg(long, global = true, value_name = "NFS_PORT")]
+    /// NFS port for remote execution (auto-selects from 12050-12099 if not specified)
+    #[arg(long, global = true, value_name = "NFS_PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) nfs_port: Option<u16>,
 
     /// Architecture of the SDK, emulated where it is not that of this machine

@@ -13,6 +13,8 @@ mod session;
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+
 /// That of musl asks the kernel for each page and gives it back at once: half of what reading a project took.
 #[cfg(target_env = "musl")]
 #[global_allocator]
@@ -23,5 +25,5 @@ fn main() -> ExitCode {
     if commands::answer_shell(&environment) {
         return ExitCode::SUCCESS;
     }
-    commands::run(commands::parse(), environment)
+    commands::run(commands::Cli::parse(), environment)
 }

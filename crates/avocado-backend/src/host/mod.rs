@@ -3,7 +3,7 @@
 pub(crate) mod devices;
 mod mounts;
 pub(crate) mod namespace;
-mod owners;
+pub(crate) mod owners;
 mod tool_identities;
 #[cfg(test)]
 mod view_tests;

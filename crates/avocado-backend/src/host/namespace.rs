@@ -17,11 +17,11 @@ use crate::job_view::JobView;
 use crate::{Mount, MountAccess};
 
 /// Below it a job's mount points need not exist on the host.
-const COVERED: &str = "/opt";
+pub(crate) const COVERED: &str = "/opt";
 
 /// Where every job has a directory of its own: temporary files, and what services of the host
 /// listen at, which would do for a hook what the hook itself cannot.
-const PRIVATE: [(&str, &CStr); 3] = [
+pub(crate) const PRIVATE: [(&str, &CStr); 3] = [
     ("/tmp", c"mode=1777"),
     ("/var/tmp", c"mode=1777"),
     ("/run", c"mode=0755"),
@@ -43,7 +43,7 @@ impl NamespaceError {
     }
 }
 
-fn context<T, E: Into<io::Error>>(
+pub(crate) fn context<T, E: Into<io::Error>>(
     result: Result<T, E>,
     action: impl FnOnce() -> String,
 ) -> Result<T, NamespaceError> {
@@ -297,24 +297,38 @@ fn make_mount_points(mounts: &[Mount]) -> Result<(), NamespaceError> {
     if points().all(|point| point.is_dir()) {
         return Ok(());
     }
-    let before = context(fs::File::open(opt), || "open /opt".into())?;
-    let entries: Vec<_> = context(fs::read_dir(opt), || "read /opt".into())?
-        .filter_map(Result::ok)
-        .collect();
+    cover_and_show(opt)?;
+    for point in points() {
+        context(fs::create_dir_all(point), || {
+            format!("create {}", point.display())
+        })?;
+    }
+    Ok(())
+}
+
+/// Covers a directory by a temporary file system that shows everything that was there, and takes more.
+pub(crate) fn cover_and_show(directory: &Path) -> Result<(), NamespaceError> {
+    let before = context(fs::File::open(directory), || {
+        format!("open {}", directory.display())
+    })?;
+    let entries: Vec<_> = context(fs::read_dir(directory), || {
+        format!("read {}", directory.display())
+    })?
+    .filter_map(Result::ok)
+    .collect();
     context(
         mount(
             "tmpfs",
-            opt,
+            directory,
             "tmpfs",
             MountFlags::empty(),
             Some(c"mode=0755"),
         ),
-        || "cover /opt".into(),
+        || format!("cover {}", directory.display()),
     )?;
     for entry in entries {
         let path = entry.path();
-        let old =
-            PathBuf::from(format!("/proc/self/fd/{}", before.as_raw_fd())).join(entry.file_name());
+        let old = path_of(&before).join(entry.file_name());
         let kind = context(entry.file_type(), || format!("look at {}", path.display()))?;
         let shown = if kind.is_symlink() {
             fs::read_link(&old).and_then(|to| std::os::unix::fs::symlink(to, &path))
@@ -328,12 +342,12 @@ fn make_mount_points(mounts: &[Mount]) -> Result<(), NamespaceError> {
         };
         context(shown, || format!("keep {} visible", path.display()))?;
     }
-    for point in points() {
-        context(fs::create_dir_all(point), || {
-            format!("create {}", point.display())
-        })?;
-    }
     Ok(())
+}
+
+/// A path that leads to what is open, also where something covers it.
+pub(crate) fn path_of(directory: &fs::File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
 #[cfg(test)]

@@ -45,6 +45,20 @@ impl BuildError {
             BuildError::Backend(BackendError::Engine { .. } | BackendError::NoImage { .. })
             | BuildError::NoEngine
             | BuildError::NoSdkImage => Some(FailureKind::ContainerEngine),
+            BuildError::Share(_) => Some(FailureKind::NotExported),
+            BuildError::Backend(BackendError::Ssh(_) | BackendError::RemoteLost { .. }) => {
+                Some(FailureKind::RemoteUnreachable)
+            }
+            BuildError::Backend(BackendError::Share { .. }) => Some(FailureKind::ShareUnreachable),
+            BuildError::Backend(BackendError::NotShared { .. }) => Some(FailureKind::NotShared),
+            BuildError::Backend(BackendError::RemoteNotRoot { .. }) => {
+                Some(FailureKind::RemoteNotRoot)
+            }
+            BuildError::Backend(
+                BackendError::Remote { .. }
+                | BackendError::RemoteSystem { .. }
+                | BackendError::NoRemoteTerminal { .. },
+            ) => Some(FailureKind::NotOnRemote),
             BuildError::Backend(BackendError::NoEmulation { .. }) => Some(FailureKind::NotEmulated),
             BuildError::Backend(BackendError::UnmountablePath { .. }) => {
                 Some(FailureKind::NotInContainer)
@@ -98,6 +112,7 @@ impl BuildError {
                  --backend here as well if it was built with them"
                     .to_owned(),
             ),
+            BuildError::Backend(BackendError::Ssh(error)) => error.hint().map(ToOwned::to_owned),
             BuildError::NoKey { key, .. } => {
                 Some(format!("create it: avocado signing-keys create {key}"))
             }

@@ -10,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use avocado_backend::{BackendError, LoopMountError};
+use avocado_nfs::NfsError;
 use avocado_project::{Diagnostic, ExtensionSource, LockFileError, SourceKind};
 use avocado_tuf::writer::WriterError;
 
@@ -66,6 +67,9 @@ pub enum BuildError {
     /// The backend could not run the step, or the step said why it failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The project cannot be shared with the machine that steps are to run on.
+    #[error(transparent)]
+    Share(#[from] NfsError),
     /// A tool failed.
     #[error(transparent)]
     Tool(#[from] ToolFailure),

@@ -34,6 +34,7 @@ impl TestProject {
             project: load(&at("avocado.yaml")),
             exe: "/not/started".into(),
             containers: None,
+            remote: None,
             cache: None,
             sdk_processor: avocado_backend::Processor::HOST,
             search_path: "/no/tools".into(),

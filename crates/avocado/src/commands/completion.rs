@@ -43,9 +43,11 @@ pub(crate) fn answer(environment: &Environment) -> bool {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let directory = std::env::current_dir().ok();
     let begun = BegunLine::new(environment, &arguments);
-    let answered = CompleteEnv::with_factory(|| completed(super::command(), &begun))
-        .var(VARIABLE)
-        .try_complete(arguments.iter().cloned(), directory.as_deref());
+    let answered = CompleteEnv::with_factory(|| {
+        completed(<super::Cli as clap::CommandFactory>::command(), &begun)
+    })
+    .var(VARIABLE)
+    .try_complete(arguments.iter().cloned(), directory.as_deref());
     // A shell has no use for a complaint.
     answered.unwrap_or(true)
 }

@@ -23,9 +23,14 @@ mod lock;
 mod manual;
 #[cfg(target_os = "linux")]
 mod moved_state;
+#[cfg(target_os = "linux")]
+mod nfs_server;
 mod os_image;
 mod project;
+#[cfg(target_os = "linux")]
+mod project_owner;
 mod prune;
+mod remote_options;
 mod runtime;
 mod save;
 mod sbom;
@@ -38,7 +43,6 @@ mod sdk_run;
 mod signing_keys;
 mod tools;
 mod unlock;
-mod unsupported_options;
 #[cfg(target_os = "linux")]
 mod update;
 mod verify;
@@ -90,7 +94,6 @@ use verify::VerifyArgs;
 use vm::VmCommand;
 
 pub(crate) use completion::answer as answer_shell;
-pub(crate) use unsupported_options::{command, parse};
 
 /// Build Avocado Linux runtimes from avocado.yaml and bring them to devices
 #[derive(Debug, Parser)]
@@ -277,7 +280,7 @@ pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
         session.global.verbose,
         session.environment.log_filter(),
     )
-    .and_then(|()| unsupported_options::check(&session.global))
+    .and_then(|()| remote_options::check(&session.global, &cli.command))
     .and_then(|()| dispatch(&session, &cli.command))
     {
         Ok(code) => code,
@@ -373,9 +376,4 @@ fn step(_args: StepArgs, _environment: &Environment) -> ExitCode {
 fn only_on_linux(command: &str) -> Failure {
     Failure::usage(format!("`avocado {command}` runs on Linux only"))
         .hint("run it on a Linux machine")
-}
-
-/// Quotes a text for a POSIX shell.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -46,24 +46,20 @@ fn an_unknown_key_only_warns() {
 }
 
 #[test]
-fn what_is_not_in_this_version() {
+fn another_machine_is_named_where_it_means_something() {
     let place = Place::new();
     for (args, message) in [
         (
-            &["install", "--runs-on", "me@host"][..],
-            "--runs-on is not supported yet",
-        ),
-        (
-            &["ext", "image", "--nfs-port", "12050"],
-            "--nfs-port is not supported yet",
-        ),
-        (
-            &["ext", "--runs-on=me@host", "list"],
-            "--runs-on is not supported yet",
+            &["ext", "image", "--nfs-port", "12050"][..],
+            "--nfs-port means nothing without --runs-on",
         ),
         (
             &["--runs-on", "me@host", "signing-keys", "list"],
-            "--runs-on is not supported yet",
+            "`avocado signing-keys` runs no steps on another machine",
+        ),
+        (
+            &["update", "--runs-on", "me@host"],
+            "`avocado update` runs no steps on another machine",
         ),
     ] {
         let shown = place.run(args).failed(2).stderr;
@@ -71,6 +67,13 @@ fn what_is_not_in_this_version() {
             shown.starts_with(&format!("error: {message}\nhint: ")),
             "{shown}"
         );
+    }
+    for args in [
+        &["build", "--runs-on", "-oProxyCommand=x"][..],
+        &["build", "--runs-on", "me@"],
+        &["build", "--runs-on", "me@host", "--nfs-port", "0"],
+    ] {
+        place.run(args).failed(2);
     }
 }
 

@@ -38,30 +38,6 @@ fn ext_image_has_every_published_option() {
     }
 }
 
-/// What is not supported yet is listed where it is published, and nowhere else.
-#[test]
-fn unsupported_options_are_not_advertised_everywhere() {
-    let place = Place::new();
-    for (command, listed) in [
-        ("", true),
-        ("ext image", true),
-        ("ext", false),
-        ("ext build", false),
-        ("build", false),
-        ("deploy", false),
-        ("signing-keys create", false),
-    ] {
-        for flag in ["--help", "-h"] {
-            let args: Vec<&str> = command.split_whitespace().chain([flag]).collect();
-            let help = place.run(&args).ok().stdout;
-            for option in ["--runs-on", "--nfs-port"] {
-                assert_eq!(help.contains(option), listed, "{args:?} {option}\n{help}");
-            }
-            assert_eq!(help.contains("not supported yet"), listed, "{help}");
-        }
-    }
-}
-
 #[test]
 fn the_version_is_what_peers_parse() {
     assert_eq!(

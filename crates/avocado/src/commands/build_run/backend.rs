@@ -22,16 +22,14 @@ pub(in crate::commands) fn containers(
     arguments: &[String],
     project: &Project,
 ) -> Result<Option<ContainerSettings>> {
-    let choice = match choice {
-        Some(choice) => Some(choice),
-        None => of_environment(session)?,
-    };
+    let choice = choice_of(session, choice)?;
     let search_path = session.environment.search_path();
     let program = ENGINES
         .into_iter()
         .find_map(|name| find_tool(&search_path, name));
     let is_container = match choice {
         Some(choice) => choice == BackendChoice::Container,
+        None if session.global.runs_on.is_some() => false,
         // What is there decides, this host first.
         None => {
             find_tool(&search_path, HOST_TOOL).is_none()
@@ -60,6 +58,17 @@ pub(super) fn sdk_processor(session: &Session) -> Processor {
         None => Processor::HOST,
         Some(SdkArchitecture::Aarch64) => Processor::Aarch64,
         Some(SdkArchitecture::X86_64) => Processor::X86_64,
+    }
+}
+
+/// Where tools are to run by the word of the user, here or in the environment.
+pub(in crate::commands) fn choice_of(
+    session: &Session,
+    choice: Option<BackendChoice>,
+) -> Result<Option<BackendChoice>> {
+    match choice {
+        Some(choice) => Ok(Some(choice)),
+        None => of_environment(session),
     }
 }
 

@@ -16,8 +16,8 @@ use avocado_text::{count, duration, table};
 use serde_json::{Value, json};
 
 use super::backend::{containers, sdk_processor};
-use crate::commands::project;
 use crate::commands::tools::{BuiltWithArgs, ToolArgs};
+use crate::commands::{project, remote_options};
 use crate::failure::{Context, ExitStatus, Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::output::{WorkStart, WorkSummary};
@@ -283,10 +283,12 @@ pub(in crate::commands) fn options_now(session: &Session, tools: &ToolArgs) -> R
 
 fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) -> Result<Options> {
     let environment = &session.environment;
+    let backend = tools.and_then(|tools| tools.backend);
     Ok(Options {
+        remote: remote_options::settings(session, backend, &project)?,
         containers: containers(
             session,
-            tools.and_then(|tools| tools.backend),
+            backend,
             tools.map_or(&[], |tools| &tools.container_args),
             &project,
         )?,
@@ -343,6 +345,7 @@ pub(in crate::commands) fn options_as_built(
     Ok(Options {
         dnf_args: built_with.dnf_args.clone(),
         scriptlets: !built_with.no_scripts,
+        remote: remote_options::settings(session, built_with.backend, &project)?,
         containers: containers(
             session,
             built_with.backend,

@@ -10,7 +10,7 @@ mod other_systems;
 #[cfg(target_os = "linux")]
 pub(super) use avocado_build::Goal;
 #[cfg(target_os = "linux")]
-pub(super) use backend::containers;
+pub(super) use backend::{choice_of, containers};
 #[cfg(target_os = "linux")]
 pub(super) use linux::{
     BuildRun, cancellable, complete, copy_artifacts, failure, options, options_as_built,

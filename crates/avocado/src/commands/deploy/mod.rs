@@ -1,8 +1,5 @@
 //! `avocado deploy`: brings a built runtime to a device.
 
-// Elsewhere the arguments are read, and nothing is done with them.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-pub(super) mod address;
 #[cfg(target_os = "linux")]
 mod remote;
 #[cfg(target_os = "linux")]
@@ -20,7 +17,7 @@ use clap::Args;
 
 use super::runtime::RuntimeSelection;
 use super::tools::BuiltWithArgs;
-use address::Address;
+use avocado_ssh::SshAddress;
 #[cfg(target_os = "linux")]
 pub(super) use run::run;
 
@@ -31,7 +28,7 @@ pub(crate) struct DeployArgs {
 
     /// The device: a host name or an address; root and port 22 unless told
     #[arg(short, long, value_name = "[USER@]HOST[:PORT]")]
-    pub(crate) device: Address,
+    pub(crate) device: SshAddress,
 
     /// Deploy nothing that is older than its sources
     #[arg(long)]

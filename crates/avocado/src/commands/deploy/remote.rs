@@ -2,12 +2,11 @@
 
 use std::fmt::Display;
 
+use avocado_ssh::{SshAddress, quote};
 use serde::Deserialize;
 use serde_json::Deserializer;
 
-use super::address::Address;
 use super::ssh::FailedCommand;
-use crate::commands::quote;
 use crate::failure::Failure;
 
 /// The exit code by which avocadoctl says that it does not know an option.
@@ -68,7 +67,7 @@ pub(super) fn knows_no_json(failed: &FailedCommand) -> bool {
 
 /// What a failed command means for the person who deploys. Only the names of errors decide; the
 /// words of the device are repeated.
-pub(super) fn explain(device: &Address, failed: &FailedCommand) -> Failure {
+pub(super) fn explain(device: &SshAddress, failed: &FailedCommand) -> Failure {
     let Some(error) = error_document(&failed.stdout) else {
         return refused(device)
             .hint(format!(
@@ -118,7 +117,7 @@ mod tests {
         }
     }
 
-    fn device() -> Address {
+    fn device() -> SshAddress {
         "root@dev:2222".parse().unwrap()
     }
 

@@ -2,22 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
-use super::address::Host;
 use crate::environment::DeployPort;
 use crate::failure::{Failure, Result};
+use avocado_ssh::SshHost;
 
 /// The host that a device is told to fetch from, and where to listen for it.
 pub(super) struct DeviceRoute {
-    pub(super) advertised: Host,
+    pub(super) advertised: SshHost,
     /// The address of this machine that the device knows, where that is known here.
     listen: Option<SocketAddr>,
 }
 
 impl DeviceRoute {
     /// With the name that the user wants, or the local end of the route to the device.
-    pub(super) fn to(device: &Host, wanted: Option<&str>) -> Result<Self> {
+    pub(super) fn to(device: &SshHost, wanted: Option<&str>) -> Result<Self> {
         if let Some(text) = wanted {
-            let advertised: Host = text.parse().map_err(|e| {
+            let advertised: SshHost = text.parse().map_err(|e| {
                 Failure::usage(format!(
                     "AVOCADO_DEPLOY_REPO_HOST is `{}`",
                     text.escape_debug()
@@ -76,7 +76,7 @@ fn number(port: DeployPort) -> u16 {
 
 /// The address that packets to the device would come from. Connecting a datagram socket asks the
 /// kernel for the route and sends nothing.
-fn local_address(device: &Host) -> Result<SocketAddr> {
+fn local_address(device: &SshHost) -> Result<SocketAddr> {
     let unreachable = |error: &std::io::Error| {
         Failure::new(format!("cannot find a route to {device}"))
             .because(error)

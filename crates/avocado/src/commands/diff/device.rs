@@ -23,9 +23,9 @@ mod linux {
     use avocado_text::escape;
 
     use super::super::side::of_manifest;
-    use crate::commands::deploy::address::Address;
     use crate::commands::deploy::ssh::{Ssh, SshFailure, Stream};
     use crate::failure::{Failure, Result};
+    use avocado_ssh::SshAddress;
 
     /// What stands between the manifest and the sizes.
     const SEPARATOR: &str = "-- images";
@@ -38,7 +38,7 @@ mod linux {
     const LONGEST: usize = 4 << 20;
 
     pub(super) fn contents(address: &str, ssh_args: &[String]) -> Result<BillContents> {
-        let device: Address = address.trim_end_matches('/').parse().map_err(|e| {
+        let device: SshAddress = address.trim_end_matches('/').parse().map_err(|e| {
             Failure::usage(format!(
                 "`ssh://{}` is no address of a device",
                 escape(address)

@@ -4,8 +4,6 @@
 #[cfg(target_os = "linux")]
 mod follow;
 #[cfg(target_os = "linux")]
-mod owner;
-#[cfg(target_os = "linux")]
 mod server;
 
 use std::net::IpAddr;

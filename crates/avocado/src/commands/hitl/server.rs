@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use avocado_build::find_tool;
 use avocado_events::{Event, Sink};
 use avocado_fs::LockPlace;
 use avocado_manifest::Name;
-use avocado_nfs::{ExportTree, NfsError, NfsExport, NfsServer, NfsServerOptions};
+use avocado_nfs::{
+    ExportTree, NfsAccess, NfsClients, NfsError, NfsExport, NfsServer, NfsServerOptions,
+};
 use serde_json::json;
 
 use super::HitlServerArgs;
 use super::follow::Follower;
-use super::owner::become_owner;
-use crate::commands::{build_run, project};
+use crate::commands::project_owner::become_owner;
+use crate::commands::{build_run, nfs_server, project};
 use crate::failure::{Context, Failure, Result};
 use crate::output::WorkSummary;
 use crate::session::Session;
@@ -26,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub(super) fn run(session: &Session, args: &HitlServerArgs) -> Result<()> {
     let project = project::load(session)?;
     let names = names(args);
-    let program = program(session)?;
+    let program = nfs_server::program(session)?;
     become_owner(session, &project.config_path)?;
     let layout = project::layout(&project);
     build_run::start(session, "hitl server", &project, None);
@@ -43,6 +44,7 @@ pub(super) fn run(session: &Session, args: &HitlServerArgs) -> Result<()> {
         exports.push(NfsExport {
             name: name.clone(),
             path: export,
+            access: NfsAccess::Read,
         });
     }
     let mut follower = Follower::new(session, args, &cancel, trees);
@@ -53,6 +55,7 @@ pub(super) fn run(session: &Session, args: &HitlServerArgs) -> Result<()> {
         address: SocketAddr::new(address(args), args.port),
         directory: place.directory.clone(),
         exports,
+        clients: NfsClients::Everyone,
     };
     let mut server = NfsServer::start(&options).map_err(|e| failure(&e, args.port))?;
     tell(session, &names, options.address);
@@ -92,28 +95,6 @@ fn address(args: &HitlServerArgs) -> IpAddr {
         Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     };
     args.address.unwrap_or_else(every)
-}
-
-fn program(session: &Session) -> Result<PathBuf> {
-    let found = find_tool(&session.environment.search_path(), avocado_nfs::PROGRAM);
-    let program = found.ok_or_else(|| {
-        Failure::new(format!("{} is not installed", avocado_nfs::PROGRAM)).hint(
-            "install NFS-Ganesha and its file system module: nfs-ganesha and nfs-ganesha-vfs \
-             (Debian, Ubuntu, Fedora); Debian starts a server with it, which is not needed: \
-             systemctl disable --now nfs-ganesha",
-        )
-    })?;
-    let may = avocado_nfs::may_serve().context(|| "cannot tell what this process may do".into())?;
-    if !may {
-        return Err(Failure::new(
-            "this user may not export files: the server needs CAP_DAC_READ_SEARCH to open what \
-             clients hold",
-        )
-        .hint(
-            "run it with sudo: it goes on as the owner of the project, with that capability alone",
-        ));
-    }
-    Ok(program)
 }
 
 fn failure(error: &NfsError, port: u16) -> Failure {

@@ -251,6 +251,6 @@ fn shell_word(path: &Path) -> String {
     if text.chars().all(safe) && !text.starts_with(['-', '~']) {
         text
     } else {
-        super::quote(&text)
+        avocado_ssh::quote(&text)
     }
 }

@@ -32,14 +32,15 @@ pub(super) fn run(args: &ManualArgs) -> Result<()> {
     if args.markdown {
         write_markdown(directory).context(what)
     } else {
-        clap_mangen::generate_to(super::command(), directory).context(what)
+        clap_mangen::generate_to(<super::Cli as clap::CommandFactory>::command(), directory)
+            .context(what)
     }
 }
 
 fn write_markdown(directory: &Path) -> io::Result<()> {
     let project = project_reference::markdown(&avocado_project::json_schema());
     fs::write(directory.join("avocado-yaml.md"), project)?;
-    let mut program = super::command().term_width(HELP_WIDTH);
+    let mut program = <super::Cli as clap::CommandFactory>::command().term_width(HELP_WIDTH);
     // Gives each command its whole name, and the options that all have.
     program.build();
     for command in shown_subcommands(&mut program) {

@@ -4,38 +4,43 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// Where a device is.
+/// A machine with an ssh server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Address {
+pub struct SshAddress {
     /// The user to log in as, where one was named.
-    pub(crate) user: Option<String>,
-    /// The device.
-    pub(crate) host: Host,
+    pub user: Option<String>,
+    /// The machine.
+    pub host: SshHost,
     /// The port of its ssh server, where one was named.
-    pub(crate) port: Option<u16>,
+    pub port: Option<u16>,
 }
 
 /// A host name or an address. Nothing in it can be taken for an option, for part of a URL or for
 /// shell syntax.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Host(String);
+pub struct SshHost(String);
 
 /// A text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct AddressError(&'static str);
+pub struct SshAddressError(&'static str);
 
-impl Host {
-    pub(crate) fn as_str(&self) -> &str {
+impl SshHost {
+    /// The host as it was written, without brackets.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    pub(crate) fn is_ipv6(&self) -> bool {
+    /// Whether it is an IPv6 address.
+    #[must_use]
+    pub fn is_ipv6(&self) -> bool {
         self.0.contains(':')
     }
 
     /// The host as it stands in a URL.
-    pub(crate) fn in_url(&self) -> String {
+    #[must_use]
+    pub fn in_url(&self) -> String {
         if self.is_ipv6() {
             format!("[{}]", self.0)
         } else {
@@ -44,42 +49,42 @@ impl Host {
     }
 }
 
-impl FromStr for Host {
-    type Err = AddressError;
+impl FromStr for SshHost {
+    type Err = SshAddressError;
 
     /// Takes an IPv6 address with or without brackets.
-    fn from_str(text: &str) -> Result<Self, AddressError> {
+    fn from_str(text: &str) -> Result<Self, SshAddressError> {
         let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
         let host = inner.unwrap_or(text);
         if inner.is_some() || host.contains(':') {
             let (address, zone) = host.split_once('%').unwrap_or((host, "any"));
             if address.parse::<Ipv6Addr>().is_err() || !is_word(zone) {
-                return Err(AddressError("this is not an IPv6 address"));
+                return Err(SshAddressError("this is not an IPv6 address"));
             }
         } else if host.is_empty() {
-            return Err(AddressError("the host is missing"));
+            return Err(SshAddressError("the host is missing"));
         } else if !is_word(host) {
-            return Err(AddressError(
+            return Err(SshAddressError(
                 "a host name has only letters, digits, dots, dashes and underscores",
             ));
         }
-        Ok(Host(host.to_owned()))
+        Ok(SshHost(host.to_owned()))
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for SshHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl FromStr for Address {
-    type Err = AddressError;
+impl FromStr for SshAddress {
+    type Err = SshAddressError;
 
-    fn from_str(text: &str) -> Result<Self, AddressError> {
+    fn from_str(text: &str) -> Result<Self, SshAddressError> {
         let (user, rest) = match text.rsplit_once('@') {
             Some((user, rest)) if is_word(user) => (Some(user.to_owned()), rest),
-            Some(_) => return Err(AddressError("the user name before @ is not usable")),
+            Some(_) => return Err(SshAddressError("the user name before @ is not usable")),
             None => (None, text),
         };
         let colons = rest.matches(':').count();
@@ -88,9 +93,9 @@ impl FromStr for Address {
                 Some((host, "")) => (format!("{host}]"), None),
                 Some((host, port)) => match port.strip_prefix(':') {
                     Some(port) => (format!("{host}]"), Some(port)),
-                    None => return Err(AddressError("only a port can follow `]`")),
+                    None => return Err(SshAddressError("only a port can follow `]`")),
                 },
-                None => return Err(AddressError("the `]` is missing")),
+                None => return Err(SshAddressError("the `]` is missing")),
             },
             (None, 1) => match rest.split_once(':') {
                 Some((host, port)) => (host.to_owned(), Some(port)),
@@ -102,9 +107,9 @@ impl FromStr for Address {
         let port = match port.map(str::parse) {
             None => None,
             Some(Ok(port @ 1..)) => Some(port),
-            Some(_) => return Err(AddressError("the port is not a number from 1 to 65535")),
+            Some(_) => return Err(SshAddressError("the port is not a number from 1 to 65535")),
         };
-        Ok(Address {
+        Ok(SshAddress {
             user,
             host: host.parse()?,
             port,
@@ -112,7 +117,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for SshAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
@@ -155,7 +160,7 @@ mod tests {
                 "[fe80::1%eth0]",
             ),
         ] {
-            let address: Address = text.parse().unwrap();
+            let address: SshAddress = text.parse().unwrap();
             assert_eq!(address.user.as_deref(), user, "{text}");
             assert_eq!(address.host.as_str(), host, "{text}");
             assert_eq!(address.port, port, "{text}");
@@ -191,14 +196,14 @@ mod tests {
             "ho\nst",
             "hôst",
         ] {
-            assert!(text.parse::<Address>().is_err(), "{text:?}");
+            assert!(text.parse::<SshAddress>().is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn an_address_is_written_as_it_is_read() {
         for text in ["dev", "me@dev.local:2222", "[::1]:22", "::1"] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<SshAddress>().unwrap().to_string(), text);
         }
     }
 }

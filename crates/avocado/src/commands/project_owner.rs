@@ -18,7 +18,7 @@ const CAPABILITY: &str = "+dac_read_search";
 
 /// Where root runs this in the project of another user, goes on as that one, in the place of this
 /// process.
-pub(super) fn become_owner(session: &Session, config: &Path) -> Result<()> {
+pub(in crate::commands) fn become_owner(session: &Session, config: &Path) -> Result<()> {
     let config = fs::metadata(config).context(|| format!("cannot read {}", config.display()))?;
     // A process belongs to who it works as.
     let this = fs::metadata("/proc/self").context(|| "cannot read /proc/self".into())?;
