@@ -11,7 +11,7 @@ use crate::extension_set::{need_covered, of_runtime};
 use crate::merge::state::MergedState;
 use crate::merge::{ExtensionMerger, MergeFailure, MergeMode};
 use crate::merging;
-use crate::pending_update::PendingUpdate;
+use crate::os_update::pending_update::PendingUpdate;
 use crate::runtime_list::{self, RuntimeEntry};
 use crate::store::history::ActivationHistory;
 use crate::store::lock::StoreLock;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::needed::NeededFiles;
 use crate::context::DeviceContext;
 use crate::error::{DeviceError, FailureReason};
-use crate::pending_update::PendingUpdate;
+use crate::os_update::pending_update::PendingUpdate;
 use crate::runtime_list::{built_at, previous};
 use crate::store::pins::PinnedRuntimes;
 use crate::store::pool::ImagePool;

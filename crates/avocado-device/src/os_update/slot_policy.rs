@@ -1,0 +1,195 @@
+//! The life of an update of the operating system: which step comes next, and what follows from how it
+//! ended. There is no reading and no writing in here, so that the tests can try it in every world.
+//!
+//! ```text
+//!            ┌────────── an update that waits is given up ◄───────────┐
+//!            ▼                                                        │
+//! idle ─► forbidden ─► written ─► marked ─► loader switched ─► waits for the reboot
+//!                                                                     │
+//!        idle ◄─ marker removed ◄─ runtime active ◄─ loader keeps it ◄┤ the other slot runs, verified
+//!        idle ◄─ marker removed ◄─ reason kept ◄─ loader goes back ◄──┘ not verified, or another slot
+//! ```
+//!
+//! What outlives a cut of the power are the slots, the boot loader and the marker
+//! (`pending-update.json`). The marker is there before the loader is told anything, and is the last
+//! thing that goes: while the loader may start the slot that was written, the device knows why.
+
+use avocado_manifest::os_bundle::OsSlot;
+
+/// Where an update is. Each state but the two that wait has one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    /// None is under way.
+    Idle,
+    /// Another update waits for the reboot: the loader is told to start the slot that runs.
+    Withdrawing,
+    /// The loader starts the slot that runs, and the marker of the other update goes.
+    Withdrawn,
+    /// The slot must not be started while it is written.
+    Forbidding,
+    /// The slot is written and compared.
+    Writing,
+    /// The slot is whole: the marker is made.
+    Written,
+    /// The marker lasts: the loader is switched.
+    Armed,
+    /// All is done that can be done before the reboot.
+    Rebooting,
+    /// The slot that was written runs, and has not proven itself.
+    Unverified,
+    /// It has: the loader is told to keep it.
+    Verified,
+    /// The loader keeps it: its runtime becomes the active one.
+    Committed,
+    /// Its runtime is active: the marker goes.
+    Finishing,
+    /// It has not, or another slot runs: the loader is told to start the slot before.
+    GoingBack,
+    /// The loader starts the slot before: why is written down.
+    RolledBack,
+    /// The reason lasts: the marker goes.
+    Leaving,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotStep {
+    /// Tell the loader not to start this slot, where it can be told.
+    ForbidSlot(OsSlot),
+    /// Write this slot, bring it to the disk, read it and compare.
+    WriteSlot(OsSlot),
+    /// Make the marker, lastingly.
+    WriteMarker,
+    /// Tell the loader to start this slot, once where it can do that.
+    SwitchLoader(OsSlot),
+    /// Ask the operating system that runs what it is, and whether its runtime can be merged.
+    Verify,
+    /// Tell the loader that this slot is good.
+    CommitLoader(OsSlot),
+    /// Make the runtime of the update the active one.
+    ActivateRuntime,
+    /// Tell the loader to start this slot from now on, and not the other one.
+    RestoreLoader(OsSlot),
+    /// Write down why the update failed, lastingly.
+    KeepReason,
+    /// Remove the marker, lastingly.
+    RemoveMarker,
+}
+
+/// An update between the slots of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotUpdate {
+    /// The slot that ran when the update began.
+    pub(crate) previous: OsSlot,
+    pub(crate) state: SlotState,
+}
+
+/// What a marker says that matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MarkerFacts {
+    /// The slot that ran when it was made.
+    pub(crate) previous: OsSlot,
+    /// Whether it was made since the device was started. Not known of those that older agents made.
+    pub(crate) of_this_boot: Option<bool>,
+}
+
+impl SlotUpdate {
+    /// A new update, while `running` runs.
+    pub(crate) fn begin(running: OsSlot, waiting: Option<MarkerFacts>) -> Self {
+        let state = match waiting {
+            Some(_) => SlotState::Withdrawing,
+            None => SlotState::Forbidding,
+        };
+        SlotUpdate {
+            previous: running,
+            state,
+        }
+    }
+
+    /// The same update again, as its marker is there and the device was not started since: whether
+    /// the loader had been switched nobody knows.
+    pub(crate) fn again(marker: MarkerFacts) -> Self {
+        SlotUpdate {
+            previous: marker.previous,
+            state: SlotState::Armed,
+        }
+    }
+
+    /// What an update is that a marker tells of. Only a boot of the other slot proves anything;
+    /// where it is not known which one runs, or whether the device was started since, it waits.
+    pub(crate) fn found(marker: MarkerFacts, running: Option<OsSlot>) -> Self {
+        let state = match (marker.of_this_boot, running) {
+            (Some(true), _) | (_, None) => SlotState::Rebooting,
+            (_, Some(slot)) if slot == marker.previous.other() => SlotState::Unverified,
+            (Some(false), Some(_)) => SlotState::GoingBack,
+            // It may not have been started at all since.
+            (None, Some(_)) => SlotState::Rebooting,
+        };
+        SlotUpdate {
+            previous: marker.previous,
+            state,
+        }
+    }
+
+    /// The slot that is written.
+    pub(crate) fn target(self) -> OsSlot {
+        self.previous.other()
+    }
+
+    /// What is to be done now. None: nothing, until the device is started or another update begins.
+    pub(crate) fn step(self) -> Option<SlotStep> {
+        Some(match self.state {
+            SlotState::Idle | SlotState::Rebooting => return None,
+            SlotState::Forbidding => SlotStep::ForbidSlot(self.target()),
+            SlotState::Writing => SlotStep::WriteSlot(self.target()),
+            SlotState::Written => SlotStep::WriteMarker,
+            SlotState::Armed => SlotStep::SwitchLoader(self.target()),
+            SlotState::Unverified => SlotStep::Verify,
+            SlotState::Verified => SlotStep::CommitLoader(self.target()),
+            SlotState::Committed => SlotStep::ActivateRuntime,
+            SlotState::Withdrawing | SlotState::GoingBack => SlotStep::RestoreLoader(self.previous),
+            SlotState::RolledBack => SlotStep::KeepReason,
+            SlotState::Withdrawn | SlotState::Finishing | SlotState::Leaving => {
+                SlotStep::RemoveMarker
+            }
+        })
+    }
+
+    /// The step was done.
+    #[must_use]
+    pub(crate) fn done(self) -> Self {
+        let state = match self.state {
+            SlotState::Idle | SlotState::Finishing | SlotState::Leaving => SlotState::Idle,
+            SlotState::Withdrawing => SlotState::Withdrawn,
+            SlotState::Withdrawn => SlotState::Forbidding,
+            SlotState::Forbidding => SlotState::Writing,
+            SlotState::Writing => SlotState::Written,
+            SlotState::Written => SlotState::Armed,
+            SlotState::Armed | SlotState::Rebooting => SlotState::Rebooting,
+            SlotState::Unverified => SlotState::Verified,
+            SlotState::Verified => SlotState::Committed,
+            SlotState::Committed => SlotState::Finishing,
+            SlotState::GoingBack => SlotState::RolledBack,
+            SlotState::RolledBack => SlotState::Leaving,
+        };
+        SlotUpdate { state, ..self }
+    }
+
+    /// The step could not be done. None: nothing else can, for now; the same step comes again when the
+    /// marker is found the next time, or when the update is asked for again.
+    #[must_use]
+    pub(crate) fn failed(self) -> Option<Self> {
+        let state = match self.state {
+            // The loader may know of the slot already. There is nothing to tell of later: it is
+            // told now.
+            SlotState::Armed => SlotState::Withdrawing,
+            SlotState::Unverified => SlotState::GoingBack,
+            _ => return None,
+        };
+        Some(SlotUpdate { state, ..self })
+    }
+}
+
+#[cfg(test)]
+#[path = "slot_policy_tests.rs"]
+mod tests;
