@@ -11,6 +11,7 @@ use crate::extension_set::{need_covered, of_runtime};
 use crate::merge::state::MergedState;
 use crate::merge::{ExtensionMerger, MergeFailure, MergeMode};
 use crate::merging;
+use crate::os_update;
 use crate::os_update::pending_update::PendingUpdate;
 use crate::runtime_list::{self, RuntimeEntry};
 use crate::store::history::ActivationHistory;
@@ -74,6 +75,7 @@ pub(crate) fn activate_locked(
     lock: &StoreLock,
     sink: &dyn Sink,
 ) -> Result<Activation, DeviceError> {
+    merging::settle_update(context, lock, sink);
     let runtimes = context.runtimes();
     // A broken `active` is repaired by activating something.
     let before = runtimes.active_id().ok().flatten();
@@ -86,16 +88,28 @@ pub(crate) fn activate_locked(
     let set = of_runtime(context, &manifest, &[]);
     let set = set.map_err(|failure| failed(&before, failure.reason))?;
     need_covered(context, &manifest).map_err(|reason| failed(&before, reason))?;
-    if let Some(mismatch) = context.os_mismatch(&manifest) {
-        let pending = pending_os(context, &id, mismatch).map_err(|e| failed(&before, e))?;
+    if let Some(OsMismatch { needed, running }) = context.os_mismatch(&manifest) {
+        let pending = os_update::apply::apply(context, &manifest, lock, sink);
+        let pending = pending.map_err(|reason| {
+            let source = Box::new(reason);
+            let reason = FailureReason::OtherOs {
+                needed,
+                running,
+                source,
+            };
+            failed(&before, reason)
+        })?;
         sink.emit(Event::info(format!(
             "the OS of runtime {id} is written: it can become active after a reboot"
         )));
+        os_update::reboot::after_update(context, &pending, sink);
         return Ok(Activation::RebootRequired {
             runtime: runtime_list::entry(context, manifest),
             pending: Box::new(pending),
         });
     }
+    // What was asked for last counts, also at the next boot.
+    withdraw_other(context, &id, lock, sink).map_err(|e| failed(&before, e))?;
     let active_already = before.as_ref() == Some(&id);
     let mode = if active_already {
         MergeMode::IfNeeded
@@ -132,9 +146,26 @@ pub(crate) fn activate_locked(
     Ok(Activation::Active(runtime_list::entry(context, manifest)))
 }
 
+/// Gives up an update for another runtime that was written in this boot.
+fn withdraw_other(
+    context: &DeviceContext,
+    id: &RuntimeId,
+    lock: &StoreLock,
+    sink: &dyn Sink,
+) -> Result<(), FailureReason> {
+    let pending = PendingUpdate::load(context.base())?;
+    let is_other = |pending: &PendingUpdate| {
+        pending.runtime_id.as_ref() != Some(id) && pending.is_of_this_boot(&context.paths)
+    };
+    if pending.as_ref().is_some_and(is_other) {
+        os_update::apply::withdraw(context, lock, sink)?;
+    }
+    Ok(())
+}
+
 /// Notes that `next` is about to become active. Where the disk is so full that this cannot be
 /// written, it becomes active all the same: a device that has to leave a runtime must be able to.
-fn enter_history(
+pub(crate) fn enter_history(
     context: &DeviceContext,
     active: Option<&RuntimeId>,
     next: &RuntimeId,
@@ -173,19 +204,6 @@ fn not_merged(
         restored,
         source: failure.set.reason,
     }))
-}
-
-/// The update that brings `runtime` the build that it needs, where it is written already.
-fn pending_os(
-    context: &DeviceContext,
-    runtime: &RuntimeId,
-    mismatch: OsMismatch,
-) -> Result<PendingUpdate, FailureReason> {
-    let OsMismatch { needed, running } = mismatch;
-    match PendingUpdate::load(context.base())? {
-        Some(pending) if pending.is_for(runtime, &needed) => Ok(pending),
-        _ => Err(FailureReason::OtherOs { needed, running }),
-    }
 }
 
 /// Finishes an activation that was cut off; whether there was one.

@@ -3,6 +3,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use avocado_manifest::Name;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -46,6 +47,19 @@ impl fmt::Display for MutableMode {
     }
 }
 
+/// When the device reboots by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RebootPolicy {
+    /// Never: those who manage it do that.
+    Never,
+    /// When an OS update has not proven itself: the slot before is started again.
+    #[default]
+    Rollback,
+    /// Then, and when an OS update is written.
+    Now,
+}
+
 const MIB: u64 = 1 << 20;
 
 /// The configuration of the device agent, `/etc/avocado/avocadoctl.conf`.
@@ -82,6 +96,11 @@ pub struct DeviceConfig {
     /// What adding a runtime leaves free on the disk of the store, in bytes. Key
     /// `avocado.update.reserve_mib`, in MiB.
     pub reserve: u64,
+    /// The hardware that this is, as OS bundles call it. Key `avocado.update.platform`. None: the
+    /// platform of the bundle that the active runtime came with counts.
+    pub platform: Option<Name>,
+    /// When the device reboots by itself. Key `avocado.update.reboot`.
+    pub reboot: RebootPolicy,
     /// How long a command that an extension asks for may run before it is killed. Key
     /// `avocado.ext.hook_timeout`, in seconds.
     pub hook_timeout: Duration,
@@ -101,6 +120,8 @@ impl Default for DeviceConfig {
             proxy: None,
             no_proxy: Vec::new(),
             reserve: 8 * MIB,
+            platform: None,
+            reboot: RebootPolicy::default(),
             hook_timeout: Duration::from_secs(30),
         }
     }
@@ -169,6 +190,8 @@ impl DeviceConfig {
             proxy: update.proxy,
             no_proxy: update.no_proxy,
             reserve: update.reserve_mib.unwrap_or(defaults.reserve),
+            platform: update.platform,
+            reboot: update.reboot.unwrap_or_default(),
             hook_timeout: ext.hook_timeout.unwrap_or(defaults.hook_timeout),
         })
     }
@@ -219,6 +242,8 @@ struct UpdateTable {
     no_proxy: Vec<String>,
     #[serde(deserialize_with = "mebibytes")]
     reserve_mib: Option<u64>,
+    platform: Option<Name>,
+    reboot: Option<RebootPolicy>,
 }
 
 /// A table and nothing else: for serde alone a list of its values would do as well.
@@ -312,6 +337,8 @@ mod tests {
             proxy = "http://proxy:3128"
             no_proxy = ["desk.local", ".internal"]
             reserve_mib = 3
+            platform = "qemux86-64"
+            reboot = "now"
         "#;
         let expected = DeviceConfig {
             base: "/data".into(),
@@ -325,6 +352,8 @@ mod tests {
             proxy: Some("http://proxy:3128".to_owned()),
             no_proxy: vec!["desk.local".to_owned(), ".internal".to_owned()],
             reserve: 3 << 20,
+            platform: Some("qemux86-64".parse().unwrap()),
+            reboot: RebootPolicy::Now,
             hook_timeout: Duration::from_secs(5),
         };
         assert_eq!(DeviceConfig::parse(text).unwrap(), expected);
@@ -391,6 +420,7 @@ mod tests {
             _ => format!("{line}\n"),
         });
         let examples = DeviceConfig {
+            platform: Some("qemux86-64".parse().unwrap()),
             ca_file: Some("/etc/avocado/ca.pem".into()),
             proxy: Some("http://proxy.example:3128".to_owned()),
             no_proxy: vec!["desk.local".to_owned(), ".internal".to_owned()],

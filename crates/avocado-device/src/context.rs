@@ -67,11 +67,26 @@ impl DeviceContext {
         })
     }
 
-    /// Whether a runtime needs another build of the operating system than the one that runs. One
-    /// that names no build goes with any, and an operating system that names none takes any.
+    /// Whether a runtime needs another build of the operating system, or of the initial RAM file
+    /// system, than the one that runs. One that names no build goes with any. An operating system that
+    /// names none is not taken for one that fits; an initial RAM file system that names none is not
+    /// compared, because it comes in one bundle with the operating system.
     pub(crate) fn os_mismatch(&self, manifest: &Manifest) -> Option<OsMismatch> {
-        let needed = manifest.os_bundle.as_ref()?.os_build_id.clone()?;
-        let running = os_release::build_id(&self.paths)?;
-        (needed != running).then_some(OsMismatch { needed, running })
+        let bundle = manifest.os_bundle.as_ref()?;
+        if let Some(needed) = &bundle.os_build_id {
+            let running = os_release::build_id(&self.paths);
+            if running.as_ref() != Some(needed) {
+                return Some(OsMismatch {
+                    needed: format!("the OS build {needed}"),
+                    running: running.unwrap_or_else(|| "one that does not say its build".into()),
+                });
+            }
+        }
+        let needed = bundle.initramfs_build_id.as_ref()?;
+        let running = os_release::initramfs_build_id(&self.paths)?;
+        (*needed != running).then(|| OsMismatch {
+            needed: format!("the initramfs build {needed}"),
+            running,
+        })
     }
 }

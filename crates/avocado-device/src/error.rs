@@ -9,6 +9,7 @@ use crate::config::DeviceConfigError;
 use crate::degraded::DegradedState;
 use crate::hitl::HitlServer;
 use crate::merge::release_misfit::ReleaseMisfit;
+use crate::os_update::error::OsUpdateError;
 
 /// What an operation on the device can end with. The variants are the errors of the varlink
 /// interfaces; [`FailureReason`] says what exactly went wrong.
@@ -333,20 +334,23 @@ pub enum FailureReason {
         /// The last lines that it printed.
         said: String,
     },
-    /// The runtime belongs to another build of the operating system.
-    #[error(
-        "it needs the OS build {needed}, and this device runs {running}; \
-         this version cannot update the OS"
-    )]
+    /// The runtime belongs to another build of the operating system, which was not written.
+    #[error("it needs {needed}, this device runs {running}, and the OS was not updated")]
     OtherOs {
         /// The build that the runtime was made for.
         needed: String,
         /// The build that runs.
         running: String,
+        /// Why it was not.
+        #[source]
+        source: Box<FailureReason>,
     },
+    /// An update of the operating system was refused or failed.
+    #[error(transparent)]
+    OsUpdate(Box<OsUpdateError>),
     /// The configuration wants an OS update to be written while it is downloaded.
     #[error(
-        "it needs the OS build {needed}, this device runs {running}, and this version cannot \
+        "it needs {needed}, this device runs {running}, and this version cannot \
          write an OS update while it is downloaded: set `avocado.update.stream_os_to_partition` \
          to false in the configuration"
     )]
@@ -464,6 +468,12 @@ fn why_left_out(misfits: &[ReleaseMisfit], said: &str) -> String {
         ([], "") => String::new(),
         ([], said) => format!(": {said}"),
         (known, _) => format!(": {}", known.join("; ")),
+    }
+}
+
+impl From<OsUpdateError> for FailureReason {
+    fn from(error: OsUpdateError) -> Self {
+        FailureReason::OsUpdate(Box::new(error))
     }
 }
 

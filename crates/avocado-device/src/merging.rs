@@ -1,12 +1,17 @@
 //! Having merged what should be.
 
-use avocado_events::{Cancel, Sink};
+use std::sync::Arc;
+
+use avocado_events::{Cancel, Event, Sink};
+use avocado_manifest::Manifest;
 
 use crate::context::DeviceContext;
 use crate::error::DeviceError;
 use crate::extension_set::{of_enabled, of_runtime};
 use crate::fallback;
 use crate::merge::{ExtensionMerger, MergeMode};
+use crate::os_update;
+use crate::os_update::proof::BootOutcome;
 use crate::store::lock::StoreLock;
 use crate::upkeep::settle;
 
@@ -24,7 +29,33 @@ pub(crate) fn merge(
             source,
         })?;
     settle(context, &lock);
-    merge_wanted(context, mode, &lock, sink)
+    let boot = settle_update(context, &lock, sink);
+    let mode = match boot {
+        BootOutcome::Committed => MergeMode::Always,
+        _ => mode,
+    };
+    let on_trial = match &boot {
+        BootOutcome::OnTrial(manifest) => Some(manifest.clone()),
+        _ => None,
+    };
+    let merged = merge_runtime(context, on_trial, mode, &lock, sink);
+    if boot == (BootOutcome::WentBack { runs_still: true }) {
+        os_update::reboot::after_rollback(context, sink);
+    }
+    merged
+}
+
+/// Goes on with an OS update that waits for its proof. A device comes up whatever becomes of that.
+pub(crate) fn settle_update(
+    context: &DeviceContext,
+    lock: &StoreLock,
+    sink: &dyn Sink,
+) -> BootOutcome {
+    os_update::proof::at_merge(context, lock, sink).unwrap_or_else(|reason| {
+        let why = avocado_events::chain(&reason);
+        sink.emit(Event::warning(format!("an OS update waits still: {why}")));
+        BootOutcome::AsBefore
+    })
 }
 
 /// As [`merge`], with the lock of the store.
@@ -34,7 +65,22 @@ pub(crate) fn merge_wanted(
     lock: &StoreLock,
     sink: &dyn Sink,
 ) -> Result<(), DeviceError> {
-    let (active, set) = match context.runtimes().active() {
+    merge_runtime(context, None, mode, lock, sink)
+}
+
+/// Merges `on_trial` in the place of the active runtime.
+fn merge_runtime(
+    context: &DeviceContext,
+    on_trial: Option<Arc<Manifest>>,
+    mode: MergeMode,
+    lock: &StoreLock,
+    sink: &dyn Sink,
+) -> Result<(), DeviceError> {
+    let wanted = match on_trial {
+        Some(manifest) => Ok(Some(manifest)),
+        None => context.runtimes().active(),
+    };
+    let (active, set) = match wanted {
         Ok(Some(manifest)) => {
             let set = of_runtime(context, &manifest, &[]);
             (Some(manifest), set)

@@ -12,6 +12,36 @@ pub(crate) fn build_id(paths: &DevicePaths) -> Option<String> {
     value(&files(paths), "AVOCADO_OS_BUILD_ID")
 }
 
+/// `AVOCADO_OS_BUILD_ID` of the initial RAM file system that started the operating system, or that
+/// runs. Not every one says it.
+pub(crate) fn initramfs_build_id(paths: &DevicePaths) -> Option<String> {
+    if paths.initrd_release.exists() {
+        return value(
+            std::slice::from_ref(&paths.initrd_release),
+            "AVOCADO_OS_BUILD_ID",
+        );
+    }
+    let text = fs::read_to_string(&paths.os.initramfs_build_id).ok()?;
+    let id = text.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// Keeps what the initial RAM file system says for the operating system, which cannot ask it any more.
+pub(crate) fn keep_initramfs_build_id(paths: &DevicePaths) {
+    let place = &paths.os.initramfs_build_id;
+    if let (Some(id), false) = (initramfs_build_id(paths), place.exists()) {
+        // Without it, it is not compared, and that is told.
+        let _ = place.parent().map(fs::create_dir_all);
+        let _ = fs::write(place, id);
+    }
+}
+
+/// Another text at each boot.
+pub(crate) fn boot_id(paths: &DevicePaths) -> Option<String> {
+    let text = fs::read_to_string(&paths.os.boot_id).ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// `VERSION_ID` of the operating system.
 pub(crate) fn version_id(paths: &DevicePaths) -> Option<String> {
     value(&files(paths), "VERSION_ID")

@@ -20,8 +20,38 @@ pub struct DevicePaths {
     pub machine_id: PathBuf,
     /// Exists in an initial RAM file system.
     pub initrd_release: PathBuf,
+    /// What updates of the operating system look at.
+    pub os: OsPlaces,
     /// The programs.
     pub tools: DeviceTools,
+}
+
+/// What the kernel and the firmware say about disks, boot loaders and this boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OsPlaces {
+    /// Partitions by their labels.
+    pub partition_labels: PathBuf,
+    /// Partitions by their UUIDs.
+    pub partition_uuids: PathBuf,
+    /// Block devices by their numbers.
+    pub block_devices: PathBuf,
+    /// What is mounted.
+    pub mounts: PathBuf,
+    /// The variables of UEFI firmware.
+    pub efi_variables: PathBuf,
+    /// What the kernel was started with.
+    pub kernel_command_line: PathBuf,
+    /// The device tree that the kernel was started with.
+    pub device_tree: PathBuf,
+    /// Another text at each boot.
+    pub boot_id: PathBuf,
+    /// `AVOCADO_OS_BUILD_ID` of the initial RAM file system that started the operating system.
+    pub initramfs_build_id: PathBuf,
+    /// Where programs are looked for before an update, to know that none is missing.
+    pub programs: Vec<PathBuf>,
+    /// Where the first boot partition of a Raspberry Pi is mounted. None: it is mounted when it is
+    /// needed.
+    pub tryboot: Option<PathBuf>,
 }
 
 /// The programs that the agent calls: a name to be found on `PATH`, or a path.
@@ -39,6 +69,12 @@ pub struct DeviceTools {
     pub modprobe: PathBuf,
     /// `depmod`
     pub depmod: PathBuf,
+    /// `fw_printenv`
+    pub fw_printenv: PathBuf,
+    /// `fw_setenv`
+    pub fw_setenv: PathBuf,
+    /// `efibootmgr`
+    pub efibootmgr: PathBuf,
 }
 
 impl DevicePaths {
@@ -53,6 +89,7 @@ impl DevicePaths {
             os_release: vec!["/etc/os-release".into(), "/usr/lib/os-release".into()],
             machine_id: "/etc/machine-id".into(),
             initrd_release: "/etc/initrd-release".into(),
+            os: OsPlaces::default(),
             tools: DeviceTools::default(),
         }
     }
@@ -73,6 +110,33 @@ impl DevicePaths {
     }
 }
 
+impl Default for OsPlaces {
+    fn default() -> Self {
+        OsPlaces {
+            partition_labels: "/dev/disk/by-partlabel".into(),
+            partition_uuids: "/dev/disk/by-partuuid".into(),
+            block_devices: "/sys/dev/block".into(),
+            mounts: "/proc/self/mountinfo".into(),
+            efi_variables: "/sys/firmware/efi/efivars".into(),
+            kernel_command_line: "/proc/cmdline".into(),
+            device_tree: "/proc/device-tree".into(),
+            boot_id: "/proc/sys/kernel/random/boot_id".into(),
+            initramfs_build_id: "/run/avocado/initramfs-build-id".into(),
+            programs: [
+                "/usr/local/sbin",
+                "/usr/local/bin",
+                "/usr/sbin",
+                "/usr/bin",
+                "/sbin",
+                "/bin",
+            ]
+            .map(PathBuf::from)
+            .into(),
+            tryboot: None,
+        }
+    }
+}
+
 impl Default for DeviceTools {
     fn default() -> Self {
         DeviceTools {
@@ -82,6 +146,9 @@ impl Default for DeviceTools {
             mount: "mount".into(),
             modprobe: "modprobe".into(),
             depmod: "depmod".into(),
+            fw_printenv: "fw_printenv".into(),
+            fw_setenv: "fw_setenv".into(),
+            efibootmgr: "efibootmgr".into(),
         }
     }
 }

@@ -8,6 +8,8 @@ use avocado_manifest::{Manifest, RuntimeId};
 
 use crate::context::DeviceContext;
 use crate::error::{DeviceError, FailureReason};
+use crate::os_update::failed_update::FailedUpdate;
+use crate::os_update::pending_update::PendingUpdate;
 use crate::store::history::ActivationHistory;
 use crate::store::pins::PinnedRuntimes;
 use crate::store::runtimes::StoredRuntime;
@@ -25,6 +27,10 @@ pub struct RuntimeEntry {
     pub previous: bool,
     /// Whether it must not be removed: [`Device::pin`](crate::Device::pin).
     pub pinned: bool,
+    /// Whether its OS is written, and waits for the reboot or for its proof.
+    pub waiting: bool,
+    /// Why the last update to its OS failed.
+    pub update_failed: Option<String>,
 }
 
 /// The runtimes of the device.
@@ -131,6 +137,8 @@ struct RuntimeFlags {
     active: Option<RuntimeId>,
     previous: Option<RuntimeId>,
     pins: PinnedRuntimes,
+    waiting: Option<RuntimeId>,
+    failed: Option<FailedUpdate>,
 }
 
 impl RuntimeFlags {
@@ -140,6 +148,11 @@ impl RuntimeFlags {
             previous: active_before(context, active.as_ref()),
             active,
             pins: PinnedRuntimes::load(context.base()).unwrap_or_default(),
+            waiting: PendingUpdate::load(context.base())
+                .ok()
+                .flatten()
+                .and_then(|pending| pending.runtime_id),
+            failed: FailedUpdate::load(context.base()),
         }
     }
 
@@ -149,6 +162,12 @@ impl RuntimeFlags {
             active: self.active.as_ref() == id,
             previous: self.previous.as_ref() == id,
             pinned: self.pins.contains(&manifest.id),
+            waiting: self.waiting.as_ref() == id,
+            update_failed: self
+                .failed
+                .as_ref()
+                .filter(|failed| failed.runtime_id.as_ref() == id)
+                .map(|failed| failed.why.clone()),
             manifest,
         }
     }

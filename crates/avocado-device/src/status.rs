@@ -11,6 +11,8 @@ use crate::merge::release::ExtensionClass;
 use crate::merge::state::{LayerImage, MergedExtension, MergedState};
 use crate::merge::systemd::SystemdMerger;
 use crate::os_release;
+use crate::os_update::failed_update::FailedUpdate;
+use crate::os_update::pending_update::PendingUpdate;
 use crate::runtime_list::{self, RuntimeEntry};
 use crate::store::standalone::StandaloneExtension;
 
@@ -27,6 +29,10 @@ pub struct DeviceStatus {
     pub os_build_id: Option<String>,
     /// Set where what should be merged cannot be, and something else is.
     pub degraded: Option<DegradedState>,
+    /// The OS update that is written and waits for the reboot, or for its proof.
+    pub pending_update: Option<PendingUpdate>,
+    /// The last OS update, where that failed.
+    pub failed_update: Option<FailedUpdate>,
 }
 
 /// One extension, as it is on the device.
@@ -110,6 +116,8 @@ pub(crate) fn status(context: &DeviceContext) -> Result<DeviceStatus, DeviceErro
     Ok(DeviceStatus {
         extensions: extensions(context, &state, wanted).map_err(DeviceError::Store)?,
         degraded: state.degraded,
+        pending_update: PendingUpdate::load(context.base()).unwrap_or_default(),
+        failed_update: FailedUpdate::load(context.base()),
         os_build_id: os_release::build_id(&context.paths),
         runtime: active.map(|manifest| {
             let mut entry = runtime_list::entry(context, manifest);

@@ -41,6 +41,25 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     args: &[S],
     limit: Duration,
 ) -> Result<ToolOutput, FailureReason> {
+    let (ended, _) = run_with(program, args, limit)?;
+    Ok(ended)
+}
+
+/// What a program of the system answers on its standard output, where it succeeds.
+pub(crate) fn answer<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> Result<String, FailureReason> {
+    let (ended, answer) = run_with(program, args, LIMIT)?;
+    if ended.success {
+        return Ok(answer);
+    }
+    Err(failed(program, args, ended))
+}
+
+/// As [`run`], and what it printed on its standard output alone.
+fn run_with<S: AsRef<OsStr>>(
+    program: &Path,
+    args: &[S],
+    limit: Duration,
+) -> Result<(ToolOutput, String), FailureReason> {
     let no_tool = |source: io::Error| FailureReason::NoTool {
         program: program.display().to_string(),
         source,
@@ -49,12 +68,13 @@ pub(crate) fn run<S: AsRef<OsStr>>(
         Ok(rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC)?.into())
     };
     let mut output = memory().map_err(no_tool)?;
-    let stream = || output.try_clone().map(Stdio::from).map_err(no_tool);
+    let mut errors = memory().map_err(no_tool)?;
+    let stream = |file: &File| file.try_clone().map(Stdio::from).map_err(no_tool);
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
-        .stdout(stream()?)
-        .stderr(stream()?)
+        .stdout(stream(&output)?)
+        .stderr(stream(&errors)?)
         .process_group(0)
         .spawn()
         .map_err(no_tool)?;
@@ -67,7 +87,8 @@ pub(crate) fn run<S: AsRef<OsStr>>(
         let _ = kill_process_group(group, Signal::KILL);
     }
     let status = child.wait().map_err(no_tool)?;
-    let said = tail(&mut output);
+    let answer = tail(&mut output);
+    let said = both(&answer, &tail(&mut errors));
     if !in_time {
         return Err(FailureReason::Timeout {
             command: words(program, args),
@@ -75,11 +96,17 @@ pub(crate) fn run<S: AsRef<OsStr>>(
             said,
         });
     }
-    Ok(ToolOutput {
+    let ended = ToolOutput {
         success: status.success(),
         status: status.to_string(),
         said,
-    })
+    };
+    Ok((ended, answer))
+}
+
+fn both(answer: &str, errors: &str) -> String {
+    let said = [answer, errors].into_iter().filter(|text| !text.is_empty());
+    said.collect::<Vec<_>>().join("\n")
 }
 
 /// As [`run`], where anything but success is an error.
@@ -92,11 +119,15 @@ pub(crate) fn must_within<S: AsRef<OsStr>>(
     if ended.success {
         return Ok(ended);
     }
-    Err(FailureReason::Tool {
+    Err(failed(program, args, ended))
+}
+
+fn failed<S: AsRef<OsStr>>(program: &Path, args: &[S], ended: ToolOutput) -> FailureReason {
+    FailureReason::Tool {
         command: words(program, args),
         status: ended.status,
         said: ended.said,
-    })
+    }
 }
 
 /// As [`must_within`], for a program of the system.

@@ -1,5 +1,5 @@
-//! Runtimes that come with an operating system, which this version does not update: nothing of one
-//! is believed, opened or run, and what an update under way has left stays as it is.
+//! Runtimes that come with an operating system: nothing of one is believed, opened or run before its
+//! bytes are those that were signed, and what an update of another program has left stays as it is.
 #![allow(missing_docs)]
 
 mod common;
@@ -106,7 +106,7 @@ fn a_runtime_of_another_os_is_staged_and_not_activated() {
         };
         assert_eq!(back_to.as_ref(), Some(&mine.id));
         assert!(
-            matches!(&*source, FailureReason::OtherOs { needed, running } if needed == "other" && running == "running"),
+            matches!(&*source, FailureReason::OtherOs { needed, running, .. } if needed == "the OS build other" && running == "running"),
             "{source:?}"
         );
         assert_eq!(tree(world.base()), before);
@@ -139,7 +139,7 @@ fn an_os_that_is_to_be_streamed_is_refused_and_the_device_can_be_managed() {
             panic!("{result:?}");
         };
         assert!(
-            matches!(&reason, FailureReason::Streaming { needed, running } if needed == "other" && running == "running"),
+            matches!(&reason, FailureReason::Streaming { needed, running } if needed == "the OS build other" && running == "running"),
             "{reason:?}"
         );
         let told = reason.to_string();

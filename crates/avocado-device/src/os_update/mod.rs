@@ -1,9 +1,19 @@
 //! Updates of the operating system: it is written to the slot that does not run, and proves itself when
 //! it has been started.
 //!
-//! [`slot_policy`] is the order of it, which no cut of the power may break; the other modules do its
-//! steps and ask nothing of it but what comes next.
+//! [`slot_policy`] is the order of it, which no cut of the power may break. The steps before the reboot
+//! are in [`apply`], once [`plan`] has found nothing in the way; those after it in [`proof`]. What
+//! outlives a cut is the marker ([`pending_update`]), the slots ([`partition`]) and what decides which of
+//! them is started ([`boot_loader`]).
 
+pub(crate) mod apply;
+mod boot_loader;
+mod bundle_file;
+pub(crate) mod error;
+pub(crate) mod failed_update;
+mod partition;
 pub(crate) mod pending_update;
-#[cfg_attr(not(test), expect(dead_code, reason = "its steps come next"))]
+pub(crate) mod plan;
+pub(crate) mod proof;
+pub(crate) mod reboot;
 mod slot_policy;

@@ -1,24 +1,31 @@
 //! An OS update that is written and waits for the reboot: `<base>/pending-update.json`.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use avocado_manifest::RuntimeId;
-use avocado_manifest::os_bundle::ReleaseCheck;
+use avocado_manifest::os_bundle::{
+    DiskLayout, OsBundleDescription, OsBundleError, OsSlot, ReleaseCheck, SlotAction, SlotNaming,
+};
+use avocado_manifest::{Manifest, RuntimeId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::boot_loader::BootLoader;
+use super::error::OsUpdateError;
+use super::plan;
+use super::slot_policy::MarkerFacts;
+use crate::context::DeviceContext;
 use crate::error::FailureReason;
+use crate::os_release;
+use crate::paths::DevicePaths;
 use crate::store::files;
 
 /// The largest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
 /// An update of the operating system that is written to the inactive slot, and that the next boot
-/// has to prove. Fields and file are those that published agents use; fields that are not listed
-/// here are ignored.
-///
-/// This version reads one and never writes, proves or removes one.
+/// has to prove. Fields and file are those that published agents use, and what is ours besides, which
+/// they ignore; fields that are not listed here are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PendingUpdate {
@@ -46,6 +53,16 @@ pub struct PendingUpdate {
     /// The runtime that is to become active when the update has proven itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_id: Option<RuntimeId>,
+    /// The boot in which it was written. Older agents do not say that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// The whole description of the bundle. Older agents do not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Value>,
+    /// What the reboot has to carry, so that the boot loader tries the slot: the value of
+    /// `systemctl reboot --reboot-argument=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_argument: Option<String>,
 }
 
 impl PendingUpdate {
@@ -53,7 +70,7 @@ impl PendingUpdate {
     /// understood is an error: an agent that does not know what is under way must not remove what
     /// that may need.
     pub(crate) fn load(base: &Path) -> Result<Option<Self>, FailureReason> {
-        let path = base.join("pending-update.json");
+        let path = path(base);
         let bytes = match files::read(&path, LIMIT) {
             Err(FailureReason::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
@@ -66,11 +83,118 @@ impl PendingUpdate {
         pending.map_err(|e| FailureReason::file("understand", &path)(e.into()))
     }
 
-    /// Whether it brings the build `os_build_id` for `runtime`.
-    pub(crate) fn is_for(&self, runtime: &RuntimeId, os_build_id: &str) -> bool {
-        self.runtime_id.as_ref() == Some(runtime)
-            && self.os_build_id.as_deref() == Some(os_build_id)
+    /// The marker of an update with a bundle, to be written in this boot.
+    pub(super) fn new(
+        bundle: &OsBundleDescription,
+        previous: OsSlot,
+        runtime: &RuntimeId,
+        boot_id: Option<String>,
+    ) -> Result<Self, FailureReason> {
+        let failed = OsUpdateError::Description;
+        let whole = bundle.to_json().map_err(failed)?;
+        let whole: Value = serde_json::from_slice(&whole)
+            .map_err(OsBundleError::Write)
+            .map_err(failed)?;
+        let naming = bundle.update.as_ref().map(|u| u.strategy.naming());
+        Ok(PendingUpdate {
+            os_build_id: bundle.os_build_id.clone(),
+            initramfs_build_id: bundle.initramfs_build_id.clone(),
+            verify: bundle.verify.clone(),
+            verify_initramfs: bundle.verify_initramfs.clone(),
+            rollback: whole.pointer("/update/rollback").cloned(),
+            previous_slot: naming.map(|naming| naming.name(previous).to_owned()),
+            layout: whole.get("layout").cloned(),
+            runtime_id: Some(runtime.clone()),
+            boot_id,
+            bundle: Some(whole),
+            reboot_argument: None,
+        })
     }
+
+    /// Makes it last.
+    pub(super) fn save(&self, base: &Path) -> Result<(), FailureReason> {
+        files::write_json(&path(base), self)
+    }
+
+    /// Ends it.
+    pub(super) fn remove(base: &Path) -> Result<(), FailureReason> {
+        files::remove(&path(base))
+    }
+
+    /// Whether it is known that it was written since the device was started.
+    pub(crate) fn is_of_this_boot(&self, paths: &DevicePaths) -> bool {
+        self.boot_id.is_some() && self.boot_id == os_release::boot_id(paths)
+    }
+
+    /// What it says that decides what is done with it. None: it names no slot that there is.
+    pub(super) fn facts(&self, boot_id: Option<&str>) -> Option<(SlotNaming, MarkerFacts)> {
+        let (naming, previous) = SlotNaming::of(self.previous_slot.as_deref()?)?;
+        let of_this_boot = match (self.boot_id.as_deref(), boot_id) {
+            (Some(written), Some(now)) => Some(written == now),
+            _ => None,
+        };
+        let facts = MarkerFacts {
+            previous,
+            of_this_boot,
+        };
+        Some((naming, facts))
+    }
+
+    /// The boot loader that it tells of. Of an update that an older agent has written the bundle of its
+    /// runtime tells it, or else only the way back is known.
+    pub(super) fn boot_loader<'a>(
+        &self,
+        context: &'a DeviceContext,
+        naming: SlotNaming,
+    ) -> Result<BootLoader<'a>, FailureReason> {
+        let failed = OsUpdateError::Description;
+        let paths = &context.paths;
+        let described = match &self.bundle {
+            Some(bundle) => {
+                let text = serde_json::to_vec(bundle)
+                    .map_err(OsBundleError::Write)
+                    .map_err(failed)?;
+                Some(OsBundleDescription::parse(&text).map_err(failed)?)
+            }
+            None => self.bundle_of_runtime(context),
+        };
+        let described = described.and_then(|bundle| BootLoader::of(paths, &bundle));
+        if let Some(loader) = described {
+            return Ok(loader);
+        }
+        let rollback = self.rollback.as_ref();
+        let rollback = rollback.map(|list| SlotAction::list_from_json(list, naming));
+        let layout = self.layout.clone().map(DiskLayout::from_json);
+        Ok(BootLoader::of_rollback(
+            paths,
+            naming,
+            rollback.transpose().map_err(failed)?.unwrap_or_default(),
+            layout.transpose().map_err(failed)?,
+        ))
+    }
+
+    fn bundle_of_runtime(&self, context: &DeviceContext) -> Option<OsBundleDescription> {
+        let manifest = context.runtimes().read(self.runtime_id.as_ref()?).ok()?;
+        let named = manifest.os_bundle.as_ref()?;
+        let bundle = plan::open(context, &manifest, named).ok()?;
+        Some(bundle.description)
+    }
+
+    /// Whether it brings the build that `manifest` needs, for that runtime.
+    pub(crate) fn is_for(&self, manifest: &Manifest) -> bool {
+        let bundle = manifest.os_bundle.as_ref();
+        self.runtime_id.as_ref() == Some(&manifest.id)
+            && bundle.is_some_and(|bundle| {
+                // Older agents do not always keep the build of the initial RAM file system.
+                let initramfs = self.initramfs_build_id.as_ref();
+                bundle.os_build_id == self.os_build_id
+                    && (initramfs.is_none() || bundle.initramfs_build_id.as_ref() == initramfs)
+            })
+    }
+}
+
+fn path(base: &Path) -> PathBuf {
+    base.join("pending-update.json")
 }
 
 #[cfg(test)]
@@ -97,9 +221,21 @@ mod tests {
         assert_eq!(pending.os_build_id.as_deref(), Some("new"));
         assert_eq!(pending.verify.as_ref().unwrap().expected, "new");
         assert_eq!(pending.previous_slot.as_deref(), Some("a"));
-        let (r1, r2) = ("r1".parse().unwrap(), "r2".parse().unwrap());
-        assert!(pending.is_for(&r1, "new"));
-        assert!(!pending.is_for(&r2, "new") && !pending.is_for(&r1, "old"));
+        let needs = |runtime: &str, os: &str, initramfs: &str| {
+            let text = serde_json::json!({
+                "manifest_version": 2, "id": runtime, "built_at": "",
+                "runtime": {"name": "x", "version": "1"},
+                "os_bundle": {"image_id": "x", "os_build_id": os, "initramfs_build_id": initramfs},
+            });
+            pending.is_for(&Manifest::parse(text.to_string().as_bytes()).unwrap())
+        };
+        assert!(needs("r1", "new", "init"));
+        assert!(!needs("r2", "new", "init") && !needs("r1", "old", "init"));
+        assert!(!needs("r1", "new", "other"));
+        assert_eq!(pending.facts(None).unwrap().1.of_this_boot, None);
+        let paths = DevicePaths::new("/nonexistent");
+        let context = DeviceContext::new(crate::DeviceConfig::default(), paths);
+        pending.boot_loader(&context, SlotNaming::Letters).unwrap();
         // And it is written as it was read, but for what is not known.
         let again = serde_json::to_string(&pending).unwrap();
         assert_eq!(load(&again).unwrap().unwrap(), pending);

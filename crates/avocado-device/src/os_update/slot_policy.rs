@@ -21,9 +21,9 @@ use avocado_manifest::os_bundle::OsSlot;
 pub(crate) enum SlotState {
     /// None is under way.
     Idle,
-    /// Another update waits for the reboot: the loader is told to start the slot that runs.
+    /// An update that waits for the reboot is given up: the loader is told to start the slot that runs.
     Withdrawing,
-    /// The loader starts the slot that runs, and the marker of the other update goes.
+    /// The loader starts the slot that runs: the marker of the update goes.
     Withdrawn,
     /// The slot must not be started while it is written.
     Forbidding,
@@ -94,15 +94,19 @@ pub(crate) struct MarkerFacts {
 }
 
 impl SlotUpdate {
-    /// A new update, while `running` runs.
-    pub(crate) fn begin(running: OsSlot, waiting: Option<MarkerFacts>) -> Self {
-        let state = match waiting {
-            Some(_) => SlotState::Withdrawing,
-            None => SlotState::Forbidding,
-        };
+    /// A new update, while `running` runs. No other one waits for the reboot.
+    pub(crate) fn begin(running: OsSlot) -> Self {
         SlotUpdate {
             previous: running,
-            state,
+            state: SlotState::Forbidding,
+        }
+    }
+
+    /// An update that waits for the reboot is not wanted any more.
+    pub(crate) fn withdraw(marker: MarkerFacts) -> Self {
+        SlotUpdate {
+            previous: marker.previous,
+            state: SlotState::Withdrawing,
         }
     }
 
@@ -159,9 +163,10 @@ impl SlotUpdate {
     #[must_use]
     pub(crate) fn done(self) -> Self {
         let state = match self.state {
-            SlotState::Idle | SlotState::Finishing | SlotState::Leaving => SlotState::Idle,
+            SlotState::Idle | SlotState::Withdrawn | SlotState::Finishing | SlotState::Leaving => {
+                SlotState::Idle
+            }
             SlotState::Withdrawing => SlotState::Withdrawn,
-            SlotState::Withdrawn => SlotState::Forbidding,
             SlotState::Forbidding => SlotState::Writing,
             SlotState::Writing => SlotState::Written,
             SlotState::Written => SlotState::Armed,
@@ -180,10 +185,8 @@ impl SlotUpdate {
     #[must_use]
     pub(crate) fn failed(self) -> Option<Self> {
         let state = match self.state {
-            // The loader may know of the slot already. There is nothing to tell of later: it is
-            // told now.
-            SlotState::Armed => SlotState::Withdrawing,
-            SlotState::Unverified => SlotState::GoingBack,
+            // The loader may know of the slot already.
+            SlotState::Armed | SlotState::Unverified => SlotState::GoingBack,
             _ => return None,
         };
         Some(SlotUpdate { state, ..self })

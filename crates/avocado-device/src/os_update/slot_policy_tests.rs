@@ -57,6 +57,8 @@ struct World {
     new_runtime: bool,
     reason: bool,
     new: NewSystem,
+    /// Whether the loader is switched, and says that it is not.
+    loader_fails: bool,
     boot: u32,
     running: OsSlot,
     commits: u32,
@@ -94,6 +96,7 @@ impl World {
             new_runtime: false,
             reason: false,
             new,
+            loader_fails: false,
             boot: 0,
             running,
             commits: 0,
@@ -210,6 +213,7 @@ impl World {
                     "the loader is switched without a marker"
                 );
                 self.switch(slot);
+                return !self.loader_fails;
             }
             SlotStep::Verify => {
                 return self.content(self.running) == Content::New && self.new == NewSystem::Good;
@@ -284,7 +288,11 @@ impl World {
         }
         let update = match self.facts() {
             Some(marker) if !other => SlotUpdate::again(marker),
-            waiting => SlotUpdate::begin(self.running, waiting),
+            Some(marker) => {
+                self.drive(SlotUpdate::withdraw(marker), power)?;
+                SlotUpdate::begin(self.running)
+            }
+            None => SlotUpdate::begin(self.running),
         };
         self.drive(update, power)
     }
@@ -352,7 +360,7 @@ const NEVER: Power = Power {
 
 /// Lets a world come to rest, and looks at where it is.
 fn settles(mut world: World) {
-    let power = &mut NEVER.clone();
+    let power = &mut { NEVER };
     for _ in 0..3 {
         world.merge(power).unwrap();
         world.start();
@@ -449,6 +457,19 @@ fn only_a_boot_of_the_other_slot_is_verified() {
     }
 }
 
+#[test]
+fn a_loader_that_fails_is_told_to_go_back() {
+    let running = OsSlot::Second;
+    for loader in loaders(running) {
+        let mut world = World::new(loader, running, NewSystem::Good);
+        world.loader_fails = true;
+        world.activate(false, &mut { NEVER }).unwrap();
+        assert!(world.marker.is_none() && world.reason);
+        world.start();
+        assert_eq!((world.running, world.new_runtime), (running, false));
+    }
+}
+
 /// The test sees what it should see: an order with the marker after the loader is found out.
 #[test]
 fn a_loader_that_is_switched_first_would_be_noticed() {
@@ -458,7 +479,7 @@ fn a_loader_that_is_switched_first_would_be_noticed() {
         previous: running,
         state: SlotState::Armed,
     };
-    let mut go = || world.drive(early, &mut NEVER.clone());
+    let mut go = || world.drive(early, &mut { NEVER });
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut go));
     assert!(result.is_err());
 }

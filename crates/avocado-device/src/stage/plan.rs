@@ -5,6 +5,8 @@ use serde::Serialize;
 
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
+use crate::os_update;
+use crate::os_update::plan::OsUpdatePlan;
 use crate::store::pool::RequiredImage;
 
 /// What adding a runtime comes to. Sizes are in bytes.
@@ -31,6 +33,9 @@ pub struct AddPlan {
     pub reboot: bool,
     /// Whether the repository is of the older layout, for which some rules are relaxed.
     pub relaxed: bool,
+    /// What the update of the operating system would do. None: none is needed, or its bundle is not on
+    /// this device yet, or cannot be read.
+    pub os_update: Option<OsUpdatePlan>,
 }
 
 /// An image of a runtime that is to be added.
@@ -69,6 +74,7 @@ impl AddPlan {
         free_bytes: u64,
     ) -> Result<Self, FailureReason> {
         let runtimes = context.runtimes();
+        let needed = context.os_mismatch(&manifest).is_some();
         let fetched = images.iter().filter(|i| !i.shared);
         let fetch_bytes = sum(fetched.map(|i| i.fetch_bytes));
         let shared = images.iter().filter(|i| i.shared);
@@ -79,8 +85,11 @@ impl AddPlan {
             shared_bytes: sum(shared.map(|i| i.bytes)),
             disk_bytes: fetch_bytes,
             free_bytes,
-            reboot: context.os_mismatch(&manifest).is_some(),
+            reboot: needed,
             relaxed: false,
+            os_update: needed
+                .then(|| os_update::plan::plan(context, &manifest).ok().flatten())
+                .flatten(),
             images,
             manifest,
         })

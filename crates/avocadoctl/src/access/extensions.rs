@@ -110,6 +110,7 @@ impl DeviceAccess {
             runtime,
             os_build_id: statuses.os_build_id,
             degraded: statuses.degraded,
+            os_update: statuses.os_update,
             extensions: statuses.extensions,
         })
     }

@@ -5,7 +5,7 @@ use avocado_text::escape;
 use super::{Context, ext};
 use crate::access::AccessMode;
 use crate::failure::Failure;
-use crate::interface::{Degraded, DeviceStatus};
+use crate::interface::{Degraded, DeviceStatus, OsUpdate, OsUpdateState};
 
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let status = context.device(AccessMode::Read)?.status()?;
@@ -27,9 +27,38 @@ fn text(status: &DeviceStatus) -> String {
     if let Some(state) = &status.degraded {
         text.push_str(&degraded_text(state));
     }
+    if let Some(update) = &status.os_update {
+        text.push_str(&update_text(update));
+    }
     text.push('\n');
     text.push_str(&ext::status::table_of(&status.extensions));
     text
+}
+
+/// What an update of the OS came to so far.
+fn update_text(update: &OsUpdate) -> String {
+    let build = match &update.os_build_id {
+        Some(id) => format!("OS build {id}"),
+        None => "an OS".to_owned(),
+    };
+    let build = escape(&build);
+    match update.state {
+        OsUpdateState::Waiting => {
+            let how = match &update.reboot_argument {
+                Some(argument) => {
+                    let argument = escape(argument);
+                    format!(" (`systemctl reboot --reboot-argument='{argument}'`)")
+                }
+                None => String::new(),
+            };
+            format!("Update:   {build} is written; reboot required{how}\n")
+        }
+        OsUpdateState::Failed => {
+            let why = escape(update.why.as_deref().unwrap_or_default());
+            format!("Update:   {build} FAILED: {why}\n")
+        }
+        OsUpdateState::Other => format!("Update:   {build}\n"),
+    }
 }
 
 /// What is merged in the place of what should be, and why.

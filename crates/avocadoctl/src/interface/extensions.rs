@@ -85,6 +85,57 @@ pub(crate) struct StatusReply {
     pub(crate) os_build_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) degraded: Option<Degraded>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) os_update: Option<OsUpdate>,
+}
+
+/// `OsUpdate`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OsUpdate {
+    pub(crate) state: OsUpdateState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) runtime_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) os_build_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reboot_argument: Option<String>,
+}
+
+/// What an update of the OS came to so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum OsUpdateState {
+    /// It is written, and waits for the reboot or for its proof.
+    Waiting,
+    /// It failed.
+    Failed,
+    /// What a later service says.
+    #[serde(other)]
+    Other,
+}
+
+impl OsUpdate {
+    /// What waits is told before what has failed.
+    fn of(status: &avocado_device::DeviceStatus) -> Option<Self> {
+        let failed = status.failed_update.as_ref().map(|failed| OsUpdate {
+            state: OsUpdateState::Failed,
+            runtime_id: failed.runtime_id.clone().map(Into::into),
+            os_build_id: failed.os_build_id.clone(),
+            why: Some(failed.why.clone()),
+            reboot_argument: None,
+        });
+        let waiting = status.pending_update.as_ref().map(|pending| OsUpdate {
+            state: OsUpdateState::Waiting,
+            runtime_id: pending.runtime_id.clone().map(Into::into),
+            os_build_id: pending.os_build_id.clone(),
+            why: None,
+            reboot_argument: pending.reboot_argument.clone(),
+        });
+        waiting.or(failed)
+    }
 }
 
 /// `Degraded`.
@@ -112,8 +163,10 @@ impl From<avocado_device::DegradedState> for Degraded {
 
 impl From<avocado_device::DeviceStatus> for StatusReply {
     fn from(status: avocado_device::DeviceStatus) -> Self {
+        let os_update = OsUpdate::of(&status);
         let extensions = status.extensions.into_iter().map(ExtensionStatus::from);
         StatusReply {
+            os_update,
             extensions: extensions.collect(),
             os_build_id: status.os_build_id,
             degraded: status.degraded.map(Degraded::from),
@@ -190,5 +243,7 @@ pub(crate) struct DeviceStatus {
     pub(crate) runtime: Option<Runtime>,
     pub(crate) os_build_id: Option<String>,
     pub(crate) degraded: Option<Degraded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) os_update: Option<OsUpdate>,
     pub(crate) extensions: Vec<ExtensionStatus>,
 }

@@ -13,7 +13,7 @@ pub(crate) use authority::{
 };
 pub(crate) use extensions::{
     Degraded, DeviceStatus, DisableParameters, DisableReply, EnableParameters, EnableReply,
-    Extension, ExtensionListReply, ExtensionStatus, StatusReply,
+    Extension, ExtensionListReply, ExtensionStatus, OsUpdate, OsUpdateState, StatusReply,
 };
 pub(crate) use hitl::{HitlMountParameters, HitlReply, HitlUnmountParameters};
 pub(crate) use runtimes::{

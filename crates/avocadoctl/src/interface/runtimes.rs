@@ -27,6 +27,10 @@ pub(crate) struct RuntimeRef<'a> {
     pub(crate) previous: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pinned: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) update_failed: Option<Cow<'a, str>>,
 }
 
 /// A `Runtime` that has its texts itself.
@@ -61,6 +65,8 @@ impl<'a> From<&'a RuntimeEntry> for RuntimeRef<'a> {
         RuntimeRef {
             previous: entry.previous.then_some(true),
             pinned: entry.pinned.then_some(true),
+            waiting: entry.waiting.then_some(true),
+            update_failed: entry.update_failed.as_deref().map(Cow::Borrowed),
             ..RuntimeRef::new(&entry.manifest, entry.active)
         }
     }
@@ -97,6 +103,8 @@ impl<'a> RuntimeRef<'a> {
             initramfs_build_id: of_bundle(|b| &b.initramfs_build_id),
             previous: None,
             pinned: None,
+            waiting: None,
+            update_failed: None,
         }
     }
 
@@ -120,6 +128,8 @@ impl<'a> RuntimeRef<'a> {
             active: self.active,
             previous: self.previous,
             pinned: self.pinned,
+            waiting: self.waiting,
+            update_failed: self.update_failed.map(owned),
         }
     }
 

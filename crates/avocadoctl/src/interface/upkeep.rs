@@ -17,6 +17,47 @@ pub(crate) struct Plan {
     pub(crate) free_bytes: u64,
     pub(crate) reboot: bool,
     pub(crate) relaxed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) os_update: Option<OsUpdatePlan>,
+}
+
+/// `OsUpdatePlan`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OsUpdatePlan {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) slot: Option<String>,
+    pub(crate) artifacts: Vec<PlannedArtifact>,
+    pub(crate) problems: Vec<String>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// `PlannedArtifact`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PlannedArtifact {
+    pub(crate) name: String,
+    pub(crate) partition: String,
+    pub(crate) bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) partition_bytes: Option<u64>,
+}
+
+impl From<avocado_device::OsUpdatePlan> for OsUpdatePlan {
+    fn from(plan: avocado_device::OsUpdatePlan) -> Self {
+        let artifacts = plan.artifacts.into_iter().map(|artifact| PlannedArtifact {
+            name: artifact.name.into(),
+            partition: artifact.partition.into(),
+            bytes: artifact.bytes,
+            partition_bytes: artifact.partition_bytes,
+        });
+        OsUpdatePlan {
+            slot: plan.slot,
+            artifacts: artifacts.collect(),
+            problems: plan.problems,
+            notes: plan.notes,
+        }
+    }
 }
 
 /// `PlannedImage`.
@@ -49,6 +90,7 @@ impl From<avocado_device::AddPlan> for Plan {
             free_bytes: plan.free_bytes,
             reboot: plan.reboot,
             relaxed: plan.relaxed,
+            os_update: plan.os_update.map(OsUpdatePlan::from),
         }
     }
 }

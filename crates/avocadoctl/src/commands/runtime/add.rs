@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use avocado_text::{bytes, table};
+use avocado_text::{bytes, escape, table};
 use clap::Args;
 use serde_json::json;
 
@@ -133,6 +133,22 @@ fn plan_text(plan: &Plan) -> String {
             "no"
         },
     );
+    if let Some(update) = &plan.os_update {
+        for problem in &update.problems {
+            field("Problem:", &escape(problem));
+        }
+        for note in &update.notes {
+            field("Note:", &escape(note));
+        }
+        for artifact in &update.artifacts {
+            let place = match artifact.partition_bytes {
+                Some(size) => format!("{} of {}", artifact.partition, bytes(size)),
+                None => artifact.partition.clone(),
+            };
+            let (name, size) = (&artifact.name, bytes(artifact.bytes));
+            field("OS:", &format!("{name}, {size}, to the partition {place}"));
+        }
+    }
     if plan.relaxed {
         field("Layout:", "the older one, for which some rules are relaxed");
     }

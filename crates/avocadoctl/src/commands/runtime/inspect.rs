@@ -35,6 +35,12 @@ fn text(runtime: &Runtime) -> String {
     if runtime.pinned == Some(true) {
         field("Pinned:", "yes");
     }
+    if runtime.waiting == Some(true) {
+        field("Waiting:", "its OS is written; reboot required");
+    }
+    if let Some(why) = &runtime.update_failed {
+        field("Failed:", why);
+    }
     field("Built:", &runtime.built_at);
     field(
         "Manifest:",

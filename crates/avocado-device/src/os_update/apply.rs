@@ -1,0 +1,199 @@
+//! Before the reboot: the inactive slot is written, and the boot loader told to try it.
+
+use std::io::Read;
+
+use avocado_events::{Event, Sink, StepStatus};
+use avocado_manifest::Manifest;
+
+use super::boot_loader::LoaderOrder;
+use super::error::OsUpdateError;
+use super::failed_update::FailedUpdate;
+use super::pending_update::PendingUpdate;
+use super::plan::{self, PreparedUpdate};
+use super::slot_policy::{SlotStep, SlotUpdate};
+use crate::context::DeviceContext;
+use crate::error::FailureReason;
+use crate::os_release;
+use crate::store::lock::StoreLock;
+
+/// The stage that events of this name.
+const STAGE: &str = "os-update";
+
+/// Writes the operating system that `manifest` needs, unless that is done already. The device then
+/// waits for the reboot, and nothing else has changed.
+pub(crate) fn apply(
+    context: &DeviceContext,
+    manifest: &Manifest,
+    lock: &StoreLock,
+    sink: &dyn Sink,
+) -> Result<PendingUpdate, FailureReason> {
+    let boot_id = os_release::boot_id(&context.paths);
+    let waiting = PendingUpdate::load(context.base())?;
+    let facts = waiting.as_ref().and_then(|pending| {
+        let (_, facts) = pending.facts(boot_id.as_deref())?;
+        Some((pending, facts))
+    });
+    match facts {
+        Some((pending, facts)) if pending.is_for(manifest) => {
+            // One that an older agent has written, or one of which it is not known whether it runs:
+            // nothing of it is done again.
+            if facts.of_this_boot != Some(true) {
+                return Ok(pending.clone());
+            }
+            let (prepared, _) = plan::prepare(context, manifest, Some(pending))?;
+            let work = Application::new(context, manifest, &prepared, pending.clone(), sink);
+            return work.drive(SlotUpdate::again(facts));
+        }
+        // The boot loader may be switched already, and then what it says of the slot that runs is wrong.
+        Some((_, facts)) if facts.of_this_boot.is_none() => {
+            let why = "an update that another program has written waits; reboot the device first";
+            return Err(OsUpdateError::Refused(vec![why.into()]).into());
+        }
+        // Not even which slot it came from is known: its way back is none that could be gone.
+        None if waiting.is_some() => {
+            let why = "pending-update.json tells of an update that cannot be understood; remove it";
+            return Err(OsUpdateError::Refused(vec![why.into()]).into());
+        }
+        _ => {}
+    }
+    let (prepared, plan) = plan::prepare(context, manifest, waiting.as_ref())?;
+    for note in plan.notes {
+        sink.emit(Event::warning(note));
+    }
+    withdraw(context, lock, sink)?;
+    FailedUpdate::forget(context.base())?;
+    let pending = PendingUpdate {
+        reboot_argument: prepared.loader.reboot_argument().map(str::to_owned),
+        ..PendingUpdate::new(
+            &prepared.bundle.description,
+            prepared.running,
+            &manifest.id,
+            boot_id,
+        )?
+    };
+    let work = Application::new(context, manifest, &prepared, pending, sink);
+    work.drive(SlotUpdate::begin(prepared.running))
+}
+
+/// Gives up an update that waits for the reboot, if there is one: the boot loader starts the slot that
+/// runs, and the marker goes.
+pub(crate) fn withdraw(
+    context: &DeviceContext,
+    _lock: &StoreLock,
+    sink: &dyn Sink,
+) -> Result<(), FailureReason> {
+    let Some(pending) = PendingUpdate::load(context.base())? else {
+        return Ok(());
+    };
+    let boot_id = os_release::boot_id(&context.paths);
+    let Some((naming, facts)) = pending.facts(boot_id.as_deref()) else {
+        return Ok(());
+    };
+    let loader = pending.boot_loader(context, naming)?;
+    let mut update = SlotUpdate::withdraw(facts);
+    while let Some(step) = update.step() {
+        match step {
+            SlotStep::RestoreLoader(slot) => loader.tell(LoaderOrder::GoBack, slot)?,
+            _ => PendingUpdate::remove(context.base())?,
+        }
+        update = update.done();
+    }
+    sink.emit(Event::info(
+        "the OS update that waited for the reboot is given up",
+    ));
+    Ok(())
+}
+
+/// The work on one update.
+struct Application<'a> {
+    context: &'a DeviceContext,
+    prepared: &'a PreparedUpdate<'a>,
+    pending: PendingUpdate,
+    sink: &'a dyn Sink,
+}
+
+impl<'a> Application<'a> {
+    fn new(
+        context: &'a DeviceContext,
+        manifest: &Manifest,
+        prepared: &'a PreparedUpdate<'a>,
+        pending: PendingUpdate,
+        sink: &'a dyn Sink,
+    ) -> Self {
+        let message = format!("writing the OS of runtime {}", manifest.id);
+        sink.emit(Event::step(STAGE, StepStatus::Running, message));
+        Application {
+            context,
+            prepared,
+            pending,
+            sink,
+        }
+    }
+
+    /// Does every step up to the reboot. The first one that fails is the error, whatever is done
+    /// because of it.
+    fn drive(self, begin: SlotUpdate) -> Result<PendingUpdate, FailureReason> {
+        let mut update = begin;
+        let mut failure = None;
+        while let Some(step) = update.step() {
+            match self.act(step, failure.as_ref()) {
+                Ok(()) => update = update.done(),
+                Err(reason) => {
+                    let next = update.failed();
+                    failure.get_or_insert(reason);
+                    let Some(next) = next else { break };
+                    update = next;
+                }
+            }
+        }
+        match failure {
+            None => {
+                self.sink.emit(Event::step(STAGE, StepStatus::Success, ""));
+                Ok(self.pending)
+            }
+            Some(reason) => {
+                let message = reason.to_string();
+                self.sink
+                    .emit(Event::step(STAGE, StepStatus::Failed, message));
+                Err(reason)
+            }
+        }
+    }
+
+    fn act(&self, step: SlotStep, failure: Option<&FailureReason>) -> Result<(), FailureReason> {
+        let PreparedUpdate {
+            bundle,
+            loader,
+            places,
+            ..
+        } = self.prepared;
+        let base = self.context.base();
+        match step {
+            SlotStep::ForbidSlot(slot) => loader.tell(LoaderOrder::Forbid, slot),
+            SlotStep::WriteSlot(_) => bundle.artifacts(&mut |artifact, size, bytes| {
+                let mut bytes: &mut dyn Read = bytes;
+                let place = places.get(&artifact.name).ok_or_else(|| {
+                    OsUpdateError::Content(format!("{} has no place", artifact.name))
+                })?;
+                place.write(&artifact.name, artifact.sha256, size, &mut bytes, self.sink)
+            }),
+            SlotStep::WriteMarker => self.pending.save(base),
+            SlotStep::SwitchLoader(slot) => loader.tell(LoaderOrder::Try, slot),
+            SlotStep::RestoreLoader(slot) => loader.tell(LoaderOrder::GoBack, slot),
+            SlotStep::KeepReason => {
+                let why = failure.map(|reason| avocado_events::chain(reason));
+                let pending = &self.pending;
+                FailedUpdate::new(
+                    pending.runtime_id.clone(),
+                    pending.os_build_id.clone(),
+                    &why.unwrap_or_default(),
+                    None,
+                )
+                .save(base)
+            }
+            SlotStep::RemoveMarker => PendingUpdate::remove(base),
+            // Of the time after the reboot.
+            SlotStep::Verify | SlotStep::CommitLoader(_) | SlotStep::ActivateRuntime => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! A partition table in the first sector of a disk (MBR): bytes 446 to 509 are four entries of 16
+//! bytes, 510 and 511 the mark `55 aa`. The sector is written as a whole, so a cut leaves the old table
+//! or the new one.
+
+use std::path::Path;
+
+use avocado_fs::AtPath;
+use avocado_fs::recorded::RecordedFile;
+use avocado_manifest::Name;
+use avocado_manifest::os_bundle::{DiskLayout, LayoutPartition};
+
+use super::failed;
+use crate::error::FailureReason;
+use crate::os_update::partition;
+
+const SECTOR: u64 = 512;
+const TABLE: usize = 446;
+const ENTRY: usize = 16;
+const MARK: [u8; 2] = [0x55, 0xaa];
+
+/// FAT32 with LBA, for partitions whose name begins with `boot` (published agents).
+const FAT: u8 = 0x0c;
+const LINUX: u8 = 0x83;
+/// Where cylinders, heads and sectors cannot say it.
+const BEYOND_CHS: [u8; 3] = [0xfe, 0xff, 0xff];
+
+/// Writes the table of a slot.
+pub(super) fn switch(
+    disk: &Path,
+    layout: Option<&DiskLayout>,
+    names: &[Name],
+) -> Result<(), FailureReason> {
+    let file = RecordedFile::open_device(disk).at("open", disk)?;
+    let (sector, wanted) = table(disk, layout, names)?;
+    if sector == wanted {
+        return Ok(());
+    }
+    file.write_at(0, &wanted).at("write", disk)?;
+    file.sync().at("write", disk)?;
+    Ok(())
+}
+
+/// Whether [`switch`] could be done.
+pub(super) fn check(
+    disk: &Path,
+    layout: Option<&DiskLayout>,
+    names: &[Name],
+) -> Result<(), FailureReason> {
+    table(disk, layout, names).map(drop)
+}
+
+/// The sector that is there, and the one that is wanted.
+fn table(
+    disk: &Path,
+    layout: Option<&DiskLayout>,
+    names: &[Name],
+) -> Result<([u8; 512], [u8; 512]), FailureReason> {
+    let layout = layout.ok_or_else(|| failed("the bundle has no layout of the disk"))?;
+    let length = partition::length(disk)?;
+    let sector: [u8; 512] = partition::read_start(disk)?;
+    let wanted = with_partitions(&sector, layout, names, length)
+        .map_err(|why| failed(format!("the partition table of {}: {why}", disk.display())))?;
+    Ok((sector, wanted))
+}
+
+/// The sector with the entries of these partitions.
+fn with_partitions(
+    sector: &[u8; 512],
+    layout: &DiskLayout,
+    names: &[Name],
+    length: u64,
+) -> Result<[u8; 512], String> {
+    if !sector.ends_with(&MARK) {
+        return Err("the disk has none; it is not made anew".into());
+    }
+    let mut places: Vec<&LayoutPartition> = Vec::new();
+    let mut entries = [0; 4 * ENTRY];
+    for (number, name) in names.iter().enumerate() {
+        let place = layout.partition(name);
+        let place = place.ok_or_else(|| format!("the layout has no partition {name}"))?;
+        let end = if place.expand {
+            length / SECTOR * SECTOR
+        } else {
+            place.end()
+        };
+        if place.offset < SECTOR {
+            return Err(format!("{name} would begin where the table is"));
+        }
+        if place.offset % SECTOR != 0 || place.size % SECTOR != 0 {
+            return Err(format!("{name} does not begin and end with a sector"));
+        }
+        if end > length || end <= place.offset {
+            return Err(format!("{name} does not fit on the disk"));
+        }
+        if let Some(other) = places.iter().find(|other| other.overlaps(place)) {
+            let other = other.name.as_ref().map_or("another", Name::as_str);
+            return Err(format!("{name} and {other} overlap"));
+        }
+        let sectors = |bytes: u64| {
+            u32::try_from(bytes / SECTOR).map_err(|_| format!("{name} is beyond 2 TiB"))
+        };
+        let kind = if name.as_str().starts_with("boot") {
+            FAT
+        } else {
+            LINUX
+        };
+        let entry = [
+            &[if number == 0 { 0x80 } else { 0 }],
+            BEYOND_CHS.as_slice(),
+            &[kind],
+            BEYOND_CHS.as_slice(),
+            &sectors(place.offset)?.to_le_bytes(),
+            &sectors(end - place.offset)?.to_le_bytes(),
+        ]
+        .concat();
+        let into = entries.chunks_exact_mut(ENTRY).nth(number);
+        into.ok_or("a table has four places")?
+            .copy_from_slice(&entry);
+        places.push(place);
+    }
+    let mut wanted = *sector;
+    wanted[TABLE..TABLE + entries.len()].copy_from_slice(&entries);
+    Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::fs;
+
+    use avocado_fs::crash::{Disk, Recorder};
+
+    const MIB: u64 = 1 << 20;
+
+    fn layout(places: &[(&str, u64, u64, bool)]) -> DiskLayout {
+        let partitions = places
+            .iter()
+            .map(|(name, offset, size, expand)| LayoutPartition {
+                name: Some(name.parse().unwrap()),
+                offset: *offset,
+                size: *size,
+                expand: *expand,
+            });
+        DiskLayout {
+            device: None,
+            block_size: None,
+            partitions: partitions.collect(),
+        }
+    }
+
+    fn usual() -> DiskLayout {
+        layout(&[
+            ("boot-a", MIB, MIB, false),
+            ("boot-b", 2 * MIB, MIB, false),
+            ("rootfs-a", 3 * MIB, MIB, false),
+            ("rootfs-b", 4 * MIB, MIB, false),
+            ("var", 5 * MIB, MIB, true),
+        ])
+    }
+
+    fn names(names: &[&str]) -> Vec<Name> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    /// A sector with code, a signature, and an empty table.
+    fn sector() -> [u8; 512] {
+        let mut sector = [0; 512];
+        sector[..440].fill(0xeb);
+        sector[440..446].copy_from_slice(b"DISK\0\0");
+        sector[510..].copy_from_slice(&MARK);
+        sector
+    }
+
+    #[test]
+    fn a_table_has_the_partitions_of_its_slot_and_nothing_else_changes() {
+        let b = names(&["boot-b", "rootfs-b", "var"]);
+        let wanted = with_partitions(&sector(), &usual(), &b, 10 * MIB + 100).unwrap();
+        assert_eq!(wanted[..446], sector()[..446]);
+        assert_eq!(wanted[510..], MARK);
+        let entry = |n: usize| &wanted[446 + 16 * n..446 + 16 * (n + 1)];
+        let lba =
+            |n: usize, at: usize| u32::from_le_bytes(entry(n)[at..at + 4].try_into().unwrap());
+        let read: Vec<_> = (0..4)
+            .map(|n| (entry(n)[0], entry(n)[4], lba(n, 8), lba(n, 12)))
+            .collect();
+        assert_eq!(
+            read,
+            [
+                (0x80, FAT, 4096, 2048),
+                (0, LINUX, 8192, 2048),
+                (0, LINUX, 10240, 10240),
+                (0, 0, 0, 0)
+            ]
+        );
+    }
+
+    #[test]
+    fn tables_that_would_lose_something_are_refused() {
+        let plain = sector();
+        for (places, chosen, why) in [
+            (
+                layout(&[("boot-a", 0, MIB, false)]),
+                vec!["boot-a"],
+                "where the table is",
+            ),
+            (
+                layout(&[("boot-a", 511, MIB, false)]),
+                vec!["boot-a"],
+                "where the table is",
+            ),
+            (
+                layout(&[("boot-a", MIB, 700, false)]),
+                vec!["boot-a"],
+                "with a sector",
+            ),
+            (
+                layout(&[("boot-a", MIB, 0, false)]),
+                vec!["boot-a"],
+                "does not fit",
+            ),
+            (
+                layout(&[("boot-a", MIB, 10 * MIB, false)]),
+                vec!["boot-a"],
+                "does not fit",
+            ),
+            (
+                layout(&[("boot-a", MIB, 2 * MIB, false), ("x", 2 * MIB, MIB, false)]),
+                vec!["boot-a", "x"],
+                "x and boot-a overlap",
+            ),
+            (
+                layout(&[("var", MIB, MIB, true), ("x", 5 * MIB, MIB, false)]),
+                vec!["var", "x"],
+                "overlap",
+            ),
+            (usual(), vec!["layout-a.json"], "no partition layout-a.json"),
+        ] {
+            let error = with_partitions(&plain, &places, &names(&chosen), 10 * MIB).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        let error = with_partitions(&[0; 512], &usual(), &names(&["boot-a"]), 10 * MIB);
+        assert!(error.unwrap_err().contains("has none"));
+    }
+
+    /// Each state that a cut can leave, in sectors of 512 bytes, has the old table or the new one.
+    #[test]
+    fn a_torn_switch_leaves_one_of_both_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk");
+        let mut bytes = vec![7; 10 << 20];
+        let (a, b) = (
+            names(&["boot-a", "rootfs-a", "var"]),
+            names(&["boot-b", "rootfs-b", "var"]),
+        );
+        let old = with_partitions(&sector(), &usual(), &a, 10 * MIB).unwrap();
+        let new = with_partitions(&sector(), &usual(), &b, 10 * MIB).unwrap();
+        bytes[..512].copy_from_slice(&old);
+        fs::write(&disk, &bytes).unwrap();
+        let mut left = Disk::of(dir.path());
+        let (result, ops) = Recorder::new(dir.path()).run(|| switch(&disk, Some(&usual()), &b));
+        result.unwrap();
+        let mut seen = HashSet::new();
+        let mut look = |left: &Disk| {
+            left.crash(100, &mut || 4, |state| {
+                let place = tempfile::tempdir().unwrap();
+                state.restore(place.path());
+                let bytes = fs::read(place.path().join("disk")).unwrap();
+                assert!(bytes[..512] == old || bytes[..512] == new);
+                assert!(bytes[512..].iter().all(|byte| *byte == 7));
+                seen.insert(bytes[..512] == new);
+            });
+        };
+        look(&left);
+        for op in &ops {
+            left.apply(op);
+            look(&left);
+        }
+        assert_eq!(seen.len(), 2);
+        assert_eq!(fs::read(&disk).unwrap()[..512], new);
+        // Again it is not even written.
+        let (_, ops) = Recorder::new(dir.path()).run(|| switch(&disk, Some(&usual()), &b));
+        assert!(ops.is_empty());
+    }
+}

@@ -1,0 +1,375 @@
+//! What decides which slot is started, and how it is told.
+//!
+//! Each kind has one record, which changes whole or not at all, and is the last that is written of an
+//! update: a copy of the U-Boot environment, an EFI variable, the sector of a partition table, a sector
+//! of `autoboot.txt`.
+
+mod efi;
+mod mbr;
+mod tryboot;
+mod uboot;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use avocado_manifest::os_bundle::{
+    BootPartition, DiskLayout, OsBundleDescription, OsSlot, SlotAction, SlotDetection, SlotNaming,
+};
+
+use super::error::OsUpdateError;
+use crate::error::FailureReason;
+use crate::paths::DevicePaths;
+use crate::tool;
+
+pub(super) use tryboot::REBOOT_ARGUMENT;
+
+/// What a boot loader is told about a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoaderOrder {
+    /// Not to start it, where it knows of such a thing.
+    Forbid,
+    /// To start it next; once, where it knows of such a thing.
+    Try,
+    /// To go on starting it.
+    Keep,
+    /// To start it from now on, and not the other one.
+    GoBack,
+}
+
+/// The boot loader of a device, as a bundle describes it.
+#[derive(Debug)]
+pub(super) struct BootLoader<'a> {
+    paths: &'a DevicePaths,
+    pub(super) naming: SlotNaming,
+    detection: Option<SlotDetection>,
+    activate: Vec<SlotAction>,
+    commit: Vec<SlotAction>,
+    rollback: Vec<SlotAction>,
+    layout: Option<DiskLayout>,
+    /// Placeholders and what they stand for, besides those for the slot.
+    placeholders: Vec<(&'static str, String)>,
+}
+
+impl<'a> BootLoader<'a> {
+    /// The boot loader that a bundle is for. None: the bundle has no update.
+    pub(super) fn of(paths: &'a DevicePaths, bundle: &OsBundleDescription) -> Option<Self> {
+        let update = bundle.update.as_ref()?;
+        let activate = update.activate.clone();
+        // Without a word of its own, what is tried once is committed by its own kind, and what was
+        // chosen is chosen the other way round.
+        let once = || activate.iter().filter(|a| is_tried_once(a)).cloned();
+        Some(BootLoader {
+            paths,
+            naming: update.strategy.naming(),
+            detection: Some(update.slot_detection.clone()),
+            commit: update.commit.clone().unwrap_or_else(|| once().collect()),
+            rollback: update.rollback.clone().unwrap_or_else(|| activate.clone()),
+            activate,
+            layout: bundle.layout.clone(),
+            placeholders: vec![
+                ("{platform}", bundle.platform.to_string()),
+                ("{architecture}", bundle.architecture.to_string()),
+            ],
+        })
+    }
+
+    /// The boot loader as the marker of an older agent describes it: only the way back is known.
+    pub(super) fn of_rollback(
+        paths: &'a DevicePaths,
+        naming: SlotNaming,
+        rollback: Vec<SlotAction>,
+        layout: Option<DiskLayout>,
+    ) -> Self {
+        BootLoader {
+            paths,
+            naming,
+            detection: None,
+            activate: Vec::new(),
+            commit: Vec::new(),
+            rollback,
+            layout,
+            placeholders: Vec::new(),
+        }
+    }
+
+    /// The slot that runs, as far as the boot loader knows. Where it is a variable, it is the slot that
+    /// is started next.
+    pub(super) fn running(&self) -> Result<OsSlot, FailureReason> {
+        let unknown = |why: String| FailureReason::from(OsUpdateError::Slot(why));
+        let Some(detection) = &self.detection else {
+            return Err(unknown("nothing says how it is known".into()));
+        };
+        let named = |name: &str| {
+            self.naming.slot(name.trim()).ok_or_else(|| {
+                let [a, b] = OsSlot::ALL.map(|slot| self.naming.name(slot));
+                unknown(format!(
+                    "`{}` is neither `{a}` nor `{b}`",
+                    name.trim().escape_debug()
+                ))
+            })
+        };
+        match detection {
+            SlotDetection::UbootEnv { var } => named(&uboot::value(self.paths, var.as_str())?),
+            SlotDetection::Command { command } => named(&answer(command)?),
+            SlotDetection::SdbootEfi { partitions } => {
+                let uuid = efi::boot_partition(self.paths)?;
+                let device = self.paths.os.partition_uuids.join(&uuid);
+                let is = |partition: &BootPartition| match partition {
+                    BootPartition::Uuid(of_slot) => *of_slot == uuid,
+                    BootPartition::Device(path) => avocado_fs::same_file(Path::new(path), &device),
+                };
+                partitions.find(is).ok_or_else(|| {
+                    unknown(format!(
+                        "systemd-boot was started from the partition {uuid}"
+                    ))
+                })
+            }
+            SlotDetection::RpiTryboot { boot_partitions } => {
+                let number = tryboot::booted_partition(self.paths)?;
+                let found = boot_partitions.find(|of_slot| *of_slot == number);
+                found.ok_or_else(|| unknown(format!("the firmware booted partition {number}")))
+            }
+            SlotDetection::RaucUboot { bootnames } => {
+                let line = uboot::kernel_command_line(self.paths)?;
+                let mut words = line.split_whitespace().rev();
+                let name = words.find_map(|word| word.strip_prefix("rauc.slot="));
+                let name = name.ok_or_else(|| {
+                    unknown("the kernel's command line has no `rauc.slot=`".into())
+                })?;
+                let found = bootnames.find(|of_slot| of_slot.as_str() == name);
+                found.ok_or_else(|| unknown(format!("`rauc.slot={}`", name.escape_debug())))
+            }
+            SlotDetection::MenderUboot { partitions } => {
+                let number = uboot::value(self.paths, "mender_boot_part")?;
+                let found = partitions.find(|of_slot| of_slot.to_string() == number.trim());
+                found.ok_or_else(|| {
+                    unknown(format!("`mender_boot_part` is `{}`", number.escape_debug()))
+                })
+            }
+        }
+    }
+
+    /// Tells it something about a slot. What can be read again is compared.
+    pub(super) fn tell(&self, order: LoaderOrder, slot: OsSlot) -> Result<(), FailureReason> {
+        // Everything for the U-Boot environment that comes together is one write of it.
+        let mut variables = BTreeMap::new();
+        for action in self.actions(order) {
+            if let Some(more) = self.variables(action, order, slot) {
+                variables.extend(more);
+                continue;
+            }
+            self.flush(&mut variables)?;
+            match (action, order) {
+                // What is not started does not have to be forbidden.
+                (
+                    SlotAction::Command { .. } | SlotAction::MbrSwitch { .. },
+                    LoaderOrder::Forbid,
+                ) => {}
+                (SlotAction::Command { command }, _) => {
+                    let command: Vec<_> = command.iter().map(|a| self.filled_in(a, slot)).collect();
+                    answer(&command)?;
+                }
+                (
+                    SlotAction::MbrSwitch {
+                        devpath,
+                        slot_layouts,
+                    },
+                    _,
+                ) => mbr::switch(
+                    Path::new(devpath),
+                    self.layout.as_ref(),
+                    slot_layouts.get(slot),
+                )?,
+                (SlotAction::Efibootmgr { slot_entries }, _) => {
+                    efi::tell(self.paths, order, slot_entries.get(slot))?;
+                }
+                (
+                    SlotAction::RpiTryboot {
+                        devpath,
+                        boot_partitions,
+                    },
+                    _,
+                ) => tryboot::tell(self.paths, devpath.as_deref(), boot_partitions, order, slot)?,
+                (
+                    SlotAction::UbootEnv { .. }
+                    | SlotAction::RaucUboot { .. }
+                    | SlotAction::MenderUboot { .. },
+                    _,
+                ) => {}
+            }
+        }
+        self.flush(&mut variables)
+    }
+
+    fn flush(&self, variables: &mut BTreeMap<String, String>) -> Result<(), FailureReason> {
+        if variables.is_empty() {
+            return Ok(());
+        }
+        uboot::set(self.paths, &std::mem::take(variables))
+    }
+
+    fn actions(&self, order: LoaderOrder) -> &[SlotAction] {
+        match order {
+            LoaderOrder::Forbid | LoaderOrder::Try => &self.activate,
+            LoaderOrder::Keep => &self.commit,
+            LoaderOrder::GoBack => &self.rollback,
+        }
+    }
+
+    /// What an action puts into the U-Boot environment. None: it is about something else.
+    fn variables(
+        &self,
+        action: &SlotAction,
+        order: LoaderOrder,
+        slot: OsSlot,
+    ) -> Option<Vec<(String, String)>> {
+        match action {
+            SlotAction::UbootEnv { .. } if order == LoaderOrder::Forbid => Some(Vec::new()),
+            SlotAction::UbootEnv { set } => {
+                let filled = set
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), self.filled_in(value, slot)));
+                Some(filled.collect())
+            }
+            SlotAction::RaucUboot { bootnames } => Some(uboot::rauc(bootnames, order, slot)),
+            SlotAction::MenderUboot { partitions } => Some(uboot::mender(partitions, order, slot)),
+            _ => None,
+        }
+    }
+
+    /// A text of an action with its placeholders filled in. As published agents do it, both of those
+    /// for a slot stand for the one that the action is about.
+    fn filled_in(&self, text: &str, slot: OsSlot) -> String {
+        let name = self.naming.name(slot);
+        let mut filled = text.to_owned();
+        for placeholder in ["{inactive_slot}", "{previous_slot}"] {
+            filled = filled.replace(placeholder, name);
+        }
+        for (placeholder, value) in &self.placeholders {
+            filled = filled.replace(placeholder, value);
+        }
+        filled
+    }
+
+    /// What would keep the loader from being told, found out without telling it anything.
+    pub(super) fn problems(&self, target: OsSlot) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.activate.is_empty() {
+            problems.push("the bundle does not say what switches the boot loader".into());
+        }
+        for program in self.programs() {
+            if !self.is_there(&program) {
+                problems.push(format!("the program {} is missing", program.display()));
+            }
+        }
+        for action in self.activate.iter().chain(&self.rollback) {
+            let why = match action {
+                SlotAction::MbrSwitch {
+                    devpath,
+                    slot_layouts,
+                } => OsSlot::ALL.into_iter().find_map(|slot| {
+                    let (disk, names) = (Path::new(devpath), slot_layouts.get(slot));
+                    mbr::check(disk, self.layout.as_ref(), names).err()
+                }),
+                SlotAction::Efibootmgr { slot_entries } => OsSlot::ALL
+                    .into_iter()
+                    .find_map(|slot| efi::entry(self.paths, slot_entries.get(slot)).err()),
+                SlotAction::RpiTryboot {
+                    devpath,
+                    boot_partitions,
+                } => tryboot::check(self.paths, devpath.as_deref(), boot_partitions).err(),
+                _ => None,
+            };
+            problems.extend(why.map(|reason| avocado_events::chain(&reason)));
+        }
+        problems.extend(self.literal_slot(target));
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+
+    /// A variable that says which slot is started, and that gets the same value for either.
+    fn literal_slot(&self, target: OsSlot) -> Option<String> {
+        let Some(SlotDetection::UbootEnv { var }) = &self.detection else {
+            return None;
+        };
+        let wrong = |actions: &[SlotAction], slot: OsSlot| {
+            let set = actions.iter().find_map(|action| match action {
+                SlotAction::UbootEnv { set } => set.get(var),
+                _ => None,
+            })?;
+            let value = self.filled_in(set, slot);
+            (value != self.naming.name(slot)).then(|| {
+                format!(
+                    "the bundle sets {var} to `{}` for the slot {}; it should have `{{inactive_slot}}` there",
+                    value.escape_debug(),
+                    self.naming.name(slot)
+                )
+            })
+        };
+        wrong(&self.activate, target).or_else(|| wrong(&self.rollback, target.other()))
+    }
+
+    /// Every program that will be called.
+    fn programs(&self) -> BTreeSet<PathBuf> {
+        let tools = &self.paths.tools;
+        let of_uboot = || vec![tools.fw_printenv.clone(), tools.fw_setenv.clone()];
+        let mut all = BTreeSet::new();
+        match &self.detection {
+            Some(SlotDetection::UbootEnv { .. } | SlotDetection::MenderUboot { .. }) => {
+                all.extend(of_uboot());
+            }
+            Some(SlotDetection::Command { command }) => all.extend(command.first().map(Into::into)),
+            _ => {}
+        }
+        for action in [&self.activate, &self.commit, &self.rollback]
+            .into_iter()
+            .flatten()
+        {
+            match action {
+                SlotAction::UbootEnv { .. }
+                | SlotAction::RaucUboot { .. }
+                | SlotAction::MenderUboot { .. } => all.extend(of_uboot()),
+                SlotAction::Command { command } => all.extend(command.first().map(Into::into)),
+                SlotAction::Efibootmgr { .. } => all.extend([tools.efibootmgr.clone()]),
+                SlotAction::MbrSwitch { .. } | SlotAction::RpiTryboot { .. } => {}
+            }
+        }
+        all
+    }
+
+    fn is_there(&self, program: &Path) -> bool {
+        let directories = self.paths.os.programs.iter().cloned();
+        let name = program.to_str();
+        name.is_some_and(|name| avocado_fs::find_program(name, directories).is_some())
+    }
+
+    /// What the reboot needs besides.
+    pub(super) fn reboot_argument(&self) -> Option<&'static str> {
+        let tryboot = |action: &SlotAction| matches!(action, SlotAction::RpiTryboot { .. });
+        self.activate.iter().any(tryboot).then_some(REBOOT_ARGUMENT)
+    }
+}
+
+/// Whether a loader starts what this chooses once, and then what it started before.
+fn is_tried_once(action: &SlotAction) -> bool {
+    matches!(
+        action,
+        SlotAction::Efibootmgr { .. }
+            | SlotAction::RpiTryboot { .. }
+            | SlotAction::RaucUboot { .. }
+            | SlotAction::MenderUboot { .. }
+    )
+}
+
+/// What a program prints.
+fn answer(command: &[String]) -> Result<String, FailureReason> {
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| FailureReason::from(OsUpdateError::Loader("no program is named".into())))?;
+    tool::answer(Path::new(program), arguments)
+}
+
+fn failed(why: impl Into<String>) -> FailureReason {
+    OsUpdateError::Loader(why.into()).into()
+}

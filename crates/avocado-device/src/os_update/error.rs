@@ -1,0 +1,50 @@
+use std::io;
+use std::path::PathBuf;
+
+use avocado_manifest::os_bundle::OsBundleError;
+
+/// An update of the operating system was refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OsUpdateError {
+    /// The description in a bundle cannot be used.
+    #[error("the OS bundle cannot be used; build the runtime again")]
+    Description(#[source] OsBundleError),
+    /// The archive of a bundle cannot be read.
+    #[error("the OS bundle {} cannot be read: {what}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What of it.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The bundle has not what it says that it has.
+    #[error("the OS bundle is not what it says: {0}; build the runtime again")]
+    Content(String),
+    /// Something is in the way of the update; nothing was written.
+    #[error("the OS cannot be updated, and nothing was written: {}", .0.join("; "))]
+    Refused(Vec<String>),
+    /// It is not known which slot runs.
+    #[error("it is not known which OS slot runs: {0}")]
+    Slot(String),
+    /// The boot loader could not be told.
+    #[error("the boot loader cannot be told: {0}")]
+    Loader(String),
+    /// What was started is not what was written.
+    #[error("{0}")]
+    NotProven(String),
+    /// What was read back from a partition is not what was written.
+    #[error(
+        "{artifact} was written to {}, and something else is read from there: the disk may be failing",
+        partition.display()
+    )]
+    ReadBack {
+        /// The artifact.
+        artifact: String,
+        /// The partition.
+        partition: PathBuf,
+    },
+}

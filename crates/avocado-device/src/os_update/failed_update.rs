@@ -1,0 +1,68 @@
+//! Why the last update of the operating system failed: `<base>/failed-update.json`.
+
+use std::path::{Path, PathBuf};
+
+use avocado_manifest::RuntimeId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::FailureReason;
+use crate::store::files;
+
+/// The largest file that is read, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// The longest reason that is kept, in characters.
+const LONGEST: usize = 2000;
+
+/// An update of the operating system that failed after it had been written. It is told until another
+/// one begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FailedUpdate {
+    /// The runtime that it was for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_id: Option<RuntimeId>,
+    /// The build of the operating system that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_build_id: Option<String>,
+    /// What went wrong, for people.
+    pub why: String,
+    /// The boot in which the device went back. Until another one, the slot that failed may still run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+}
+
+impl FailedUpdate {
+    pub(super) fn new(
+        runtime_id: Option<RuntimeId>,
+        os_build_id: Option<String>,
+        why: &str,
+        boot_id: Option<String>,
+    ) -> Self {
+        FailedUpdate {
+            runtime_id,
+            os_build_id,
+            why: why.chars().take(LONGEST).collect(),
+            boot_id,
+        }
+    }
+
+    /// The failure that is told in the store at `base`. One that cannot be read is none: it decides
+    /// nothing.
+    pub(crate) fn load(base: &Path) -> Option<Self> {
+        let bytes = files::read(&path(base), LIMIT).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    pub(super) fn save(&self, base: &Path) -> Result<(), FailureReason> {
+        files::write_json(&path(base), self)
+    }
+
+    pub(super) fn forget(base: &Path) -> Result<(), FailureReason> {
+        files::remove(&path(base))
+    }
+}
+
+fn path(base: &Path) -> PathBuf {
+    base.join("failed-update.json")
+}

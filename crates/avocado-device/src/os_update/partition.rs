@@ -1,0 +1,251 @@
+//! Partitions that artifacts are written to: where they are, and that nothing else is there.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use avocado_events::{Event, Sink};
+use avocado_fs::AtPath;
+use avocado_fs::recorded::RecordedFile;
+use avocado_manifest::os_bundle::DiskLayout;
+use avocado_manifest::{Digest, DigestHasher, Name};
+use rustix::fs::{Advice, fadvise, major, minor};
+
+use super::error::OsUpdateError;
+use crate::error::FailureReason;
+use crate::paths::DevicePaths;
+
+/// How much is written at once, in bytes.
+const CHUNK: usize = 1 << 20;
+
+/// The unit of the kernel's sizes and starts of partitions, in bytes, whatever the disk has.
+const KERNEL_SECTOR: u64 = 512;
+
+/// A place on a disk that is written as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartitionPlace {
+    /// The partition, or the disk that it is on.
+    pub(super) device: PathBuf,
+    /// Where it begins on that device, in bytes.
+    pub(super) offset: u64,
+    /// Its size in bytes.
+    pub(super) length: u64,
+}
+
+impl PartitionPlace {
+    /// The partition of a name: by its label, or else by its place in the layout.
+    pub(super) fn find(
+        paths: &DevicePaths,
+        layout: Option<&DiskLayout>,
+        name: &Name,
+    ) -> Result<Self, String> {
+        let labelled = paths.os.partition_labels.join(name);
+        if labelled.exists() {
+            let length = length(&labelled).map_err(|e| avocado_events::chain(&e))?;
+            let place = PartitionPlace {
+                device: labelled,
+                offset: 0,
+                length,
+            };
+            return place.free(paths);
+        }
+        let known = layout.and_then(|layout| Some((layout, layout.partition(name)?)));
+        let Some((layout, partition)) = known else {
+            return Err(format!(
+                "there is no partition {name}: neither {} nor a place in the bundle's layout",
+                labelled.display()
+            ));
+        };
+        let disk = match &layout.device {
+            Some(device) => Ok(PathBuf::from(device)),
+            None => disk_of_root(paths),
+        };
+        let disk = disk.map_err(|e| avocado_events::chain(&e))?;
+        let whole = length(&disk).map_err(|e| avocado_events::chain(&e))?;
+        if partition.offset == 0 {
+            return Err(format!("{name} would begin where the disk does"));
+        }
+        if let Some(other) = layout.overlapping(partition) {
+            let other = other.name.as_ref().map_or("another", Name::as_str);
+            return Err(format!("{name} and {other} overlap in the bundle's layout"));
+        }
+        let end = partition.end().min(whole);
+        if partition.offset >= end || partition.offset.saturating_add(partition.size) > whole {
+            return Err(format!("{name} is not on {}", disk.display()));
+        }
+        let place = PartitionPlace {
+            device: disk,
+            offset: partition.offset,
+            length: end - partition.offset,
+        };
+        place.free(paths)
+    }
+
+    /// Nothing of it is mounted.
+    fn free(self, paths: &DevicePaths) -> Result<Self, String> {
+        let mounted = self.mounted(paths).map_err(|e| avocado_events::chain(&e))?;
+        match mounted {
+            Some(at) => Err(format!("{} is mounted at {at}", self.device.display())),
+            None => Ok(self),
+        }
+    }
+
+    /// Where something of it is mounted.
+    fn mounted(&self, paths: &DevicePaths) -> Result<Option<String>, FailureReason> {
+        let meta = fs::metadata(&self.device).map_err(FailureReason::file("read", &self.device))?;
+        if !meta.file_type().is_block_device() {
+            return Ok(None);
+        }
+        let number = meta.rdev();
+        let mut devices = vec![format!("{}:{}", major(number), minor(number))];
+        // The kernel's own partitions of that disk, as far as they are in the same place.
+        let below = paths.os.block_devices.join(&devices[0]);
+        for name in avocado_fs::file_names(&below).unwrap_or_default() {
+            let read = |file: &str| -> Option<String> {
+                let text = fs::read_to_string(below.join(&name).join(file)).ok()?;
+                Some(text.trim().to_owned())
+            };
+            let sectors = |file: &str| -> Option<u64> {
+                read(file)?.parse::<u64>().ok()?.checked_mul(KERNEL_SECTOR)
+            };
+            if let (Some(start), Some(size), Some(device)) =
+                (sectors("start"), sectors("size"), read("dev"))
+                && start < self.offset.saturating_add(self.length)
+                && self.offset < start.saturating_add(size)
+            {
+                devices.push(device);
+            }
+        }
+        let mounts = &paths.os.mounts;
+        let text = fs::read_to_string(mounts).map_err(FailureReason::file("read", mounts))?;
+        // proc(5): id, parent, major:minor, root, mount point.
+        let found = text.lines().find_map(|line| {
+            let mut words = line.split(' ').skip(2);
+            let device = words.next()?;
+            let at = words.nth(1)?;
+            devices.iter().any(|d| d == device).then(|| at.to_owned())
+        });
+        Ok(found)
+    }
+
+    /// Writes `artifact` to the start of it, brings that to the disk, reads it again and compares.
+    pub(super) fn write(
+        &self,
+        artifact: &Name,
+        sha256: Digest,
+        size: u64,
+        bytes: &mut dyn Read,
+        sink: &dyn Sink,
+    ) -> Result<(), FailureReason> {
+        let device = &self.device;
+        let file = RecordedFile::open_device(device).at("open", device)?;
+        let mut buffer = vec![0; CHUNK];
+        let mut done: u64 = 0;
+        while done < size {
+            let wanted = usize::try_from(size - done).map_or(CHUNK, |left| left.min(CHUNK));
+            let chunk = buffer.get_mut(..wanted).unwrap_or_default();
+            bytes
+                .read_exact(chunk)
+                .map_err(FailureReason::file("unpack the bundle for", device))?;
+            // Beyond its end is another one.
+            if done.saturating_add(wanted as u64) > self.length {
+                return Err(OsUpdateError::Content(format!("{artifact} is too large")).into());
+            }
+            file.write_at(self.offset + done, chunk)
+                .at("write", device)?;
+            done += wanted as u64;
+            sink.emit(Event::bytes(
+                "os-update",
+                artifact.as_str(),
+                done,
+                Some(size),
+            ));
+        }
+        file.sync().at("write", device)?;
+        // What is compared is what the disk has, not what the kernel still knows.
+        let _ = fadvise(file.file(), self.offset, None, Advice::DontNeed);
+        if self.digest(file.file(), size)? != sha256 {
+            return Err(OsUpdateError::ReadBack {
+                artifact: artifact.to_string(),
+                partition: device.clone(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The digest of its first bytes.
+    fn digest(&self, file: &File, size: u64) -> Result<Digest, FailureReason> {
+        let mut hasher = DigestHasher::default();
+        let mut buffer = vec![0; Digest::BUFFER_LENGTH];
+        let mut done: u64 = 0;
+        while done < size {
+            let left = usize::try_from(size - done).unwrap_or(usize::MAX);
+            let chunk = left.min(buffer.len());
+            let chunk = buffer.get_mut(..chunk).unwrap_or_default();
+            file.read_exact_at(chunk, self.offset + done)
+                .map_err(FailureReason::file("read", &self.device))?;
+            hasher.update(chunk);
+            done += chunk.len() as u64;
+        }
+        Ok(hasher.finish())
+    }
+}
+
+/// The size of a device or a file in bytes.
+pub(super) fn length(device: &Path) -> Result<u64, FailureReason> {
+    let failed = FailureReason::file("read", device);
+    let length = File::open(device).and_then(|mut file| file.seek(SeekFrom::End(0)));
+    length.map_err(failed)
+}
+
+/// The first sector of a device.
+pub(super) fn read_start(device: &Path) -> Result<[u8; 512], FailureReason> {
+    let mut sector = [0; 512];
+    let read = File::open(device).and_then(|mut file| file.read_exact(&mut sector));
+    read.map_err(FailureReason::file("read", device))?;
+    Ok(sector)
+}
+
+/// The disk that the root file system is on.
+pub(super) fn disk_of_root(paths: &DevicePaths) -> Result<PathBuf, FailureReason> {
+    let unknown = || {
+        FailureReason::from(OsUpdateError::Slot(
+            "the disk of the root file system is not known; the bundle's layout should name it"
+                .into(),
+        ))
+    };
+    let meta = fs::metadata("/").map_err(FailureReason::file("read", Path::new("/")))?;
+    let number = format!("{}:{}", major(meta.dev()), minor(meta.dev()));
+    let partition = fs::canonicalize(paths.os.block_devices.join(number)).map_err(|_| unknown())?;
+    if !partition.join("partition").exists() {
+        return Err(unknown());
+    }
+    let name = partition.parent().and_then(Path::file_name);
+    name.map(|name| Path::new("/dev").join(name))
+        .ok_or_else(unknown)
+}
+
+/// A partition of a disk by its number.
+pub(super) fn numbered(
+    paths: &DevicePaths,
+    disk: &Path,
+    number: u32,
+) -> Result<PathBuf, FailureReason> {
+    let meta = fs::metadata(disk).map_err(FailureReason::file("read", disk))?;
+    let of_disk = format!("{}:{}", major(meta.rdev()), minor(meta.rdev()));
+    let below = paths.os.block_devices.join(of_disk);
+    let is = |name: &String| {
+        let text = fs::read_to_string(below.join(name).join("partition"));
+        text.is_ok_and(|text| text.trim() == number.to_string())
+    };
+    let names = avocado_fs::file_names(&below)?;
+    let name = names.into_iter().find(is).ok_or_else(|| {
+        FailureReason::from(OsUpdateError::Loader(format!(
+            "{} has no partition {number}",
+            disk.display()
+        )))
+    })?;
+    Ok(Path::new("/dev").join(name))
+}

@@ -1,0 +1,282 @@
+//! Everything that an update needs, looked at before the first write, and told in one answer.
+
+use std::collections::BTreeMap;
+
+use avocado_manifest::os_bundle::{OsBundleDescription, OsSlot};
+use avocado_manifest::{Manifest, Name, OsBundle};
+use serde::Serialize;
+
+use super::boot_loader::BootLoader;
+use super::bundle_file::BundleFile;
+use super::error::OsUpdateError;
+use super::failed_update::FailedUpdate;
+use super::partition::PartitionPlace;
+use super::pending_update::PendingUpdate;
+use crate::context::DeviceContext;
+use crate::error::FailureReason;
+use crate::os_release;
+use crate::store::pool::{ImagePool, RequiredImage};
+
+/// What an update of the operating system would do, and what is in its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct OsUpdatePlan {
+    /// The build of the operating system that is to be written.
+    pub os_build_id: Option<String>,
+    /// The slot that it is written to. None: it is not known which one runs.
+    pub slot: Option<String>,
+    /// What is written where, in this order.
+    pub artifacts: Vec<PlannedArtifact>,
+    /// What is in the way. With anything here, nothing is written.
+    pub problems: Vec<String>,
+    /// What could not be compared, and is not in the way.
+    pub notes: Vec<String>,
+}
+
+/// An artifact of an update, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PlannedArtifact {
+    /// What it is.
+    pub name: Name,
+    /// The partition.
+    pub partition: Name,
+    /// The size of the artifact, in bytes.
+    pub bytes: u64,
+    /// The size of the partition in bytes, where it was found.
+    pub partition_bytes: Option<u64>,
+}
+
+/// An update that can begin.
+#[derive(Debug)]
+pub(super) struct PreparedUpdate<'a> {
+    pub(super) bundle: BundleFile,
+    pub(super) loader: BootLoader<'a>,
+    /// The slot that runs.
+    pub(super) running: OsSlot,
+    /// Where each artifact goes.
+    pub(super) places: BTreeMap<Name, PartitionPlace>,
+}
+
+/// What an update to the OS of `manifest` would do. None: the manifest names no bundle.
+pub(crate) fn plan(
+    context: &DeviceContext,
+    manifest: &Manifest,
+) -> Result<Option<OsUpdatePlan>, FailureReason> {
+    let Some(named) = &manifest.os_bundle else {
+        return Ok(None);
+    };
+    let bundle = open(context, manifest, named)?;
+    let waiting = PendingUpdate::load(context.base())?;
+    Ok(Some(look(context, named, &bundle, waiting.as_ref())?.0))
+}
+
+/// As [`plan`], and ready to begin; what is in the way is an error.
+pub(super) fn prepare<'a>(
+    context: &'a DeviceContext,
+    manifest: &Manifest,
+    waiting: Option<&PendingUpdate>,
+) -> Result<(PreparedUpdate<'a>, OsUpdatePlan), FailureReason> {
+    let named = manifest.os_bundle.as_ref();
+    let named = named.ok_or_else(|| refused("the runtime has no OS bundle".into()))?;
+    let bundle = open(context, manifest, named)?;
+    let (plan, found) = look(context, named, &bundle, waiting)?;
+    match (plan.problems.as_slice(), found) {
+        ([], Some((loader, running, places))) => {
+            let prepared = PreparedUpdate {
+                bundle,
+                loader,
+                running,
+                places,
+            };
+            Ok((prepared, plan))
+        }
+        _ => Err(OsUpdateError::Refused(plan.problems).into()),
+    }
+}
+
+fn refused(why: String) -> FailureReason {
+    OsUpdateError::Refused(vec![why]).into()
+}
+
+/// The bundle that a manifest names, with the bytes that were signed.
+pub(super) fn open(
+    context: &DeviceContext,
+    manifest: &Manifest,
+    named: &OsBundle,
+) -> Result<BundleFile, FailureReason> {
+    let file = named.image_id.file_name();
+    let mut required = RequiredImage::of(manifest);
+    required.retain(|image| image.file == file);
+    let mut pool = ImagePool::open(context.base());
+    for image in &required {
+        pool.need(image)?;
+    }
+    pool.remember();
+    BundleFile::open(&context.base().join("images").join(file))
+}
+
+type Found<'a> = (BootLoader<'a>, OsSlot, BTreeMap<Name, PartitionPlace>);
+
+fn look<'a>(
+    context: &'a DeviceContext,
+    named: &OsBundle,
+    bundle: &BundleFile,
+    waiting: Option<&PendingUpdate>,
+) -> Result<(OsUpdatePlan, Option<Found<'a>>), FailureReason> {
+    let description = &bundle.description;
+    let mut plan = OsUpdatePlan {
+        os_build_id: description.os_build_id.clone(),
+        slot: None,
+        artifacts: Vec::new(),
+        problems: Vec::new(),
+        notes: Vec::new(),
+    };
+    same_builds(named, description, &mut plan);
+    fits(context, named, description, &mut plan);
+    went_back(context, &mut plan);
+    let sizes = bundle.verify()?;
+    let Some((loader, update)) =
+        BootLoader::of(&context.paths, description).zip(description.update.as_ref())
+    else {
+        plan.problems
+            .push("the bundle does not say how it is written".into());
+        return Ok((plan, None));
+    };
+    if update.artifacts.is_empty() {
+        plan.problems.push("the bundle has nothing to write".into());
+    }
+    let running = match running(context, &loader, waiting) {
+        Ok(slot) => slot,
+        Err(reason) => {
+            plan.problems.push(avocado_events::chain(&reason));
+            // Programs that are missing are told all the same.
+            plan.problems.extend(loader.problems(OsSlot::Second));
+            return Ok((plan, None));
+        }
+    };
+    let target = running.other();
+    plan.slot = Some(loader.naming.name(target).to_owned());
+    plan.problems.extend(loader.problems(target));
+    let mut places = BTreeMap::new();
+    for artifact in &update.artifacts {
+        let partition = artifact.partitions.get(target);
+        let bytes = sizes.get(&artifact.name).copied().unwrap_or_default();
+        let layout = description.layout.as_ref();
+        let found = PartitionPlace::find(&context.paths, layout, partition);
+        plan.artifacts.push(PlannedArtifact {
+            name: artifact.name.clone(),
+            partition: partition.clone(),
+            bytes,
+            partition_bytes: found.as_ref().ok().map(|place| place.length),
+        });
+        match found {
+            Ok(place) if place.length < bytes => plan.problems.push(format!(
+                "{} has {bytes} bytes, and the partition {partition} {}",
+                artifact.name, place.length
+            )),
+            Ok(place) => drop(places.insert(artifact.name.clone(), place)),
+            Err(why) => plan.problems.push(why),
+        }
+    }
+    Ok((plan, Some((loader, running, places))))
+}
+
+/// The slot that runs. While an update waits for the reboot the loader may say what it starts next.
+fn running(
+    context: &DeviceContext,
+    loader: &BootLoader<'_>,
+    waiting: Option<&PendingUpdate>,
+) -> Result<OsSlot, FailureReason> {
+    let boot_id = os_release::boot_id(&context.paths);
+    let facts = waiting.and_then(|pending| pending.facts(boot_id.as_deref()));
+    match facts {
+        Some((_, facts)) if facts.of_this_boot == Some(true) => Ok(facts.previous),
+        _ => loader.running(),
+    }
+}
+
+/// The bundle brings the builds that the manifest says.
+fn same_builds(named: &OsBundle, description: &OsBundleDescription, plan: &mut OsUpdatePlan) {
+    let pairs = [
+        ("OS", &named.os_build_id, &description.os_build_id),
+        (
+            "initramfs",
+            &named.initramfs_build_id,
+            &description.initramfs_build_id,
+        ),
+    ];
+    for (what, wanted, found) in pairs {
+        match (wanted, found) {
+            (Some(wanted), Some(found)) if wanted != found => plan.problems.push(format!(
+                "the runtime needs the {what} build {wanted}, and its bundle has {found}"
+            )),
+            (Some(wanted), None) => plan.problems.push(format!(
+                "the runtime needs the {what} build {wanted}, and its bundle does not say which it has"
+            )),
+            _ => {}
+        }
+    }
+}
+
+/// The bundle is for this hardware.
+fn fits(
+    context: &DeviceContext,
+    named: &OsBundle,
+    description: &OsBundleDescription,
+    plan: &mut OsUpdatePlan,
+) {
+    let machine = rustix::system::uname();
+    let machine = machine.machine().to_string_lossy();
+    if architecture(&machine) != architecture(description.architecture.as_str()) {
+        plan.problems.push(format!(
+            "the bundle is for the architecture {}, and this is {machine}",
+            description.architecture
+        ));
+    }
+    match platform(context, named) {
+        Some(own) if own != description.platform => plan.problems.push(format!(
+            "the bundle is for the platform {}, and this is {own}",
+            description.platform
+        )),
+        Some(_) => {}
+        None => plan.notes.push(format!(
+            "this device does not know its platform (`avocado.update.platform`): that the bundle is \
+             for {} was not compared",
+            description.platform
+        )),
+    }
+}
+
+/// The platform of this device: what its configuration says, or the bundle that its active runtime came
+/// with.
+fn platform(context: &DeviceContext, named: &OsBundle) -> Option<Name> {
+    if let Some(platform) = &context.config.platform {
+        return Some(platform.clone());
+    }
+    let active = context.runtimes().active().ok().flatten()?;
+    let own = active.os_bundle.as_ref().filter(|own| *own != named)?;
+    let bundle = open(context, &active, own).ok()?;
+    Some(bundle.description.platform)
+}
+
+/// One name for each architecture.
+fn architecture(name: &str) -> &str {
+    match name {
+        "x86-64" | "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        name if name.starts_with("armv7") || name == "armhf" => "arm",
+        name => name,
+    }
+}
+
+/// After an update that failed another slot may run than the loader says.
+fn went_back(context: &DeviceContext, plan: &mut OsUpdatePlan) {
+    let failed = FailedUpdate::load(context.base()).and_then(|failed| failed.boot_id);
+    if failed.is_some() && failed == os_release::boot_id(&context.paths) {
+        plan.problems.push(
+            "an update has just failed, and the device was not started since: reboot it first"
+                .into(),
+        );
+    }
+}

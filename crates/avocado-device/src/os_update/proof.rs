@@ -1,0 +1,247 @@
+//! After the reboot: the slot that was written proves itself, or the device goes back.
+//!
+//! The first merge of a boot asks. In the initial RAM file system nothing is decided: what it merges is
+//! the runtime of the update, if the operating system that it is about to start is that of the update.
+
+use std::fs;
+use std::sync::Arc;
+
+use avocado_events::{Event, Sink};
+use avocado_manifest::os_bundle::ReleaseCheck;
+use avocado_manifest::{Manifest, RuntimeId, release_file};
+
+use super::boot_loader::{BootLoader, LoaderOrder};
+use super::error::OsUpdateError;
+use super::failed_update::FailedUpdate;
+use super::pending_update::PendingUpdate;
+use super::slot_policy::{SlotState, SlotStep, SlotUpdate};
+use crate::activation;
+use crate::context::DeviceContext;
+use crate::error::FailureReason;
+use crate::extension_set::of_runtime;
+use crate::merge::{ExtensionMerger, MergeMode, ProvenMerge};
+use crate::os_release;
+use crate::store::lock::StoreLock;
+
+/// What a boot came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BootOutcome {
+    /// No update is under way, or it waits for the reboot.
+    AsBefore,
+    /// The operating system of an update is about to be started: its runtime is merged, and nothing is
+    /// decided.
+    OnTrial(Arc<Manifest>),
+    /// The update has proven itself: its runtime is the active one.
+    Committed,
+    /// It has not. Whether the slot that failed is still the one that runs.
+    WentBack {
+        /// The device has to be started again.
+        runs_still: bool,
+    },
+}
+
+/// Looks at an update that waits for its proof, and goes on with it.
+pub(crate) fn at_merge(
+    context: &DeviceContext,
+    lock: &StoreLock,
+    sink: &dyn Sink,
+) -> Result<BootOutcome, FailureReason> {
+    let in_initrd = context.paths.initrd_release.exists();
+    if in_initrd {
+        os_release::keep_initramfs_build_id(&context.paths);
+    }
+    let Some(pending) = PendingUpdate::load(context.base())? else {
+        return Ok(BootOutcome::AsBefore);
+    };
+    let boot_id = os_release::boot_id(&context.paths);
+    let Some((naming, facts)) = pending.facts(boot_id.as_deref()) else {
+        return Ok(BootOutcome::AsBefore);
+    };
+    if facts.of_this_boot == Some(true) {
+        return Ok(BootOutcome::AsBefore);
+    }
+    let loader = pending.boot_loader(context, naming)?;
+    let running = loader.running();
+    if let Err(reason) = &running {
+        sink.emit(Event::warning(format!(
+            "an OS update waits for its proof: {}",
+            avocado_events::chain(reason)
+        )));
+    }
+    let update = SlotUpdate::found(facts, running.ok());
+    let proof = Proof {
+        context,
+        pending: &pending,
+        loader,
+        lock,
+        sink,
+    };
+    if in_initrd {
+        return Ok(match (update.state, proof.builds()) {
+            (SlotState::Unverified, Ok(())) => proof.on_trial(),
+            _ => BootOutcome::AsBefore,
+        });
+    }
+    proof.drive(update, boot_id)
+}
+
+/// An update after the reboot.
+struct Proof<'a> {
+    context: &'a DeviceContext,
+    pending: &'a PendingUpdate,
+    loader: BootLoader<'a>,
+    lock: &'a StoreLock,
+    sink: &'a dyn Sink,
+}
+
+impl Proof<'_> {
+    fn on_trial(&self) -> BootOutcome {
+        let id = self.pending.runtime_id.as_ref();
+        let manifest = id.and_then(|id| self.context.runtimes().read(id).ok());
+        manifest.map_or(BootOutcome::AsBefore, |manifest| {
+            BootOutcome::OnTrial(Arc::new(manifest))
+        })
+    }
+
+    fn drive(
+        &self,
+        begin: SlotUpdate,
+        boot_id: Option<String>,
+    ) -> Result<BootOutcome, FailureReason> {
+        let base = self.context.base();
+        let mut update = begin;
+        let mut why = String::from("the boot loader did not start the slot that was written");
+        let mut outcome = BootOutcome::AsBefore;
+        let runs_still = begin.state == SlotState::Unverified;
+        while let Some(step) = update.step() {
+            let done = match step {
+                SlotStep::Verify => self.verify(),
+                SlotStep::CommitLoader(slot) => self.loader.tell(LoaderOrder::Keep, slot),
+                SlotStep::ActivateRuntime => self.activate_runtime(),
+                SlotStep::RestoreLoader(slot) => self.loader.tell(LoaderOrder::GoBack, slot),
+                SlotStep::KeepReason => FailedUpdate::new(
+                    self.pending.runtime_id.clone(),
+                    self.pending.os_build_id.clone(),
+                    &why,
+                    boot_id.clone().filter(|_| runs_still),
+                )
+                .save(base),
+                SlotStep::RemoveMarker => PendingUpdate::remove(base),
+                // Of the time before the reboot.
+                SlotStep::ForbidSlot(_)
+                | SlotStep::WriteSlot(_)
+                | SlotStep::WriteMarker
+                | SlotStep::SwitchLoader(_) => Ok(()),
+            };
+            match (done, update.failed()) {
+                (Ok(()), _) => {
+                    match step {
+                        SlotStep::ActivateRuntime => {
+                            outcome = BootOutcome::Committed;
+                            self.sink
+                                .emit(Event::info("the OS update has proven itself"));
+                        }
+                        SlotStep::KeepReason => {
+                            outcome = BootOutcome::WentBack { runs_still };
+                            self.sink
+                                .emit(Event::warning(format!("the OS update failed: {why}")));
+                        }
+                        _ => {}
+                    }
+                    update = update.done();
+                }
+                (Err(reason), Some(next)) => {
+                    why = avocado_events::chain(&reason);
+                    update = next;
+                }
+                // The marker is there still, and the next merge goes on from it.
+                (Err(reason), None) => return Err(reason),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Whether this is the operating system that was written, and its runtime can be merged.
+    fn verify(&self) -> Result<(), FailureReason> {
+        self.builds()?;
+        let Some(id) = &self.pending.runtime_id else {
+            return Ok(());
+        };
+        let manifest = self.context.runtimes().read(id)?;
+        if let Some(mismatch) = self.context.os_mismatch(&manifest) {
+            return Err(not_proven(format!(
+                "runtime {id} needs {}, and this is {}",
+                mismatch.needed, mismatch.running
+            )));
+        }
+        let set = of_runtime(self.context, &manifest, &[]).map_err(|set| set.reason)?;
+        let merger = ExtensionMerger::new(self.context, self.lock, self.sink);
+        let proven = merger.prove(&set, MergeMode::Always);
+        proven.map(ProvenMerge::abandon).map_err(|f| f.set.reason)
+    }
+
+    /// Whether the operating system and the initial RAM file system say what the bundle expects.
+    fn builds(&self) -> Result<(), FailureReason> {
+        let paths = &self.context.paths;
+        let text = os_release::text(paths).unwrap_or_default();
+        let of_os = self.pending.verify.clone().or_else(|| {
+            let build = self.pending.os_build_id.as_deref()?;
+            Some(ReleaseCheck::of_build(build))
+        });
+        if let Some(check) = of_os {
+            let said = release_file::value(&text, &check.field);
+            expect("the OS", &check, said)?;
+        }
+        let Some(check) = &self.pending.verify_initramfs else {
+            return Ok(());
+        };
+        let running = os_release::initramfs_build_id(paths);
+        let in_file = || {
+            let text = fs::read_to_string(check.path.as_deref()?).ok()?;
+            release_file::value(&text, &check.field).map(str::to_owned)
+        };
+        match running.or_else(in_file) {
+            Some(said) => expect("the initramfs", check, Some(&said)),
+            None => {
+                self.sink.emit(Event::warning(format!(
+                    "the initramfs does not say which build it is ({}): that it is {} was not compared",
+                    paths.os.initramfs_build_id.display(),
+                    check.expected
+                )));
+                Ok(())
+            }
+        }
+    }
+
+    fn activate_runtime(&self) -> Result<(), FailureReason> {
+        let Some(next) = &self.pending.runtime_id else {
+            return Ok(());
+        };
+        let runtimes = self.context.runtimes();
+        let before: Option<RuntimeId> = runtimes.active_id().ok().flatten();
+        if before.as_ref() == Some(next) {
+            return runtimes.sync_to_disk();
+        }
+        activation::enter_history(self.context, before.as_ref(), next, self.sink)?;
+        runtimes.activate(next)
+    }
+}
+
+fn expect(what: &str, check: &ReleaseCheck, said: Option<&str>) -> Result<(), FailureReason> {
+    let ReleaseCheck {
+        field, expected, ..
+    } = check;
+    match said {
+        Some(said) if said == expected => Ok(()),
+        Some(said) => Err(not_proven(format!(
+            "{what} that was started says {field}={said}, and {expected} was written"
+        ))),
+        None => Err(not_proven(format!(
+            "{what} that was started has no {field}, and {expected} was written"
+        ))),
+    }
+}
+
+fn not_proven(why: String) -> FailureReason {
+    OsUpdateError::NotProven(why).into()
+}
