@@ -18,6 +18,7 @@ mod container;
 mod cores;
 mod cpu_time;
 mod failure;
+mod hitl;
 mod idle;
 mod image;
 mod list;
@@ -87,6 +88,8 @@ enum What {
     Start,
     /// The engine of builds with nothing to do, for many tasks
     Tasks,
+    /// An edit on the desk until a guest sees it (needs both static programs and NFS-Ganesha)
+    Hitl,
     /// The development VM: asleep, waking, its proxy (needs the static avocado)
     TestVm,
 }
@@ -158,6 +161,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if wanted(What::Tasks) {
         tasks::measure(&place.path().join("tasks"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::Hitl) {
+        hitl::measure(&place.path().join("hitl"), arguments.rounds.max(1))?;
     }
     if wanted(What::TestVm) {
         let time = Duration::from_secs(arguments.idle.max(1));

@@ -143,6 +143,7 @@ fn a_device_runs_an_extension_as_it_is_on_the_desk() {
     // In the place of systemd, which would start it.
     let watch = "(avocadoctl hitl watch >>/run/watch.log 2>&1 </dev/null &)";
     guest.run(watch);
+    remembers_for_a_second(&guest, &project);
     follows(&guest, &project);
     reaches_nothing_else(&guest, port);
     others_are_refused(&project, port);
@@ -180,6 +181,36 @@ fn a_device_runs_an_extension_as_it_is_on_the_desk() {
 fn is_zombie(process: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
+}
+
+/// What stands between an edit and the device beside the work itself: what the device's kernel and the
+/// server remember, and for how long.
+fn remembers_for_a_second(guest: &NfsGuest, project: &TestProject) {
+    let mounts = guest.run("grep nfs4 /proc/mounts");
+    let mount = mounts.lines().next().unwrap_or_default();
+    let options: Vec<&str> = mount
+        .split_whitespace()
+        .nth(3)
+        .unwrap()
+        .split(',')
+        .collect();
+    for option in [
+        "acregmin=0",
+        "acregmax=1",
+        "acdirmin=0",
+        "acdirmax=1",
+        "lookupcache=none",
+    ] {
+        assert!(options.contains(&option), "{option}: {mount}");
+    }
+    let mut expiry = Vec::new();
+    for entry in fs::read_dir(served(project)).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        let lines = text.lines().map(str::trim);
+        let found = lines.filter(|line| line.starts_with("Attr_Expiration_Time"));
+        expiry.extend(found.map(str::to_owned));
+    }
+    assert_eq!(expiry, ["Attr_Expiration_Time = 0;"]);
 }
 
 /// What changes here is seen there: bytes, files that are new, also where they were looked for in

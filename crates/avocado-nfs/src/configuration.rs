@@ -157,6 +157,19 @@ mod tests {
         }
     }
 
+    /// A part of what an edit takes to get to a device.
+    #[test]
+    fn nothing_is_remembered_of_what_may_change() {
+        let text = of("/work").unwrap();
+        for line in [
+            "    Attr_Expiration_Time = 0;",
+            "    Dir_Chunk = 0;",
+            "    Delegations = false;",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+
     #[test]
     fn one_client_is_let_in_and_nobody_else() {
         for (address, privileged) in [("10.0.0.2", true), ("fd00::2", false)] {

@@ -121,6 +121,21 @@ pub(super) fn cut_off(paths: &DevicePaths, names: &[Name], sink: &dyn Sink) {
 mod tests {
     use super::*;
 
+    /// A part of what an edit takes to get here; the others are the server's.
+    #[test]
+    fn nothing_is_believed_of_a_server_for_longer_than_a_second() {
+        let options: Vec<(&str, &str)> = OPTIONS
+            .split(',')
+            .map(|option| option.split_once('=').unwrap_or((option, "")))
+            .collect();
+        let value = |name| options.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+        for name in ["acregmin", "acregmax", "acdirmin", "acdirmax"] {
+            let seconds: u32 = value(name).unwrap().parse().unwrap();
+            assert!(seconds <= 1, "{name}={seconds}");
+        }
+        assert_eq!(value("lookupcache"), Some("none"));
+    }
+
     #[test]
     fn what_mount_is_called_with() {
         let paths = DevicePaths::new("/base");

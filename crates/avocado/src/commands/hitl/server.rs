@@ -160,3 +160,15 @@ impl Drop for ServerPlace {
         let _ = avocado_fs::remove_tree(&self.directory);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A part of what an edit takes to get to a device, which is to be 2 s at most with a second for the
+    /// device's kernel.
+    #[test]
+    fn the_sources_are_looked_at_several_times_a_second() {
+        assert!(PAUSE * 3 <= Duration::from_secs(1));
+    }
+}
