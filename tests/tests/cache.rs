@@ -1,5 +1,9 @@
 //! The cache of a team: what one machine made, another one takes, whatever lies in the cache.
 
+#[path = "cache/authority.rs"]
+mod authority;
+#[path = "cache/bucket.rs"]
+mod bucket;
 mod common;
 
 use std::fs;
@@ -143,13 +147,25 @@ const ONE_IMAGE: [&str; 3] = ["ext", "image", "hello-config"];
 
 /// One machine gives what it made to a server, another one takes it from there.
 fn is_shared_by(team: &Team, url: &str) {
-    let first = team.machine("first", &format!("{{url: '{url}', push: true}}"));
+    is_shared_by_cache(team, &format!("url: '{url}'"), &[]);
+}
+
+/// The same with what else the project says of the cache, and the variables that say who asks.
+fn is_shared_by_cache(team: &Team, cache: &str, who: &[(&str, &str)]) {
+    let machine = |name: &str, cache: &str| {
+        let mut machine = team.machine(name, cache);
+        for (name, value) in who {
+            machine.project = machine.project.with_env(name, value);
+        }
+        machine
+    };
+    let first = machine("first", &format!("{{{cache}, push: true}}"));
     let events = first.run(&WITH_PACKAGES);
     assert_eq!(told(&events), [""; 0]);
     let steps = shared(events.steps("success"));
     assert!(steps.len() >= 4, "{steps:?}");
-    let cache = format!("{{url: '{url}', trusted_keys: [{}]}}", first.key());
-    let second = team.machine("second", &cache);
+    let cache = format!("{{{cache}, trusted_keys: [{}]}}", first.key());
+    let second = machine("second", &cache);
     let events = second.run(&WITH_PACKAGES);
     assert_eq!(told(&events), [""; 0]);
     assert_eq!(shared(events.steps("success")), [""; 0]);

@@ -4,36 +4,17 @@
 mod common;
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use avocado_serve::{ServeOptions, TlsIdentity};
 use avocado_testbed::feed::SampleFeed;
 use avocado_testbed::tools::{TestNeed, ToolCall, ToolOutput, skip_without, source_root};
+use common::authority::authority;
 use common::{Sandbox, cannot_build, feed};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 /// What dnf would take for a variable of its own is in it as well.
 const FEED_PASSWORD: &str = "s3cret$releasever-feed";
 const VENDOR_PASSWORD: &str = "s3cret:@/%41${releasever}$arch-vendor";
-
-/// A CA as PEM, and what it signed for a server here.
-fn authority() -> (String, TlsIdentity) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new([]).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new([Ipv4Addr::LOCALHOST.to_string()]).unwrap();
-    let server = server.signed_by(&key, &issuer).unwrap();
-    let identity = TlsIdentity {
-        cert_pem: server.pem().into_bytes(),
-        key_pem: key.serialize_pem().into_bytes(),
-    };
-    (ca_pem, identity)
-}
 
 fn serve(root: &Path, tls: &TlsIdentity, password: &str) -> SampleFeed {
     SampleFeed::serve(ServeOptions {

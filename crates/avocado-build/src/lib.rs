@@ -65,6 +65,7 @@ mod tests;
 
 pub use artifact::Artifact;
 pub use avocado_backend::{ContainerEngine, Emulation, Processor, WorkerStart, find_tool};
+pub use avocado_cache::BucketCredentials;
 pub use avocado_engine::OutdatedTask;
 pub use avocado_events::Cancel;
 pub use bill::{BillScope, bill_of_materials};
@@ -80,7 +81,7 @@ pub use keys::{DEVELOPMENT_KEY, signing_key};
 pub use layout::Layout;
 pub use moving::{LoadWish, MovedState, SAVED_STATE_FORMAT, SavedTarget, load_state, save_state};
 pub use needed::shortcomings;
-pub use options::{CacheOptions, ContainerSettings, Options};
+pub use options::{BucketAccess, CacheOptions, ContainerSettings, Options};
 pub use package_query::{InstalledTree, PackageAnswer, installed_packages, query_packages};
 pub use prune::{Leftover, Pruned, prune};
 pub use rebuild::{RebuiltImage, rebuild};

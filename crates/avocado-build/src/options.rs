@@ -3,6 +3,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use avocado_backend::{ContainerEngine, Processor};
+use avocado_cache::BucketCredentials;
 use avocado_http::NetworkSettings;
 use avocado_project::Project;
 
@@ -76,6 +77,19 @@ pub struct CacheOptions {
     pub directory: Option<PathBuf>,
     /// How this process reaches a server: its proxy.
     pub network: NetworkSettings,
+    /// How a bucket is reached, where the cache is in one.
+    pub bucket: Option<BucketAccess>,
+}
+
+/// How a bucket is reached: as the project states it, or else the environment.
+#[derive(Debug, Clone)]
+pub struct BucketAccess {
+    /// The URL of its server.
+    pub endpoint: String,
+    /// The region of its server.
+    pub region: String,
+    /// Who asks; nothing where that is not said.
+    pub credentials: Option<BucketCredentials>,
 }
 
 /// What is known of containers before a project is.

@@ -7,7 +7,7 @@
 //!
 //! A [`CacheStore`] has two name spaces, `ac/<key>` and `cas/<SHA-256>`: a directory
 //! ([`DirectoryStore`]), or a server that is asked with `GET`, `HEAD` and `PUT` ([`HttpStore`]), such
-//! as bazel-remote, nginx with its DAV module, or `avocado-serve`.
+//! as bazel-remote, nginx with its DAV module, or `avocado-serve`, or one of S3 ([`Bucket`]).
 //!
 //! It knows nothing of what the actions are about.
 
@@ -17,4 +17,6 @@ mod store;
 
 pub use action::{ActionKey, ActionResult, BlobId, CachedFile, CachedForm};
 pub use signed::{EntryError, LONGEST_ENTRY, TrustedKeys, key_id, sign, verify};
-pub use store::{CacheStore, CacheStoreError, DirectoryStore, HttpStore};
+pub use store::{
+    Bucket, BucketCredentials, BucketError, CacheStore, CacheStoreError, DirectoryStore, HttpStore,
+};

@@ -64,6 +64,31 @@ cache:
 }
 
 #[test]
+fn a_cache_is_in_a_bucket_and_behind_an_authority_of_its_own() {
+    let bucket = cache("cache: {url: 's3://of-team/avo.cado/x/'}\n");
+    let CachePlace::Bucket(place) = &bucket.place else {
+        panic!("{bucket:?}");
+    };
+    assert_eq!(
+        (place.name.as_str(), place.prefix.as_str()),
+        ("of-team", "avo.cado/x")
+    );
+    assert_eq!((&place.endpoint, &place.region), (&None, &None));
+    assert!(!bucket.push && bucket.place.is_remote());
+
+    let bucket = cache(
+        "cache: {url: 's3://b', endpoint: 'http://h:9000', region: eu-central-1, ca: a/ca.pem, push: true}\n",
+    );
+    let CachePlace::Bucket(place) = &bucket.place else {
+        panic!("{bucket:?}");
+    };
+    assert_eq!((place.name.as_str(), place.prefix.as_str()), ("b", ""));
+    assert_eq!(place.endpoint.as_deref(), Some("http://h:9000"));
+    assert_eq!(place.region.as_deref(), Some("eu-central-1"));
+    assert!(bucket.push && bucket.ca.unwrap().ends_with("a/ca.pem"));
+}
+
+#[test]
 fn what_no_cache_can_be_is_told() {
     for (yaml, what) in [
         ("cache: {url: '/srv/cache'}", "is not the URL of a cache"),
@@ -73,10 +98,24 @@ fn what_no_cache_can_be_is_told() {
         ),
         ("cache: {url: 'ftp://h/x'}", "is not the URL of a cache"),
         ("cache: {url: 'https://h/x?y'}", "is not the URL of a cache"),
+        ("cache: {url: 's3://'}", "is not the URL of a bucket"),
+        ("cache: {url: 's3:///x'}", "is not the URL of a bucket"),
+        ("cache: {url: 's3://b//x'}", "is not the URL of a bucket"),
+        ("cache: {url: 's3://b/../x'}", "is not the URL of a bucket"),
         (
-            "cache: {url: 's3://bucket'}",
-            "a bucket is not asked directly",
+            "cache: {url: 's3://me:hidden@b/x'}",
+            "what is stated is not the URL of a bucket",
         ),
+        ("cache: {url: 's3://b/x?y'}", "is not the URL of a bucket"),
+        (
+            "cache: {url: 's3://b', endpoint: 'https://me:hidden@h'}",
+            "what is stated is not the URL of a server",
+        ),
+        (
+            "cache: {url: 's3://b', max_size: 1G}",
+            "how much a server keeps is for the server",
+        ),
+        ("cache: {url: 'http://h/x', ca: ca.pem}", "reached by https"),
         (
             "cache: {url: 'https://h/x', max_size: 1G}",
             "how much a server keeps is for the server",
@@ -95,5 +134,6 @@ fn what_no_cache_can_be_is_told() {
         };
         let said = diagnostics[0].to_string();
         assert!(said.contains(what), "{yaml}: {said}");
+        assert!(!said.contains("hidden"), "{yaml}: {said}");
     }
 }

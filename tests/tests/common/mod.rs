@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+pub(crate) mod authority;
 pub(crate) mod device;
 pub(crate) mod whole_project;
 

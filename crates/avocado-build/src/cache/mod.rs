@@ -4,17 +4,16 @@ mod arrived;
 mod give;
 mod refused;
 mod request;
+mod server;
 mod signer;
 mod take;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use avocado_cache::{CacheStore, CacheStoreError, DirectoryStore, HttpStore, TrustedKeys};
+use avocado_cache::{CacheStore, CacheStoreError, DirectoryStore, TrustedKeys};
 use avocado_engine::{Action, FoundResult, MadeResult, SharedResults};
 use avocado_events::{Event, Sink, chain};
-use avocado_http::HttpClient;
 use avocado_project::{CachePlace, SharedCache};
 use avocado_tuf::SigningKey;
 
@@ -24,11 +23,6 @@ pub(crate) use self::request::{PackRequest, PlaceRequest};
 use crate::build_context::BuildContext;
 use crate::error::BuildError;
 use crate::options::CacheOptions;
-
-/// How long a server may take until it is connected to.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long it may say nothing.
-const READ: Duration = Duration::from_secs(10);
 
 /// The cache of a project, while a run goes on. Nothing that is wrong with it fails the run.
 pub(crate) struct BuildCache<'a> {
@@ -96,10 +90,14 @@ impl<'a> BuildCache<'a> {
             }
             CachePlace::Directory(path) => (directory(path.clone()), path.display().to_string()),
             // Nothing is requested.
-            CachePlace::Server(_) if context.options.frozen => return Ok(None),
+            place if place.is_remote() && context.options.frozen => return Ok(None),
             CachePlace::Server(url) => {
-                let store = server(url, cache, settings, context)?;
+                let store = server::server(url, cache, settings, context)?;
                 (store, url.clone())
+            }
+            CachePlace::Bucket(bucket) => {
+                let store = server::bucket(bucket, cache, settings, context)?;
+                (store, format!("s3://{}/{}", bucket.name, bucket.prefix))
             }
         };
         let keys = signer::keys(context, cache, sink)?;
@@ -141,25 +139,6 @@ impl<'a> BuildCache<'a> {
             ))
         });
     }
-}
-
-fn server<'a>(
-    url: &str,
-    cache: &SharedCache,
-    settings: &CacheOptions,
-    context: &BuildContext<'_>,
-) -> Result<Box<dyn CacheStore + 'a>, BuildError> {
-    let invalid = |error: &dyn std::error::Error| {
-        BuildError::Invalid(format!("the URL {url} cannot be used: {}", chain(error)))
-    };
-    let base: avocado_http::RepositoryUrl = url.parse().map_err(|e| invalid(&e))?;
-    let bases = std::slice::from_ref(&base);
-    let client = HttpClient::over(&settings.network, bases, None, CONNECT, READ);
-    let mut client = client.map_err(|e| invalid(&e))?.stopped_by(context.cancel);
-    if let Some(who) = &cache.credentials {
-        client = client.as_user(bases, &who.username, &who.password);
-    }
-    Ok(Box::new(HttpStore::new(base, client, READ)))
 }
 
 impl SharedResults for BuildCache<'_> {

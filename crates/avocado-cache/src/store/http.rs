@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use avocado_http::{HttpClient, RepositoryUrl, Transport as _, TransportError, within_deadline};
 
+use super::bucket::Bucket;
 use super::{CacheStore, CacheStoreError, CopyFailure, blob_name, copy_blob, entry_name};
 use crate::{ActionKey, BlobId, LONGEST_ENTRY};
 
@@ -15,7 +16,7 @@ const SLOWEST: u64 = 256 << 10;
 /// `<url>/cas/<SHA-256>`. One that is slower than 256 KiB in a second is given up.
 #[derive(Debug)]
 pub struct HttpStore {
-    url: RepositoryUrl,
+    place: HttpPlace,
     client: HttpClient,
     /// How long an answer may take beside what is in it.
     patience: Duration,
@@ -26,7 +27,16 @@ impl HttpStore {
     /// time that its bytes need: who sends one now and then would keep whoever waits for ever.
     pub fn new(url: RepositoryUrl, client: HttpClient, patience: Duration) -> Self {
         HttpStore {
-            url,
+            place: HttpPlace::Server(url),
+            client,
+            patience,
+        }
+    }
+
+    /// The same in a bucket of S3, whose server does not tell these requests from others.
+    pub fn in_bucket(bucket: Bucket, client: HttpClient, patience: Duration) -> Self {
+        HttpStore {
+            place: HttpPlace::Bucket(bucket),
             client,
             patience,
         }
@@ -46,16 +56,17 @@ impl HttpStore {
     }
 
     fn has(&self, name: &str) -> Result<bool, CacheStoreError> {
-        let url = self.url.join(name);
-        let has = self.in_time(0, || self.client.has(&url));
-        has.map_err(HttpStore::failed(url))
+        let request = self.place.request("HEAD", name);
+        let has = self.in_time(0, || self.client.has(&request));
+        has.map_err(HttpStore::failed(self.place.shown(name)))
     }
 }
 
 impl CacheStore for HttpStore {
     fn entry(&self, action: ActionKey) -> Result<Option<Vec<u8>>, CacheStoreError> {
-        let url = self.url.join(&entry_name(action));
-        let answer = match self.in_time(0, || self.client.get(&url, None)) {
+        let name = entry_name(action);
+        let (request, url) = (self.place.request("GET", &name), self.place.shown(&name));
+        let answer = match self.in_time(0, || self.client.get(&request, None)) {
             Err(TransportError::Missing(_)) => return Ok(None),
             answer => answer.map_err(HttpStore::failed(url.clone()))?,
         };
@@ -69,16 +80,18 @@ impl CacheStore for HttpStore {
     }
 
     fn put_entry(&self, action: ActionKey, entry: &[u8]) -> Result<(), CacheStoreError> {
-        let url = self.url.join(&entry_name(action));
+        let name = entry_name(action);
+        let request = self.place.request("PUT", &name);
         let length = entry.len() as u64;
-        let put = || self.client.put(&url, length, Cursor::new(entry));
-        self.in_time(length, put).map_err(HttpStore::failed(url))
+        let put = || self.client.put(&request, length, Cursor::new(entry));
+        let put = self.in_time(length, put);
+        put.map_err(HttpStore::failed(self.place.shown(&name)))
     }
 
     fn blob(&self, blob: BlobId, file: &mut File) -> Result<bool, CacheStoreError> {
         let name = blob_name(blob);
-        let url = self.url.join(&name);
-        let mut answer = match self.in_time(0, || self.client.get(&url, None)) {
+        let (request, url) = (self.place.request("GET", &name), self.place.shown(&name));
+        let mut answer = match self.in_time(0, || self.client.get(&request, None)) {
             Err(TransportError::Missing(_)) => return Ok(false),
             answer => answer.map_err(HttpStore::failed(url.clone()))?,
         };
@@ -108,9 +121,35 @@ impl CacheStore for HttpStore {
         if let Err(source) = file.rewind() {
             return Err(CacheStoreError::Copy { name, source });
         }
-        let url = self.url.join(&name);
-        let put = || self.client.put(&url, blob.size, file.take(blob.size));
-        self.in_time(blob.size, put).map_err(HttpStore::failed(url))
+        let request = self.place.request("PUT", &name);
+        let put = || self.client.put(&request, blob.size, file.take(blob.size));
+        let put = self.in_time(blob.size, put);
+        put.map_err(HttpStore::failed(self.place.shown(&name)))
+    }
+}
+
+/// Where the files are.
+#[derive(Debug)]
+enum HttpPlace {
+    Server(RepositoryUrl),
+    Bucket(Bucket),
+}
+
+impl HttpPlace {
+    /// The URL of a file for people.
+    fn shown(&self, name: &str) -> String {
+        match self {
+            HttpPlace::Server(url) => url.join(name),
+            HttpPlace::Bucket(bucket) => bucket.url().join(name),
+        }
+    }
+
+    /// The URL of one request for a file.
+    fn request(&self, method: &str, name: &str) -> String {
+        match self {
+            HttpPlace::Server(url) => url.join(name),
+            HttpPlace::Bucket(bucket) => bucket.signed(method, name),
+        }
     }
 }
 

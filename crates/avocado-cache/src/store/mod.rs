@@ -1,5 +1,6 @@
 //! Where entries and outputs are kept.
 
+mod bucket;
 mod directory;
 mod http;
 
@@ -12,6 +13,7 @@ use avocado_manifest::DigestHasher;
 
 use crate::{ActionKey, BlobId};
 
+pub use bucket::{Bucket, BucketCredentials, BucketError};
 pub use directory::DirectoryStore;
 pub use http::HttpStore;
 

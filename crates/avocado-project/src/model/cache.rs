@@ -12,6 +12,8 @@ pub struct SharedCache {
     /// Who asks the server, where it does not answer everybody.
     #[serde(skip)]
     pub credentials: Option<RepositoryCredentials>,
+    /// The certificates of the authorities that alone vouch for the server, as a file in PEM.
+    pub ca: Option<PathBuf>,
     /// Whether what is made here goes there.
     pub push: bool,
     /// The keys whose results are used: ids, or names in the registry of signing keys. Empty: all keys
@@ -31,4 +33,26 @@ pub enum CachePlace {
     Directory(PathBuf),
     /// The URL of a server, without credentials.
     Server(String),
+    /// A bucket of S3, or of a server that speaks the same.
+    Bucket(CacheBucket),
+}
+
+impl CachePlace {
+    /// Whether it is asked over a network.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, CachePlace::Server(_) | CachePlace::Bucket(_))
+    }
+}
+
+/// A bucket that has a cache in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CacheBucket {
+    /// Its name.
+    pub name: String,
+    /// What is before all names in it; may be empty.
+    pub prefix: String,
+    /// The URL of its server, where the project states it.
+    pub endpoint: Option<String>,
+    /// The region of its server, where the project states it.
+    pub region: Option<String>,
 }

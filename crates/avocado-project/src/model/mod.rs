@@ -27,7 +27,7 @@ use crate::late::Late;
 use crate::phases::ExtensionSource;
 
 pub use crate::place::{Needed, Placed, SourcePlace};
-pub use cache::{CachePlace, SharedCache};
+pub use cache::{CacheBucket, CachePlace, SharedCache};
 pub use compile::{
     CompilePackage, CompileSection, PackageOrigin, ProjectPackage, RpmMetadata, SplitPackage,
 };

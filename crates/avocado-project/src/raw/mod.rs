@@ -114,9 +114,17 @@ pub(crate) struct RawTop {
 #[serde(default)]
 #[schemars(rename = "Cache")]
 pub(crate) struct RawCache {
-    /// A server that keeps what it is given (`https://cache.example.org/avocado`), or a directory
-    /// (`file:///srv/cache`).
+    /// A server that keeps what it is given (`https://cache.example.org/avocado`), a bucket of S3
+    /// (`s3://bucket/prefix`), or a directory (`file:///srv/cache`).
     pub(crate) url: Option<Text>,
+    /// The server of a bucket: `https://s3.example.org`. Without it, AWS_ENDPOINT_URL_S3 or
+    /// AWS_ENDPOINT_URL, or that of Amazon for the region.
+    pub(crate) endpoint: Option<Text>,
+    /// The region of a bucket. Without it, AWS_REGION or AWS_DEFAULT_REGION, or `us-east-1`.
+    pub(crate) region: Option<Text>,
+    /// Certificates in PEM, of the authorities that vouch for the server in the place of the public
+    /// ones.
+    pub(crate) ca: Option<Text>,
     /// Whether results that are made here go there. Without it they go to a directory, and not to a
     /// server.
     pub(crate) push: Option<bool>,

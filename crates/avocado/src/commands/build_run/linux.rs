@@ -16,6 +16,7 @@ use avocado_text::{count, duration, table};
 use serde_json::{Value, json};
 
 use super::backend::{containers, sdk_processor};
+use super::bucket_access::bucket_access;
 use crate::commands::tools::{BuiltWithArgs, ToolArgs};
 use crate::commands::{project, remote_options};
 use crate::failure::{Context, ExitStatus, Failure, Result};
@@ -327,12 +328,18 @@ fn cache_options(
     let cache = project.cache.as_ref()?;
     let is_wanted = tools.is_none_or(|tools| !tools.no_cache);
     let environment = &session.environment;
+    let bucket = match &cache.place {
+        CachePlace::Bucket(place) => Some(bucket_access(place, &|name| environment.variable(name))),
+        _ => None,
+    };
     is_wanted.then(|| CacheOptions {
         directory: environment.result_cache(),
-        network: match &cache.place {
-            CachePlace::Server(url) => environment.network(url),
+        network: match (&cache.place, &bucket) {
+            (CachePlace::Server(url), _) => environment.network(url),
+            (_, Some(access)) => environment.network(&access.endpoint),
             _ => NetworkSettings::default(),
         },
+        bucket,
     })
 }
 
