@@ -148,10 +148,13 @@ impl<'a> StoneFiles<'a> {
         }
     }
 
-    /// What the manifest and those of its files are that are no images of the runtime: what they are
-    /// made of says that.
-    pub(crate) fn hash(&self) -> Result<InputsHash, BuildError> {
-        Ok(InputsHash::of(&(&self.text, self.of_update()?))?)
+    /// What an update of the target brings beside its images: what the manifest says of it, and the files
+    /// that this names. None where the target cannot be updated.
+    pub(crate) fn update_hash(&self) -> Result<Option<InputsHash>, BuildError> {
+        match self.manifest.update_content()? {
+            Some(content) => Ok(Some(InputsHash::of(&(content, self.of_update()?))?)),
+            None => Ok(None),
+        }
     }
 
     /// The images that an update brings.

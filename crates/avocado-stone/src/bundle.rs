@@ -88,6 +88,36 @@ impl StoneManifest {
         OsBundleDescription::parse(bundle.to_string().as_bytes()).map_err(StoneError::Bundle)
     }
 
+    /// Everything in the manifest that an update follows from: what a bundle of it says but for what was
+    /// built, and how its images are made. None where the target cannot be updated.
+    ///
+    /// # Errors
+    /// As for [`StoneManifest::bundle`].
+    pub fn update_content(&self) -> Result<Option<Value>, StoneError> {
+        let Some(update) = &self.update else {
+            return Ok(None);
+        };
+        let (mut artifacts, mut images) = (BTreeMap::new(), BTreeMap::new());
+        for (nth, (name, image, _)) in update.artifacts().enumerate() {
+            let file = BundledFile {
+                file: format!("artifact-{nth}").parse().map_err(
+                    |e: avocado_manifest::NameError| StoneError::invalid(name, e.to_string()),
+                )?,
+                sha256: Digest::of(b""),
+                size: 0,
+            };
+            artifacts.insert(name.to_owned(), file);
+            images.insert(name, self.image(image));
+        }
+        let described = self.bundle(&BundleParts {
+            os_build_id: "none".into(),
+            initramfs_build_id: None,
+            artifacts,
+        })?;
+        let described = String::from_utf8_lossy(&described.to_json()?).into_owned();
+        Ok(Some(json!({"bundle": described, "images": images})))
+    }
+
     /// The disk that an update writes to, where the manifest says at which place the device has it:
     /// its partitions are found by where they are then, and by their labels otherwise.
     fn stated_layout(&self, update: &StoneUpdate) -> Result<Option<Value>, StoneError> {

@@ -1,13 +1,15 @@
 //! What the partitions of a disk start with.
 
+use std::collections::BTreeSet;
+
 use avocado_manifest::os_bundle::stated_bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use crate::error::StoneError;
 
 /// What a partition starts with.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged, expecting = "the name of a file, or a map")]
 pub enum StoneImage {
     /// A file that is there: of the runtime, of the project, or of the target's SDK.
@@ -17,7 +19,7 @@ pub enum StoneImage {
 }
 
 /// An image that is made of files: `build_args.type` is `fat`, the only one that there is.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(expecting = "a map")]
 pub struct FatImage {
     /// The file that it is.
@@ -32,7 +34,7 @@ pub struct FatImage {
 }
 
 /// How a FAT file system is made.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(expecting = "a map")]
 pub struct FatArguments {
     /// `fat`.
@@ -52,7 +54,7 @@ pub struct FatArguments {
 }
 
 /// The width of the table of a FAT file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum FatVariant {
     /// 12 bits.
     #[serde(rename = "FAT12", alias = "fat12")]
@@ -78,7 +80,7 @@ impl FatVariant {
 }
 
 /// A file of a FAT file system.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a name, or a map with `in` and `out`")]
 pub enum FatFile {
     /// Under its own name.
@@ -174,12 +176,39 @@ impl StoneImage {
             return Err(StoneError::invalid(format!("{at}.build_args.type"), why));
         }
         image.size(at)?;
+        let mut there = BTreeSet::new();
         for file in image.files() {
-            check_path(".build_args.files", file.source())?;
-            check_path(".build_args.files", file.destination())?;
+            let field = ".build_args.files";
+            check_path(field, file.source())?;
+            check_path(field, file.destination())?;
+            if !there.insert(file.destination().to_ascii_lowercase()) {
+                let why = format!(
+                    "two files go to `{}`: FAT knows no upper and lower case",
+                    file.destination().escape_debug()
+                );
+                return Err(StoneError::invalid(format!("{at}{field}"), why));
+            }
         }
-        Ok(())
+        match &image.build_args.label {
+            Some(label) if !is_label(label) => {
+                let why = format!(
+                    "`{}` is no name of a FAT volume: it has 1 to {LONGEST_LABEL} letters, digits, `-` \
+                     and `_`",
+                    label.escape_debug()
+                );
+                Err(StoneError::invalid(format!("{at}.build_args.label"), why))
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+/// The longest name of a FAT volume, in bytes.
+const LONGEST_LABEL: usize = 11;
+
+fn is_label(label: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_ ".contains(c);
+    (1..=LONGEST_LABEL).contains(&label.len()) && label.chars().all(is_plain)
 }
 
 /// Whether a path has nothing that leads out of where it is joined to.

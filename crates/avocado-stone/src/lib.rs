@@ -20,4 +20,4 @@ pub use error::StoneError;
 pub use image::{FatArguments, FatFile, FatImage, FatVariant, StoneImage};
 pub use manifest::{PartitionSpec, StoneManifest, StoneRuntime, StorageDevice};
 pub use provision::{ProvisionProfile, ProvisionSection};
-pub use update::{OsArtifact, StoneUpdate};
+pub use update::{StoneArtifact, StoneUpdate};

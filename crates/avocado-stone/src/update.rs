@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::error::StoneError;
 use crate::manifest::StoneManifest;
@@ -12,24 +13,24 @@ use crate::manifest::StoneManifest;
 #[serde(expecting = "a map")]
 pub struct StoneUpdate {
     /// How a device finds out which slot it runs from.
-    pub slot_detection: serde_json::Value,
+    pub slot_detection: Value,
     /// What an update brings, by name.
-    pub os_artifacts: BTreeMap<String, OsArtifact>,
+    pub os_artifacts: BTreeMap<String, StoneArtifact>,
     /// What makes the other slot the one that is booted, in this order.
     #[serde(default)]
-    pub activate: Vec<serde_json::Value>,
-    /// What goes back to the slot before, in this order.
+    pub activate: Vec<Value>,
+    /// What goes back to the slot before, in this order; the opposite of `activate` unless stated.
     #[serde(default)]
-    pub rollback: Vec<serde_json::Value>,
-    /// What makes the switch last, in this order.
+    pub rollback: Option<Vec<Value>>,
+    /// What makes the switch last, in this order; what `activate` needs for that unless stated.
     #[serde(default)]
-    pub commit: Vec<serde_json::Value>,
+    pub commit: Option<Vec<Value>>,
 }
 
 /// An image that an update brings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(expecting = "a map")]
-pub struct OsArtifact {
+pub struct StoneArtifact {
     /// The name of the image; the artifact's own unless stated.
     #[serde(default)]
     pub image_key: Option<String>,
@@ -39,7 +40,7 @@ pub struct OsArtifact {
 
 impl StoneUpdate {
     /// The artifacts with their names and those of their images.
-    pub fn artifacts(&self) -> impl Iterator<Item = (&str, &str, &OsArtifact)> {
+    pub fn artifacts(&self) -> impl Iterator<Item = (&str, &str, &StoneArtifact)> {
         self.os_artifacts.iter().map(|(name, artifact)| {
             let image = artifact.image_key.as_deref().unwrap_or(name);
             (name.as_str(), image, artifact)

@@ -175,6 +175,56 @@ fn a_bundle_says_what_the_manifest_says() {
     assert_eq!(layout.partitions.len(), 6);
 }
 
+/// An absent list is not one without actions: a device then does what the board's kind needs.
+#[test]
+fn what_the_manifest_does_not_say_the_bundle_does_not_say() {
+    for lists in [json!({}), json!({"rollback": [], "commit": []})] {
+        let mut board = board();
+        for (name, list) in lists.as_object().unwrap() {
+            board["update"][name] = list.clone();
+        }
+        let bundle = parse(&board).unwrap().bundle(&parts()).unwrap();
+        let read = OsBundleDescription::parse(&bundle.to_json().unwrap()).unwrap();
+        let update = read.update.unwrap();
+        assert_eq!((update.rollback, update.commit), (None, None), "{lists}");
+    }
+}
+
+#[test]
+fn only_what_an_update_follows_from_is_content_of_it() {
+    let content = |board: &Value| parse(board).unwrap().update_content().unwrap();
+    let board = board();
+    let first = content(&board);
+    assert!(first.is_some());
+    for (at, value, is_content) in [
+        ("/provision/profiles/disk/script", json!("other.sh"), false),
+        ("/storage_devices/disk/out", json!("other.img"), false),
+        (
+            "/storage_devices/disk/images/boot/build_args/label",
+            json!("OTHER"),
+            true,
+        ),
+        (
+            "/storage_devices/disk/images/boot/build_args/files/0",
+            json!("Image"),
+            true,
+        ),
+        (
+            "/update/activate/0/set/slot",
+            json!("x{inactive_slot}"),
+            true,
+        ),
+        ("/runtime/platform", json!("other"), true),
+    ] {
+        let mut other = board.clone();
+        *other.pointer_mut(at).unwrap() = value;
+        assert_eq!(content(&other) != first, is_content, "{at}");
+    }
+    let mut without = board;
+    without.as_object_mut().unwrap().remove("update");
+    assert_eq!(content(&without), None);
+}
+
 #[test]
 fn what_cannot_become_a_bundle_is_told() {
     let bundle = |board: &Value, parts: &BundleParts| {
@@ -214,6 +264,18 @@ fn what_contradicts_itself_is_refused_at_its_field() {
     let disk = "/storage_devices/disk";
     for (at, value, field, word) in [
         ("/runtime", json!([]), "runtime", ""),
+        (
+            &format!("{disk}/images/boot/build_args/files/1/out"),
+            json!("BZIMAGE"),
+            "boot.build_args.files",
+            "two files go to `BZIMAGE`",
+        ),
+        (
+            &format!("{disk}/images/boot/build_args/label"),
+            json!("A-LONGER-NAME"),
+            "boot.build_args.label",
+            "no name of a FAT volume",
+        ),
         (
             "/runtime/provision_default",
             json!("usb"),

@@ -106,6 +106,11 @@ fn update(update: wire::Update) -> Result<OsBundleUpdate> {
         "name",
         artifacts.iter().map(|artifact| &artifact.name),
     )?;
+    different(
+        "update.artifacts",
+        "file",
+        artifacts.iter().map(|artifact| &artifact.file),
+    )?;
     // Two artifacts in one partition: the second would be written over the first.
     for slot in OsSlot::ALL {
         let partitions = artifacts
@@ -132,9 +137,14 @@ fn update(update: wire::Update) -> Result<OsBundleUpdate> {
         slot_detection: detection(naming, update.slot_detection)?,
         artifacts,
         activate: list("activate", update.activate)?,
-        rollback: update.rollback.map(|l| list("rollback", l)).transpose()?,
-        commit: update.commit.map(|l| list("commit", l)).transpose()?,
+        rollback: stated(update.rollback.map(|l| list("rollback", l)).transpose()?),
+        commit: stated(update.commit.map(|l| list("commit", l)).transpose()?),
     })
+}
+
+/// A list without actions says no more than one that is missing: some writers make one of the other.
+fn stated(actions: Option<Vec<SlotAction>>) -> Option<Vec<SlotAction>> {
+    actions.filter(|actions| !actions.is_empty())
 }
 
 fn artifact(naming: SlotNaming, field: &str, artifact: wire::Artifact) -> Result<OsArtifact> {

@@ -232,7 +232,7 @@ fn hostile_bundles_are_refused_by_the_name_of_the_field() {
         (&activate, json!([{"type": "mbr-switch", "devpath": "/dev/x", "slot_layouts": {"a": ["x", "x"], "b": ["y"]}}]), "two have the partition x"),
         (&activate, json!([{"type": "efibootmgr", "slot_entries": {"a": "", "b": "y"}}]), "no name"),
         (&activate, json!([{"type": "efibootmgr", "slot_entries": {"a": "1234", "b": "Boot1234"}}]), "both slots"),
-        (&["update", "rollback"], json!([{"type": "x"}]), "update.rollback"),
+        (&["update", "rollback"], json!([{"type": "x"}]), "update.rollback[0]"),
         (&["update", "commit"], json!([{"type": "command", "command": []}]), "update.commit[0].command"),
         (&["layout", "device"], json!("vda"), "layout.device"),
         (&["layout", "block_size"], json!(500), "layout.block_size"),
@@ -364,12 +364,12 @@ fn actions() -> impl Strategy<Value = SlotAction> {
 }
 
 fn artifacts() -> impl Strategy<Value = Vec<OsArtifact>> {
-    let one = (names(), any::<u32>(), prop::option::of(any::<u64>()));
+    let one = (any::<u32>(), prop::option::of(any::<u64>()));
     prop::collection::btree_map(names(), one, 0..4).prop_map(|all| {
         let entries = all.into_iter().enumerate();
-        let artifact = |(number, (name, (file, bytes, size)))| OsArtifact {
+        let artifact = |(number, (name, (bytes, size)))| OsArtifact {
             name,
-            file,
+            file: format!("{number}.img").parse().unwrap(),
             sha256: Digest::of(&u32::to_le_bytes(bytes)),
             size,
             partitions: BySlot {
@@ -407,8 +407,10 @@ fn bundles() -> impl Strategy<Value = OsBundleDescription> {
         "tegra-ab",
         "rpi-tryboot",
     ]);
-    let list = || prop::collection::vec(actions(), 0..4);
-    let lists = (list(), prop::option::of(list()), prop::option::of(list()));
+    let list = |least| prop::collection::vec(actions(), least..4);
+    // One without actions is the same as none.
+    let stated = || prop::option::of(list(1));
+    let lists = (list(0), stated(), stated());
     let update = (strategy, detections(), artifacts(), lists).prop_map(
         |(strategy, slot_detection, artifacts, (activate, rollback, commit))| OsBundleUpdate {
             strategy: UpdateStrategy::named(strategy).unwrap(),

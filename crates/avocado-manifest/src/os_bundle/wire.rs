@@ -2,7 +2,10 @@
 //! is the shape of `stone`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -90,11 +93,8 @@ pub(super) struct Target {
 }
 
 /// Actions; one alone need not be in a list.
-#[derive(Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "an action, or a list of actions, of a type that is known"
-)]
+#[derive(Serialize)]
+#[serde(untagged)]
 pub(super) enum ActionList {
     Many(Vec<Action>),
     One(Box<Action>),
@@ -162,6 +162,31 @@ pub(super) struct Partition {
 pub(super) enum Expand {
     Is(bool),
     Word(String),
+}
+
+// By hand, so that an error knows which action of the list it is about.
+impl<'de> Deserialize<'de> for ActionList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Actions;
+        impl<'de> Visitor<'de> for Actions {
+            type Value = ActionList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an action, or a list of actions")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<ActionList, A::Error> {
+                let list = SeqAccessDeserializer::new(list);
+                Deserialize::deserialize(list).map(ActionList::Many)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, action: A) -> Result<ActionList, A::Error> {
+                let action = MapAccessDeserializer::new(action);
+                Deserialize::deserialize(action).map(ActionList::One)
+            }
+        }
+        deserializer.deserialize_any(Actions)
+    }
 }
 
 impl ActionList {

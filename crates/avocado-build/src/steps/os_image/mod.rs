@@ -224,9 +224,12 @@ impl OsImageTask<'_> {
         let Some(stone) = StoneFiles::of(self.context, self.runtime)? else {
             return Ok(None);
         };
+        let Some(stone) = stone.update_hash()? else {
+            return Ok(None);
+        };
         let kernel = self.kernel.as_ref().map(|kernel| kernel.kernel(needs));
         Ok(Some(Board {
-            stone: stone.hash()?,
+            stone,
             kernel: kernel.transpose()?.flatten(),
         }))
     }

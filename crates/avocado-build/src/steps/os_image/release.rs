@@ -1,10 +1,11 @@
 //! The release files of an OS, by which it is known.
 
 use avocado_manifest::{LONGEST_MANIFEST_TEXT, release_file};
+use rustix::fs::{FileType, Stat};
 
 use super::{OsImageRequest, OsPart};
 use crate::error::BuildError;
-use crate::trees::Tree;
+use crate::trees::{Tree, is};
 
 /// The release files of an initramfs; the first that is there says its version.
 const INITRAMFS_RELEASES: [&str; 2] = ["usr/lib/initrd-release", "usr/lib/os-release-initrd"];
@@ -15,6 +16,26 @@ impl OsPart {
             OsPart::Rootfs => &["usr/lib/os-release"],
             OsPart::Initramfs => &INITRAMFS_RELEASES,
         }
+    }
+
+    /// Where whoever asks a system what it is looks first. It is a link to one of the others, as a rule.
+    fn first_asked(self) -> &'static str {
+        match self {
+            OsPart::Rootfs => "etc/os-release",
+            OsPart::Initramfs => "etc/initrd-release",
+        }
+    }
+
+    /// The release files that a tree has, each once.
+    pub(super) fn release_files(self, root: &Tree) -> Result<Vec<&'static str>, BuildError> {
+        let there = self.releases().iter().filter(|file| root.has(file));
+        let mut files: Vec<&str> = there.copied().collect();
+        let first = self.first_asked();
+        let is_file = |found: &Stat| is(found, FileType::RegularFile);
+        if root.look(first)?.is_some_and(|found| is_file(&found)) {
+            files.push(first);
+        }
+        Ok(files)
     }
 }
 
@@ -79,6 +100,30 @@ mod tests {
         let error = release_value(&tree, "usr/lib/os-release", "VERSION_ID").unwrap_err();
         let said = error.to_string();
         assert!(said.contains("usr/lib/os-release has 256 bytes"), "{said}");
+    }
+
+    #[test]
+    fn what_is_asked_first_says_the_build_too_where_it_is_a_file_of_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = Tree::open(root.path()).unwrap();
+        for (part, first, usual) in [
+            (OsPart::Rootfs, "etc/os-release", "usr/lib/os-release"),
+            (
+                OsPart::Initramfs,
+                "etc/initrd-release",
+                "usr/lib/initrd-release",
+            ),
+        ] {
+            let files = || part.release_files(&tree).unwrap();
+            assert_eq!(files(), [""; 0]);
+            tree.write(first, "ID=x\n", 0o644).unwrap();
+            assert_eq!(files(), [first]);
+            tree.write(usual, "ID=x\n", 0o644).unwrap();
+            assert_eq!(files(), [usual, first]);
+            tree.clear(first).unwrap();
+            tree.symlink(format!("../{usual}"), first).unwrap();
+            assert_eq!(files(), [usual]);
+        }
     }
 
     #[test]

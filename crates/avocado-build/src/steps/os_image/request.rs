@@ -77,7 +77,7 @@ impl StepRequest for OsImageRequest {
         let version = releases
             .find_map(|file| release_value(&root, file, "VERSION_ID").transpose())
             .transpose()?;
-        let states_build_id = self.part.releases().iter().any(|file| root.has(file));
+        let states_build_id = !self.part.release_files(&root)?.is_empty();
         trees::clear(root.path())?;
         Ok(OsImageOutput {
             image: image_file,
@@ -109,7 +109,7 @@ impl OsImageRequest {
             source += &trees::digest(root.path(), CopyModes::Keep)?.to_string();
         }
         let build_id = Uuid::new_v5(&BUILD_ID_NAMESPACE, source.as_bytes()).to_string();
-        for file in self.part.releases() {
+        for file in self.part.release_files(&root)? {
             self.extend_release(&root, file, &build_id)?;
         }
         Ok(PreparedRoot {
