@@ -71,6 +71,11 @@ pub(crate) fn open<'a>(
             route.client
         )));
     }
+    sink.emit(Event::warning(format!(
+        "the NFS server keeps no times of symbolic links: an image with some that is made on {} has other \
+         bytes than one that is made here",
+        host.name()
+    )));
     let (server, port) = serve(layout, settings, &directories, route, !is_translated)?;
     let address = SocketAddr::new(route.advertised, port);
     Ok(Box::new(SharingBackend {

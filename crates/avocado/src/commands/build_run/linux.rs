@@ -326,7 +326,9 @@ fn cache_options(
     project: &Project,
 ) -> Option<CacheOptions> {
     let cache = project.cache.as_ref()?;
-    let is_wanted = tools.is_none_or(|tools| !tools.no_cache);
+    // What is made on another machine may have other times, and is for nobody else.
+    let is_here = session.global.runs_on.is_none();
+    let is_wanted = is_here && tools.is_none_or(|tools| !tools.no_cache);
     let environment = &session.environment;
     let bucket = match &cache.place {
         CachePlace::Bucket(place) => Some(bucket_access(place, &|name| environment.variable(name))),
