@@ -521,3 +521,42 @@ fn a_read_only_store_is_no_matter_of_rights() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(!String::from_utf8_lossy(&refused.stderr).contains("may not"));
 }
+
+#[test]
+fn an_os_update_is_told() {
+    let device = device();
+    let pending = serde_json::json!({
+        "os_build_id": "os-new", "previous_slot": "a", "reboot_argument": "0 tryboot",
+        "runtime_id": format!("0b7c{}", "3".repeat(60)),
+    });
+    let failed = serde_json::json!({
+        "os_build_id": "os-new", "why": "the OS that was started is \u{1b}[31manother one",
+        "runtime_id": "e".repeat(64),
+    });
+    let (marker, record) = (
+        device.base().join("pending-update.json"),
+        device.base().join("failed-update.json"),
+    );
+    fs::write(&record, failed.to_string()).unwrap();
+    let update = |args: &[&str]| {
+        let text = both(&device, args);
+        let about = text.lines().filter(|l| {
+            ["Update:", "Waiting:", "Failed:"]
+                .iter()
+                .any(|w| l.starts_with(w))
+        });
+        about.collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(update(&["status"]), @r"Update:   OS build os-new FAILED: the OS that was started is \u{1b}[31manother one");
+    assert_snapshot!(update(&["runtime", "inspect", "eeee"]), @r"Failed:    the OS that was started is \u{1b}[31manother one");
+    fs::write(&marker, pending.to_string()).unwrap();
+    assert_snapshot!(update(&["status"]), @"Update:   OS build os-new is written; reboot required (`systemctl reboot --reboot-argument='0 tryboot'`)");
+    assert_snapshot!(update(&["runtime", "inspect"]), @"Waiting:   its OS is written; reboot required");
+    assert_eq!(
+        device.json(&["status"])["osUpdate"],
+        serde_json::json!({
+            "state": "waiting", "osBuildId": "os-new", "rebootArgument": "0 tryboot",
+            "runtimeId": format!("0b7c{}", "3".repeat(60)),
+        })
+    );
+}

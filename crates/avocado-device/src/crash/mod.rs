@@ -7,5 +7,6 @@
 //! then the operation is done again there.
 #![allow(clippy::print_stderr)]
 
+mod os_update;
 mod scenario;
 mod store;

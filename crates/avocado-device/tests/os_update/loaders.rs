@@ -338,3 +338,62 @@ fn programs_of_the_board_are_called_with_the_slot() {
     assert!(!board.waits());
     assert!(board.device().status().unwrap().failed_update.is_some());
 }
+
+/// Each prefix in sectors of 512 bytes of what is written to the environment, and each single sector of
+/// it, reads as all of the old variables or all of the new ones.
+#[test]
+fn a_torn_environment_is_the_old_choice_or_the_new_one() {
+    if !has_uboot_tools("a_torn_environment_is_the_old_choice_or_the_new_one") {
+        return;
+    }
+    const SECTOR: usize = 512;
+    let numbers = json!({"type": "mender-uboot", "partitions": {"a": 2, "b": 3}});
+    let mut board = Board::new();
+    board.set(&[("mender_boot_part", "2"), ("upgrade_available", "0")]);
+    // So many variables that they take several sectors.
+    let long = "x".repeat(700);
+    for name in ["a-long", "b-long", "z-long"] {
+        board.set(&[(name, &long)]);
+    }
+    let environment = board.at("environment");
+    // What it was before the last write of it, which switches.
+    let (kept, set) = (board.at("kept"), board.paths.tools.fw_setenv.clone());
+    let keep = format!("cp {} {}", environment.display(), kept.display());
+    board.paths.tools.fw_setenv =
+        board.program("keep", &format!("{keep}\nexec {} \"$@\"", set.display()));
+    let manifest = board.add("1", &bundle("new", numbers.clone(), numbers));
+    board.writes(&manifest);
+    let (before, after) = (fs::read(&kept).unwrap(), fs::read(&environment).unwrap());
+    let changed: Vec<_> = (0..after.len() / SECTOR)
+        .filter(|n| before[n * SECTOR..][..SECTOR] != after[n * SECTOR..][..SECTOR])
+        .collect();
+    assert!(changed.len() > 2, "{changed:?}");
+    // One copy is written, and the other one is as it was.
+    assert!(changed.iter().all(|n| *n < 32) || changed.iter().all(|n| *n >= 32));
+    let mut seen = std::collections::BTreeSet::new();
+    let mut look = |sectors: &[usize]| {
+        let mut torn = before.clone();
+        for n in sectors {
+            let place = n * SECTOR..(n + 1) * SECTOR;
+            torn[place.clone()].copy_from_slice(&after[place]);
+        }
+        fs::write(&environment, torn).unwrap();
+        assert!(board.get("a-long") == long && board.get("z-long") == long);
+        seen.insert((
+            board.get("mender_boot_part"),
+            board.get("upgrade_available"),
+        ));
+    };
+    for count in 0..=changed.len() {
+        look(&changed[..count]);
+        look(&changed[count..]);
+    }
+    for n in &changed {
+        look(&[*n]);
+        let others: Vec<_> = changed.iter().copied().filter(|other| other != n).collect();
+        look(&others);
+    }
+    let pair = |part: &str, trial: &str| (part.to_owned(), trial.to_owned());
+    let both = [pair("2", "0"), pair("3", "1")];
+    assert_eq!(seen, both.into());
+}

@@ -54,6 +54,12 @@ pub(super) fn set(
     paths: &DevicePaths,
     variables: &BTreeMap<String, String>,
 ) -> Result<(), FailureReason> {
+    // Each write wears the memory that the environment is in.
+    let is_set = |(name, wanted): (&String, &String)| Ok(value(paths, name)? == *wanted);
+    let all: Result<Vec<bool>, FailureReason> = variables.iter().map(is_set).collect();
+    if all?.into_iter().all(|is_set| is_set) {
+        return Ok(());
+    }
     let directory = paths.run.join("os-update");
     files::create_private_dir(&directory)?;
     let form = script_form(paths, &directory)?;
