@@ -13,6 +13,7 @@ use crate::merge::{ExtensionMerger, MergeFailure, MergeMode};
 use crate::merging;
 use crate::os_update;
 use crate::os_update::pending_update::PendingUpdate;
+use crate::os_update::proof::BootOutcome;
 use crate::runtime_list::{self, RuntimeEntry};
 use crate::store::history::ActivationHistory;
 use crate::store::lock::StoreLock;
@@ -75,7 +76,10 @@ pub(crate) fn activate_locked(
     lock: &StoreLock,
     sink: &dyn Sink,
 ) -> Result<Activation, DeviceError> {
-    merging::settle_update(context, lock, sink);
+    let boot = merging::settle_update(context, lock, sink);
+    if boot == (BootOutcome::WentBack { runs_still: true }) {
+        os_update::reboot::after_rollback(context, sink);
+    }
     let runtimes = context.runtimes();
     // A broken `active` is repaired by activating something.
     let before = runtimes.active_id().ok().flatten();
@@ -108,8 +112,6 @@ pub(crate) fn activate_locked(
             pending: Box::new(pending),
         });
     }
-    // What was asked for last counts, also at the next boot.
-    withdraw_other(context, &id, lock, sink).map_err(|e| failed(&before, e))?;
     let active_already = before.as_ref() == Some(&id);
     let mode = if active_already {
         MergeMode::IfNeeded
@@ -121,11 +123,14 @@ pub(crate) fn activate_locked(
     let merge = merge
         .map_err(|error| not_merged(context, &before, error, lock, sink))
         .map_err(|error| failed(&before, error))?;
-    let moved = if active_already {
-        runtimes.sync_to_disk()
-    } else {
-        enter_history(context, before.as_ref(), &id, sink).and_then(|()| runtimes.activate(&id))
-    };
+    // What was asked for last counts, also at the next boot.
+    let moved = withdraw_other(context, &id, lock, sink).and_then(|()| {
+        if active_already {
+            return runtimes.sync_to_disk();
+        }
+        enter_history(context, before.as_ref(), &id, sink)?;
+        runtimes.activate(&id)
+    });
     if let Err(reason) = moved {
         merge.abandon();
         return Err(failed(&before, reason));

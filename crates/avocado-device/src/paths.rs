@@ -49,9 +49,8 @@ pub struct OsPlaces {
     pub initramfs_build_id: PathBuf,
     /// Where programs are looked for before an update, to know that none is missing.
     pub programs: Vec<PathBuf>,
-    /// Where the first boot partition of a Raspberry Pi is mounted. None: it is mounted when it is
-    /// needed.
-    pub tryboot: Option<PathBuf>,
+    /// Where boot partitions are mounted. None: each is mounted when it is needed.
+    pub mounted_boot: Option<PathBuf>,
 }
 
 /// The programs that the agent calls: a name to be found on `PATH`, or a path.
@@ -132,7 +131,7 @@ impl Default for OsPlaces {
             ]
             .map(PathBuf::from)
             .into(),
-            tryboot: None,
+            mounted_boot: None,
         }
     }
 }

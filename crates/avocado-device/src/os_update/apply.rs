@@ -1,10 +1,10 @@
 //! Before the reboot: the inactive slot is written, and the boot loader told to try it.
 
-use std::io::Read;
-
 use avocado_events::{Event, Sink, StepStatus};
 use avocado_manifest::Manifest;
+use avocado_manifest::os_bundle::{OsSlot, UpdateStrategy};
 
+use super::boot_entry::{self, BOOT_ARTIFACT, ROOT_ARTIFACT};
 use super::boot_loader::LoaderOrder;
 use super::error::OsUpdateError;
 use super::failed_update::FailedUpdate;
@@ -161,22 +161,14 @@ impl<'a> Application<'a> {
     }
 
     fn act(&self, step: SlotStep, failure: Option<&FailureReason>) -> Result<(), FailureReason> {
-        let PreparedUpdate {
-            bundle,
-            loader,
-            places,
-            ..
-        } = self.prepared;
+        let loader = &self.prepared.loader;
         let base = self.context.base();
         match step {
             SlotStep::ForbidSlot(slot) => loader.tell(LoaderOrder::Forbid, slot),
-            SlotStep::WriteSlot(_) => bundle.artifacts(&mut |artifact, size, bytes| {
-                let mut bytes: &mut dyn Read = bytes;
-                let place = places.get(&artifact.name).ok_or_else(|| {
-                    OsUpdateError::Content(format!("{} has no place", artifact.name))
-                })?;
-                place.write(&artifact.name, artifact.sha256, size, &mut bytes, self.sink)
-            }),
+            SlotStep::WriteSlot(slot) => {
+                self.write()?;
+                self.name_root(slot)
+            }
             SlotStep::WriteMarker => self.pending.save(base),
             SlotStep::SwitchLoader(slot) => loader.tell(LoaderOrder::Try, slot),
             SlotStep::RestoreLoader(slot) => loader.tell(LoaderOrder::GoBack, slot),
@@ -194,6 +186,40 @@ impl<'a> Application<'a> {
             SlotStep::RemoveMarker => PendingUpdate::remove(base),
             // Of the time after the reboot.
             SlotStep::Verify | SlotStep::CommitLoader(_) | SlotStep::ActivateRuntime => Ok(()),
+        }
+    }
+
+    /// Writes every artifact to its partition.
+    fn write(&self) -> Result<(), FailureReason> {
+        let PreparedUpdate { bundle, places, .. } = self.prepared;
+        bundle.artifacts(&mut |artifact, size, mut bytes| {
+            let place = places
+                .get(&artifact.name)
+                .ok_or_else(|| OsUpdateError::Content(format!("{} has no place", artifact.name)))?;
+            place.write(&artifact.name, artifact.sha256, size, &mut bytes, self.sink)
+        })
+    }
+
+    /// Lets the boot entry of the slot name its root partition, where that is done.
+    fn name_root(&self, slot: OsSlot) -> Result<(), FailureReason> {
+        let PreparedUpdate { bundle, places, .. } = self.prepared;
+        let update = bundle.description.update.as_ref();
+        let Some(update) = update.filter(|u| u.strategy == UpdateStrategy::SdbootAb) else {
+            return Ok(());
+        };
+        let called = |name: &str| update.artifacts.iter().find(|a| a.name.as_str() == name);
+        let (Some(boot), Some(root)) = (called(BOOT_ARTIFACT), called(ROOT_ARTIFACT)) else {
+            return Ok(());
+        };
+        // What is no partition of its own cannot be mounted.
+        match places.get(&boot.name) {
+            Some(place) if place.offset == 0 => boot_entry::name_root(
+                &self.context.paths,
+                &place.device,
+                root.partitions.get(slot),
+                root.partitions.get(slot.other()),
+            ),
+            _ => Ok(()),
         }
     }
 }

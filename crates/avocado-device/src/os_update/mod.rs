@@ -7,6 +7,7 @@
 //! them is started ([`boot_loader`]).
 
 pub(crate) mod apply;
+mod boot_entry;
 mod boot_loader;
 mod bundle_file;
 pub(crate) mod error;

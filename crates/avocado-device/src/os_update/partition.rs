@@ -11,10 +11,12 @@ use avocado_fs::recorded::RecordedFile;
 use avocado_manifest::os_bundle::DiskLayout;
 use avocado_manifest::{Digest, DigestHasher, Name};
 use rustix::fs::{Advice, fadvise, major, minor};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::error::OsUpdateError;
 use crate::error::FailureReason;
 use crate::paths::DevicePaths;
+use crate::store::files;
 
 /// How much is written at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -191,6 +193,29 @@ impl PartitionPlace {
         }
         Ok(hasher.finish())
     }
+}
+
+/// Calls `work` with the directory of a boot partition (FAT), which is mounted for that.
+pub(super) fn with_boot_files<T>(
+    paths: &DevicePaths,
+    device: &Path,
+    work: impl FnOnce(&Path) -> Result<T, FailureReason>,
+) -> Result<T, FailureReason> {
+    if let Some(mounted) = &paths.os.mounted_boot {
+        return work(mounted);
+    }
+    let place = paths.run.join("os-update/boot");
+    files::create_private_dir(&place)?;
+    let failed = |action: &'static str| {
+        move |e: rustix::io::Errno| FailureReason::file(action, device)(e.into())
+    };
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount(device, &place, "vfat", flags, None).map_err(failed("mount"))?;
+    let result = work(&place);
+    let unmounted = rustix::mount::unmount(&place, UnmountFlags::empty());
+    let result = result?;
+    unmounted.map_err(failed("unmount"))?;
+    Ok(result)
 }
 
 /// The size of a device or a file in bytes.

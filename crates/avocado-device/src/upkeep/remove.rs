@@ -3,6 +3,8 @@ use avocado_manifest::RuntimeId;
 
 use crate::context::DeviceContext;
 use crate::error::DeviceError;
+use crate::os_update;
+use crate::os_update::pending_update::PendingUpdate;
 use crate::runtime_list::{self, RuntimeEntry};
 use crate::store::pins::PinnedRuntimes;
 
@@ -12,7 +14,7 @@ pub(crate) fn remove(
     id: &str,
     sink: &dyn Sink,
 ) -> Result<(), DeviceError> {
-    let _lock = context
+    let lock = context
         .lock_store(&Cancel::new(), sink)
         .map_err(DeviceError::Store)?;
     let runtimes = context.runtimes();
@@ -28,6 +30,11 @@ pub(crate) fn remove(
     let pins = PinnedRuntimes::load(context.base()).map_err(DeviceError::Store)?;
     if pins.contains(&id) {
         return Err(DeviceError::RemovePinnedRuntime { id });
+    }
+    // Nothing could prove its OS, or be active then.
+    let pending = PendingUpdate::load(context.base()).map_err(DeviceError::Store)?;
+    if pending.is_some_and(|pending| pending.runtime_id.as_ref() == Some(&id)) {
+        os_update::apply::withdraw(context, &lock, sink).map_err(DeviceError::Store)?;
     }
     runtimes.remove(&id).map_err(DeviceError::Store)?;
     sink.emit(Event::info(format!("runtime {id} is removed")));

@@ -171,8 +171,15 @@ impl Firmware<'_> {
     }
 }
 
+/// As the image for both slots has it.
+const ENTRY: &str = "options root=PARTLABEL=rootfs-a ro\n";
+
 fn efi_board() -> Board {
     let mut board = Board::new();
+    let entries = board.at("esp/loader/entries");
+    fs::create_dir_all(&entries).unwrap();
+    fs::write(entries.join("avocado.conf"), ENTRY).unwrap();
+    board.paths.os.mounted_boot = Some(board.at("esp"));
     let vars = board.at("efivars");
     let body = format!("EFIVARS={}{EFIBOOTMGR}", vars.display());
     board.paths.tools.efibootmgr = board.program("efibootmgr", &body);
@@ -208,6 +215,8 @@ fn a_board_with_systemd_boot_takes_updates() {
         let first = board.add("1", &of("first"));
         board.writes(&first);
         assert_eq!(Firmware(&board).numbers("BootNext"), [0x1a]);
+        let entry = fs::read_to_string(board.at("esp/loader/entries/avocado.conf")).unwrap();
+        assert_eq!(entry, ENTRY.replace("rootfs-a", "rootfs-b"));
         assert_eq!(Firmware(&board).numbers("BootOrder"), [4, 1, 0x1a]);
         // It does not come up: the next start is the old one by itself.
         assert_eq!(Firmware(&board).starts(), "b");
@@ -254,7 +263,7 @@ fn a_raspberry_pi_tries_a_partition_once() {
     let first = board.at("first");
     fs::create_dir_all(board.at("device-tree/chosen/bootloader")).unwrap();
     fs::create_dir(&first).unwrap();
-    board.paths.os.tryboot = Some(first.clone());
+    board.paths.os.mounted_boot = Some(first.clone());
     let (a, b) = (
         "[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n",
         "[all]\ntryboot_a_b=1\nboot_partition=3\n[tryboot]\nboot_partition=2\n",

@@ -5,6 +5,7 @@
 mod common;
 
 mod board;
+mod disks;
 mod loaders;
 
 use std::fs;
@@ -305,6 +306,13 @@ fn another_runtime_takes_the_place_of_one_that_waits() {
     board.device().activate(mine.id.as_str(), &Silent).unwrap();
     assert!(!board.waits());
     assert_eq!(board.get("avocado_boot_slot"), "a");
+    // A runtime that waits is given up when it is removed.
+    board.writes(&second);
+    board.device().remove(second.id.as_str(), &Silent).unwrap();
+    assert_eq!(
+        (board.waits(), board.get("avocado_boot_slot")),
+        (false, "a".into())
+    );
     board.writes(&third);
     board.starts("b");
     board.device().merge(&Silent).unwrap();

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use avocado_fs::AtPath;
 use avocado_fs::recorded::RecordedFile;
 use avocado_manifest::os_bundle::{BySlot, OsSlot};
-use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::{LoaderOrder, failed};
 use crate::error::FailureReason;
@@ -134,33 +133,19 @@ fn place(text: &str, section: &str) -> Option<Range<usize>> {
     found
 }
 
-/// Calls `work` with the directory of the first boot partition, which is mounted for that.
+/// Calls `work` with the directory of the first boot partition.
 fn in_first_partition<T>(
     paths: &DevicePaths,
     disk: Option<&str>,
     work: impl FnOnce(&Path) -> Result<T, FailureReason>,
 ) -> Result<T, FailureReason> {
-    if let Some(mounted) = &paths.os.tryboot {
-        return work(mounted);
-    }
-    let disk = match disk {
-        Some(disk) => PathBuf::from(disk),
-        None => partition::disk_of_root(paths)?,
+    let device = match (&paths.os.mounted_boot, disk) {
+        // It is not looked for then.
+        (Some(_), _) => PathBuf::new(),
+        (None, Some(disk)) => partition::numbered(paths, Path::new(disk), FIRST)?,
+        (None, None) => partition::numbered(paths, &partition::disk_of_root(paths)?, FIRST)?,
     };
-    let device = partition::numbered(paths, &disk, FIRST)?;
-    let place = paths.run.join("os-update/boot");
-    files::create_private_dir(&place)?;
-    let failed = |action: &'static str| {
-        let device = device.clone();
-        move |e: rustix::io::Errno| FailureReason::file(action, &device)(e.into())
-    };
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount(&device, &place, "vfat", flags, None).map_err(failed("mount"))?;
-    let result = work(&place);
-    let unmounted = rustix::mount::unmount(&place, UnmountFlags::empty());
-    let result = result?;
-    unmounted.map_err(failed("unmount"))?;
-    Ok(result)
+    partition::with_boot_files(paths, &device, work)
 }
 
 #[cfg(test)]
@@ -214,7 +199,7 @@ mod tests {
         fs::create_dir(&boot).unwrap();
         fs::write(boot.join(FILE), USUAL).unwrap();
         let mut paths = DevicePaths::new(dir.path());
-        paths.os.tryboot = Some(boot.clone());
+        paths.os.mounted_boot = Some(boot.clone());
         let partitions = BySlot {
             first: 2,
             second: 3,
