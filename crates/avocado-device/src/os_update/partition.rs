@@ -274,3 +274,45 @@ pub(super) fn numbered(
     })?;
     Ok(Path::new("/dev").join(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use avocado_events::Silent;
+
+    #[test]
+    fn what_is_read_back_is_compared_and_no_byte_is_written_beyond_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = dir.path().join("device");
+        fs::write(&device, vec![7; 4096]).unwrap();
+        let place = PartitionPlace {
+            device: device.clone(),
+            offset: 512,
+            length: 1024,
+        };
+        let name: Name = "rootfs".parse().unwrap();
+        let write = |bytes: &[u8], size: usize, sha256: Digest| {
+            let result = place.write(&name, sha256, size as u64, &mut &*bytes, &Silent);
+            let left = fs::read(&device).unwrap();
+            assert_eq!(left.len(), 4096);
+            assert!(
+                left[..512]
+                    .iter()
+                    .chain(&left[1536..])
+                    .all(|byte| *byte == 7)
+            );
+            result.map_err(|reason| avocado_events::chain(&reason))
+        };
+        let bytes = [1; 1024];
+        write(&bytes, 1024, Digest::of(&bytes)).unwrap();
+        let other = write(&bytes, 1024, Digest::of(b"other")).unwrap_err();
+        assert!(other.contains("something else is read"), "{other}");
+        let short = write(&bytes, 1000, Digest::of(&bytes[..1000])).map(drop);
+        short.unwrap();
+        let early = write(&bytes[..100], 1024, Digest::of(&bytes)).unwrap_err();
+        assert!(early.contains("unpack"), "{early}");
+        let long = [1; 1025];
+        let large = write(&long, 1025, Digest::of(&long)).unwrap_err();
+        assert!(large.contains("too large"), "{large}");
+    }
+}

@@ -10,9 +10,11 @@ mod loaders;
 
 use std::fs;
 
-use avocado_device::{Activation, FailedUpdate};
+use avocado_device::{Activation, Cancel, FailedUpdate, RebootPolicy, RuntimeSource};
 use avocado_events::Silent;
 use serde_json::json;
+
+use common::manifest_file;
 
 use board::{Board, TestBundle, has_uboot_tools};
 
@@ -277,6 +279,19 @@ fn all_that_is_in_the_way_is_told_at_once() {
         );
     let manifest = board.add("1", &bundle);
     let problems = board.refuses_before_writing(&manifest);
+    // A plan tells the same, and where everything would go.
+    let file = manifest_file(board.dir.path(), &manifest);
+    let source = RuntimeSource::Manifest(&file);
+    let plan = board.device().plan(source, &Cancel::new(), &Silent);
+    let plan = plan.unwrap().os_update.unwrap();
+    assert_eq!(plan.problems, problems);
+    assert_eq!(plan.slot.as_deref(), Some("b"));
+    let places = plan.artifacts.iter();
+    let places: Vec<_> = places
+        .map(|a| (a.partition.as_str(), a.partition_bytes))
+        .collect();
+    let size = Some(board::PARTITION as u64);
+    assert_eq!(places, [("boot-b", None), ("rootfs-b", size)]);
     for part in ["riscv64", "boot-b", "/nonexistent/commit"] {
         assert!(
             problems.iter().any(|p| p.contains(part)),
@@ -418,4 +433,43 @@ fn partitions_are_found_by_their_place() {
     let others = bytes[..start].iter().chain(&bytes[start + rootfs.len()..]);
     assert!(others.into_iter().all(|byte| *byte == 9));
     assert_eq!(bytes.len(), 1 << 20);
+}
+
+#[test]
+fn the_device_reboots_when_the_configuration_wants_it() {
+    for (policy, after_writing, after_failing) in [
+        (RebootPolicy::Never, "", ""),
+        (RebootPolicy::Rollback, "", "reboot --no-block\n"),
+        (
+            RebootPolicy::Now,
+            "reboot --no-block\n",
+            "reboot --no-block\n",
+        ),
+    ] {
+        let Some(mut board) = board("the_device_reboots_when_the_configuration_wants_it") else {
+            return;
+        };
+        board.config.reboot = policy;
+        let log = board.at("systemctl.log");
+        fs::create_dir(&board.paths.systemd).unwrap();
+        let line = format!("case $1 in reboot) echo \"$@\" >>{} ;; esac", log.display());
+        board.paths.tools.systemctl = board.program("systemctl", &line);
+        let asked = || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            let _ = fs::remove_file(&log);
+            said
+        };
+        let manifest = board.add("1", &TestBundle::new("new"));
+        board.writes(&manifest);
+        assert_eq!(asked(), after_writing, "{policy:?}");
+        board.starts("b");
+        fs::write(&board.paths.os_release[0], "AVOCADO_OS_BUILD_ID=third\n").unwrap();
+        board.device().merge(&Silent).unwrap();
+        assert_eq!(asked(), after_failing, "{policy:?}");
+        // Once: what it runs then has no update that could fail.
+        board.device().merge(&Silent).unwrap();
+        board.starts("a");
+        board.device().merge(&Silent).unwrap();
+        assert_eq!(asked(), "", "{policy:?}");
+    }
 }
