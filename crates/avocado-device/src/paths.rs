@@ -39,6 +39,8 @@ pub struct OsPlaces {
     pub mounts: PathBuf,
     /// The variables of UEFI firmware.
     pub efi_variables: PathBuf,
+    /// Where the environment of U-Boot is, for its programs.
+    pub uboot_environment: PathBuf,
     /// What the kernel was started with.
     pub kernel_command_line: PathBuf,
     /// The device tree that the kernel was started with.
@@ -117,6 +119,7 @@ impl Default for OsPlaces {
             block_devices: "/sys/dev/block".into(),
             mounts: "/proc/self/mountinfo".into(),
             efi_variables: "/sys/firmware/efi/efivars".into(),
+            uboot_environment: "/etc/fw_env.config".into(),
             kernel_command_line: "/proc/cmdline".into(),
             device_tree: "/proc/device-tree".into(),
             boot_id: "/proc/sys/kernel/random/boot_id".into(),

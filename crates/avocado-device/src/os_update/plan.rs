@@ -158,6 +158,7 @@ fn look<'a>(
     let target = running.other();
     plan.slot = Some(loader.naming.name(target).to_owned());
     plan.problems.extend(loader.problems(target));
+    plan.notes.extend(loader.notes());
     let mut places = BTreeMap::new();
     for artifact in &update.artifacts {
         let partition = artifact.partitions.get(target);

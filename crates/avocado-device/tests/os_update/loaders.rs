@@ -406,3 +406,19 @@ fn a_torn_environment_is_the_old_choice_or_the_new_one() {
     let both = [pair("2", "0"), pair("3", "1")];
     assert_eq!(seen, both.into());
 }
+
+#[test]
+fn a_program_that_sets_nothing_is_noticed_before_the_slot_is_written() {
+    if !has_uboot_tools("a_program_that_sets_nothing_is_noticed_before_the_slot_is_written") {
+        return;
+    }
+    let mut board = Board::new();
+    board.set(&[("avocado_boot_slot", "a")]);
+    board.paths.tools.fw_setenv = board.program("old_setenv", "exit 0");
+    let manifest = board.add("1", &TestBundle::new("new"));
+    let before = fs::read(board.partition("rootfs-b")).unwrap();
+    let why = board.refuses(&manifest);
+    assert!(why.contains("sets no variables from a file"), "{why}");
+    assert_eq!(fs::read(board.partition("rootfs-b")).unwrap(), before);
+    assert!(!board.waits());
+}

@@ -267,7 +267,7 @@ fn everything_is_looked_at_before_the_first_write() {
 
 #[test]
 fn all_that_is_in_the_way_is_told_at_once() {
-    let Some(board) = board("all_that_is_in_the_way_is_told_at_once") else {
+    let Some(mut board) = board("all_that_is_in_the_way_is_told_at_once") else {
         return;
     };
     fs::remove_file(board.partition("boot-b")).unwrap();
@@ -286,6 +286,17 @@ fn all_that_is_in_the_way_is_told_at_once() {
     let plan = plan.unwrap().os_update.unwrap();
     assert_eq!(plan.problems, problems);
     assert_eq!(plan.slot.as_deref(), Some("b"));
+    assert!(!plan.notes.iter().any(|note| note.contains("one copy")));
+    let config = fs::read_to_string(board.at("fw_env.config")).unwrap();
+    let one = format!("# the only one\n\n{}\n", config.lines().next().unwrap());
+    board.paths.os.uboot_environment = board.at("one.config");
+    fs::write(board.at("one.config"), one).unwrap();
+    let again = board.device().plan(source, &Cancel::new(), &Silent);
+    let notes = again.unwrap().os_update.unwrap().notes;
+    assert!(
+        notes.iter().any(|note| note.contains("one copy")),
+        "{notes:?}"
+    );
     let places = plan.artifacts.iter();
     let places: Vec<_> = places
         .map(|a| (a.partition.as_str(), a.partition_bytes))

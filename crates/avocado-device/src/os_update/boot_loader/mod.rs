@@ -151,6 +151,10 @@ impl<'a> BootLoader<'a> {
 
     /// Tells it something about a slot. What can be read again is compared.
     pub(super) fn tell(&self, order: LoaderOrder, slot: OsSlot) -> Result<(), FailureReason> {
+        // Before the slot is written, which would be in vain.
+        if order == LoaderOrder::Forbid && self.sets_variables() {
+            uboot::check(self.paths)?;
+        }
         // Everything for the U-Boot environment that comes together is one write of it.
         let mut variables = BTreeMap::new();
         for action in self.actions(order) {
@@ -286,6 +290,28 @@ impl<'a> BootLoader<'a> {
         problems.sort();
         problems.dedup();
         problems
+    }
+
+    /// What is not in the way, and should be otherwise.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let of_uboot = self.sets_variables().then(|| uboot::one_copy(self.paths));
+        of_uboot.flatten().into_iter().collect()
+    }
+
+    fn sets_variables(&self) -> bool {
+        let mut actions = self
+            .activate
+            .iter()
+            .chain(&self.commit)
+            .chain(&self.rollback);
+        actions.any(|action| {
+            matches!(
+                action,
+                SlotAction::UbootEnv { .. }
+                    | SlotAction::RaucUboot { .. }
+                    | SlotAction::MenderUboot { .. }
+            )
+        })
     }
 
     /// A variable that says which slot is started, and that gets the same value for either.

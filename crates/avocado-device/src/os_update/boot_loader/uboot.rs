@@ -80,6 +80,27 @@ pub(super) fn set(
     Ok(())
 }
 
+/// Whether variables can be set, found out without setting one.
+pub(super) fn check(paths: &DevicePaths) -> Result<(), FailureReason> {
+    let directory = paths.run.join("os-update");
+    files::create_private_dir(&directory)?;
+    script_form(paths, &directory).map(drop)
+}
+
+/// What a board should have besides: two copies, one line for each in the file for the programs.
+pub(super) fn one_copy(paths: &DevicePaths) -> Option<String> {
+    let config = &paths.os.uboot_environment;
+    let text = fs::read_to_string(config).ok()?;
+    let lines = text.lines().map(str::trim);
+    let copies = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    (copies.count() == 1).then(|| {
+        format!(
+            "{} names one copy of the U-Boot environment: a cut of the power while it is written loses it",
+            config.display()
+        )
+    })
+}
+
 /// Finds out how `fw_setenv` reads a file.
 fn script_form(paths: &DevicePaths, directory: &Path) -> Result<ScriptForm, FailureReason> {
     let environment = directory.join("trial");
