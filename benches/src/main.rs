@@ -24,6 +24,7 @@ mod image;
 mod list;
 mod machine;
 mod nothing;
+mod shared_cache;
 mod start;
 mod stats;
 mod tasks;
@@ -84,6 +85,8 @@ enum What {
     Bill,
     /// Builds in containers of podman beside those of this host (needs the static avocado and the sample feed)
     Container,
+    /// A build that finds everything in a cache beside `curl` of it (needs the static avocado and the sample feed)
+    SharedCache,
     /// `avocado --help`, and reading a project of 2,000 lines (needs the static avocado)
     Start,
     /// The engine of builds with nothing to do, for many tasks
@@ -155,6 +158,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if wanted(What::Container) {
         container::measure(&place.path().join("container"), arguments.rounds.max(1))?;
+    }
+    if wanted(What::SharedCache) {
+        let directory = place.path().join("shared-cache");
+        shared_cache::measure(&directory, arguments.rounds.max(1))?;
     }
     if wanted(What::Start) {
         start::measure(&place.path().join("start"))?;
