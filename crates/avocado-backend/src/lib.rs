@@ -43,7 +43,9 @@ pub use host::HostBackend;
 pub use loop_mount::{LoopMount, LoopMountError, LoopMounts};
 pub use parent_death::die_with_parent;
 pub use processor::{PROGRAM_HEADER, Processor};
-pub use remote::{RemoteBackend, RemoteHost, RemoteOptions, RemoteRoute, SharedDirectory};
+pub use remote::{
+    RememberedBackend, RemoteBackend, RemoteHost, RemoteOptions, RemoteRoute, SharedDirectory,
+};
 pub use terminal::Terminal;
 pub use tool::{Tool, ToolError};
 pub use tool_identity::find_tool;

@@ -11,7 +11,7 @@ use crate::build_context::BuildContext;
 use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::options::Options;
-use crate::run::{in_context, open_backend};
+use crate::run::in_project;
 use crate::steps::compile::{self, CleanRequest};
 use crate::steps::hook::Hook;
 use crate::trees::Tree;
@@ -38,10 +38,7 @@ pub fn clean_part(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Vec<PathBuf>, BuildError> {
-    let backend = open_backend(options, cancel, sink)?;
-    in_context(options, backend, cancel, sink, |context| {
-        work(context, part, sink)
-    })
+    in_project(options, cancel, sink, |context| work(context, part, sink))
 }
 
 pub(crate) fn work(

@@ -68,6 +68,21 @@ impl Layout {
         self.work("hitl")
     }
 
+    /// The lock of that server.
+    pub fn hitl_lock(&self) -> PathBuf {
+        self.work("hitl.lock")
+    }
+
+    /// The locks of everything in the target's state that has one.
+    pub(crate) fn locks(&self) -> Vec<PathBuf> {
+        let runtimes = std::fs::read_dir(self.runtimes()).into_iter().flatten();
+        let runtimes = runtimes.filter_map(Result::ok);
+        let of_repositories = runtimes.map(|entry| entry.path().join(".repository.lock"));
+        of_repositories
+            .chain([self.hitl_lock(), self.kernel_lock()])
+            .collect()
+    }
+
     /// What is in the images that bills were made of.
     pub(crate) fn inventories(&self) -> PathBuf {
         self.work("inventories")
@@ -115,6 +130,11 @@ impl Layout {
     /// The same of the tools of the SDK's container image.
     pub(crate) fn tool_identities_of_image(&self) -> PathBuf {
         self.state.join(".image-tools.json")
+    }
+
+    /// The same of the tools of the machine that steps ran on last, where that is another one.
+    pub(crate) fn tool_identities_of_machine(&self) -> PathBuf {
+        self.state.join(".machine-tools.json")
     }
 
     /// The directory of the socket at which a command in a container calls; there while it runs.

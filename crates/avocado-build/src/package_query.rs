@@ -17,7 +17,7 @@ use crate::options::Options;
 use crate::packages::dnf::{DATABASE, DatabasePlace, Dnf, RepositoryView};
 use crate::packages::feed::FeedAccess;
 use crate::packages::installed;
-use crate::run::{in_context, open_backend};
+use crate::run::in_project;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::steps::install::PackageTree;
@@ -73,8 +73,7 @@ pub fn query_packages(
     sink: &dyn Sink,
 ) -> Result<PackageAnswer, BuildError> {
     check(arguments, scope)?;
-    let backend = open_backend(options, cancel, sink)?;
-    in_context(options, backend, cancel, sink, |context| {
+    in_project(options, cancel, sink, |context| {
         ask(context, scope, arguments, sink)
     })
 }
@@ -200,8 +199,7 @@ pub fn installed_packages(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Vec<InstalledTree>, BuildError> {
-    let backend = open_backend(options, cancel, sink)?;
-    in_context(options, backend, cancel, sink, |context| {
+    in_project(options, cancel, sink, |context| {
         let project = context.project;
         let all = |list: &[(Name, OsImageConfig)], tree: fn(Name) -> PackageTree| {
             let names = list.iter().map(|(name, _)| name.clone());

@@ -18,7 +18,7 @@ use crate::file_digest::FileDigest;
 use crate::goal::GoalStep;
 use crate::layout::Layout;
 use crate::options::Options;
-use crate::run::{bring_up_to_date, in_context, open_backend, outdated};
+use crate::run::{bring_up_to_date, in_project, outdated};
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
 use crate::steps::os_image::OsPart;
@@ -70,8 +70,7 @@ pub fn rebuild(
         explain: false,
         ..options.clone()
     };
-    let backend = open_backend(&rebuilt, cancel, sink)?;
-    in_context(&rebuilt, backend, cancel, sink, |context| {
+    in_project(&rebuilt, cancel, sink, |context| {
         let report = bring_up_to_date(context, &steps, sink)?;
         let before = Layout::new(&project.state_dir(), &project.target);
         let mut images = Vec::new();

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
 use avocado_backend::{
@@ -13,6 +14,7 @@ use avocado_events::{Cancel, Event, Sink};
 use avocado_manifest::Name;
 use avocado_nfs::{NfsAccess, NfsClients, NfsError, NfsExport, NfsServer, NfsServerOptions};
 use avocado_ssh::SshAddress;
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
@@ -39,7 +41,7 @@ pub struct RemoteSettings {
 struct SharingBackend<'a> {
     // Dropped in this order: first what uses the server.
     backend: RemoteBackend<'a>,
-    _server: NfsServer,
+    _server: ServerOfRun,
 }
 
 /// Connects to that machine and shares the project with it. To be called from a thread that lives as long
@@ -51,7 +53,8 @@ pub(crate) fn open<'a>(
     cancel: &'a Cancel,
     sink: &dyn Sink,
 ) -> Result<Box<dyn Backend + 'a>, BuildError> {
-    let directories = shared(options)?;
+    let secret = RunSecret::new()?;
+    let directories = shared(options, &secret)?;
     let host = RemoteHost::connect(
         &RemoteOptions {
             address: settings.address.clone(),
@@ -65,8 +68,8 @@ pub(crate) fn open<'a>(
     let is_translated = route.is_translated(&host);
     if is_translated {
         sink.emit(Event::warning(format!(
-            "addresses are translated between here and {}: while this runs, every user of what has the \
-             address {} here can change the project over NFS",
+            "addresses are translated between here and {}: while this runs, nothing but the secret path of \
+             its export keeps other users of what has the address {} here from the project",
             host.name(),
             route.client
         )));
@@ -76,17 +79,52 @@ pub(crate) fn open<'a>(
          bytes than one that is made here",
         host.name()
     )));
-    let (server, port) = serve(layout, settings, &directories, route, !is_translated)?;
+    let (server, port) = serve(
+        layout,
+        settings,
+        &directories,
+        &secret,
+        route,
+        !is_translated,
+    )?;
     let address = SocketAddr::new(route.advertised, port);
+    let identities = layout.tool_identities_of_machine();
     Ok(Box::new(SharingBackend {
-        backend: RemoteBackend::new(host, address, directories, cancel),
+        backend: RemoteBackend::new(host, address, directories, identities, cancel),
         _server: server,
     }))
 }
 
+/// What no other run has, and nobody knows but that machine, which is told over ssh: the server of another
+/// run has nothing at these paths, and what a job of a killed run still holds means nothing to this one's.
+struct RunSecret {
+    /// 128 bits.
+    token: String,
+    first_number: u16,
+}
+
+impl RunSecret {
+    fn new() -> Result<Self, BuildError> {
+        let mut bytes = [0; 18];
+        let filled = SystemRandom::new().fill(&mut bytes);
+        filled.map_err(|_| BuildError::Invalid("the system has no random numbers".to_owned()))?;
+        let [token @ .., first, second] = bytes;
+        Ok(RunSecret {
+            token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
+            // Above 0, with room for the exports, of which there are as many as directories.
+            first_number: u16::from_be_bytes([first, second]) / 2 + 1,
+        })
+    }
+
+    /// The name of an export.
+    fn export(&self, number: usize) -> String {
+        format!("{}-{number}", self.token)
+    }
+}
+
 /// The project, its state, and the directories of this machine that its extensions are in: each once, and
 /// none that is in another one.
-fn shared(options: &Options) -> Result<Vec<SharedDirectory>, BuildError> {
+fn shared(options: &Options, secret: &RunSecret) -> Result<Vec<SharedDirectory>, BuildError> {
     let project = &options.project;
     let state = project.state_dir();
     fs::create_dir_all(&state).at("make", &state)?;
@@ -112,7 +150,7 @@ fn shared(options: &Options) -> Result<Vec<SharedDirectory>, BuildError> {
         .into_iter()
         .enumerate()
         .map(|(number, path)| SharedDirectory {
-            name: format!("share{number}"),
+            name: secret.export(number),
             path,
         })
         .collect())
@@ -134,17 +172,46 @@ fn outermost(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     outermost
 }
 
+/// A server with its files, which go when it has ended.
+#[derive(Debug)]
+struct ServerOfRun {
+    _server: NfsServer,
+    _directory: ServerDirectory,
+}
+
+/// The directory for the files of the server of this run.
+#[derive(Debug)]
+struct ServerDirectory(PathBuf);
+
+impl ServerDirectory {
+    /// An empty one, which nobody else may look into: the secret is in there. The caller holds the lock of
+    /// the state, so what is there was left by a run that was killed.
+    fn make(layout: &Layout) -> Result<Self, BuildError> {
+        let path = layout.nfs_server();
+        avocado_fs::remove_tree(&path)?;
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.at("make", &path)?;
+        Ok(ServerDirectory(path))
+    }
+}
+
+impl Drop for ServerDirectory {
+    fn drop(&mut self) {
+        // What led here is what is to be told, and the next run removes it as well.
+        let _ = avocado_fs::remove_tree(&self.0);
+    }
+}
+
 /// Starts the server at the first port that is free.
 fn serve(
     layout: &Layout,
     settings: &RemoteSettings,
     directories: &[SharedDirectory],
+    secret: &RunSecret,
     route: RemoteRoute,
     privileged: bool,
-) -> Result<(NfsServer, u16), BuildError> {
-    let directory = layout.nfs_server();
-    avocado_fs::remove_tree(&directory)?;
-    fs::create_dir_all(&directory).at("make", &directory)?;
+) -> Result<(ServerOfRun, u16), BuildError> {
+    let directory = ServerDirectory::make(layout)?;
     let mut exports = Vec::new();
     for shared in directories {
         exports.push(NfsExport {
@@ -156,8 +223,9 @@ fn serve(
     let mut options = NfsServerOptions {
         program: settings.nfs_program.clone(),
         address: SocketAddr::new(route.listen, 0),
-        directory,
+        directory: directory.0.clone(),
         exports,
+        first_number: secret.first_number,
         clients: NfsClients::One {
             address: route.client,
             privileged,
@@ -171,7 +239,13 @@ fn serve(
     for port in ports {
         options.address.set_port(port);
         match NfsServer::start(&options) {
-            Ok(server) => return Ok((server, port)),
+            Ok(server) => {
+                let server = ServerOfRun {
+                    _server: server,
+                    _directory: directory,
+                };
+                return Ok((server, port));
+            }
             Err(error @ NfsError::Address { .. }) => last = Some(error),
             Err(error) => return Err(error.into()),
         }
@@ -217,9 +291,38 @@ impl Backend for SharingBackend<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn no_two_runs_export_the_same() {
+        let secrets: Vec<RunSecret> = (0..8).map(|_| RunSecret::new().unwrap()).collect();
+        let exports: BTreeSet<String> = secrets.iter().map(|s| s.export(0)).collect();
+        assert_eq!(exports.len(), secrets.len());
+        let numbers: BTreeSet<u16> = secrets.iter().map(|s| s.first_number).collect();
+        assert!(numbers.len() > 1 && !numbers.contains(&0));
+        for export in exports {
+            assert_eq!(export.len(), 34);
+            name(&export).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_files_of_a_server_are_of_one_run_and_for_nobody_else() {
+        let place = tempfile::tempdir().unwrap();
+        let layout = Layout::new(place.path(), &"t".parse().unwrap());
+        let path = layout.nfs_server();
+        fs::create_dir_all(path.join("left")).unwrap();
+        let directory = ServerDirectory::make(&layout).unwrap();
+        assert!(!path.join("left").exists());
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+        drop(directory);
+        assert!(!path.exists());
+    }
 
     #[test]
     fn what_is_in_another_share_is_no_share() {

@@ -1,6 +1,8 @@
 use std::sync::{Mutex, Once};
 
-use avocado_backend::{Backend, ContainerBackend, ContainerOptions, HostBackend};
+use avocado_backend::{
+    Backend, ContainerBackend, ContainerOptions, HostBackend, RememberedBackend,
+};
 use avocado_engine::{OutdatedTask, StampStore};
 use avocado_events::{Cancel, Event, Silent, Sink};
 use avocado_manifest::Name;
@@ -52,12 +54,12 @@ pub fn run(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<Report, BuildError> {
-    let backend = open_backend(options, cancel, sink)?;
-    run_with(options, backend, goal, cancel, sink)
+    let open = || open_backend(options, cancel, sink);
+    run_opening(options, open, goal, cancel, sink)
 }
 
-/// Where the tools run.
-pub(crate) fn open_backend<'a>(
+/// Where the tools run. Opened by [`in_context`]: on another machine, what it is shown lies in the state.
+fn open_backend<'a>(
     options: &Options,
     cancel: &'a Cancel,
     sink: &'a dyn Sink,
@@ -71,13 +73,14 @@ pub(crate) fn open_backend<'a>(
     })
 }
 
-/// The same for who only looks.
+/// The same for who only looks: nothing is started, and no machine connected to.
 pub(crate) fn backend_asking_no_tools<'a>(
     options: &Options,
     cancel: &'a Cancel,
 ) -> Result<Box<dyn Backend + 'a>, BuildError> {
     if let Some(settings) = &options.remote {
-        return remote::open(options, &layout_of(options), settings, cancel, &Silent);
+        let tools = layout_of(options).tool_identities_of_machine();
+        return Ok(Box::new(RememberedBackend::new(&settings.address, tools)));
     }
     Ok(match &options.containers {
         Some(settings) => {
@@ -131,9 +134,20 @@ fn layout_of(options: &Options) -> Layout {
 }
 
 /// Does work in a project that nobody else works in meanwhile.
-pub(crate) fn in_context<T>(
+pub(crate) fn in_project<T>(
     options: &Options,
-    backend: Box<dyn Backend + '_>,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+    work: impl FnOnce(&BuildContext<'_>) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
+    let open = || open_backend(options, cancel, sink);
+    in_context(options, open, cancel, sink, work)
+}
+
+/// The same with the backend that `open` makes when nobody else works there any more.
+pub(crate) fn in_context<'b, T>(
+    options: &Options,
+    open: impl FnOnce() -> Result<Box<dyn Backend + 'b>, BuildError>,
     cancel: &Cancel,
     sink: &dyn Sink,
     work: impl FnOnce(&BuildContext<'_>) -> Result<T, BuildError>,
@@ -141,17 +155,30 @@ pub(crate) fn in_context<T>(
     let project = &options.project;
     let layout = layout_of(options);
     let _lock = lock_project(&layout, cancel, sink)?;
+    trees::recover(&project.state_dir())?;
     layout.check()?;
     let lock_file = LockFile::load(&project.src_dir)?
         .locked(options.locked || options.frozen)
         .unsaved(options.unsaved);
-    work(&context(options, backend, lock_file, cancel))
+    work(&context(options, open()?, lock_file, cancel))
 }
 
 /// As [`run`], with the work of the steps done by `backend`.
+#[cfg(test)]
 pub(crate) fn run_with(
     options: &Options,
     backend: Box<dyn Backend + '_>,
+    goal: &Goal,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<Report, BuildError> {
+    run_opening(options, || Ok(backend), goal, cancel, sink)
+}
+
+/// As [`run`], with the work of the steps done by the backend that `open` makes.
+fn run_opening<'b>(
+    options: &Options,
+    open: impl FnOnce() -> Result<Box<dyn Backend + 'b>, BuildError>,
     goal: &Goal,
     cancel: &Cancel,
     sink: &dyn Sink,
@@ -169,7 +196,7 @@ pub(crate) fn run_with(
             names.join(", ")
         )));
     }
-    in_context(options, backend, cancel, sink, |context| {
+    in_context(options, open, cancel, sink, |context| {
         bring_up_to_date(context, &steps, sink)
     })
 }

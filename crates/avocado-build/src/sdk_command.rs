@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::BuildError;
 use crate::layout::Layout;
 use crate::options::Options;
-use crate::run::{in_context, open_backend};
+use crate::run::in_project;
 use crate::step_context::StepContext;
 use crate::step_request::{StepRequest, StepView};
 use crate::steps::hook;
@@ -36,8 +36,7 @@ pub fn run_sdk_command(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<u8, BuildError> {
-    let backend = open_backend(options, cancel, sink)?;
-    in_context(options, backend, cancel, sink, |context| {
+    in_project(options, cancel, sink, |context| {
         if !context.layout.sdk().is_dir() {
             let what = "the SDK is not here yet: run `avocado sdk install`";
             return Err(BuildError::Invalid(what.to_owned()));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::error::NfsError;
-use crate::server::{NfsAccess, NfsClients, NfsServerOptions};
+use crate::server::{NfsAccess, NfsClients, NfsServerOptions, hidden_root};
 
 /// What the server is to read.
 ///
@@ -45,39 +45,84 @@ pub(crate) fn configuration(options: &NfsServerOptions) -> Result<String, NfsErr
     // What it remembers of directories is wrong once a file has gone by another way than through it:
     // version 4.3 then lists nothing at all.
     block(&mut text, "MDCACHE", &[("Dir_Chunk", "0".to_owned())], "");
-    let owner = rustix::process::geteuid().as_raw().to_string();
-    let group = rustix::process::getegid().as_raw().to_string();
-    for (number, export) in (1_u16..).zip(&options.exports) {
-        let access = match export.access {
+    let owner = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let mut numbers = options.first_number..;
+    let mut number = || numbers.next().unwrap_or(u16::MAX);
+    for export in &options.exports {
+        let export = Export {
+            number: number(),
+            path: &export.path,
+            pseudo: &Path::new("/").join(&export.name),
+            access: export.access,
+            caller: owner,
+        };
+        export.write(&mut text, options.clients)?;
+    }
+    if let NfsClients::One { .. } = options.clients {
+        // In the place of the root that the server makes by itself, which lists all exports.
+        let root = Export {
+            number: number(),
+            path: &hidden_root(&options.directory),
+            pseudo: Path::new("/"),
+            access: NfsAccess::Read,
+            caller: (stranger(owner.0), NOBODY),
+        };
+        root.write(&mut text, options.clients)?;
+    }
+    Ok(text)
+}
+
+/// Who owns nothing, as most systems have it.
+const NOBODY: u32 = 65534;
+
+/// Anybody but the owner.
+fn stranger(owner: u32) -> u32 {
+    if owner == NOBODY { NOBODY - 1 } else { NOBODY }
+}
+
+/// One block of the configuration.
+struct Export<'e> {
+    number: u16,
+    path: &'e Path,
+    pseudo: &'e Path,
+    access: NfsAccess,
+    /// The user and the group as whom every caller counts.
+    caller: (u32, u32),
+}
+
+impl Export<'_> {
+    fn write(&self, text: &mut String, clients: NfsClients) -> Result<(), NfsError> {
+        let access = match self.access {
             NfsAccess::Read => "RO",
             NfsAccess::Write => "RW",
         };
-        let privileged = matches!(
-            options.clients,
-            NfsClients::One {
-                privileged: true,
-                ..
-            }
-        );
         // To all others than the named ones there is nothing.
-        let (of_all, client) = match options.clients {
-            NfsClients::Everyone => (access, String::new()),
-            NfsClients::One { address, .. } => (
+        let (of_all, client, privileged) = match clients {
+            NfsClients::Everyone => (access, String::new(), false),
+            NfsClients::One {
+                address,
+                privileged,
+            } => (
                 "None",
                 format!("    CLIENT {{ Clients = {address}; Access_Type = {access}; }}\n"),
+                privileged,
             ),
         };
+        let (user, group) = self.caller;
         block(
-            &mut text,
+            text,
             "EXPORT",
             &[
-                ("Export_Id", number.to_string()),
-                ("Path", quoted(&export.path)?),
-                ("Pseudo", quoted(&Path::new("/").join(&export.name))?),
+                ("Export_Id", self.number.to_string()),
+                ("Path", quoted(self.path)?),
+                ("Pseudo", quoted(self.pseudo)?),
                 ("Access_Type", of_all.to_owned()),
                 ("Squash", "All_Squash".to_owned()),
-                ("Anonymous_uid", owner.clone()),
-                ("Anonymous_gid", group.clone()),
+                ("Anonymous_uid", user.to_string()),
+                ("Anonymous_gid", group.to_string()),
                 ("PrivilegedPort", privileged.to_string()),
                 ("Protocols", "4".to_owned()),
                 ("Transports", "TCP".to_owned()),
@@ -86,8 +131,8 @@ pub(crate) fn configuration(options: &NfsServerOptions) -> Result<String, NfsErr
             ],
             &format!("    FSAL {{ Name = VFS; }}\n{client}"),
         );
+        Ok(())
     }
-    Ok(text)
 }
 
 fn block(text: &mut String, name: &str, values: &[(&str, String)], more: &str) {
@@ -133,6 +178,7 @@ mod tests {
             program: "ganesha.nfsd".into(),
             address: "127.0.0.1:12049".parse().unwrap(),
             directory: directory.into(),
+            first_number: 7,
             exports: vec![NfsExport {
                 name: "my-app".parse().unwrap(),
                 path: PathBuf::from(directory).join("my-app"),
@@ -148,6 +194,7 @@ mod tests {
             "    NFS_Port = 12049;",
             "    Bind_addr = 127.0.0.1;",
             "    RecoveryRoot = \"/work/recovery\";",
+            "    Export_Id = 7;",
             "    Path = \"/work/my-app\";",
             "    Pseudo = \"/my-app\";",
             "    Access_Type = RO;",
@@ -187,6 +234,28 @@ mod tests {
                 assert!(text.lines().any(|l| l == line), "{line}\n{text}");
             }
         }
+    }
+
+    #[test]
+    fn what_one_client_gets_is_not_listed() {
+        let everyone = of("/work").unwrap();
+        assert_eq!(everyone.matches("EXPORT {").count(), 1);
+        let clients = NfsClients::One {
+            address: "127.0.0.1".parse().unwrap(),
+            privileged: false,
+        };
+        let text = with("/work", NfsAccess::Write, clients).unwrap();
+        let root = text.split("EXPORT {").nth(2).unwrap();
+        for line in [
+            "Export_Id = 8;",
+            "Path = \"/work/root\";",
+            "Pseudo = \"/\";",
+            "Anonymous_uid = 65534;",
+            "CLIENT { Clients = 127.0.0.1; Access_Type = RO; }",
+        ] {
+            assert!(root.contains(line), "{line}\n{text}");
+        }
+        assert_ne!(stranger(NOBODY), NOBODY);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod configuration;
 mod error;
 mod export_tree;
+mod listener;
 mod server;
 
 pub use error::NfsError;

@@ -2,8 +2,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use avocado_manifest::Name;
 
 use crate::configuration::configuration;
 use crate::error::NfsError;
+use crate::listener::owns_listener;
 
 /// The name of the server's program.
 pub const PROGRAM: &str = "ganesha.nfsd";
@@ -48,8 +50,9 @@ pub enum NfsAccess {
 pub enum NfsClients {
     /// Who can reach the server.
     Everyone,
-    /// One address. With `privileged`, also nobody but root there: the client's port is one that the
-    /// kernel gives to no other user, as long as nothing between translates it.
+    /// One address, and there only who knows the names of the exports: none of them is listed. With
+    /// `privileged`, also nobody but root there: the client's port is one that the kernel gives to no
+    /// other user, as long as nothing between translates it.
     One {
         /// As the server sees it.
         address: IpAddr,
@@ -69,6 +72,9 @@ pub struct NfsServerOptions {
     pub directory: PathBuf,
     /// What is exported.
     pub exports: Vec<NfsExport>,
+    /// The number of the first export, above 0; the next ones follow. Clients have it in what they hold of
+    /// files, so with another one they cannot go on where an earlier server ended.
+    pub first_number: u16,
     /// To whom.
     pub clients: NfsClients,
 }
@@ -95,6 +101,9 @@ impl NfsServer {
         let (settings, log) = (file("server.conf"), file("server.log"));
         let recovery = file("recovery");
         fs::create_dir_all(&recovery).at("make", &recovery)?;
+        if let NfsClients::One { .. } = options.clients {
+            make_hidden_root(options)?;
+        }
         fs::write(&settings, configuration(options)?).at("write", &settings)?;
         let mut command = Command::new(&options.program);
         let arguments: [&OsStr; 9] = [
@@ -123,17 +132,28 @@ impl NfsServer {
             source,
         })?;
         let mut server = NfsServer { child, log };
-        server.wait_for(reachable(address))?;
+        server.wait_for(address)?;
         Ok(server)
     }
 
+    /// Waits until this server, and no other program, listens at its address.
     fn wait_for(&mut self, address: SocketAddr) -> Result<(), NfsError> {
         let deadline = Instant::now() + START;
+        let reachable = reachable(address);
+        let answers = || TcpStream::connect_timeout(&reachable, Duration::from_secs(1)).is_ok();
         loop {
-            self.check()?;
-            if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+            // Another program may have taken the address since it was free.
+            let is_answered = answers();
+            if self.listens_at(address.port())? {
                 return Ok(());
             }
+            if is_answered {
+                return Err(NfsError::Address {
+                    address,
+                    source: io::ErrorKind::AddrInUse.into(),
+                });
+            }
+            self.check()?;
             if Instant::now() >= deadline {
                 return Err(NfsError::Silent {
                     address,
@@ -143,6 +163,10 @@ impl NfsServer {
             }
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    fn listens_at(&self, port: u16) -> Result<bool, NfsError> {
+        Ok(owns_listener(self.child.id(), port)?)
     }
 
     /// Whether the server still runs.
@@ -174,6 +198,26 @@ impl Drop for NfsServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Makes the directory in which the exports are for who knows their names: others than its owner, as who
+/// every client counts there, may pass through it and not read it.
+fn make_hidden_root(options: &NfsServerOptions) -> Result<(), NfsError> {
+    let root = hidden_root(&options.directory);
+    for export in &options.exports {
+        let place = root.join(&export.name);
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o755);
+        builder.create(&place).at("make", &place)?;
+    }
+    let mode = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(&root, mode).at("change the mode of", &root)?;
+    Ok(())
+}
+
+/// Where it is, in the directory of a server.
+pub(crate) fn hidden_root(directory: &Path) -> PathBuf {
+    directory.join("root")
 }
 
 /// An address at which what listens at `address` can be reached from here.
@@ -210,8 +254,6 @@ fn passed_on(status: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn options(directory: &Path, program: &str) -> NfsServerOptions {
@@ -220,8 +262,44 @@ mod tests {
             address: "127.0.0.1:0".parse().unwrap(),
             directory: directory.to_owned(),
             exports: Vec::new(),
+            first_number: 1,
             clients: NfsClients::Everyone,
         }
+    }
+
+    /// A port at which nobody listens.
+    fn free_port() -> u16 {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn a_listener_of_another_program_is_not_taken_for_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let address: SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let log = dir.path().join("server.log");
+        let mut server = NfsServer { child, log };
+        // Taken after it was free, before the server came to it.
+        let _taken = TcpListener::bind(address).unwrap();
+        let error = server.wait_for(address).unwrap_err();
+        assert!(matches!(error, NfsError::Address { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn where_the_names_are_secret_they_can_be_passed_and_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(dir.path(), "true");
+        options.exports.push(NfsExport {
+            name: "secret".parse().unwrap(),
+            path: dir.path().to_owned(),
+            access: NfsAccess::Write,
+        });
+        make_hidden_root(&options).unwrap();
+        let root = hidden_root(dir.path());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&root), 0o711);
+        assert!(root.join("secret").is_dir());
     }
 
     #[test]
@@ -239,12 +317,7 @@ mod tests {
     fn a_server_that_ends_at_once_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let mut options = options(dir.path(), "false");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        options.address.set_port(port);
+        options.address.set_port(free_port());
         let error = NfsServer::start(&options).unwrap_err();
         assert!(matches!(error, NfsError::Ended { .. }), "{error:?}");
         options.program = "/nonexistent".into();

@@ -1,10 +1,10 @@
 //! One connection for many commands.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::client::{ConnectionFault, SshClient, SshError};
@@ -12,12 +12,17 @@ use crate::client::{ConnectionFault, SshClient, SshError};
 /// How often it is looked whether there is a connection.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How much of what ssh says is told, in bytes.
+const TOLD: u64 = 64 << 10;
+
 /// A connection that is kept open for commands. It ends with this value.
 #[derive(Debug)]
 pub struct SshControl {
     client: SshClient,
     socket: PathBuf,
     connection: Child,
+    /// What it says, until it ends. Read all the time: it would wait where nobody does.
+    said: Option<JoinHandle<Vec<u8>>>,
 }
 
 impl SshControl {
@@ -43,11 +48,13 @@ impl SshControl {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         prepare(&mut command);
-        let connection = command.spawn().map_err(SshError::of_start)?;
+        let mut connection = command.spawn().map_err(SshError::of_start)?;
+        let errors = connection.stderr.take();
         let mut control = SshControl {
             client,
             socket,
             connection,
+            said: errors.map(|errors| thread::spawn(move || beginning(errors))),
         };
         // ssh makes the socket when it has been let in.
         while !control.socket.exists() {
@@ -85,10 +92,8 @@ impl SshControl {
     fn failure(&mut self) -> SshError {
         let _ = self.connection.kill();
         let _ = self.connection.wait();
-        let mut said = Vec::new();
-        if let Some(mut errors) = self.connection.stderr.take() {
-            let _ = errors.read_to_end(&mut said);
-        }
+        let said = self.said.take().and_then(|said| said.join().ok());
+        let said = said.unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         let lines: Vec<String> = said
             .lines()
@@ -111,6 +116,15 @@ impl Drop for SshControl {
         // One that was killed leaves it.
         let _ = fs::remove_file(&self.socket);
     }
+}
+
+/// Reads to the end, and returns the beginning.
+fn beginning(mut from: impl Read) -> Vec<u8> {
+    let mut text = Vec::new();
+    // What cannot be read is not told.
+    let _ = from.by_ref().take(TOLD).read_to_end(&mut text);
+    let _ = io::copy(&mut from, &mut io::sink());
+    text
 }
 
 /// What makes ssh the one that keeps the connection, and has it notice within 20 s that the other
@@ -150,6 +164,15 @@ fn escaped(socket: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_is_read_to_its_end_and_told_from_its_beginning() {
+        let long = TOLD as usize * 3;
+        let mut from = &*[b"begins".to_vec(), vec![b'x'; long]].concat();
+        let told = beginning(&mut from);
+        assert!(from.is_empty());
+        assert!(told.starts_with(b"begins") && told.len() as u64 == TOLD);
+    }
 
     #[test]
     fn one_keeps_the_connection_and_the_others_make_none() {

@@ -1,10 +1,12 @@
 //! The other machine: the connection to it, and our own program there.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use avocado_events::{Cancel, Event, Sink};
 use avocado_fs::AtPath as _;
@@ -19,6 +21,9 @@ use crate::terminal::ignore_interrupts;
 /// Run by a shell there.
 const PROBE: &str = include_str!("probe.sh");
 const SEND: &str = include_str!("send.sh");
+
+/// How often it is looked whether to stop.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How another machine is reached.
 #[derive(Debug, Clone)]
@@ -91,6 +96,7 @@ impl RemoteHost {
             .tempdir_in(&options.temporary);
         let directory = directory.at("make a directory in", &options.temporary)?;
         let client = SshClient::new(options.address.clone(), &[], None)?;
+        refuse_indirect(&client)?;
         let prepare = |command: &mut Command| {
             die_with_parent(command);
             // What is interrupted is this program, which ends the connection when all is done.
@@ -103,7 +109,7 @@ impl RemoteHost {
             error => error.into(),
         })?;
         let (digest, size) = digest(&options.program)?;
-        let facts = probe(&control, &digest)?;
+        let facts = probe(&control, &digest, cancel)?;
         let root = facts.check(&options.address.to_string())?;
         let host = RemoteHost {
             control,
@@ -117,7 +123,7 @@ impl RemoteHost {
                 host.name(),
                 size.div_ceil(1024)
             )));
-            host.send(&options.program, &digest)?;
+            host.send(&options.program, &digest, cancel)?;
         }
         Ok(host)
     }
@@ -134,17 +140,7 @@ impl RemoteHost {
     /// They do not, but for ssh.
     pub fn route(&self) -> Result<RemoteRoute, BackendError> {
         let client = self.control.client();
-        let unseen = |why: String| BackendError::Remote {
-            host: self.name(),
-            action: "be told where this machine is".to_owned(),
-            said: format!(": {why}"),
-        };
-        if client.is_indirect() {
-            return Err(unseen(
-                "ssh gets there by way of another machine, and NFS has to get from there to here directly"
-                    .to_owned(),
-            ));
-        }
+        let unseen = |why: String| unseen(client, &why);
         let ends = self.facts.connection;
         let ends =
             ends.ok_or_else(|| unseen("its ssh server sets no SSH_CONNECTION".to_owned()))?;
@@ -166,28 +162,48 @@ impl RemoteHost {
         self.control.command(&words)
     }
 
-    fn send(&self, program: &Path, digest: &str) -> Result<(), BackendError> {
+    fn send(&self, program: &Path, digest: &str, cancel: &Cancel) -> Result<(), BackendError> {
         let file = File::open(program).at("open", program)?;
         let words = format!("sh -c {} send {digest}", quote(SEND));
         let mut command = self.control.command(&words);
         command.stdin(file);
         ended_well(
             &self.control,
-            run(command, None)?,
+            run(command, None, cancel)?,
             "keep a copy of this program",
         )
         .map(drop)
     }
 }
 
-fn probe(control: &SshControl, digest: &str) -> Result<RemoteFacts, BackendError> {
+fn unseen(client: &SshClient, why: &str) -> BackendError {
+    BackendError::Remote {
+        host: client.address().to_string(),
+        action: "be told where this machine is".to_owned(),
+        said: format!(": {why}"),
+    }
+}
+
+/// Where files have to come another way than by ssh, there is nothing to connect for.
+fn refuse_indirect(client: &SshClient) -> Result<(), BackendError> {
+    if client.is_indirect() {
+        return Err(unseen(
+            client,
+            "ssh gets there by way of another machine, and NFS has to get from there to here directly",
+        ));
+    }
+    Ok(())
+}
+
+fn probe(control: &SshControl, digest: &str, cancel: &Cancel) -> Result<RemoteFacts, BackendError> {
     let command = control.command(&format!("sh -s {digest}"));
-    let output = ended_well(control, run(command, Some(PROBE))?, "say what it is")?;
+    let output = run(command, Some(PROBE), cancel)?;
+    let output = ended_well(control, output, "say what it is")?;
     Ok(RemoteFacts::read(&output))
 }
 
-/// Runs ssh with its output caught, and `input` to read if there is some.
-fn run(mut command: Command, input: Option<&str>) -> Result<Output, BackendError> {
+/// Runs ssh with its output caught, and `input` to read if there is some, unless it is to stop.
+fn run(mut command: Command, input: Option<&str>, cancel: &Cancel) -> Result<Output, BackendError> {
     if input.is_some() {
         command.stdin(Stdio::piped());
     }
@@ -202,7 +218,45 @@ fn run(mut command: Command, input: Option<&str>) -> Result<Output, BackendError
         // Short enough for the pipe. That ssh has ended is told by its status.
         let _ = stdin.write_all(input.as_bytes());
     }
-    child.wait_with_output().map_err(start)
+    let stdout = collected(child.stdout.take());
+    let stderr = collected(child.stderr.take());
+    let mut caught = Vec::new();
+    for output in [stdout, stderr] {
+        loop {
+            match output.recv_timeout(LOOK_INTERVAL) {
+                Ok(bytes) => break caught.push(bytes),
+                Err(RecvTimeoutError::Timeout) if !cancel.is_cancelled() => {}
+                Err(_) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(BackendError::Cancelled);
+                }
+            }
+        }
+    }
+    let status = child.wait().map_err(start)?;
+    let stderr = caught.pop().unwrap_or_default();
+    let stdout = caught.pop().unwrap_or_default();
+    Ok(Output {
+        status,
+        stdout,
+        stderr,
+    })
+}
+
+/// Reads to the end, in a thread of its own.
+fn collected(from: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut from) = from {
+            // What cannot be read is not told.
+            let _ = from.read_to_end(&mut bytes);
+        }
+        // Nobody listens any more where it was stopped.
+        let _ = sender.send(bytes);
+    });
+    receiver
 }
 
 /// What it printed, if it ended well.
@@ -248,6 +302,25 @@ fn local_end(ip: IpAddr) -> io::Result<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_answer_can_be_stopped() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo begins; exec sleep 3600"]);
+        let cancel = Cancel::new();
+        let stop = cancel.clone();
+        std::thread::spawn(move || stop.cancel());
+        let error = run(command, None, &cancel).unwrap_err();
+        assert!(matches!(error, BackendError::Cancelled), "{error:?}");
+        let mut command = Command::new("sh");
+        command.args(["-c", "cat; echo wrong >&2; exit 3"]);
+        let output = run(command, Some("text"), &Cancel::new()).unwrap();
+        assert_eq!(
+            (output.stdout, output.stderr),
+            (b"text".to_vec(), b"wrong\n".to_vec())
+        );
+        assert_eq!(output.status.code(), Some(3));
+    }
 
     #[test]
     fn the_address_that_both_sides_know_is_let_in() {

@@ -5,6 +5,7 @@
 mod facts;
 mod host;
 mod points;
+mod remembered_backend;
 mod shares;
 pub(crate) mod worker;
 
@@ -23,13 +24,23 @@ use crate::job_process::JobProcess;
 use crate::job_view::JobView;
 use crate::protocol::{Place, RemotePlace, Request, Work};
 use crate::{Backend, BackendError, Capabilities, Job, Processor, ToolQuery};
+use remembered_backend::MachineTools;
 use shares::Shares;
+
+pub use remembered_backend::RememberedBackend;
 
 pub use host::{RemoteHost, RemoteOptions, RemoteRoute};
 pub use shares::SharedDirectory;
 
 /// What a shell says by its status of a program that it could not start.
 const PROGRAM_FAILED: [i32; 2] = [126, 127];
+
+/// A loop device of an image on NFS would wait for a network that is cut, and outlive the job.
+const CAPABILITIES: Capabilities = Capabilities {
+    loop_mounts: false,
+    devices: false,
+    network: true,
+};
 
 /// Runs jobs on another machine, with its tools.
 pub struct RemoteBackend<'a> {
@@ -39,6 +50,9 @@ pub struct RemoteBackend<'a> {
     /// meanwhile without a sign of it here.
     tools: Mutex<BTreeMap<&'static str, Option<String>>>,
     emulators: Mutex<BTreeMap<Processor, Option<String>>>,
+    /// The same for those that only look, later, and where it is written.
+    told: Mutex<MachineTools>,
+    identities: PathBuf,
     cancel: &'a Cancel,
     processes: AtomicU64,
 }
@@ -53,15 +67,19 @@ impl fmt::Debug for RemoteBackend<'_> {
 
 impl<'a> RemoteBackend<'a> {
     /// A backend on `host`, to which the NFS server at `server`, an address as that machine knows it,
-    /// exports these directories of this one.
+    /// exports these directories of this one. What the tools there say of themselves is written to the
+    /// file `identities`, for [`RememberedBackend`].
     #[must_use]
     pub fn new(
         host: RemoteHost,
         server: SocketAddr,
         directories: Vec<SharedDirectory>,
+        identities: PathBuf,
         cancel: &'a Cancel,
     ) -> Self {
         RemoteBackend {
+            told: Mutex::new(MachineTools::read(&identities, &host.name())),
+            identities,
             host,
             shares: Shares::new(server, directories),
             tools: Mutex::default(),
@@ -138,12 +156,7 @@ impl<'a> RemoteBackend<'a> {
 
 impl Backend for RemoteBackend<'_> {
     fn capabilities(&self) -> Capabilities {
-        // A loop device of an image on NFS would wait for a network that is cut, and outlive the job.
-        Capabilities {
-            loop_mounts: false,
-            devices: false,
-            network: true,
-        }
+        CAPABILITIES
     }
 
     fn run(
@@ -173,6 +186,8 @@ impl Backend for RemoteBackend<'_> {
             tool: query.tool.to_owned(),
             arguments: query.arguments.iter().map(|a| (*a).to_owned()).collect(),
         })?;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.keep_tool(&self.identities, query.tool, identity.as_deref());
         tools.insert(query.tool, identity.clone());
         Ok(identity)
     }
@@ -184,6 +199,8 @@ impl Backend for RemoteBackend<'_> {
             return Ok(known.clone());
         }
         let identity = self.ask(Work::EmulatorIdentity(processor))?;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.keep_emulator(&self.identities, processor, identity.as_deref());
         emulators.insert(processor, identity.clone());
         Ok(identity)
     }

@@ -7,9 +7,8 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
@@ -67,21 +66,28 @@ fn end() {
 
 /// Calls `end` once when nothing comes for as long as `silence`, or no more ever.
 fn watch(mut parent: impl Read + Send + 'static, silence: Duration, end: fn()) {
-    let heard = Arc::new(AtomicBool::new(true));
+    let heard = Arc::new(Mutex::new(Instant::now()));
     let hears = heard.clone();
     std::thread::spawn(move || {
         let mut buffer = [0; 64];
         while matches!(parent.read(&mut buffer), Ok(1..)) {
-            hears.store(true, Ordering::Relaxed);
+            *hears.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
         end();
     });
     std::thread::spawn(move || {
-        while heard.swap(false, Ordering::Relaxed) {
-            std::thread::sleep(silence);
+        let last = || *heard.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(left) = left(last(), Instant::now(), silence) {
+            std::thread::sleep(left);
         }
         end();
     });
+}
+
+/// How much longer it may be silent, if it may.
+fn left(last: Instant, now: Instant, silence: Duration) -> Option<Duration> {
+    let left = silence.checked_sub(now.saturating_duration_since(last))?;
+    (!left.is_zero()).then_some(left)
 }
 
 /// What was mounted for this job, to see at its end that all of it has arrived.
@@ -178,8 +184,7 @@ fn error(action: &'static str, share: &NfsShare, source: io::Error) -> ShareErro
 mod tests {
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
-    use std::sync::atomic::AtomicU32;
-    use std::time::Instant;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
@@ -236,6 +241,22 @@ mod tests {
         });
         until(|| ENDS.load(Ordering::Relaxed) > 0);
         drop(parent);
+    }
+
+    #[test]
+    fn silence_counts_from_the_last_that_came() {
+        let seconds = Duration::from_secs;
+        let begin = Instant::now();
+        let left_after = |last: u64, now: u64| {
+            let at = |second| begin + seconds(second);
+            left(at(last), at(now), seconds(30))
+        };
+        assert_eq!(left_after(0, 0), Some(seconds(30)));
+        // What came one second after it began counts no longer than 30 seconds.
+        assert_eq!(left_after(1, 30), Some(seconds(1)));
+        assert_eq!(left_after(1, 31), None);
+        assert_eq!(left_after(1, 60), None);
+        assert_eq!(left_after(5, 4), Some(seconds(30)));
     }
 
     #[test]

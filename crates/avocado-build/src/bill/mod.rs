@@ -30,7 +30,7 @@ use crate::build_context::{BuildContext, FilesOfProject};
 use crate::error::{At as _, BuildError};
 use crate::images;
 use crate::options::Options;
-use crate::run::{backend_asking_no_tools, first_outdated, in_context, open_backend};
+use crate::run::{backend_asking_no_tools, first_outdated, in_project};
 use crate::steps::install::PackageTree;
 use crate::steps::os_image::OsPart;
 use crate::steps::{extension_image, runtime_build};
@@ -55,12 +55,14 @@ pub fn bill_of_materials(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<BillOfMaterials, BuildError> {
-    let reads = open_backend(options, cancel, sink)?;
     let asks = backend_asking_no_tools(options, cancel)?;
-    bill_on(options, BillBackends { reads, asks }, scope, cancel, sink)
+    in_project(options, cancel, sink, |context| {
+        bill_of(context, asks, scope, sink)
+    })
 }
 
 /// What a bill is made with.
+#[cfg(test)]
 pub(crate) struct BillBackends<'a> {
     /// Reads images.
     pub(crate) reads: Box<dyn Backend + 'a>,
@@ -69,6 +71,7 @@ pub(crate) struct BillBackends<'a> {
 }
 
 /// As [`bill_of_materials`], with these backends.
+#[cfg(test)]
 pub(crate) fn bill_on(
     options: &Options,
     backends: BillBackends<'_>,
@@ -77,19 +80,35 @@ pub(crate) fn bill_on(
     sink: &dyn Sink,
 ) -> Result<BillOfMaterials, BuildError> {
     let BillBackends { reads, asks } = backends;
-    in_context(options, reads, cancel, sink, |context| match scope {
+    crate::run::in_context(
+        options,
+        || Ok(reads),
+        cancel,
+        sink,
+        |context| bill_of(context, asks, scope, sink),
+    )
+}
+
+/// Made in a project that nobody works in; `asks` says what tools the images were made with.
+fn bill_of(
+    context: &BuildContext<'_>,
+    asks: Box<dyn Backend + '_>,
+    scope: &BillScope,
+    sink: &dyn Sink,
+) -> Result<BillOfMaterials, BuildError> {
+    match scope {
         BillScope::Runtime(name) => {
             let runtime = context.runtime(name)?;
             let manifest = built_manifest(context, runtime)?;
-            refuse_outdated(options, asks, scope)?;
+            refuse_outdated(context.options, asks, scope)?;
             of_runtime(context, runtime, manifest, sink)
         }
         BillScope::Extension(name) => {
             let extension = context.extension(name)?;
-            refuse_outdated(options, asks, scope)?;
+            refuse_outdated(context.options, asks, scope)?;
             of_extension(context, extension, sink)
         }
-    })
+    }
 }
 
 /// What an image has is told apart by trees, overlays and scripts, which are those of the image only

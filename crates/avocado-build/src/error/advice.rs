@@ -104,6 +104,9 @@ impl BuildError {
             BuildError::StateThere { .. } => Some(
                 "--force puts the saved one in its place; `avocado save` keeps what is there".to_owned(),
             ),
+            BuildError::Served { .. } => {
+                Some("stop it first, or load into another clone of the project".to_owned())
+            }
             BuildError::NoQuestion { option, .. } => Some(format!(
                 "`avocado install PACKAGES {option}` and `avocado uninstall PACKAGES {option}` change the project and what is installed; dnf answers repoquery, list, info, search, provides, check-update and the like, with its own options behind the command"
             )),

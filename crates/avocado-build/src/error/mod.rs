@@ -327,7 +327,8 @@ pub enum BuildError {
     },
     /// The image of the var partition has to be mounted to be filled, which this user may not.
     #[error(
-        "with btrfs-progs before {needed} this var image can only be made by root, outside a container"
+        "with btrfs-progs before {needed} this var image can only be made by root, outside a container and on \
+         this machine (without --runs-on)"
     )]
     VarImageNeedsRoot {
         /// The first version that makes it without a mount.
@@ -346,6 +347,12 @@ pub enum BuildError {
         target: String,
         /// Where its state is.
         path: PathBuf,
+    },
+    /// Devices are shown the state that would be replaced.
+    #[error("`avocado hitl server` exports extensions of target {target} to devices")]
+    Served {
+        /// The target.
+        target: String,
     },
     /// Something in the project or in its packages makes a step impossible.
     #[error("{0}")]

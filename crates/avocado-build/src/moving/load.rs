@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 
 use avocado_events::{Cancel, Event, Sink};
+use avocado_fs::{FileLock, LockPlace};
 use avocado_manifest::{Digest, Name};
 use avocado_project::Project;
 
@@ -14,8 +15,9 @@ use super::state_file::{self, MeasuredReader, READ_STAGE, StateFile};
 use super::{MovedState, told};
 use crate::build_context::BuildContext;
 use crate::error::{At as _, BuildError};
+use crate::layout::Layout;
 use crate::options::Options;
-use crate::run::{in_context, open_backend};
+use crate::run::in_project;
 use crate::trees;
 
 /// What is to be loaded.
@@ -47,8 +49,7 @@ pub fn load_state(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<MovedState, BuildError> {
-    let backend = open_backend(options, cancel, sink)?;
-    in_context(options, backend, cancel, sink, |context| {
+    in_project(options, cancel, sink, |context| {
         load_in(context, wish, from, sink)
     })
 }
@@ -69,6 +70,11 @@ pub(super) fn load_in(
     if context.cancel.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
+    // Until each has its place: a server that exports what goes would export what is gone.
+    let mut held = Vec::new();
+    for SavedTarget { target, .. } in &loaded.targets {
+        held.extend(refuse_served(&context.layout.of_target(target), target)?);
+    }
     for SavedTarget { target, .. } in &loaded.targets {
         let layout = context.layout.of_target(target);
         trees::replace(&place.tree(target), layout.prefix())?;
@@ -86,12 +92,13 @@ fn receive(
 ) -> Result<MovedState, BuildError> {
     let cancel = context.cancel;
     let mut reader = MeasuredReader::new(from, cancel, sink);
-    let mut archive = state_file::archive(&mut reader);
+    let mut archive = state_file::open_archive(&mut reader);
     let mut file = StateFile::new(&mut archive, cancel)?;
     let manifest = file.manifest()?;
     let wanted = wanted(&manifest, wish.only)?;
     for target in &wanted {
         check(context, target, wish.replaces)?;
+        refuse_served(&context.layout.of_target(&target.target), &target.target)?;
     }
     check_room(context, &wanted)?;
     tell_differences(context, &manifest, &wanted, sink);
@@ -159,6 +166,22 @@ fn check(
     Ok(())
 }
 
+/// Refuses to replace what `avocado hitl server` exports, and keeps such a server from starting.
+fn refuse_served(layout: &Layout, target: &Name) -> Result<Option<FileLock>, BuildError> {
+    let path = layout.hitl_lock();
+    // Where none ever ran there is no lock, and its directory may not be there.
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let lock = LockPlace::file(&path).try_lock()?;
+    match lock {
+        Some(lock) => Ok(Some(lock)),
+        None => Err(BuildError::Served {
+            target: target.to_string(),
+        }),
+    }
+}
+
 fn is_of(project: &Project, target: &Name) -> bool {
     let supported = &project.supported_targets;
     let is_supported = supported.iter().any(|name| name == target.as_str());
@@ -170,7 +193,8 @@ fn is_of(project: &Project, target: &Name) -> bool {
 fn check_room(context: &BuildContext<'_>, wanted: &[SavedTarget]) -> Result<(), BuildError> {
     let state = context.project.state_dir();
     let sizes = wanted.iter().map(|target| {
-        let unpacked = target.content.disk_bytes;
+        let content = &target.content;
+        let unpacked = content.disk_bytes.saturating_add(content.attribute_bytes);
         unpacked.saturating_add(target.archive.size)
     });
     let needed = sizes.fold(0, u64::saturating_add);
@@ -229,7 +253,7 @@ fn unpack(
     let stage = format!("load {target}");
     let request = UnpackStateRequest {
         target: target.clone(),
-        bytes: saved.content.bytes,
+        content: saved.content,
     };
     told(&stage, sink, || {
         context.run_step(&stage, request, sink)?;

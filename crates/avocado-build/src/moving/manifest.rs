@@ -120,7 +120,7 @@ mod tests {
                     "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
                     "size": 3
                 },
-                "content": {"files": 2, "bytes": 10, "disk_bytes": 7}
+                "content": {"entries": 3, "files": 2, "bytes": 10, "disk_bytes": 7, "attribute_bytes": 0}
             }]
         }"#;
         let manifest = StateManifest::from_json(json).unwrap();
@@ -137,7 +137,8 @@ mod tests {
         let target = |name: &str| {
             format!(
                 r#"{{"target": "{name}", "architectures": [], "archive": {{"sha256": "{}", "size": 0}},
-                     "content": {{"files": 0, "bytes": 0, "disk_bytes": 0}}}}"#,
+                     "content": {{"entries": 0, "files": 0, "bytes": 0, "disk_bytes": 0,
+                                  "attribute_bytes": 0}}}}"#,
                 "0".repeat(64)
             )
         };

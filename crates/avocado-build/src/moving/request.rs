@@ -96,8 +96,8 @@ impl<W: Write> Write for ToldWriter<'_, W> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct UnpackStateRequest {
     pub(super) target: Name,
-    /// How many bytes its files may have.
-    pub(super) bytes: u64,
+    /// What may be in it at most.
+    pub(super) content: PackedAmount,
 }
 
 impl StepRequest for UnpackStateRequest {
@@ -111,7 +111,7 @@ impl StepRequest for UnpackStateRequest {
         let decoder = zstd::Decoder::new(file).at("read", &from)?;
         let tree = Tree::fresh(&tree_in(&place, &self.target))?;
         let devices = ArchivedDevices::Refused;
-        archive::unpack(BufReader::new(decoder), &tree, self.bytes, devices)?;
+        archive::unpack(BufReader::new(decoder), &tree, self.content, devices)?;
         // All of it is on the disk before any of it is believed: a stamp says that it is whole.
         let opened = File::open(tree.path()).at("open", tree.path())?;
         let synced = rustix::fs::syncfs(&opened).map_err(io::Error::from);

@@ -17,7 +17,7 @@ use crate::build_context::BuildContext;
 use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::options::Options;
-use crate::run::{in_context, open_backend};
+use crate::run::in_project;
 
 /// Writes the state of the project to `to`: that of one target, or of all that have one. It has what
 /// builds made and the stamps by which the next one knows that; what hangs on this machine (the digests
@@ -39,8 +39,7 @@ pub fn save_state(
     if targets_in(&state, only)?.is_empty() {
         return Err(nothing_to_save(&state, only));
     }
-    let backend = open_backend(options, cancel, sink)?;
-    in_context(options, backend, cancel, sink, |context| {
+    in_project(options, cancel, sink, |context| {
         let targets = targets_in(&state, only)?;
         save_in(context, &targets, to, sink)
     })
@@ -98,6 +97,7 @@ fn left_out(context: &BuildContext<'_>, layout: &Layout) -> Vec<PathBuf> {
         below.unwrap_or_else(|_| keyring.clone())
     });
     let own = [layout.hitl(), layout.cache_work()].into_iter();
+    let own = own.chain(layout.locks());
     let own = own.map(|path| {
         path.strip_prefix(prefix)
             .map_or(path.clone(), PathBuf::from)

@@ -13,7 +13,7 @@ use super::PROGRESS_STEP;
 use super::manifest::{LARGEST_MANIFEST, MANIFEST_FILE, SavedTarget, StateManifest};
 use crate::error::{At as _, BuildError};
 use crate::file_digest::FileDigest;
-use crate::trees::archive::CheckedHeaders;
+use crate::trees::archive::{self, CheckedHeaders};
 
 /// More zeroes than any writer of archives puts behind the last file.
 const LONGEST_END: u64 = 1 << 20;
@@ -82,7 +82,7 @@ pub(super) struct StateFile<'a, R: Read> {
 }
 
 /// The archive that is read.
-pub(super) fn archive<R: Read>(from: R) -> Archive<CheckedHeaders<R>> {
+pub(super) fn open_archive<R: Read>(from: R) -> Archive<CheckedHeaders<R>> {
     Archive::new(CheckedHeaders::new(from))
 }
 
@@ -101,7 +101,11 @@ impl<'a, R: Read> StateFile<'a, R> {
             let what = format!("it has no {name}: it is cut off, or something else");
             return Err(wrong(&what));
         };
-        let entry = entry.map_err(|e| unreadable(self.cancel, e))?;
+        let mut entry = entry.map_err(|e| unreadable(self.cancel, e))?;
+        let is_strange = archive::states_size(&mut entry);
+        if is_strange.map_err(|e| unreadable(self.cancel, e))? {
+            return Err(wrong("it states a length beside a header"));
+        }
         let is_file = entry.header().entry_type().is_file();
         if !is_file || *entry.path_bytes() != *name.as_bytes() {
             let found = String::from_utf8_lossy(&entry.path_bytes()).into_owned();

@@ -126,7 +126,7 @@ impl Machine {
         let layout = Layout::new(&options.project.state_dir(), &options.project.target);
         in_context(
             options,
-            Box::new(HereBackend { layout }),
+            || Ok(Box::new(HereBackend { layout })),
             cancel,
             sink,
             work,
@@ -172,7 +172,13 @@ const FORCE: LoadWish<'_> = LoadWish {
 fn another_machine_with_the_same_sources_has_nothing_to_do() {
     let first = Machine::new();
     assert!(first.0.build().len() > 5);
-    for path in ["hitl/secret", "cache/0/1", "kept"] {
+    for path in [
+        "hitl/secret",
+        "hitl.lock",
+        "kernel.lock",
+        "cache/0/1",
+        "kept",
+    ] {
         let path = first.state(TARGET).join(".work").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "x").unwrap();
@@ -194,6 +200,7 @@ fn another_machine_with_the_same_sources_has_nothing_to_do() {
     assert_eq!(loaded, saved);
     let mut expected = first.files();
     expected.retain(|path| !path.contains("/.work/hitl/") && !path.contains("/.work/cache/"));
+    expected.retain(|path| !path.ends_with(".lock"));
     assert_eq!(second.files(), expected);
     assert!(second.files().contains(&format!("{TARGET}/.work/kept")));
     assert_eq!(second.0.build(), [""; 0]);
@@ -560,4 +567,25 @@ fn what_another_version_saved_is_told() {
     for wanted in ["avocado 0.0.1 saved it", "is for riscv64"] {
         assert!(said.iter().any(|text| text.contains(wanted)), "{said:?}");
     }
+}
+
+#[test]
+fn what_devices_are_shown_is_not_replaced() {
+    let machine = Machine::new();
+    machine.0.build();
+    let (file, _) = machine.save(&[TARGET]).unwrap();
+    let files = || {
+        let files = machine.files().into_iter();
+        let files = files.filter(|path| !path.ends_with(".lock"));
+        files.collect::<Vec<_>>()
+    };
+    let before = files();
+    let lock = machine.state(TARGET).join(".work/hitl.lock");
+    let server = avocado_fs::LockPlace::file(&lock).try_lock().unwrap();
+    assert!(server.is_some());
+    let error = machine.load(&file, &FORCE).unwrap_err();
+    assert!(matches!(error, BuildError::Served { .. }), "{error}");
+    drop(server);
+    machine.load(&file, &FORCE).unwrap();
+    assert_eq!(files(), before);
 }

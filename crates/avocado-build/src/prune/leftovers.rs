@@ -13,6 +13,7 @@ use avocado_project::{LockFile, Project, Sysroot};
 use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::packages::version::to_rpm;
+use crate::trees;
 
 /// Each with the reason.
 type Leftovers = Vec<(PathBuf, String)>;
@@ -108,6 +109,7 @@ pub(super) fn find(
     }
     hitl(&layout.hitl(), &mut found)?;
     on_its_way(&layout.cache_work(), &mut found)?;
+    of_all_targets(layout, &mut found)?;
     for place in [
         "sdk",
         ".work",
@@ -247,6 +249,29 @@ fn on_its_way(place: &Path, found: &mut Leftovers) -> Result<(), BuildError> {
     for (path, _) in entries(place)? {
         let what = "an interrupted build left it on its way from or to the cache";
         found.push((path, what.to_owned()));
+    }
+    Ok(())
+}
+
+/// What runs that were killed left beside the states of targets: none works here now.
+fn of_all_targets(layout: &Layout, found: &mut Leftovers) -> Result<(), BuildError> {
+    for (path, what) in [
+        (
+            layout.nfs_server(),
+            "a run on another machine that was killed left it",
+        ),
+        (layout.moving(), "a save or a load that was killed left it"),
+    ] {
+        if path.symlink_metadata().is_ok() {
+            found.push((path, what.to_owned()));
+        }
+    }
+    let state = layout.prefix().parent().unwrap_or(layout.prefix());
+    for (old, place) in trees::put_away(state)? {
+        // Where there is nothing in its place, the next run puts it back.
+        if !entries(&place)?.is_empty() {
+            found.push((old, "a load that was killed has replaced it".to_owned()));
+        }
     }
     Ok(())
 }

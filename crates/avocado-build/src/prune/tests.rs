@@ -190,3 +190,26 @@ fn another_run_is_waited_for() {
             .starts_with("waiting for another avocado")
     );
 }
+
+#[test]
+fn what_killed_runs_left_beside_the_targets_goes() {
+    let project = TestProject::new(HELLO);
+    project.build();
+    let state = project.path(".avocado/state");
+    for name in [".nfs", ".moving", ".qemux86-64.old", ".other.old"] {
+        fs::create_dir_all(state.join(name)).unwrap();
+        fs::write(state.join(name).join("x"), "some text").unwrap();
+    }
+    let found = pruned(&project, false);
+    let mut names: Vec<_> = found
+        .leftovers
+        .iter()
+        .map(|l| l.path.strip_prefix(&state).unwrap().to_owned())
+        .collect();
+    names.sort();
+    let expected = [".moving", ".nfs", ".qemux86-64.old"].map(Path::new);
+    assert_eq!(names, expected);
+    // The only one that there is of a target goes back, and not away.
+    assert!(state.join(".other.old/x").exists());
+    assert!(!state.join(".nfs").exists());
+}

@@ -27,7 +27,7 @@ fn clean(project: &TestProject, part: &CleanedPart) -> Result<usize, BuildError>
     let backend = Box::new(FakeBackend::new(&project.options.project));
     let removed = in_context(
         &project.options,
-        backend,
+        || Ok(backend),
         &Cancel::new(),
         &Silent,
         |context| work(context, part, &Silent),

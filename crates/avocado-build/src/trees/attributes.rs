@@ -22,6 +22,14 @@ pub(crate) struct Attribute {
     value: Vec<u8>,
 }
 
+/// How many bytes attributes have: their names and values.
+pub(super) fn total_bytes(attributes: &[Attribute]) -> u64 {
+    let lengths = attributes
+        .iter()
+        .map(|attribute| attribute.name.count_bytes() + attribute.value.len());
+    lengths.fold(0, |sum, length| sum.saturating_add(length as u64))
+}
+
 impl Attribute {
     /// What counts of its value. The system gives capabilities to root of one user namespace, and shows
     /// them with that user to everyone but this root: a step, which is root in its own, sees those that

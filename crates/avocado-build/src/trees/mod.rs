@@ -35,7 +35,7 @@ pub(crate) use hiding::{MERGED_DIRECTORIES, hidden_parts, remove_unused_director
 pub(crate) use list::list_of;
 pub(crate) use modes::{CopyModes, checkout_mode};
 pub(crate) use paths::{link_stays_inside, paths_of};
-pub(crate) use replace::{clear, fresh, hidden, replace, unfinished, write};
+pub(crate) use replace::{clear, fresh, hidden, put_away, recover, replace, unfinished, write};
 pub(crate) use settle::{TreeFeatures, began_at, settle, settle_copied};
 pub(crate) use state::{has_state, state_before_reading};
 pub(crate) use tree::{Tree, is};

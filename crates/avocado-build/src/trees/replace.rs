@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use avocado_fs::{Durability, WriteOptions};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::error::{At as _, BuildError};
 
@@ -32,17 +34,68 @@ pub(crate) fn hidden(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Puts the finished directory or file `new` in the place of `path`. An interruption leaves the
-/// old, the new or nothing there, never a part.
+/// Puts the finished directory or file `new` in the place of `path`. An interruption leaves the old or
+/// the new there, never a part; where the file system cannot exchange two names in one go (NFS cannot),
+/// it may leave nothing there, and the old beside it, for [`recover`].
 pub(crate) fn replace(new: &Path, path: &Path) -> Result<(), BuildError> {
     let old = hidden(path, ".old");
-    clear(&old)?;
-    match fs::rename(path, &old) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("move", path),
-        _ => {}
+    match exchange(new, path) {
+        Ok(()) => clear(new)?,
+        // Nothing is there yet, or nothing new, which the error will tell.
+        Err(Errno::NOENT) => fs::rename(new, path).at("move", new)?,
+        Err(_) => replace_in_two(new, path, &old)?,
     }
-    fs::rename(new, path).at("move", new)?;
     clear(&old)
+}
+
+fn exchange(new: &Path, path: &Path) -> Result<(), Errno> {
+    renameat_with(CWD, new, CWD, path, RenameFlags::EXCHANGE)
+}
+
+fn replace_in_two(new: &Path, path: &Path, old: &Path) -> Result<(), BuildError> {
+    clear(old)?;
+    fs::rename(path, old).at("move", path)?;
+    fs::rename(new, path).at("move", new).inspect_err(|_| {
+        // The error is the one to tell; what cannot go back is recovered by the next run.
+        let _ = fs::rename(old, path);
+    })
+}
+
+/// Puts each directory in `parent` back in its place that a killed [`replace`] moved away, where nothing
+/// has the place yet.
+pub(crate) fn recover(parent: &Path) -> Result<(), BuildError> {
+    for (old, path) in put_away(parent)? {
+        match fs::rename(&old, &path) {
+            Ok(()) => {}
+            // The new one is there. (An empty directory is none: waiting for the lock makes one.)
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => clear(&old)?,
+            Err(e) => return Err(e).at("move", &old),
+        }
+    }
+    Ok(())
+}
+
+/// What killed [`replace`]s have put away in `parent`, each with the place that it was in.
+pub(crate) fn put_away(parent: &Path) -> Result<Vec<(PathBuf, PathBuf)>, BuildError> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(parent) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.at("read", parent)?,
+    };
+    for entry in entries {
+        let old = entry.at("read", parent)?.path();
+        if let Some(path) = place_of(&old) {
+            found.push((old, path));
+        }
+    }
+    Ok(found)
+}
+
+/// The place of what [`replace`] has put away under this name.
+fn place_of(old: &Path) -> Option<PathBuf> {
+    let name = old.file_name()?.to_str()?;
+    let name = name.strip_prefix('.')?.strip_suffix(".old")?;
+    (!name.is_empty()).then(|| old.with_file_name(name))
 }
 
 /// Writes a file in one step: a reader sees the old content or the new. Nothing is brought to the
@@ -99,6 +152,61 @@ mod tests {
         // Nothing was made: what is there stays findable.
         let error = replace(&new, &place).unwrap_err().to_string();
         assert!(error.contains(".r.new"), "{error}");
+    }
+
+    #[test]
+    fn there_is_always_one_of_the_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, new) = (dir.path().join("r"), dir.path().join(".r.new"));
+        fresh(&place).unwrap();
+        fresh(&new).unwrap();
+        fs::write(new.join("second"), "").unwrap();
+        // Whoever looks all the time never finds nothing.
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert!(place.exists());
+                }
+            });
+            for _ in 0..2000 {
+                fs::create_dir_all(&new).unwrap();
+                replace(&new, &place).unwrap();
+            }
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+            looks.join().unwrap();
+        });
+        assert_eq!(names(dir.path()), ["r"]);
+    }
+
+    #[test]
+    fn what_was_moved_away_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, new) = (dir.path().join("r"), dir.path().join(".r.new"));
+        let old = dir.path().join(".r.old");
+        fresh(&place).unwrap();
+        fs::write(place.join("first"), "").unwrap();
+        // In two renames, of which the second fails.
+        replace_in_two(&new, &place, &old).unwrap_err();
+        assert_eq!(names(&place), ["first"]);
+        assert_eq!(names(dir.path()), ["r"]);
+        // Killed between them; the next run may have made an empty directory.
+        for is_made in [false, true] {
+            fs::rename(&place, &old).unwrap();
+            if is_made {
+                fs::create_dir(&place).unwrap();
+            }
+            recover(dir.path()).unwrap();
+            assert_eq!(names(&place), ["first"]);
+            assert_eq!(names(dir.path()), ["r"]);
+        }
+        // Killed behind them.
+        fs::create_dir(&old).unwrap();
+        fs::write(old.join("old"), "").unwrap();
+        recover(dir.path()).unwrap();
+        assert_eq!(names(&place), ["first"]);
+        assert_eq!(names(dir.path()), ["r"]);
+        recover(&dir.path().join("none")).unwrap();
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `--runs-on` and `--nfs-port`: steps on another machine.
 
 use super::Command;
+use super::ext::ExtCommand;
+use super::os_image::OsImageCommand;
+use super::runtime::RuntimeCommand;
+use super::sdk::SdkCommand;
 use crate::failure::{Failure, Result};
 use crate::global_args::GlobalArgs;
 
@@ -13,31 +17,71 @@ pub(super) fn check(global: &GlobalArgs, command: &Command) -> Result<()> {
                 .hint("name the machine as well: --runs-on USER@HOST")),
         };
     }
-    let runs_steps = matches!(
-        command,
-        Command::Fetch(_)
-            | Command::Install(_)
-            | Command::Uninstall(_)
-            | Command::Build(_)
-            | Command::Ext(_)
-            | Command::Sdk(_)
-            | Command::Runtime(_)
-            | Command::Rootfs(_)
-            | Command::Initramfs(_)
-            | Command::Kernel(_)
-            | Command::Sbom(_)
-            | Command::Verify(_)
-            | Command::Deploy(_)
-            | Command::Clean(_)
-    );
-    if runs_steps {
+    let Some(name) = without_steps(command) else {
         return Ok(());
-    }
-    let name = command.name();
+    };
     Err(
         Failure::usage(format!("`avocado {name}` runs no steps on another machine"))
             .hint("leave --runs-on out"),
     )
+}
+
+/// The name of a command that runs no steps, or none that can run there.
+fn without_steps(command: &Command) -> Option<&'static str> {
+    let os_image = |command: &OsImageCommand, deps, clean| match command {
+        OsImageCommand::Deps => Some(deps),
+        OsImageCommand::Clean => Some(clean),
+        OsImageCommand::Install(_)
+        | OsImageCommand::List
+        | OsImageCommand::Image(_)
+        | OsImageCommand::Dnf(_) => None,
+    };
+    match command {
+        Command::Fetch(_)
+        | Command::Install(_)
+        | Command::Uninstall(_)
+        | Command::Build(_)
+        | Command::Kernel(_)
+        | Command::Sbom(_)
+        | Command::Verify(_)
+        // It runs none, and tells whether what was built there is as a build there would make it.
+        | Command::Deploy(_) => None,
+        Command::Ext(command) => match command {
+            ExtCommand::List => Some("ext list"),
+            ExtCommand::Deps(_) => Some("ext deps"),
+            ExtCommand::Package(_) => Some("ext package"),
+            ExtCommand::Clean(_) => Some("ext clean"),
+            ExtCommand::Image(_)
+            | ExtCommand::Build(_)
+            | ExtCommand::Install(_)
+            | ExtCommand::Fetch(_)
+            // It builds the extension first.
+            | ExtCommand::Checkout(_)
+            | ExtCommand::Dnf { .. } => None,
+        },
+        Command::Sdk(command) => match command {
+            SdkCommand::Deps => Some("sdk deps"),
+            // A command at this terminal.
+            SdkCommand::Run(_) => Some("sdk run"),
+            SdkCommand::Install(_)
+            | SdkCommand::Compile(_)
+            | SdkCommand::Package(_)
+            | SdkCommand::Dnf(_)
+            // Sections have scripts for it.
+            | SdkCommand::Clean(_) => None,
+        },
+        Command::Runtime(command) => match command {
+            RuntimeCommand::List => Some("runtime list"),
+            RuntimeCommand::Deps(_) => Some("runtime deps"),
+            RuntimeCommand::Clean(_) => Some("runtime clean"),
+            RuntimeCommand::Install { .. }
+            | RuntimeCommand::Build { .. }
+            | RuntimeCommand::Dnf { .. } => None,
+        },
+        Command::Rootfs(command) => os_image(command, "rootfs deps", "rootfs clean"),
+        Command::Initramfs(command) => os_image(command, "initramfs deps", "initramfs clean"),
+        other => Some(other.name()),
+    }
 }
 
 #[cfg(target_os = "linux")]

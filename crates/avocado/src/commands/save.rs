@@ -66,7 +66,8 @@ mod linux {
             return session.output.complete(summary("Saved", &saved, None));
         }
         check_place(&options, file)?;
-        let pending = WriteOptions::new().create(file);
+        // What a script wrote into its build directory may be a secret.
+        let pending = WriteOptions::new().mode(0o600).create(file);
         let mut pending = pending.map_err(|e| Failure::from_error(&e))?;
         let saved = save(&mut pending)?;
         pending.commit().map_err(|e| Failure::from_error(&e))?;

@@ -58,6 +58,34 @@ fn another_machine_is_named_where_it_means_something() {
             "`avocado signing-keys` runs no steps on another machine",
         ),
         (
+            &["ext", "list", "--runs-on", "me@host"],
+            "`avocado ext list` runs no steps on another machine",
+        ),
+        (
+            &["ext", "package", "app", "--runs-on", "me@host"],
+            "`avocado ext package` runs no steps on another machine",
+        ),
+        (
+            &["runtime", "list", "--runs-on", "me@host"],
+            "`avocado runtime list` runs no steps on another machine",
+        ),
+        (
+            &["sdk", "deps", "--runs-on", "me@host"],
+            "`avocado sdk deps` runs no steps on another machine",
+        ),
+        (
+            &["rootfs", "clean", "--runs-on", "me@host"],
+            "`avocado rootfs clean` runs no steps on another machine",
+        ),
+        (
+            &["clean", "--runs-on", "me@host"],
+            "`avocado clean` runs no steps on another machine",
+        ),
+        (
+            &["sdk", "run", "--runs-on", "me@host", "true"],
+            "`avocado sdk run` runs no steps on another machine",
+        ),
+        (
             &["update", "--runs-on", "me@host"],
             "`avocado update` runs no steps on another machine",
         ),

@@ -12,7 +12,7 @@ mod unpack;
 pub(crate) use self::headers::CheckedHeaders;
 pub(crate) use self::holes::copy_with_holes;
 pub(crate) use self::pack::{PackedAmount, pack};
-pub(crate) use self::unpack::unpack;
+pub(crate) use self::unpack::{states_size, unpack};
 use crate::error::BuildError;
 
 /// What the tree is in the archive.

@@ -10,22 +10,24 @@ use serde::{Deserialize, Serialize};
 use tar::{Builder, EntryType, Header};
 use walkdir::WalkDir;
 
+use super::holes::KeptBytes;
 use super::{ATTRIBUTES, ArchivedDevices, ROOT, TIME};
 use crate::error::{At as _, BuildError};
 use crate::trees::attributes;
 
-/// The length of a block of [`Metadata::blocks`], in bytes, whatever the file system.
-const DISK_BLOCK: u64 = 512;
-
 /// What an archive has in it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PackedAmount {
+    /// How many entries: files, their other names, directories, links.
+    pub(crate) entries: u64,
     /// How many regular files; one with several names counts once.
     pub(crate) files: u64,
     /// How many bytes they have.
     pub(crate) bytes: u64,
-    /// How many of these they take on the disk; what is a hole takes none.
+    /// How many of these they take on a disk, where all that can be a hole is one.
     pub(crate) disk_bytes: u64,
+    /// How many bytes extended attributes have, names and values.
+    pub(crate) attribute_bytes: u64,
 }
 
 /// Writes the tree at `root` as an archive, without what is at the paths `leave_out`, which are relative
@@ -58,17 +60,16 @@ pub(crate) fn pack(
             metadata: &metadata,
             devices,
         };
+        amount.entries += 1;
         let inode = (metadata.dev(), metadata.ino());
         if let Some(first) = links.get(&inode).filter(|_| !metadata.is_dir()) {
             item.append_hard_link(first).at("pack", entry.path())?;
             continue;
         }
-        item.append()?;
+        item.append(&mut amount)?;
         if metadata.is_file() {
             amount.files += 1;
             amount.bytes += metadata.len();
-            let on_disk = metadata.blocks().saturating_mul(DISK_BLOCK);
-            amount.disk_bytes += on_disk.min(metadata.len());
         }
         if metadata.nlink() > 1 && !metadata.is_dir() {
             links.insert(inode, name);
@@ -88,9 +89,9 @@ struct PackedItem<'i, W: Write> {
 }
 
 impl<W: Write> PackedItem<'_, W> {
-    fn append(&mut self) -> Result<(), BuildError> {
+    fn append(&mut self, amount: &mut PackedAmount) -> Result<(), BuildError> {
         let kind = self.metadata.file_type();
-        self.append_records().at("pack", self.path)?;
+        amount.attribute_bytes += self.append_records().at("pack", self.path)?;
         let mut header = self.header();
         if kind.is_file() {
             let file = File::open(self.path).at("open", self.path)?;
@@ -98,12 +99,13 @@ impl<W: Write> PackedItem<'_, W> {
             header.set_entry_type(EntryType::Regular);
             header.set_size(length);
             // One that grows or shrinks meanwhile would spoil what follows.
-            let mut content = file.take(length);
+            let mut content = KeptBytes::new(file.take(length), u64::MAX);
             let packed = self
                 .builder
                 .append_data(&mut header, self.name, &mut content);
             packed.at("pack", self.path)?;
-            if content.limit() > 0 {
+            amount.disk_bytes += content.kept();
+            if content.into_inner().limit() > 0 {
                 return Err(BuildError::Changed {
                     path: self.path.to_owned(),
                 });
@@ -163,8 +165,8 @@ impl<W: Write> PackedItem<'_, W> {
         header
     }
 
-    /// What the header has no place for.
-    fn append_records(&mut self) -> io::Result<()> {
+    /// What the header has no place for. Returns how many bytes extended attributes have.
+    fn append_records(&mut self) -> io::Result<u64> {
         let (seconds, nanoseconds) = (self.metadata.mtime(), self.metadata.mtime_nsec());
         let mut records = Vec::new();
         if nanoseconds != 0 || seconds < 0 {
@@ -174,11 +176,11 @@ impl<W: Write> PackedItem<'_, W> {
         if !found.is_empty() {
             records.push((ATTRIBUTES, attributes::to_text(&found)));
         }
-        if records.is_empty() {
-            return Ok(());
+        if !records.is_empty() {
+            let records = records.iter();
+            let records = records.map(|(name, value)| (*name, value.as_bytes()));
+            self.builder.append_pax_extensions(records)?;
         }
-        let records = records.iter();
-        let records = records.map(|(name, value)| (*name, value.as_bytes()));
-        self.builder.append_pax_extensions(records)
+        Ok(attributes::total_bytes(&found))
     }
 }

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use tar::{Builder, EntryType, Header};
 use walkdir::WalkDir;
 
-use super::{ArchivedDevices, pack, unpack};
+use super::{ArchivedDevices, PackedAmount, pack, unpack};
 use crate::trees::{Tree, attributes};
 
 /// Everything of a tree that counts.
@@ -92,6 +92,28 @@ fn a_tree_comes_out_as_it_went_in() {
     assert!(blocks < 64, "{blocks}");
     let less = Tree::fresh(&place.path().join("less")).unwrap();
     unpack(&archive[..], &less, length - 1, ArchivedDevices::Refused).unwrap_err();
+    let whole = Tree::fresh(&place.path().join("whole")).unwrap();
+    unpack(&archive[..], &whole, amount, ArchivedDevices::Refused).unwrap();
+    assert_eq!(amount.entries, told(&from).len() as u64);
+    // Each bound by itself.
+    type Field = fn(&mut PackedAmount) -> &mut u64;
+    let fields: [Field; 4] = [
+        |amount| &mut amount.entries,
+        |amount| &mut amount.bytes,
+        |amount| &mut amount.disk_bytes,
+        |amount| &mut amount.attribute_bytes,
+    ];
+    for (number, field) in fields.into_iter().enumerate() {
+        let mut less = amount;
+        *field(&mut less) -= 1;
+        let tree = Tree::fresh(&place.path().join(format!("less-{number}"))).unwrap();
+        let error = unpack(&archive[..], &tree, less, ArchivedDevices::Refused).unwrap_err();
+        let error = avocado_events::chain(&error);
+        assert!(
+            error.contains("more in it than it should"),
+            "{number}: {error}"
+        );
+    }
     let cut = Tree::fresh(&place.path().join("cut")).unwrap();
     unpack(
         &archive[..archive.len() / 2],

@@ -9,7 +9,9 @@ use rustix::fs::{FileType, makedev};
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
+use super::holes::KeptBytes;
 use super::order::EntryOrder;
+use super::pack::PackedAmount;
 use super::{
     ATTRIBUTES, ArchivedDevices, CheckedHeaders, ROOT, SIZE, TIME, copy_with_holes, strange,
 };
@@ -26,18 +28,54 @@ struct EntryNotes {
     attributes: Vec<Attribute>,
 }
 
-/// Makes the tree of an archive below `root`, which is empty. Fails where its files have more than
-/// `length` bytes, and where an entry comes twice or is not as our own archives have it.
+/// What an archive may have in it at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ArchiveLimits {
+    /// How many entries: files, their other names, directories, links.
+    pub(crate) entries: u64,
+    /// How many bytes the files have.
+    pub(crate) bytes: u64,
+    /// How many of these a disk keeps, in the blocks in which holes are found.
+    pub(crate) disk_bytes: u64,
+    /// How many bytes the extended attributes have, names and values.
+    pub(crate) attribute_bytes: u64,
+}
+
+/// For an archive of which no more than that is known.
+impl From<u64> for ArchiveLimits {
+    fn from(bytes: u64) -> Self {
+        ArchiveLimits {
+            entries: u64::MAX,
+            bytes,
+            disk_bytes: bytes,
+            attribute_bytes: u64::MAX,
+        }
+    }
+}
+
+impl From<PackedAmount> for ArchiveLimits {
+    fn from(packed: PackedAmount) -> Self {
+        ArchiveLimits {
+            entries: packed.entries,
+            bytes: packed.bytes,
+            disk_bytes: packed.disk_bytes,
+            attribute_bytes: packed.attribute_bytes,
+        }
+    }
+}
+
+/// Makes the tree of an archive below `root`, which is empty. Fails where there is more in it than the
+/// limits say, and where an entry comes twice or is not as our own archives have it.
 pub(crate) fn unpack(
     from: impl Read,
     root: &Tree,
-    length: u64,
+    limits: impl Into<ArchiveLimits>,
     devices: ArchivedDevices,
 ) -> Result<(), BuildError> {
     let mut archive = Archive::new(CheckedHeaders::new(from));
     let mut unpacking = Unpacking {
         root,
-        left: length,
+        left: limits.into(),
         devices,
     };
     let mut order = EntryOrder::default();
@@ -46,6 +84,9 @@ pub(crate) fn unpack(
     for entry in entries {
         let mut entry = entry.at("unpack", root.path())?;
         let notes = EntryNotes::of(&mut entry).at("unpack", root.path())?;
+        take(&mut unpacking.left.entries, 1)?;
+        let attribute_bytes = attributes::total_bytes(&notes.attributes);
+        take(&mut unpacking.left.attribute_bytes, attribute_bytes)?;
         let is_directory = entry.header().entry_type() == EntryType::Directory;
         order.take(&notes.path, is_directory)?;
         if is_directory {
@@ -66,10 +107,17 @@ pub(crate) fn unpack(
     Ok(())
 }
 
+/// Takes so much of what is left.
+fn take(left: &mut u64, taken: u64) -> Result<(), BuildError> {
+    let less = left.checked_sub(taken);
+    *left = less.ok_or_else(|| strange("has more in it than it should"))?;
+    Ok(())
+}
+
 struct Unpacking<'u> {
     root: &'u Tree,
-    /// How many bytes files may still have.
-    left: u64,
+    /// What may still come.
+    left: ArchiveLimits,
     devices: ArchivedDevices,
 }
 
@@ -88,12 +136,11 @@ impl Unpacking<'_> {
         match entry.header().entry_type() {
             EntryType::Regular => {
                 let size = entry.size();
-                self.left = self
-                    .left
-                    .checked_sub(size)
-                    .ok_or_else(|| strange("has more in it than it should"))?;
+                take(&mut self.left.bytes, size)?;
                 let file = root.create(path)?;
-                let written = copy_with_holes(entry, &file).at("write", &root.shown(path))?;
+                let mut kept = KeptBytes::new(entry, self.left.disk_bytes);
+                let written = copy_with_holes(&mut kept, &file).at("write", &root.shown(path))?;
+                take(&mut self.left.disk_bytes, kept.kept())?;
                 if written != size {
                     return Err(strange("ends within a file"));
                 }
@@ -143,8 +190,22 @@ impl Unpacking<'_> {
     }
 }
 
+/// Whether a record beside the header says how long the entry is. The library would go by it, and who
+/// checked the header did not.
+pub(crate) fn states_size(entry: &mut Entry<'_, impl Read>) -> io::Result<bool> {
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        if record?.key_bytes() == SIZE.as_bytes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl EntryNotes {
     fn of(entry: &mut Entry<'_, impl Read>) -> io::Result<Self> {
+        if states_size(entry)? {
+            return Err(invalid("it has a length beside its header"));
+        }
         let path = PathBuf::from(OsString::from_vec(entry.path_bytes().into()));
         let path = inside(&path).ok_or_else(|| invalid("it has a path out of it"))?;
         let header = entry.header();
@@ -170,10 +231,6 @@ impl EntryNotes {
                     let read = attributes::from_text(value);
                     notes.attributes =
                         read.ok_or_else(|| invalid("it has wrong extended attributes"))?;
-                }
-                // The library would go by it, and who checked the header did not.
-                (name, _) if name == SIZE.as_bytes() => {
-                    return Err(invalid("it has a length beside its header"));
                 }
                 _ => {}
             }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::backend::{containers, sdk_processor};
 use super::bucket_access::bucket_access;
-use crate::commands::tools::{BuiltWithArgs, ToolArgs};
+use crate::commands::tools::{BackendChoice, BuiltWithArgs, ToolArgs};
 use crate::commands::{project, remote_options};
 use crate::failure::{Context, ExitStatus, Failure, Result};
 use crate::interrupt::on_interrupt;
@@ -282,17 +282,31 @@ pub(in crate::commands) fn options_now(session: &Session, tools: &ToolArgs) -> R
     options_for(session, Some(tools), project)
 }
 
+/// Where tools are to run, by the arguments of a command: they come before the environment.
+#[derive(Clone, Copy, Default)]
+struct ToolPlace<'a> {
+    backend: Option<BackendChoice>,
+    container_args: &'a [String],
+}
+
 fn options_for(session: &Session, tools: Option<&ToolArgs>, project: Project) -> Result<Options> {
+    let place = tools.map_or_else(ToolPlace::default, |tools| ToolPlace {
+        backend: tools.backend,
+        container_args: &tools.container_args,
+    });
+    options_at(session, place, tools, project)
+}
+
+fn options_at(
+    session: &Session,
+    place: ToolPlace<'_>,
+    tools: Option<&ToolArgs>,
+    project: Project,
+) -> Result<Options> {
     let environment = &session.environment;
-    let backend = tools.and_then(|tools| tools.backend);
     Ok(Options {
-        remote: remote_options::settings(session, backend, &project)?,
-        containers: containers(
-            session,
-            backend,
-            tools.map_or(&[], |tools| &tools.container_args),
-            &project,
-        )?,
+        remote: remote_options::settings(session, place.backend, &project)?,
+        containers: containers(session, place.backend, place.container_args, &project)?,
         network: environment.network(&project.distro.repo_url),
         exe: environment.exe()?,
         sdk_processor: sdk_processor(session),
@@ -351,17 +365,14 @@ pub(in crate::commands) fn options_as_built(
     project: Project,
     built_with: &BuiltWithArgs,
 ) -> Result<Options> {
+    let place = ToolPlace {
+        backend: built_with.backend,
+        container_args: &built_with.container_args,
+    };
     Ok(Options {
         dnf_args: built_with.dnf_args.clone(),
         scriptlets: !built_with.no_scripts,
-        remote: remote_options::settings(session, built_with.backend, &project)?,
-        containers: containers(
-            session,
-            built_with.backend,
-            &built_with.container_args,
-            &project,
-        )?,
-        ..options_for(session, None, project)?
+        ..options_at(session, place, None, project)?
     })
 }
 

@@ -1,7 +1,7 @@
 //! `avocado hitl server`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) fn run(session: &Session, args: &HitlServerArgs) -> Result<()> {
     build_run::start(session, "hitl server", &project, None);
     let cancel = build_run::cancellable(session)?;
 
-    let place = ServerPlace::take(layout.hitl())?;
+    let place = ServerPlace::take(layout.hitl(), &layout.hitl_lock())?;
     let mut trees = Vec::new();
     let mut exports = Vec::new();
     for name in &names {
@@ -55,6 +55,7 @@ pub(super) fn run(session: &Session, args: &HitlServerArgs) -> Result<()> {
         address: SocketAddr::new(address(args), args.port),
         directory: place.directory.clone(),
         exports,
+        first_number: 1,
         clients: NfsClients::Everyone,
     };
     let mut server = NfsServer::start(&options).map_err(|e| failure(&e, args.port))?;
@@ -135,13 +136,12 @@ struct ServerPlace {
 }
 
 impl ServerPlace {
-    fn take(directory: PathBuf) -> Result<Self> {
+    fn take(directory: PathBuf, lock: &Path) -> Result<Self> {
         let failed = || format!("cannot use {}", directory.display());
-        let lock = directory.with_extension("lock");
         if let Some(parent) = directory.parent() {
             std::fs::create_dir_all(parent).context(failed)?;
         }
-        let lock = LockPlace::file(&lock).try_lock().context(failed)?;
+        let lock = LockPlace::file(lock).try_lock().context(failed)?;
         let lock = lock.ok_or_else(|| {
             Failure::new("another `avocado hitl server` runs for this project and target")
                 .hint("stop it, or name all extensions to one of them: -e A -e B")
