@@ -80,6 +80,12 @@ pub(crate) fn activate_locked(
     if boot == (BootOutcome::WentBack { runs_still: true }) {
         os_update::reboot::after_rollback(context, sink);
     }
+    // It is the active one, whatever becomes of what is asked for.
+    if boot == BootOutcome::Committed
+        && let Err(error) = merging::merge_wanted(context, MergeMode::Always, lock, sink)
+    {
+        sink.emit(Event::warning(avocado_events::chain(&error)));
+    }
     let runtimes = context.runtimes();
     // A broken `active` is repaired by activating something.
     let before = runtimes.active_id().ok().flatten();
@@ -92,6 +98,8 @@ pub(crate) fn activate_locked(
     let set = of_runtime(context, &manifest, &[]);
     let set = set.map_err(|failure| failed(&before, failure.reason))?;
     need_covered(context, &manifest).map_err(|reason| failed(&before, reason))?;
+    let unsettled = os_update::apply::unsettled_for(context, &manifest);
+    unsettled.map_err(|reason| failed(&before, reason))?;
     if let Some(OsMismatch { needed, running }) = context.os_mismatch(&manifest) {
         let pending = os_update::apply::apply(context, &manifest, lock, sink);
         let pending = pending.map_err(|reason| {
@@ -151,7 +159,8 @@ pub(crate) fn activate_locked(
     Ok(Activation::Active(runtime_list::entry(context, manifest)))
 }
 
-/// Gives up an update for another runtime that was written in this boot.
+/// Gives up an update for another runtime. Of one that cannot be given up, as it is not known what runs, the
+/// runtime at least is not activated any more.
 fn withdraw_other(
     context: &DeviceContext,
     id: &RuntimeId,
@@ -159,13 +168,20 @@ fn withdraw_other(
     sink: &dyn Sink,
 ) -> Result<(), FailureReason> {
     let pending = PendingUpdate::load(context.base())?;
-    let is_other = |pending: &PendingUpdate| {
-        pending.runtime_id.as_ref() != Some(id) && pending.is_of_this_boot(&context.paths)
+    let is_other = |pending: &PendingUpdate| pending.runtime_id.as_ref().is_some_and(|of| of != id);
+    let Some(pending) = pending.filter(is_other) else {
+        return Ok(());
     };
-    if pending.as_ref().is_some_and(is_other) {
-        os_update::apply::withdraw(context, lock, sink)?;
+    match os_update::apply::withdraw(context, lock, sink) {
+        Err(reason) if !pending.is_of_this_boot(&context.paths) => {
+            let why = avocado_events::chain(&reason);
+            sink.emit(Event::warning(format!(
+                "an OS update waits still, and its runtime will not become active: {why}"
+            )));
+            pending.without_runtime(context.base())
+        }
+        other => other,
     }
-    Ok(())
 }
 
 /// Notes that `next` is about to become active. Where the disk is so full that this cannot be

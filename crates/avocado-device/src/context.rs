@@ -67,6 +67,12 @@ impl DeviceContext {
         })
     }
 
+    /// Whether a runtime is known to need another operating system than the one that runs. At a boot
+    /// extensions that may fit are better than none, so one that names no build is no reason here.
+    pub(crate) fn is_other_os(&self, manifest: &Manifest) -> bool {
+        os_release::build_id(&self.paths).is_some() && self.os_mismatch(manifest).is_some()
+    }
+
     /// Whether a runtime needs another build of the operating system, or of the initial RAM file
     /// system, than the one that runs. One that names no build goes with any. An operating system that
     /// names none is not taken for one that fits; an initial RAM file system that names none is not
@@ -88,5 +94,36 @@ impl DeviceContext {
             needed: format!("the initramfs build {needed}"),
             running,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_os_that_names_no_build_is_refused_by_an_activation_and_not_at_a_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paths = DevicePaths::new(dir.path());
+        let release = dir.path().join("os-release");
+        paths.os_release = vec![release.clone()];
+        paths.initrd_release = dir.path().join("none");
+        paths.os.initramfs_build_id = dir.path().join("none");
+        let context = DeviceContext::new(DeviceConfig::default(), paths);
+        let text = serde_json::json!({
+            "manifest_version": 2, "id": "r1", "built_at": "",
+            "runtime": {"name": "x", "version": "1"},
+            "os_bundle": {"image_id": "x", "os_build_id": "mine"},
+        });
+        let manifest = Manifest::parse(text.to_string().as_bytes()).unwrap();
+        for (says, mismatch, other) in [
+            ("ID=x\n", true, false),
+            ("AVOCADO_OS_BUILD_ID=mine\n", false, false),
+            ("AVOCADO_OS_BUILD_ID=other\n", true, true),
+        ] {
+            std::fs::write(&release, says).unwrap();
+            assert_eq!(context.os_mismatch(&manifest).is_some(), mismatch, "{says}");
+            assert_eq!(context.is_other_os(&manifest), other, "{says}");
+        }
     }
 }

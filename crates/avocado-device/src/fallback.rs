@@ -66,7 +66,7 @@ pub(crate) fn ways_back(context: &DeviceContext, active: Option<&RuntimeId>) -> 
     let before = history.before(active).into_iter();
     before
         .filter_map(|id| context.runtimes().read(id).ok())
-        .filter(|manifest| context.os_mismatch(manifest).is_none())
+        .filter(|manifest| !context.is_other_os(manifest))
         .map(Arc::new)
         .collect()
 }

@@ -11,6 +11,7 @@ use crate::merge::release::ExtensionClass;
 use crate::merge::state::{LayerImage, MergedExtension, MergedState};
 use crate::merge::systemd::SystemdMerger;
 use crate::os_release;
+use crate::os_update::error::OsUpdateError;
 use crate::os_update::failed_update::FailedUpdate;
 use crate::os_update::pending_update::PendingUpdate;
 use crate::runtime_list::{self, RuntimeEntry};
@@ -113,11 +114,21 @@ pub(crate) fn status(context: &DeviceContext) -> Result<DeviceStatus, DeviceErro
             enabled.into_iter().map(ExtensionStatus::from).collect()
         }
     };
+    // One that cannot be understood is neither waiting nor gone.
+    let (pending, failed) = match PendingUpdate::load(context.base()) {
+        Ok(Some(pending)) if !pending.names_a_slot() => (None, Some(OsUpdateError::Marker.into())),
+        Ok(pending) => (pending, None),
+        Err(reason) => (None, Some(reason)),
+    };
+    let failed = match failed {
+        Some(reason) => Some(FailedUpdate::untold(&reason)),
+        None => FailedUpdate::load(context.base()),
+    };
     Ok(DeviceStatus {
         extensions: extensions(context, &state, wanted).map_err(DeviceError::Store)?,
         degraded: state.degraded,
-        pending_update: PendingUpdate::load(context.base()).unwrap_or_default(),
-        failed_update: FailedUpdate::load(context.base()),
+        pending_update: pending,
+        failed_update: failed,
         os_build_id: os_release::build_id(&context.paths),
         runtime: active.map(|manifest| {
             let mut entry = runtime_list::entry(context, manifest);

@@ -35,10 +35,12 @@ pub(crate) fn apply(
     });
     match facts {
         Some((pending, facts)) if pending.is_for(manifest) => {
-            // One that an older agent has written, or one of which it is not known whether it runs:
-            // nothing of it is done again.
-            if facts.of_this_boot != Some(true) {
-                return Ok(pending.clone());
+            match facts.of_this_boot {
+                Some(true) => {}
+                // What kept it from being settled is not mended by another reboot.
+                Some(false) => return Err(unsettled(context, pending)),
+                // One that an older agent has written: nothing of it is done again.
+                None => return Ok(pending.clone()),
             }
             let (prepared, _) = plan::prepare(context, manifest, Some(pending))?;
             let work = Application::new(context, manifest, &prepared, pending.clone(), sink);
@@ -60,6 +62,14 @@ pub(crate) fn apply(
     for note in plan.notes {
         sink.emit(Event::warning(note));
     }
+    if let Some((pending, facts)) = facts
+        && facts.of_this_boot == Some(false)
+        && prepared.running != facts.previous
+        && pending.os_build_id != os_release::build_id(&context.paths)
+    {
+        // The other slot is the only one that is known to be good.
+        return Err(unsettled(context, pending));
+    }
     withdraw(context, lock, sink)?;
     FailedUpdate::forget(context.base())?;
     let pending = PendingUpdate {
@@ -73,6 +83,34 @@ pub(crate) fn apply(
     };
     let work = Application::new(context, manifest, &prepared, pending, sink);
     work.drive(SlotUpdate::begin(prepared.running))
+}
+
+/// Why the OS of `manifest` cannot be taken for proven, where it was started and could not be settled.
+pub(crate) fn unsettled_for(
+    context: &DeviceContext,
+    manifest: &Manifest,
+) -> Result<(), FailureReason> {
+    let boot_id = os_release::boot_id(&context.paths);
+    let pending = PendingUpdate::load(context.base())?;
+    let pending = pending.filter(|pending| pending.is_for(manifest));
+    let facts = |pending: &PendingUpdate| pending.facts(boot_id.as_deref());
+    match pending {
+        Some(pending) if facts(&pending).is_some_and(|(_, f)| f.of_this_boot == Some(false)) => {
+            Err(unsettled(context, &pending))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why an update waits still after the device was started.
+fn unsettled(context: &DeviceContext, pending: &PendingUpdate) -> FailureReason {
+    let kept = FailedUpdate::load(context.base());
+    let kept = kept.filter(|kept| kept.runtime_id == pending.runtime_id);
+    let why = kept.map_or("which slot runs is not known".into(), |kept| kept.why);
+    OsUpdateError::NotProven(format!(
+        "the update is written and the device was started since, but it cannot be settled: {why}"
+    ))
+    .into()
 }
 
 /// Gives up an update that waits for the reboot, if there is one: the boot loader starts the slot that
@@ -90,7 +128,8 @@ pub(crate) fn withdraw(
         return Ok(());
     };
     let loader = pending.boot_loader(context, naming)?;
-    let mut update = SlotUpdate::withdraw(facts);
+    let running = pending.running(context, facts, &loader)?;
+    let mut update = SlotUpdate::withdraw(running);
     while let Some(step) = update.step() {
         match step {
             SlotStep::RestoreLoader(slot) => loader.tell(LoaderOrder::GoBack, slot)?,
@@ -164,7 +203,7 @@ impl<'a> Application<'a> {
         let loader = &self.prepared.loader;
         let base = self.context.base();
         match step {
-            SlotStep::ForbidSlot(slot) => loader.tell(LoaderOrder::Forbid, slot),
+            SlotStep::ForbidSlot(slot) => loader.forbid(slot),
             SlotStep::WriteSlot(slot) => {
                 self.write()?;
                 self.name_root(slot)

@@ -33,6 +33,11 @@ pub enum OsUpdateError {
     /// The boot loader could not be told.
     #[error("the boot loader cannot be told: {0}")]
     Loader(String),
+    /// The marker of an update names no slot that there is.
+    #[error(
+        "pending-update.json names no slot that there is: the OS update that it tells of cannot be settled"
+    )]
+    Marker,
     /// What was started is not what was written.
     #[error("{0}")]
     NotProven(String),

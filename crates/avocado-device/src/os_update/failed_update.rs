@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::FailureReason;
 use crate::store::files;
+use crate::store::reserve::with_reserve;
 
 /// The largest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -47,6 +48,11 @@ impl FailedUpdate {
         }
     }
 
+    /// A marker is there that tells nothing.
+    pub(crate) fn untold(reason: &FailureReason) -> Self {
+        FailedUpdate::new(None, None, &avocado_events::chain(reason), None)
+    }
+
     /// The failure that is told in the store at `base`. One that cannot be read is none: it decides
     /// nothing.
     pub(crate) fn load(base: &Path) -> Option<Self> {
@@ -54,8 +60,16 @@ impl FailedUpdate {
         serde_json::from_slice(&bytes).ok()
     }
 
-    pub(super) fn save(&self, base: &Path) -> Result<(), FailureReason> {
-        files::write_json(&path(base), self)
+    /// Keeps it, on a full disk too. What was kept of the same update stays the reason: it was there
+    /// when the update failed, and what comes after that follows from it.
+    pub(super) fn save(mut self, base: &Path) -> Result<(), FailureReason> {
+        let same = |kept: &FailedUpdate| {
+            (&kept.runtime_id, &kept.os_build_id) == (&self.runtime_id, &self.os_build_id)
+        };
+        if let Some(kept) = FailedUpdate::load(base).filter(same) {
+            self.why = kept.why;
+        }
+        with_reserve(base, || files::write_json(&path(base), &self))
     }
 
     pub(super) fn forget(base: &Path) -> Result<(), FailureReason> {

@@ -116,6 +116,21 @@ impl PendingUpdate {
         files::write_json(&path(base), self)
     }
 
+    /// Its runtime is not to become active.
+    pub(crate) fn without_runtime(self, base: &Path) -> Result<(), FailureReason> {
+        let pending = PendingUpdate {
+            runtime_id: None,
+            ..self
+        };
+        pending.save(base)
+    }
+
+    /// Keeps it under another name, where it decides nothing any more.
+    pub(super) fn set_aside(base: &Path) -> Result<(), FailureReason> {
+        files::rename(&path(base), &base.join("pending-update.json.damaged"))?;
+        files::sync_dir(base)
+    }
+
     /// Ends it.
     pub(super) fn remove(base: &Path) -> Result<(), FailureReason> {
         files::remove(&path(base))
@@ -124,6 +139,11 @@ impl PendingUpdate {
     /// Whether it is known that it was written since the device was started.
     pub(crate) fn is_of_this_boot(&self, paths: &DevicePaths) -> bool {
         self.boot_id.is_some() && self.boot_id == os_release::boot_id(paths)
+    }
+
+    /// Whether it names the slot that ran.
+    pub(crate) fn names_a_slot(&self) -> bool {
+        self.facts(None).is_some()
     }
 
     /// What it says that decides what is done with it. None: it names no slot that there is.
@@ -171,6 +191,39 @@ impl PendingUpdate {
             rollback.transpose().map_err(failed)?.unwrap_or_default(),
             layout.transpose().map_err(failed)?,
         ))
+    }
+
+    /// Which slot runs, while it waits or after it could not be settled. A boot loader that knows only
+    /// what is started next may have been switched, or have gone back without a word: there the
+    /// operating system tells, by its build.
+    pub(super) fn running(
+        &self,
+        context: &DeviceContext,
+        facts: MarkerFacts,
+        loader: &BootLoader<'_>,
+    ) -> Result<OsSlot, FailureReason> {
+        if facts.of_this_boot == Some(true) {
+            return Ok(facts.previous);
+        }
+        if loader.says_what_runs() {
+            return loader.running();
+        }
+        let runs = os_release::build_id(&context.paths);
+        let initramfs = os_release::initramfs_build_id(&context.paths);
+        let same_initramfs = [&self.initramfs_build_id, &initramfs].contains(&&None)
+            || self.initramfs_build_id == initramfs;
+        match (&self.os_build_id, runs) {
+            (Some(written), Some(runs)) if *written == runs && same_initramfs => {
+                Ok(facts.previous.other())
+            }
+            (Some(_), Some(_)) => Ok(facts.previous),
+            // It may not have been started since.
+            _ if facts.of_this_boot.is_none() => Err(OsUpdateError::Slot(
+                "the boot loader says what it starts next, and the OS not which build it is".into(),
+            )
+            .into()),
+            _ => loader.running(),
+        }
     }
 
     fn bundle_of_runtime(&self, context: &DeviceContext) -> Option<OsBundleDescription> {

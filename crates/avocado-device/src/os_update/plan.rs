@@ -58,17 +58,40 @@ pub(super) struct PreparedUpdate<'a> {
     pub(super) places: BTreeMap<Name, PartitionPlace>,
 }
 
-/// What an update to the OS of `manifest` would do. None: the manifest names no bundle.
-pub(crate) fn plan(
-    context: &DeviceContext,
-    manifest: &Manifest,
-) -> Result<Option<OsUpdatePlan>, FailureReason> {
-    let Some(named) = &manifest.os_bundle else {
-        return Ok(None);
+/// What an update to the OS of `manifest` would do. None: the manifest names no bundle,
+/// or it is not on this device yet.
+pub(crate) fn plan(context: &DeviceContext, manifest: &Manifest) -> Option<OsUpdatePlan> {
+    let named = manifest.os_bundle.as_ref()?;
+    let file = context
+        .base()
+        .join("images")
+        .join(named.image_id.file_name());
+    if !file.exists() {
+        return None;
+    }
+    let looked = || {
+        let bundle = open(context, manifest, named)?;
+        let waiting = PendingUpdate::load(context.base())?;
+        Ok(look(context, named, &bundle, waiting.as_ref()).0)
     };
-    let bundle = open(context, manifest, named)?;
-    let waiting = PendingUpdate::load(context.base())?;
-    Ok(Some(look(context, named, &bundle, waiting.as_ref())?.0))
+    let plan = looked().unwrap_or_else(|reason: FailureReason| OsUpdatePlan {
+        problems: vec![avocado_events::chain(&reason)],
+        ..OsUpdatePlan::of(named.os_build_id.clone())
+    });
+    Some(plan)
+}
+
+impl OsUpdatePlan {
+    /// Nothing is known of it yet.
+    fn of(os_build_id: Option<String>) -> Self {
+        OsUpdatePlan {
+            os_build_id,
+            slot: None,
+            artifacts: Vec::new(),
+            problems: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// As [`plan`], and ready to begin; what is in the way is an error.
@@ -80,7 +103,7 @@ pub(super) fn prepare<'a>(
     let named = manifest.os_bundle.as_ref();
     let named = named.ok_or_else(|| refused("the runtime has no OS bundle".into()))?;
     let bundle = open(context, manifest, named)?;
-    let (plan, found) = look(context, named, &bundle, waiting)?;
+    let (plan, found) = look(context, named, &bundle, waiting);
     match (plan.problems.as_slice(), found) {
         ([], Some((loader, running, places))) => {
             let prepared = PreparedUpdate {
@@ -123,25 +146,22 @@ fn look<'a>(
     named: &OsBundle,
     bundle: &BundleFile,
     waiting: Option<&PendingUpdate>,
-) -> Result<(OsUpdatePlan, Option<Found<'a>>), FailureReason> {
+) -> (OsUpdatePlan, Option<Found<'a>>) {
     let description = &bundle.description;
-    let mut plan = OsUpdatePlan {
-        os_build_id: description.os_build_id.clone(),
-        slot: None,
-        artifacts: Vec::new(),
-        problems: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut plan = OsUpdatePlan::of(description.os_build_id.clone());
     same_builds(named, description, &mut plan);
     fits(context, named, description, &mut plan);
     went_back(context, &mut plan);
-    let sizes = bundle.verify()?;
+    let sizes = bundle.verify().unwrap_or_else(|reason| {
+        plan.problems.push(avocado_events::chain(&reason));
+        BTreeMap::new()
+    });
     let Some((loader, update)) =
         BootLoader::of(&context.paths, description).zip(description.update.as_ref())
     else {
         plan.problems
             .push("the bundle does not say how it is written".into());
-        return Ok((plan, None));
+        return (plan, None);
     };
     if update.artifacts.is_empty() {
         plan.problems.push("the bundle has nothing to write".into());
@@ -152,17 +172,17 @@ fn look<'a>(
             plan.problems.push(avocado_events::chain(&reason));
             // Programs that are missing are told all the same.
             plan.problems.extend(loader.problems(OsSlot::Second));
-            return Ok((plan, None));
+            return (plan, None);
         }
     };
     let target = running.other();
     plan.slot = Some(loader.naming.name(target).to_owned());
     plan.problems.extend(loader.problems(target));
-    plan.notes.extend(loader.notes());
     let mut places = BTreeMap::new();
     for artifact in &update.artifacts {
         let partition = artifact.partitions.get(target);
-        let bytes = sizes.get(&artifact.name).copied().unwrap_or_default();
+        let verified = sizes.get(&artifact.name).copied();
+        let bytes = verified.or(artifact.size).unwrap_or_default();
         let layout = description.layout.as_ref();
         let found = PartitionPlace::find(&context.paths, layout, partition);
         plan.artifacts.push(PlannedArtifact {
@@ -180,7 +200,7 @@ fn look<'a>(
             Err(why) => plan.problems.push(why),
         }
     }
-    Ok((plan, Some((loader, running, places))))
+    (plan, Some((loader, running, places)))
 }
 
 /// The slot that runs. While an update waits for the reboot the loader may say what it starts next.
@@ -191,9 +211,9 @@ fn running(
 ) -> Result<OsSlot, FailureReason> {
     let boot_id = os_release::boot_id(&context.paths);
     let facts = waiting.and_then(|pending| pending.facts(boot_id.as_deref()));
-    match facts {
-        Some((_, facts)) if facts.of_this_boot == Some(true) => Ok(facts.previous),
-        _ => loader.running(),
+    match waiting.zip(facts) {
+        Some((pending, (_, facts))) => pending.running(context, facts, loader),
+        None => loader.running(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::boot_loader::{BootLoader, LoaderOrder};
 use super::error::OsUpdateError;
 use super::failed_update::FailedUpdate;
 use super::pending_update::PendingUpdate;
+use super::plan;
 use super::slot_policy::{SlotState, SlotStep, SlotUpdate};
 use crate::activation;
 use crate::context::DeviceContext;
@@ -50,18 +51,32 @@ pub(crate) fn at_merge(
     if in_initrd {
         os_release::keep_initramfs_build_id(&context.paths);
     }
-    let Some(pending) = PendingUpdate::load(context.base())? else {
-        return Ok(BootOutcome::AsBefore);
-    };
     let boot_id = os_release::boot_id(&context.paths);
-    let Some((naming, facts)) = pending.facts(boot_id.as_deref()) else {
-        return Ok(BootOutcome::AsBefore);
+    let known = |pending: PendingUpdate| {
+        let facts = pending.facts(boot_id.as_deref());
+        facts.map(|(naming, facts)| (pending, naming, facts))
+    };
+    let understood = match PendingUpdate::load(context.base()) {
+        Ok(None) => return Ok(BootOutcome::AsBefore),
+        Ok(Some(pending)) => known(pending).ok_or_else(|| OsUpdateError::Marker.into()),
+        Err(reason) => Err(reason),
+    };
+    let (pending, naming, facts) = match understood {
+        Ok(all) => all,
+        Err(reason) if in_initrd => return Err(reason),
+        Err(reason) => {
+            set_aside(context, reason, sink)?;
+            return Ok(BootOutcome::AsBefore);
+        }
     };
     if facts.of_this_boot == Some(true) {
         return Ok(BootOutcome::AsBefore);
     }
     let loader = pending.boot_loader(context, naming)?;
-    let running = loader.running();
+    let running = match facts.of_this_boot {
+        Some(_) => loader.running(),
+        None => pending.running(context, facts, &loader),
+    };
     if let Err(reason) = &running {
         sink.emit(Event::warning(format!(
             "an OS update waits for its proof: {}",
@@ -83,6 +98,34 @@ pub(crate) fn at_merge(
         });
     }
     proof.drive(update, boot_id)
+}
+
+/// A marker that tells nothing decides nothing. It is kept under another name, once the boot loader starts
+/// the slot that runs, which the bundle of the active runtime tells, where its boot loader says what was
+/// started. Else it stays, and `reason` is the error.
+fn set_aside(
+    context: &DeviceContext,
+    reason: FailureReason,
+    sink: &dyn Sink,
+) -> Result<(), FailureReason> {
+    let active = context.runtimes().active().ok().flatten();
+    let bundle = active.as_ref().and_then(|active| {
+        let named = active.os_bundle.as_ref()?;
+        plan::open(context, active, named).ok()
+    });
+    let loader = bundle.and_then(|bundle| BootLoader::of(&context.paths, &bundle.description));
+    let Some(loader) = loader.filter(BootLoader::says_what_runs) else {
+        return Err(reason);
+    };
+    loader.forbid(loader.running()?.other())?;
+    let why = avocado_events::chain(&reason);
+    sink.emit(Event::warning(format!(
+        "an OS update is given up, and pending-update.json kept as pending-update.json.damaged: {why}"
+    )));
+    if let Err(reason) = FailedUpdate::new(None, None, &why, None).save(context.base()) {
+        sink.emit(Event::warning(avocado_events::chain(&reason)));
+    }
+    PendingUpdate::set_aside(context.base())
 }
 
 /// An update after the reboot.
@@ -119,13 +162,11 @@ impl Proof<'_> {
                 SlotStep::CommitLoader(slot) => self.loader.tell(LoaderOrder::Keep, slot),
                 SlotStep::ActivateRuntime => self.activate_runtime(),
                 SlotStep::RestoreLoader(slot) => self.loader.tell(LoaderOrder::GoBack, slot),
-                SlotStep::KeepReason => FailedUpdate::new(
-                    self.pending.runtime_id.clone(),
-                    self.pending.os_build_id.clone(),
-                    &why,
-                    boot_id.clone().filter(|_| runs_still),
-                )
-                .save(base),
+                SlotStep::KeepReason => {
+                    self.sink
+                        .emit(Event::warning(format!("the OS update failed: {why}")));
+                    self.keep(&why, boot_id.clone().filter(|_| runs_still))
+                }
                 SlotStep::RemoveMarker => PendingUpdate::remove(base),
                 // Of the time before the reboot.
                 SlotStep::ForbidSlot(_)
@@ -133,32 +174,65 @@ impl Proof<'_> {
                 | SlotStep::WriteMarker
                 | SlotStep::SwitchLoader(_) => Ok(()),
             };
-            match (done, update.failed()) {
-                (Ok(()), _) => {
+            let reason = match done {
+                Ok(()) => {
                     match step {
                         SlotStep::ActivateRuntime => {
                             outcome = BootOutcome::Committed;
                             self.sink
                                 .emit(Event::info("the OS update has proven itself"));
+                            // That it could not be settled before is over.
+                            FailedUpdate::forget(base).unwrap_or_else(|reason| self.warn(&reason));
                         }
-                        SlotStep::KeepReason => {
+                        SlotStep::RestoreLoader(_) => {
                             outcome = BootOutcome::WentBack { runs_still };
-                            self.sink
-                                .emit(Event::warning(format!("the OS update failed: {why}")));
                         }
                         _ => {}
                     }
                     update = update.done();
+                    continue;
                 }
-                (Err(reason), Some(next)) => {
+                Err(reason) => reason,
+            };
+            match (step, update.failed()) {
+                (SlotStep::Verify, Some(next)) => {
                     why = avocado_events::chain(&reason);
                     update = next;
                 }
+                (_, Some(next)) => {
+                    self.warn(&reason);
+                    update = next;
+                }
+                // All is decided, and comes out the same when the marker is found again.
+                (SlotStep::RemoveMarker, None) => {
+                    self.warn(&reason);
+                    return Ok(outcome);
+                }
                 // The marker is there still, and the next merge goes on from it.
-                (Err(reason), None) => return Err(reason),
+                (_, None) => {
+                    let kept = self.keep(&avocado_events::chain(&reason), None);
+                    kept.unwrap_or_else(|reason| self.warn(&reason));
+                    return Err(reason);
+                }
             }
         }
         Ok(outcome)
+    }
+
+    fn keep(&self, why: &str, boot_id: Option<String>) -> Result<(), FailureReason> {
+        let pending = self.pending;
+        FailedUpdate::new(
+            pending.runtime_id.clone(),
+            pending.os_build_id.clone(),
+            why,
+            boot_id,
+        )
+        .save(self.context.base())
+    }
+
+    fn warn(&self, reason: &FailureReason) {
+        self.sink
+            .emit(Event::warning(avocado_events::chain(reason)));
     }
 
     /// Whether this is the operating system that was written, and its runtime can be merged.

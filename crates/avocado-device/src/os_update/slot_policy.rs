@@ -7,7 +7,7 @@
 //! idle ─► forbidden ─► written ─► marked ─► loader switched ─► waits for the reboot
 //!                                                                     │
 //!        idle ◄─ marker removed ◄─ runtime active ◄─ loader keeps it ◄┤ the other slot runs, verified
-//!        idle ◄─ marker removed ◄─ reason kept ◄─ loader goes back ◄──┘ not verified, or another slot
+//!        idle ◄─ marker removed ◄─ loader goes back ◄─ reason kept ◄──┘ not verified, or another slot
 //! ```
 //!
 //! What outlives a cut of the power are the slots, the boot loader and the marker
@@ -43,18 +43,18 @@ pub(crate) enum SlotState {
     Committed,
     /// Its runtime is active: the marker goes.
     Finishing,
-    /// It has not, or another slot runs: the loader is told to start the slot before.
+    /// It has not, or another slot runs: why is written down, as far as that can be.
     GoingBack,
-    /// The loader starts the slot before: why is written down.
-    RolledBack,
-    /// The reason lasts: the marker goes.
+    /// The loader is told to start the slot before.
+    Restoring,
+    /// The loader starts the slot before: the marker goes.
     Leaving,
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotStep {
-    /// Tell the loader not to start this slot, where it can be told.
+    /// Tell the loader to start the other slot from now on, and this one not at all where it can be told.
     ForbidSlot(OsSlot),
     /// Write this slot, bring it to the disk, read it and compare.
     WriteSlot(OsSlot),
@@ -102,10 +102,11 @@ impl SlotUpdate {
         }
     }
 
-    /// An update that waits for the reboot is not wanted any more.
-    pub(crate) fn withdraw(marker: MarkerFacts) -> Self {
+    /// An update is not wanted any more. It is the slot that runs that has to be started from now on:
+    /// after a reboot that may be the one that was written, and the other one is written next.
+    pub(crate) fn withdraw(running: OsSlot) -> Self {
         SlotUpdate {
-            previous: marker.previous,
+            previous: running,
             state: SlotState::Withdrawing,
         }
     }
@@ -151,8 +152,8 @@ impl SlotUpdate {
             SlotState::Unverified => SlotStep::Verify,
             SlotState::Verified => SlotStep::CommitLoader(self.target()),
             SlotState::Committed => SlotStep::ActivateRuntime,
-            SlotState::Withdrawing | SlotState::GoingBack => SlotStep::RestoreLoader(self.previous),
-            SlotState::RolledBack => SlotStep::KeepReason,
+            SlotState::GoingBack => SlotStep::KeepReason,
+            SlotState::Withdrawing | SlotState::Restoring => SlotStep::RestoreLoader(self.previous),
             SlotState::Withdrawn | SlotState::Finishing | SlotState::Leaving => {
                 SlotStep::RemoveMarker
             }
@@ -174,8 +175,8 @@ impl SlotUpdate {
             SlotState::Unverified => SlotState::Verified,
             SlotState::Verified => SlotState::Committed,
             SlotState::Committed => SlotState::Finishing,
-            SlotState::GoingBack => SlotState::RolledBack,
-            SlotState::RolledBack => SlotState::Leaving,
+            SlotState::GoingBack => SlotState::Restoring,
+            SlotState::Restoring => SlotState::Leaving,
         };
         SlotUpdate { state, ..self }
     }
@@ -187,6 +188,8 @@ impl SlotUpdate {
         let state = match self.state {
             // The loader may know of the slot already.
             SlotState::Armed | SlotState::Unverified => SlotState::GoingBack,
+            // A full disk keeps no device in a system that failed.
+            SlotState::GoingBack => SlotState::Restoring,
             _ => return None,
         };
         Some(SlotUpdate { state, ..self })

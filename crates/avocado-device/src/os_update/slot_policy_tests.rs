@@ -59,6 +59,10 @@ struct World {
     new: NewSystem,
     /// Whether the loader is switched, and says that it is not.
     loader_fails: bool,
+    /// How the next commits, ways back and reasons go, two bits for each: 1 fails, 3 fails and was done.
+    trouble: u32,
+    /// Whether an update was given up after its system had been started.
+    given_up: bool,
     boot: u32,
     running: OsSlot,
     commits: u32,
@@ -97,9 +101,29 @@ impl World {
             reason: false,
             new,
             loader_fails: false,
+            trouble: 0,
+            given_up: false,
             boot: 0,
             running,
             commits: 0,
+        }
+    }
+
+    /// The same where the other slot has an old system as well, and is the one that the loader starts: the
+    /// firmware fell back, or somebody changed its record.
+    fn fell_back(loader: Loader, running: OsSlot, new: NewSystem) -> Self {
+        World {
+            slots: [Content::Old; 2],
+            ..World::new(loader, running, new)
+        }
+    }
+
+    /// Whether it may start a slot before it is told something else.
+    fn may_start(&self, slot: OsSlot) -> bool {
+        match self.loader {
+            Loader::Choice(choice) => choice == slot,
+            Loader::Once { usual, once } => usual == slot || once == Some(slot),
+            Loader::Counted { first, both, .. } => both || first == slot,
         }
     }
 
@@ -183,13 +207,26 @@ impl World {
     }
 
     /// Does a step; whether it succeeded.
+    fn attempt(&mut self, update: SlotUpdate, step: SlotStep) -> bool {
+        let may_fail = matches!(
+            step,
+            SlotStep::CommitLoader(_) | SlotStep::RestoreLoader(_) | SlotStep::KeepReason
+        );
+        if !may_fail {
+            return self.act(update, step);
+        }
+        let how = self.trouble & 3;
+        self.trouble >>= 2;
+        (how == 1 || self.act(update, step)) && how & 1 == 0
+    }
+
     fn act(&mut self, update: SlotUpdate, step: SlotStep) -> bool {
         match step {
             SlotStep::ForbidSlot(slot) => {
                 assert_ne!(slot, self.running, "the slot that runs is forbidden");
                 match &mut self.loader {
-                    Loader::Choice(choice) => assert_ne!(*choice, slot),
-                    Loader::Once { once, .. } => *once = None,
+                    Loader::Choice(choice) => *choice = slot.other(),
+                    Loader::Once { usual, once } => (*usual, *once) = (slot.other(), None),
                     Loader::Counted { first, both, left } => {
                         (*first, *both) = (slot.other(), false);
                         left[at(slot)] = 0;
@@ -199,6 +236,10 @@ impl World {
             }
             SlotStep::WriteSlot(slot) => {
                 assert_ne!(slot, self.running, "the slot that runs is written");
+                assert!(
+                    !self.may_start(slot),
+                    "what is written is started: {self:?}"
+                );
                 self.slots[at(slot)] = Content::New;
             }
             SlotStep::WriteMarker => {
@@ -256,12 +297,12 @@ impl World {
                 match power.within {
                     0 => {}
                     1 => self.act_in_part(step),
-                    _ => drop(self.act(update, step)),
+                    _ => drop(self.attempt(update, step)),
                 }
                 return Err(Cut);
             }
             power.left -= 1;
-            let next = if self.act(update, step) {
+            let next = if self.attempt(update, step) {
                 Some(update.done())
             } else {
                 update.failed()
@@ -283,13 +324,31 @@ impl World {
     /// What an agent does when the update is asked for.
     fn activate(&mut self, other: bool, power: &mut Power) -> Result<(), Cut> {
         self.merge(power)?;
-        if self.content(self.running) == Content::New {
-            return Ok(());
+        let runs_new = self.content(self.running) == Content::New;
+        match self.facts() {
+            // It needs no other system.
+            None if runs_new => {
+                self.new_runtime = self.new == NewSystem::Good;
+                return Ok(());
+            }
+            // It could not be settled, and another one is wanted only where what runs is whole.
+            Some(marker)
+                if marker.of_this_boot == Some(false)
+                    && (!other || self.new != NewSystem::Good) =>
+            {
+                return Ok(());
+            }
+            _ => {}
         }
         let update = match self.facts() {
             Some(marker) if !other => SlotUpdate::again(marker),
-            Some(marker) => {
-                self.drive(SlotUpdate::withdraw(marker), power)?;
+            Some(_) => {
+                self.given_up |= runs_new;
+                self.drive(SlotUpdate::withdraw(self.running), power)?;
+                // The loader could not be told: nothing is written.
+                if self.marker.is_some() {
+                    return Ok(());
+                }
                 SlotUpdate::begin(self.running)
             }
             None => SlotUpdate::begin(self.running),
@@ -335,22 +394,37 @@ fn loaders(running: OsSlot) -> Vec<Loader> {
     ]
 }
 
+/// A device before an update. `fell_back`: its loader would start the other slot.
+fn world(kind: usize, fell_back: bool, running: OsSlot, new: NewSystem) -> World {
+    if fell_back {
+        World::fell_back(loaders(running.other())[kind], running, new)
+    } else {
+        World::new(loaders(running)[kind], running, new)
+    }
+}
+
 fn worlds() -> impl Strategy<Value = World> {
     let new = prop_oneof![
         Just(NewSystem::Good),
         Just(NewSystem::Wrong),
         Just(NewSystem::Panics)
     ];
-    (0_usize..3, any::<bool>(), new).prop_map(|(loader, first, new)| {
-        let running = if first { OsSlot::First } else { OsSlot::Second };
-        let loader = loaders(running)[loader];
-        // A loader that cannot go back by itself needs a system that comes up.
-        let new = match (loader, new) {
-            (Loader::Choice(_), NewSystem::Panics) => NewSystem::Wrong,
-            (_, new) => new,
-        };
-        World::new(loader, running, new)
-    })
+    // Mostly nothing goes wrong.
+    let trouble = any::<[u32; 3]>().prop_map(|[a, b, c]| a & b & c);
+    (0_usize..3, any::<[bool; 2]>(), new, trouble).prop_map(
+        |(kind, [first, fell_back], new, trouble)| {
+            let running = if first { OsSlot::First } else { OsSlot::Second };
+            // A loader that cannot go back by itself needs a system that comes up.
+            let new = match (kind, new) {
+                (0, NewSystem::Panics) => NewSystem::Wrong,
+                (_, new) => new,
+            };
+            World {
+                trouble,
+                ..world(kind, fell_back, running, new)
+            }
+        },
+    )
 }
 
 const NEVER: Power = Power {
@@ -361,6 +435,7 @@ const NEVER: Power = Power {
 /// Lets a world come to rest, and looks at where it is.
 fn settles(mut world: World) {
     let power = &mut { NEVER };
+    world.trouble = 0;
     for _ in 0..3 {
         world.merge(power).unwrap();
         world.start();
@@ -369,7 +444,8 @@ fn settles(mut world: World) {
     world.merge(power).unwrap();
     assert!(world.marker.is_none(), "{world:?}");
     let is_new = world.content(world.running) == Content::New;
-    assert_eq!(world.new_runtime, is_new && world.new == NewSystem::Good);
+    let proven = is_new && world.new == NewSystem::Good;
+    assert!(world.new_runtime == proven || (world.given_up && !world.new_runtime));
     // What was said to be there stays, however often it is started.
     let running = world.running;
     for _ in 0..10 {
@@ -413,13 +489,13 @@ proptest! {
 fn each_step_survives_a_cut() {
     let mut cuts = 0;
     for running in OsSlot::ALL {
-        for loader in loaders(running) {
+        for (kind, fell_back) in (0..3).flat_map(|kind| [(kind, false), (kind, true)]) {
             for new in [NewSystem::Good, NewSystem::Wrong, NewSystem::Panics] {
-                if matches!(loader, Loader::Choice(_)) && new == NewSystem::Panics {
+                if kind == 0 && new == NewSystem::Panics {
                     continue;
                 }
                 for (left, within) in (0..16).flat_map(|left| (0..3).map(move |w| (left, w))) {
-                    let mut world = World::new(loader, running, new);
+                    let mut world = world(kind, fell_back, running, new);
                     let power = &mut Power { left, within };
                     let story = [0, 5, 2, 5, 2];
                     for what in story {
@@ -467,6 +543,43 @@ fn a_loader_that_fails_is_told_to_go_back() {
         assert!(world.marker.is_none() && world.reason);
         world.start();
         assert_eq!((world.running, world.new_runtime), (running, false));
+    }
+}
+
+/// b runs and could not be kept. Another update is written to a, and the loader starts b from then on.
+#[test]
+fn an_update_after_one_that_could_not_be_kept_leaves_a_way_to_start() {
+    let never = &mut { NEVER };
+    for kind in 0..3 {
+        let mut world = world(kind, false, OsSlot::First, NewSystem::Good);
+        world.activate(false, never).unwrap();
+        world.start();
+        // The commit at the merge and that of the activation's own.
+        world.trouble = 0b0101;
+        world.merge(never).unwrap();
+        assert!(world.marker.is_some() && world.running == OsSlot::Second);
+        for within in [0, 1, 2] {
+            for left in 0..8 {
+                let mut world = world.clone();
+                world.happen(1, &mut Power { left, within });
+                settles(world);
+            }
+        }
+    }
+}
+
+/// The reason is there before the loader is told, and a disk that is full keeps no device.
+#[test]
+fn what_cannot_be_written_down_goes_back_all_the_same() {
+    let failed = SlotUpdate {
+        previous: OsSlot::First,
+        state: SlotState::GoingBack,
+    };
+    assert_eq!(failed.step(), Some(SlotStep::KeepReason));
+    for next in [failed.done(), failed.failed().unwrap()] {
+        assert_eq!(next.step(), Some(SlotStep::RestoreLoader(OsSlot::First)));
+        assert_eq!(next.failed(), None);
+        assert_eq!(next.done().step(), Some(SlotStep::RemoveMarker));
     }
 }
 

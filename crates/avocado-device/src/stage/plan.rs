@@ -34,7 +34,7 @@ pub struct AddPlan {
     /// Whether the repository is of the older layout, for which some rules are relaxed.
     pub relaxed: bool,
     /// What the update of the operating system would do. None: none is needed, or its bundle is not on
-    /// this device yet, or cannot be read.
+    /// this device yet.
     pub os_update: Option<OsUpdatePlan>,
 }
 
@@ -88,7 +88,7 @@ impl AddPlan {
             reboot: needed,
             relaxed: false,
             os_update: needed
-                .then(|| os_update::plan::plan(context, &manifest).ok().flatten())
+                .then(|| os_update::plan::plan(context, &manifest))
                 .flatten(),
             images,
             manifest,

@@ -49,7 +49,7 @@ impl Board {
         paths.os.efi_variables = at("efivars");
         paths.os.device_tree = at("device-tree");
         paths.os.initramfs_build_id = at("initramfs-build-id");
-        for directory in ["labels", "uuids", "efivars", "bin"] {
+        for directory in ["labels", "uuids", "efivars", "bin", "run"] {
             fs::create_dir(at(directory)).unwrap();
         }
         for partition in ["boot-a", "boot-b", "rootfs-a", "rootfs-b"] {

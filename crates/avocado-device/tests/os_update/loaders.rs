@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::board::{Board, TestBundle, has_uboot_tools};
 
-fn bundle(build: &str, detection: Value, action: Value) -> TestBundle {
+pub(crate) fn bundle(build: &str, detection: Value, action: Value) -> TestBundle {
     let bundle = TestBundle::new(build)
         .with("/update/slot_detection", detection)
         .with("/update/activate", json!([action]));
@@ -128,21 +128,21 @@ case $1 in
 esac"#;
 
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
-const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
-const UUIDS: [&str; 2] = [
+pub(crate) const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+pub(crate) const UUIDS: [&str; 2] = [
     "4d21b016-b534-45c2-a9fb-5c16e091fd2d",
     "4d21b016-b534-45c2-a9fb-5c16e091fd2e",
 ];
 
-struct Firmware<'a>(&'a Board);
+pub(crate) struct Firmware<'a>(pub &'a Board);
 
 impl Firmware<'_> {
-    fn put(&self, name: &str, vendor: &str, value: &[u8]) {
+    pub(crate) fn put(&self, name: &str, vendor: &str, value: &[u8]) {
         let path = self.0.at("efivars").join(format!("{name}-{vendor}"));
         fs::write(path, [&[7, 0, 0, 0], value].concat()).unwrap();
     }
 
-    fn numbers(&self, name: &str) -> Vec<u16> {
+    pub(crate) fn numbers(&self, name: &str) -> Vec<u16> {
         let path = self.0.at("efivars").join(format!("{name}-{GLOBAL}"));
         let bytes = fs::read(path).unwrap_or_default();
         let pairs = bytes.get(4..).unwrap_or_default().chunks_exact(2);
@@ -174,7 +174,7 @@ impl Firmware<'_> {
 /// As the image for both slots has it.
 const ENTRY: &str = "options root=PARTLABEL=rootfs-a ro\n";
 
-fn efi_board() -> Board {
+pub(crate) fn efi_board() -> Board {
     let mut board = Board::new();
     let entries = board.at("esp/loader/entries");
     fs::create_dir_all(&entries).unwrap();
@@ -327,7 +327,7 @@ fn programs_of_the_board_are_called_with_the_slot() {
     assert_eq!(board.active().as_deref(), Some("1"));
     assert_eq!(
         fs::read_to_string(&log).unwrap(),
-        "try 1\nkeep 1 of testboard\n"
+        "back 0\ntry 1\nkeep 1 of testboard\n"
     );
     // A program that fails ends the update, and the way back is gone at once.
     board.program(
@@ -343,7 +343,7 @@ fn programs_of_the_board_are_called_with_the_slot() {
     let manifest = board.add("2", &other);
     let why = board.refuses(&manifest);
     assert!(why.contains("set-slot try 0 failed"), "{why}");
-    assert_eq!(fs::read_to_string(&log).unwrap(), "try 0\nback 1\n");
+    assert_eq!(fs::read_to_string(&log).unwrap(), "back 1\ntry 0\nback 1\n");
     assert!(!board.waits());
     assert!(board.device().status().unwrap().failed_update.is_some());
 }

@@ -7,6 +7,7 @@ mod common;
 mod board;
 mod disks;
 mod loaders;
+mod trouble;
 
 use std::fs;
 
@@ -286,16 +287,18 @@ fn all_that_is_in_the_way_is_told_at_once() {
     let plan = plan.unwrap().os_update.unwrap();
     assert_eq!(plan.problems, problems);
     assert_eq!(plan.slot.as_deref(), Some("b"));
-    assert!(!plan.notes.iter().any(|note| note.contains("one copy")));
+    assert!(!plan.problems.iter().any(|p| p.contains("copies")));
     let config = fs::read_to_string(board.at("fw_env.config")).unwrap();
     let one = format!("# the only one\n\n{}\n", config.lines().next().unwrap());
     board.paths.os.uboot_environment = board.at("one.config");
     fs::write(board.at("one.config"), one).unwrap();
     let again = board.device().plan(source, &Cancel::new(), &Silent);
-    let notes = again.unwrap().os_update.unwrap().notes;
+    let problems_of_one = again.unwrap().os_update.unwrap().problems;
     assert!(
-        notes.iter().any(|note| note.contains("one copy")),
-        "{notes:?}"
+        problems_of_one
+            .iter()
+            .any(|p| p.contains("1 of the two copies")),
+        "{problems_of_one:?}"
     );
     let places = plan.artifacts.iter();
     let places: Vec<_> = places

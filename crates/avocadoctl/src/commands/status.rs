@@ -51,7 +51,10 @@ fn update_text(update: &OsUpdate) -> String {
                 }
                 None => String::new(),
             };
-            format!("Update:   {build} is written; reboot required{how}\n")
+            match &update.why {
+                Some(why) => format!("Update:   {build} runs on trial: {}\n", escape(why)),
+                None => format!("Update:   {build} is written; reboot required{how}\n"),
+            }
         }
         OsUpdateState::Failed => {
             let why = escape(update.why.as_deref().unwrap_or_default());

@@ -131,7 +131,12 @@ impl OsUpdate {
             state: OsUpdateState::Waiting,
             runtime_id: pending.runtime_id.clone().map(Into::into),
             os_build_id: pending.os_build_id.clone(),
-            why: None,
+            // What kept it from being settled after the reboot.
+            why: status
+                .failed_update
+                .as_ref()
+                .filter(|failed| failed.runtime_id == pending.runtime_id)
+                .map(|failed| failed.why.clone()),
             reboot_argument: pending.reboot_argument.clone(),
         });
         waiting.or(failed)

@@ -36,11 +36,6 @@ pub(super) fn tell(
     let menu = boot_order(paths)?;
     let next = boot_next(paths)?;
     match order {
-        LoaderOrder::Forbid => {
-            if next == Some(entry) {
-                forget_next(paths)?;
-            }
-        }
         LoaderOrder::Try => {
             // Some firmware drops a BootNext that is not in BootOrder.
             if !menu.contains(&entry) {

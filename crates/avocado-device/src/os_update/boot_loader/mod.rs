@@ -26,8 +26,6 @@ pub(super) use tryboot::REBOOT_ARGUMENT;
 /// What a boot loader is told about a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoaderOrder {
-    /// Not to start it, where it knows of such a thing.
-    Forbid,
     /// To start it next; once, where it knows of such a thing.
     Try,
     /// To go on starting it.
@@ -58,12 +56,14 @@ impl<'a> BootLoader<'a> {
         // Without a word of its own, what is tried once is committed by its own kind, and what was
         // chosen is chosen the other way round.
         let once = || activate.iter().filter(|a| is_tried_once(a)).cloned();
+        // Writers differ in how they say nothing: a list of nothing is no way back and no commit.
+        let stated = |list: &Option<Vec<SlotAction>>| list.clone().filter(|l| !l.is_empty());
         Some(BootLoader {
             paths,
             naming: update.strategy.naming(),
             detection: Some(update.slot_detection.clone()),
-            commit: update.commit.clone().unwrap_or_else(|| once().collect()),
-            rollback: update.rollback.clone().unwrap_or_else(|| activate.clone()),
+            commit: stated(&update.commit).unwrap_or_else(|| once().collect()),
+            rollback: stated(&update.rollback).unwrap_or_else(|| activate.clone()),
             activate,
             layout: bundle.layout.clone(),
             placeholders: vec![
@@ -149,57 +149,97 @@ impl<'a> BootLoader<'a> {
         }
     }
 
+    /// Whether [`BootLoader::running`] is what was started, and not only what is started next.
+    pub(super) fn says_what_runs(&self) -> bool {
+        match &self.detection {
+            Some(
+                SlotDetection::Command { .. }
+                | SlotDetection::SdbootEfi { .. }
+                | SlotDetection::RpiTryboot { .. }
+                | SlotDetection::RaucUboot { .. },
+            ) => true,
+            Some(SlotDetection::UbootEnv { .. } | SlotDetection::MenderUboot { .. }) | None => {
+                false
+            }
+        }
+    }
+
+    /// Makes the other slot the one that is started from now on, as far as that is not so already, so
+    /// that this one is not while it is written.
+    pub(super) fn forbid(&self, slot: OsSlot) -> Result<(), FailureReason> {
+        let chosen = slot.other();
+        let actions = self.choice().ok_or_else(|| failed(NO_CHOICE))?;
+        self.follow(actions, LoaderOrder::GoBack, chosen)?;
+        // Where what runs is known by what is started next, that can be compared.
+        let known = matches!(
+            self.detection,
+            Some(SlotDetection::UbootEnv { .. } | SlotDetection::MenderUboot { .. })
+        );
+        if known && self.running()? != chosen {
+            return Err(failed(format!(
+                "it would start the slot `{}`, which is to be written",
+                self.naming.name(slot)
+            )));
+        }
+        Ok(())
+    }
+
+    /// The actions that make a slot the one that is started. Some ways back name no slot, and would
+    /// change to the other one when this one is meant.
+    fn choice(&self) -> Option<&[SlotAction]> {
+        let lists = [self.rollback.as_slice(), self.activate.as_slice()];
+        lists
+            .into_iter()
+            .find(|list| list.iter().any(names_its_slot))
+    }
+
     /// Tells it something about a slot. What can be read again is compared.
     pub(super) fn tell(&self, order: LoaderOrder, slot: OsSlot) -> Result<(), FailureReason> {
-        // Before the slot is written, which would be in vain.
-        if order == LoaderOrder::Forbid && self.sets_variables() {
-            uboot::check(self.paths)?;
-        }
+        let actions = match order {
+            LoaderOrder::Try => &self.activate,
+            LoaderOrder::Keep => &self.commit,
+            LoaderOrder::GoBack => &self.rollback,
+        };
+        self.follow(actions, order, slot)
+    }
+
+    fn follow(
+        &self,
+        actions: &[SlotAction],
+        order: LoaderOrder,
+        slot: OsSlot,
+    ) -> Result<(), FailureReason> {
         // Everything for the U-Boot environment that comes together is one write of it.
         let mut variables = BTreeMap::new();
-        for action in self.actions(order) {
+        for action in actions {
             if let Some(more) = self.variables(action, order, slot) {
                 variables.extend(more);
                 continue;
             }
             self.flush(&mut variables)?;
-            match (action, order) {
-                // What is not started does not have to be forbidden.
-                (
-                    SlotAction::Command { .. } | SlotAction::MbrSwitch { .. },
-                    LoaderOrder::Forbid,
-                ) => {}
-                (SlotAction::Command { command }, _) => {
+            match action {
+                SlotAction::Command { command } => {
                     let command: Vec<_> = command.iter().map(|a| self.filled_in(a, slot)).collect();
                     answer(&command)?;
                 }
-                (
-                    SlotAction::MbrSwitch {
-                        devpath,
-                        slot_layouts,
-                    },
-                    _,
-                ) => mbr::switch(
+                SlotAction::MbrSwitch {
+                    devpath,
+                    slot_layouts,
+                } => mbr::switch(
                     Path::new(devpath),
                     self.layout.as_ref(),
                     slot_layouts.get(slot),
                 )?,
-                (SlotAction::Efibootmgr { slot_entries }, _) => {
+                SlotAction::Efibootmgr { slot_entries } => {
                     efi::tell(self.paths, order, slot_entries.get(slot))?;
                 }
-                (
-                    SlotAction::RpiTryboot {
-                        devpath,
-                        boot_partitions,
-                    },
-                    _,
-                ) => tryboot::tell(self.paths, devpath.as_deref(), boot_partitions, order, slot)?,
-                (
-                    SlotAction::UbootEnv { .. }
-                    | SlotAction::RaucUboot { .. }
-                    | SlotAction::MenderUboot { .. },
-                    _,
-                ) => {}
+                SlotAction::RpiTryboot {
+                    devpath,
+                    boot_partitions,
+                } => tryboot::tell(self.paths, devpath.as_deref(), boot_partitions, order, slot)?,
+                SlotAction::UbootEnv { .. }
+                | SlotAction::RaucUboot { .. }
+                | SlotAction::MenderUboot { .. } => {}
             }
         }
         self.flush(&mut variables)
@@ -212,14 +252,6 @@ impl<'a> BootLoader<'a> {
         uboot::set(self.paths, &std::mem::take(variables))
     }
 
-    fn actions(&self, order: LoaderOrder) -> &[SlotAction] {
-        match order {
-            LoaderOrder::Forbid | LoaderOrder::Try => &self.activate,
-            LoaderOrder::Keep => &self.commit,
-            LoaderOrder::GoBack => &self.rollback,
-        }
-    }
-
     /// What an action puts into the U-Boot environment. None: it is about something else.
     fn variables(
         &self,
@@ -228,7 +260,6 @@ impl<'a> BootLoader<'a> {
         slot: OsSlot,
     ) -> Option<Vec<(String, String)>> {
         match action {
-            SlotAction::UbootEnv { .. } if order == LoaderOrder::Forbid => Some(Vec::new()),
             SlotAction::UbootEnv { set } => {
                 let filled = set
                     .iter()
@@ -246,7 +277,7 @@ impl<'a> BootLoader<'a> {
     fn filled_in(&self, text: &str, slot: OsSlot) -> String {
         let name = self.naming.name(slot);
         let mut filled = text.to_owned();
-        for placeholder in ["{inactive_slot}", "{previous_slot}"] {
+        for placeholder in SLOT_PLACEHOLDERS {
             filled = filled.replace(placeholder, name);
         }
         for (placeholder, value) in &self.placeholders {
@@ -260,10 +291,20 @@ impl<'a> BootLoader<'a> {
         let mut problems = Vec::new();
         if self.activate.is_empty() {
             problems.push("the bundle does not say what switches the boot loader".into());
+        } else if self.choice().is_none() {
+            problems.push(NO_CHOICE.into());
         }
         for program in self.programs() {
             if !self.is_there(&program) {
                 problems.push(format!("the program {} is missing", program.display()));
+            }
+        }
+        if self.sets_environment() {
+            problems.extend(uboot::config_problem(self.paths));
+            let tools = &self.paths.tools;
+            if self.is_there(&tools.fw_printenv) && self.is_there(&tools.fw_setenv) {
+                let why = uboot::script_form(self.paths).err();
+                problems.extend(why.map(|reason| avocado_events::chain(&reason)));
             }
         }
         for action in self.activate.iter().chain(&self.rollback) {
@@ -292,28 +333,6 @@ impl<'a> BootLoader<'a> {
         problems
     }
 
-    /// What is not in the way, and should be otherwise.
-    pub(super) fn notes(&self) -> Vec<String> {
-        let of_uboot = self.sets_variables().then(|| uboot::one_copy(self.paths));
-        of_uboot.flatten().into_iter().collect()
-    }
-
-    fn sets_variables(&self) -> bool {
-        let mut actions = self
-            .activate
-            .iter()
-            .chain(&self.commit)
-            .chain(&self.rollback);
-        actions.any(|action| {
-            matches!(
-                action,
-                SlotAction::UbootEnv { .. }
-                    | SlotAction::RaucUboot { .. }
-                    | SlotAction::MenderUboot { .. }
-            )
-        })
-    }
-
     /// A variable that says which slot is started, and that gets the same value for either.
     fn literal_slot(&self, target: OsSlot) -> Option<String> {
         let Some(SlotDetection::UbootEnv { var }) = &self.detection else {
@@ -334,6 +353,20 @@ impl<'a> BootLoader<'a> {
             })
         };
         wrong(&self.activate, target).or_else(|| wrong(&self.rollback, target.other()))
+    }
+
+    /// Whether the U-Boot environment will be written.
+    fn sets_environment(&self) -> bool {
+        let sets = |action: &SlotAction| {
+            matches!(
+                action,
+                SlotAction::UbootEnv { .. }
+                    | SlotAction::RaucUboot { .. }
+                    | SlotAction::MenderUboot { .. }
+            )
+        };
+        let lists = [&self.activate, &self.commit, &self.rollback];
+        lists.into_iter().flatten().any(sets)
     }
 
     /// Every program that will be called.
@@ -374,6 +407,23 @@ impl<'a> BootLoader<'a> {
     pub(super) fn reboot_argument(&self) -> Option<&'static str> {
         let tryboot = |action: &SlotAction| matches!(action, SlotAction::RpiTryboot { .. });
         self.activate.iter().any(tryboot).then_some(REBOOT_ARGUMENT)
+    }
+}
+
+/// What stands for the name of the slot that an action is about.
+const SLOT_PLACEHOLDERS: [&str; 2] = ["{inactive_slot}", "{previous_slot}"];
+
+const NO_CHOICE: &str = "the bundle does not say how the boot loader is told to start the slot that runs while \
+                         the other one is written: no action of `rollback` or `activate` has \
+                         `{previous_slot}` or `{inactive_slot}`";
+
+/// Whether what an action does hangs on the slot that it is about.
+fn names_its_slot(action: &SlotAction) -> bool {
+    let names = |text: &String| SLOT_PLACEHOLDERS.iter().any(|name| text.contains(name));
+    match action {
+        SlotAction::Command { command } => command.iter().any(names),
+        SlotAction::UbootEnv { set } => set.values().any(names),
+        _ => true,
     }
 }
 

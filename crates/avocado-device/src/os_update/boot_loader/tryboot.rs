@@ -48,7 +48,7 @@ pub(super) fn tell(
 ) -> Result<(), FailureReason> {
     let usual = match order {
         // What is tried is tried by the reboot that asks for it.
-        LoaderOrder::Forbid | LoaderOrder::Try => slot.other(),
+        LoaderOrder::Try => slot.other(),
         LoaderOrder::Keep | LoaderOrder::GoBack => slot,
     };
     let (all, tryboot) = (*partitions.get(usual), *partitions.get(usual.other()));
@@ -207,7 +207,7 @@ mod tests {
         check(&paths, None, &partitions).unwrap();
         let swapped = with_partitions(USUAL, 3, 2).unwrap();
         for (order, slot, wanted) in [
-            (LoaderOrder::Forbid, OsSlot::Second, USUAL),
+            (LoaderOrder::GoBack, OsSlot::First, USUAL),
             (LoaderOrder::Try, OsSlot::Second, USUAL),
             (LoaderOrder::Keep, OsSlot::Second, &swapped),
             (LoaderOrder::GoBack, OsSlot::First, USUAL),

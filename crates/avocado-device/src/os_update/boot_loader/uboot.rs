@@ -27,7 +27,7 @@ const TRIAL_SIZE: usize = 4096;
 
 /// How the file with the variables is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ScriptForm {
+pub(super) enum ScriptForm {
     /// `name value`, of U-Boot.
     Space,
     /// `name=value`, of libubootenv.
@@ -60,9 +60,9 @@ pub(super) fn set(
     if all?.into_iter().all(|is_set| is_set) {
         return Ok(());
     }
+    let form = script_form(paths)?;
     let directory = paths.run.join("os-update");
     files::create_private_dir(&directory)?;
-    let form = script_form(paths, &directory)?;
     let lines = variables.iter().map(|(name, value)| form.line(name, value));
     let script = directory.join("variables");
     write(&script, lines.collect::<String>().as_bytes())?;
@@ -80,29 +80,51 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Whether variables can be set, found out without setting one.
-pub(super) fn check(paths: &DevicePaths) -> Result<(), FailureReason> {
-    let directory = paths.run.join("os-update");
-    files::create_private_dir(&directory)?;
-    script_form(paths, &directory).map(drop)
-}
-
-/// What a board should have besides: two copies, one line for each in the file for the programs.
-pub(super) fn one_copy(paths: &DevicePaths) -> Option<String> {
-    let config = &paths.os.uboot_environment;
-    let text = fs::read_to_string(config).ok()?;
-    let lines = text.lines().map(str::trim);
-    let copies = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    (copies.count() == 1).then(|| {
+/// Why an environment could be lost when it is written: it has one copy, or none is configured. The file
+/// has a line for each copy; or it is YAML, as libubootenv reads as well, with a `path` for each.
+pub(super) fn config_problem(paths: &DevicePaths) -> Option<String> {
+    let path = &paths.os.uboot_environment;
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) => {
+            let why = FailureReason::file("read", path)(e);
+            return Some(avocado_events::chain(&why));
+        }
+    };
+    let copies = copies(&text);
+    (copies < 2).then(|| {
         format!(
-            "{} names one copy of the U-Boot environment: a cut of the power while it is written loses it",
-            config.display()
+            "{} names {copies} of the two copies of the U-Boot environment: a cut of the power while it \
+             is written would lose it; give the environment a second copy",
+            path.display()
         )
     })
 }
 
-/// Finds out how `fw_setenv` reads a file.
-fn script_form(paths: &DevicePaths, directory: &Path) -> Result<ScriptForm, FailureReason> {
+/// How many copies a configuration names.
+fn copies(config: &str) -> usize {
+    let lines = config.lines().map(str::trim);
+    let lines: Vec<_> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let is_path = |line: &&&str| line.trim_start_matches(['-', ' ']).starts_with("path");
+    match lines.iter().filter(is_path).count() {
+        0 => lines.len(),
+        paths => paths,
+    }
+}
+
+/// Finds out how `fw_setenv` reads a file. Nothing that the device uses is changed.
+pub(super) fn script_form(paths: &DevicePaths) -> Result<ScriptForm, FailureReason> {
+    let directory = paths.run.join("os-update-trial");
+    files::create_private_dir(&directory)?;
+    let form = form_in(paths, &directory);
+    // It is on a disk of memory; what is left of it is in no way.
+    let _ = fs::remove_dir_all(&directory);
+    form
+}
+
+fn form_in(paths: &DevicePaths, directory: &Path) -> Result<ScriptForm, FailureReason> {
     let environment = directory.join("trial");
     let config = directory.join("trial.config");
     let script = directory.join("trial.variables");
@@ -174,11 +196,6 @@ pub(super) fn rauc(
     let left = |slot: OsSlot, left: &str| (format!("BOOT_{}_LEFT", name(slot)), left.to_owned());
     let start = |slots: String| ("BOOT_ORDER".to_owned(), slots);
     match order {
-        LoaderOrder::Forbid => vec![
-            start(name(other).to_string()),
-            left(other, RAUC_ATTEMPTS),
-            left(slot, "0"),
-        ],
         LoaderOrder::Try => vec![
             start(format!("{} {}", name(slot), name(other))),
             left(slot, RAUC_ATTEMPTS),
@@ -213,11 +230,10 @@ pub(super) fn mender(
     let mut all = match order {
         LoaderOrder::Keep => vec![trial("0"), count],
         LoaderOrder::Try => vec![trial("1"), count],
-        LoaderOrder::GoBack | LoaderOrder::Forbid => vec![trial("0"), count],
+        LoaderOrder::GoBack => vec![trial("0"), count],
     };
     match order {
         LoaderOrder::Try | LoaderOrder::GoBack => all.extend(partition(slot)),
-        LoaderOrder::Forbid => all.extend(partition(slot.other())),
         LoaderOrder::Keep => {}
     }
     all
@@ -231,6 +247,29 @@ mod tests {
     fn the_checksum_is_the_one_of_the_standard() {
         // The check value of CRC-32/ISO-HDLC.
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn the_copies_of_an_environment_are_counted() {
+        for (config, count) in [
+            ("", 0),
+            ("# /dev/mtd0 0 0x4000\n", 0),
+            ("/dev/mmcblk0 0x1000 0x4000\n", 1),
+            (
+                "# both\n/dev/mmcblk0 0x1000 0x4000\n\n  /dev/mmcblk0 0x5000 0x4000\n",
+                2,
+            ),
+            (
+                "uboot:\n  size: 0x4000\n  devices:\n    - path: /dev/mtd0\n      offset: 0\n",
+                1,
+            ),
+            (
+                "uboot:\n  devices:\n    - path: /dev/mtd0\n    - path: /dev/mtd1\n",
+                2,
+            ),
+        ] {
+            assert_eq!(copies(config), count, "{config}");
+        }
     }
 
     #[test]
@@ -249,11 +288,6 @@ mod tests {
         };
         let b = OsSlot::Second;
         for (order, of_rauc, of_mender) in [
-            (
-                LoaderOrder::Forbid,
-                "BOOT_ORDER=A ; BOOT_A_LEFT=3 ; BOOT_system1_LEFT=0",
-                "upgrade_available=0 ; bootcount=0 ; mender_boot_part=2 ; mender_boot_part_hex=2",
-            ),
             (
                 LoaderOrder::Try,
                 "BOOT_ORDER=system1 A ; BOOT_system1_LEFT=3 ; BOOT_A_LEFT=3",
