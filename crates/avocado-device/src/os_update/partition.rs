@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,8 @@ use avocado_fs::AtPath;
 use avocado_fs::recorded::RecordedFile;
 use avocado_manifest::os_bundle::DiskLayout;
 use avocado_manifest::{Digest, DigestHasher, Name};
-use rustix::fs::{Advice, fadvise, major, minor};
+use rustix::fs::{Advice, Mode, OFlags, fadvise, major, minor};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::error::OsUpdateError;
@@ -84,23 +86,27 @@ impl PartitionPlace {
         place.free(paths)
     }
 
-    /// Nothing of it is mounted.
+    /// Nothing of it is in use.
     fn free(self, paths: &DevicePaths) -> Result<Self, String> {
-        let mounted = self.mounted(paths).map_err(|e| avocado_events::chain(&e))?;
-        match mounted {
-            Some(at) => Err(format!("{} is mounted at {at}", self.device.display())),
+        let used = self.used(paths).map_err(|e| avocado_events::chain(&e))?;
+        match used {
+            Some(how) => Err(format!("{} is {how}", self.device.display())),
             None => Ok(self),
         }
     }
 
-    /// Where something of it is mounted.
-    fn mounted(&self, paths: &DevicePaths) -> Result<Option<String>, FailureReason> {
+    /// How something of it is in use.
+    fn used(&self, paths: &DevicePaths) -> Result<Option<String>, FailureReason> {
         let meta = fs::metadata(&self.device).map_err(FailureReason::file("read", &self.device))?;
         if !meta.file_type().is_block_device() {
             return Ok(None);
         }
         let number = meta.rdev();
         let mut devices = vec![format!("{}:{}", major(number), minor(number))];
+        let mut nodes = Vec::new();
+        if self.offset == 0 {
+            nodes.push(self.device.clone());
+        }
         // The kernel's own partitions of that disk, as far as they are in the same place.
         let below = paths.os.block_devices.join(&devices[0]);
         for name in avocado_fs::file_names(&below).unwrap_or_default() {
@@ -117,6 +123,7 @@ impl PartitionPlace {
                 && self.offset < start.saturating_add(size)
             {
                 devices.push(device);
+                nodes.push(Path::new("/dev").join(&name));
             }
         }
         let mounts = &paths.os.mounts;
@@ -128,7 +135,14 @@ impl PartitionPlace {
             let at = words.nth(1)?;
             devices.iter().any(|d| d == device).then(|| at.to_owned())
         });
-        Ok(found)
+        if let Some(at) = found {
+            return Ok(Some(format!("mounted at {at}")));
+        }
+        // Swap, LVM, RAID, LUKS, and file systems that go by numbers of their own.
+        let held = nodes
+            .iter()
+            .any(|node| hold(node).err() == Some(Errno::BUSY));
+        Ok(held.then(|| "in use by the kernel".into()))
     }
 
     /// Writes `artifact` to the start of it, brings that to the disk, reads it again and compares.
@@ -141,6 +155,8 @@ impl PartitionPlace {
         sink: &dyn Sink,
     ) -> Result<(), FailureReason> {
         let device = &self.device;
+        // While it is held nothing else can take it.
+        let _held = self.claim().at("open", device)?;
         let file = RecordedFile::open_device(device).at("open", device)?;
         let mut buffer = vec![0; CHUNK];
         let mut done: u64 = 0;
@@ -175,6 +191,16 @@ impl PartitionPlace {
             .into());
         }
         Ok(())
+    }
+
+    /// Takes a partition, or finds that something else has it. The disk around a place cannot be taken:
+    /// other partitions of it are in use.
+    fn claim(&self) -> std::io::Result<Option<OwnedFd>> {
+        let is_partition = fs::metadata(&self.device)?.file_type().is_block_device();
+        if !is_partition || self.offset != 0 {
+            return Ok(None);
+        }
+        Ok(Some(hold(&self.device)?))
     }
 
     /// The digest of its first bytes.
@@ -216,6 +242,12 @@ pub(super) fn with_boot_files<T>(
     let result = result?;
     unmounted.map_err(failed("unmount"))?;
     Ok(result)
+}
+
+/// Holds a block device for this program alone. What the kernel uses is busy (open(2), `O_EXCL`).
+fn hold(node: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    rustix::fs::open(node, flags, Mode::empty())
 }
 
 /// The size of a device or a file in bytes.

@@ -135,3 +135,37 @@ fn a_mounted_partition_is_never_written() {
     board.writes(&by_label);
     assert!(fs::read(&node).unwrap().starts_with(&rootfs));
 }
+
+/// As swap, LVM, LUKS and btrfs hold a device, which is in no list of mounts by its number.
+#[test]
+fn a_partition_that_something_else_holds_is_never_written() {
+    const NAME: &str = "a_partition_that_something_else_holds_is_never_written";
+    if !has_uboot_tools(NAME) {
+        return;
+    }
+    let board = Board::new();
+    board.set(&[("avocado_boot_slot", "a")]);
+    let file = board.at("disk.img");
+    let mut bytes = table(8 * 2048);
+    bytes.resize(12 * MIB, 0);
+    fs::write(&file, bytes).unwrap();
+    let disk = LoopDisk::new(&file);
+    let node = disk
+        .as_ref()
+        .and_then(|disk| disk.first_partition(board.dir.path()));
+    let Some(node) = node else {
+        avocado_test_support::skip(NAME, "there are no loop devices with partitions here");
+        return;
+    };
+    let manifest = board.add("1", &TestBundle::new("new"));
+    let label = board.partition("rootfs-b");
+    fs::remove_file(&label).unwrap();
+    std::os::unix::fs::symlink(&node, &label).unwrap();
+    let flags = rustix::fs::OFlags::EXCL | rustix::fs::OFlags::RDONLY;
+    let held = rustix::fs::open(&node, flags, rustix::fs::Mode::empty()).unwrap();
+    let why = board.refuses(&manifest);
+    assert!(why.contains("is in use by the kernel"), "{why}");
+    assert_eq!(board.get("avocado_boot_slot"), "a");
+    drop(held);
+    board.writes(&manifest);
+}

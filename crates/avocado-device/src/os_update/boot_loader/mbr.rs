@@ -7,7 +7,7 @@ use std::path::Path;
 use avocado_fs::AtPath;
 use avocado_fs::recorded::RecordedFile;
 use avocado_manifest::Name;
-use avocado_manifest::os_bundle::{DiskLayout, LayoutPartition};
+use avocado_manifest::os_bundle::{BySlot, DiskLayout, LayoutPartition, OsSlot};
 
 use super::failed;
 use crate::error::FailureReason;
@@ -37,16 +37,54 @@ pub(super) fn switch(
     }
     file.write_at(0, &wanted).at("write", disk)?;
     file.sync().at("write", disk)?;
+    if partition::read_start(disk)? != wanted {
+        return Err(failed(format!(
+            "the partition table of {} is not what was written to it",
+            disk.display()
+        )));
+    }
     Ok(())
 }
 
-/// Whether [`switch`] could be done.
+/// Whether [`switch`] could be done for either slot, and loses nothing: the table that is there has to be
+/// that of one of them.
 pub(super) fn check(
     disk: &Path,
     layout: Option<&DiskLayout>,
-    names: &[Name],
+    names: &BySlot<Vec<Name>>,
 ) -> Result<(), FailureReason> {
-    table(disk, layout, names).map(drop)
+    let mut known = false;
+    for slot in OsSlot::ALL {
+        let names = names.get(slot);
+        let (sector, wanted) = table(disk, layout, names)?;
+        let grows = |name: &Name| layout?.partition(name).map(|place| place.expand);
+        let grows: Vec<_> = names.iter().map(|name| grows(name) == Some(true)).collect();
+        known |= are_same_places(&sector, &wanted, &grows);
+    }
+    if known {
+        return Ok(());
+    }
+    Err(failed(format!(
+        "the partition table of {} is that of neither slot in the bundle's layout: what is in it besides \
+         would be lost",
+        disk.display()
+    )))
+}
+
+/// Whether two tables have the same partitions. What they say of them besides differs by the program that
+/// made them, and how large one is that grows.
+fn are_same_places(sector: &[u8; 512], wanted: &[u8; 512], grows: &[bool]) -> bool {
+    let entries = |sector: &[u8; 512]| -> Vec<[u32; 2]> {
+        let table = sector.get(TABLE..TABLE + 4 * ENTRY).unwrap_or_default();
+        let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
+        let entry = |entry: &[u8]| [8, 12].map(|at| number(entry.get(at..).unwrap_or_default()));
+        table.chunks_exact(ENTRY).map(entry).collect()
+    };
+    let pairs = entries(sector).into_iter().zip(entries(wanted));
+    pairs.enumerate().all(|(at, (found, wanted))| {
+        found[0] == wanted[0]
+            && (found[1] == wanted[1] || (grows.get(at) == Some(&true) && found[1] < wanted[1]))
+    })
 }
 
 /// The sector that is there, and the one that is wanted.
@@ -241,6 +279,38 @@ mod tests {
         }
         let error = with_partitions(&[0; 512], &usual(), &names(&["boot-a"]), 10 * MIB);
         assert!(error.unwrap_err().contains("has none"));
+    }
+
+    #[test]
+    fn a_table_that_is_of_neither_slot_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk");
+        let both = BySlot {
+            first: names(&["boot-a", "rootfs-a", "var"]),
+            second: names(&["boot-b", "rootfs-b", "var"]),
+        };
+        let of = |names: &[Name]| with_partitions(&sector(), &usual(), names, 10 * MIB).unwrap();
+        let put = |sector: &[u8; 512]| {
+            let mut bytes = vec![0; 10 << 20];
+            bytes[..512].copy_from_slice(sector);
+            fs::write(&disk, &bytes).unwrap();
+            check(&disk, Some(&usual()), &both)
+        };
+        put(&of(&both.first)).unwrap();
+        let mut made_by_others = of(&both.second);
+        // Cylinders, a type, and a partition that did not grow yet.
+        made_by_others[447..451].copy_from_slice(&[1, 2, 3, 0x0b]);
+        made_by_others[490..494].copy_from_slice(&2048_u32.to_le_bytes());
+        put(&made_by_others).unwrap();
+        let mut fourth = of(&both.first);
+        fourth[446 + 48..446 + 64].copy_from_slice(&of(&both.second)[446..462]);
+        let mut moved = of(&both.first);
+        moved[446 + 16 + 8] ^= 1;
+        for other in [fourth, moved, sector()] {
+            let before = put(&other).unwrap_err();
+            assert!(before.to_string().contains("of neither slot"), "{before}");
+            assert_eq!(fs::read(&disk).unwrap()[..512], other);
+        }
     }
 
     /// Each state that a cut can leave, in sectors of 512 bytes, has the old table or the new one.

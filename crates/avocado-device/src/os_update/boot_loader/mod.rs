@@ -312,10 +312,7 @@ impl<'a> BootLoader<'a> {
                 SlotAction::MbrSwitch {
                     devpath,
                     slot_layouts,
-                } => OsSlot::ALL.into_iter().find_map(|slot| {
-                    let (disk, names) = (Path::new(devpath), slot_layouts.get(slot));
-                    mbr::check(disk, self.layout.as_ref(), names).err()
-                }),
+                } => mbr::check(Path::new(devpath), self.layout.as_ref(), slot_layouts).err(),
                 SlotAction::Efibootmgr { slot_entries } => OsSlot::ALL
                     .into_iter()
                     .find_map(|slot| efi::entry(self.paths, slot_entries.get(slot)).err()),
