@@ -212,6 +212,8 @@ fn what_is_made_there_is_what_would_be_made_here() {
     let place = |project: &TestProject| project.read("where").unwrap();
     assert_eq!(place(&there), "builder\n");
     assert_ne!(place(&here.project), "builder\n");
+    // A script that writes among the sources runs once more in the next build, there as here.
+    assert_eq!(digests(&there, &BUILD).0, on_this);
     assert_eq!(digests(&there, &BUILD), (on_this, 0));
     nothing_is_left_there(&machine);
 }
