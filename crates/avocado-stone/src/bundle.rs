@@ -85,7 +85,7 @@ impl StoneManifest {
         if let Some(layout) = self.stated_layout(update)? {
             bundle["layout"] = layout;
         }
-        OsBundleDescription::parse(bundle.to_string().as_bytes()).map_err(StoneError::Bundle)
+        OsBundleDescription::from_json(bundle).map_err(StoneError::Bundle)
     }
 
     /// Everything in the manifest that an update follows from: what a bundle of it says but for what was

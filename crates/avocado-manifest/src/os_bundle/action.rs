@@ -65,11 +65,8 @@ impl SlotAction {
     /// # Errors
     /// [`OsBundleError::Syntax`] and [`OsBundleError::Field`], as for a bundle.
     pub fn list_from_json(list: &Value, naming: SlotNaming) -> Result<Vec<Self>, OsBundleError> {
-        let syntax = |source| OsBundleError::Syntax {
-            field: "rollback".into(),
-            source,
-        };
-        let actions: wire::ActionList = serde::Deserialize::deserialize(list).map_err(syntax)?;
+        let actions = wire::ActionList::of_value(list.clone());
+        let actions = actions.map_err(|why| OsBundleError::field("rollback", why))?;
         read::actions(naming, "rollback", actions)
     }
 

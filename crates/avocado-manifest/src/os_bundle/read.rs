@@ -31,11 +31,35 @@ impl OsBundleDescription {
         if bytes.len() > LARGEST_OS_BUNDLE_DESCRIPTION {
             return Err(OsBundleError::TooLarge(bytes.len()));
         }
-        let Version { format_version } = from_json(bytes)?;
+        let syntax = |source: serde_json::Error| OsBundleError::Syntax {
+            field: format!("line {}, column {}", source.line(), source.column()),
+            source,
+        };
+        let Version { format_version } = serde_json::from_slice(bytes).map_err(syntax)?;
         if format_version != OS_BUNDLE_FORMAT {
             return Err(OsBundleError::Version(format_version));
         }
-        let bundle: wire::Bundle = from_json(bytes)?;
+        Self::of_wire(serde_json::from_slice(bytes).map_err(syntax)?)
+    }
+
+    /// The same of what a program put together: an error names the way to the field, for there are no
+    /// lines.
+    ///
+    /// # Errors
+    /// As [`OsBundleDescription::parse`].
+    pub fn from_json(bundle: serde_json::Value) -> Result<Self> {
+        let bundle: wire::Bundle =
+            serde_path_to_error::deserialize(bundle).map_err(|e| OsBundleError::Syntax {
+                field: e.path().to_string(),
+                source: e.into_inner(),
+            })?;
+        if bundle.format_version != OS_BUNDLE_FORMAT {
+            return Err(OsBundleError::Version(bundle.format_version));
+        }
+        Self::of_wire(bundle)
+    }
+
+    fn of_wire(bundle: wire::Bundle) -> Result<Self> {
         let stated = |id: &String| !id.is_empty();
         let bundle = OsBundleDescription {
             platform: bundle.platform,
@@ -70,20 +94,6 @@ impl OsBundleDescription {
         Self::parse(&bytes)?;
         Ok(bytes)
     }
-}
-
-fn from_json<'de, T: serde::Deserialize<'de>>(bytes: &'de [u8]) -> Result<T> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json);
-    let value = value.map_err(|e| OsBundleError::Syntax {
-        field: e.path().to_string(),
-        source: e.into_inner(),
-    })?;
-    json.end().map_err(|source| OsBundleError::Syntax {
-        field: ".".into(),
-        source,
-    })?;
-    Ok(value)
 }
 
 fn update(update: wire::Update) -> Result<OsBundleUpdate> {

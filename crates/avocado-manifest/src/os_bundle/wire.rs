@@ -2,11 +2,10 @@
 //! is the shape of `stone`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     BootEntry, BootPartition, BySlot, DiskLayout, LayoutPartition, OS_BUNDLE_FORMAT, OsArtifact,
@@ -164,32 +163,28 @@ pub(super) enum Expand {
     Word(String),
 }
 
-// By hand, so that an error knows which action of the list it is about.
+// By way of values: an error knows which action of the list it is about, and a device's program has one
+// reader of them.
 impl<'de> Deserialize<'de> for ActionList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Actions;
-        impl<'de> Visitor<'de> for Actions {
-            type Value = ActionList;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an action, or a list of actions")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<ActionList, A::Error> {
-                let list = SeqAccessDeserializer::new(list);
-                Deserialize::deserialize(list).map(ActionList::Many)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, action: A) -> Result<ActionList, A::Error> {
-                let action = MapAccessDeserializer::new(action);
-                Deserialize::deserialize(action).map(ActionList::One)
-            }
-        }
-        deserializer.deserialize_any(Actions)
+        let value = Value::deserialize(deserializer)?;
+        ActionList::of_value(value).map_err(D::Error::custom)
     }
 }
 
 impl ActionList {
+    pub(super) fn of_value(value: Value) -> Result<Self, String> {
+        let Value::Array(list) = value else {
+            let action = Action::deserialize(value).map_err(|e| e.to_string())?;
+            return Ok(ActionList::One(Box::new(action)));
+        };
+        let read = |(at, action)| {
+            Action::deserialize(action).map_err(|e| format!("action {at} of the list, from 0: {e}"))
+        };
+        let list: Result<_, String> = (0_usize..).zip(list).map(read).collect();
+        list.map(ActionList::Many)
+    }
+
     pub(super) fn into_actions(self) -> Vec<Action> {
         match self {
             ActionList::Many(actions) => actions,
