@@ -91,12 +91,23 @@ fn entries(root: &Path) -> Vec<Entry> {
             path: entry.path().strip_prefix(root).unwrap().to_owned(),
             mode: found.mode(),
             size: if found.is_dir() { 0 } else { found.len() },
-            modified: (found.mtime(), found.mtime_nsec()),
+            // Of the directory in which a lock comes and goes it says nothing.
+            modified: if entry.path().ends_with("output/runtimes/dev") {
+                (0, 0)
+            } else {
+                (found.mtime(), found.mtime_nsec())
+            },
             links: if found.is_dir() { 0 } else { found.nlink() },
             target: fs::read_link(entry.path()).ok(),
         }
     });
-    let is_left_out = |entry: &Entry| entry.path.starts_with(".work/cache");
+    // Locks are of who works on one machine; those in trees are files of packages.
+    let is_lock = |entry: &Entry| {
+        let is_own = entry.path.starts_with(".work") || entry.path.starts_with("output");
+        let is_of_tree = entry.path.starts_with(".work/bootstrap");
+        is_own && !is_of_tree && entry.path.extension().is_some_and(|e| e == "lock")
+    };
+    let is_left_out = |entry: &Entry| entry.path.starts_with(".work/cache") || is_lock(entry);
     entries.filter(|entry| !is_left_out(entry)).collect()
 }
 
