@@ -10,7 +10,11 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::HarnessError;
 use crate::error::file;
-use crate::tools::{ToolCall, source_root};
+use crate::tools::{ToolCall, cache_dir, source_root};
+
+/// Where the sample feed keeps what it takes from Debian for x86-64, below the cache; the digest of
+/// the recipe follows. The same for another architecture has another name.
+const DEBIAN_PARTS: &str = "feed-parts/debian-amd64-";
 
 /// How long a build may take with cold caches: it installs a Debian system.
 const BUILD: Duration = Duration::from_secs(1800);
@@ -161,4 +165,59 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, HarnessError> {
     let mut paths = entries.map_err(file("read", directory))?;
     paths.sort();
     Ok(paths)
+}
+
+/// What the sample feed was made from for x86-64: a directory with Debian's kernel and busybox, the
+/// newest. Where there is none the answer is a pattern, to be named in what is missing.
+///
+/// # Errors
+/// Which files would do, since none are there.
+pub fn debian_parts() -> Result<PathBuf, PathBuf> {
+    newest_parts(&cache_dir().join(DEBIAN_PARTS))
+}
+
+fn newest_parts(start: &Path) -> Result<PathBuf, PathBuf> {
+    let missing = || PathBuf::from(format!("{}*", start.display()));
+    let (Some(place), Some(start)) = (start.parent(), start.file_name()) else {
+        return Err(missing());
+    };
+    let entries = fs::read_dir(place).map_err(|_| missing())?;
+    let whole = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        // One in the making has an extension.
+        name.starts_with(start.as_encoded_bytes())
+            && path.extension().is_none()
+            && path.join("kernel/usr/lib/modules").is_dir()
+            && path.join("busybox/usr/bin/busybox").is_file()
+    };
+    let paths = entries.flatten().map(|entry| entry.path()).filter(whole);
+    paths
+        .max_by_key(|path| path.metadata().and_then(|found| found.modified()).ok())
+        .ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_another_architecture_are_not_taken_though_they_are_newer() {
+        let place = tempfile::tempdir().unwrap();
+        let start = place.path().join("debian-amd64-");
+        let make = |name: &str| {
+            let parts = place.path().join(name);
+            fs::create_dir_all(parts.join("kernel/usr/lib/modules")).unwrap();
+            fs::create_dir_all(parts.join("busybox/usr/bin")).unwrap();
+            fs::write(parts.join("busybox/usr/bin/busybox"), "").unwrap();
+            parts
+        };
+        assert!(newest_parts(&start).is_err());
+        make("debian-arm64-2");
+        make("debian-amd64-3.new");
+        let missing = newest_parts(&start).unwrap_err();
+        assert!(missing.ends_with("debian-amd64-*"), "{missing:?}");
+        let parts = make("debian-amd64-1");
+        make("debian-arm64-4");
+        assert_eq!(newest_parts(&start), Ok(parts));
+    }
 }

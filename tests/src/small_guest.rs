@@ -13,7 +13,8 @@ use avocado_manifest::{Digest, UpdatePolicy, VmArtifact, VmImage, VmRole};
 use crate::HarnessError;
 use crate::arm64;
 use crate::error::file;
-use crate::tools::{TestNeed, ToolCall, cache_dir};
+use crate::feed::debian_parts;
+use crate::tools::{TestNeed, ToolCall};
 
 /// Busybox under these names.
 const PROGRAMS: [&str; 15] = [
@@ -36,7 +37,7 @@ const SCRIPTS: [(&str, &str); 3] = [
 
 /// What a test with it needs.
 pub fn needs() -> Vec<TestNeed> {
-    let parts = parts().unwrap_or_else(|| cache_dir().join("feed-parts/debian-*"));
+    let parts = debian_parts().unwrap_or_else(|missing| missing);
     vec![
         TestNeed::Tool("qemu-system-x86_64"),
         TestNeed::Tool("cpio"),
@@ -52,25 +53,12 @@ pub fn needs_for_arm64() -> Vec<TestNeed> {
         .into()
 }
 
-/// Parts of Debian that the sample feed was made from, the newest.
-fn parts() -> Option<PathBuf> {
-    let entries = fs::read_dir(cache_dir().join("feed-parts")).ok()?;
-    let whole = |path: &PathBuf| {
-        // One in the making has another extension.
-        path.extension().is_none()
-            && path.join("kernel/usr/lib/modules").is_dir()
-            && path.join("busybox/usr/bin/busybox").is_file()
-    };
-    let paths = entries.flatten().map(|entry| entry.path()).filter(whole);
-    paths.max_by_key(|path| path.metadata().and_then(|found| found.modified()).ok())
-}
-
 /// Makes the image in `directory`, for x86-64.
 ///
 /// # Errors
 /// The parts are not there, or something cannot be written.
 pub fn image(directory: &Path) -> Result<(), HarnessError> {
-    let parts = parts().ok_or_else(|| HarnessError::NotBuilt {
+    let parts = debian_parts().map_err(|_| HarnessError::NotBuilt {
         name: "the sample feed".to_owned(),
         hint: "examples/feed/build makes it".to_owned(),
     })?;

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::http::{HttpAnswer, request};
 use crate::HarnessError;
 use crate::error::file;
-use crate::tools::{ToolCall, cache_dir};
+use crate::feed::debian_parts;
+use crate::tools::ToolCall;
 
 /// The image that [`DockerEngine::import`] makes.
 const IMAGE: &str = "tiny:1";
@@ -133,14 +134,7 @@ impl DockerEngine {
 
 /// The static busybox among the parts of the sample feed.
 fn busybox() -> Result<PathBuf, HarnessError> {
-    let parts = cache_dir().join("feed-parts");
-    let entries = fs::read_dir(&parts).map_err(file("read", &parts))?;
-    let found = entries
-        .flatten()
-        .map(|entry| entry.path().join("busybox/usr/bin/busybox"));
-    let missing = || file("find busybox in", &parts)(io::Error::from(io::ErrorKind::NotFound));
-    found
-        .filter(|path| path.is_file())
-        .max()
-        .ok_or_else(missing)
+    let busybox = |parts: PathBuf| parts.join("busybox/usr/bin/busybox");
+    let not_there = |missing: PathBuf| file("find busybox in", missing)(io::ErrorKind::NotFound);
+    debian_parts().map(busybox).map_err(not_there)
 }
