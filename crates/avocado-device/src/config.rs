@@ -1,5 +1,6 @@
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use avocado_manifest::Name;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use toml::de::{DeTable, DeValue};
 
 /// What systemd does with writes to a merged hierarchy: the value of its `--mutable=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -157,13 +159,14 @@ impl DeviceConfig {
     /// # Errors
     /// When the text is not TOML or a known key has a value that it cannot have.
     pub fn parse(text: &str) -> Result<Self, DeviceConfigError> {
-        let document = toml::Deserializer::parse(text).map_err(DeviceConfigError::Syntax)?;
-        let file: ConfigFile = serde_path_to_error::deserialize(document).map_err(|error| {
-            let line = error.inner().span().map(|span| line_of(text, span.start));
+        let document = DeTable::parse(text).map_err(DeviceConfigError::Syntax)?;
+        let file = ConfigFile::deserialize(toml::Deserializer::from(document.clone()));
+        let file = file.map_err(|error| {
+            let span = error.span().unwrap_or_default();
             DeviceConfigError::Value {
-                key: error.path().to_string(),
-                line,
-                why: error.inner().message().to_owned(),
+                key: key_of(document.get_ref(), &span).unwrap_or_default(),
+                line: error.span().map(|span| line_of(text, span.start)),
+                why: error.message().to_owned(),
             }
         })?;
         let AvocadoTable {
@@ -297,6 +300,24 @@ fn mebibytes<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Erro
             "it must be a number of MiB, from 0 to 1048576",
         )),
     }
+}
+
+/// The key, with its tables, whose value is at a place of the text: the innermost one, for a table may be where
+/// its first key is.
+fn key_of(table: &DeTable<'_>, place: &Range<usize>) -> Option<String> {
+    let is_at = |span: Range<usize>| span == *place || span.contains(&place.start);
+    table.iter().find_map(|(key, value)| {
+        let key = key.get_ref();
+        let below = match value.get_ref() {
+            DeValue::Table(table) => key_of(table, place).map(|below| format!("{key}.{below}")),
+            DeValue::Array(array) if value.span() != *place => {
+                let at = array.iter().position(|item| is_at(item.span()));
+                at.map(|at| format!("{key}[{at}]"))
+            }
+            _ => None,
+        };
+        below.or_else(|| is_at(value.span()).then(|| key.to_string()))
+    })
 }
 
 /// The line of a byte in a text, from 1 on.
@@ -451,7 +472,21 @@ mod tests {
             ("avocado.update.proxy = ''", "avocado.update.proxy"),
             ("avocado.update.ca_file = 'ca'", "avocado.update.ca_file"),
             ("avocado.update.no_proxy = 'x'", "avocado.update.no_proxy"),
-            ("avocado.update.no_proxy = [1]", "avocado.update.no_proxy"),
+            (
+                "avocado.update.no_proxy = [1]",
+                "avocado.update.no_proxy[0]",
+            ),
+            (
+                "avocado.update.no_proxy = ['a', {}]",
+                "avocado.update.no_proxy[1]",
+            ),
+            ("[avocado.update.proxy]", "avocado.update.proxy"),
+            ("[[avocado.ext]]", "avocado.ext"),
+            ("avocado.ext.mutable = {maybe = 1}", "avocado.ext.mutable"),
+            (
+                "avocado = {ext = {mutable = 'maybe'}}",
+                "avocado.ext.mutable",
+            ),
             (
                 "avocado.update.reserve_mib = -1",
                 "avocado.update.reserve_mib",
@@ -461,7 +496,10 @@ mod tests {
             ("avocado.ext.hook_timeout = '1'", "avocado.ext.hook_timeout"),
         ] {
             let error = DeviceConfig::parse(text).unwrap_err().to_string();
-            assert!(error.contains(key), "{text}: {error}");
+            assert!(
+                error.starts_with(&format!("`{key}` (line 1): ")),
+                "{text}: {error}"
+            );
         }
         let text = "[avocado]\n[avocado.ext]\n# x\nmutable = 'maybe'\n";
         let told = DeviceConfig::parse(text).unwrap_err().to_string();

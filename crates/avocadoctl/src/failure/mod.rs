@@ -17,64 +17,64 @@ use std::io;
 use std::path::PathBuf;
 
 use avocado_varlink::client::{ClientError, VarlinkAddress};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::interface::Verification;
 
 /// A command has failed.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "error", content = "parameters")]
+#[derive(Debug)]
 pub(crate) enum Failure {
-    #[serde(rename = "org.avocado.Runtimes.RuntimeNotFound")]
-    RuntimeNotFound { id: String },
-    #[serde(rename = "org.avocado.Runtimes.AmbiguousRuntimeId")]
-    AmbiguousRuntimeId { id: String, candidates: Vec<String> },
-    #[serde(rename = "org.avocado.Runtimes.RemoveActiveRuntime")]
+    RuntimeNotFound {
+        id: String,
+    },
+    AmbiguousRuntimeId {
+        id: String,
+        candidates: Vec<String>,
+    },
     RemoveActiveRuntime {},
-    #[serde(rename = "org.avocado.Runtimes.RemovePinnedRuntime")]
-    RemovePinnedRuntime { id: String },
-    #[serde(rename = "org.avocado.Runtimes.NoPreviousRuntime")]
+    RemovePinnedRuntime {
+        id: String,
+    },
     NoPreviousRuntime {},
-    #[serde(rename = "org.avocado.Runtimes.StagingFailed")]
     StagingFailed {
-        #[serde(flatten)]
         what: FailedWork,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
     },
-    #[serde(rename = "org.avocado.Runtimes.UpdateFailed")]
     UpdateFailed(FailedWork),
-    #[serde(rename = "org.avocado.Extensions.MergeFailed")]
     MergeFailed(FailedWork),
-    #[serde(rename = "org.avocado.Extensions.UnmergeFailed")]
     UnmergeFailed(FailedWork),
-    #[serde(rename = "org.avocado.Extensions.ExtensionNotFound")]
-    ExtensionNotFound { name: String },
-    #[serde(rename = "org.avocado.Extensions.ConfigurationError")]
-    ConfigurationError { message: String },
-    #[serde(rename = "org.avocado.Extensions.CommandFailed")]
-    CommandFailed { command: String, message: String },
-    #[serde(rename = "org.avocado.Hitl.MountFailed")]
-    HitlMountFailed { extension: String, reason: String },
-    #[serde(rename = "org.avocado.Hitl.UnmountFailed")]
-    HitlUnmountFailed { extension: String, reason: String },
-    #[serde(rename = "org.avocado.RootAuthority.NoRootAuthority")]
+    ExtensionNotFound {
+        name: String,
+    },
+    ConfigurationError {
+        message: String,
+    },
+    CommandFailed {
+        command: String,
+        message: String,
+    },
+    HitlMountFailed {
+        extension: String,
+        reason: String,
+    },
+    HitlUnmountFailed {
+        extension: String,
+        reason: String,
+    },
     NoRootAuthority {},
-    #[serde(rename = "org.avocado.RootAuthority.ParseFailed")]
-    ParseFailed { reason: String },
-    #[serde(rename = "org.avocado.RootAuthority.ForgetFailed")]
-    ForgetFailed { reason: String },
+    ParseFailed {
+        reason: String,
+    },
+    ForgetFailed {
+        reason: String,
+    },
 
     // What follows no interface declares: it never gets as far as the device.
     /// The configuration of this program.
-    #[serde(skip)]
     Configuration(String),
     /// Wrong usage of this program.
-    #[serde(skip)]
     Usage(String),
     /// This user may not use the store, and there is no service to do it for them.
-    #[serde(skip)]
     NoAccess {
         /// `read` or `change`.
         verb: &'static str,
@@ -83,45 +83,36 @@ pub(crate) enum Failure {
         service: Option<VarlinkAddress>,
     },
     /// The service does this for root alone.
-    #[serde(skip)]
     ServiceDenied,
     /// No runtime is active, and no other one was asked for.
-    #[serde(skip)]
     NoActiveRuntime,
     /// The service could not be called, or answered with an error that is not of its interfaces.
-    #[serde(skip)]
     Connection(ClientError),
     /// The service ended its replies without the one that counts.
-    #[serde(skip)]
     NoResult {
         /// The method, where one is to be named.
         method: Option<String>,
     },
     /// A path that varlink cannot carry.
-    #[serde(skip)]
     NotUtf8(PathBuf),
     /// The store holds something that is corrupt or missing.
-    #[serde(skip)]
     VerificationFailed {
         /// All of it, for a person.
         message: String,
         verification: Verification,
     },
     /// The service cannot run.
-    #[serde(skip)]
     Serve(String),
     /// Standard output does not take the result.
-    #[serde(skip)]
     Output(io::Error),
 }
 
 /// Work that failed, for a person.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct FailedWork {
     /// What failed, and why.
     pub(crate) reason: String,
     /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
 }
 

@@ -56,7 +56,7 @@ fn what_the_service_answers_is_what_its_client_reads() {
     for failure in declared() {
         let (name, parameters) = failure.reply().unwrap();
         let read = Failure::from(ClientError::Service {
-            name: name.clone(),
+            name: name.to_owned(),
             parameters,
         });
         assert_eq!(read.document(), failure.document(), "{name}");
@@ -67,7 +67,7 @@ fn what_the_service_answers_is_what_its_client_reads() {
 
 #[test]
 fn every_declared_error_has_a_failure() {
-    let names: Vec<String> = declared()
+    let names: Vec<&str> = declared()
         .iter()
         .filter_map(|failure| Some(failure.reply()?.0))
         .collect();
@@ -78,7 +78,7 @@ fn every_declared_error_has_a_failure() {
         for error in errors {
             let error = error.split([' ', '(']).next().unwrap();
             let name = format!("{}.{error}", interface.unwrap());
-            assert!(names.contains(&name), "{name}");
+            assert!(names.contains(&name.as_str()), "{name}");
         }
     }
 }

@@ -143,7 +143,7 @@ fn may_lower_protection(call: &MethodCall) -> bool {
 
 fn fail(call: MethodCall, failure: &Failure) -> Result<(), ReplyError> {
     match failure.reply() {
-        Some((name, parameters)) => call.reply_error(&name, &parameters),
+        Some((name, parameters)) => call.reply_error(name, &parameters),
         // Not declared, so not to be told to a client; nothing of the device makes one.
         None => call.method_not_implemented(),
     }
