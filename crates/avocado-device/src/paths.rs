@@ -29,11 +29,11 @@ pub struct DevicePaths {
 /// What the kernel and the firmware say about disks, boot loaders and this boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OsPlaces {
-    /// Partitions by their labels.
-    pub partition_labels: PathBuf,
+    /// The nodes of block devices.
+    pub device_nodes: PathBuf,
     /// Partitions by their UUIDs.
     pub partition_uuids: PathBuf,
-    /// Block devices by their numbers.
+    /// Block devices by their numbers, as the kernel tells of them.
     pub block_devices: PathBuf,
     /// What is mounted.
     pub mounts: PathBuf,
@@ -114,7 +114,7 @@ impl DevicePaths {
 impl Default for OsPlaces {
     fn default() -> Self {
         OsPlaces {
-            partition_labels: "/dev/disk/by-partlabel".into(),
+            device_nodes: "/dev".into(),
             partition_uuids: "/dev/disk/by-partuuid".into(),
             block_devices: "/sys/dev/block".into(),
             mounts: "/proc/self/mountinfo".into(),

@@ -87,6 +87,22 @@ impl CrashBoard {
         disk[446..462].copy_from_slice(&entry(8, 8, true));
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         fs::write(base.join("disk"), disk).unwrap();
+        let disk = board.at("sys/disk");
+        for (number, label) in ["rootfs-a", "rootfs-b"].into_iter().enumerate() {
+            // What the kernel tells of a partition. No device of this machine has such a number.
+            let partition = disk.join(label);
+            fs::create_dir_all(&partition).unwrap();
+            fs::write(partition.join("partition"), "1").unwrap();
+            let event = format!("DEVNAME={label}\nPARTNAME={label}\n");
+            fs::write(partition.join("uevent"), event).unwrap();
+            fs::create_dir_all(board.at("sys/block")).unwrap();
+            symlink(
+                &partition,
+                board.at("sys/block").join(format!("4000:{number}")),
+            )
+            .unwrap();
+        }
+        fs::write(disk.join("dev"), "4000:2").unwrap();
         board.boot(&base, None);
         for (manifest, bytes) in [(&board.old, &old_bundle), (&board.new, &new_bundle)] {
             fs::write(base.join("images").join(image_name(bytes)), bytes).unwrap();
@@ -118,7 +134,8 @@ impl CrashBoard {
         paths.systemd = self.at("no-systemd");
         paths.initrd_release = self.at("no-initrd");
         paths.os_release = vec![self.at("os-release")];
-        paths.os.partition_labels = base.join("labels");
+        paths.os.device_nodes = base.join("labels");
+        paths.os.block_devices = self.at("sys/block");
         paths.os.boot_id = self.at("boot_id");
         paths.os.device_tree = self.at("device-tree");
         paths.os.initramfs_build_id = self.at("no-initramfs-build-id");

@@ -27,6 +27,9 @@ pub enum OsUpdateError {
     /// Something is in the way of the update; nothing was written.
     #[error("the OS cannot be updated, and nothing was written: {}", .0.join("; "))]
     Refused(Vec<String>),
+    /// A partition cannot be written, or it is not known which one is meant.
+    #[error("{0}")]
+    Partition(String),
     /// It is not known which slot runs.
     #[error("it is not known which OS slot runs: {0}")]
     Slot(String),

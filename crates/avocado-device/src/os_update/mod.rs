@@ -3,13 +3,14 @@
 //!
 //! [`slot_policy`] is the order of it, which no cut of the power may break. The steps before the reboot
 //! are in [`apply`], once [`plan`] has found nothing in the way; those after it in [`proof`]. What
-//! outlives a cut is the marker ([`pending_update`]), the slots ([`partition`]) and what decides which of
+//! outlives a cut is the marker ([`pending_update`]), the slots ([`partition`], on the disks that [`disk`] tells apart) and what decides which of
 //! them is started ([`boot_loader`]).
 
 pub(crate) mod apply;
 mod boot_entry;
 mod boot_loader;
 mod bundle_file;
+mod disk;
 pub(crate) mod error;
 pub(crate) mod failed_update;
 mod partition;

@@ -15,6 +15,7 @@ use rustix::fs::{Advice, Mode, OFlags, fadvise, major, minor};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::disk::{BlockDevices, LabelledPlace};
 use super::error::OsUpdateError;
 use crate::error::FailureReason;
 use crate::paths::DevicePaths;
@@ -43,12 +44,14 @@ impl PartitionPlace {
         paths: &DevicePaths,
         layout: Option<&DiskLayout>,
         name: &Name,
-    ) -> Result<Self, String> {
-        let labelled = paths.os.partition_labels.join(name);
-        if labelled.exists() {
-            let length = length(&labelled).map_err(|e| avocado_events::chain(&e))?;
+    ) -> Result<Self, FailureReason> {
+        let devices = BlockDevices::read(paths)?;
+        let stated = layout.and_then(|layout| layout.device.as_deref());
+        let labelled = devices.labelled(name, stated.map(Path::new))?;
+        if let LabelledPlace::Here(device) = labelled {
+            let length = length(&device)?;
             let place = PartitionPlace {
-                device: labelled,
+                device,
                 offset: 0,
                 length,
             };
@@ -56,27 +59,30 @@ impl PartitionPlace {
         }
         let known = layout.and_then(|layout| Some((layout, layout.partition(name)?)));
         let Some((layout, partition)) = known else {
-            return Err(format!(
-                "there is no partition {name}: neither {} nor a place in the bundle's layout",
-                labelled.display()
-            ));
+            return Err(failed(match labelled {
+                LabelledPlace::Elsewhere(why) => why,
+                _ => format!(
+                    "there is no partition {name}: neither with that label nor in the bundle's layout"
+                ),
+            }));
         };
-        let disk = match &layout.device {
-            Some(device) => Ok(PathBuf::from(device)),
-            None => disk_of_root(paths),
+        let disk = match stated {
+            Some(device) => PathBuf::from(device),
+            None => devices.disk_of_root()?,
         };
-        let disk = disk.map_err(|e| avocado_events::chain(&e))?;
-        let whole = length(&disk).map_err(|e| avocado_events::chain(&e))?;
+        let whole = length(&disk)?;
         if partition.offset == 0 {
-            return Err(format!("{name} would begin where the disk does"));
+            return Err(failed(format!("{name} would begin where the disk does")));
         }
         if let Some(other) = layout.overlapping(partition) {
             let other = other.name.as_ref().map_or("another", Name::as_str);
-            return Err(format!("{name} and {other} overlap in the bundle's layout"));
+            return Err(failed(format!(
+                "{name} and {other} overlap in the bundle's layout"
+            )));
         }
         let end = partition.end().min(whole);
         if partition.offset >= end || partition.offset.saturating_add(partition.size) > whole {
-            return Err(format!("{name} is not on {}", disk.display()));
+            return Err(failed(format!("{name} is not on {}", disk.display())));
         }
         let place = PartitionPlace {
             device: disk,
@@ -87,10 +93,9 @@ impl PartitionPlace {
     }
 
     /// Nothing of it is in use.
-    fn free(self, paths: &DevicePaths) -> Result<Self, String> {
-        let used = self.used(paths).map_err(|e| avocado_events::chain(&e))?;
-        match used {
-            Some(how) => Err(format!("{} is {how}", self.device.display())),
+    fn free(self, paths: &DevicePaths) -> Result<Self, FailureReason> {
+        match self.used(paths)? {
+            Some(how) => Err(failed(format!("{} is {how}", self.device.display()))),
             None => Ok(self),
         }
     }
@@ -265,46 +270,8 @@ pub(super) fn read_start(device: &Path) -> Result<[u8; 512], FailureReason> {
     Ok(sector)
 }
 
-/// The disk that the root file system is on.
-pub(super) fn disk_of_root(paths: &DevicePaths) -> Result<PathBuf, FailureReason> {
-    let unknown = || {
-        FailureReason::from(OsUpdateError::Slot(
-            "the disk of the root file system is not known; the bundle's layout should name it"
-                .into(),
-        ))
-    };
-    let meta = fs::metadata("/").map_err(FailureReason::file("read", Path::new("/")))?;
-    let number = format!("{}:{}", major(meta.dev()), minor(meta.dev()));
-    let partition = fs::canonicalize(paths.os.block_devices.join(number)).map_err(|_| unknown())?;
-    if !partition.join("partition").exists() {
-        return Err(unknown());
-    }
-    let name = partition.parent().and_then(Path::file_name);
-    name.map(|name| Path::new("/dev").join(name))
-        .ok_or_else(unknown)
-}
-
-/// A partition of a disk by its number.
-pub(super) fn numbered(
-    paths: &DevicePaths,
-    disk: &Path,
-    number: u32,
-) -> Result<PathBuf, FailureReason> {
-    let meta = fs::metadata(disk).map_err(FailureReason::file("read", disk))?;
-    let of_disk = format!("{}:{}", major(meta.rdev()), minor(meta.rdev()));
-    let below = paths.os.block_devices.join(of_disk);
-    let is = |name: &String| {
-        let text = fs::read_to_string(below.join(name).join("partition"));
-        text.is_ok_and(|text| text.trim() == number.to_string())
-    };
-    let names = avocado_fs::file_names(&below)?;
-    let name = names.into_iter().find(is).ok_or_else(|| {
-        FailureReason::from(OsUpdateError::Loader(format!(
-            "{} has no partition {number}",
-            disk.display()
-        )))
-    })?;
-    Ok(Path::new("/dev").join(name))
+fn failed(why: String) -> FailureReason {
+    OsUpdateError::Partition(why).into()
 }
 
 #[cfg(test)]

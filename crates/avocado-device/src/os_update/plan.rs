@@ -197,7 +197,7 @@ fn look<'a>(
                 artifact.name, place.length
             )),
             Ok(place) => drop(places.insert(artifact.name.clone(), place)),
-            Err(why) => plan.problems.push(why),
+            Err(reason) => plan.problems.push(avocado_events::chain(&reason)),
         }
     }
     (plan, Some((loader, running, places)))

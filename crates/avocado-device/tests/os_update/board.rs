@@ -16,6 +16,15 @@ use serde_json::{Value, json};
 
 use crate::common::*;
 
+/// The partitions of a board, which are all on its disk.
+pub const LABELS: [&str; 4] = ["boot-a", "boot-b", "rootfs-a", "rootfs-b"];
+
+/// No block device of this machine has such a number.
+pub const MAJOR: u32 = 4000;
+
+/// The disk of a board.
+pub const DISK: &str = "4000:0";
+
 /// The size of a partition, in bytes.
 pub const PARTITION: usize = 64 << 10;
 
@@ -41,7 +50,9 @@ impl Board {
         let dir = tempfile::tempdir().unwrap();
         let mut paths = private_paths(dir.path());
         let at = |name: &str| dir.path().join(name);
-        paths.os.partition_labels = at("labels");
+        paths.os.device_nodes = at("nodes");
+        paths.os.block_devices = at("sys/dev/block");
+        paths.os.mounts = at("mountinfo");
         paths.os.partition_uuids = at("uuids");
         paths.os.boot_id = at("boot_id");
         paths.os.kernel_command_line = at("cmdline");
@@ -49,15 +60,8 @@ impl Board {
         paths.os.efi_variables = at("efivars");
         paths.os.device_tree = at("device-tree");
         paths.os.initramfs_build_id = at("initramfs-build-id");
-        for directory in ["labels", "uuids", "efivars", "bin", "run"] {
-            fs::create_dir(at(directory)).unwrap();
-        }
-        for partition in ["boot-a", "boot-b", "rootfs-a", "rootfs-b"] {
-            fs::write(
-                paths.os.partition_labels.join(partition),
-                vec![0; PARTITION],
-            )
-            .unwrap();
+        for directory in ["nodes", "sys/dev/block", "uuids", "efivars", "bin", "run"] {
+            fs::create_dir_all(at(directory)).unwrap();
         }
         fs::write(&paths.os.kernel_command_line, "quiet").unwrap();
         let environment = at("environment");
@@ -87,6 +91,12 @@ impl Board {
             &format!("exec /usr/bin/fw_setenv {options} \"$@\""),
         );
         fs::create_dir_all(&board.paths.base).unwrap();
+        board.put_mounts();
+        board.put_block_device("own", DISK, None);
+        for (number, label) in LABELS.into_iter().enumerate() {
+            fs::write(board.partition(label), vec![0; PARTITION]).unwrap();
+            board.put_partition("own", label, &format!("{MAJOR}:{}", number + 1), label);
+        }
         board.put_os("a", "old");
         board.starts("a");
         board
@@ -109,7 +119,48 @@ impl Board {
     }
 
     pub fn partition(&self, name: &str) -> PathBuf {
-        self.paths.os.partition_labels.join(name)
+        self.paths.os.device_nodes.join(name)
+    }
+
+    /// Lets the kernel tell of what is mounted here now, and that the root is on the disk of the board.
+    pub fn put_mounts(&self) {
+        let mut mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts += &format!("99999 1 {MAJOR}:3 / / ro - squashfs /dev/root ro\n");
+        fs::write(&self.paths.os.mounts, mounts).unwrap();
+    }
+
+    /// Lets the kernel tell of a block device. `at` is its place below those of its disk.
+    pub fn put_block_device(&self, at: &str, number: &str, partition: Option<(&str, &str)>) {
+        let directory = self.at("sys/devices").join(at);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("dev"), format!("{number}\n")).unwrap();
+        let name = at.rsplit('/').next().unwrap();
+        let mut event = format!("DEVNAME={name}\nDEVTYPE=disk\n");
+        if let Some((node, label)) = partition {
+            event = format!("DEVNAME={node}\nDEVTYPE=partition\nPARTNAME={label}\n");
+            fs::write(directory.join("partition"), "1\n").unwrap();
+        }
+        fs::write(directory.join("uevent"), event).unwrap();
+        let link = self.paths.os.block_devices.join(number);
+        std::os::unix::fs::symlink(&directory, link).unwrap();
+    }
+
+    /// Lets the kernel tell of a partition of a disk.
+    pub fn put_partition(&self, disk: &str, node: &str, number: &str, label: &str) {
+        let name = node.replace('/', "!");
+        self.put_block_device(&format!("{disk}/{name}"), number, Some((node, label)));
+    }
+
+    /// Takes a partition off the disk.
+    pub fn take_partition(&self, label: &str) {
+        fs::remove_file(self.partition(label)).unwrap();
+        let at = LABELS.into_iter().position(|own| own == label).unwrap();
+        let link = self
+            .paths
+            .os
+            .block_devices
+            .join(format!("{MAJOR}:{}", at + 1));
+        fs::remove_file(link).unwrap();
     }
 
     fn put_os(&self, slot: &str, build: &str) {

@@ -1,6 +1,7 @@
 //! Real block devices: a partition that is mounted is never written, however it is named.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,6 +43,14 @@ impl LoopDisk {
         let node = directory.join("p1");
         run("mknod", &[node.to_str()?, "b", major, minor])?;
         Some(node)
+    }
+
+    /// Lets the kernel tell a board of its first partition as it is, but for a label.
+    fn label_first_partition(&self, board: &Board, node: &Path, label: &str) {
+        let rdev = fs::metadata(node).unwrap().rdev();
+        let number = format!("{}:{}", rustix::fs::major(rdev), rustix::fs::minor(rdev));
+        std::os::unix::fs::symlink(node, board.partition(label)).unwrap();
+        board.put_partition("own", label, &number, label);
     }
 
     fn mount(&mut self, node: &Path, at: &Path) -> Option<()> {
@@ -99,6 +108,7 @@ fn a_mounted_partition_is_never_written() {
     let made = run("mkfs.ext4", &["-q", "-F", node.to_str().unwrap()]);
     made.expect("mkfs.ext4 is there (scripts/setup)");
     disk.mount(&node, &board.at("mounted")).unwrap();
+    board.put_mounts();
     let layout = |offset: usize| {
         json!({"device": disk.device, "partitions": [
             {"name": "rootfs-b", "offset": offset, "size": MIB}]})
@@ -107,8 +117,16 @@ fn a_mounted_partition_is_never_written() {
     let inside = board.add("1", &bundle(4 * MIB));
     let beside = board.add("2", &bundle(10 * MIB));
     let by_label = board.add("3", &TestBundle::new("new"));
-    let label = board.partition("rootfs-b");
-    fs::remove_file(&label).unwrap();
+    board.take_partition("rootfs-b");
+    // What the kernel says of the disk itself.
+    let number = fs::metadata(&disk.device).unwrap().rdev();
+    let number = format!(
+        "{}:{}",
+        rustix::fs::major(number),
+        rustix::fs::minor(number)
+    );
+    let real = Path::new("/sys/dev/block").join(&number);
+    std::os::unix::fs::symlink(real, board.paths.os.block_devices.join(&number)).unwrap();
     let refused = |manifest| {
         let problems = board.refuses_before_writing(manifest);
         assert!(
@@ -121,17 +139,16 @@ fn a_mounted_partition_is_never_written() {
         .device()
         .activate(inside.id.as_str(), &avocado_events::Silent);
     refused(&inside);
-    std::os::unix::fs::symlink(&node, &label).unwrap();
-    refused(&by_label);
-    fs::remove_file(&label).unwrap();
     // Beside it nothing is in the way.
     board.writes(&beside);
     let rootfs = board::rootfs("new");
     let written = fs::read(&disk.device).unwrap();
     assert!(written[10 * MIB..].starts_with(&rootfs));
+    disk.label_first_partition(&board, &node, "rootfs-b");
+    refused(&by_label);
     // And there neither, once it is not mounted any more.
     disk.unmount();
-    std::os::unix::fs::symlink(&node, &label).unwrap();
+    board.put_mounts();
     board.writes(&by_label);
     assert!(fs::read(&node).unwrap().starts_with(&rootfs));
 }
@@ -153,14 +170,13 @@ fn a_partition_that_something_else_holds_is_never_written() {
     let node = disk
         .as_ref()
         .and_then(|disk| disk.first_partition(board.dir.path()));
-    let Some(node) = node else {
+    let (Some(disk), Some(node)) = (disk, node) else {
         avocado_test_support::skip(NAME, "there are no loop devices with partitions here");
         return;
     };
     let manifest = board.add("1", &TestBundle::new("new"));
-    let label = board.partition("rootfs-b");
-    fs::remove_file(&label).unwrap();
-    std::os::unix::fs::symlink(&node, &label).unwrap();
+    board.take_partition("rootfs-b");
+    disk.label_first_partition(&board, &node, "rootfs-b");
     let flags = rustix::fs::OFlags::EXCL | rustix::fs::OFlags::RDONLY;
     let held = rustix::fs::open(&node, flags, rustix::fs::Mode::empty()).unwrap();
     let why = board.refuses(&manifest);

@@ -6,6 +6,7 @@ mod common;
 
 mod board;
 mod disks;
+mod labels;
 mod loaders;
 mod trouble;
 
@@ -271,7 +272,7 @@ fn all_that_is_in_the_way_is_told_at_once() {
     let Some(mut board) = board("all_that_is_in_the_way_is_told_at_once") else {
         return;
     };
-    fs::remove_file(board.partition("boot-b")).unwrap();
+    board.take_partition("boot-b");
     let bundle = TestBundle::new("new")
         .with("/architecture", json!("riscv64"))
         .with(
@@ -431,7 +432,7 @@ fn partitions_are_found_by_their_place() {
     let Some(board) = board("partitions_are_found_by_their_place") else {
         return;
     };
-    fs::remove_file(board.partition("rootfs-b")).unwrap();
+    board.take_partition("rootfs-b");
     let disk = board.at("disk");
     fs::write(&disk, vec![9; 1 << 20]).unwrap();
     let layout = json!({"device": disk, "partitions": [

@@ -16,14 +16,14 @@ fn failed(board: &Board) -> Option<FailedUpdate> {
 }
 
 /// A board with programs for its boot loader, which write down how they are called.
-struct Programs {
-    board: Board,
+pub(crate) struct Programs {
+    pub(crate) board: Board,
     slot: PathBuf,
     log: PathBuf,
 }
 
 impl Programs {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let board = Board::new();
         let (slot, log) = (board.at("slot"), board.at("log"));
         fs::write(&slot, "a").unwrap();
@@ -54,7 +54,7 @@ impl Programs {
         told.lines().collect::<Vec<_>>().join(", ")
     }
 
-    fn bundle(&self, build: &str) -> TestBundle {
+    pub(crate) fn bundle(&self, build: &str) -> TestBundle {
         let bin = self.board.at("bin");
         let call = |what: &str| json!([{"type": "command", "command": [bin.join("set"), what, "{inactive_slot}"]}]);
         TestBundle::new(build)
@@ -336,7 +336,7 @@ fn what_is_wrong_with_the_archive_hides_nothing_else() {
     let on = Programs::new();
     let mut of = on.bundle("new").with("/architecture", json!("riscv64"));
     of.files[1].1.pop();
-    fs::remove_file(on.board.partition("boot-b")).unwrap();
+    on.board.take_partition("boot-b");
     let manifest = on.board.add("1", &of);
     let problems = on.board.refuses_before_writing(&manifest);
     for part in ["riscv64", "another digest", "boot-b"] {

@@ -14,6 +14,7 @@ use avocado_manifest::os_bundle::{BySlot, OsSlot};
 
 use super::{LoaderOrder, failed};
 use crate::error::FailureReason;
+use crate::os_update::disk::BlockDevices;
 use crate::os_update::partition;
 use crate::paths::DevicePaths;
 use crate::store::files;
@@ -142,8 +143,11 @@ fn in_first_partition<T>(
     let device = match (&paths.os.mounted_boot, disk) {
         // It is not looked for then.
         (Some(_), _) => PathBuf::new(),
-        (None, Some(disk)) => partition::numbered(paths, Path::new(disk), FIRST)?,
-        (None, None) => partition::numbered(paths, &partition::disk_of_root(paths)?, FIRST)?,
+        (None, disk) => {
+            let devices = BlockDevices::read(paths)?;
+            let disk = disk.map_or_else(|| devices.disk_of_root(), |disk| Ok(disk.into()));
+            devices.partition(&disk?, FIRST)?
+        }
     };
     partition::with_boot_files(paths, &device, work)
 }

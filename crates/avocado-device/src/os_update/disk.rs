@@ -1,0 +1,262 @@
+//! Disks and their partitions, as the kernel tells of them (sysfs).
+//!
+//! A label is looked for here and not in `/dev/disk/by-partlabel`. There each label is one link, that of the
+//! disk that came last: a card or a stick with the same image would be written.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use avocado_manifest::Name;
+use rustix::fs::{major, minor};
+
+use super::error::OsUpdateError;
+use crate::error::FailureReason;
+use crate::paths::DevicePaths;
+
+/// Where the running system is mounted. A board may have its boot partitions on a disk of their own.
+const SYSTEM: [&str; 4] = ["/", "/usr", "/boot", "/efi"];
+
+/// How many devices may lie on one another, as dm-crypt on LVM on RAID.
+const LARGEST_STACK: usize = 8;
+
+/// A disk, a partition, or what the kernel makes of them.
+#[derive(Debug)]
+struct BlockDevice {
+    /// `8:2`
+    number: String,
+    /// Its node in `/dev`, `sda2`.
+    name: String,
+    /// Where sysfs describes it.
+    directory: PathBuf,
+    /// Its label, if it is a partition that has one.
+    label: Option<String>,
+    /// What partition of its disk it is, from 1.
+    partition: Option<u32>,
+    /// The number of the disk, if it is a partition.
+    disk: Option<String>,
+}
+
+impl BlockDevice {
+    /// None: it has gone meanwhile.
+    fn read(root: &Path, number: &str) -> Option<Self> {
+        let directory = fs::canonicalize(root.join(number)).ok()?;
+        let text = |path: PathBuf| {
+            let text = fs::read_to_string(path).ok()?;
+            Some(text.trim().to_owned())
+        };
+        let event = text(directory.join("uevent"))?;
+        let value = |key: &str| {
+            let mut lines = event.lines().filter_map(|line| line.split_once('='));
+            lines.find_map(|(of, value)| (of == key).then(|| value.to_owned()))
+        };
+        let partition = text(directory.join("partition")).and_then(|n| n.parse().ok());
+        let disk = partition.and_then(|_: u32| text(directory.parent()?.join("dev")));
+        Some(BlockDevice {
+            number: number.to_owned(),
+            name: value("DEVNAME")?,
+            label: value("PARTNAME"),
+            partition,
+            disk,
+            directory,
+        })
+    }
+}
+
+/// Where the partition of a label is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LabelledPlace {
+    /// On a disk of the running system, or on the one that the bundle states.
+    Here(PathBuf),
+    /// On other disks alone: those of somebody else. Why it is none of them.
+    Elsewhere(String),
+    /// On none.
+    Nowhere,
+}
+
+/// All that there are.
+#[derive(Debug)]
+pub(super) struct BlockDevices<'a> {
+    paths: &'a DevicePaths,
+    all: Vec<BlockDevice>,
+}
+
+impl<'a> BlockDevices<'a> {
+    /// Reads what the kernel tells.
+    pub(super) fn read(paths: &'a DevicePaths) -> Result<Self, FailureReason> {
+        let root = &paths.os.block_devices;
+        let numbers = avocado_fs::file_names(root)?;
+        let read = |number: &String| BlockDevice::read(root, number);
+        Ok(BlockDevices {
+            paths,
+            all: numbers.iter().filter_map(read).collect(),
+        })
+    }
+
+    /// The partition with a label, on a disk of the running system or on the `stated` one. Of several none
+    /// is chosen.
+    pub(super) fn labelled(
+        &self,
+        label: &Name,
+        stated: Option<&Path>,
+    ) -> Result<LabelledPlace, FailureReason> {
+        let has_it = |device: &&BlockDevice| device.label.as_deref() == Some(label.as_str());
+        let found: Vec<_> = self.all.iter().filter(has_it).collect();
+        if found.is_empty() {
+            return Ok(LabelledPlace::Nowhere);
+        }
+        let mut disks = self.disks_of(&SYSTEM)?;
+        // Where the root is no partition (an overlay, memory) nothing tells but that there is one alone.
+        let any = disks.is_empty() && stated.is_none();
+        disks.extend(stated.and_then(|path| Some(self.at(path)?.number.as_str())));
+        let is_own = |device: &&&BlockDevice| {
+            any || device
+                .disk
+                .as_deref()
+                .is_some_and(|disk| disks.contains(disk))
+        };
+        let own: Vec<_> = found.iter().filter(is_own).collect();
+        match own.as_slice() {
+            [one] => Ok(LabelledPlace::Here(self.checked_node(one)?)),
+            [] => Ok(LabelledPlace::Elsewhere(format!(
+                "the partition {label} is on no disk of the running system, nor on one that the bundle's \
+                 layout states, but elsewhere: {}",
+                self.nodes(&found)
+            ))),
+            _ => Err(failed(format!(
+                "the partition {label} is there more than once: {}; take out the disk that is not meant, or \
+                 let the bundle state the right one (`devpath` in the stone manifest)",
+                self.nodes(&found)
+            ))),
+        }
+    }
+
+    /// The disk that the root file system is on.
+    pub(super) fn disk_of_root(&self) -> Result<PathBuf, FailureReason> {
+        let disks = self.disks_of(&["/"])?;
+        let has_partitions = |disk: &&BlockDevice| {
+            self.all
+                .iter()
+                .any(|d| d.disk.as_ref() == Some(&disk.number))
+        };
+        let disks = disks.into_iter().filter_map(|number| self.numbered(number));
+        let disks: Vec<_> = disks.filter(has_partitions).collect();
+        let [disk] = disks.as_slice() else {
+            return Err(OsUpdateError::Slot(
+                "the disk of the root file system is not known; the bundle's layout should name it"
+                    .into(),
+            )
+            .into());
+        };
+        self.checked_node(disk)
+    }
+
+    /// A partition of a disk by its number.
+    pub(super) fn partition(&self, disk: &Path, number: u32) -> Result<PathBuf, FailureReason> {
+        let missing = || {
+            let disk = disk.display();
+            FailureReason::from(OsUpdateError::Loader(format!(
+                "{disk} has no partition {number}"
+            )))
+        };
+        let of = &self.at(disk).ok_or_else(missing)?.number;
+        let is = |d: &&BlockDevice| d.disk.as_ref() == Some(of) && d.partition == Some(number);
+        self.checked_node(self.all.iter().find(is).ok_or_else(missing)?)
+    }
+
+    /// The disks that what is mounted at these places is on, by their numbers.
+    fn disks_of<'s>(&'s self, mounted_at: &[&str]) -> Result<BTreeSet<&'s str>, FailureReason> {
+        let below = self.below(mounted_at)?;
+        let disk = |device: &'s BlockDevice| device.disk.as_ref().unwrap_or(&device.number);
+        Ok(below.into_iter().map(disk).map(String::as_str).collect())
+    }
+
+    /// The partitions and disks that what is mounted at these places is on.
+    fn below<'s>(&'s self, mounted_at: &[&str]) -> Result<Vec<&'s BlockDevice>, FailureReason> {
+        let mounts = &self.paths.os.mounts;
+        let text = fs::read_to_string(mounts).map_err(FailureReason::file("read", mounts))?;
+        let mut below = Vec::new();
+        // proc(5): id, parent, major:minor, root, mount point, ..., "-", type, source.
+        for line in text.lines() {
+            let mut words = line.split(' ').skip(2);
+            let (Some(number), Some(at)) = (words.next(), words.nth(1)) else {
+                continue;
+            };
+            if !mounted_at.contains(&at) {
+                continue;
+            }
+            let source = words.skip_while(|word| *word != "-").nth(2);
+            // File systems that go by numbers of their own (btrfs) have it in their source.
+            let of_source = || self.at(Path::new(source?));
+            if let Some(device) = self.numbered(number).or_else(of_source) {
+                self.descend(device, LARGEST_STACK, &mut below);
+            }
+        }
+        Ok(below)
+    }
+
+    /// What a device is made of: what lies below dm-crypt, LVM, verity or RAID.
+    fn descend<'s>(
+        &'s self,
+        device: &'s BlockDevice,
+        depth: usize,
+        into: &mut Vec<&'s BlockDevice>,
+    ) {
+        let slaves = device.directory.join("slaves");
+        let slaves = avocado_fs::file_names(&slaves).unwrap_or_default();
+        // What is a slash in a name of `/dev` is none in sysfs.
+        let named = |name: &String| self.all.iter().find(|d| d.name == name.replace('!', "/"));
+        let slaves: Vec<_> = slaves.iter().filter_map(named).collect();
+        if slaves.is_empty() || depth == 0 {
+            into.push(device);
+        }
+        for slave in slaves.iter().filter(|_| depth > 0) {
+            self.descend(slave, depth - 1, into);
+        }
+    }
+
+    fn numbered(&self, number: &str) -> Option<&BlockDevice> {
+        self.all.iter().find(|device| device.number == number)
+    }
+
+    /// The device of a node, which may be named by a link.
+    fn at(&self, node: &Path) -> Option<&BlockDevice> {
+        let nodes = fs::canonicalize(&self.paths.os.device_nodes).ok()?;
+        let node = fs::canonicalize(node).ok()?;
+        let name = node.strip_prefix(nodes).ok()?;
+        self.all
+            .iter()
+            .find(|device| Path::new(&device.name) == name)
+    }
+
+    fn node(&self, device: &BlockDevice) -> PathBuf {
+        self.paths.os.device_nodes.join(&device.name)
+    }
+
+    fn nodes(&self, devices: &[&BlockDevice]) -> String {
+        let nodes = devices
+            .iter()
+            .map(|device| self.node(device).display().to_string());
+        nodes.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The node of a device, which has to be that of this device: names are given again.
+    fn checked_node(&self, device: &BlockDevice) -> Result<PathBuf, FailureReason> {
+        let node = self.node(device);
+        let meta = fs::metadata(&node).map_err(FailureReason::file("read", &node))?;
+        let number = format!("{}:{}", major(meta.rdev()), minor(meta.rdev()));
+        if meta.file_type().is_block_device() && number != device.number {
+            return Err(failed(format!(
+                "{} is {number}, and should be {}",
+                node.display(),
+                device.number
+            )));
+        }
+        Ok(node)
+    }
+}
+
+fn failed(why: String) -> FailureReason {
+    OsUpdateError::Partition(why).into()
+}
