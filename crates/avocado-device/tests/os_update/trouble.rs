@@ -200,16 +200,24 @@ fn a_variable_is_set_to_the_slot_that_runs_before_the_other_is_written() {
     let mut on = Programs::new();
     on.board.set(&[("slot", "a")]);
     on.starts("b");
+    // Each time the variables are set, what is in the slot to be written then is written down.
+    let setenv = on.board.paths.tools.fw_setenv.clone();
+    let (seen, slot) = (on.board.at("seen"), on.board.partition("rootfs-a"));
+    let body = format!(
+        "test \"$1\" = -c || head -n 1 {} >>{}\nexec {} \"$@\"",
+        slot.display(),
+        seen.display(),
+        setenv.display()
+    );
+    on.board.paths.tools.fw_setenv = on.board.program("seen_setenv", &body);
+    // Nothing but the way back sets the variable.
     let set = json!([{"type": "uboot-env", "set": {"slot": "{inactive_slot}"}}]);
-    // The activation stops at a program that fails, and so it is seen what was before it.
-    let stop = json!({"type": "command", "command": [on.board.at("bin/set"), "stop"]});
-    let of = on
-        .bundle("new")
-        .with("/update/activate", json!([stop]))
-        .with("/update/rollback", set);
-    on.fails("stop");
+    let of = on.bundle("new").with("/update/rollback", set);
     let manifest = on.board.add("1", &of);
-    on.board.refuses(&manifest);
+    on.board.writes(&manifest);
+    let seen = fs::read_to_string(&seen).unwrap();
+    assert_eq!(seen, "AVOCADO_OS_BUILD_ID=old\n");
+    assert_eq!(on.board.build_in("rootfs-a"), "AVOCADO_OS_BUILD_ID=new\n");
     assert_eq!(on.board.get("slot"), "b");
 }
 
