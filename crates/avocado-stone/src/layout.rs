@@ -1,6 +1,6 @@
 //! Where the partitions of a disk are.
 
-use avocado_manifest::os_bundle::DiskLayout;
+use avocado_manifest::os_bundle::{DISK_SECTOR, DiskLayout, LayoutFault};
 use serde_json::{Value, json};
 
 use crate::error::StoneError;
@@ -9,9 +9,6 @@ use crate::manifest::{PartitionSpec, StorageDevice};
 /// Where the first partition begins unless it says so, in bytes: the alignment that partitioning
 /// tools keep, behind the partition table.
 const FIRST_OFFSET: u64 = 1 << 20;
-
-/// The size of a block unless a disk states one, in bytes.
-const BLOCK_SIZE: u32 = 512;
 
 impl StorageDevice {
     /// Where its partitions are. `at` is the way to the disk in its manifest, for errors.
@@ -41,25 +38,17 @@ impl StorageDevice {
     }
 
     fn check(&self, at: &str, layout: &DiskLayout) -> Result<(), StoneError> {
-        let block_size = u64::from(self.block_size.unwrap_or(BLOCK_SIZE));
+        let block_size = self.block_size.map_or(DISK_SECTOR, u64::from);
         let last = layout.partitions.len().saturating_sub(1);
         for (index, partition) in layout.partitions.iter().enumerate() {
             let why = if partition.size == 0 {
-                "a partition needs a size".to_owned()
-            } else if partition.offset == 0 {
-                "it would lie over the partition table: a partition begins behind that".to_owned()
-            } else if partition.offset % block_size != 0 || partition.size % block_size != 0 {
-                format!(
-                    "offset and size have to be multiples of the block size, {block_size} bytes"
-                )
+                LayoutFault::Empty.to_string()
             } else if partition.expand && partition.name.is_none() {
                 "a partition that expands needs a name".to_owned()
             } else if partition.expand && index != last {
                 "only the last partition can expand".to_owned()
-            } else if let Some(other) = layout.overlapping(partition) {
-                let name = other.name.as_ref();
-                let name = name.map_or("one without a name", |name| name.as_str());
-                format!("it lies over another partition, {name}")
+            } else if let Err(fault) = layout.check(partition, block_size) {
+                fault.to_string()
             } else {
                 continue;
             };

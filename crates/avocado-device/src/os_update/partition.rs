@@ -70,24 +70,17 @@ impl PartitionPlace {
             Some(device) => PathBuf::from(device),
             None => devices.disk_of_root()?,
         };
-        let whole = length(&disk)?;
-        if partition.offset == 0 {
-            return Err(failed(format!("{name} would begin where the disk does")));
-        }
-        if let Some(other) = layout.overlapping(partition) {
-            let other = other.name.as_ref().map_or("another", Name::as_str);
-            return Err(failed(format!(
-                "{name} and {other} overlap in the bundle's layout"
-            )));
-        }
-        let end = partition.end().min(whole);
-        if partition.offset >= end || partition.offset.saturating_add(partition.size) > whole {
-            return Err(failed(format!("{name} is not on {}", disk.display())));
-        }
+        let range = layout.range(partition, length(&disk)?);
+        let range = range.map_err(|fault| {
+            let disk = disk.display();
+            failed(format!(
+                "the partition {name} of the bundle's layout, on {disk}: {fault}"
+            ))
+        })?;
         let place = PartitionPlace {
             device: disk,
-            offset: partition.offset,
-            length: end - partition.offset,
+            offset: range.start,
+            length: range.end - range.start,
         };
         place.free(paths)
     }

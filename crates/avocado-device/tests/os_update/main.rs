@@ -236,11 +236,11 @@ fn everything_is_looked_at_before_the_first_write() {
             plain()
                 .with(&targets, to_x.clone())
                 .with("/layout", overlapping),
-            "x and y overlap",
+            "x of the bundle's layout",
         ),
         (
             plain().with(&targets, to_x).with("/layout", at_start),
-            "begin where the disk does",
+            "would lie over the partition table",
         ),
     ] {
         let Some(mut board) = board("everything_is_looked_at_before_the_first_write") else {

@@ -26,7 +26,7 @@ use crate::{Digest, Name};
 pub use action::{BootEntry, SlotAction};
 pub use checks::stated_bytes;
 pub use error::OsBundleError;
-pub use layout::{DiskLayout, LayoutPartition};
+pub use layout::{DISK_SECTOR, DiskLayout, LayoutFault, LayoutPartition};
 pub use slot::{BySlot, OsSlot, SlotNaming, UpdateStrategy};
 
 /// The version of the format that is read and written.

@@ -483,11 +483,12 @@ fn change(value: &mut Value, at: &mut usize, by: &Value) {
 }
 
 #[test]
-fn partitions_that_overlap_are_found() {
+fn a_partition_is_a_place_of_its_own_that_fits() {
+    const SECTOR: u64 = DISK_SECTOR;
     let at = |offset, size, expand| LayoutPartition {
-        name: None,
-        offset,
-        size,
+        name: Some(format!("p{offset}").parse().unwrap()),
+        offset: offset * SECTOR,
+        size: size * SECTOR,
         expand,
     };
     let layout = |partitions| DiskLayout {
@@ -495,15 +496,49 @@ fn partitions_that_overlap_are_found() {
         block_size: None,
         partitions,
     };
-    let apart = layout(vec![at(0, 5, false), at(5, 5, false), at(10, 1, true)]);
-    assert!(
-        apart
-            .partitions
-            .iter()
-            .all(|p| apart.overlapping(p).is_none())
+    let apart = layout(vec![at(1, 5, false), at(6, 5, false), at(11, 1, true)]);
+    let ranges = |length: u64| {
+        let range = |p: &LayoutPartition| apart.range(p, length).map(|r| (r.start, r.end));
+        apart.partitions.iter().map(range).collect::<Vec<_>>()
+    };
+    let place = |start, end| Ok((start * SECTOR, end * SECTOR));
+    let first = [place(1, 6), place(6, 11)];
+    assert_eq!(
+        ranges(20 * SECTOR + 511),
+        [&first[..], &[place(11, 20)]].concat()
     );
-    for (offset, size, expand) in [(4, 1, false), (0, 1, true), (3, 9, false)] {
-        let layout = layout(vec![at(0, 5, false), at(offset, size, expand)]);
-        assert!(layout.overlapping(&layout.partitions[0]).is_some());
+    let beyond = |length| Err(LayoutFault::BeyondDisk(length));
+    let short = 12 * SECTOR - 1;
+    assert_eq!(ranges(short), [&first[..], &[beyond(short)]].concat());
+    assert_eq!(
+        ranges(SECTOR),
+        [beyond(SECTOR), beyond(SECTOR), beyond(SECTOR)]
+    );
+
+    let over = |offset: u64| LayoutFault::Overlap(Some(format!("p{offset}").parse().unwrap()));
+    for (partition, block, fault) in [
+        (at(0, 5, false), SECTOR, LayoutFault::OverTable),
+        (at(0, 5, true), SECTOR, LayoutFault::OverTable),
+        (at(30, 0, false), SECTOR, LayoutFault::Empty),
+        (
+            at(9, 8, false),
+            8 * SECTOR,
+            LayoutFault::Unaligned(8 * SECTOR),
+        ),
+        (
+            at(32, 7, false),
+            8 * SECTOR,
+            LayoutFault::Unaligned(8 * SECTOR),
+        ),
+        (at(29, 1, false), SECTOR, over(20)),
+        (at(29, 9, false), SECTOR, over(20)),
+        (at(21, 1, true), SECTOR, over(20)),
+        (at(2, 1, true), SECTOR, over(20)),
+    ] {
+        let layout = layout(vec![partition, at(20, 10, false)]);
+        assert_eq!(layout.check(&layout.partitions[0], block), Err(fault));
     }
+    // One that begins behind another that expands, and each of two in the same place.
+    let grown = layout(vec![at(1, 1, true), at(40, 1, false)]);
+    assert_eq!(grown.check(&grown.partitions[1], SECTOR), Err(over(1)));
 }

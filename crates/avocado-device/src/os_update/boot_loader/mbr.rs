@@ -7,13 +7,12 @@ use std::path::Path;
 use avocado_fs::AtPath;
 use avocado_fs::recorded::RecordedFile;
 use avocado_manifest::Name;
-use avocado_manifest::os_bundle::{BySlot, DiskLayout, LayoutPartition, OsSlot};
+use avocado_manifest::os_bundle::{BySlot, DISK_SECTOR, DiskLayout, OsSlot};
 
 use super::failed;
 use crate::error::FailureReason;
 use crate::os_update::partition;
 
-const SECTOR: u64 = 512;
 const TABLE: usize = 446;
 const ENTRY: usize = 16;
 const MARK: [u8; 2] = [0x55, 0xaa];
@@ -111,31 +110,17 @@ fn with_partitions(
     if !sector.ends_with(&MARK) {
         return Err("the disk has none; it is not made anew".into());
     }
-    let mut places: Vec<&LayoutPartition> = Vec::new();
     let mut entries = [0; 4 * ENTRY];
     for (number, name) in names.iter().enumerate() {
         let place = layout.partition(name);
         let place = place.ok_or_else(|| format!("the layout has no partition {name}"))?;
-        let end = if place.expand {
-            length / SECTOR * SECTOR
-        } else {
-            place.end()
-        };
-        if place.offset < SECTOR {
-            return Err(format!("{name} would begin where the table is"));
+        if names.iter().take(number).any(|other| other == name) {
+            return Err(format!("{name} would be in it twice"));
         }
-        if place.offset % SECTOR != 0 || place.size % SECTOR != 0 {
-            return Err(format!("{name} does not begin and end with a sector"));
-        }
-        if end > length || end <= place.offset {
-            return Err(format!("{name} does not fit on the disk"));
-        }
-        if let Some(other) = places.iter().find(|other| other.overlaps(place)) {
-            let other = other.name.as_ref().map_or("another", Name::as_str);
-            return Err(format!("{name} and {other} overlap"));
-        }
+        let range = layout.range(place, length);
+        let range = range.map_err(|fault| format!("{name}: {fault}"))?;
         let sectors = |bytes: u64| {
-            u32::try_from(bytes / SECTOR).map_err(|_| format!("{name} is beyond 2 TiB"))
+            u32::try_from(bytes / DISK_SECTOR).map_err(|_| format!("{name} is beyond 2 TiB"))
         };
         let kind = if name.as_str().starts_with("boot") {
             FAT
@@ -147,14 +132,13 @@ fn with_partitions(
             BEYOND_CHS.as_slice(),
             &[kind],
             BEYOND_CHS.as_slice(),
-            &sectors(place.offset)?.to_le_bytes(),
-            &sectors(end - place.offset)?.to_le_bytes(),
+            &sectors(range.start)?.to_le_bytes(),
+            &sectors(range.end - range.start)?.to_le_bytes(),
         ]
         .concat();
         let into = entries.chunks_exact_mut(ENTRY).nth(number);
         into.ok_or("a table has four places")?
             .copy_from_slice(&entry);
-        places.push(place);
     }
     let mut wanted = *sector;
     wanted[TABLE..TABLE + entries.len()].copy_from_slice(&entries);
@@ -168,6 +152,7 @@ mod tests {
     use std::fs;
 
     use avocado_fs::crash::{Disk, Recorder};
+    use avocado_manifest::os_bundle::LayoutPartition;
 
     const MIB: u64 = 1 << 20;
 
@@ -240,22 +225,22 @@ mod tests {
             (
                 layout(&[("boot-a", 0, MIB, false)]),
                 vec!["boot-a"],
-                "where the table is",
+                "over the partition table",
             ),
             (
                 layout(&[("boot-a", 511, MIB, false)]),
                 vec!["boot-a"],
-                "where the table is",
+                "over the partition table",
             ),
             (
                 layout(&[("boot-a", MIB, 700, false)]),
                 vec!["boot-a"],
-                "with a sector",
+                "multiples of the block size",
             ),
             (
                 layout(&[("boot-a", MIB, 0, false)]),
                 vec!["boot-a"],
-                "does not fit",
+                "needs a size",
             ),
             (
                 layout(&[("boot-a", MIB, 10 * MIB, false)]),
@@ -265,12 +250,17 @@ mod tests {
             (
                 layout(&[("boot-a", MIB, 2 * MIB, false), ("x", 2 * MIB, MIB, false)]),
                 vec!["boot-a", "x"],
-                "x and boot-a overlap",
+                "boot-a: it lies over another partition, x",
             ),
             (
                 layout(&[("var", MIB, MIB, true), ("x", 5 * MIB, MIB, false)]),
                 vec!["var", "x"],
-                "overlap",
+                "over another partition, x",
+            ),
+            (
+                usual(),
+                vec!["boot-a", "boot-a"],
+                "boot-a would be in it twice",
             ),
             (usual(), vec!["layout-a.json"], "no partition layout-a.json"),
         ] {
