@@ -64,6 +64,13 @@ impl BlockDevice {
     }
 }
 
+/// The partition of the running root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RootPartition {
+    pub(super) label: Option<String>,
+    pub(super) number: u32,
+}
+
 /// Where the partition of a label is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LabelledPlace {
@@ -150,6 +157,19 @@ impl<'a> BlockDevices<'a> {
             .into());
         };
         self.checked_node(disk)
+    }
+
+    /// The partition that the root file system is on: its label, and its number on its disk. None: it is
+    /// on none, or on several.
+    pub(super) fn root(&self) -> Result<Option<RootPartition>, FailureReason> {
+        let below = self.below(&["/"])?;
+        let [device] = below.as_slice() else {
+            return Ok(None);
+        };
+        Ok(device.partition.map(|number| RootPartition {
+            label: device.label.clone(),
+            number,
+        }))
     }
 
     /// A partition of a disk by its number.

@@ -10,6 +10,7 @@ pub(crate) mod apply;
 mod boot_entry;
 mod boot_loader;
 mod bundle_file;
+mod damaged_marker;
 mod disk;
 pub(crate) mod error;
 pub(crate) mod failed_update;

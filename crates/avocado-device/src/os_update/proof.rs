@@ -11,10 +11,10 @@ use avocado_manifest::os_bundle::ReleaseCheck;
 use avocado_manifest::{Manifest, RuntimeId, release_file};
 
 use super::boot_loader::{BootLoader, LoaderOrder};
+use super::damaged_marker;
 use super::error::OsUpdateError;
 use super::failed_update::FailedUpdate;
 use super::pending_update::PendingUpdate;
-use super::plan;
 use super::slot_policy::{SlotState, SlotStep, SlotUpdate};
 use crate::activation;
 use crate::context::DeviceContext;
@@ -65,7 +65,7 @@ pub(crate) fn at_merge(
         Ok(all) => all,
         Err(reason) if in_initrd => return Err(reason),
         Err(reason) => {
-            set_aside(context, reason, sink)?;
+            damaged_marker::set_aside(context, reason, sink)?;
             return Ok(BootOutcome::AsBefore);
         }
     };
@@ -98,34 +98,6 @@ pub(crate) fn at_merge(
         });
     }
     proof.drive(update, boot_id)
-}
-
-/// A marker that tells nothing decides nothing. It is kept under another name, once the boot loader starts
-/// the slot that runs, which the bundle of the active runtime tells, where its boot loader says what was
-/// started. Else it stays, and `reason` is the error.
-fn set_aside(
-    context: &DeviceContext,
-    reason: FailureReason,
-    sink: &dyn Sink,
-) -> Result<(), FailureReason> {
-    let active = context.runtimes().active().ok().flatten();
-    let bundle = active.as_ref().and_then(|active| {
-        let named = active.os_bundle.as_ref()?;
-        plan::open(context, active, named).ok()
-    });
-    let loader = bundle.and_then(|bundle| BootLoader::of(&context.paths, &bundle.description));
-    let Some(loader) = loader.filter(BootLoader::says_what_runs) else {
-        return Err(reason);
-    };
-    loader.forbid(loader.running()?.other())?;
-    let why = avocado_events::chain(&reason);
-    sink.emit(Event::warning(format!(
-        "an OS update is given up, and pending-update.json kept as pending-update.json.damaged: {why}"
-    )));
-    if let Err(reason) = FailedUpdate::new(None, None, &why, None).save(context.base()) {
-        sink.emit(Event::warning(avocado_events::chain(&reason)));
-    }
-    PendingUpdate::set_aside(context.base())
 }
 
 /// An update after the reboot.

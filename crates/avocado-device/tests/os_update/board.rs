@@ -33,6 +33,7 @@ pub struct Board {
     pub config: DeviceConfig,
     pub paths: DevicePaths,
     boots: u32,
+    started: String,
 }
 
 /// Whether the programs for the environment are here.
@@ -73,6 +74,7 @@ impl Board {
         let board = Board {
             config: DeviceConfig::default(),
             boots: 0,
+            started: "a".into(),
             paths,
             dir,
         };
@@ -122,10 +124,13 @@ impl Board {
         self.paths.os.device_nodes.join(name)
     }
 
-    /// Lets the kernel tell of what is mounted here now, and that the root is on the disk of the board.
+    /// Lets the kernel tell of what is mounted here now, and that the root is on the disk of the board, in
+    /// the slot that was started.
     pub fn put_mounts(&self) {
         let mut mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        mounts += &format!("99999 1 {MAJOR}:3 / / ro - squashfs /dev/root ro\n");
+        let label = format!("rootfs-{}", self.started);
+        let number = 1 + LABELS.into_iter().position(|own| own == label).unwrap();
+        mounts += &format!("99999 1 {MAJOR}:{number} / / ro - squashfs /dev/root ro\n");
         fs::write(&self.paths.os.mounts, mounts).unwrap();
     }
 
@@ -138,7 +143,9 @@ impl Board {
         let mut event = format!("DEVNAME={name}\nDEVTYPE=disk\n");
         if let Some((node, label)) = partition {
             event = format!("DEVNAME={node}\nDEVTYPE=partition\nPARTNAME={label}\n");
-            fs::write(directory.join("partition"), "1\n").unwrap();
+            // Partitions have the number of their device here.
+            let minor = number.split(':').nth(1).unwrap();
+            fs::write(directory.join("partition"), minor).unwrap();
         }
         fs::write(directory.join("uevent"), event).unwrap();
         let link = self.paths.os.block_devices.join(number);
@@ -149,6 +156,14 @@ impl Board {
     pub fn put_partition(&self, disk: &str, node: &str, number: &str, label: &str) {
         let name = node.replace('/', "!");
         self.put_block_device(&format!("{disk}/{name}"), number, Some((node, label)));
+    }
+
+    /// Takes the labels off all partitions of the disk.
+    pub fn take_labels(&self) {
+        for label in LABELS {
+            let event = self.at("sys/devices/own").join(label).join("uevent");
+            fs::write(event, format!("DEVNAME={label}\nDEVTYPE=partition\n")).unwrap();
+        }
     }
 
     /// Takes a partition off the disk.
@@ -171,6 +186,8 @@ impl Board {
     /// The board is started from a slot.
     pub fn starts(&mut self, slot: &str) {
         self.boots += 1;
+        self.started = slot.to_owned();
+        self.put_mounts();
         fs::write(&self.paths.os.boot_id, format!("boot {}\n", self.boots)).unwrap();
         let os = fs::read(self.partition(&format!("rootfs-{slot}"))).unwrap();
         let text: Vec<u8> = os.into_iter().take_while(|byte| *byte != 0).collect();

@@ -13,10 +13,10 @@ mod trouble;
 use std::fs;
 
 use avocado_device::{Activation, Cancel, FailedUpdate, RebootPolicy, RuntimeSource};
-use avocado_events::Silent;
+use avocado_events::{Silent, StepStatus};
 use serde_json::json;
 
-use common::manifest_file;
+use common::{Events, manifest_file};
 
 use board::{Board, TestBundle, has_uboot_tools};
 
@@ -75,6 +75,41 @@ fn a_device_goes_from_slot_to_slot() {
             .unwrap();
         assert!(matches!(again, Activation::Active(_)));
     }
+}
+
+/// What was merged before the update has proven itself, as in the initial RAM file system, was merged for
+/// another root.
+#[test]
+fn the_merge_that_keeps_an_update_is_done_anew() {
+    let Some(mut board) = board("the_merge_that_keeps_an_update_is_done_anew") else {
+        return;
+    };
+    let events = Events::default();
+    let skipped = || {
+        let all = events.take().into_iter();
+        let steps: Vec<_> = all
+            .filter(|e| e.stage == "merge")
+            .filter_map(|e| e.status)
+            .collect();
+        assert!(!steps.is_empty());
+        steps.contains(&StepStatus::Skipped)
+    };
+    let manifest = board.add("1", &TestBundle::new("new"));
+    board.writes(&manifest);
+    // Nothing is to be merged, before and after: whoever looks only at that has nothing to do.
+    let marker = board.paths.base.join("pending-update.json");
+    let mut pending: serde_json::Value =
+        serde_json::from_slice(&fs::read(&marker).unwrap()).unwrap();
+    pending["runtime_id"] = json!(null);
+    fs::write(&marker, pending.to_string()).unwrap();
+    board.device().merge(&events).unwrap();
+    assert!(skipped());
+    board.starts("b");
+    board.device().merge(&events).unwrap();
+    assert!(!board.waits());
+    assert!(!skipped());
+    board.device().merge(&events).unwrap();
+    assert!(skipped());
 }
 
 fn failed(board: &Board) -> Option<FailedUpdate> {

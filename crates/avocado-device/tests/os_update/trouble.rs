@@ -339,6 +339,66 @@ fn a_marker_that_tells_nothing_is_told_and_set_aside() {
     }
 }
 
+/// A boot loader that is a variable says only what is started next: what runs is where the root is.
+#[test]
+fn a_marker_that_tells_nothing_is_set_aside_where_the_root_tells_the_slot() {
+    const NAME: &str = "a_marker_that_tells_nothing_is_set_aside_where_the_root_tells_the_slot";
+    if !has_uboot_tools(NAME) {
+        return;
+    }
+    let numbers = json!({"type": "mender-uboot", "partitions": {"a": 3, "b": 4}});
+    let mender = |build: &str| bundle(build, numbers.clone(), numbers.clone());
+    for (variable, slots, labelled) in [
+        ("avocado_boot_slot", ["a", "b"], true),
+        ("mender_boot_part", ["3", "4"], true),
+        ("mender_boot_part", ["3", "4"], false),
+    ] {
+        let of = |build: &str| match variable {
+            "mender_boot_part" => mender(build),
+            _ => TestBundle::new(build),
+        };
+        for reboots in [false, true] {
+            let mut board = Board::new();
+            board.set(&[(variable, slots[0]), ("upgrade_available", "0")]);
+            let first = board.add("1", &of("first"));
+            board.writes(&first);
+            board.starts("b");
+            board.device().merge(&Silent).unwrap();
+            assert_eq!(board.active().as_deref(), Some("1"));
+            let second = board.add("2", &of("second"));
+            board.writes(&second);
+            assert_eq!(board.get(variable), slots[0]);
+            let marker = board.paths.base.join("pending-update.json");
+            fs::write(&marker, "{").unwrap();
+            let runs = if reboots { "a" } else { "b" };
+            if reboots {
+                board.starts(runs);
+            }
+            // Where the root is not known, neither slot is chosen.
+            let mounts = fs::read(&board.paths.os.mounts).unwrap();
+            fs::write(
+                &board.paths.os.mounts,
+                "26 1 0:31 / / rw - overlay overlay rw\n",
+            )
+            .unwrap();
+            board.device().merge(&Silent).unwrap();
+            assert!(board.waits());
+            assert_eq!(board.get(variable), slots[0]);
+            fs::write(&board.paths.os.mounts, mounts).unwrap();
+            if !labelled {
+                board.take_labels();
+            }
+            board.device().merge(&Silent).unwrap();
+            assert!(!board.waits());
+            assert_eq!(board.get(variable), slots[usize::from(runs == "b")]);
+            assert_eq!(board.active().as_deref(), Some("1"));
+            let told = failed(&board).unwrap().why;
+            assert!(told.contains("pending-update.json"), "{told}");
+            assert!(marker.with_extension("json.damaged").exists());
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_with_the_archive_hides_nothing_else() {
     let on = Programs::new();
