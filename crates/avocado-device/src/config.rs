@@ -103,6 +103,10 @@ pub struct DeviceConfig {
     pub platform: Option<Name>,
     /// When the device reboots by itself. Key `avocado.update.reboot`.
     pub reboot: RebootPolicy,
+    /// How many runtimes collecting garbage keeps, at least 1. Key `avocado.gc.runtime_retention`.
+    pub runtime_retention: usize,
+    /// Whether garbage is collected after a runtime was added. Key `avocado.gc.auto_gc`.
+    pub auto_gc: bool,
     /// How long a command that an extension asks for may run before it is killed. Key
     /// `avocado.ext.hook_timeout`, in seconds.
     pub hook_timeout: Duration,
@@ -124,6 +128,8 @@ impl Default for DeviceConfig {
             reserve: 8 * MIB,
             platform: None,
             reboot: RebootPolicy::default(),
+            runtime_retention: 3,
+            auto_gc: true,
             hook_timeout: Duration::from_secs(30),
         }
     }
@@ -174,6 +180,7 @@ impl DeviceConfig {
             socket,
             ext,
             update,
+            gc,
         } = file.avocado;
         let defaults = DeviceConfig::default();
         let both = ext.mutable.unwrap_or_default();
@@ -195,6 +202,8 @@ impl DeviceConfig {
             reserve: update.reserve_mib.unwrap_or(defaults.reserve),
             platform: update.platform,
             reboot: update.reboot.unwrap_or_default(),
+            runtime_retention: gc.runtime_retention.unwrap_or(defaults.runtime_retention),
+            auto_gc: gc.auto_gc.unwrap_or(defaults.auto_gc),
             hook_timeout: ext.hook_timeout.unwrap_or(defaults.hook_timeout),
         })
     }
@@ -219,6 +228,8 @@ struct AvocadoTable {
     ext: ExtTable,
     #[serde(deserialize_with = "table")]
     update: UpdateTable,
+    #[serde(deserialize_with = "table")]
+    gc: GcTable,
 }
 
 #[derive(Deserialize, Default)]
@@ -247,6 +258,14 @@ struct UpdateTable {
     reserve_mib: Option<u64>,
     platform: Option<Name>,
     reboot: Option<RebootPolicy>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct GcTable {
+    #[serde(deserialize_with = "at_least_one")]
+    runtime_retention: Option<usize>,
+    auto_gc: Option<bool>,
 }
 
 /// A table and nothing else: for serde alone a list of its values would do as well.
@@ -282,6 +301,13 @@ fn some_text<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::E
         return Err(D::Error::custom("it must not be empty"));
     }
     Ok(Some(text))
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {
+    match usize::deserialize(value) {
+        Ok(number @ 1..) => Ok(Some(number)),
+        _ => Err(D::Error::custom("it must be a number, at least 1")),
+    }
 }
 
 fn seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
@@ -360,6 +386,9 @@ mod tests {
             reserve_mib = 3
             platform = "qemux86-64"
             reboot = "now"
+            [avocado.gc]
+            runtime_retention = 5
+            auto_gc = false
         "#;
         let expected = DeviceConfig {
             base: "/data".into(),
@@ -375,6 +404,8 @@ mod tests {
             reserve: 3 << 20,
             platform: Some("qemux86-64".parse().unwrap()),
             reboot: RebootPolicy::Now,
+            runtime_retention: 5,
+            auto_gc: false,
             hook_timeout: Duration::from_secs(5),
         };
         assert_eq!(DeviceConfig::parse(text).unwrap(), expected);
@@ -418,7 +449,7 @@ mod tests {
         let manual = include_str!("../../../docs/avocadoctl.md");
         let file = include_str!("../../avocadoctl/avocadoctl.conf");
         let top: Vec<_> = keys::<AvocadoTable>();
-        let tables = ["ext", "update"];
+        let tables = ["ext", "update", "gc"];
         let top = top.into_iter().filter(|key| !tables.contains(key));
         let ext = keys::<ExtTable>();
         let update = keys::<UpdateTable>();
@@ -426,6 +457,8 @@ mod tests {
         let all = top.map(|key| ("avocado", key));
         let all = all.chain(ext.into_iter().map(|key| ("avocado.ext", key)));
         let all = all.chain(update.into_iter().map(|key| ("avocado.update", key)));
+        let gc = keys::<GcTable>().into_iter();
+        let all = all.chain(gc.map(|key| ("avocado.gc", key)));
         for (table, key) in all {
             let row = format!("| `{table}.{key}` |");
             assert!(manual.contains(&row), "docs/avocadoctl.md: {table}.{key}");

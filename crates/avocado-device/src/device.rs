@@ -1,4 +1,7 @@
-use avocado_events::{Cancel, Sink};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use avocado_events::{Cancel, Event, Sink};
 use avocado_tuf::ForgetLevel;
 
 use crate::activation::{self, Activation};
@@ -8,10 +11,12 @@ use crate::context::DeviceContext;
 use crate::degraded::DegradedState;
 use crate::enabled::{self, ExtensionSelection};
 use crate::error::DeviceError;
+use crate::extension_set;
 use crate::extensions::{self, InstalledExtension};
 use crate::hitl::{self, HitlRequest, HitlWatchEnd};
 use crate::merge::MergeMode;
 use crate::merging;
+use crate::metadata;
 use crate::paths::DevicePaths;
 use crate::runtime_list::{self, RuntimeEntry, RuntimeList};
 use crate::stage::{self, AddPlan, AddRequest, RuntimeSource};
@@ -115,7 +120,7 @@ impl Device {
     }
 
     /// Stages a runtime. Adding what is there already is a success, and repairs it where it is
-    /// damaged.
+    /// damaged. Where the configuration wants it, runtimes that are too many then are removed.
     ///
     /// # Errors
     /// [`DeviceError::NoTrustAnchor`], [`DeviceError::Staging`], and those of
@@ -128,12 +133,28 @@ impl Device {
     ) -> Result<Added, DeviceError> {
         let _span = state_change("add", "");
         let (manifest, lock) = stage::add(&self.context, source, cancel, sink)?;
-        let manifest = manifest.into();
-        if self.config().activate_on_add {
-            let activation = activation::activate_locked(&self.context, manifest, &lock, sink)?;
-            return Ok(Added::Activated(activation));
+        let manifest = Arc::new(manifest);
+        let added = if self.config().activate_on_add {
+            let manifest = manifest.clone();
+            Added::Activated(activation::activate_locked(
+                &self.context,
+                manifest,
+                &lock,
+                sink,
+            )?)
+        } else {
+            Added::Staged(runtime_list::entry(&self.context, manifest.clone()))
+        };
+        drop(lock);
+        if self.config().auto_gc
+            && let Err(error) = upkeep::make_room(&self.context, &manifest.id, sink)
+        {
+            let why = avocado_events::chain(&error);
+            sink.emit(Event::warning(format!(
+                "older runtimes were not removed: {why}"
+            )));
         }
-        Ok(Added::Staged(runtime_list::entry(&self.context, manifest)))
+        Ok(added)
     }
 
     /// Says what adding a runtime would do, and does nothing of it; the repository's metadata and
@@ -307,6 +328,55 @@ impl Device {
         enabled::disable(&self.context, which, release, sink)
     }
 
+    /// Decides for extensions of the active runtime whether they are merged, from the next merge on and
+    /// whatever its manifest says; it lasts as long as the runtime is on the device. Each is called
+    /// by its name, or by its name and version (`app-1.0`). Returns how many they are. Where one of
+    /// them is not in the runtime, nothing is changed.
+    ///
+    /// # Errors
+    /// [`DeviceError::ExtensionNotFound`], [`DeviceError::NoActiveRuntime`], or
+    /// [`DeviceError::Store`].
+    pub fn set_extensions_enabled(
+        &self,
+        names: &[String],
+        enabled: bool,
+        sink: &dyn Sink,
+    ) -> Result<u64, DeviceError> {
+        extension_set::set_enabled(&self.context, names, enabled, sink)
+    }
+
+    /// What others keep of a runtime: texts by their keys. The device makes nothing of them.
+    ///
+    /// # Errors
+    /// [`DeviceError::RuntimeNotFound`], [`DeviceError::AmbiguousRuntimeId`], or
+    /// [`DeviceError::Store`].
+    pub fn metadata(&self, id: &str) -> Result<BTreeMap<String, String>, DeviceError> {
+        metadata::list(&self.context, id)
+    }
+
+    /// What is kept of a runtime under a key.
+    ///
+    /// # Errors
+    /// [`DeviceError::MetadataKeyNotFound`], and as [`Device::metadata`].
+    pub fn metadata_of_key(&self, id: &str, key: &str) -> Result<String, DeviceError> {
+        metadata::get(&self.context, id, key)
+    }
+
+    /// Keeps a text of a runtime under a key, or with `None` nothing any more. It goes with the runtime.
+    ///
+    /// # Errors
+    /// [`DeviceError::MetadataKeyNotFound`] where there is nothing to remove, and as
+    /// [`Device::metadata`].
+    pub fn set_metadata(
+        &self,
+        id: &str,
+        key: &str,
+        value: Option<&str>,
+        sink: &dyn Sink,
+    ) -> Result<(), DeviceError> {
+        metadata::set(&self.context, id, key, value, sink)
+    }
+
     /// Removes a runtime. The images stay in the pool, where others may use them, until
     /// [`Device::prune`]. One that cannot be read is removed by its full id.
     ///
@@ -349,6 +419,18 @@ impl Device {
     ) -> Result<PruneReport, DeviceError> {
         let _span = state_change("prune", "");
         upkeep::prune(&self.context, options, sink)
+    }
+
+    /// As [`Device::prune`], with as many runtimes to keep as the configuration says.
+    ///
+    /// # Errors
+    /// As [`Device::prune`].
+    pub fn collect_garbage(&self, sink: &dyn Sink) -> Result<PruneReport, DeviceError> {
+        let options = PruneOptions {
+            keep: Some(self.config().runtime_retention),
+            ..PruneOptions::default()
+        };
+        self.prune(&options, sink)
     }
 
     /// Reads every image again, whatever was remembered of it, and compares it with what the

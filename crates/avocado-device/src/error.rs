@@ -39,6 +39,14 @@ pub enum DeviceError {
         /// The runtime.
         id: RuntimeId,
     },
+    /// Nothing is kept of a runtime under this key.
+    #[error("there is no `{}` among the metadata of runtime {id}", key.escape_debug())]
+    MetadataKeyNotFound {
+        /// The runtime.
+        id: RuntimeId,
+        /// The key as asked for.
+        key: String,
+    },
     /// There is no runtime to go back to.
     #[error("there is no runtime to go back to: no other one was active before, or it was removed")]
     NoPreviousRuntime,
@@ -95,6 +103,9 @@ pub enum DeviceError {
         /// The name as asked for.
         name: String,
     },
+    /// What is asked for is about the active runtime, and there is none.
+    #[error("no runtime is active on this device")]
+    NoActiveRuntime,
     /// The `VERSION_ID` for which extensions are enabled is none, or none that can be used.
     #[error("the release of the operating system {}", match .0 {
         Some(_) => "cannot be used",

@@ -1,20 +1,76 @@
 //! Which extensions are to be merged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use avocado_events::{Event, Sink};
-use avocado_manifest::{Manifest, Name};
+use avocado_events::{Cancel, Event, Sink};
+use avocado_manifest::{Manifest, Name, RuntimeExtension};
 
 use crate::context::DeviceContext;
 use crate::enabled::enabled;
-use crate::error::FailureReason;
+use crate::error::{DeviceError, FailureReason};
 use crate::hitl;
 use crate::merge::release::unversioned;
 use crate::merge::state::{HitlLayer, LayerImage};
 use crate::merge::{ExtensionSet, SetFailure};
+use crate::store::beside_manifest::{self, ExtensionOverrides};
 use crate::store::pool::{ImagePool, RequiredImage};
+use crate::store::reserve::with_reserve;
 use crate::store::runtimes::check_consistency;
+
+/// The extensions of a runtime that are to be merged: as its manifest says, or as was decided on this
+/// device. A decision that cannot be read is none.
+pub(crate) fn enabled_of<'a>(
+    context: &DeviceContext,
+    manifest: &'a Manifest,
+) -> Vec<&'a RuntimeExtension> {
+    let overrides = decisions_of(context, manifest).unwrap_or_default();
+    let all = manifest.extensions.iter();
+    all.filter(|e| overrides.enabled(e.name.as_str()).unwrap_or(e.enabled))
+        .collect()
+}
+
+/// What was decided on this device of the extensions of a runtime.
+pub(crate) fn decisions_of(
+    context: &DeviceContext,
+    manifest: &Manifest,
+) -> Result<ExtensionOverrides, FailureReason> {
+    beside_manifest::load(&context.runtimes().directory(&manifest.id))
+}
+
+/// Decides for extensions of the active runtime whether they are merged, whatever its manifest says.
+/// Each is called by its name, or by its name and version.
+pub(crate) fn set_enabled(
+    context: &DeviceContext,
+    names: &[String],
+    enabled: bool,
+    sink: &dyn Sink,
+) -> Result<u64, DeviceError> {
+    let _lock = context
+        .lock_store(&Cancel::new(), sink)
+        .map_err(DeviceError::Store)?;
+    let runtimes = context.runtimes();
+    let active = runtimes.active().map_err(DeviceError::Store)?;
+    let manifest = active.ok_or(DeviceError::NoActiveRuntime)?;
+    let directory = runtimes.directory(&manifest.id);
+    let mut overrides: ExtensionOverrides =
+        beside_manifest::load(&directory).map_err(DeviceError::Store)?;
+    let mut decided = BTreeSet::new();
+    for name in names {
+        let is_meant = |e: &&RuntimeExtension| {
+            e.name.as_str() == name || format!("{}-{}", e.name, e.version) == *name
+        };
+        let found = manifest.extensions.iter().find(is_meant);
+        let found = found.ok_or_else(|| DeviceError::ExtensionNotFound { name: name.clone() })?;
+        overrides.set(found.name.as_str(), enabled);
+        decided.insert(&found.name);
+    }
+    with_reserve(context.base(), || {
+        beside_manifest::save(&directory, &overrides)
+    })
+    .map_err(DeviceError::Store)?;
+    Ok(decided.len() as u64)
+}
 
 /// The images of a runtime that are to be merged, but for those whose name and version are in
 /// `without`. Each is in the pool and has the right bytes. What is mounted from a server takes the
@@ -26,7 +82,7 @@ pub(crate) fn of_runtime(
 ) -> Result<ExtensionSet, SetFailure> {
     check_consistency(manifest)?;
     let mut pool = ImagePool::open(context.base());
-    let enabled = manifest.extensions.iter().filter(|e| e.enabled);
+    let enabled = enabled_of(context, manifest).into_iter();
     let (mut servers, mut more) = (ServerExtensions::of(context), Vec::new());
     let images = enabled.map(|extension| {
         let required = RequiredImage::extension(extension);
@@ -73,7 +129,7 @@ pub(crate) fn need_covered(
     let covered = hitl::mounted(&context.paths);
     let covered = |name: &Name| covered.iter().any(|(layer, _)| layer.name == *name);
     let mut pool = ImagePool::open(context.base());
-    let enabled = manifest.extensions.iter().filter(|e| e.enabled);
+    let enabled = enabled_of(context, manifest).into_iter();
     let mut covered = enabled.filter(|e| covered(&e.name));
     let all = covered.try_for_each(|e| pool.need(&RequiredImage::extension(e)).map(drop));
     pool.remember();

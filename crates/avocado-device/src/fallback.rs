@@ -13,7 +13,7 @@ use crate::context::DeviceContext;
 use crate::degraded::DegradedState;
 use crate::enabled::enabled;
 use crate::error::DeviceError;
-use crate::extension_set::{of_enabled, of_runtime};
+use crate::extension_set::{enabled_of, of_enabled, of_runtime};
 use crate::merge::state::MergedState;
 use crate::merge::{
     ExtensionMerger, ExtensionSet, MergeFailure, MergeMode, ProvenMerge, SetFailure,
@@ -153,7 +153,7 @@ impl Wanted<'_> {
     fn names(&self) -> Vec<String> {
         match self.active {
             Some(manifest) => {
-                let enabled = manifest.extensions.iter().filter(|e| e.enabled);
+                let enabled = enabled_of(self.context, manifest).into_iter();
                 enabled
                     .map(|e| format!("{}-{}", e.name, e.version))
                     .collect()

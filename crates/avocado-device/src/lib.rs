@@ -27,6 +27,7 @@ mod fallback;
 mod hitl;
 mod merge;
 mod merging;
+mod metadata;
 mod os_release;
 mod os_update;
 mod paths;

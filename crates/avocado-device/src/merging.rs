@@ -7,7 +7,7 @@ use avocado_manifest::Manifest;
 
 use crate::context::DeviceContext;
 use crate::error::DeviceError;
-use crate::extension_set::{of_enabled, of_runtime};
+use crate::extension_set::{decisions_of, of_enabled, of_runtime};
 use crate::fallback;
 use crate::merge::{ExtensionMerger, MergeMode};
 use crate::os_update;
@@ -82,6 +82,13 @@ fn merge_runtime(
     };
     let (active, set) = match wanted {
         Ok(Some(manifest)) => {
+            if let Err(reason) = decisions_of(context, &manifest) {
+                let why = avocado_events::chain(&reason);
+                let id = &manifest.id;
+                sink.emit(Event::warning(format!(
+                    "what was decided of the extensions of runtime {id} does not count: {why}"
+                )));
+            }
             let set = of_runtime(context, &manifest, &[]);
             (Some(manifest), set)
         }

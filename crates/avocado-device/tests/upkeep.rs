@@ -7,7 +7,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use avocado_device::{Cancel, Device, DeviceError, FailureReason, PruneOptions, StoreProblem};
+use avocado_device::{
+    Cancel, Device, DeviceConfig, DeviceError, FailureReason, PruneOptions, StoreProblem,
+};
 use avocado_events::Silent;
 use avocado_manifest::{Manifest, RuntimeExtension};
 use common::*;
@@ -128,6 +130,86 @@ fn rolling_back_goes_to_what_was_active_before() {
     assert!(matches!(back(), Err(DeviceError::NoPreviousRuntime)));
     store.activate(&three);
     assert_eq!(*back().unwrap().runtime().manifest, one);
+}
+
+#[test]
+fn runtimes_that_are_too_many_go_when_one_is_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DeviceConfig {
+        runtime_retention: 2,
+        ..DeviceConfig::default()
+    };
+    let device = Device::with_paths(config, private_paths(dir.path()));
+    let store = Store { dir, device };
+    let (one, two) = (store.add("1"), store.add("2"));
+    store.activate(&one);
+    store.activate(&two);
+    // What no runtime needs may be there for one that is to come.
+    put_image(store.base(), b"downloaded");
+    store.add("3");
+    assert_eq!(store.versions(), "2* 3 1-", "those that are needed stay");
+    store.device.rollback(&Silent).unwrap();
+    store.device.rollback(&Silent).unwrap();
+    store.add("4");
+    assert_eq!(store.versions(), "2* 4 1-", "3 is the one too many");
+    // Two of the kept, the active one, what all share, and what was downloaded.
+    assert_eq!(store.images(), 5);
+    // What is added stays, however old it is.
+    let three = store.add("3");
+    assert_eq!(store.versions(), "2* 3 1-");
+    store.device.pin(three.id.as_str(), &Silent).unwrap();
+    store.add("5");
+    assert_eq!(store.versions(), "2* 5 3! 1-");
+    // Asked for, what nothing needs goes as well.
+    let removed = store.device.collect_garbage(&Silent).unwrap();
+    assert_eq!(removed.runtimes.len(), 1);
+    assert_eq!(store.versions(), "2* 3! 1-");
+    assert_eq!(store.images(), 4);
+}
+
+#[test]
+fn what_is_kept_of_a_runtime_goes_with_it() {
+    let store = Store::new();
+    let (one, two) = (store.add("1"), store.add("2"));
+    let device = &store.device;
+    let of = |manifest: &Manifest| device.metadata(manifest.id.as_str()).unwrap();
+    assert!(of(&one).is_empty());
+    let set = |key: &str, value| device.set_metadata(&one.id.as_str()[..9], key, value, &Silent);
+    set("site", Some("mast 7")).unwrap();
+    set("site", Some("mast 8")).unwrap();
+    set("", Some("")).unwrap();
+    assert_eq!((of(&one)["site"].as_str(), of(&two).len()), ("mast 8", 0));
+    let missing = |error: Result<(), DeviceError>| {
+        let Err(DeviceError::MetadataKeyNotFound { id, key }) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!((id, key.as_str()), (one.id.clone(), "x"));
+    };
+    missing(set("x", None));
+    missing(device.metadata_of_key(one.id.as_str(), "x").map(drop));
+    set("", None).unwrap();
+    assert_eq!(of(&one).len(), 1);
+    // Adding it again, or repairing it, loses nothing of it.
+    store.add("1");
+    fs::write(
+        store
+            .base()
+            .join(format!("runtimes/{}/manifest.json", one.id)),
+        "",
+    )
+    .unwrap();
+    store.add("1");
+    assert_eq!(of(&one)["site"], "mast 8");
+    device.remove(one.id.as_str(), &Silent).unwrap();
+    store.add("1");
+    assert!(of(&one).is_empty());
+    // What cannot be understood is not written over.
+    let file = store
+        .base()
+        .join(format!("runtimes/{}/metadata.json", one.id));
+    fs::write(&file, "{\"version\":2}").unwrap();
+    assert!(matches!(set("a", Some("b")), Err(DeviceError::Store(_))));
+    assert_eq!(fs::read_to_string(file).unwrap(), "{\"version\":2}");
 }
 
 #[test]

@@ -110,7 +110,8 @@ fn replies_and_errors_are_those_declared() {
         json!({
             "id": first.id, "manifestVersion": 2, "builtAt": "2026-01-01T00:00:00Z",
             "runtime": {"name": "dev", "version": "1"},
-            "extensions": [{"name": "app", "version": "1.0.0", "imageId": app.image_id}],
+            "extensions": [{"name": "app", "version": "1.0.0", "imageId": app.image_id,
+                "sha256": app.sha256}],
             "active": true,
         })
     );

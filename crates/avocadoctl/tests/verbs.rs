@@ -108,6 +108,91 @@ fn pinned_runtimes_stay() {
 }
 
 #[test]
+fn what_others_keep_of_a_runtime() {
+    doors(|device| {
+        let manifest = bare("1");
+        device.put_runtime(&manifest);
+        let id = &manifest.id.as_str()[..9];
+        let metadata = |rest: &[&str]| {
+            device.json(&[&["runtime", "metadata", rest[0], id], &rest[1..]].concat())
+        };
+        assert_eq!(metadata(&["list"]), json!({"entries": []}));
+        let set = metadata(&["set", "site", "mast 7"]);
+        assert_eq!(set, json!({"status": "ok"}));
+        assert_eq!(metadata(&["get", "site"]), json!({"value": "mast 7"}));
+        let entries = json!({"entries": [{"key": "site", "value": "mast 7"}]});
+        assert_eq!(metadata(&["list"]), entries);
+        let shown = device.show(&["runtime", "metadata", "list", id]);
+        assert!(shown.contains("\nsite=mast 7\n"), "{shown}");
+        assert_eq!(metadata(&["delete", "site"]), json!({"status": "ok"}));
+        for method in ["get", "delete"] {
+            let error = &metadata(&[method, "site"])["error"];
+            assert_eq!(error["kind"], "MetadataKeyNotFound", "{error}");
+            let parameters = json!({"id": manifest.id, "key": "site"});
+            assert_eq!(error["parameters"], parameters);
+        }
+        assert_eq!(metadata(&["get", ""])["error"]["kind"], "Usage");
+    });
+}
+
+#[test]
+fn as_many_are_kept_as_the_configuration_says() {
+    doors(|device| {
+        let all: Vec<_> = ["1", "2", "3", "4", "5"].map(bare).into();
+        all.iter().for_each(|m| device.put_runtime(m));
+        device.make_active(all[0].id.as_str());
+        let removed = device.json(&["runtime", "gc"]);
+        assert_eq!(
+            removed["runtimes"].as_array().unwrap().len(),
+            2,
+            "{removed}"
+        );
+        let left = device.json(&["runtime", "list"]);
+        let left = left.as_array().unwrap().iter();
+        let left: Vec<_> = left.map(|r| r["runtime"]["version"].clone()).collect();
+        assert_eq!(left, ["1", "5", "4"]);
+    });
+    let device = Device::private();
+    let service = device.serve();
+    let all: Vec<_> = ["1", "2", "3", "4", "5"].map(bare).into();
+    all.iter().for_each(|m| device.put_runtime(m));
+    let method = "org.avocado.Runtimes.GarbageCollect";
+    let reply: Value = service.client().call(method, &json!({})).unwrap();
+    let definition = Interface::parse(IDL).unwrap();
+    let fits = definition.check_reply("GarbageCollect", reply.as_object().unwrap());
+    assert_eq!(fits, Ok(()), "{reply}");
+    let gone = [&all[0].id, &all[1].id];
+    let removed = reply["result"]["removedRuntimes"].as_array().unwrap();
+    assert!(removed.len() == 2 && gone.iter().all(|id| removed.contains(&json!(id))));
+    assert_eq!(reply["result"]["removedImages"], json!([]));
+}
+
+#[test]
+fn extensions_of_the_active_runtime_are_switched() {
+    doors(|device| {
+        let off = device.json(&["ext", "disable", "app"]);
+        assert_eq!(off["error"]["kind"], "CommandFailed", "{off}");
+        let app = extension("app", "1", b"app");
+        let manifest = runtime("dev", "1", "2026-01-01T00:00:00Z", vec![app]);
+        device.put_runtime(&manifest);
+        device.make_active(manifest.id.as_str());
+        let done = json!({"updated": 1, "missing": 0});
+        assert_eq!(device.json(&["ext", "disable", "app"]), done);
+        let file = device.base().join("runtimes").join(manifest.id.as_str());
+        let file = file.join("overrides.json");
+        let kept = || -> Value { serde_json::from_slice(&fs::read(&file).unwrap()).unwrap() };
+        let decided =
+            |enabled: bool| json!({"version": 1, "extensions": {"app": {"enabled": enabled}}});
+        assert_eq!(kept(), decided(false));
+        assert_eq!(device.json(&["ext", "enable", "app-1"]), done);
+        assert_eq!(kept(), decided(true));
+        let none = device.json(&["ext", "disable", "app", "nope"]);
+        assert_eq!(none["error"]["kind"], "ExtensionNotFound", "{none}");
+        assert_eq!(kept(), decided(true));
+    });
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     doors(|device| {
         let image = vec![3; 70_000];

@@ -2,6 +2,7 @@
 //!
 //! Everything here that changes the disk goes through `avocado_fs::recorded`.
 
+pub(crate) mod beside_manifest;
 pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod lock;

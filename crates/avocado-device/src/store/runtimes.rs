@@ -252,6 +252,11 @@ impl RuntimeStore {
         }
     }
 
+    /// The directory of a runtime.
+    pub(crate) fn directory(&self, id: &RuntimeId) -> PathBuf {
+        self.dir.join(id)
+    }
+
     /// Whether there is a directory for a runtime, whatever is in it.
     pub(crate) fn exists(&self, id: &RuntimeId) -> bool {
         self.dir.join(id).symlink_metadata().is_ok()

@@ -6,8 +6,8 @@ mod remove;
 mod settle;
 mod verify;
 
-pub(crate) use prune::prune;
 pub use prune::{PruneOptions, PruneReport, PrunedImage, PrunedRuntime};
+pub(crate) use prune::{make_room, prune};
 pub(crate) use remove::{remove, set_pinned};
 pub(crate) use settle::{settle, settle_unlocked};
 pub(crate) use verify::verify;

@@ -23,10 +23,7 @@ impl NeededFiles {
         context: &DeviceContext,
         runtimes: &[Arc<Manifest>],
     ) -> Result<Self, FailureReason> {
-        let mut files = Vec::new();
-        for manifest in runtimes {
-            files.extend(RequiredImage::of(manifest).into_iter().map(|w| w.file));
-        }
+        let mut files = files_of(runtimes);
         files.extend(standalone::files_of_all_releases(context.base())?);
         if runtimes.is_empty() && !standalone::is_any_release_known(context.base()) {
             // A device without runtimes merges everything that has a name, at each boot.
@@ -36,16 +33,30 @@ impl NeededFiles {
         let merged = MergedState::load(&context.paths.merged()).extensions;
         let merged = merged.iter().map(|e| &e.image.file);
         files.extend(merged.filter_map(|f| Some(f.file_name()?.to_str()?.to_owned())));
+        Ok(NeededFiles::new(&files))
+    }
+
+    /// What `runtimes` need.
+    pub(super) fn of_runtimes(runtimes: &[Arc<Manifest>]) -> Self {
+        NeededFiles::new(&files_of(runtimes))
+    }
+
+    fn new(files: &[String]) -> Self {
         let stems = files.iter().map(|file| stem(file).to_owned());
-        Ok(NeededFiles {
+        NeededFiles {
             stems: stems.collect(),
-        })
+        }
     }
 
     /// Whether a file of the pool must stay.
     pub(super) fn contains(&self, file: &str) -> bool {
         self.stems.contains(stem(file))
     }
+}
+
+fn files_of(runtimes: &[Arc<Manifest>]) -> Vec<String> {
+    let images = runtimes.iter().flat_map(|m| RequiredImage::of(m));
+    images.map(|wanted| wanted.file).collect()
 }
 
 /// `x` of `x.raw`.

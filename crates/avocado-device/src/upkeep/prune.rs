@@ -73,6 +73,29 @@ pub(crate) fn prune(
     options: &PruneOptions,
     sink: &dyn Sink,
 ) -> Result<PruneReport, DeviceError> {
+    prune_but(None, context, options, sink)
+}
+
+/// Removes the runtimes that are too many, now that `added` was added, and the images that they alone
+/// needed. What else no runtime needs stays: it may be there for one that is to be added.
+pub(crate) fn make_room(
+    context: &DeviceContext,
+    added: &RuntimeId,
+    sink: &dyn Sink,
+) -> Result<(), DeviceError> {
+    let options = PruneOptions {
+        keep: Some(context.config.runtime_retention),
+        dry_run: false,
+    };
+    prune_but(Some(added), context, &options, sink).map(drop)
+}
+
+fn prune_but(
+    added: Option<&RuntimeId>,
+    context: &DeviceContext,
+    options: &PruneOptions,
+    sink: &dyn Sink,
+) -> Result<PruneReport, DeviceError> {
     let base = context.base();
     if !base.is_dir() {
         return Ok(PruneReport::default());
@@ -81,7 +104,10 @@ pub(crate) fn prune(
     let _lock = context
         .lock_store(&Cancel::new(), sink)
         .map_err(DeviceError::Store)?;
-    let (goes, kept, unreadable) = divide(context, options.keep)?;
+    let (goes, kept, unreadable) = divide(context, options.keep, added)?;
+    if added.is_some() && goes.is_empty() {
+        return Ok(PruneReport::default());
+    }
     let mut pruned = PruneReport {
         runtimes: goes.iter().map(PrunedRuntime::new).collect(),
         spared: match (&downloads, unreadable) {
@@ -97,6 +123,11 @@ pub(crate) fn prune(
     if pruned.spared.is_none() {
         pruned.images = unneeded(context, &pool, &kept).map_err(DeviceError::Store)?;
         leftovers.extend(staging::directories(base));
+    }
+    if added.is_some() {
+        let theirs = NeededFiles::of_runtimes(&goes);
+        pruned.images.retain(|image| theirs.contains(&image.file));
+        leftovers.clear();
     }
     let sizes = leftovers.iter().map(|path| on_disk(path));
     pruned.leftover_bytes = sizes.sum();
@@ -130,9 +161,11 @@ pub(crate) fn prune(
 fn divide(
     context: &DeviceContext,
     keep: Option<usize>,
+    added: Option<&RuntimeId>,
 ) -> Result<(Manifests, Manifests, Option<String>), DeviceError> {
     let runtimes = context.runtimes();
-    let protected = protected(context)?;
+    let mut protected = protected(context)?;
+    protected.extend(added.cloned());
     let mut unreadable = None;
     let (mut kept, mut others) = (Vec::new(), Vec::new());
     for found in runtimes.everything().map_err(DeviceError::Store)? {

@@ -51,7 +51,12 @@ pub fn private_paths(dir: &Path) -> DevicePaths {
 }
 
 pub fn private_device(dir: &Path) -> Device {
-    Device::with_paths(DeviceConfig::default(), private_paths(dir))
+    // What is added stays, unless a test is about that.
+    let config = DeviceConfig {
+        auto_gc: false,
+        ..DeviceConfig::default()
+    };
+    Device::with_paths(config, private_paths(dir))
 }
 
 /// Adding in one word. A device of these tests activates nothing by itself, unless a test says so.

@@ -33,6 +33,7 @@ cases! { case(Work):
     is_never_seen_half_done,
     takes_turns,
     respects_scopes_and_switches,
+    merges_what_was_decided,
     hooks_run_in_order,
     a_failing_hook_means_going_back,
     respects_the_scope_of_an_initrd,
@@ -379,6 +380,52 @@ impl Work {
                 .iter()
                 .any(|e| e.status == Some(StepStatus::Skipped))
         );
+    }
+
+    fn merges_what_was_decided(&self) {
+        let off = RuntimeExtension {
+            enabled: false,
+            ..self.base()
+        };
+        let decide = |names: &[&str], enabled| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            self.device.set_extensions_enabled(&names, enabled, &Silent)
+        };
+        let nothing = decide(&["app"], false).unwrap_err();
+        assert!(matches!(nothing, DeviceError::NoActiveRuntime), "{nothing}");
+        let manifest = self.stage("decided", vec![off.clone(), self.app("four")]);
+        self.activate(&manifest);
+        assert_eq!(self.merged_names(), ["app"]);
+        // Nothing happens before the next merge, and nothing at all where one is not there.
+        let error = decide(&["app", "nope"], false).unwrap_err();
+        assert!(matches!(error, DeviceError::ExtensionNotFound { name } if name == "nope"));
+        let versioned = format!("app-{}", manifest.extensions[1].version);
+        assert_eq!(decide(&["app", &versioned], false).unwrap(), 1);
+        assert_eq!(decide(&["base"], true).unwrap(), 1);
+        assert_eq!(self.merged_names(), ["app"]);
+        self.device.merge(&Silent).unwrap();
+        assert_eq!(self.merged_names(), ["base"]);
+        assert!(!path("app").exists());
+        // It is of this runtime alone, and lasts while another one is active.
+        let other = self.stage("other", vec![off, self.app("five")]);
+        self.activate(&other);
+        assert_eq!(self.merged_names(), ["app"]);
+        self.activate(&manifest);
+        assert_eq!(self.merged_names(), ["base"]);
+        // A decision that cannot be read is told, and the manifest counts.
+        let runtimes = self.device.paths().base.join("runtimes");
+        let file = runtimes.join(manifest.id.as_str()).join("overrides.json");
+        fs::write(&file, "{").unwrap();
+        self.events.take();
+        self.device.merge(&self.events).unwrap();
+        let told = self.events.take();
+        let told = told.iter().any(|e| e.message.contains("overrides.json"));
+        assert!(told);
+        assert_eq!(self.merged_names(), ["app"]);
+        assert!(matches!(
+            decide(&["app"], false),
+            Err(DeviceError::Store(_))
+        ));
     }
 
     fn extends_etc(&self) {

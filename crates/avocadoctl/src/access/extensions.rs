@@ -8,7 +8,8 @@ use super::DeviceAccess;
 use crate::failure::Failure;
 use crate::interface::{
     DeviceStatus, DisableParameters, DisableReply, EnableParameters, EnableReply, Extension,
-    ExtensionListReply, ForgetReply, RootAuthority, ShowReply, StatusReply, forget_word,
+    ExtensionListReply, ForgetReply, RootAuthority, SetEnabledParameters, SetEnabledReply,
+    ShowReply, StatusReply, forget_word,
 };
 use crate::progress::ProgressPrinter;
 use crate::trust_anchor;
@@ -141,6 +142,21 @@ impl DeviceAccess {
                 .map_err(|error| Failure::of_extensions(&error, "Disable")),
             DeviceAccess::Service(client) => {
                 DeviceAccess::call(client, "org.avocado.Extensions.Disable", request)
+            }
+        }
+    }
+
+    pub(crate) fn set_enabled(
+        &mut self,
+        request: &SetEnabledParameters,
+        progress: &ProgressPrinter,
+    ) -> Result<SetEnabledReply, Failure> {
+        match self {
+            DeviceAccess::Direct(device) => request
+                .run(device, progress)
+                .map_err(|error| Failure::of_extensions(&error, "SetEnabled")),
+            DeviceAccess::Service(client) => {
+                DeviceAccess::call(client, "org.avocado.Extensions.SetEnabled", request)
             }
         }
     }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::DeviceAccess;
 use crate::failure::Failure;
 use crate::interface::{
-    AddFromUrlParameters, InspectReply, ListReply, Plan, PlanReply, ProgressReply, PruneParameters,
-    PruneReply, Runtime, Verification,
+    AddFromUrlParameters, InspectReply, ListReply, MetadataGetReply, MetadataListReply, Plan,
+    PlanReply, ProgressReply, PruneParameters, PruneReply, Runtime, Verification,
 };
 use crate::progress::ProgressPrinter;
 
@@ -160,6 +160,55 @@ impl DeviceAccess {
                 pruned.map(PruneReply::from).map_err(failed)
             }
             DeviceAccess::Service(client) => call(client, "Prune", request),
+        }
+    }
+
+    pub(crate) fn metadata(&mut self, id: &str) -> Result<MetadataListReply, Failure> {
+        match self {
+            DeviceAccess::Direct(device) => {
+                let all = device.metadata(id).map_err(failed)?;
+                Ok(MetadataListReply::from(all))
+            }
+            DeviceAccess::Service(client) => call(client, "MetadataList", &json!({"id": id})),
+        }
+    }
+
+    pub(crate) fn metadata_of_key(
+        &mut self,
+        id: &str,
+        key: &str,
+    ) -> Result<MetadataGetReply, Failure> {
+        match self {
+            DeviceAccess::Direct(device) => {
+                let value = device.metadata_of_key(id, key).map_err(failed)?;
+                Ok(MetadataGetReply { value })
+            }
+            DeviceAccess::Service(client) => {
+                call(client, "MetadataGet", &json!({"id": id, "key": key}))
+            }
+        }
+    }
+
+    /// Keeps a value, or with `None` nothing any more.
+    pub(crate) fn set_metadata(
+        &mut self,
+        id: &str,
+        key: &str,
+        value: Option<&str>,
+        progress: &ProgressPrinter,
+    ) -> Result<(), Failure> {
+        match self {
+            DeviceAccess::Direct(device) => {
+                let done = device.set_metadata(id, key, value, progress);
+                done.map_err(failed)
+            }
+            DeviceAccess::Service(client) => {
+                let (method, parameters) = match value {
+                    Some(value) => ("MetadataSet", json!({"id": id, "key": key, "value": value})),
+                    None => ("MetadataDelete", json!({"id": id, "key": key})),
+                };
+                call::<Value>(client, method, &parameters).map(drop)
+            }
         }
     }
 

@@ -24,6 +24,12 @@ impl fmt::Display for Failure {
             Failure::RemovePinnedRuntime { id } => {
                 write!(f, "runtime {} is pinned and cannot be removed", escape(id))
             }
+            Failure::MetadataKeyNotFound { id, key } => write!(
+                f,
+                "there is no `{}` among the metadata of runtime {}",
+                escape(key),
+                escape(id)
+            ),
             Failure::NoPreviousRuntime {} => f.write_str(
                 "there is no runtime to go back to: no other one was active before, or it was \
                  removed",
@@ -102,6 +108,12 @@ impl Failure {
             Failure::RemovePinnedRuntime { id } => {
                 let id = escape(id);
                 return Some(format!("unpin it first: `avocadoctl runtime unpin {id}`"));
+            }
+            Failure::MetadataKeyNotFound { id, .. } => {
+                let id = escape(id);
+                return Some(format!(
+                    "`avocadoctl runtime metadata list {id}` shows what there is"
+                ));
             }
             Failure::StagingFailed { what, .. }
             | Failure::UpdateFailed(what)

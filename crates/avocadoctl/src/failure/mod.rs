@@ -35,6 +35,10 @@ pub(crate) enum Failure {
     RemovePinnedRuntime {
         id: String,
     },
+    MetadataKeyNotFound {
+        id: String,
+        key: String,
+    },
     NoPreviousRuntime {},
     StagingFailed {
         what: FailedWork,

@@ -24,6 +24,10 @@ impl Failure {
             DeviceError::RemovePinnedRuntime { id } => {
                 Failure::RemovePinnedRuntime { id: id.to_string() }
             }
+            DeviceError::MetadataKeyNotFound { id, key } => Failure::MetadataKeyNotFound {
+                id: id.to_string(),
+                key: key.clone(),
+            },
             DeviceError::NoPreviousRuntime => Failure::NoPreviousRuntime {},
             DeviceError::Update { .. }
             | DeviceError::Merge { .. }

@@ -17,6 +17,10 @@ fn declared() -> Vec<Failure> {
         },
         Failure::RemoveActiveRuntime {},
         Failure::RemovePinnedRuntime { id: "a".into() },
+        Failure::MetadataKeyNotFound {
+            id: "a".to_owned(),
+            key: "k".to_owned(),
+        },
         Failure::NoPreviousRuntime {},
         Failure::StagingFailed {
             what: work(Some("mend it")),

@@ -30,6 +30,10 @@ impl Failure {
                 "org.avocado.Runtimes.RemovePinnedRuntime",
                 texts(&[("id", id)]),
             ),
+            Failure::MetadataKeyNotFound { id, key } => (
+                "org.avocado.Runtimes.MetadataKeyNotFound",
+                texts(&[("id", id), ("key", key)]),
+            ),
             Failure::NoPreviousRuntime {} => ("org.avocado.Runtimes.NoPreviousRuntime", Map::new()),
             Failure::StagingFailed { what, cause } => {
                 let mut parameters = what.parameters();
@@ -105,6 +109,10 @@ impl Failure {
             "org.avocado.Runtimes.RemovePinnedRuntime" => {
                 Failure::RemovePinnedRuntime { id: text("id")? }
             }
+            "org.avocado.Runtimes.MetadataKeyNotFound" => Failure::MetadataKeyNotFound {
+                id: text("id")?,
+                key: text("key")?,
+            },
             "org.avocado.Runtimes.NoPreviousRuntime" => Failure::NoPreviousRuntime {},
             "org.avocado.Runtimes.StagingFailed" => Failure::StagingFailed {
                 what: FailedWork::of_parameters(parameters)?,

@@ -203,6 +203,33 @@ impl EnableParameters {
     }
 }
 
+/// The parameters of `SetEnabled`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetEnabledParameters {
+    pub(crate) extensions: Vec<String>,
+    pub(crate) enabled: bool,
+}
+
+/// The result of `SetEnabled`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SetEnabledReply {
+    pub(crate) updated: u64,
+    /// As published. One that is missing is an error, with its name.
+    pub(crate) missing: u64,
+}
+
+impl SetEnabledParameters {
+    pub(crate) fn run(
+        &self,
+        device: &Device,
+        sink: &dyn Sink,
+    ) -> Result<SetEnabledReply, DeviceError> {
+        let updated = device.set_extensions_enabled(&self.extensions, self.enabled, sink)?;
+        let missing = 0;
+        Ok(SetEnabledReply { updated, missing })
+    }
+}
+
 /// The parameters of `Disable`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,10 +13,14 @@ pub(crate) use authority::{
 };
 pub(crate) use extensions::{
     Degraded, DeviceStatus, DisableParameters, DisableReply, EnableParameters, EnableReply,
-    Extension, ExtensionListReply, ExtensionStatus, OsUpdate, OsUpdateState, StatusReply,
+    Extension, ExtensionListReply, ExtensionStatus, OsUpdate, OsUpdateState, SetEnabledParameters,
+    SetEnabledReply, StatusReply,
 };
 pub(crate) use hitl::{HitlMountParameters, HitlReply, HitlUnmountParameters};
 pub(crate) use runtimes::{
     AddFromUrlParameters, InspectReply, ListReply, Progress, ProgressReply, Runtime,
 };
-pub(crate) use upkeep::{Plan, PlanReply, Problem, PruneParameters, PruneReply, Verification};
+pub(crate) use upkeep::{
+    GarbageCollectReply, MetadataGetReply, MetadataListReply, Plan, PlanReply, Problem,
+    PruneParameters, PruneReply, Verification,
+};

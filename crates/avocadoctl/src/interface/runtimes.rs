@@ -58,6 +58,10 @@ pub(crate) struct ManifestExtension<'a> {
     pub(crate) version: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) image_id: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image_type: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<Cow<'a, str>>,
 }
 
 impl<'a> From<&'a RuntimeEntry> for RuntimeRef<'a> {
@@ -88,6 +92,8 @@ impl<'a> RuntimeRef<'a> {
             name: e.name.as_str().into(),
             version: e.version.as_str().into(),
             image_id: e.image_id.as_ref().map(|id| id.as_str().into()),
+            image_type: e.image_type.as_deref().map(Into::into),
+            sha256: e.sha256.map(|digest| digest.to_string().into()),
         });
         RuntimeRef {
             id: manifest.id.as_str().into(),
@@ -113,6 +119,8 @@ impl<'a> RuntimeRef<'a> {
             name: owned(e.name),
             version: owned(e.version),
             image_id: e.image_id.map(owned),
+            image_type: e.image_type.map(owned),
+            sha256: e.sha256.map(owned),
         });
         Runtime {
             id: owned(self.id),

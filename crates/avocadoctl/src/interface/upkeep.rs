@@ -1,5 +1,7 @@
 //! The types of org.avocado.Runtimes that say what is to be done with the store, and what was.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::runtimes::{Runtime, RuntimeInfo, RuntimeRef};
@@ -158,6 +160,62 @@ impl From<avocado_device::PruneReport> for PruneReply {
             spared: pruned.spared,
         }
     }
+}
+
+/// The result of `GarbageCollect`.
+#[derive(Debug, Serialize)]
+pub(crate) struct GarbageCollectReply {
+    result: GcResult,
+}
+
+/// `GcResult`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GcResult {
+    removed_runtimes: Vec<String>,
+    removed_images: Vec<String>,
+}
+
+impl From<avocado_device::PruneReport> for GarbageCollectReply {
+    fn from(pruned: avocado_device::PruneReport) -> Self {
+        let runtimes = pruned.runtimes.into_iter().map(|runtime| runtime.id.into());
+        let images = pruned.images.into_iter().map(|image| image.file);
+        GarbageCollectReply {
+            result: GcResult {
+                removed_runtimes: runtimes.collect(),
+                removed_images: images.collect(),
+            },
+        }
+    }
+}
+
+/// The result of `MetadataList`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MetadataListReply {
+    pub(crate) entries: Vec<MetadataEntry>,
+}
+
+/// `MetadataEntry`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MetadataEntry {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl From<BTreeMap<String, String>> for MetadataListReply {
+    fn from(all: BTreeMap<String, String>) -> Self {
+        let entries = all.into_iter();
+        let entries = entries.map(|(key, value)| MetadataEntry { key, value });
+        MetadataListReply {
+            entries: entries.collect(),
+        }
+    }
+}
+
+/// The result of `MetadataGet`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MetadataGetReply {
+    pub(crate) value: String,
 }
 
 /// `Verification`.

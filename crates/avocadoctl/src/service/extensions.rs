@@ -10,7 +10,8 @@ use super::{DeviceService, Replies, fail, warn};
 use crate::access::MergeAction;
 use crate::failure::Failure;
 use crate::interface::{
-    DisableParameters, EnableParameters, ExtensionListReply, ProgressReply, StatusReply,
+    DisableParameters, EnableParameters, ExtensionListReply, ProgressReply, SetEnabledParameters,
+    StatusReply,
 };
 
 impl DeviceService {
@@ -33,6 +34,9 @@ impl DeviceService {
             }
             "Refresh" => self.merging(call, MergeAction::Refresh),
             "Enable" => self.mark(call, |request: &EnableParameters| {
+                request.run(device, &warn)
+            }),
+            "SetEnabled" => self.mark(call, |request: &SetEnabledParameters| {
                 request.run(device, &warn)
             }),
             "Disable" => {

@@ -12,8 +12,9 @@ use super::{DeviceService, Replies, fail, text, warn};
 use crate::access::{add_request, prune_options};
 use crate::failure::Failure;
 use crate::interface::{
-    AddFromUrlParameters, InspectReply, ListReply, Plan, PlanReply, ProgressReply, PruneParameters,
-    PruneReply, Runtime, Verification,
+    AddFromUrlParameters, GarbageCollectReply, InspectReply, ListReply, MetadataGetReply,
+    MetadataListReply, Plan, PlanReply, ProgressReply, PruneParameters, PruneReply, Runtime,
+    Verification,
 };
 
 impl DeviceService {
@@ -79,6 +80,18 @@ impl DeviceService {
                 Ok(request) => self.prune(call, &request),
                 Err(_) => call.invalid_parameter("keep"),
             },
+            "GarbageCollect" => {
+                let result = device.collect_garbage(&warn);
+                let freed = result.as_ref().map(|pruned| bytes(pruned.freed_bytes));
+                self.tell(&call, freed.as_deref().map_err(|error| *error));
+                match result {
+                    Ok(pruned) => call.reply(&GarbageCollectReply::from(pruned)),
+                    Err(error) => failed(call, &error),
+                }
+            }
+            "MetadataSet" | "MetadataGet" | "MetadataList" | "MetadataDelete" => {
+                self.metadata(call, &id.unwrap_or_default())
+            }
             "Verify" => self.verify(call),
             _ => call.method_not_implemented(),
         }
@@ -194,6 +207,36 @@ impl DeviceService {
         }
         match result {
             Ok(pruned) => call.reply(&PruneReply::from(pruned)),
+            Err(error) => failed(call, &error),
+        }
+    }
+
+    fn metadata(&self, call: MethodCall, id: &str) -> Result<(), ReplyError> {
+        let device = &self.device;
+        let key = text(&call, "key").unwrap_or_default();
+        let changed = match call.method() {
+            "MetadataList" => {
+                return match device.metadata(id) {
+                    Ok(all) => call.reply(&MetadataListReply::from(all)),
+                    Err(error) => failed(call, &error),
+                };
+            }
+            _ if key.is_empty() => return call.invalid_parameter("key"),
+            "MetadataGet" => {
+                return match device.metadata_of_key(id, &key) {
+                    Ok(value) => call.reply(&MetadataGetReply { value }),
+                    Err(error) => failed(call, &error),
+                };
+            }
+            "MetadataSet" => {
+                let value = text(&call, "value").unwrap_or_default();
+                device.set_metadata(id, &key, Some(&value), &warn)
+            }
+            _ => device.set_metadata(id, &key, None, &warn),
+        };
+        self.tell(&call, changed.as_ref().map(|()| key.as_str()));
+        match changed {
+            Ok(()) => call.reply(&json!({})),
             Err(error) => failed(call, &error),
         }
     }

@@ -48,22 +48,24 @@ json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s h -l help -d 'Print help'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -s h -l help -d 'Print help'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "list" -d 'List the runtimes: the active one, then the others, the newest first'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "add" -d 'Stage a runtime from a repository or from a manifest'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "inspect" -d 'Show a runtime in full'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "activate" -d 'Make a runtime the active one and merge its extensions'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "rollback" -d 'Make the runtime active again that was active before'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "pin" -d 'Keep a runtime from being removed'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "unpin" -d 'Let a pinned runtime be removed again'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "remove" -d 'Remove a runtime that is not active'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "prune" -d 'Remove what is not needed any more'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune verify" -f -a "verify" -d 'Read every image again and say what is corrupt, missing or not needed'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "list" -d 'List the runtimes: the active one, then the others, the newest first'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "add" -d 'Stage a runtime from a repository or from a manifest'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "inspect" -d 'Show a runtime in full'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "activate" -d 'Make a runtime the active one and merge its extensions'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "rollback" -d 'Make the runtime active again that was active before'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "pin" -d 'Keep a runtime from being removed'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "unpin" -d 'Let a pinned runtime be removed again'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "remove" -d 'Remove a runtime that is not active'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "prune" -d 'Remove what is not needed any more'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "gc" -d 'Remove what is not needed any more, with as many runtimes kept as the configuration says'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "metadata" -d 'Keep texts of a runtime, for other programs'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and not __fish_seen_subcommand_from list add inspect activate rollback pin unpin remove prune gc metadata verify" -f -a "verify" -d 'Read every image again and say what is corrupt, missing or not needed'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from list" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
@@ -126,23 +128,41 @@ complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fis
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s n -l dry-run -d 'Only say what would be removed'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from gc" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from gc" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from gc" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from gc" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -f -a "set" -d 'Keep a text under a key'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -f -a "get" -d 'Show what is kept under a key'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -f -a "list" -d 'Show all that is kept'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from metadata" -f -a "delete" -d 'Keep nothing under a key any more'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand runtime; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -s h -l help -d 'Print help'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "list" -d 'List the extensions that are on this device'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "status" -d 'Show which extensions are merged, and from what'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "merge" -d 'Merge the extensions of the active runtime'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "unmerge" -d 'Unmerge all extensions'
-complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh" -f -a "refresh" -d 'Bring what is merged in line with the active runtime'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -f -a "list" -d 'List the extensions that are on this device'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -f -a "status" -d 'Show which extensions are merged, and from what'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -f -a "merge" -d 'Merge the extensions of the active runtime'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -f -a "unmerge" -d 'Unmerge all extensions'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -f -a "refresh" -d 'Bring what is merged in line with the active runtime'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -f -a "enable" -d 'Merge extensions of the active runtime from the next merge on, whatever its manifest says'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and not __fish_seen_subcommand_from list status merge unmerge refresh enable disable" -f -a "disable" -d 'Leave extensions of the active runtime out from the next merge on'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from list" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"
@@ -174,6 +194,18 @@ json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from refresh" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from enable" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from enable" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from enable" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from enable" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from enable" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from disable" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from disable" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from disable" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from disable" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand ext; and __fish_seen_subcommand_from disable" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand merge" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"

@@ -4,6 +4,7 @@ mod activate;
 mod add;
 mod inspect;
 mod list;
+mod metadata;
 mod pin;
 mod prune;
 mod remove;
@@ -18,6 +19,7 @@ use super::{Context, group_hint};
 use crate::failure::Failure;
 use crate::interface::Runtime;
 use add::AddArgs;
+use metadata::MetadataCommand;
 use prune::PruneArgs;
 
 /// What is shown for `runtime` alone.
@@ -70,6 +72,11 @@ Example:
     },
     /// Remove what is not needed any more
     Prune(PruneArgs),
+    /// Remove what is not needed any more, with as many runtimes kept as the configuration says
+    Gc,
+    /// Keep texts of a runtime, for other programs
+    #[command(subcommand)]
+    Metadata(MetadataCommand),
     /// Read every image again and say what is corrupt, missing or not needed
     #[command(after_help = "Ends with exit code 1 when something is corrupt or missing.")]
     Verify,
@@ -89,6 +96,8 @@ pub(super) fn run(command: Option<&RuntimeCommand>, context: &Context) -> Result
         RuntimeCommand::Unpin { id } => pin::unpin(id, context),
         RuntimeCommand::Remove { id } => remove::run(id, context),
         RuntimeCommand::Prune(args) => prune::run(args, context),
+        RuntimeCommand::Gc => prune::collect_garbage(context),
+        RuntimeCommand::Metadata(command) => metadata::run(command, context),
         RuntimeCommand::Verify => verify::run(context),
     }
 }

@@ -29,17 +29,29 @@ pub(crate) struct PruneArgs {
 }
 
 pub(super) fn run(args: &PruneArgs, context: &Context) -> Result<(), Failure> {
-    let progress = &context.progress;
     let request = PruneParameters {
         keep: args.keep.map(i64::from),
         dry_run: args.dry_run.then_some(true),
     };
-    let result = context.device(AccessMode::Write)?.prune(&request, progress);
+    prune(&request, context)
+}
+
+/// `avocadoctl runtime gc`.
+pub(super) fn collect_garbage(context: &Context) -> Result<(), Failure> {
+    let request = PruneParameters {
+        keep: i64::try_from(context.settings.config.runtime_retention).ok(),
+        dry_run: None,
+    };
+    prune(&request, context)
+}
+
+fn prune(request: &PruneParameters, context: &Context) -> Result<(), Failure> {
+    let progress = &context.progress;
+    let result = context.device(AccessMode::Write)?.prune(request, progress);
     progress.clear();
     let pruned = result?;
-    context
-        .output
-        .result(&pruned, || text(&pruned, args.dry_run))
+    let dry_run = request.dry_run == Some(true);
+    context.output.result(&pruned, || text(&pruned, dry_run))
 }
 
 /// What was removed, or would be.
