@@ -15,6 +15,7 @@ use avocado_tuf::testing::{self, TestPublisher, image_name};
 use jiff::Timestamp;
 
 use super::scenario::{CrashCount, Scenario, device, memory};
+use crate::upkeep;
 use crate::{
     AddRequest, Cancel, Device, DeviceConfig, DeviceError, ExtensionSelection, PruneOptions,
     RuntimeSource,
@@ -319,6 +320,50 @@ fn the_store_survives_every_crash() {
                 always: &["1", "2", "3"],
                 finally: &["1", "2", "3"],
                 active: (Some("2"), Some("1")),
+                ..plain
+            },
+        ),
+        (
+            world.store("make room", &both, &["1", "2"], &["1"]),
+            Scenario {
+                name: "add where that is one too many",
+                work: &|device| {
+                    world.add(device, "3")?;
+                    // Adding does this, and is no failure where this is.
+                    let config = DeviceConfig {
+                        runtime_retention: 1,
+                        ..DeviceConfig::default()
+                    };
+                    let small = Device::with_paths(config, device.paths().clone());
+                    upkeep::make_room(small.context(), &world.manifest("3").id, &Silent)
+                },
+                always: &["1"],
+                finally: &["1", "3"],
+                active: (Some("1"), Some("1")),
+                // What a runtime needed that was removed just before waits for the next pruning.
+                clean: false,
+                ..plain
+            },
+        ),
+        (
+            world.store("decide", &both, &["1", "2"], &["1"]),
+            Scenario {
+                name: "keep something of a runtime, and switch an extension",
+                work: &|device| {
+                    let id = world.id("1");
+                    // Whole or not there, whenever the crash came.
+                    let before = device.metadata(id)?;
+                    assert!(before.is_empty() || before["site"] == "mast 7");
+                    device.set_metadata(id, "site", Some("mast 7"), &Silent)?;
+                    let all = device.inspect(Some(id))?.manifest.extensions.clone();
+                    let names: Vec<_> = all.iter().map(|e| e.name.to_string()).collect();
+                    let decided = device.set_extensions_enabled(&names, true, &Silent)?;
+                    assert_eq!(decided, names.len() as u64);
+                    Ok(())
+                },
+                always: &["1", "2"],
+                finally: &["1", "2"],
+                active: (Some("1"), Some("1")),
                 ..plain
             },
         ),
