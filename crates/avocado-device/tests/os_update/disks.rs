@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::board::{self, Board, TestBundle, has_uboot_tools};
+use crate::namespace::with_own_mounts;
 
 const MIB: usize = 1 << 20;
 
@@ -88,8 +89,13 @@ fn table(sectors: u32) -> Vec<u8> {
 
 #[test]
 fn a_mounted_partition_is_never_written() {
-    const NAME: &str = "a_mounted_partition_is_never_written";
-    if !has_uboot_tools(NAME) {
+    const NAME: &str = "disks::a_mounted_partition_is_never_written";
+    // In a namespace that is copied while others' tests begin, it would stay mounted.
+    with_own_mounts(NAME, &["mkfs.ext4"], || mounted_partition(NAME));
+}
+
+fn mounted_partition(name: &str) {
+    if !has_uboot_tools(name) {
         return;
     }
     let board = Board::new();
@@ -103,7 +109,7 @@ fn a_mounted_partition_is_never_written() {
         .as_ref()
         .and_then(|disk| disk.first_partition(board.dir.path()));
     let (Some(mut disk), Some(node)) = (disk, node) else {
-        avocado_test_support::skip(NAME, "there are no loop devices with partitions here");
+        avocado_test_support::skip(name, "there are no loop devices with partitions here");
         return;
     };
     let made = run("mkfs.ext4", &["-q", "-F", node.to_str().unwrap()]);

@@ -8,6 +8,8 @@ mod board;
 mod disks;
 mod labels;
 mod loaders;
+#[path = "../common/namespace.rs"]
+mod namespace;
 mod trouble;
 
 use std::fs;
