@@ -36,6 +36,8 @@ pub struct Tool {
     /// Where all that it says goes, byte for byte.
     log: Option<File>,
     cancel: Option<Cancel>,
+    /// What it reads on its standard input.
+    input: Vec<u8>,
 }
 
 /// A tool did not do its work.
@@ -110,6 +112,7 @@ impl Tool {
             may_mount: false,
             log: None,
             cancel: None,
+            input: Vec::new(),
         }
     }
 
@@ -146,6 +149,14 @@ impl Tool {
     #[must_use]
     pub fn log_to(mut self, file: File) -> Self {
         self.log = Some(file);
+        self
+    }
+
+    /// Gives the tool these bytes on its standard input, where there is nothing otherwise. One that ends
+    /// without having read them says so by its status.
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
         self
     }
 
@@ -228,6 +239,9 @@ impl Tool {
         statuses: &[i32],
     ) -> Result<(i32, String), ToolError> {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if !self.input.is_empty() {
+            self.command.stdin(Stdio::piped());
+        }
         if crate::worker::is_worker() && !self.may_mount {
             capabilities::limit(&mut self.command);
         }
@@ -237,7 +251,14 @@ impl Tool {
             source,
         })?;
         let (log, cancel) = (self.log.as_ref(), self.cancel.as_ref());
-        let ended = collect(&mut child, sink, output, log, cancel);
+        let ended = thread::scope(|scope| {
+            if let Some(mut stdin) = child.stdin.take() {
+                let input = &self.input;
+                // A tool that closes its input early has a status of its own for that.
+                scope.spawn(move || _ = stdin.write_all(input));
+            }
+            collect(&mut child, sink, output, log, cancel)
+        });
         let (status, stdout, last_lines) = ended.map_err(|source| ToolError::Lost {
             tool: self.name.clone(),
             source,
@@ -454,6 +475,15 @@ mod tests {
     fn a_missing_tool_is_named() {
         let error = Tool::new("no-such-tool-anywhere").run(&Silent).unwrap_err();
         assert_eq!(error.to_string(), "cannot start `no-such-tool-anywhere`");
+    }
+
+    #[test]
+    fn input_larger_than_a_pipe_is_read_or_not() {
+        let input = "x".repeat(1 << 20);
+        let read = Tool::new("cat").input(input.clone()).read_text(&Silent);
+        assert!(read.unwrap() == input);
+        let unread = Tool::new("true").input(input).read_text(&Silent);
+        assert_eq!(unread.unwrap(), "");
     }
 
     #[test]
