@@ -9,7 +9,7 @@ use crate::file_digest::FileDigest;
 /// A result that a user cares about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
-    /// `extension`, `rootfs`, `initramfs`, `kernel`, `var`, `manifest`, `repository`, `vm`.
+    /// `extension`, `rootfs`, `initramfs`, `kernel`, `var`, `manifest`, `repository`, `vm`, `disk`.
     pub kind: String,
     /// What it belongs to: an extension with its version, a runtime.
     pub name: String,

@@ -6,6 +6,7 @@ use avocado_project::{Project, Runtime};
 
 use crate::error::BuildError;
 use crate::plan::Plan;
+use crate::steps::disk_image::{self, ProvisionWish};
 use crate::steps::install::{self, PackageTree};
 use crate::steps::os_image::{self, OsPart};
 use crate::steps::{
@@ -51,6 +52,13 @@ pub enum Goal {
     InitramfsImage,
     /// The kernel of every runtime.
     KernelImage,
+    /// The disks of one runtime, and the repository that its devices get updates from.
+    Provision {
+        /// Which.
+        runtime: Name,
+        /// How.
+        wish: ProvisionWish,
+    },
 }
 
 /// A step that a goal names.
@@ -68,6 +76,7 @@ pub(crate) enum GoalStep {
     Repository(Name),
     VarImage(Name),
     VmImage(Name),
+    DiskImage(Name, ProvisionWish),
 }
 
 impl Goal {
@@ -82,7 +91,8 @@ impl Goal {
                 runtime: Some(name),
                 ..
             }
-            | Goal::RuntimeInstall(Some(name)) => vec![known_runtime(project, name)?],
+            | Goal::RuntimeInstall(Some(name))
+            | Goal::Provision { runtime: name, .. } => vec![known_runtime(project, name)?],
             _ => project.runtimes.iter().collect(),
         };
         let rootfs_installs = || {
@@ -177,6 +187,14 @@ impl Goal {
             Goal::InitramfsImage => initramfs_installs()
                 .chain(os_images(OsPart::Initramfs))
                 .collect(),
+            Goal::Provision { runtime, wish } => os_installs()
+                .chain(extensions_of(project, &runtimes).map(GoalStep::ExtensionImage))
+                .chain([
+                    GoalStep::Repository(runtime.clone()),
+                    GoalStep::VarImage(runtime.clone()),
+                    GoalStep::DiskImage(runtime.clone(), wish.clone()),
+                ])
+                .collect(),
             Goal::KernelImage => {
                 let names = runtimes.iter().map(|r| r.name.clone());
                 names.map(GoalStep::KernelImage).collect()
@@ -217,6 +235,7 @@ impl GoalStep {
             GoalStep::KernelImage(runtime) => kernel_image::plan(plan, runtime).map(drop),
             GoalStep::Repository(runtime) => repository::plan(plan, runtime).map(drop),
             GoalStep::VarImage(runtime) => var_image::plan(plan, runtime).map(drop),
+            GoalStep::DiskImage(runtime, wish) => disk_image::plan(plan, runtime, wish).map(drop),
             GoalStep::VmImage(runtime) => vm_image::plan(plan, runtime).map(drop),
         }
     }

@@ -303,6 +303,11 @@ impl Layout {
         self.runtimes().join(runtime).join("os-bundle.aos")
     }
 
+    /// Where the images of a runtime's disks are, and what else the target's own tools make of it.
+    pub fn disk_images(&self, runtime: &Name) -> PathBuf {
+        self.runtimes().join(runtime).join("stone")
+    }
+
     /// The signed repository of a runtime: `metadata/` and `targets/`.
     pub fn repository(&self, runtime: &Name) -> PathBuf {
         self.runtimes().join(runtime).join("repository")

@@ -61,6 +61,8 @@ pub(crate) enum StonePlace {
     Initramfs,
     /// Its kernel.
     Kernel,
+    /// Its var partition.
+    Var,
 }
 
 /// A file that a stone manifest names.
@@ -166,10 +168,25 @@ impl<'a> StoneFiles<'a> {
 
     /// The files of which these are made.
     pub(crate) fn of_update(&self) -> Result<Vec<StoneFile>, BuildError> {
-        let names: BTreeSet<&str> = self
-            .images_of_update()
-            .flat_map(StoneImage::sources)
-            .collect();
+        let files = self.sources_of(self.images_of_update())?;
+        match files.iter().find(|file| file.place == StonePlace::Var) {
+            // The bundle is in that partition itself, and what a device has there is its own.
+            Some(var) => Err(BuildError::Invalid(format!(
+                "the stone manifest of `{}` has `{}` in an image that updates bring: updates leave /var as \
+                 it is",
+                self.runtime.name,
+                var.name.escape_debug()
+            ))),
+            None => Ok(files),
+        }
+    }
+
+    /// The files of which images are made.
+    pub(crate) fn sources_of<'i>(
+        &self,
+        images: impl Iterator<Item = &'i StoneImage>,
+    ) -> Result<Vec<StoneFile>, BuildError> {
+        let names: BTreeSet<&str> = images.flat_map(StoneImage::sources).collect();
         names.into_iter().map(|name| self.find(name)).collect()
     }
 
@@ -184,6 +201,8 @@ impl<'a> StoneFiles<'a> {
             Some(StonePlace::Rootfs)
         } else if is_part("initramfs") {
             Some(StonePlace::Initramfs)
+        } else if is_part("var") {
+            Some(StonePlace::Var)
         } else if KERNEL_NAMES.contains(&name) {
             Some(StonePlace::Kernel)
         } else {
@@ -213,7 +232,8 @@ impl<'a> StoneFiles<'a> {
         BuildError::Invalid(format!(
             "the stone manifest of `{}` names `{}`, which is in none of {}; add the directory to \
              `stone_include_paths`, or name an image of the runtime: \
-             avocado-image-rootfs-{target}.<type>, avocado-image-initramfs-{target}.<type>, or Image",
+             avocado-image-rootfs-{target}.<type>, avocado-image-initramfs-{target}.<type>, \
+             avocado-image-var-{target}.btrfs, or Image",
             self.runtime.name,
             name.escape_debug(),
             looked.join(", "),

@@ -18,6 +18,7 @@ use crate::sdk_command::SdkCommand;
 use crate::step_context::StepContext;
 use crate::step_request::{StepMessage, StepRequest};
 use crate::steps::compile::{CleanRequest, CompileRequest};
+use crate::steps::disk_image::{DiskImageRequest, ProvisionProgramRequest};
 use crate::steps::extension_build::ExtensionBuildRequest;
 use crate::steps::extension_image::ExtensionImageRequest;
 use crate::steps::install::{FinishInstallRequest, InstallRequest, PublishRequest};
@@ -70,6 +71,8 @@ fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, 
         ExtensionImageRequest::KIND => work_on::<ExtensionImageRequest>,
         OsImageRequest::KIND => work_on::<OsImageRequest>,
         OsBundleRequest::KIND => work_on::<OsBundleRequest>,
+        DiskImageRequest::KIND => work_on::<DiskImageRequest>,
+        ProvisionProgramRequest::KIND => work_on::<ProvisionProgramRequest>,
         RuntimeCompileRequest::KIND => work_on::<RuntimeCompileRequest>,
         RuntimeBuildRequest::KIND => work_on::<RuntimeBuildRequest>,
         SectionPackageRequest::KIND => work_on::<SectionPackageRequest>,

@@ -4,11 +4,13 @@
 //! ignored when reading, and what contradicts itself is an error that names the field.
 //!
 //! Nothing here touches a disk or starts a tool: [`StoneManifest::parse`] reads,
-//! [`StorageDevice::layout`] says where the partitions are, and [`StoneManifest::bundle`] what an OS
-//! bundle says.
+//! [`StorageDevice::layout`] says where the partitions are, [`StorageDevice::gpt`] how the image of a disk
+//! is made, [`StoneManifest::bundle`] what an OS bundle says, and [`StoneManifest::way_to_provision`] how a
+//! device comes to have all that.
 
 mod bundle;
 mod error;
+mod gpt_disk;
 mod image;
 mod layout;
 mod manifest;
@@ -17,7 +19,8 @@ mod update;
 
 pub use bundle::{BundleParts, BundledFile};
 pub use error::StoneError;
+pub use gpt_disk::{GptDisk, GptPartition};
 pub use image::{FatArguments, FatFile, FatImage, FatVariant, StoneImage};
 pub use manifest::{PartitionSpec, StoneManifest, StoneRuntime, StorageDevice};
-pub use provision::{ProvisionProfile, ProvisionSection};
+pub use provision::{ProvisionProfile, ProvisionSection, WayToProvision};
 pub use update::{StoneArtifact, StoneUpdate};

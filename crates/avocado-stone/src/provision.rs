@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::error::StoneError;
-use crate::manifest::StoneRuntime;
+use crate::manifest::{StoneManifest, StoneRuntime};
 
 /// How a device comes to have what the manifest describes.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -34,6 +34,83 @@ pub struct ProvisionProfile {
     pub requires: Vec<String>,
 }
 
+/// How a device is provisioned, where it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WayToProvision {
+    /// The profile. None: the manifest has none.
+    pub profile: Option<String>,
+    /// The script that does it, as files of the board are looked for.
+    pub script: Option<String>,
+    /// Variables of it: those of every profile, and those of this one before them.
+    pub envs: BTreeMap<String, String>,
+    /// Programs that it needs.
+    pub requires: Vec<String>,
+}
+
+impl StoneManifest {
+    /// The way that the profile of this name is, or the one that is meant where none is asked for:
+    /// `provision_default`, or the only one.
+    ///
+    /// # Errors
+    /// Where there is no such profile, or more than one could be meant.
+    pub fn way_to_provision(&self, wanted: Option<&str>) -> Result<WayToProvision, StoneError> {
+        let profiles = &self.provision.profiles;
+        let known = || {
+            profiles
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let only = || match profiles.len() {
+            1 => profiles.keys().next().map(String::as_str),
+            _ => None,
+        };
+        let chosen = wanted
+            .or(self.runtime.provision_default.as_deref())
+            .or_else(only);
+        let found = match chosen {
+            Some(name) if wanted.is_none() && profiles.is_empty() => Some((name, None)),
+            Some(name) => match profiles.get_key_value(name) {
+                Some((name, profile)) => Some((name.as_str(), Some(profile))),
+                None if profiles.is_empty() => {
+                    let why = format!(
+                        "there is no profile `{}`, and no other",
+                        name.escape_debug()
+                    );
+                    return Err(StoneError::invalid("provision.profiles", why));
+                }
+                None => {
+                    let why = format!(
+                        "there is no profile `{}`; there are {}",
+                        name.escape_debug(),
+                        known()
+                    );
+                    return Err(StoneError::invalid("provision.profiles", why));
+                }
+            },
+            None if profiles.is_empty() => None,
+            None => {
+                let why = format!(
+                    "none is the default: choose one of {} with --profile",
+                    known()
+                );
+                return Err(StoneError::invalid("runtime.provision_default", why));
+            }
+        };
+        let profile = found.and_then(|(_, profile)| profile);
+        let mut envs = self.provision.envs.clone();
+        envs.extend(profile.into_iter().flat_map(|profile| profile.envs.clone()));
+        let script = profile.and_then(|profile| profile.script.clone());
+        Ok(WayToProvision {
+            profile: found.map(|(name, _)| name.to_owned()),
+            script: script.or_else(|| self.runtime.provision.clone()),
+            envs,
+            requires: profile.map_or_else(Vec::new, |profile| profile.requires.clone()),
+        })
+    }
+}
+
 impl ProvisionSection {
     pub(crate) fn check(&self, runtime: &StoneRuntime) -> Result<(), StoneError> {
         match &runtime.provision_default {
@@ -49,6 +126,60 @@ impl ProvisionSection {
                 ))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn manifest(default: Value, provision: Value) -> StoneManifest {
+        let text = json!({
+            "runtime": {"platform": "p", "architecture": "x86_64", "provision_default": default},
+            "provision": provision,
+        });
+        StoneManifest::parse(text.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_way_is_the_one_that_is_asked_for_or_the_default_or_the_only_one() {
+        let profiles = json!({"envs": {"A": "1", "B": "1"}, "profiles": {
+            "sd": {"script": "sd.sh", "envs": {"B": "2"}}, "usb": {"requires": ["dd"]},
+        }});
+        let way = manifest(json!("sd"), profiles.clone())
+            .way_to_provision(None)
+            .unwrap();
+        assert_eq!(
+            (way.profile.as_deref(), way.script.as_deref()),
+            (Some("sd"), Some("sd.sh"))
+        );
+        assert_eq!(
+            way.envs,
+            BTreeMap::from([("A", "1"), ("B", "2")].map(|(n, v)| (n.into(), v.into())))
+        );
+        let way = manifest(json!("sd"), profiles.clone())
+            .way_to_provision(Some("usb"))
+            .unwrap();
+        assert_eq!((way.profile.as_deref(), way.script), (Some("usb"), None));
+        assert_eq!(way.requires, ["dd"]);
+        let none = manifest(Value::Null, json!({}))
+            .way_to_provision(None)
+            .unwrap();
+        assert_eq!((none.profile, none.script), (None, None));
+        let only = manifest(Value::Null, json!({"profiles": {"sd": {}}})).way_to_provision(None);
+        assert_eq!(only.unwrap().profile.as_deref(), Some("sd"));
+        for (default, provision, wanted, word) in [
+            (Value::Null, profiles.clone(), None, "sd, usb"),
+            (json!("sd"), profiles, Some("net"), "sd, usb"),
+            (Value::Null, json!({}), Some("net"), "no other"),
+        ] {
+            let error = manifest(default, provision)
+                .way_to_provision(wanted)
+                .unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
         }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod btrfs;
 mod cpio;
 mod erofs;
 pub(crate) mod fat;
+pub(crate) mod gpt;
 mod newc;
 mod squashfs;
 #[cfg(test)]

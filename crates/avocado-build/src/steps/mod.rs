@@ -3,9 +3,11 @@
 //! which has the published mounts and may start tools.
 
 mod accounts;
+mod board_images;
 pub(crate) mod compile;
 mod compiled_kernel;
 mod compiled_package;
+pub(crate) mod disk_image;
 pub(crate) mod extension_build;
 pub(crate) mod extension_image;
 mod extension_metadata;

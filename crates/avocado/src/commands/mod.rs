@@ -29,6 +29,7 @@ mod os_image;
 mod project;
 #[cfg(target_os = "linux")]
 mod project_owner;
+mod provision;
 mod prune;
 mod remote_options;
 mod runtime;
@@ -82,6 +83,7 @@ use load::LoadArgs;
 use lock::LockCommand;
 use manual::ManualArgs;
 use os_image::OsImageCommand;
+use provision::ProvisionArgs;
 use prune::PruneArgs;
 use runtime::RuntimeCommand;
 use save::SaveArgs;
@@ -167,6 +169,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Bring a built runtime to a device on the network and activate it
     Deploy(DeployArgs),
+    /// Make what a device has on its disks when it starts for the first time
+    Provision(ProvisionArgs),
     /// Hardware in the loop: run extensions on a device as they are on this machine
     #[command(subcommand)]
     Hitl(HitlCommand),
@@ -244,6 +248,7 @@ impl Command {
             Command::Diff(_) => "diff",
             Command::Verify(_) => "verify",
             Command::Deploy(_) => "deploy",
+            Command::Provision(_) => "provision",
             Command::Hitl(_) => "hitl",
             Command::Vm(_) => "vm",
             Command::Clean(_) => "clean",
@@ -312,6 +317,7 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
         Command::Initramfs(command) => return os_image::initramfs(session, command),
         Command::Kernel(command) => kernel::run(session, command),
         Command::SigningKeys(command) => signing_keys::run(session, command),
+        Command::Provision(args) => provision::run(session, args),
         Command::Doctor => return doctor::run(session),
         Command::Completion(args) => completion::run(args),
         Command::Sbom(args) => sbom::run(session, args),

@@ -41,6 +41,7 @@ fn without_steps(command: &Command) -> Option<&'static str> {
         | Command::Install(_)
         | Command::Uninstall(_)
         | Command::Build(_)
+        | Command::Provision(_)
         | Command::Kernel(_)
         | Command::Sbom(_)
         | Command::Verify(_)
@@ -76,6 +77,7 @@ fn without_steps(command: &Command) -> Option<&'static str> {
             RuntimeCommand::Clean(_) => Some("runtime clean"),
             RuntimeCommand::Install { .. }
             | RuntimeCommand::Build { .. }
+            | RuntimeCommand::Provision(_)
             | RuntimeCommand::Dnf { .. } => None,
         },
         Command::Rootfs(command) => os_image(command, "rootfs deps", "rootfs clean"),

@@ -37,6 +37,8 @@ const COMMANDS: &[&str] = &[
     "lock diff none",
     "prune",
     "rootfs list",
+    "provision dev",
+    "provision --list",
     "rootfs image",
     "runtime list",
     "runtime build dev",

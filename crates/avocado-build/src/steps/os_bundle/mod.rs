@@ -15,15 +15,15 @@ use avocado_stone::StoneImage;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::request::OsBundleRequest;
-use self::request::RuntimeImages;
+use super::board_images::BoardImages;
 use super::install::{self, InstallOutput};
-use super::os_image::{self, OsImageOutput, OsPart};
+use super::os_image::OsImageTasks;
 use super::runtime_kernel::{KernelInputs, KernelSteps};
 use crate::artifact::Artifact;
 use crate::build_context::BuildContext;
 use crate::error::BuildError;
 use crate::file_digest::FileDigest;
-use crate::images::{self, fat};
+use crate::images::fat;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
 use crate::stone_files::StoneFiles;
@@ -73,8 +73,7 @@ pub(crate) fn plan(
             context,
             runtime,
             sdk: install::plan_sdk(plan)?,
-            rootfs: os_image::plan(plan, OsPart::Rootfs, &runtime.name)?,
-            initramfs: os_image::plan(plan, OsPart::Initramfs, &runtime.name)?,
+            os: OsImageTasks::plan(plan, &runtime.name)?,
             kernel: KernelSteps::plan(plan, runtime)?,
         })
     })
@@ -94,8 +93,7 @@ struct OsBundleTask<'a> {
     context: &'a BuildContext<'a>,
     runtime: &'a Runtime,
     sdk: TaskId<InstallOutput>,
-    rootfs: TaskId<OsImageOutput>,
-    initramfs: TaskId<OsImageOutput>,
+    os: OsImageTasks,
     kernel: KernelSteps,
 }
 
@@ -118,21 +116,12 @@ impl OsBundleTask<'_> {
         needs: &Needs<'_>,
         stone: &StoneFiles<'_>,
     ) -> Result<OsBundleRequest, BuildError> {
-        let kind = |kind: &'static str, name| {
-            let os = self.context.os_image(kind, name)?;
-            Ok::<_, BuildError>(images::extension(os.filesystem).to_owned())
-        };
+        let files = stone.of_update()?;
+        let (context, runtime) = (self.context, self.runtime);
         Ok(OsBundleRequest {
-            name: self.runtime.name.clone(),
-            files: stone.of_update()?,
+            name: runtime.name.clone(),
             stone: stone.text.clone(),
-            images: RuntimeImages {
-                rootfs: needs.output(self.rootfs)?.clone(),
-                rootfs_kind: kind("rootfs", &self.runtime.rootfs)?,
-                initramfs: needs.output(self.initramfs)?.clone(),
-                initramfs_kind: kind("initramfs", &self.runtime.initramfs)?,
-                kernel: self.kernel.kernel(needs)?,
-            },
+            images: BoardImages::new(context, runtime, files, self.os, &self.kernel, needs)?,
         })
     }
 
@@ -155,8 +144,8 @@ impl Task for OsBundleTask<'_> {
     }
 
     fn needs(&self) -> Vec<AnyTaskId> {
-        let images = [self.sdk.into(), self.rootfs.into(), self.initramfs.into()];
-        images.into_iter().chain(self.kernel.needs()).collect()
+        let images = self.os.needs().into_iter().chain([self.sdk.into()]);
+        images.chain(self.kernel.needs()).collect()
     }
 
     fn inputs(&self, needs: &Needs<'_>) -> Result<OsBundleInputs, BuildError> {

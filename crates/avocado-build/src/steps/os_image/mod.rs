@@ -118,6 +118,28 @@ pub(crate) fn plan(
     })
 }
 
+/// The steps of both images of a runtime.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OsImageTasks {
+    pub(crate) rootfs: TaskId<OsImageOutput>,
+    pub(crate) initramfs: TaskId<OsImageOutput>,
+}
+
+impl OsImageTasks {
+    /// Adds both, and what they need.
+    pub(crate) fn plan(plan: &mut Plan<'_>, runtime: &Name) -> Result<Self, BuildError> {
+        Ok(OsImageTasks {
+            rootfs: self::plan(plan, OsPart::Rootfs, runtime)?,
+            initramfs: self::plan(plan, OsPart::Initramfs, runtime)?,
+        })
+    }
+
+    /// Those whose results are read.
+    pub(crate) fn needs(self) -> [AnyTaskId; 2] {
+        [self.rootfs.into(), self.initramfs.into()]
+    }
+}
+
 fn stamp_key(part: OsPart, runtime: &Name) -> StampKey {
     StampKey {
         component: "runtime",

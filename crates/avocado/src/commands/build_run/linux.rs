@@ -113,19 +113,20 @@ impl<'a> BuildRun<'a> {
     }
 
     pub(in crate::commands) fn run(self, goal: Goal) -> Result<()> {
-        self.run_and(goal, || Ok(Vec::new()))
+        self.run_and(goal, |_| Ok(Vec::new()))
     }
 
     /// Runs, and then does `last`, before it says that all is done. What `last` copied is told.
     pub(in crate::commands) fn run_and(
         mut self,
         goal: Goal,
-        last: impl FnOnce() -> Result<Vec<PathBuf>>,
+        last: impl FnOnce(&Report) -> Result<Vec<PathBuf>>,
     ) -> Result<()> {
         let session = self.session;
         let began = Instant::now();
         let runtime = match &goal {
             Goal::Build { runtime, .. } | Goal::RuntimeInstall(runtime) => runtime.clone(),
+            Goal::Provision { runtime, .. } => Some(runtime.clone()),
             _ => None,
         };
         start(
@@ -151,7 +152,7 @@ impl<'a> BuildRun<'a> {
             self.options.project = project;
             after(fetched, run(&self.options, &goal)?)
         };
-        let mut copied = last()?;
+        let mut copied = last(&report)?;
         if let Some(dir) = self.out_dir {
             copied.extend(copy_artifacts(&report.artifacts, dir)?);
         }
@@ -240,6 +241,7 @@ fn needed(project: &Project, goal: &Goal) -> Vec<Name> {
         Goal::Build { runtime, .. } | Goal::RuntimeInstall(runtime) => {
             of_runtimes(runtime.as_ref())
         }
+        Goal::Provision { runtime, .. } => of_runtimes(Some(runtime)),
         Goal::RootfsInstall | Goal::InitramfsInstall | Goal::RootfsImage | Goal::InitramfsImage => {
             Vec::new()
         }

@@ -13,6 +13,7 @@ use super::build_run::{BuildRun, Goal};
 use super::clean;
 use super::deps::{self, DepsOf};
 use super::dnf::{self, DnfQuestion};
+use super::provision::{self, ProvisionArgs};
 use super::tools::ToolArgs;
 use crate::failure::{Failure, Result};
 use crate::session::Session;
@@ -68,6 +69,8 @@ pub(crate) enum RuntimeCommand {
         #[command(flatten)]
         tools: ToolArgs,
     },
+    /// Make what a device has on its disks when it starts for the first time
+    Provision(ProvisionArgs),
     /// Ask dnf about the packages of a runtime's own tree
     Dnf {
         /// Runtime name
@@ -90,6 +93,7 @@ pub(super) fn run(session: &Session, command: &RuntimeCommand) -> Result<ExitCod
             Some(name) => clean::run_part(session, PackageScope::Runtime(name.clone())),
             None => Err(Failure::usage("name the runtime that is to be cleaned")),
         },
+        RuntimeCommand::Provision(args) => provision::run(session, args),
         RuntimeCommand::List => list::run(session),
         RuntimeCommand::Deps(runtime) => deps::run(session, &DepsOf::Runtime(runtime.name())),
         RuntimeCommand::Install { runtime, tools } => {
