@@ -1,5 +1,5 @@
 //! Tests that mount: each case runs in a process with a mount namespace of its own.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros)]
 
 use std::collections::BTreeSet;
 use std::fs;
