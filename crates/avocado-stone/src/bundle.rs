@@ -118,8 +118,8 @@ impl StoneManifest {
         Ok(Some(json!({"bundle": described, "images": images})))
     }
 
-    /// The disk that an update writes to, where the manifest says at which place the device has it:
-    /// its partitions are found by where they are then, and by their labels otherwise.
+    /// The disk that an update writes to, where the manifest says at which place the device has it: its
+    /// partitions are found there by their labels or else by where they are, and by labels alone otherwise.
     fn stated_layout(&self, update: &StoneUpdate) -> Result<Option<Value>, StoneError> {
         let mut names = update
             .artifacts()

@@ -180,3 +180,24 @@ fn where_nothing_tells_what_runs_a_label_that_is_there_once_is_taken() {
     on.board.writes(&manifest);
     assert_eq!(on.board.build_in("rootfs-b"), "AVOCADO_OS_BUILD_ID=new\n");
 }
+
+/// A name in `/dev` is given again when a disk goes and another one comes.
+#[test]
+fn a_node_that_is_another_device_is_refused() {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+    let on = Programs::new();
+    let manifest = on.board.add("1", &on.bundle("new"));
+    let node = on.board.partition("rootfs-b");
+    fs::remove_file(&node).unwrap();
+    let other = makedev(board::MAJOR, 99);
+    let made = mknodat(CWD, &node, FileType::BlockDevice, Mode::RUSR, other);
+    if made.is_err() {
+        let name = "a_node_that_is_another_device_is_refused";
+        avocado_test_support::skip(name, "nodes of devices cannot be made here");
+        return;
+    }
+    let why = on.board.refuses(&manifest);
+    assert!(why.contains("is 4000:99, and should be 4000:4"), "{why}");
+    assert_eq!(on.told(), "");
+}

@@ -48,7 +48,7 @@ impl Programs {
     }
 
     /// What was told since.
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let told = fs::read_to_string(&self.log).unwrap_or_default();
         let _ = fs::remove_file(&self.log);
         told.lines().collect::<Vec<_>>().join(", ")
