@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::HarnessError;
 use crate::cleanup::CleanupGuard;
+use crate::error::file;
 
 /// How long a program may take unless [`ToolCall::limit`] says otherwise.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -265,6 +266,25 @@ pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|directory| directory.join(program))
         .find(|path| path.is_file())
+}
+
+/// Makes a directory with the programs of this machine, but for some.
+///
+/// # Errors
+/// It cannot be made.
+pub fn programs_without(place: &Path, left_out: &[&str]) -> Result<(), HarnessError> {
+    std::fs::create_dir_all(place).map_err(file("make", place))?;
+    for directory in ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(Path::new) {
+        let entries = std::fs::read_dir(directory).map_err(file("read", directory))?;
+        for entry in entries.flatten() {
+            let to = place.join(entry.file_name());
+            let is_left_out = left_out.iter().any(|name| entry.file_name() == *name);
+            if !is_left_out && to.symlink_metadata().is_err() {
+                std::os::unix::fs::symlink(entry.path(), &to).map_err(file("make", &to))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The root of the work tree that this harness was built from.

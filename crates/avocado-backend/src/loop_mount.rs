@@ -7,6 +7,7 @@ use avocado_events::Sink;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::host::devices;
+use crate::host::mounts::mounted_below;
 use crate::{Tool, ToolError};
 
 /// The right to mount images. A job has it if it declared that it may need it
@@ -63,6 +64,30 @@ impl LoopMounts {
     /// For the worker, which knows what was asked for and granted.
     pub(crate) fn granted() -> Self {
         LoopMounts(())
+    }
+
+    /// Lets a tool mount by itself, as an engine of containers does, and see what only who may mount
+    /// sees. It does so in the job's own namespace, where its mounts end with the job.
+    #[must_use]
+    pub fn give_to(&self, tool: Tool) -> Tool {
+        tool.may_mount()
+    }
+
+    /// Unmounts what a tool that mounts by itself has left below `directory`, or there, once it has ended.
+    ///
+    /// # Errors
+    /// When the system does not unmount it.
+    pub fn unmount_below(&self, directory: &Path) -> Result<(), LoopMountError> {
+        let failed = |point: &Path, source| LoopMountError::Unmount {
+            point: point.to_owned(),
+            source,
+        };
+        let points = mounted_below(directory).map_err(|e| failed(directory, e))?;
+        for point in points.iter().rev() {
+            let unmounted = unmount(point, UnmountFlags::empty());
+            unmounted.map_err(|e| failed(point, e.into()))?;
+        }
+        Ok(())
     }
 
     /// Mounts the file system of type `filesystem` in `image` on the directory `point`, with

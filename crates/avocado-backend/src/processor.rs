@@ -39,7 +39,8 @@ impl Processor {
     }
 
     /// As the image format of the Open Container Initiative calls it.
-    fn in_containers(self) -> &'static str {
+    #[must_use]
+    pub fn in_containers(self) -> &'static str {
         match self {
             Processor::X86_64 => "amd64",
             Processor::Aarch64 => "arm64",

@@ -55,6 +55,8 @@ pub enum FailureKind {
     SourceRefused,
     /// A git repository cannot be reached, or does not have what is asked for.
     SourceUnreachable,
+    /// A registry of container images does not give one.
+    ContainerRegistry,
     /// A git repository no longer has the commit that the lock has.
     CommitGone,
     /// The package of an extension is for other targets.
@@ -76,7 +78,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    const ALL: [(FailureKind, &str); 32] = [
+    const ALL: [(FailureKind, &str); 33] = [
         (FailureKind::StorageFull, "storage_full"),
         (FailureKind::PackageNotFound, "package_not_found"),
         (FailureKind::KernelNotFound, "kernel_not_found"),
@@ -103,6 +105,7 @@ impl FailureKind {
         (FailureKind::VarImageNeedsRoot, "var_image_needs_root"),
         (FailureKind::SourceRefused, "source_refused"),
         (FailureKind::SourceUnreachable, "source_unreachable"),
+        (FailureKind::ContainerRegistry, "container_registry"),
         (FailureKind::CommitGone, "commit_gone"),
         (FailureKind::OtherTarget, "other_target"),
         (FailureKind::ScriptletFailed, "scriptlet_failed"),
@@ -199,6 +202,9 @@ impl FailureKind {
             }
             FailureKind::SourceUnreachable => {
                 "check the network, and `url` and `ref` of the source"
+            }
+            FailureKind::ContainerRegistry => {
+                "check the network, and `image`, `tag` and `digest` of the entry; `skopeo login` or `docker login` logs in where that is needed, and `avocado update` takes what is under the tag now"
             }
             FailureKind::OtherTarget => {
                 "use a version of it that is for this target, or have the extension for the others only"

@@ -101,6 +101,21 @@ impl Layout {
         self.work("cache")
     }
 
+    /// Archives of container images, as they came from their registries.
+    pub(crate) fn container_images(&self) -> PathBuf {
+        self.work("container-images")
+    }
+
+    /// What devices find in place of pulling images: an archive for each runtime.
+    pub(crate) fn container_stores(&self) -> PathBuf {
+        self.work("container-stores")
+    }
+
+    /// That of one runtime.
+    pub(crate) fn container_store(&self, runtime: &Name) -> PathBuf {
+        self.container_stores().join(format!("{runtime}.tar"))
+    }
+
     /// The lock of who puts a kernel where later steps look for it.
     pub(crate) fn kernel_lock(&self) -> PathBuf {
         self.work("kernel.lock")

@@ -20,6 +20,7 @@ mod bill;
 mod build_context;
 mod cache;
 mod clean_part;
+mod containers;
 mod error;
 mod extension_checkout;
 mod extension_package;

@@ -216,13 +216,6 @@ pub(crate) fn for_runtime_build(project: &Project, runtime: &Runtime) -> Result<
     short.unsupported(second_key, "a second key for the content");
     let blake3 = runtime.blake3.as_ref();
     short.unsupported(blake3, "the checksum algorithm `blake3`");
-    for member in &runtime.extensions {
-        let extension = project.extension(&member.name);
-        let images = extension.map(|e| e.docker_images.as_slice());
-        let first = images.unwrap_or_default().first();
-        let place = first.map(|image| &image.image.place);
-        short.unsupported(place, "a container image on the var partition");
-    }
     short.end(&format!("runtime build {}", runtime.name))
 }
 

@@ -28,9 +28,9 @@ pub struct Options {
     pub proxy_environment: BTreeMap<String, OsString>,
     /// What references to variables in files of overlays mean: the user's variables that are text.
     pub variables: BTreeMap<String, String>,
-    /// The whole environment of git, which fetches as the user: where his home is, how ssh is
-    /// reached, and the way through a proxy.
-    pub git_environment: BTreeMap<String, OsString>,
+    /// The whole environment of git and skopeo, which fetch as the user: where his home is, how ssh is
+    /// reached, what he logged in with, and the way through a proxy.
+    pub fetch_environment: BTreeMap<String, OsString>,
     /// How this process itself reaches the feed: its proxy. What the project says of the feed's
     /// certificate counts besides.
     pub network: NetworkSettings,

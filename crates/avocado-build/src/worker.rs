@@ -18,6 +18,7 @@ use crate::sdk_command::SdkCommand;
 use crate::step_context::StepContext;
 use crate::step_request::{StepMessage, StepRequest};
 use crate::steps::compile::{CleanRequest, CompileRequest};
+use crate::steps::container_store::ContainerStoreRequest;
 use crate::steps::disk_image::{DiskImageRequest, ProvisionProgramRequest};
 use crate::steps::extension_build::ExtensionBuildRequest;
 use crate::steps::extension_image::ExtensionImageRequest;
@@ -76,6 +77,7 @@ fn work(message: StepMessage<Value>, workplace: Workplace<'_>) -> Result<Value, 
         RuntimeCompileRequest::KIND => work_on::<RuntimeCompileRequest>,
         RuntimeBuildRequest::KIND => work_on::<RuntimeBuildRequest>,
         SectionPackageRequest::KIND => work_on::<SectionPackageRequest>,
+        ContainerStoreRequest::KIND => work_on::<ContainerStoreRequest>,
         VarImageRequest::KIND => work_on::<VarImageRequest>,
         other => {
             let what = format!("this program has no step of the kind `{other}`");

@@ -95,9 +95,9 @@ impl Environment {
         path
     }
 
-    /// The whole environment of git, which fetches as the user does: with his keys and his helpers,
-    /// and with nothing by which it would work on another repository.
-    pub(crate) fn for_git(&self) -> BTreeMap<String, OsString> {
+    /// The whole environment of git and skopeo, which fetch as the user does: with his keys, his helpers
+    /// and what he logged in with, and with nothing by which git would work on another repository.
+    pub(crate) fn for_fetching(&self) -> BTreeMap<String, OsString> {
         let names = [
             "HOME",
             "USER",
@@ -114,6 +114,9 @@ impl Environment {
             "GIT_CONFIG_NOSYSTEM",
             "GIT_SSL_CAINFO",
             "GIT_SSL_CAPATH",
+            "REGISTRY_AUTH_FILE",
+            "DOCKER_CONFIG",
+            "CONTAINERS_REGISTRIES_CONF",
             "SSL_CERT_FILE",
             "SSL_CERT_DIR",
         ];
@@ -498,7 +501,7 @@ mod tests {
             ("GIT_CONFIG_PARAMETERS", "x"),
             ("GIT_EXTERNAL_DIFF", "x"),
         ];
-        let names: Vec<String> = environment(&given).for_git().into_keys().collect();
+        let names: Vec<String> = environment(&given).for_fetching().into_keys().collect();
         assert_eq!(names, ["HOME", "PATH", "SSH_AUTH_SOCK", "https_proxy"]);
     }
 

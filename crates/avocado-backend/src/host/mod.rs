@@ -1,7 +1,7 @@
 //! The host backend: jobs are children of this process, each in namespaces of its own.
 
 pub(crate) mod devices;
-mod mounts;
+pub(crate) mod mounts;
 pub(crate) mod namespace;
 pub(crate) mod owners;
 mod tool_identities;

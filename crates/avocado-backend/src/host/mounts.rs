@@ -123,6 +123,13 @@ pub(super) fn remount_each(point: &Path, restriction: Restriction) -> io::Result
     Ok(())
 }
 
+/// The places below `directory`, and itself, where something is mounted: each behind those that it is in.
+pub(crate) fn mounted_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let text = fs::read("/proc/thread-self/mountinfo")?;
+    let points = text.split(|b| *b == b'\n').filter_map(mount_point);
+    Ok(points.filter(|path| path.starts_with(directory)).collect())
+}
+
 /// A mount that was made elsewhere may lose none of these.
 fn flags_of(point: &Path) -> io::Result<MountFlags> {
     let found = rustix::fs::statvfs(point)?.f_flag;

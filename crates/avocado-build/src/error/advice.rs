@@ -19,6 +19,7 @@ impl BuildError {
             | BuildError::Scriptlet { source, .. }
             | BuildError::Install { source, .. }
             | BuildError::Fetch { source, .. }
+            | BuildError::ContainerImage { source, .. }
             | BuildError::References { source, .. } => Some(source),
             _ => None,
         }
@@ -184,6 +185,11 @@ mod tests {
             BuildError::Fetch {
                 extension: text(),
                 from: text(),
+                stated_at: text(),
+                source: source(),
+            },
+            BuildError::ContainerImage {
+                image: text(),
                 stated_at: text(),
                 source: source(),
             },

@@ -211,6 +211,17 @@ pub enum BuildError {
         #[source]
         source: Box<BuildError>,
     },
+    /// A container image could not be fetched.
+    #[error("cannot fetch the container image `{image}`, which is stated at {stated_at}")]
+    ContainerImage {
+        /// Its name and tag.
+        image: String,
+        /// Where the project says so.
+        stated_at: String,
+        /// Why.
+        #[source]
+        source: Box<BuildError>,
+    },
     /// A repository has no reference project of that name.
     #[error("{repository} has no reference `{name}`{}", known(available))]
     NoReference {

@@ -14,6 +14,7 @@ use super::moving_place::MovingPlace;
 use super::request::{PackStateRequest, PackedState, save_stage};
 use super::{MovedState, PROGRESS_STEP, told};
 use crate::build_context::BuildContext;
+use crate::containers;
 use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::options::Options;
@@ -102,7 +103,23 @@ fn left_out(context: &BuildContext<'_>, layout: &Layout) -> Vec<PathBuf> {
         path.strip_prefix(prefix)
             .map_or(path.clone(), PathBuf::from)
     });
-    own.chain(keyrings).collect()
+    own.chain(keyrings)
+        .chain(stores_of_containers(context, layout))
+        .collect()
+}
+
+/// The stores of container images in the trees of var partitions: they have devices and attributes that
+/// only root gives, and are made again of what is beside them.
+fn stores_of_containers<'a>(
+    context: &BuildContext<'a>,
+    layout: &'a Layout,
+) -> impl Iterator<Item = PathBuf> + 'a {
+    let runtimes = context.project.runtimes.iter().map(|r| &r.name);
+    let stored = runtimes.filter(|name| layout.container_store(name).is_file());
+    stored.filter_map(|name| {
+        let place = layout.var_tree(name).join(containers::PLACE);
+        Some(place.strip_prefix(layout.prefix()).ok()?.to_owned())
+    })
 }
 
 /// The step in which the file is written.

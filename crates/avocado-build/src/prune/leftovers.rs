@@ -13,6 +13,7 @@ use avocado_project::{LockFile, Project, Sysroot};
 use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::packages::version::to_rpm;
+use crate::steps::container_image;
 use crate::trees;
 
 /// Each with the reason.
@@ -81,6 +82,7 @@ pub(super) fn find(
         }
         section_packages(project, &prefix.join("output/packages"), &mut found)?;
     }
+    containers(project, layout, &known, &mut found)?;
     for place in [
         prefix.join("runtimes"),
         work.join("runtimes"),
@@ -199,6 +201,34 @@ fn images(project: &Project, place: &Path, found: &mut Leftovers) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Container images that no extension has any more, and the stores of runtimes without any.
+fn containers(
+    project: &Project,
+    layout: &Layout,
+    known: &Known<'_>,
+    found: &mut Leftovers,
+) -> Result<(), BuildError> {
+    let is_store = |_: &Path, file: &str| {
+        let name = file.strip_suffix(".tar").unwrap_or(file);
+        known.runtimes.contains(name)
+    };
+    others(&layout.container_stores(), "runtime", is_store, found)?;
+    if known.extensions.is_none() {
+        return Ok(());
+    }
+    let images = || project.extensions.iter().flat_map(|e| &e.docker_images);
+    let is_archive = |_: &Path, file: &str| images().any(|i| container_image::archive(i) == file);
+    others(
+        &layout.container_images(),
+        "container image",
+        is_archive,
+        found,
+    )?;
+    let is_stamp = |_: &Path, name: &str| images().any(|i| container_image::file_name(i) == name);
+    let stamps = layout.stamps().join("container-image");
+    others(&stamps, "container image", is_stamp, found)
 }
 
 /// Packages of sections and of versions that are gone.

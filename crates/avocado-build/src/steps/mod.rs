@@ -7,6 +7,8 @@ mod board_images;
 pub(crate) mod compile;
 mod compiled_kernel;
 mod compiled_package;
+pub(crate) mod container_image;
+pub(crate) mod container_store;
 pub(crate) mod disk_image;
 pub(crate) mod extension_build;
 pub(crate) mod extension_image;

@@ -26,12 +26,10 @@ extensions:
   legacy: {version: 1.0.0, packages: {app: {extensions: app, config: ../app/avocado.yaml}}}
   needy: {version: 1.0.0, depends_on: {good: '>=1'}}
   boxed: {version: 1.0.0, image: {type: kab}}
-  contained: {version: 1.0.0, docker_images: [{image: docker.io/library/redis, tag: '7'}]}
 runtimes:
   compiled: {rootfs: good, kernel: {compile: kernel, install: kernel.sh}}
   any: {rootfs: good, extensions: [good], kernel: {version: '*'}}
   pinned: {rootfs: good}
-  contained: {rootfs: good, extensions: [good, contained]}
   various:
     rootfs: good
     type: kos
@@ -62,13 +60,12 @@ fn what_a_step_cannot_have_is_told_with_its_place() {
     let project = TestProject::new(SHORT);
     let names = |text: &str| -> Vec<_> { text.split(' ').map(|n| n.parse().unwrap()).collect() };
     let mut all = String::new();
-    let extensions =
-        "good unset from-file no-overlay file-overlay compiled legacy needy boxed contained";
+    let extensions = "good unset from-file no-overlay file-overlay compiled legacy needy boxed";
     for name in names(extensions) {
         all += &format!("== ext image {name}\n");
         all += &said(&project, &Goal::ExtImage(Some(name)));
     }
-    for name in names("compiled pinned named contained various one elsewhere unprepared") {
+    for name in names("compiled pinned named various one elsewhere unprepared") {
         all += &format!("== build {name}\n");
         let runtime = Some(name);
         all += &said(&project, &Goal::Build { runtime, var: true });

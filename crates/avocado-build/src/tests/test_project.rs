@@ -40,7 +40,7 @@ impl TestProject {
             search_path: "/no/tools".into(),
             proxy_environment: BTreeMap::new(),
             variables: BTreeMap::new(),
-            git_environment: std::env::var_os("PATH")
+            fetch_environment: std::env::var_os("PATH")
                 .map(|path| ("PATH".to_owned(), path))
                 .into_iter()
                 .collect(),

@@ -19,6 +19,8 @@ pub enum LockedThing {
     Kernel,
     /// The version of a package.
     Package,
+    /// What is under the tag of a container image: a digest.
+    ContainerImage,
     /// What a package of the same version is: a digest.
     Contents,
     /// Something else, by its place in the file.
@@ -70,7 +72,7 @@ fn named(change: &ValueChange) -> Option<LockChange> {
         old: text(change.old.as_ref()),
         new: text(change.new.as_ref()),
     };
-    use LockedThing::{Contents, Kernel, Other, Package, Snapshot};
+    use LockedThing::{ContainerImage, Contents, Kernel, Other, Package, Snapshot};
     Some(match path[..] {
         ["version"] => return None,
         [
@@ -93,6 +95,9 @@ fn named(change: &ValueChange) -> Option<LockChange> {
         ["targets", t, "rootfs-named", of, name] => made(t, Package, format!("rootfs/{of}"), name),
         ["targets", t, "initramfs-named", of, name] => {
             made(t, Package, format!("initramfs/{of}"), name)
+        }
+        ["targets", t, "container-images", of, name] => {
+            made(t, ContainerImage, format!("extensions/{of}"), name)
         }
         ["targets", t, "kernel-versions", tree] => made(t, Kernel, tree.to_owned(), "kernel"),
         ["targets", _, "repo-snapshot", "created"] => return None,

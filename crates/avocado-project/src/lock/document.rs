@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use avocado_manifest::Name;
+use avocado_manifest::{Digest, Name};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -90,6 +90,12 @@ pub struct TargetLock {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     includes: BTreeMap<String, Packages>,
+    /// By extension: what was under the tags of its container images, as `sha256:…`.
+    #[serde(
+        deserialize_with = "filled",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    container_images: BTreeMap<String, BTreeMap<String, String>>,
     /// What others locked in place of that: it is written once it was installed.
     #[serde(skip)]
     adopted: BTreeMap<String, Packages>,
@@ -255,6 +261,42 @@ impl TargetLock {
         };
     }
 
+    /// What was under the tag of a container image, by `name:tag`, whichever extension has it.
+    pub fn container_image(&self, reference: &str) -> Option<Digest> {
+        let mut of_extensions = self.container_images.values();
+        let digest = of_extensions.find_map(|images| images.get(reference))?;
+        // What is none is locked anew.
+        digest.strip_prefix("sha256:")?.parse().ok()
+    }
+
+    /// Locks what is under the tag of a container image that an extension has.
+    pub fn set_container_image(&mut self, extension: &Name, reference: &str, digest: Digest) {
+        let images = self.container_images.entry(extension.to_string());
+        let images = images.or_default();
+        images.insert(reference.to_owned(), format!("sha256:{digest}"));
+    }
+
+    /// Drops the container images that extensions do not have, and answers with their names.
+    pub(super) fn drop_container_images(
+        &mut self,
+        has: impl Fn(&str, &str) -> bool,
+    ) -> Vec<String> {
+        let mut gone = Vec::new();
+        for (extension, images) in &mut self.container_images {
+            images.retain(|reference, _| {
+                let kept = has(extension, reference);
+                if !kept {
+                    gone.push(format!(
+                        "the container image {reference} of extensions/{extension}"
+                    ));
+                }
+                kept
+            });
+        }
+        self.container_images.retain(|_, images| !images.is_empty());
+        gone
+    }
+
     /// Forgets what is locked of one part of the project; of an extension also which commit or package
     /// it was fetched as.
     pub fn unlock(&mut self, scope: &PackageScope) {
@@ -263,6 +305,7 @@ impl TargetLock {
                 self.extensions.remove(name.as_str());
                 self.includes.remove(name.as_str());
                 self.adopted.remove(name.as_str());
+                self.container_images.remove(name.as_str());
                 self.forget(&Sysroot::Extension(name.clone()));
                 self.forget(&Sysroot::Include(name.clone()));
             }

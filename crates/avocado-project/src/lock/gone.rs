@@ -28,6 +28,19 @@ impl TargetLock {
                 self.forget_source(&name);
             }
         }
+        gone.extend(self.drop_container_images(|extension, reference| {
+            let mut extensions = project.extensions.iter();
+            let found = extensions.find(|known| known.name.as_str() == extension);
+            // One that is not here may have any.
+            let is_absent = || {
+                let mut sources = project.sources.iter();
+                sources.any(|source| source.extension.as_str() == extension)
+            };
+            found.map_or_else(is_absent, |known| {
+                let mut images = known.docker_images.iter();
+                images.any(|image| image.reference() == reference)
+            })
+        }));
         gone.into_iter().collect()
     }
 }

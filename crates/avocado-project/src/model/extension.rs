@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use avocado_manifest::Name;
+use avocado_manifest::{Digest, Name};
 use serde::Serialize;
 
 use super::compile::{ProjectPackage, RpmMetadata};
@@ -92,4 +92,13 @@ pub struct DockerImage {
     pub image: Placed<String>,
     /// Its tag.
     pub tag: String,
+    /// `digest`: what has to be under that tag. Default: what is there when it is fetched first.
+    pub digest: Option<Placed<Digest>>,
+}
+
+impl DockerImage {
+    /// `name:tag`, by which it is known in the lock file.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", &*self.image, self.tag)
+    }
 }

@@ -129,4 +129,7 @@ pub(crate) struct RawDockerImage {
     pub(crate) image: Option<Text>,
     /// For example `7-alpine`.
     pub(crate) tag: Option<Text>,
+    /// What has to be under that tag: `sha256:` and 64 hexadecimal digits. Without it the lock file keeps
+    /// what was there at first.
+    pub(crate) digest: Option<Text>,
 }

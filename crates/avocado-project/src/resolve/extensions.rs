@@ -177,12 +177,61 @@ fn docker_images(
             cx.report.error(span, message);
             continue;
         };
+        if !is_image_name(&image.value) {
+            let message = format!("{} is no name of a container image", quoted(&image.value));
+            let hint = "for example `docker.io/library/redis`, with neither tag nor digest";
+            cx.report.error(image.span, message).hint(hint);
+            continue;
+        }
+        if !is_tag(&tag.value) {
+            let message = format!("{} is no tag of a container image", quoted(&tag.value));
+            let hint = "letters, digits, `_`, `.` and `-`, of which the last two are not first";
+            cx.report.error(tag.span, message).hint(hint);
+            continue;
+        }
+        let digest = value.digest.and_then(|text| {
+            let digest = text
+                .value
+                .strip_prefix("sha256:")
+                .and_then(|hex| hex.parse().ok());
+            if digest.is_none() {
+                let message = format!("{} is no digest", quoted(&text.value));
+                let hint = "it is `sha256:` and 64 hexadecimal digits";
+                cx.report.error(text.span, message).hint(hint);
+            }
+            digest.map(|digest| cx.placed(digest, text.span))
+        });
         images.push(DockerImage {
             image: cx.placed(image.value, image.span),
             tag: tag.value,
+            digest,
         });
     }
     images
+}
+
+/// Whether a text is `[registry[:port]/]path`, as the specification of distributing images has it.
+fn is_image_name(name: &str) -> bool {
+    let (registry, path) = match name.split_once('/') {
+        // A host has a dot or a port, or it is the one that everybody has.
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+            (Some(host), path)
+        }
+        _ => (None, name),
+    };
+    let is_part = |part: &str| {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+        part.bytes().all(allowed) && ends(part.bytes().next()) && ends(part.bytes().last())
+    };
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
+    let is_registry = |host: &str| !host.starts_with(['-', '.', ':']) && host.bytes().all(allowed);
+    name.len() <= 255 && registry.is_none_or(is_registry) && path.split('/').all(is_part)
+}
+
+fn is_tag(tag: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=128).contains(&tag.len()) && !tag.starts_with(['.', '-']) && tag.bytes().all(allowed)
 }
 
 /// Where an extension of these types says what it is.

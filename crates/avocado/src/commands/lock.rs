@@ -68,7 +68,7 @@ fn row(change: &LockChange) -> [String; 5] {
         let text = or_dash(value.as_deref().unwrap_or_default());
         match change.kind {
             // The algorithm is the same for all.
-            LockedThing::Contents => {
+            LockedThing::Contents | LockedThing::ContainerImage => {
                 let digest = text.rsplit(':').next().unwrap_or_default();
                 digest.chars().take(12).collect()
             }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use avocado_backend::{Tool, ToolQuery};
 
+use crate::containers;
 use crate::error::{At as _, BuildError};
 use crate::step_context::StepContext;
 use crate::trees;
@@ -36,7 +37,10 @@ pub(crate) fn write(
     let told = Tool::new(MKFS.tool)
         .args(MKFS.arguments)
         .read(context.sink)?;
-    let needs_mount = subvolumes.iter().any(BtrfsSubvolume::needs_mount);
+    if spec.has_containers {
+        has_directory(root, Path::new(containers::PLACE))?;
+    }
+    let needs_mount = spec.has_containers || subvolumes.iter().any(BtrfsSubvolume::needs_mount);
     let needed = MkfsVersion::needed(spec);
     if !needs_mount && MkfsVersion::told(&told) >= Some(needed) {
         let tool = Tool::new(MKFS.tool).args(mkfs_arguments(spec, &subvolumes));
@@ -51,7 +55,7 @@ pub(crate) fn write(
 
 /// What becomes a subvolume is a directory: another one behind a link would be a subvolume by
 /// another name.
-fn has_directory(root: &Path, path: &Path) -> Result<(), BuildError> {
+pub(crate) fn has_directory(root: &Path, path: &Path) -> Result<(), BuildError> {
     let mut above: Vec<&Path> = path.ancestors().collect();
     above.reverse();
     for path in above {

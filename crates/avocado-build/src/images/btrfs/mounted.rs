@@ -12,6 +12,7 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use walkdir::WalkDir;
 
 use super::{BtrfsSpec, BtrfsSubvolume, MKFS};
+use crate::containers;
 use crate::error::{At as _, BuildError};
 use crate::step_context::StepContext;
 use crate::trees::{self, CopyModes, Tree};
@@ -43,7 +44,7 @@ pub(super) fn write(
     let compression = compression.map(|compression| format!("compress={}", compression.as_str()));
     let options: Vec<&str> = compression.iter().map(String::as_str).collect();
     let mount = loop_mounts.mount("btrfs", image, &point, &options, context.sink)?;
-    fill(context, &mount, &subvolumes, root, &point)
+    fill(context, loop_mounts, &mount, spec, root, &point)
         .map_err(|error| of_quota(error, &subvolumes, root, &point))?;
     mount.unmount()?;
     trees::clear(&point)
@@ -51,24 +52,34 @@ pub(super) fn write(
 
 fn fill(
     context: &StepContext<'_>,
+    loop_mounts: &LoopMounts,
     mount: &LoopMount,
-    subvolumes: &[BtrfsSubvolume],
+    spec: &BtrfsSpec,
     root: &Path,
     point: &Path,
 ) -> Result<(), BuildError> {
+    let subvolumes = spec.all_subvolumes();
     if subvolumes.iter().any(|s| s.quota.is_some()) {
         mount.count_for_quotas(context.sink)?;
     }
-    for subvolume in subvolumes {
+    for subvolume in &subvolumes {
         make(context, subvolume, point)?;
     }
     // Behind all of them, since one within another takes something there as well.
-    for subvolume in subvolumes {
+    for subvolume in &subvolumes {
         if let Some(quota) = subvolume.quota {
             mount.set_quota(&subvolume.path, quota.bytes(), context.sink)?;
         }
     }
-    trees::copy(root, &Tree::open(point)?, Path::new(""), CopyModes::Keep)?;
+    let store = Path::new(containers::PLACE);
+    let tree = Tree::open(point)?;
+    trees::copy_without(root, &tree, Path::new(""), CopyModes::Keep, |path| {
+        spec.has_containers && path == store
+    })?;
+    if spec.has_containers {
+        let (from, to) = (root.join(store), point.join(store));
+        containers::copy(loop_mounts, &from, &to, context.sink)?;
+    }
     for subvolume in subvolumes.iter().filter(|s| !s.writable) {
         set_property(context, &point.join(&subvolume.path), "ro", "true")?;
     }
@@ -272,6 +283,7 @@ mod tests {
             let spec = BtrfsSpec {
                 compression: of_partition.map(|text| text.parse().unwrap()),
                 subvolumes: Vec::new(),
+                ..BtrfsSpec::default()
             };
             let inner = subvolume("lib/db/inner", None, false);
             let told = fits_its_quota(&spec, &stated, &[stated.clone(), inner], root.path());

@@ -15,6 +15,10 @@ pub(crate) struct BtrfsSpec {
     /// Beside that of the store, if it is not among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) subvolumes: Vec<BtrfsSubvolume>,
+    /// Whether a store of container images is in it, whose files have owners and attributes that
+    /// mkfs.btrfs, which is not to mount anything, does not see.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_containers: bool,
 }
 
 /// A subvolume.
@@ -116,6 +120,7 @@ mod tests {
         let spec = BtrfsSpec {
             compression: Some("zlib".parse().unwrap()),
             subvolumes: stated.into_iter().map(subvolume).collect(),
+            has_containers: false,
         };
         let all = spec.all_subvolumes();
         let found = all.iter().map(|s| {

@@ -114,7 +114,7 @@ impl GitFetchTask<'_> {
         let new = trees::unfinished(&place);
         trees::fresh(&new)?;
         let checkout = Checkout {
-            environment: &context.options.git_environment,
+            environment: &context.options.fetch_environment,
             url: self.url,
             reference: self.asked.reference.as_deref(),
             sparse: self.sparse_checkout,

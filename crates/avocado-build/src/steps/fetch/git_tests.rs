@@ -305,7 +305,7 @@ fn neither_the_repository_nor_the_user_has_something_run() {
         ".gitmodules",
         "[submodule \"s\"]\npath = s\nurl = ext::touch x\n",
     );
-    let environment = &mut fetching.project.options.git_environment;
+    let environment = &mut fetching.project.options.fetch_environment;
     environment.insert("HOME".into(), home.path().into());
     fetching.commit("a\nb\n");
     fetching.fetch().unwrap();
@@ -366,7 +366,7 @@ fn script(path: &Path, text: &str) {
 fn reach_by_ssh(fetching: &mut Fetching, home: &Path, ssh: &Path) {
     let config = format!("[core]\nsshCommand = {}\n", ssh.display());
     fs::write(home.join(".gitconfig"), config).unwrap();
-    let environment = &mut fetching.project.options.git_environment;
+    let environment = &mut fetching.project.options.fetch_environment;
     environment.insert("HOME".into(), home.into());
     let url = format!("file://{}", fetching.repository.path().display());
     let by_ssh = format!("ssh://host.invalid{}", fetching.repository.path().display());

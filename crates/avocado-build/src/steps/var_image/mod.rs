@@ -15,6 +15,7 @@ use avocado_manifest::{Digest, Name};
 use avocado_project::Runtime;
 use serde::{Deserialize, Serialize};
 
+use super::container_store::{self, ContainerStoreOutput};
 use super::extension_image::ExtensionImageOutput;
 use super::hook::Hook;
 use super::install::{self, InstallOutput};
@@ -26,6 +27,7 @@ use crate::build_context::BuildContext;
 use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::images;
+use crate::images::btrfs::BtrfsSpec;
 use crate::keys::RuntimeKey;
 use crate::needed;
 use crate::plan::{BuildStep, Plan};
@@ -59,6 +61,7 @@ pub(crate) fn plan(
             images: runtime_build::plan_images(plan, runtime)?,
             packages: install::plan_runtime(plan, runtime)?,
             compiled: runtime_compile::plan(plan, runtime)?,
+            containers: container_store::plan(plan, runtime)?,
             scripts,
         })
     })
@@ -85,6 +88,8 @@ struct VarImageTask<'a> {
     packages: Option<TaskId<InstallOutput>>,
     /// What the project's scripts put beside them.
     compiled: Option<TaskId<RuntimeCompileOutput>>,
+    /// The container images that a device has from the start.
+    containers: Option<TaskId<ContainerStoreOutput>>,
     scripts: Scripts,
 }
 
@@ -125,7 +130,14 @@ impl VarImageTask<'_> {
             },
             extensions,
             var_files,
-            filesystem: subvolumes::spec(context.project, runtime),
+            containers: match self.containers {
+                Some(store) => Some(needs.output(store)?.archive),
+                None => None,
+            },
+            filesystem: BtrfsSpec {
+                has_containers: self.containers.is_some(),
+                ..subvolumes::spec(context.project, runtime)
+            },
             post_build: post_build.map(|p| Hook::new(&files, p)).transpose()?,
             anchor: self.key.anchor.clone(),
         })
@@ -149,7 +161,8 @@ impl Task for VarImageTask<'_> {
         let images = self.images.iter().map(|id| AnyTaskId::from(*id));
         let packages = self.packages.into_iter().map(AnyTaskId::from);
         let compiled = self.compiled.into_iter().map(AnyTaskId::from);
-        let rest = images.chain(packages).chain(compiled);
+        let containers = self.containers.into_iter().map(AnyTaskId::from);
+        let rest = images.chain(packages).chain(compiled).chain(containers);
         let rest = rest.chain(self.scripts.needs());
         std::iter::once(self.build.into()).chain(rest).collect()
     }

@@ -16,6 +16,7 @@ use super::super::extension_image::var_destination;
 use super::super::hook::Hook;
 use super::super::runtime_member::RuntimeMember;
 use super::VarImageOutput;
+use crate::containers;
 use crate::error::{At as _, BuildError};
 use crate::file_digest::FileDigest;
 use crate::images::btrfs::{self, BtrfsSpec};
@@ -34,6 +35,9 @@ pub(crate) struct VarImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) os_bundle: Option<FileDigest>,
     pub(super) var_files: Vec<(VarFile, Digest)>,
+    /// The store of container images that docker finds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) containers: Option<FileDigest>,
     #[serde(default, skip_serializing_if = "BtrfsSpec::is_plain")]
     pub(super) filesystem: BtrfsSpec,
     pub(super) post_build: Option<Hook>,
@@ -63,6 +67,9 @@ impl StepRequest for VarImageRequest {
         let manifest = self.manifest(context)?;
         self.stage(context, &var, &manifest)?;
         self.seed(context, &var)?;
+        if let Some(store) = &self.containers {
+            self.unpack_containers(context, store, &var)?;
+        }
         let tree = Tree::open(&var)?;
         for subvolume in &self.filesystem.subvolumes {
             tree.make_directories(&subvolume.path)?;
@@ -143,6 +150,36 @@ impl VarImageRequest {
         Ok(())
     }
 
+    /// Beside what else is there for docker, with the files of the store as they have to be.
+    fn unpack_containers(
+        &self,
+        context: &StepContext<'_>,
+        store: &FileDigest,
+        var: &Path,
+    ) -> Result<(), BuildError> {
+        let Some(loop_mounts) = context.loop_mounts else {
+            let what = "this backend does not let a step unpack container images";
+            return Err(BuildError::Invalid(what.to_owned()));
+        };
+        let archive = context.layout.container_store(&self.name);
+        store.check(&archive)?;
+        let tree = Tree::open(var)?;
+        for part in containers::PARTS {
+            let place = Path::new(containers::PLACE).join(part);
+            if tree.look(&place)?.is_some() {
+                return Err(BuildError::Invalid(format!(
+                    "/{} on the var partition is among the `var_files`, and the runtime has `docker_images`, \
+                     which are in the same place: leave out one of both",
+                    place.display()
+                )));
+            }
+        }
+        tree.make_directories(Path::new(containers::PLACE))?;
+        btrfs::has_directory(var, Path::new(containers::PLACE))?;
+        let place = var.join(containers::PLACE);
+        containers::unpack(loop_mounts, &archive, &place, context.sink)
+    }
+
     /// Files for the var partition. The last extension comes first, so that the first wins; what
     /// the runtime itself states wins over all.
     fn seed(&self, context: &StepContext<'_>, var: &Path) -> Result<(), BuildError> {
@@ -208,6 +245,7 @@ mod tests {
             }],
             os_bundle: None,
             var_files: Vec::new(),
+            containers: None,
             filesystem: BtrfsSpec::default(),
             post_build: None,
             anchor: "the anchor".into(),

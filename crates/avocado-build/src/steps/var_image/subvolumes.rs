@@ -12,6 +12,7 @@ pub(super) fn spec(project: &Project, runtime: &Runtime) -> BtrfsSpec {
     BtrfsSpec {
         compression: runtime.var.compression.clone(),
         subvolumes: stated(project, runtime).into_iter().map(made).collect(),
+        ..BtrfsSpec::default()
     }
 }
 

@@ -315,7 +315,7 @@ fn options_at(
         search_path: environment.search_path(),
         proxy_environment: environment.proxies(),
         variables: environment.texts(),
-        git_environment: environment.for_git(),
+        fetch_environment: environment.for_fetching(),
         jobs: environment.jobs()?,
         stamps: !session.global.no_stamps,
         cache: cache_options(session, tools, &project),

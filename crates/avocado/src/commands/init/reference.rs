@@ -70,7 +70,7 @@ pub(super) fn run(session: &Session, args: &ReferenceArgs, name: &Name, dir: &Pa
         source: &source,
         name,
         place: dir,
-        git_environment: &session.environment.for_git(),
+        git_environment: &session.environment.for_fetching(),
     };
     let taken = take_reference(&wish, &cancel, &*session.output).map_err(|e| {
         let failure = failure(&e);
