@@ -144,8 +144,9 @@ impl Task for OsBundleTask<'_> {
     }
 
     fn needs(&self) -> Vec<AnyTaskId> {
-        let images = self.os.needs().into_iter().chain([self.sdk.into()]);
-        images.chain(self.kernel.needs()).collect()
+        let sdk = std::iter::once(self.sdk.into());
+        let needs = sdk.chain(self.os.needs());
+        needs.chain(self.kernel.needs()).collect()
     }
 
     fn inputs(&self, needs: &Needs<'_>) -> Result<OsBundleInputs, BuildError> {
