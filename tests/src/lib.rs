@@ -26,6 +26,7 @@ pub mod claim;
 pub mod cleanup;
 mod debian_packages;
 pub mod device;
+pub mod disk_guest;
 pub mod docker;
 mod error;
 pub mod feed;
