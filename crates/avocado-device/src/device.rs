@@ -147,7 +147,7 @@ impl Device {
         };
         drop(lock);
         if self.config().auto_gc
-            && let Err(error) = upkeep::make_room(&self.context, &manifest.id, sink)
+            && let Err(error) = upkeep::make_room(&self.context, &manifest.id, cancel, sink)
         {
             let why = avocado_events::chain(&error);
             sink.emit(Event::warning(format!(

@@ -31,6 +31,8 @@ pub struct DevicePaths {
 pub struct OsPlaces {
     /// The nodes of block devices.
     pub device_nodes: PathBuf,
+    /// Whether files are taken for such nodes, as tests have them.
+    pub files_are_nodes: bool,
     /// Partitions by their UUIDs.
     pub partition_uuids: PathBuf,
     /// Block devices by their numbers, as the kernel tells of them.
@@ -115,6 +117,7 @@ impl Default for OsPlaces {
     fn default() -> Self {
         OsPlaces {
             device_nodes: "/dev".into(),
+            files_are_nodes: false,
             partition_uuids: "/dev/disk/by-partuuid".into(),
             block_devices: "/sys/dev/block".into(),
             mounts: "/proc/self/mountinfo".into(),

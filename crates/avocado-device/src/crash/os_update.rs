@@ -135,6 +135,7 @@ impl CrashBoard {
         paths.initrd_release = self.at("no-initrd");
         paths.os_release = vec![self.at("os-release")];
         paths.os.device_nodes = base.join("labels");
+        paths.os.files_are_nodes = true;
         paths.os.block_devices = self.at("sys/block");
         paths.os.boot_id = self.at("boot_id");
         paths.os.device_tree = self.at("device-tree");

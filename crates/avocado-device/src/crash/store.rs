@@ -335,7 +335,8 @@ fn the_store_survives_every_crash() {
                         ..DeviceConfig::default()
                     };
                     let small = Device::with_paths(config, device.paths().clone());
-                    upkeep::make_room(small.context(), &world.manifest("3").id, &Silent)
+                    let id = &world.manifest("3").id;
+                    upkeep::make_room(small.context(), id, &Cancel::new(), &Silent)
                 },
                 always: &["1"],
                 finally: &["1", "3"],

@@ -1,8 +1,10 @@
 //! A marker that cannot be understood.
 
+use std::sync::Arc;
+
 use avocado_events::{Event, Sink};
-use avocado_manifest::Name;
 use avocado_manifest::os_bundle::{OsBundleDescription, OsSlot, SlotDetection};
+use avocado_manifest::{Manifest, Name};
 
 use super::boot_loader::BootLoader;
 use super::disk::BlockDevices;
@@ -15,12 +17,19 @@ use crate::error::FailureReason;
 /// A marker that tells nothing decides nothing. It is kept under another name, once the boot loader starts
 /// the slot that runs. The bundle of the active runtime tells how: its boot loader says what was started, or
 /// the root file system is on a partition that is of one slot alone. Else it stays, and `reason` is the error.
+///
+/// Where another OS runs than that of the active runtime, it is on trial: choosing its slot would keep what
+/// nobody has proven. Going back is left to the boot loader then, or to somebody.
 pub(super) fn set_aside(
     context: &DeviceContext,
     reason: FailureReason,
     sink: &dyn Sink,
 ) -> Result<(), FailureReason> {
     let active = context.runtimes().active().ok().flatten();
+    let is_on_trial = |active: &Arc<Manifest>| context.os_mismatch(active).is_some();
+    if active.as_ref().is_some_and(is_on_trial) {
+        return Err(reason);
+    }
     let bundle = active.as_ref().and_then(|active| {
         let named = active.os_bundle.as_ref()?;
         plan::open(context, active, named).ok()

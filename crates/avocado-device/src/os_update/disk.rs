@@ -18,6 +18,9 @@ use crate::paths::DevicePaths;
 /// Where the running system is mounted. A board may have its boot partitions on a disk of their own.
 const SYSTEM: [&str; 4] = ["/", "/usr", "/boot", "/efi"];
 
+/// Where the running operating system itself is.
+const ROOT: [&str; 2] = ["/", "/usr"];
+
 /// How many devices may lie on one another, as dm-crypt on LVM on RAID.
 const LARGEST_STACK: usize = 8;
 
@@ -114,21 +117,22 @@ impl<'a> BlockDevices<'a> {
             return Ok(LabelledPlace::Nowhere);
         }
         let mut disks = self.disks_of(&SYSTEM)?;
-        // Where the root is no partition (an overlay, memory) nothing tells but that there is one alone.
-        let any = disks.is_empty() && stated.is_none();
+        // Where the root is no partition (an overlay, memory, a loop device) nothing tells but that there is
+        // one alone, on a disk that nobody plugs in.
+        let any = self.disks_of(&ROOT)?.is_empty() && stated.is_none();
         disks.extend(stated.and_then(|path| Some(self.at(path)?.number.as_str())));
         let is_own = |device: &&&BlockDevice| {
-            any || device
+            device
                 .disk
                 .as_deref()
-                .is_some_and(|disk| disks.contains(disk))
+                .is_some_and(|disk| disks.contains(disk) || any && !self.is_plugged_in(disk))
         };
         let own: Vec<_> = found.iter().filter(is_own).collect();
         match own.as_slice() {
             [one] => Ok(LabelledPlace::Here(self.checked_node(one)?)),
             [] => Ok(LabelledPlace::Elsewhere(format!(
                 "the partition {label} is on no disk of the running system, nor on one that the bundle's \
-                 layout states, but elsewhere: {}",
+                 layout states (`devpath` in the stone manifest), but elsewhere: {}",
                 self.nodes(&found)
             ))),
             _ => Err(failed(format!(
@@ -142,13 +146,8 @@ impl<'a> BlockDevices<'a> {
     /// The disk that the root file system is on.
     pub(super) fn disk_of_root(&self) -> Result<PathBuf, FailureReason> {
         let disks = self.disks_of(&["/"])?;
-        let has_partitions = |disk: &&BlockDevice| {
-            self.all
-                .iter()
-                .any(|d| d.disk.as_ref() == Some(&disk.number))
-        };
         let disks = disks.into_iter().filter_map(|number| self.numbered(number));
-        let disks: Vec<_> = disks.filter(has_partitions).collect();
+        let disks: Vec<_> = disks.collect();
         let [disk] = disks.as_slice() else {
             return Err(OsUpdateError::Slot(
                 "the disk of the root file system is not known; the bundle's layout should name it"
@@ -185,11 +184,26 @@ impl<'a> BlockDevices<'a> {
         self.checked_node(self.all.iter().find(is).ok_or_else(missing)?)
     }
 
-    /// The disks that what is mounted at these places is on, by their numbers.
+    /// The disks with partitions that what is mounted at these places is on, by their numbers. A device
+    /// without any (a loop device, memory) is none that has slots.
     fn disks_of<'s>(&'s self, mounted_at: &[&str]) -> Result<BTreeSet<&'s str>, FailureReason> {
         let below = self.below(mounted_at)?;
         let disk = |device: &'s BlockDevice| device.disk.as_ref().unwrap_or(&device.number);
-        Ok(below.into_iter().map(disk).map(String::as_str).collect())
+        let has_partitions =
+            |disk: &&String| self.all.iter().any(|d| d.disk.as_ref() == Some(*disk));
+        let disks = below.into_iter().map(disk).filter(has_partitions);
+        Ok(disks.map(String::as_str).collect())
+    }
+
+    /// Whether a disk is one that comes and goes: a card in a reader, or something at USB.
+    fn is_plugged_in(&self, disk: &str) -> bool {
+        let Some(disk) = self.numbered(disk) else {
+            return false;
+        };
+        let removable = fs::read_to_string(disk.directory.join("removable"));
+        let mut place = disk.directory.components();
+        removable.is_ok_and(|text| text.trim() == "1")
+            || place.any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"usb"))
     }
 
     /// The partitions and disks that what is mounted at these places is on.
@@ -228,7 +242,9 @@ impl<'a> BlockDevices<'a> {
         // What is a slash in a name of `/dev` is none in sysfs.
         let named = |name: &String| self.all.iter().find(|d| d.name == name.replace('!', "/"));
         let slaves: Vec<_> = slaves.iter().filter_map(named).collect();
-        if slaves.is_empty() || depth == 0 {
+        // What has its data and its metadata (a pool, verity) on one partition is on that one.
+        let is_new = into.iter().all(|known| known.number != device.number);
+        if (slaves.is_empty() || depth == 0) && is_new {
             into.push(device);
         }
         for slave in slaves.iter().filter(|_| depth > 0) {
@@ -266,7 +282,14 @@ impl<'a> BlockDevices<'a> {
         let node = self.node(device);
         let meta = fs::metadata(&node).map_err(FailureReason::file("read", &node))?;
         let number = format!("{}:{}", major(meta.rdev()), minor(meta.rdev()));
-        if meta.file_type().is_block_device() && number != device.number {
+        let is_device = meta.file_type().is_block_device();
+        if !is_device && !self.paths.os.files_are_nodes {
+            return Err(failed(format!(
+                "{} is no block device: something was written in its place",
+                node.display()
+            )));
+        }
+        if is_device && number != device.number {
             return Err(failed(format!(
                 "{} is {number}, and should be {}",
                 node.display(),

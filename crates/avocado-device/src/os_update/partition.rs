@@ -36,6 +36,8 @@ pub(super) struct PartitionPlace {
     pub(super) offset: u64,
     /// Its size in bytes.
     pub(super) length: u64,
+    /// The number of that device: its name may be given to another one before it is written.
+    pub(super) number: u64,
 }
 
 impl PartitionPlace {
@@ -51,6 +53,7 @@ impl PartitionPlace {
         if let LabelledPlace::Here(device) = labelled {
             let length = length(&device)?;
             let place = PartitionPlace {
+                number: number(&device)?,
                 device,
                 offset: 0,
                 length,
@@ -78,6 +81,7 @@ impl PartitionPlace {
             ))
         })?;
         let place = PartitionPlace {
+            number: number(&disk)?,
             device: disk,
             offset: range.start,
             length: range.end - range.start,
@@ -156,6 +160,12 @@ impl PartitionPlace {
         // While it is held nothing else can take it.
         let _held = self.claim().at("open", device)?;
         let file = RecordedFile::open_device(device).at("open", device)?;
+        if file.file().metadata().at("read", device)?.rdev() != self.number {
+            return Err(failed(format!(
+                "{} is another device than it was a moment ago",
+                device.display()
+            )));
+        }
         let mut buffer = vec![0; CHUNK];
         let mut done: u64 = 0;
         while done < size {
@@ -217,6 +227,12 @@ impl PartitionPlace {
         }
         Ok(hasher.finish())
     }
+}
+
+/// The number of a device.
+fn number(device: &Path) -> Result<u64, FailureReason> {
+    let found = fs::metadata(device).map_err(FailureReason::file("read", device))?;
+    Ok(found.rdev())
 }
 
 /// Calls `work` with the directory of a boot partition (FAT), which is mounted for that.
@@ -281,6 +297,7 @@ mod tests {
             device: device.clone(),
             offset: 512,
             length: 1024,
+            number: 0,
         };
         let name: Name = "rootfs".parse().unwrap();
         let write = |bytes: &[u8], size: usize, sha256: Digest| {

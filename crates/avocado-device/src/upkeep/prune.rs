@@ -11,6 +11,8 @@ use serde::Serialize;
 use super::needed::NeededFiles;
 use crate::context::DeviceContext;
 use crate::error::{DeviceError, FailureReason};
+use crate::fallback;
+use crate::merge::state::MergedState;
 use crate::os_update::pending_update::PendingUpdate;
 use crate::runtime_list::{built_at, previous};
 use crate::store::pins::PinnedRuntimes;
@@ -73,27 +75,30 @@ pub(crate) fn prune(
     options: &PruneOptions,
     sink: &dyn Sink,
 ) -> Result<PruneReport, DeviceError> {
-    prune_but(None, context, options, sink)
+    prune_but(None, context, options, &Cancel::new(), sink)
 }
 
 /// Removes the runtimes that are too many, now that `added` was added, and the images that they alone
-/// needed. What else no runtime needs stays: it may be there for one that is to be added.
+/// needed. What else no runtime needs stays: it may be there for one that is to be added. Where images
+/// are spared runtimes are too: nothing would come back to their images.
 pub(crate) fn make_room(
     context: &DeviceContext,
     added: &RuntimeId,
+    cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<(), DeviceError> {
     let options = PruneOptions {
         keep: Some(context.config.runtime_retention),
         dry_run: false,
     };
-    prune_but(Some(added), context, &options, sink).map(drop)
+    prune_but(Some(added), context, &options, cancel, sink).map(drop)
 }
 
 fn prune_but(
     added: Option<&RuntimeId>,
     context: &DeviceContext,
     options: &PruneOptions,
+    cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<PruneReport, DeviceError> {
     let base = context.base();
@@ -102,10 +107,11 @@ fn prune_but(
     }
     let downloads = lock::try_lock_downloads(base).map_err(DeviceError::Store)?;
     let _lock = context
-        .lock_store(&Cancel::new(), sink)
+        .lock_store(cancel, sink)
         .map_err(DeviceError::Store)?;
     let (goes, kept, unreadable) = divide(context, options.keep, added)?;
-    if added.is_some() && goes.is_empty() {
+    let is_spared = downloads.is_none() || unreadable.is_some();
+    if added.is_some() && (goes.is_empty() || is_spared) {
         return Ok(PruneReport::default());
     }
     let mut pruned = PruneReport {
@@ -193,6 +199,11 @@ fn protected(context: &DeviceContext) -> Result<Vec<RuntimeId>, DeviceError> {
     let active = runtimes.active().map_err(DeviceError::Store)?;
     protected.extend(active.map(|manifest| manifest.id.clone()));
     protected.extend(previous(context));
+    // What would be merged at the next boot if that cannot be, and what is merged instead already.
+    let active = runtimes.active_id().ok().flatten();
+    let ways = fallback::ways_back(context, active.as_ref());
+    protected.extend(ways.first().map(|manifest| manifest.id.clone()));
+    protected.extend(MergedState::load(&context.paths.merged()).runtime);
     let pending = PendingUpdate::load(context.base()).map_err(DeviceError::Store)?;
     protected.extend(pending.and_then(|pending| pending.runtime_id));
     let pins = PinnedRuntimes::load(context.base()).map_err(DeviceError::Store)?;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use avocado_device::DegradedState;
+use avocado_device::{DegradedState, PruneOptions};
 
 use super::*;
 
@@ -41,6 +41,27 @@ impl Work {
         let active = self.device.paths().base.join("active");
         let _ = fs::remove_file(&active);
         symlink(target, active).unwrap();
+    }
+
+    /// It may be the only one that can be merged, while the one before the active one cannot either.
+    pub(crate) fn what_is_merged_instead_is_not_pruned(&self) {
+        let (second, third) = (self.app("two"), self.app("three"));
+        let one = self.stage("1", vec![self.app("one"), self.base()]);
+        let two = self.stage("2", vec![second.clone(), self.base()]);
+        let three = self.stage("3", vec![third.clone(), self.base()]);
+        for manifest in [&one, &two, &three] {
+            self.activate(manifest);
+        }
+        self.flip(&second);
+        self.flip(&third);
+        assert_eq!(self.boots_degraded().merged.as_ref(), Some(&one.id));
+        let options = PruneOptions {
+            keep: Some(1),
+            ..PruneOptions::default()
+        };
+        self.device.prune(&options, &Silent).unwrap();
+        assert_eq!(self.boots_degraded().merged.as_ref(), Some(&one.id));
+        assert_eq!(read("app"), "one");
     }
 
     pub(crate) fn comes_up_with_the_runtime_before(&self) {

@@ -43,6 +43,7 @@ cases! { case(Work):
     unmerges,
     merges_what_is_enabled,
     comes_up_with_the_runtime_before,
+    what_is_merged_instead_is_not_pruned,
     comes_up_with_all_but_what_is_bad,
     comes_up_with_what_is_enabled_and_there,
     a_bad_runtime_never_becomes_active,

@@ -57,6 +57,7 @@ impl Board {
         paths.os.partition_uuids = at("uuids");
         paths.os.boot_id = at("boot_id");
         paths.os.kernel_command_line = at("cmdline");
+        paths.os.files_are_nodes = true;
         paths.os.uboot_environment = at("fw_env.config");
         paths.os.efi_variables = at("efivars");
         paths.os.device_tree = at("device-tree");

@@ -21,6 +21,8 @@ enum Root {
     Other,
     /// In memory, or on an overlay.
     Unknown,
+    /// On a device without partitions, as a loop device.
+    Whole,
 }
 
 impl Root {
@@ -33,6 +35,7 @@ impl Root {
             Root::OwnNumbers => format!("0:30 / / rw - btrfs {nodes}/rootfs-a rw"),
             Root::Other => format!("4002:3 / / ro - squashfs {nodes}/card/rootfs-a ro"),
             Root::Unknown => "0:31 / / rw - overlay overlay rw".to_owned(),
+            Root::Whole => "7:0 / / ro - squashfs /dev/loop0 ro".to_owned(),
         };
         // A card that was mounted by hand is none of the system.
         format!(
@@ -61,6 +64,7 @@ fn with_card(root: Root, labels: &[&str]) -> Programs {
         fs::write(board.partition(&node), vec![7; PARTITION]).unwrap();
         board.put_partition("card!disk", &node, &format!("4002:{}", number + 1), label);
     }
+    board.put_block_device("loop0", "7:0", None);
     board.put_block_device("dm-0", "4001:0", None);
     let slaves = board.at("sys/devices/dm-0/slaves");
     fs::create_dir(&slaves).unwrap();
@@ -175,29 +179,42 @@ fn a_label_that_only_another_disk_has_is_refused_or_has_its_place_in_the_layout(
 
 #[test]
 fn where_nothing_tells_what_runs_a_label_that_is_there_once_is_taken() {
-    let on = with_card(Root::Unknown, &[]);
-    let manifest = on.board.add("1", &on.bundle("new"));
-    on.board.writes(&manifest);
-    assert_eq!(on.board.build_in("rootfs-b"), "AVOCADO_OS_BUILD_ID=new\n");
+    for root in [Root::Unknown, Root::Whole] {
+        let on = with_card(root, &[]);
+        let manifest = on.board.add("1", &on.bundle("new"));
+        on.board.writes(&manifest);
+        assert_eq!(on.board.build_in("rootfs-b"), "AVOCADO_OS_BUILD_ID=new\n");
+    }
 }
 
-/// A name in `/dev` is given again when a disk goes and another one comes.
 #[test]
-fn a_node_that_is_another_device_is_refused() {
-    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-
-    let on = Programs::new();
-    let manifest = on.board.add("1", &on.bundle("new"));
-    let node = on.board.partition("rootfs-b");
-    fs::remove_file(&node).unwrap();
-    let other = makedev(board::MAJOR, 99);
-    let made = mknodat(CWD, &node, FileType::BlockDevice, Mode::RUSR, other);
-    if made.is_err() {
-        let name = "a_node_that_is_another_device_is_refused";
-        avocado_test_support::skip(name, "nodes of devices cannot be made here");
-        return;
+fn what_was_plugged_in_is_never_taken_for_a_disk_of_the_system() {
+    for root in [Root::Unknown, Root::Whole] {
+        // The own disk has no labels, or is not there.
+        let on = with_card(root, &LABELS);
+        on.board.take_labels();
+        fs::write(on.board.at("sys/devices/card!disk/removable"), "1\n").unwrap();
+        let manifest = on.board.add("1", &on.bundle("new"));
+        on.board.refuses(&manifest);
+        let problems = on.board.refuses_before_writing(&manifest);
+        let told = problems.iter().any(|p| p.contains("devpath"));
+        assert!(told, "{problems:?}");
+        // Stated it is.
+        let device = on.board.partition("card/disk");
+        let layout = json!({"device": device, "partitions": []});
+        let manifest = on.board.add("2", &on.bundle("new").with("/layout", layout));
+        on.board.writes(&manifest);
+        assert!(on_card(&on.board, "rootfs-b").starts_with(&board::rootfs("new")));
     }
-    let why = on.board.refuses(&manifest);
-    assert!(why.contains("is 4000:99, and should be 4000:4"), "{why}");
-    assert_eq!(on.told(), "");
+}
+
+#[test]
+fn a_file_in_the_place_of_a_node_is_refused() {
+    let mut on = with_card(Root::Partition, &[]);
+    on.board.paths.os.files_are_nodes = false;
+    let manifest = on.board.add("1", &on.bundle("new"));
+    on.board.refuses(&manifest);
+    let problems = on.board.refuses_before_writing(&manifest);
+    let told = problems.iter().all(|p| p.contains("is no block device"));
+    assert!(told && !problems.is_empty(), "{problems:?}");
 }

@@ -1,4 +1,5 @@
 use avocado_varlink::client::ClientError;
+use avocado_varlink::idl::Interface;
 use serde_json::{Value, json};
 
 use super::{FailedWork, Failure};
@@ -59,6 +60,10 @@ fn declared() -> Vec<Failure> {
 fn what_the_service_answers_is_what_its_client_reads() {
     for failure in declared() {
         let (name, parameters) = failure.reply().unwrap();
+        let (interface, error) = name.rsplit_once('.').unwrap();
+        let all = crate::service::IDL.map(|text| Interface::parse(text).unwrap());
+        let declared = all.iter().find(|i| i.name() == interface).unwrap();
+        assert_eq!(declared.check_error(error, &parameters), Ok(()), "{name}");
         let read = Failure::from(ClientError::Service {
             name: name.to_owned(),
             parameters,

@@ -98,7 +98,7 @@ impl VarlinkService for DeviceService {
     fn lane(&self, _interface: &str, method: &str) -> Option<&'static str> {
         // They would wait for each other's locks otherwise, each with a thread.
         match method {
-            "List" | "Inspect" | "Status" | "Show" => None,
+            "List" | "Inspect" | "Status" | "Show" | "MetadataGet" | "MetadataList" => None,
             "AddFromUrl" | "PlanFromUrl" | "DownloadFromUrl" | "Forget" => Some("downloads"),
             "PlanFromManifest" | "Verify" => Some("reading"),
             _ => Some("store"),
