@@ -93,6 +93,9 @@ mod linux {
             return list(session, &found.map_err(|e| failure(&e))?);
         }
         let here = session.environment.current_dir()?;
+        if let Some(out) = &args.out {
+            refuse_special(out)?;
+        }
         let wish = ProvisionWish {
             profile: args.profile.clone(),
             variables: args.variables()?.into_iter().collect(),
@@ -160,6 +163,7 @@ mod linux {
 
     /// Where copies of these files go: `out` is a directory, or the file that the only one becomes.
     fn destinations(files: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>> {
+        refuse_special(out)?;
         let text = out.as_os_str().as_encoded_bytes();
         let is_directory = out.is_dir() || text.ends_with(b"/");
         if let ([_], false) = (files, is_directory) {
@@ -174,8 +178,30 @@ mod linux {
         }
         fs::create_dir_all(out).context(|| format!("cannot create {}", out.display()))?;
         let names = files.iter().filter_map(|file| file.file_name());
-        Ok(names.map(|name| out.join(name)).collect())
+        let copies: Vec<PathBuf> = names.map(|name| out.join(name)).collect();
+        for copy in &copies {
+            refuse_special(copy)?;
+        }
+        Ok(copies)
     }
+
+    /// A copy takes the place of what is there: of a device's node it would leave a file that only looks
+    /// like the device.
+    fn refuse_special(path: &Path) -> Result<()> {
+        let metadata = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            metadata => metadata.context(|| format!("cannot look at {}", path.display()))?,
+        };
+        if metadata.is_file() || metadata.is_dir() {
+            return Ok(());
+        }
+        let what = format!("{} is neither a file nor a directory", path.display());
+        Err(Failure::usage(what).hint(
+            "name a file with --out, and write that to a card by hand: \
+             dd if=FILE of=/dev/CARD bs=4M conv=fsync",
+        ))
+    }
+
     #[cfg(test)]
     mod tests {
         use super::*;
@@ -196,6 +222,27 @@ mod linux {
             assert_eq!(destinations(&two, &at("out")).unwrap(), both);
             fs::write(at("file"), "").unwrap();
             assert!(destinations(&two, &at("file")).is_err());
+        }
+
+        #[test]
+        fn what_is_no_file_is_not_replaced() {
+            use rustix::fs::{CWD, Mode};
+            let dir = tempfile::tempdir().unwrap();
+            let at = |name: &str| dir.path().join(name);
+            let one = [PathBuf::from("/state/disk.img")];
+            rustix::fs::mkfifoat(CWD, at("disk.img"), Mode::RWXU).unwrap();
+            std::os::unix::fs::symlink("disk.img", at("link")).unwrap();
+            for out in [
+                PathBuf::from("/dev/null"),
+                at("disk.img"),
+                at("link"),
+                at(""),
+            ] {
+                let error = destinations(&one, &out).unwrap_err();
+                let error = format!("{error:?}");
+                assert!(error.contains("neither a file"), "{error}");
+                assert!(error.contains("dd if="), "{error}");
+            }
         }
 
         #[test]
