@@ -6,17 +6,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use avocado_engine::InputsHash;
-use avocado_manifest::Digest;
+use avocado_manifest::{Digest, Name};
 use avocado_project::Runtime;
 use avocado_stone::{StoneImage, StoneManifest};
 use serde::{Deserialize, Serialize};
 
 use crate::build_context::{BuildContext, FilesOfProject};
 use crate::error::{At as _, BuildError};
+use crate::images;
 use crate::trees::Tree;
 
 /// Where the SDK of a target has its stone manifest and what belongs to it.
 const IN_SDK: &str = "stone";
+
+/// The end of the name of a var partition's image.
+const VAR_EXTENSION: &str = "btrfs";
 
 /// The largest stone manifest that is read, in bytes.
 const LARGEST_MANIFEST: u64 = 4 << 20;
@@ -144,7 +148,7 @@ impl<'a> StoneFiles<'a> {
                 return Ok(found(place, Some(content)));
             }
         }
-        match self.of_runtime(name) {
+        match self.of_runtime(name)? {
             Some(place) => Ok(found(place, None)),
             None => Err(self.missing(name)),
         }
@@ -190,24 +194,40 @@ impl<'a> StoneFiles<'a> {
         names.into_iter().map(|name| self.find(name)).collect()
     }
 
-    /// Which image of the runtime a name means.
-    fn of_runtime(&self, name: &str) -> Option<StonePlace> {
-        let target = &self.context.project.target;
-        let is_part = |part: &str| {
-            let rest = name.strip_prefix(&format!("avocado-image-{part}-{target}"));
-            rest.is_some_and(|rest| rest.starts_with('.'))
-        };
-        if is_part("rootfs") {
-            Some(StonePlace::Rootfs)
-        } else if is_part("initramfs") {
-            Some(StonePlace::Initramfs)
-        } else if is_part("var") {
-            Some(StonePlace::Var)
-        } else if KERNEL_NAMES.contains(&name) {
-            Some(StonePlace::Kernel)
-        } else {
-            None
+    /// Which image of the runtime a name means. What the name says of its format has to be so: boot
+    /// loaders and mount units that go with the manifest rely on it.
+    fn of_runtime(&self, name: &str) -> Result<Option<StonePlace>, BuildError> {
+        if KERNEL_NAMES.contains(&name) {
+            return Ok(Some(StonePlace::Kernel));
         }
+        let Some((place, extension)) = part_of_name(name, self.context.project.target.as_str())
+        else {
+            return Ok(None);
+        };
+        let os = |kind: &'static str, os: &Name| {
+            let filesystem = self.context.os_image(kind, os)?.filesystem;
+            let is_meant = images::is_family(filesystem, extension);
+            Ok::<_, BuildError>((images::extension(filesystem), is_meant))
+        };
+        let (is, is_meant) = match place {
+            StonePlace::Rootfs => os("rootfs", &self.runtime.rootfs)?,
+            StonePlace::Initramfs => os("initramfs", &self.runtime.initramfs)?,
+            _ => (VAR_EXTENSION, extension == VAR_EXTENSION),
+        };
+        if is_meant {
+            return Ok(Some(place));
+        }
+        Err(BuildError::Invalid(format!(
+            "the stone manifest of `{}` names `{}`, and that image is `{is}`: {}",
+            self.runtime.name,
+            name.escape_debug(),
+            match place {
+                StonePlace::Rootfs => "state the same `rootfs.filesystem`, or change the manifest",
+                StonePlace::Initramfs =>
+                    "state the same `initramfs.filesystem`, or change the manifest",
+                _ => "change the manifest",
+            }
+        )))
     }
 
     fn content(&self, path: &Path) -> Result<Digest, BuildError> {
@@ -283,6 +303,19 @@ impl StoneDirectory {
     }
 }
 
+/// Which image of a runtime for `target` has this name, and with which extension.
+fn part_of_name<'n>(name: &'n str, target: &str) -> Option<(StonePlace, &'n str)> {
+    let parts = [
+        ("rootfs", StonePlace::Rootfs),
+        ("initramfs", StonePlace::Initramfs),
+        ("var", StonePlace::Var),
+    ];
+    parts.into_iter().find_map(|(part, place)| {
+        let rest = name.strip_prefix(&format!("avocado-image-{part}-{target}"))?;
+        Some((place, rest.strip_prefix('.')?))
+    })
+}
+
 fn read(path: &Path) -> Result<String, BuildError> {
     let size = fs::metadata(path).at("look at", path)?.len();
     if size > LARGEST_MANIFEST {
@@ -293,4 +326,52 @@ fn read(path: &Path) -> Result<String, BuildError> {
         return Err(error).at("read", path);
     }
     fs::read_to_string(path).at("read", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use avocado_project::Filesystem;
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_image_says_its_part_and_its_format() {
+        for (name, expected) in [
+            (
+                "avocado-image-rootfs-board.erofs-lz4",
+                Some((StonePlace::Rootfs, "erofs-lz4")),
+            ),
+            (
+                "avocado-image-initramfs-board.cpio.zst",
+                Some((StonePlace::Initramfs, "cpio.zst")),
+            ),
+            (
+                "avocado-image-var-board.ext4",
+                Some((StonePlace::Var, "ext4")),
+            ),
+            ("avocado-image-rootfs-board2.erofs", None),
+            ("avocado-image-rootfs-board", None),
+            ("rootfs.erofs", None),
+        ] {
+            assert_eq!(part_of_name(name, "board"), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_format_is_of_its_family_only() {
+        use Filesystem::{Cpio, CpioZst, Erofs, ErofsLz4, Squashfs};
+        for (filesystem, extension, expected) in [
+            (Erofs, "erofs-lz4", true),
+            (ErofsLz4, "erofs-zst", true),
+            (Squashfs, "squashfs", true),
+            (CpioZst, "cpio.gz", true),
+            (Squashfs, "erofs-lz4", false),
+            (Erofs, "squashfs", false),
+            (Erofs, "erofs-lz4.verity", false),
+            (Cpio, "erofs", false),
+        ] {
+            let found = images::is_family(filesystem, extension);
+            assert_eq!(found, expected, "{filesystem:?} {extension}");
+        }
+    }
 }

@@ -57,6 +57,20 @@ pub(crate) fn extension(filesystem: Filesystem) -> &'static str {
     }
 }
 
+/// Whether a file with this extension is meant to be in this format: how it is compressed can differ, of
+/// which whoever mounts or unpacks it takes note.
+pub(crate) fn is_family(filesystem: Filesystem, extension: &str) -> bool {
+    match filesystem {
+        Filesystem::Squashfs => extension == "squashfs",
+        Filesystem::Erofs | Filesystem::ErofsLz4 | Filesystem::ErofsZst => {
+            matches!(extension, "erofs" | "erofs-lz4" | "erofs-zst")
+        }
+        Filesystem::Cpio | Filesystem::CpioZst | Filesystem::CpioLz4 | Filesystem::CpioGz => {
+            matches!(extension, "cpio" | "cpio.zst" | "cpio.lz4" | "cpio.gz")
+        }
+    }
+}
+
 /// Writes the tree `root`, which has these features, without the relative paths `left_out` to
 /// `image`, which is on disk when this returns.
 pub(crate) fn write(
