@@ -8,6 +8,7 @@ mod program;
 mod request;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 
 use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
@@ -250,13 +251,17 @@ impl Task for DiskImageTask<'_> {
                 context.run_step(&self.stage(), (**request).clone(), sink)
             }
             Way::Program(request) => {
-                context.run_step(&self.stage(), request.clone(), sink)?;
-                let place = self.directory();
-                let message = format!(
-                    "what the program of the target made is in {}",
-                    place.display()
-                );
-                sink.emit(Event::info(message));
+                let done = context.run_step(&self.stage(), request.clone(), sink)?;
+                let place = done.left_files.then(|| self.directory());
+                for place in place.iter().chain(&self.wish.out) {
+                    if fs::metadata(place).is_ok() {
+                        let message = format!(
+                            "what the program of the target made is in {}",
+                            place.display()
+                        );
+                        sink.emit(Event::info(message));
+                    }
+                }
                 Ok(DiskImageOutput { disks: Vec::new() })
             }
         }

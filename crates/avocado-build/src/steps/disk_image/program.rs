@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use avocado_backend::{SOURCE_MOUNT, Tool};
@@ -17,7 +18,7 @@ use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
-use crate::trees::Tree;
+use crate::trees::{self, Tree};
 
 /// Where an SDK has programs.
 const PLACES: [&str; 3] = ["usr/bin", "usr/sbin", "bin"];
@@ -29,6 +30,13 @@ pub(crate) struct ProvisionProgramRequest {
     pub(super) program: PathBuf,
     pub(super) runtime: Name,
     pub(super) variables: BTreeMap<String, String>,
+}
+
+/// What a program did, as far as it can be seen.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ProvisionProgramOutput {
+    /// Whether there is something where images of disks belong.
+    pub(super) left_files: bool,
 }
 
 /// Where the SDK has the program of a target, relative to it.
@@ -114,15 +122,27 @@ fn below(sources: &Path, out: &Path) -> Result<PathBuf, BuildError> {
     })
 }
 
+/// Whether something is in a directory; a program may have removed that.
+fn has_entries(directory: &Path) -> Result<bool, BuildError> {
+    match fs::read_dir(directory) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).at("read", directory),
+    }
+}
+
 impl StepRequest for ProvisionProgramRequest {
     const KIND: &'static str = "provision_program";
-    type Result = ();
+    type Result = ProvisionProgramOutput;
 
     fn runs_hook(&self) -> bool {
         true
     }
 
-    fn work(self, context: &StepContext<'_>) -> Result<(), BuildError> {
+    fn work(self, context: &StepContext<'_>) -> Result<ProvisionProgramOutput, BuildError> {
+        // What was there before is not what it makes.
+        let place = context.layout.disk_images(&self.runtime);
+        trees::fresh(&place)?;
         let program = Tree::open(&context.layout.sdk())?.resolve(&self.program)?;
         let mut words = hook::in_environment_of_sdk(context);
         words.push(program.into());
@@ -137,13 +157,26 @@ impl StepRequest for ProvisionProgramRequest {
         for (name, value) in &self.variables {
             tool = tool.env(name, value);
         }
-        Ok(tool.run(context.sink)?)
+        tool.run(context.sink)?;
+        Ok(ProvisionProgramOutput {
+            left_files: has_entries(&place)?,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_has_something_in_it_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!has_entries(dir.path()).unwrap());
+        assert!(!has_entries(&dir.path().join("none")).unwrap());
+        fs::write(dir.path().join("disk.img"), "").unwrap();
+        assert!(has_entries(dir.path()).unwrap());
+        assert!(has_entries(&dir.path().join("disk.img")).is_err());
+    }
 
     #[test]
     fn results_of_a_program_are_below_the_sources() {
