@@ -35,6 +35,7 @@ impl StepRequest for DiskImageRequest {
         let new = trees::unfinished(&place);
         trees::fresh(&new)?;
         let mut disks: Vec<(Name, FileDigest)> = Vec::new();
+        let mut made_files = 0_usize;
         for (name, device) in &stone.storage_devices {
             let disk = device.gpt(name, &stone.runtime.platform)?;
             let mut files = Vec::new();
@@ -44,7 +45,9 @@ impl StepRequest for DiskImageRequest {
                     .iter()
                     .any(|p| p.image.as_ref() == Some(image));
                 if is_wanted {
-                    let at = work.join(format!("{name}-{image}"));
+                    // What the manifest calls them could lead anywhere.
+                    let at = work.join(made_files.to_string());
+                    made_files += 1;
                     files.push((image.as_str(), self.images.file(context, made, &at)?));
                 }
             }

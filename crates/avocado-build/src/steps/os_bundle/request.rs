@@ -42,11 +42,15 @@ impl StepRequest for OsBundleRequest {
         trees::fresh(&work)?;
         let mut artifacts = Vec::new();
         let mut named = BTreeMap::new();
-        for (name, image, _) in stone.update.iter().flat_map(|update| update.artifacts()) {
+        let update = stone.update.iter();
+        let stated = update.flat_map(|update| update.artifacts());
+        for (index, (name, image, _)) in stated.enumerate() {
             let Some(image) = stone.image(image) else {
                 continue;
             };
-            let path = self.images.file(context, image, &work.join(name))?;
+            // What the manifest calls it could lead anywhere.
+            let at = work.join(index.to_string());
+            let path = self.images.file(context, image, &at)?;
             let content = FileDigest::of(&path)?;
             let file = BundledFile {
                 file: file_name(image.file())?,
