@@ -300,13 +300,8 @@ mod tests {
             disk,
             "what is derived is the same again"
         );
-        let mut guids: Vec<&String> = disk
-            .partitions
-            .iter()
-            .map(|p| &p.guid)
-            .chain([&disk.guid])
-            .collect();
-        guids.dedup();
+        let guids = disk.partitions.iter().map(|p| &p.guid);
+        let guids: BTreeSet<&String> = guids.chain([&disk.guid]).collect();
         assert_eq!(guids.len(), 4);
         for text in guids {
             assert_eq!(super::guid("", text).unwrap(), *text);
