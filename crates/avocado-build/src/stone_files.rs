@@ -87,18 +87,7 @@ impl<'a> StoneFiles<'a> {
         context: &'a BuildContext<'a>,
         runtime: &'a Runtime,
     ) -> Result<Option<Self>, BuildError> {
-        let mut directories = Vec::new();
-        for path in &runtime.stone_include_paths {
-            let files = context.files_at(&path.place.file);
-            directories.push(StoneDirectory::of_project(&files, path)?);
-        }
-        for member in &runtime.extensions {
-            let extension = context.extension(&member.name)?;
-            let files = context.files_of(extension);
-            for path in &extension.stone_include_paths {
-                directories.push(StoneDirectory::of_project(&files, path)?);
-            }
-        }
+        let mut directories = include_directories(context, runtime)?;
         let (path, own) = match &runtime.stone_manifest {
             Some(stated) => {
                 let files = context.files_at(&stated.place.file);
@@ -301,6 +290,48 @@ impl StoneDirectory {
         };
         Ok(Some((path, place)))
     }
+}
+
+/// The directories that a runtime and then each of its extensions state.
+fn include_directories(
+    context: &BuildContext<'_>,
+    runtime: &Runtime,
+) -> Result<Vec<StoneDirectory>, BuildError> {
+    let mut directories = Vec::new();
+    for path in &runtime.stone_include_paths {
+        let files = context.files_at(&path.place.file);
+        directories.push(StoneDirectory::of_project(&files, path)?);
+    }
+    for member in &runtime.extensions {
+        let extension = context.extension(&member.name)?;
+        let files = context.files_of(extension);
+        for path in &extension.stone_include_paths {
+            directories.push(StoneDirectory::of_project(&files, path)?);
+        }
+    }
+    Ok(directories)
+}
+
+/// The same as a step sees them, in that order.
+pub(crate) fn include_paths_in_step(
+    context: &BuildContext<'_>,
+    runtime: &Runtime,
+) -> Result<Vec<PathBuf>, BuildError> {
+    let directories = include_directories(context, runtime)?.into_iter();
+    let in_step = directories.filter_map(|directory| match directory.place {
+        StonePlace::Project(path) => Some(path),
+        _ => None,
+    });
+    Ok(in_step.collect())
+}
+
+/// The stone manifest that a runtime states, as a step sees it.
+pub(crate) fn stated_manifest_in_step(
+    context: &BuildContext<'_>,
+    runtime: &Runtime,
+) -> Option<PathBuf> {
+    let stated = runtime.stone_manifest.as_ref()?;
+    Some(context.files_at(&stated.place.file).in_step.join(&**stated))
 }
 
 /// Which image of a runtime for `target` has this name, and with which extension.

@@ -70,9 +70,9 @@ impl StoneManifest {
             .or(self.runtime.provision_default.as_deref())
             .or_else(only);
         let found = match chosen {
-            Some(name) if wanted.is_none() && profiles.is_empty() => Some((name, None)),
+            Some(name) if wanted.is_none() && profiles.is_empty() => Some(name),
             Some(name) => match profiles.get_key_value(name) {
-                Some((name, profile)) => Some((name.as_str(), Some(profile))),
+                Some((name, _)) => Some(name.as_str()),
                 None if profiles.is_empty() => {
                     let why = format!(
                         "there is no profile `{}`, and no other",
@@ -98,16 +98,40 @@ impl StoneManifest {
                 return Err(StoneError::invalid("runtime.provision_default", why));
             }
         };
-        let profile = found.and_then(|(_, profile)| profile);
+        Ok(self.way(found))
+    }
+
+    /// The same for a program of the target, which may know profiles of its own, and what it does where
+    /// none is named.
+    pub fn way_of_program(&self, wanted: Option<&str>) -> WayToProvision {
+        let default = || self.way_to_provision(None).ok()?.profile;
+        let chosen = wanted.map(str::to_owned).or_else(default);
+        self.way(chosen.as_deref())
+    }
+
+    fn way(&self, name: Option<&str>) -> WayToProvision {
+        let profile = name.and_then(|name| self.provision.profiles.get(name));
         let mut envs = self.provision.envs.clone();
         envs.extend(profile.into_iter().flat_map(|profile| profile.envs.clone()));
         let script = profile.and_then(|profile| profile.script.clone());
-        Ok(WayToProvision {
-            profile: found.map(|(name, _)| name.to_owned()),
+        WayToProvision {
+            profile: name.map(str::to_owned),
             script: script.or_else(|| self.runtime.provision.clone()),
             envs,
             requires: profile.map_or_else(Vec::new, |profile| profile.requires.clone()),
-        })
+        }
+    }
+}
+
+impl WayToProvision {
+    /// That of a program where there is no manifest.
+    pub fn without_manifest(wanted: Option<&str>) -> Self {
+        WayToProvision {
+            profile: wanted.map(str::to_owned),
+            script: None,
+            envs: BTreeMap::new(),
+            requires: Vec::new(),
+        }
     }
 }
 
@@ -181,5 +205,22 @@ mod tests {
                 .unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_program_is_told_profiles_that_the_manifest_does_not_know() {
+        let two = json!({"envs": {"A": "1"}, "profiles": {"sd": {"envs": {"B": "2"}}, "usb": {}}});
+        for (default, wanted, profile, envs) in [
+            (Value::Null, None, None, 1),
+            (Value::Null, Some("net"), Some("net"), 1),
+            (json!("sd"), None, Some("sd"), 2),
+            (json!("usb"), Some("sd"), Some("sd"), 2),
+        ] {
+            let way = manifest(default, two.clone()).way_of_program(wanted);
+            assert_eq!(way.profile.as_deref(), profile, "{wanted:?}");
+            assert_eq!(way.envs.len(), envs, "{wanted:?}");
+        }
+        let way = WayToProvision::without_manifest(Some("net"));
+        assert_eq!(way.profile.as_deref(), Some("net"));
     }
 }

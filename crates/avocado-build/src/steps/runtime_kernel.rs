@@ -34,6 +34,14 @@ impl RuntimeKernel {
         }
     }
 
+    /// The name of its file, where the state has this layout.
+    pub(super) fn path_in(&self, layout: &Layout, runtime: &Name) -> PathBuf {
+        match self {
+            RuntimeKernel::Feed { version } => layout.kernel(version).join("Image"),
+            RuntimeKernel::Compiled(kernel) => layout.runtime_compiled(runtime).join(&kernel.file),
+        }
+    }
+
     /// Its file.
     pub(super) fn path(&self, layout: &Layout, runtime: &Name) -> Result<PathBuf, BuildError> {
         match self {
@@ -103,5 +111,36 @@ impl KernelSteps {
             rootfs: needs.digest(self.rootfs)?,
             compiled: needs.optional_digest(self.compiled)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file_digest::FileDigest;
+
+    #[test]
+    fn each_kernel_has_its_own_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let compiled = CompiledKernel {
+            version: None,
+            file: "bzImage-own".into(),
+            image: FileDigest::of(file.path()).unwrap(),
+        };
+        let feed = RuntimeKernel::Feed {
+            version: "6.1".into(),
+        };
+        let layout = Layout::in_step(&"board".parse().unwrap());
+        let runtime = "dev".parse().unwrap();
+        for (kernel, end) in [
+            (feed, "kernel/6.1/Image"),
+            (
+                RuntimeKernel::Compiled(compiled),
+                "runtimes-compiled/dev/bzImage-own",
+            ),
+        ] {
+            let path = kernel.path_in(&layout, &runtime);
+            assert!(path.ends_with(end), "{}", path.display());
+        }
     }
 }

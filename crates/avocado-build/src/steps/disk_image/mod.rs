@@ -124,25 +124,30 @@ enum Way {
 impl DiskImageTask<'_> {
     fn way(&self, needs: &Needs<'_>) -> Result<Way, BuildError> {
         let (context, runtime) = (self.context, self.runtime);
-        let Some(stone) = StoneFiles::of(context, runtime)? else {
+        let stone = StoneFiles::of(context, runtime)?;
+        let profile = self.wish.profile.as_deref();
+        let kernel = self.kernel.kernel(needs)?;
+        if let Some(program) = program::find(&context.layout, &context.project.target)? {
+            let manifest = stone.as_ref().map(|stone| &stone.manifest);
+            let way = manifest.map_or_else(
+                || WayToProvision::without_manifest(profile),
+                |manifest| manifest.way_of_program(profile),
+            );
+            let request = ProvisionProgramRequest {
+                program,
+                runtime: runtime.name.clone(),
+                variables: program::variables(context, runtime, &way, &self.wish, kernel.as_ref())?,
+            };
+            return Ok(Way::Program(request));
+        }
+        let Some(stone) = stone else {
             return Err(BuildError::Invalid(format!(
                 "nothing says how the disks of `{}` are laid out: state `stone_manifest` for the runtime \
                  `{}`, or add the package with stone/stone-{}.json to `sdk.packages`",
                 context.project.target, runtime.name, context.project.target
             )));
         };
-        let profile = self.wish.profile.as_deref();
         let way = stone.manifest.way_to_provision(profile)?;
-        let kernel = self.kernel.kernel(needs)?;
-        if let Some(program) = program::find(&context.layout, &context.project.target)? {
-            let version = kernel.as_ref().and_then(|kernel| kernel.version());
-            let request = ProvisionProgramRequest {
-                program,
-                runtime: runtime.name.clone(),
-                variables: program::variables(context, runtime, &way, &self.wish, version)?,
-            };
-            return Ok(Way::Program(request));
-        }
         self.refuse_what_only_programs_do(&way)?;
         let images = || {
             let disks = stone.manifest.storage_devices.values();

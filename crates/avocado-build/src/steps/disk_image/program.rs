@@ -12,12 +12,14 @@ use avocado_stone::WayToProvision;
 use serde::{Deserialize, Serialize};
 
 use super::super::hook;
+use super::super::runtime_kernel::RuntimeKernel;
 use super::ProvisionWish;
 use crate::build_context::BuildContext;
 use crate::error::{At as _, BuildError};
 use crate::layout::Layout;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
+use crate::stone_files::{include_paths_in_step, stated_manifest_in_step};
 use crate::trees::{self, Tree};
 
 /// Where an SDK has programs.
@@ -57,11 +59,10 @@ pub(super) fn variables(
     runtime: &Runtime,
     way: &WayToProvision,
     wish: &ProvisionWish,
-    kernel_version: Option<&str>,
+    kernel: Option<&RuntimeKernel>,
 ) -> Result<BTreeMap<String, String>, BuildError> {
     let inside = Layout::in_step(&context.project.target);
     let shown = |path: &Path| path.display().to_string();
-    let in_sources = |path: &Path| shown(&Path::new(SOURCE_MOUNT).join(path));
     let mut variables = way.envs.clone();
     let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
     set("AVOCADO_RUNTIME", runtime.name.to_string());
@@ -83,23 +84,25 @@ pub(super) fn variables(
     }
     if let Some(out) = &wish.out {
         let below = below(&context.project.src_dir, out)?;
-        set("AVOCADO_PROVISION_OUT", in_sources(&below));
+        set(
+            "AVOCADO_PROVISION_OUT",
+            shown(&Path::new(SOURCE_MOUNT).join(below)),
+        );
     }
-    if let Some(version) = kernel_version {
-        set("AVOCADO_PROVISION_KERNEL_VERSION", version.to_owned());
-        let image = inside.kernel(version).join("Image");
+    if let Some(kernel) = kernel {
+        if let Some(version) = kernel.version() {
+            set("AVOCADO_PROVISION_KERNEL_VERSION", version.to_owned());
+        }
+        let image = kernel.path_in(&inside, &runtime.name);
         set("AVOCADO_PROVISION_KERNEL_IMAGE", shown(&image));
     }
-    let includes: Vec<String> = runtime
-        .stone_include_paths
-        .iter()
-        .map(|p| in_sources(p))
-        .collect();
+    let includes = include_paths_in_step(context, runtime)?;
     if !includes.is_empty() {
+        let includes: Vec<String> = includes.iter().map(|path| shown(path)).collect();
         set("AVOCADO_STONE_INCLUDE_PATHS", includes.join(":"));
     }
-    if let Some(manifest) = &runtime.stone_manifest {
-        set("AVOCADO_STONE_MANIFEST", in_sources(manifest));
+    if let Some(manifest) = stated_manifest_in_step(context, runtime) {
+        set("AVOCADO_STONE_MANIFEST", shown(&manifest));
     }
     variables.extend(wish.variables.clone());
     Ok(variables)
