@@ -82,27 +82,8 @@ impl TestRegistry {
     ) -> Result<String, HarnessError> {
         let mut manifests = Vec::new();
         for (architecture, layers) in images {
-            let (mut blobs, mut diffs) = (Vec::new(), Vec::new());
-            for layer in *layers {
-                let bytes = packed(layer)?;
-                diffs.push(named(&bytes));
-                blobs.push(self.blob(name, LAYER, bytes));
-            }
-            let config = json!({
-                "architecture": architecture,
-                "os": "linux",
-                "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
-                "rootfs": {"type": "layers", "diff_ids": diffs},
-            });
-            let config = self.blob(name, CONFIG, config.to_string().into_bytes());
-            let manifest = json!({
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "config": config,
-                "layers": blobs,
-            });
-            let mut described =
-                self.manifest(name, MANIFEST, manifest.to_string().into_bytes(), None);
+            let bytes = self.image(name, architecture, layers)?;
+            let mut described = self.manifest(name, MANIFEST, bytes, None);
             described["platform"] = json!({"architecture": architecture, "os": "linux"});
             manifests.push(described);
         }
@@ -111,6 +92,52 @@ impl TestRegistry {
         let digest = named(&bytes);
         self.manifest(name, INDEX, bytes, Some(tag));
         Ok(digest)
+    }
+
+    /// Puts one image there, for one processor and in no list. Returns its digest.
+    ///
+    /// # Errors
+    /// A tree cannot be packed.
+    pub fn put_alone(
+        &self,
+        name: &str,
+        tag: &str,
+        architecture: &str,
+        layers: &[&Path],
+    ) -> Result<String, HarnessError> {
+        let bytes = self.image(name, architecture, layers)?;
+        let digest = named(&bytes);
+        self.manifest(name, MANIFEST, bytes, Some(tag));
+        Ok(digest)
+    }
+
+    /// The manifest of an image whose blobs are there.
+    fn image(
+        &self,
+        name: &str,
+        architecture: &str,
+        layers: &[&Path],
+    ) -> Result<Vec<u8>, HarnessError> {
+        let (mut blobs, mut diffs) = (Vec::new(), Vec::new());
+        for layer in layers {
+            let bytes = packed(layer)?;
+            diffs.push(named(&bytes));
+            blobs.push(self.blob(name, LAYER, bytes));
+        }
+        let config = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": diffs},
+        });
+        let config = self.blob(name, CONFIG, config.to_string().into_bytes());
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": config,
+            "layers": blobs,
+        });
+        Ok(manifest.to_string().into_bytes())
     }
 
     fn blob(&self, name: &str, kind: &'static str, bytes: Vec<u8>) -> Value {

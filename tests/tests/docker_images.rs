@@ -250,3 +250,48 @@ fn what_is_missing_for_the_images_of_a_device_is_told() {
     assert!(said.contains("no such store"), "{said}");
     project.avocado(&["build"]).ok().unwrap();
 }
+
+#[test]
+fn an_image_for_another_processor_is_told() {
+    if cannot_prime("an_image_for_another_processor_is_told") {
+        return;
+    }
+    let registry = TestRegistry::start().unwrap();
+    let name = format!("{}/someone/app", registry.name());
+    let sandbox = Sandbox::built();
+    let project = &sandbox.project;
+    let layer = sandbox.directory.path().join("layer");
+    fs::create_dir(&layer).unwrap();
+    fs::write(layer.join("file"), "").unwrap();
+    let put = |architecture: &str| {
+        let put = registry.put_alone("someone/app", "1", architecture, &[&layer]);
+        put.unwrap()
+    };
+    let digest = put("arm64");
+    let by_tag = format!("{{image: '{name}', tag: '1'}}");
+    let by_digest = format!("{{image: '{name}', tag: '1', digest: '{digest}'}}");
+    for (entry, at) in [(&by_tag, "image: "), (&by_digest, "digest: ")] {
+        state(project, entry);
+        let yaml = project.read("avocado.yaml").unwrap();
+        let lines = yaml.lines().zip(1..);
+        let place = lines.filter(|(line, _)| line.contains("docker_images:"));
+        let places: Vec<String> = place
+            .map(|(line, number)| {
+                let column = line.find(at).unwrap() + at.len() + 1;
+                format!("avocado.yaml:{number}:{column}")
+            })
+            .collect();
+        let failed = project.avocado(&["build"]).run().unwrap();
+        assert!(!failed.status.success(), "{failed}");
+        for said in ["linux/arm64", "linux/amd64", &places[0]] {
+            assert!(failed.stderr.contains(said), "{said}: {failed}");
+        }
+        let lock = project.read("avocado.lock").unwrap();
+        assert!(!lock.contains(&digest), "{lock}");
+    }
+
+    // What the device cannot run was not locked: the right one under the same tag is taken.
+    put("amd64");
+    state(project, &by_tag);
+    project.avocado(&["build"]).ok().unwrap();
+}

@@ -53,7 +53,8 @@ impl Processor {
     }
 
     /// Whether a container image says that it is for this one.
-    pub(crate) fn is_called(self, name: &str) -> bool {
+    #[must_use]
+    pub fn is_called(self, name: &str) -> bool {
         name == self.in_containers() || name == self.as_str()
     }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::BuildError;
 
 pub(crate) use daemon::{DOCKERD, DockerDaemon};
-pub(crate) use registry::ContainerRegistry;
+pub(crate) use registry::{ContainerPlatform, ContainerRegistry};
 pub(crate) use store::settle;
 
 /// Where docker keeps its images, relative to the root of the var partition.
@@ -48,12 +48,18 @@ pub(crate) struct StoredImage {
 impl StoredImage {
     /// Its name as docker shows it: without what goes without saying.
     pub(crate) fn familiar_name(&self) -> &str {
-        let name = self.name.as_str();
-        let name = name.strip_prefix("docker.io/").unwrap_or(name);
-        match name.strip_prefix("library/") {
-            Some(short) if !short.contains('/') => short,
-            _ => name,
-        }
+        familiar_name(&self.name)
+    }
+}
+
+/// The name of an image as docker shows it: names that have the same one are one image to it.
+pub(crate) fn familiar_name(name: &str) -> &str {
+    let of_docker = ["docker.io/", "index.docker.io/"];
+    let mut shorter = of_docker.iter().filter_map(|host| name.strip_prefix(host));
+    let name = shorter.next().unwrap_or(name);
+    match name.strip_prefix("library/") {
+        Some(short) if !short.contains('/') => short,
+        _ => name,
     }
 }
 
@@ -123,6 +129,8 @@ mod tests {
     fn an_image_is_called_as_docker_shows_it() {
         for (name, familiar) in [
             ("docker.io/library/redis", "redis"),
+            ("docker.io/redis", "redis"),
+            ("index.docker.io/library/redis", "redis"),
             ("docker.io/someone/app", "someone/app"),
             ("library/redis", "redis"),
             ("redis", "redis"),

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
-use avocado_backend::{Tool, ToolError};
+use avocado_backend::{Processor, Tool, ToolError};
 use avocado_events::{Cancel, Sink};
 use avocado_manifest::Digest;
+use serde::Deserialize;
 
 use crate::error::{BuildError, ToolFailure};
 use crate::failure_kind::FailureKind;
@@ -19,6 +21,40 @@ const SKOPEO: &str = "skopeo";
 /// told that none are needed.
 const POLICY: &str = "/etc/containers/policy.json";
 const POLICY_OF_USER: &str = ".config/containers/policy.json";
+
+/// The system whose programs an image has.
+const SYSTEM: &str = "linux";
+
+/// What the programs of an image are for, as its own configuration says; nothing where it does not.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ContainerPlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+}
+
+impl ContainerPlatform {
+    /// That of programs for this processor.
+    pub(crate) fn of(processor: Processor) -> Self {
+        ContainerPlatform {
+            os: SYSTEM.to_owned(),
+            architecture: processor.in_containers().to_owned(),
+        }
+    }
+
+    /// Whether a device with this processor runs them.
+    pub(crate) fn runs_on(&self, processor: Processor) -> bool {
+        self.os == SYSTEM && processor.is_called(&self.architecture)
+    }
+}
+
+impl fmt::Display for ContainerPlatform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = |text: &str| if text.is_empty() { "?" } else { text }.to_owned();
+        write!(f, "{}/{}", said(&self.os), said(&self.architecture))
+    }
+}
 
 /// Where images come from.
 pub(crate) struct ContainerRegistry<'a> {
@@ -40,25 +76,38 @@ impl ContainerRegistry<'_> {
         Ok(Digest::of(manifest.as_bytes()))
     }
 
-    /// Writes the image with this digest, the one for a processor (as registries call it) where there are
-    /// several, to an archive that docker loads under its name and tag.
+    /// Writes the image with this digest, the one for a processor where there are several, to an archive that
+    /// docker loads under its name and tag. Where there is one alone, it is that one whatever it is for:
+    /// [`Self::platform_of`] tells.
     pub(crate) fn fetch(
         &self,
         name: &str,
         tag: &str,
         digest: Digest,
-        architecture: &str,
+        processor: Processor,
         archive: &Path,
     ) -> Result<(), BuildError> {
         let mut to = OsString::from("docker-archive:");
         to.push(archive);
         to.push(format!(":{name}:{tag}"));
-        let copy = self.skopeo().args(["--override-os=linux"]);
-        let copy = copy.arg(format!("--override-arch={architecture}"));
+        let copy = self.skopeo().arg(format!("--override-os={SYSTEM}"));
+        let copy = copy.arg(format!("--override-arch={}", processor.in_containers()));
         let copy = copy.args(["copy", "--quiet"]);
         let copy = copy.args(insecure(name).then_some("--src-tls-verify=false"));
         let copy = copy.arg(format!("docker://{name}@sha256:{digest}")).arg(to);
         self.ended(copy.run(self.sink))
+    }
+
+    /// What the image in an archive is for.
+    pub(crate) fn platform_of(&self, archive: &Path) -> Result<ContainerPlatform, BuildError> {
+        let mut from = OsString::from("docker-archive:");
+        from.push(archive);
+        let inspect = self.skopeo().args(["inspect", "--config", "--raw"]);
+        let configuration = self.ended(inspect.arg(from).read_text(self.sink))?;
+        serde_json::from_str(&configuration).map_err(|error| {
+            let what = format!("the configuration of the image is not readable: {error}");
+            BuildError::Invalid(what)
+        })
     }
 
     fn skopeo(&self) -> Tool {
@@ -101,6 +150,47 @@ fn insecure(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_runs_where_its_configuration_says() {
+        for (configuration, said, on) in [
+            (
+                r#"{"os": "linux", "architecture": "amd64", "config": {}}"#,
+                "linux/amd64",
+                Some(Processor::X86_64),
+            ),
+            (
+                r#"{"os": "linux", "architecture": "arm64", "variant": "v8"}"#,
+                "linux/arm64",
+                Some(Processor::Aarch64),
+            ),
+            (
+                r#"{"os": "linux", "architecture": "aarch64"}"#,
+                "linux/aarch64",
+                Some(Processor::Aarch64),
+            ),
+            (
+                r#"{"os": "windows", "architecture": "amd64"}"#,
+                "windows/amd64",
+                None,
+            ),
+            (
+                r#"{"os": "linux", "architecture": "arm"}"#,
+                "linux/arm",
+                None,
+            ),
+            ("{}", "?/?", None),
+        ] {
+            let platform: ContainerPlatform = serde_json::from_str(configuration).unwrap();
+            assert_eq!(platform.to_string(), said);
+            for processor in Processor::ALL {
+                assert_eq!(platform.runs_on(processor), on == Some(processor), "{said}");
+            }
+        }
+        for processor in Processor::ALL {
+            assert!(ContainerPlatform::of(processor).runs_on(processor));
+        }
+    }
 
     #[test]
     fn only_a_registry_of_this_machine_is_asked_without_tls() {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use avocado_backend::Processor;
 use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::Sink;
 use avocado_manifest::{Digest, Name};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::install::{self, InstallOutput};
 use crate::architecture::Architectures;
 use crate::build_context::BuildContext;
-use crate::containers::{ContainerRegistry, StoredImage};
+use crate::containers::{self, ContainerPlatform, ContainerRegistry, StoredImage};
 use crate::error::{At as _, BuildError};
 use crate::file_digest::FileDigest;
 use crate::plan::{BuildStep, Plan};
@@ -50,9 +51,14 @@ pub(crate) fn archive(image: &DockerImage) -> String {
     format!("{}.tar", file_name(image))
 }
 
+/// Name and tag as docker shows them: what has the same is one image in its store, however it is spelt.
+pub(super) fn familiar_reference(image: &DockerImage) -> String {
+    format!("{}:{}", containers::familiar_name(&image.image), image.tag)
+}
+
 /// A name for the file system: of an image's own nothing is known but that it may have `/` and `:`.
 pub(crate) fn file_name(image: &DockerImage) -> String {
-    let digest = Digest::of(image.reference().as_bytes()).to_string();
+    let digest = Digest::of(familiar_reference(image).as_bytes()).to_string();
     digest.chars().take(24).collect()
 }
 
@@ -65,14 +71,16 @@ fn stamp_key(image: &DockerImage) -> StampKey {
     }
 }
 
-/// The extensions that have the image.
-fn users_of<'a>(project: &'a Project, image: &DockerImage) -> Vec<&'a Name> {
-    let reference = image.reference();
-    let extensions = project.extensions.iter().filter(|extension| {
-        let mut images = extension.docker_images.iter();
-        images.any(|other| other.reference() == reference)
+/// The extensions that have the image, and how they call it.
+fn users_of<'a>(project: &'a Project, image: &DockerImage) -> Vec<(&'a Name, String)> {
+    let reference = familiar_reference(image);
+    let of_extensions = project.extensions.iter().flat_map(|extension| {
+        let images = extension.docker_images.iter();
+        images.map(|image| (&extension.name, image))
     });
-    extensions.map(|extension| &extension.name).collect()
+    let same = of_extensions.filter(|(_, other)| familiar_reference(other) == reference);
+    same.map(|(extension, other)| (extension, other.reference()))
+        .collect()
 }
 
 /// The parent's side, which does all of it.
@@ -80,7 +88,7 @@ struct ContainerImageTask<'a> {
     context: &'a BuildContext<'a>,
     image: &'a DockerImage,
     sdk: TaskId<InstallOutput>,
-    users: Vec<&'a Name>,
+    users: Vec<(&'a Name, String)>,
 }
 
 /// What a fetch consumes.
@@ -89,15 +97,17 @@ struct ContainerImageInputs {
     reference: String,
     /// That the project states, or else the lock has.
     digest: Option<Digest>,
-    /// As registries call the processor.
-    architecture: Option<&'static str>,
+    /// That of the target.
+    processor: Option<Processor>,
 }
 
 impl ContainerImageTask<'_> {
     fn locked(&self) -> Option<Digest> {
         let lock = self.context.lock_file();
         let lock = lock.target(&self.context.project.target)?;
-        lock.container_image(&self.image.reference())
+        let own = lock.container_image(&self.image.reference());
+        let mut of_users = self.users.iter();
+        own.or_else(|| of_users.find_map(|(_, reference)| lock.container_image(reference)))
     }
 
     fn pinned(&self) -> Option<Digest> {
@@ -125,11 +135,9 @@ impl ContainerImageTask<'_> {
         Ok(self.context.lock_file().refuse_if_locked(&what)?)
     }
 
-    fn architecture(&self) -> Result<Option<&'static str>, BuildError> {
+    fn processor(&self) -> Result<Option<Processor>, BuildError> {
         let of_target = Architectures::of_target(&self.context.layout.target_repoconf())?;
-        Ok(of_target
-            .processor()
-            .map(|processor| processor.in_containers()))
+        Ok(of_target.processor())
     }
 
     fn fetch(
@@ -138,7 +146,7 @@ impl ContainerImageTask<'_> {
         sink: &dyn Sink,
     ) -> Result<ContainerImageOutput, BuildError> {
         let (context, image) = (self.context, self.image);
-        let Some(architecture) = inputs.architecture else {
+        let Some(processor) = inputs.processor else {
             let what = "it is not known how registries call the processor of this target";
             return Err(BuildError::Invalid(what.to_owned()));
         };
@@ -151,15 +159,21 @@ impl ContainerImageTask<'_> {
             Some(digest) => digest,
             None => registry.digest_of(&image.image, &image.tag)?,
         };
-        // First, so that a lock that is not to change stops it before anything is replaced.
-        self.lock(digest)?;
         let name = archive(image);
         let place = context.layout.container_images();
         std::fs::create_dir_all(&place).at("create", &place)?;
         let place = place.join(&name);
         let new = trees::unfinished(&place);
         trees::clear(&new)?;
-        registry.fetch(&image.image, &image.tag, digest, architecture, &new)?;
+        registry.fetch(&image.image, &image.tag, digest, processor, &new)?;
+        let platform = registry.platform_of(&new)?;
+        if !platform.runs_on(processor) {
+            trees::clear(&new)?;
+            return Err(self.of_another_platform(&platform, processor));
+        }
+        // Not before it is known that the device can run it, and so that a lock that is not to change stops
+        // it before anything is replaced.
+        self.lock(digest)?;
         let content = FileDigest::of(&new)?;
         trees::replace(&new, &place)?;
         Ok(ContainerImageOutput {
@@ -173,11 +187,25 @@ impl ContainerImageTask<'_> {
         })
     }
 
+    fn of_another_platform(&self, is: &ContainerPlatform, processor: Processor) -> BuildError {
+        let reference = self.image.reference();
+        let wanted = ContainerPlatform::of(processor);
+        let message = format!(
+            "the container image `{reference}` is for {is}, and the target `{}` is {wanted}",
+            self.context.project.target
+        );
+        let hint = format!("state an image that there is for {wanted} too, or alone");
+        let digest = self.image.digest.as_ref();
+        let place = digest.map_or(&self.image.image.place, |digest| &digest.place);
+        let diagnostics = vec![place.error(message).with_hint(hint)];
+        BuildError::Project { diagnostics }
+    }
+
     fn lock(&self, digest: Digest) -> Result<(), BuildError> {
         let mut lock = self.context.lock_file();
         let target = lock.target_mut(&self.context.project.target);
-        for extension in &self.users {
-            target.set_container_image(extension, &self.image.reference(), digest);
+        for (extension, reference) in &self.users {
+            target.set_container_image(extension, reference, digest);
         }
         lock.save()?;
         Ok(())
@@ -210,7 +238,7 @@ impl Task for ContainerImageTask<'_> {
         Ok(ContainerImageInputs {
             reference: self.image.reference(),
             digest: self.pinned(),
-            architecture: self.architecture()?,
+            processor: self.processor()?,
         })
     }
 

@@ -62,10 +62,10 @@ fn images_of<'a>(
     let members = runtime.extensions.iter();
     let extensions = members.filter_map(|member| project.extension(&member.name));
     for image in extensions.flat_map(|extension| &extension.docker_images) {
-        let reference = image.reference();
+        let reference = container_image::familiar_reference(image);
         let Some(same) = images
             .iter_mut()
-            .find(|other| other.reference() == reference)
+            .find(|other| container_image::familiar_reference(other) == reference)
         else {
             images.push(image);
             continue;
@@ -74,7 +74,8 @@ fn images_of<'a>(
         match (one, other) {
             (Some(one), Some(other)) if one.value != other.value => {
                 let message = format!(
-                    "`{reference}` has another `digest` here than at {}",
+                    "`{}` has another `digest` here than at {}",
+                    image.reference(),
                     one.place
                 );
                 let diagnostics = vec![other.place.error(message)];
@@ -242,14 +243,17 @@ mod tests {
     #[test]
     fn each_image_is_there_once_and_two_digests_of_one_are_told() {
         let digest = |letter: &str| format!("'sha256:{}'", letter.repeat(64));
-        for (of_b, is_same) in [
-            (digest("a"), true),
-            ("~".to_owned(), true),
-            (digest("b"), false),
+        for (name, of_b, is_same) in [
+            ("redis", digest("a"), true),
+            ("redis", "~".to_owned(), true),
+            ("redis", digest("b"), false),
+            ("docker.io/library/redis", digest("a"), true),
+            ("docker.io/library/redis", digest("b"), false),
+            ("docker.io/redis", digest("b"), false),
         ] {
             let yaml = format!(
                 "default_target: t\nextensions:\n  a: {{version: 1.0.0, docker_images: [{{image: redis, tag: '7', digest: {}}}, \
-                 {{image: redis, tag: '8'}}]}}\n  b: {{version: 1.0.0, docker_images: [{{image: redis, tag: '7', digest: {of_b}}}]}}\n\
+                 {{image: redis, tag: '8'}}]}}\n  b: {{version: 1.0.0, docker_images: [{{image: {name}, tag: '7', digest: {of_b}}}]}}\n\
                  runtimes: {{dev: {{extensions: [b, a]}}}}\n",
                 digest("a")
             );
@@ -258,12 +262,12 @@ mod tests {
             let found = images_of(project, &project.runtimes[0]);
             match found {
                 Ok(images) => {
-                    assert!(is_same, "{of_b}");
+                    assert!(is_same, "{name} {of_b}");
                     assert_eq!(images.len(), 2);
                     assert!(images[0].digest.is_some());
                 }
                 Err(error) => {
-                    assert!(!is_same, "{of_b}");
+                    assert!(!is_same, "{name} {of_b}");
                     assert_eq!(error.diagnostics()[0].line, 3);
                 }
             }
