@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::StoneError;
 use crate::manifest::{StoneManifest, StoneRuntime};
@@ -17,6 +18,12 @@ pub struct ProvisionSection {
     /// The ways to provision, by name.
     #[serde(default)]
     pub profiles: BTreeMap<String, ProvisionProfile>,
+    /// What is asked for when a device is provisioned; not read any further.
+    #[serde(default)]
+    fields: Option<IgnoredAny>,
+    /// Files for the scripts; not read any further.
+    #[serde(default)]
+    files: Option<IgnoredAny>,
 }
 
 /// A way to provision.
@@ -136,6 +143,15 @@ impl WayToProvision {
 }
 
 impl ProvisionSection {
+    /// The keys that are stated and have no effect, as the manifest has them.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let fields = self.fields.map(|_| "provision.fields");
+        let files = self.files.map(|_| "provision.files");
+        let requires = self.profiles.values().any(|p| !p.requires.is_empty());
+        let requires = requires.then_some("requires of a profile");
+        [fields, files, requires].into_iter().flatten().collect()
+    }
+
     pub(crate) fn check(&self, runtime: &StoneRuntime) -> Result<(), StoneError> {
         match &runtime.provision_default {
             Some(name) if !self.profiles.is_empty() && !self.profiles.contains_key(name) => {
@@ -204,6 +220,25 @@ mod tests {
                 .way_to_provision(wanted)
                 .unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_known() {
+        for (provision, expected) in [
+            (json!({}), &[][..]),
+            (json!({"fields": null, "profiles": {"sd": {}}}), &[]),
+            (
+                json!({"fields": {"serial": {"required": true}}, "files": ["a"]}),
+                &["provision.fields", "provision.files"],
+            ),
+            (
+                json!({"profiles": {"sd": {"requires": ["dd"]}}}),
+                &["requires of a profile"],
+            ),
+        ] {
+            let found = manifest(Value::Null, provision).provision.without_effect();
+            assert_eq!(found, expected);
         }
     }
 

@@ -206,6 +206,22 @@ impl DiskImageTask<'_> {
         Ok(())
     }
 
+    fn tell_what_has_no_effect(&self, sink: &dyn Sink) -> Result<(), BuildError> {
+        if let Some(stone) = StoneFiles::of(self.context, self.runtime)? {
+            for key in stone.manifest.provision.without_effect() {
+                let message =
+                    format!("{key} in the stone manifest has no effect: nothing reads it");
+                sink.emit(Event::warning(message));
+            }
+        }
+        for profile in &self.context.project.provision_profiles {
+            let name = profile.name.escape_debug();
+            let message = format!("provision_profiles.{name} has no effect: nothing reads it");
+            sink.emit(Event::warning(message));
+        }
+        Ok(())
+    }
+
     fn directory(&self) -> PathBuf {
         self.context.layout.disk_images(&self.runtime.name)
     }
@@ -251,6 +267,7 @@ impl Task for DiskImageTask<'_> {
     ) -> Result<DiskImageOutput, BuildError> {
         let context = self.context;
         context.layout.check_runtime(&self.runtime.name)?;
+        self.tell_what_has_no_effect(sink)?;
         match &inputs.way {
             Way::Image { request, .. } => {
                 context.run_step(&self.stage(), (**request).clone(), sink)
