@@ -336,7 +336,10 @@ fn the_store_survives_every_crash() {
                     };
                     let small = Device::with_paths(config, device.paths().clone());
                     let id = &world.manifest("3").id;
-                    upkeep::make_room(small.context(), id, &Cancel::new(), &Silent)
+                    upkeep::make_room(small.context(), id, &Cancel::new(), &Silent)?;
+                    // What is remembered of images comes last, and may fail: killed there it is killed.
+                    let runtimes = small.context().runtimes();
+                    runtimes.sync_to_disk().map_err(DeviceError::Store)
                 },
                 always: &["1"],
                 finally: &["1", "3"],

@@ -285,7 +285,12 @@ impl RuntimeStore {
 
     /// Removes what interrupted operations left.
     pub(crate) fn remove_leftovers(&self) -> Result<(), FailureReason> {
-        for path in self.leftovers()? {
+        let left = self.leftovers()?;
+        if !left.is_empty() {
+            // A name that a killed process gave may not last yet: a runtime without its files would be back.
+            self.sync_to_disk()?;
+        }
+        for path in left {
             files::remove_all(&path)?;
         }
         Ok(())
