@@ -1,5 +1,6 @@
 //! Where there are none: every build is refused.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use avocado_manifest::Name;
@@ -28,7 +29,7 @@ pub(in crate::commands) enum Goal {
 }
 
 /// There is none: it cannot be made.
-pub(in crate::commands) struct BuildRun(std::convert::Infallible);
+pub(in crate::commands) struct BuildRun(Infallible);
 
 impl BuildRun {
     pub(in crate::commands) fn new(
@@ -70,7 +71,7 @@ impl BuildRun {
     pub(in crate::commands) fn run_and(
         self,
         _goal: Goal,
-        _last: impl FnOnce() -> Result<Vec<PathBuf>>,
+        _last: impl FnOnce(&Infallible) -> Result<Vec<PathBuf>>,
     ) -> Result<()> {
         match self.0 {}
     }
