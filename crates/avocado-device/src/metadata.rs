@@ -2,8 +2,10 @@
 //! the device itself.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use avocado_events::{Cancel, Sink};
+use avocado_manifest::RuntimeId;
 
 use crate::context::DeviceContext;
 use crate::error::DeviceError;
@@ -14,20 +16,18 @@ pub(crate) fn list(
     context: &DeviceContext,
     id: &str,
 ) -> Result<BTreeMap<String, String>, DeviceError> {
-    let runtimes = context.runtimes();
-    let directory = runtimes.directory(&runtimes.resolve(id)?.id);
-    let metadata: RuntimeMetadata =
-        beside_manifest::load(&directory).map_err(DeviceError::Store)?;
+    let (_, metadata) = load(context, &context.runtimes().resolve(id)?.id)?;
     Ok(metadata.entries)
 }
 
 /// What is kept under a key.
 pub(crate) fn get(context: &DeviceContext, id: &str, key: &str) -> Result<String, DeviceError> {
-    let found = list(context, id)?.remove(key);
-    match found {
-        Some(value) => Ok(value),
-        None => Err(not_found(context, id, key)?),
-    }
+    let id = context.runtimes().resolve(id)?.id.clone();
+    let (_, mut metadata) = load(context, &id)?;
+    metadata
+        .entries
+        .remove(key)
+        .ok_or_else(|| not_found(&id, key))
 }
 
 /// Keeps `value` under a key, or with `None` nothing any more.
@@ -41,23 +41,32 @@ pub(crate) fn set(
     let _lock = context
         .lock_store(&Cancel::new(), sink)
         .map_err(DeviceError::Store)?;
-    let runtimes = context.runtimes();
-    let directory = runtimes.directory(&runtimes.resolve(id)?.id);
-    let mut metadata: RuntimeMetadata =
-        beside_manifest::load(&directory).map_err(DeviceError::Store)?;
-    let before = match value {
-        Some(value) => metadata.entries.insert(key.to_owned(), value.to_owned()),
-        None => metadata.entries.remove(key),
-    };
-    if value.is_none() && before.is_none() {
-        return Err(not_found(context, id, key)?);
+    let id = context.runtimes().resolve(id)?.id.clone();
+    let (directory, mut metadata) = load(context, &id)?;
+    match value {
+        Some(value) => {
+            metadata.entries.insert(key.to_owned(), value.to_owned());
+        }
+        None => {
+            let before = metadata.entries.remove(key);
+            before.ok_or_else(|| not_found(&id, key))?;
+        }
     }
     beside_manifest::save(&directory, &metadata).map_err(DeviceError::Store)
 }
 
-fn not_found(context: &DeviceContext, id: &str, key: &str) -> Result<DeviceError, DeviceError> {
-    Ok(DeviceError::MetadataKeyNotFound {
-        id: context.runtimes().resolve(id)?.id.clone(),
+fn load(
+    context: &DeviceContext,
+    id: &RuntimeId,
+) -> Result<(PathBuf, RuntimeMetadata), DeviceError> {
+    let directory = context.runtimes().directory(id);
+    let metadata = beside_manifest::load(&directory).map_err(DeviceError::Store)?;
+    Ok((directory, metadata))
+}
+
+fn not_found(id: &RuntimeId, key: &str) -> DeviceError {
+    DeviceError::MetadataKeyNotFound {
+        id: id.clone(),
         key: key.to_owned(),
-    })
+    }
 }

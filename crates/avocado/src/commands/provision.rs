@@ -6,7 +6,10 @@ use clap::Args;
 
 use super::runtime::RuntimeSelection;
 use super::tools::ToolArgs;
-use crate::failure::{Failure, Result};
+#[cfg(not(target_os = "linux"))]
+use super::tools::key_values;
+#[cfg(not(target_os = "linux"))]
+use crate::failure::Result;
 #[cfg(not(target_os = "linux"))]
 use crate::session::Session;
 
@@ -36,25 +39,12 @@ pub(crate) struct ProvisionArgs {
     tools: ToolArgs,
 }
 
-impl ProvisionArgs {
-    fn variables(&self) -> Result<Vec<(String, String)>> {
-        let stated = self.variables.iter().map(|variable| {
-            let split = variable
-                .split_once('=')
-                .filter(|(name, _)| !name.is_empty());
-            let pair = split.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            pair.ok_or_else(|| Failure::usage(format!("`{variable}` is not KEY=VALUE")))
-        });
-        stated.collect()
-    }
-}
-
 #[cfg(target_os = "linux")]
 pub(super) use linux::run;
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn run(_: &Session, args: &ProvisionArgs) -> Result<()> {
-    args.variables()?;
+    key_values(&args.variables)?;
     let _ = (
         &args.runtime,
         &args.profile,
@@ -77,6 +67,7 @@ mod linux {
     use super::ProvisionArgs;
     use crate::commands::build_run::{BuildRun, Goal, cancellable, failure, options_now};
     use crate::commands::project;
+    use crate::commands::tools::key_values;
     use crate::failure::{Context, Failure, Result};
     use crate::session::Session;
 
@@ -98,7 +89,7 @@ mod linux {
         }
         let wish = ProvisionWish {
             profile: args.profile.clone(),
-            variables: args.variables()?.into_iter().collect(),
+            variables: key_values(&args.variables)?.into_iter().collect(),
             out: args.out.as_deref().map(|out| here.join(out)),
         };
         let goal = Goal::Provision { runtime, wish };

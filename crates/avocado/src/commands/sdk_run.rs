@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use avocado_manifest::Name;
 use clap::Args;
 
-use super::tools::BackendChoice;
+use super::tools::{BackendChoice, key_values};
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 
@@ -65,17 +65,6 @@ impl SdkRunArgs {
             format!("`{option}` is about a container that outlives avocado, and there is none");
         Err(Failure::usage(what).hint("leave it out: the command ends with avocado"))
     }
-
-    fn variables(&self) -> Result<Vec<(String, String)>> {
-        let stated = self.variables.iter().map(|variable| {
-            let split = variable
-                .split_once('=')
-                .filter(|(name, _)| !name.is_empty());
-            let pair = split.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            pair.ok_or_else(|| Failure::usage(format!("`{variable}` is not KEY=VALUE")))
-        });
-        stated.collect()
-    }
 }
 
 #[cfg(target_os = "linux")]
@@ -106,7 +95,7 @@ pub(super) fn run(session: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
         variables.push(("AVOCADO_RUNTIME_NAME".to_owned(), name.to_string()));
         variables.push(("AVOCADO_RUNTIME_BUILD_DIR".to_owned(), tree));
     }
-    variables.extend(args.variables()?);
+    variables.extend(key_values(&args.variables)?);
     let command = SdkCommand {
         command: args.command.clone(),
         variables,
@@ -123,7 +112,7 @@ pub(super) fn run(session: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
 
 #[cfg(not(target_os = "linux"))]
 pub(super) fn run(_: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
-    args.check().and(args.variables()).map(drop)?;
+    args.check().and(key_values(&args.variables)).map(drop)?;
     let _ = (
         &args.extension,
         &args.runtime,

@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::failure::{Failure, Result};
+
 /// Options of commands that run tools.
 #[derive(Debug, Args)]
 pub(crate) struct ToolArgs {
@@ -75,4 +77,16 @@ pub(crate) struct BuiltWithArgs {
 pub(crate) enum BackendChoice {
     Host,
     Container,
+}
+
+/// Variables as the command line has them, `KEY=VALUE` each.
+pub(super) fn key_values(stated: &[String]) -> Result<Vec<(String, String)>> {
+    let pairs = stated.iter().map(|variable| {
+        let split = variable
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty());
+        let pair = split.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| Failure::usage(format!("`{variable}` is not KEY=VALUE")))
+    });
+    pairs.collect()
 }
