@@ -190,10 +190,16 @@ fn a_command_of_the_users_has_its_streams_its_signals_and_its_status() {
         fs::remove_file(began).unwrap();
         child
     };
-    let mut child = begin();
-    kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(6));
-    assert!(!has_container(&child));
+    // An engine that has only just begun passes nothing on: it ends, and avocado was interrupted.
+    let interrupted = || {
+        let mut child = begin();
+        kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
+        let status = child.wait().unwrap();
+        assert!(!has_container(&child));
+        status.code()
+    };
+    let mut codes = (0..100).map(|_| interrupted());
+    assert_eq!(codes.find(|code| *code != Some(130)), Some(Some(6)));
 
     // One that waits for its turn is no command yet.
     let mut first = begin();

@@ -27,11 +27,13 @@ pub(crate) fn until_left_to_a_child(
     output: &Arc<Output>,
     stop: impl Fn() + Send + 'static,
 ) -> Result<ChildInterrupts> {
-    let left = Arc::new(AtomicBool::new(false));
-    let is_left = left.clone();
+    let interrupts = ChildInterrupts::default();
+    let ChildInterrupts { left, came } = interrupts.clone();
     let is_for_child = move |signal| {
         let of_keys = signal == SIGINT || signal == SIGQUIT;
-        of_keys && is_left.load(Ordering::Relaxed)
+        let is_for_child = of_keys && left.load(Ordering::Relaxed);
+        came.fetch_or(is_for_child, Ordering::Relaxed);
+        is_for_child
     };
     watch(
         output,
@@ -39,18 +41,27 @@ pub(crate) fn until_left_to_a_child(
         is_for_child,
         stop,
     )?;
-    Ok(ChildInterrupts(left))
+    Ok(interrupts)
 }
 
 /// Whose Ctrl-C is.
 #[cfg(target_os = "linux")]
-pub(crate) struct ChildInterrupts(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+pub(crate) struct ChildInterrupts {
+    left: Arc<AtomicBool>,
+    came: Arc<AtomicBool>,
+}
 
 #[cfg(target_os = "linux")]
 impl ChildInterrupts {
     /// A child's from now on.
     pub(crate) fn leave(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one came that was left to the child.
+    pub(crate) fn came_to_child(&self) -> bool {
+        self.came.load(Ordering::Relaxed)
     }
 }
 

@@ -138,6 +138,14 @@ impl BuildError {
             _ => self.inner().is_some_and(BuildError::is_cancelled),
         }
     }
+
+    /// Whether what does a step ended before it had said anything, as one does that a signal met.
+    pub fn is_without_result(&self) -> bool {
+        match self {
+            BuildError::Backend(BackendError::Died { .. }) => true,
+            _ => self.inner().is_some_and(BuildError::is_without_result),
+        }
+    }
 }
 
 fn kind_of_causes(mut cause: Option<&(dyn std::error::Error + 'static)>) -> Option<FailureKind> {

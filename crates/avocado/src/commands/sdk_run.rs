@@ -107,7 +107,14 @@ pub(super) fn run(session: &Session, args: &SdkRunArgs) -> Result<ExitCode> {
     let begins = || interrupts.leave();
     let status =
         avocado_build::run_sdk_command(&options, command, begins, &cancel, &*session.output);
-    status.map(ExitCode::from).map_err(|e| failure(&e))
+    status.map(ExitCode::from).map_err(|error| {
+        // An engine that has only just begun passes it to nothing: it ends.
+        if error.is_without_result() && interrupts.came_to_child() {
+            Failure::interrupted()
+        } else {
+            failure(&error)
+        }
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
