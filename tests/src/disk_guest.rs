@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
 use crate::HarnessError;
 use crate::error::file;
 use crate::keys::SshKeys;
@@ -19,13 +21,13 @@ const FIRMWARE: [&str; 2] = [
 ];
 
 /// How long a boot may take, emulated and on a busy machine; with one that fails before it.
-const BOOT: Duration = Duration::from_secs(300);
+const BOOT: Duration = Duration::from_secs(900);
 
 /// How long a command may take.
-const COMMAND: Duration = Duration::from_secs(240);
+const COMMAND: Duration = Duration::from_secs(600);
 
-/// How long one look may take of those that are repeated.
-const LOOK: Duration = Duration::from_secs(10);
+/// How long one look may take of those that are repeated: a login alone takes seconds.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// The end of the console that an error shows, in bytes.
 const SHOWN: usize = 6000;
@@ -46,6 +48,8 @@ pub struct DiskGuest {
     qemu: Child,
     port: u16,
     console: PathBuf,
+    /// What QEMU complains of.
+    errors: PathBuf,
     keys: SshKeys,
 }
 
@@ -104,6 +108,7 @@ impl DiskGuest {
             qemu,
             port,
             console,
+            errors,
             keys,
         };
         guest.until_booted("")?;
@@ -159,26 +164,37 @@ impl DiskGuest {
     pub fn until_booted(&self, before: &str) -> Result<String, HarnessError> {
         let commands = "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running";
         let look = || {
+            self.runs()?;
             let said = self.ssh().arg(commands).limit(LOOK).run();
             let said = said.map(|output| output.stdout).unwrap_or_default();
             let (id, state) = said.split_once('\n').unwrap_or_default();
             let is_up = matches!(state.trim(), "running" | "degraded");
             let is_other = !id.is_empty() && id != before.trim();
-            (is_up && is_other).then(|| format!("{id}\n"))
+            Ok((is_up && is_other).then(|| format!("{id}\n")))
         };
-        until(
-            "the machine to boot",
-            BOOT,
-            || Ok(look()),
-            || {
-                let log = self.log();
-                let mut start = log.len().saturating_sub(SHOWN);
-                while !log.is_char_boundary(start) {
-                    start += 1;
-                }
-                log.get(start..).unwrap_or_default().to_owned()
-            },
-        )
+        until("the machine to boot", BOOT, look, || self.end_of_log())
+    }
+
+    /// # Errors
+    /// QEMU has ended: nothing has to be waited for.
+    fn runs(&self) -> Result<(), HarnessError> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::Pid(Pid::from_child(&self.qemu)), options) {
+            Ok(None) => Ok(()),
+            _ => Err(HarnessError::Gone {
+                what: "run".to_owned(),
+                console: self.end_of_log() + &fs::read_to_string(&self.errors).unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = self.log();
+        let mut start = log.len().saturating_sub(SHOWN);
+        while !log.is_char_boundary(start) {
+            start += 1;
+        }
+        log.get(start..).unwrap_or_default().to_owned()
     }
 
     /// Has it reboot, and waits until it is there again; the id of the boot.
