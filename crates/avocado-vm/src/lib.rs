@@ -1,6 +1,8 @@
 //! The development VM: its state directory, configuration and image, and the supervisor that
 //! owns QEMU, lets it sleep while no client uses it and wakes it on the next connection.
 
+#[cfg(unix)]
+pub mod acceleration;
 pub mod access;
 pub mod channel;
 pub mod config;

@@ -37,7 +37,9 @@ fn what_is_not_there_is_told_with_the_way_to_get_it() {
         advice,
         "install the package openssh-client (Debian) or openssh-clients (Fedora)"
     );
-    assert_eq!(finding(&diagnosis, "git")["state"], "limited");
+    for subject in ["git", "skopeo", "mcopy"] {
+        assert_eq!(finding(&diagnosis, subject)["state"], "limited");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::session::Session;
 
 /// What builds call on this machine.
 #[rustfmt::skip]
-const BUILD: [NeededProgram; 8] = [
+const BUILD: [NeededProgram; 13] = [
     program(Area::Host, "dnf", &["--version"], "installs packages", Missing, ["dnf", "dnf"]),
     program(Area::Host, "rpm", &["--version"], "reads what is installed", Missing, ["rpm", "rpm"]),
     program(Area::Host, "mksquashfs", &["-version"], "writes images of squashfs, which extensions are by default", Limited, ["squashfs-tools", "squashfs-tools"]),
@@ -19,6 +19,12 @@ const BUILD: [NeededProgram; 8] = [
     program(Area::Host, "ldconfig", &["--version"], "writes the cache of libraries of a rootfs", Limited, ["libc-bin", "glibc"]),
     program(Area::Host, "systemctl", &["--version"], "enables the units of a rootfs", Limited, ["systemd", "systemd"]),
     program(Area::Host, "git", &["--version"], "fetches sources from repositories of git", Limited, ["git", "git"]),
+    program(Area::Host, "skopeo", &["--version"], "fetches images of containers: `docker_images`", Limited, ["skopeo", "skopeo"]),
+    program(Area::Host, "dockerd", &["--version"], "makes docker's store in the var partition: `docker_images`", Limited, ["docker.io", "moby-engine"]),
+    program(Area::Host, "sfdisk", &["--version"], "writes the table of a disk: `avocado provision`", Limited, ["fdisk", "util-linux"]),
+    // Without arguments it says its version, and that a device is missing.
+    program(Area::Host, "mkfs.fat", &[], "writes boot partitions: `avocado provision`", Limited, ["dosfstools", "dosfstools"]),
+    program(Area::Host, "mcopy", &["--version"], "fills boot partitions: `avocado provision`", Limited, ["mtools", "mtools"]),
 ];
 
 #[rustfmt::skip]
@@ -91,7 +97,7 @@ pub(super) fn findings(session: &Session) -> Result<Vec<Finding>> {
         }));
     }
     findings.push(QEMU.look(&search_path));
-    findings.extend(acceleration());
+    findings.extend(acceleration(session));
     findings.push(SWTPM.look(&search_path));
     findings.push(SSH.look(&search_path));
     if cfg!(target_os = "linux") {
@@ -287,34 +293,37 @@ fn engine(search_path: &OsStr) -> Finding {
 }
 
 /// Whether guests run on this machine's processors.
-fn acceleration() -> Option<Finding> {
-    const KVM: &str = "/dev/kvm";
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    let opened = std::fs::OpenOptions::new().read(true).write(true).open(KVM);
-    let (state, found, advice) = match opened {
-        Ok(_) => (
-            FindingState::Good,
-            "guests run at full speed".to_owned(),
-            None,
-        ),
-        Err(error) => (
-            FindingState::Limited,
-            format!("guests are emulated, which is slow: {error}"),
-            Some(
-                "switch on virtualisation in the firmware, and join the group that owns the device"
-                    .to_owned(),
-            ),
-        ),
+#[cfg(target_os = "linux")]
+fn acceleration(session: &Session) -> Option<Finding> {
+    use avocado_vm::acceleration::{Acceleration, probe_acceleration};
+    let qemu = find(&session.environment.search_path(), QEMU.name)?;
+    let probed = match tempfile::tempdir() {
+        Ok(scratch) => probe_acceleration(&qemu, scratch.path()),
+        Err(error) => Acceleration::None(format!("a guest cannot be tried: {error}")),
+    };
+    let (state, found, advice) = match probed {
+        Acceleration::Hardware(name) => {
+            let found = format!("a guest runs at full speed with {name}");
+            (FindingState::Good, found, None)
+        }
+        Acceleration::None(why) => {
+            let advice = "switch on virtualisation in the firmware, or nested virtualisation where this \
+                          machine is a guest itself, and join the group that owns /dev/kvm";
+            (FindingState::Limited, why, Some(advice.to_owned()))
+        }
     };
     Some(Finding {
         area: Area::Vm,
         state,
-        subject: KVM.to_owned(),
+        subject: "acceleration".to_owned(),
         found,
         advice,
     })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn acceleration(_session: &Session) -> Option<Finding> {
+    None
 }
 
 #[cfg(all(test, target_os = "linux"))]
