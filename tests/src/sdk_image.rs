@@ -37,6 +37,7 @@ const MOST_LIMIT: u64 = 16_384;
 pub struct SdkImage {
     name: String,
     configuration: PathBuf,
+    archive: PathBuf,
 }
 
 impl SdkImage {
@@ -60,12 +61,13 @@ impl SdkImage {
         let image = SdkImage {
             name: format!("localhost/avocado-testbed-sdk:{key}"),
             configuration: place.join("containers.conf"),
+            archive,
         };
         let text = configuration();
         fs::write(&image.configuration, text).map_err(file("write", &image.configuration))?;
         let known = image.podman(&["image", "exists", &image.name]).run()?;
         if !known.status.success() {
-            let archive = archive.to_string_lossy();
+            let archive = image.archive.to_string_lossy();
             image
                 .podman(&["import", "--quiet", &archive, &image.name])
                 .ok()?;
@@ -81,6 +83,11 @@ impl SdkImage {
     /// What CONTAINERS_CONF has to name where podman runs.
     pub fn configuration(&self) -> &Path {
         &self.configuration
+    }
+
+    /// Its files, as `ENGINE import` takes them.
+    pub fn archive(&self) -> &Path {
+        &self.archive
     }
 
     /// A call of podman.

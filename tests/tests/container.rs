@@ -1,4 +1,4 @@
-//! Builds in containers of podman: the bytes of this host's builds, nothing to do where nothing
+//! Builds in containers of podman and docker: the bytes of this host's builds, nothing to do where nothing
 //! changed, nothing left behind, and errors that lead on.
 
 mod common;
@@ -11,6 +11,7 @@ use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use avocado_testbed::docker::DockerService;
 use avocado_testbed::sdk_image::SdkImage;
 use avocado_testbed::tools::{TestNeed, ToolCall, find, skip_without};
 use common::{Sandbox, cannot_build};
@@ -25,14 +26,48 @@ fn image() -> &'static SdkImage {
     IMAGE.get_or_init(|| SdkImage::ensure().unwrap())
 }
 
-/// The example, which says which image its SDK is in.
-fn sandbox() -> Sandbox {
-    let mut sandbox = Sandbox::fresh();
-    sandbox.project = sandbox
-        .project
-        .with_env("CONTAINERS_CONF", image().configuration());
-    state_image(&sandbox, image().name());
-    sandbox
+/// What makes the containers of a case.
+#[derive(Clone, Copy)]
+enum Engine<'a> {
+    Podman,
+    Docker(&'a DockerService),
+}
+
+impl Engine<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Engine::Podman => "podman",
+            Engine::Docker(_) => "docker",
+        }
+    }
+
+    fn call(self, arguments: &[&str]) -> ToolCall {
+        match self {
+            Engine::Podman => image().podman(arguments),
+            Engine::Docker(service) => service.docker(arguments),
+        }
+    }
+
+    /// The example, which says which image its SDK is in.
+    fn sandbox(self) -> Sandbox {
+        let mut sandbox = Sandbox::fresh();
+        sandbox.project = match self {
+            Engine::Podman => {
+                let configuration = image().configuration();
+                sandbox.project.with_env("CONTAINERS_CONF", configuration)
+            }
+            Engine::Docker(service) => sandbox.project.with_env("DOCKER_HOST", service.host()),
+        };
+        state_image(&sandbox, image().name());
+        sandbox
+    }
+
+    /// Whether there is a container of this process of avocado.
+    fn has_container(self, avocado: &Child) -> bool {
+        let names = self.call(&["ps", "--all", "--format", "{{.Names}}"]);
+        let own = format!("avocado-{}-", avocado.id());
+        names.ok().unwrap().stdout.contains(&own)
+    }
 }
 
 fn state_image(sandbox: &Sandbox, image: &str) {
@@ -50,7 +85,12 @@ fn a_container_makes_the_same_bytes_as_the_host_and_has_nothing_to_do_then() {
     if cannot_contain("a_container_makes_the_same_bytes_as_the_host_and_has_nothing_to_do_then") {
         return;
     }
-    let (here, there) = (sandbox(), sandbox());
+    makes_the_same_bytes(Engine::Podman);
+}
+
+fn makes_the_same_bytes(engine: Engine<'_>) {
+    let container = engine.name();
+    let (here, there) = (engine.sandbox(), engine.sandbox());
     let build = |sandbox: &Sandbox, backend: &str| {
         let arguments = ["build", "--no-var", "--backend", backend];
         sandbox.project.events(&arguments).unwrap()
@@ -63,13 +103,9 @@ fn a_container_makes_the_same_bytes_as_the_host_and_has_nothing_to_do_then() {
     };
     let on_host = digests(&here, "host");
     assert!(on_host.len() >= 5, "{on_host:?}");
-    assert_eq!(digests(&there, "container"), on_host);
+    assert_eq!(digests(&there, container), on_host);
     // Neither does it matter where a project was built before.
-    for (sandbox, backend) in [
-        (&there, "container"),
-        (&there, "host"),
-        (&here, "container"),
-    ] {
+    for (sandbox, backend) in [(&there, container), (&there, "host"), (&here, container)] {
         assert_eq!(build(sandbox, backend).complete()["ran"], 0, "{backend}");
     }
 }
@@ -79,7 +115,11 @@ fn scripts_see_in_a_container_what_they_see_on_the_host() {
     if cannot_contain("scripts_see_in_a_container_what_they_see_on_the_host") {
         return;
     }
-    let sandbox = sandbox();
+    scripts_see_what_they_see_on_the_host(Engine::Podman);
+}
+
+fn scripts_see_what_they_see_on_the_host(engine: Engine<'_>) {
+    let sandbox = engine.sandbox();
     sandbox
         .project
         .write(
@@ -107,7 +147,7 @@ fn scripts_see_in_a_container_what_they_see_on_the_host() {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let output = sandbox
         .project
-        .avocado(&["ext", "build", "app", "--backend", "container"])
+        .avocado(&["ext", "build", "app", "--backend", engine.name()])
         .run()
         .unwrap();
     assert!(output.status.success(), "{output}");
@@ -121,8 +161,12 @@ fn nothing_of_a_container_outlives_avocado() {
     if cannot_contain("nothing_of_a_container_outlives_avocado") {
         return;
     }
+    nothing_outlives_avocado(Engine::Podman);
+}
+
+fn nothing_outlives_avocado(engine: Engine<'_>) {
     for signal in [Signal::TERM, Signal::KILL] {
-        let sandbox = sandbox();
+        let sandbox = engine.sandbox();
         let project = &sandbox.project;
         project
             .write(
@@ -140,7 +184,7 @@ fn nothing_of_a_container_outlives_avocado() {
         let script = project.directory().join("wait");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let mut child = project
-            .command(&["ext", "build", "app", "--backend", "container"])
+            .command(&["ext", "build", "app", "--backend", engine.name()])
             .spawn()
             .unwrap();
         let began = project.directory().join("began");
@@ -149,9 +193,9 @@ fn nothing_of_a_container_outlives_avocado() {
         child.wait().unwrap();
         // Where it was asked to stop it has seen to that itself.
         if signal == Signal::TERM {
-            assert!(!has_container(&child));
+            assert!(!engine.has_container(&child));
         } else {
-            until("the container is gone", || !has_container(&child));
+            until("the container is gone", || !engine.has_container(&child));
         }
     }
 }
@@ -162,11 +206,15 @@ fn a_command_of_the_users_has_its_streams_its_signals_and_its_status() {
     if cannot_contain(name) || skip_without(name, &[TestNeed::Tool("script")]) {
         return;
     }
-    let sandbox = sandbox();
+    a_command_has_its_streams_its_signals_and_its_status(Engine::Podman);
+}
+
+fn a_command_has_its_streams_its_signals_and_its_status(engine: Engine<'_>) {
+    let sandbox = engine.sandbox();
     let project = &sandbox.project;
-    let install = project.avocado(&["sdk", "install", "--backend", "container"]);
+    let install = project.avocado(&["sdk", "install", "--backend", engine.name()]);
     install.ok().unwrap();
-    let command = |script| ["sdk", "run", "--backend", "container", "sh", "-c", script];
+    let command = |script| ["sdk", "run", "--backend", engine.name(), "sh", "-c", script];
 
     let script = "cat; pwd; id -u; echo said >&2; exit 7";
     let output = project.avocado(&command(script)).input("heard\n").run();
@@ -195,7 +243,7 @@ fn a_command_of_the_users_has_its_streams_its_signals_and_its_status() {
         let mut child = begin();
         kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
         let status = child.wait().unwrap();
-        assert!(!has_container(&child));
+        assert!(!engine.has_container(&child));
         status.code()
     };
     let mut codes = (0..100).map(|_| interrupted());
@@ -215,27 +263,20 @@ fn a_command_of_the_users_has_its_streams_its_signals_and_its_status() {
     // What ends avocado ends the command.
     kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
     assert_eq!(first.wait().unwrap().code(), Some(130));
-    assert!(!has_container(&first));
+    assert!(!engine.has_container(&first));
 
     let mut child = begin();
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
     child.wait().unwrap();
-    until("the container is gone", || !has_container(&child));
+    until("the container is gone", || !engine.has_container(&child));
 
     // And where the engine's client is gone there is nothing to wait for.
     let mut child = begin();
-    let clients = ToolCall::new("pgrep").args(["-P", &child.id().to_string(), "podman"]);
+    let clients = ToolCall::new("pgrep").args(["-P", &child.id().to_string(), engine.name()]);
     let client = clients.ok().unwrap().stdout.trim().parse().unwrap();
     kill_process(Pid::from_raw(client).unwrap(), Signal::KILL).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert!(!has_container(&child));
-}
-
-/// Whether there is a container of this process of avocado.
-fn has_container(avocado: &Child) -> bool {
-    let names = image().podman(&["ps", "--all", "--format", "{{.Names}}"]);
-    let own = format!("avocado-{}-", avocado.id());
-    names.ok().unwrap().stdout.contains(&own)
+    assert!(!engine.has_container(&child));
 }
 
 /// Waits for what comes sooner or later, on a busy machine too.
@@ -248,11 +289,31 @@ fn until(what: &str, is: impl Fn() -> bool) {
 }
 
 #[test]
+fn docker_makes_containers_as_podman_does() {
+    let name = "docker_makes_containers_as_podman_does";
+    let tools = ["dockerd", "docker", "script"].map(TestNeed::Tool);
+    if cannot_contain(name) || skip_without(name, &tools) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let store = place.path().join("store");
+    let service = DockerService::start(&store, &place.path().join("work")).unwrap();
+    let archive = image().archive().to_str().unwrap();
+    let import = service.docker(&["import", archive, image().name()]);
+    import.ok().unwrap();
+    let engine = Engine::Docker(&service);
+    makes_the_same_bytes(engine);
+    scripts_see_what_they_see_on_the_host(engine);
+    nothing_outlives_avocado(engine);
+    a_command_has_its_streams_its_signals_and_its_status(engine);
+}
+
+#[test]
 fn what_is_wrong_with_containers_leads_to_the_host() {
     if cannot_contain("what_is_wrong_with_containers_leads_to_the_host") {
         return;
     }
-    let sandbox = sandbox();
+    let sandbox = Engine::Podman.sandbox();
     let project = &sandbox.project;
     // What is there of this machine, but for engines.
     let programs = sandbox.directory.path().join("programs");
@@ -263,15 +324,16 @@ fn what_is_wrong_with_containers_leads_to_the_host() {
         "#!/bin/sh\necho 'cannot connect to the daemon' >&2\nexit 1\n",
     )
     .unwrap();
-    let run = |path: &std::path::Path| {
+    let run_with = |path: &std::path::Path, backend| {
         let project = project.clone().with_env("PATH", path);
         let output = project
-            .avocado(&["build", "--backend", "container"])
+            .avocado(&["build", "--backend", backend])
             .run()
             .unwrap();
         assert!(!output.status.success(), "{output}");
         output.stderr
     };
+    let run = |path: &std::path::Path| run_with(path, "container");
     let shown = run(&programs);
     assert!(
         shown.contains("neither podman nor docker is on PATH"),
@@ -280,6 +342,9 @@ fn what_is_wrong_with_containers_leads_to_the_host() {
     assert!(shown.contains("--backend host"), "{shown}");
 
     fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+    let shown = run_with(&programs, "podman");
+    assert!(shown.contains("podman is not on PATH"), "{shown}");
+    assert!(shown.contains("--backend host"), "{shown}");
     let shown = run(&programs);
     assert!(shown.contains("docker cannot reach its service"), "{shown}");
     assert!(shown.contains("cannot connect to the daemon"), "{shown}");

@@ -109,7 +109,8 @@ mod linux {
         let Some(address) = &session.global.runs_on else {
             return Ok(None);
         };
-        if build_run::choice_of(session, backend)? == Some(BackendChoice::Container) {
+        let choice = build_run::choice_of(session, backend)?;
+        if choice.is_some_and(|choice| choice != BackendChoice::Host) {
             return Err(Failure::usage(
                 "steps run in no containers of another machine (--runs-on)",
             )

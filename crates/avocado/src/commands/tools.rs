@@ -76,7 +76,10 @@ pub(crate) struct BuiltWithArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BackendChoice {
     Host,
+    /// Of the engine that is there.
     Container,
+    Podman,
+    Docker,
 }
 
 /// Variables as the command line has them, `KEY=VALUE` each.

@@ -1,8 +1,12 @@
 //! Where the tools run: on this host, or in a container.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
 use avocado_build::{ContainerEngine, ContainerSettings, Processor, find_tool};
 use avocado_events::{Event, Sink as _};
 use avocado_project::{Project, split_arguments};
+use clap::ValueEnum as _;
 
 use crate::commands::tools::BackendChoice;
 use crate::failure::{Failure, Result};
@@ -24,11 +28,15 @@ pub(in crate::commands) fn containers(
 ) -> Result<Option<ContainerSettings>> {
     let choice = choice_of(session, choice)?;
     let search_path = session.environment.search_path();
-    let program = ENGINES
-        .into_iter()
-        .find_map(|name| find_tool(&search_path, name));
+    let program = match choice {
+        Some(BackendChoice::Podman) => Some(engine(&search_path, "podman")?),
+        Some(BackendChoice::Docker) => Some(engine(&search_path, "docker")?),
+        _ => ENGINES
+            .into_iter()
+            .find_map(|name| find_tool(&search_path, name)),
+    };
     let is_container = match choice {
-        Some(choice) => choice == BackendChoice::Container,
+        Some(choice) => choice != BackendChoice::Host,
         None if session.global.runs_on.is_some() => false,
         // What is there decides, this host first.
         None => {
@@ -52,6 +60,14 @@ pub(in crate::commands) fn containers(
     }))
 }
 
+/// The one that was asked for.
+fn engine(search_path: &OsStr, name: &str) -> Result<PathBuf> {
+    find_tool(search_path, name).ok_or_else(|| {
+        Failure::new(format!("{name} is not on PATH"))
+            .hint("install it, or run the steps on this machine: --backend host")
+    })
+}
+
 /// The processor that the SDK's tools are to be for.
 pub(super) fn sdk_processor(session: &Session) -> Processor {
     match session.global.sdk_arch {
@@ -73,13 +89,19 @@ pub(in crate::commands) fn choice_of(
 }
 
 fn of_environment(session: &Session) -> Result<Option<BackendChoice>> {
-    match session.environment.sdk() {
-        None => Ok(None),
-        Some("host") => Ok(Some(BackendChoice::Host)),
-        Some("container") => Ok(Some(BackendChoice::Container)),
-        Some(other) => Err(Failure::usage(format!(
-            "AVOCADO_SDK is `{}`, not `host` or `container`",
-            other.escape_debug()
-        ))),
-    }
+    let Some(stated) = session.environment.sdk() else {
+        return Ok(None);
+    };
+    let choice = BackendChoice::from_str(stated, false);
+    choice.map(Some).map_err(|_| {
+        let known = BackendChoice::value_variants().iter();
+        let known = known
+            .filter_map(|choice| Some(format!("`{}`", choice.to_possible_value()?.get_name())));
+        let known: Vec<String> = known.collect();
+        Failure::usage(format!(
+            "AVOCADO_SDK is `{}`, not one of {}",
+            stated.escape_debug(),
+            known.join(", ")
+        ))
+    })
 }
