@@ -4,6 +4,10 @@
 #![cfg_attr(not(target_os = "linux"), no_main)]
 #![cfg(target_os = "linux")]
 
+// Only the profile `device` aborts at a panic.
+#[cfg(panic = "abort")]
+mod no_unwinding;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
