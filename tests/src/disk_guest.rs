@@ -175,6 +175,19 @@ impl DiskGuest {
         until("the machine to boot", BOOT, look, || self.end_of_log())
     }
 
+    /// Waits until commands succeed, however often it reboots meanwhile; what they print.
+    ///
+    /// # Errors
+    /// They do not in the time of a boot; the end of the console is told.
+    pub fn until_succeeds(&self, what: &str, commands: &str) -> Result<String, HarnessError> {
+        let look = || {
+            self.runs()?;
+            let said = self.ssh().arg(commands).limit(LOOK).run();
+            Ok(said.ok().filter(|s| s.status.success()).map(|s| s.stdout))
+        };
+        until(what, BOOT, look, || self.end_of_log())
+    }
+
     /// # Errors
     /// QEMU has ended: nothing has to be waited for.
     fn runs(&self) -> Result<(), HarnessError> {

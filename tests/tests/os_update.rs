@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use avocado_serve::ServeOptions;
 use avocado_test_server::TestServer;
@@ -76,6 +77,38 @@ fn activate(guest: &DiskGuest, id: &str) {
     assert_eq!(active(guest), before, "an OS has to prove itself");
     let status = guest.run("avocadoctl status").unwrap();
     assert!(status.contains("reboot required"), "{status}");
+}
+
+/// Puts a health check into the OS that is built next.
+fn put_check(project: &TestProject, body: &str) {
+    let check = "board/rootfs/etc/avocado/health.d/50-check";
+    project
+        .write(check, &format!("#!/bin/sh\n{body}\n"))
+        .unwrap();
+    let path = project.directory().join(check);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Waits until a trial has ended well.
+fn committed(guest: &DiskGuest) {
+    let gone = "test ! -e /var/lib/avocado/pending-update.json";
+    guest
+        .until_succeeds("the OS to be committed", gone)
+        .unwrap();
+}
+
+/// Waits until the machine is back on a by itself; what it says of the update.
+fn back_on_a(guest: &DiskGuest, first: &str) -> String {
+    let is_back =
+        "test \"$(findmnt -n -o SOURCE /)\" = \"$(readlink -f /dev/disk/by-partlabel/rootfs-a)\" &&
+        test ! -e /var/lib/avocado/pending-update.json && avocadoctl status";
+    let status = guest
+        .until_succeeds("the machine to go back", is_back)
+        .unwrap();
+    assert!(status.contains("FAILED"), "{status}");
+    assert_eq!(running(guest), ("a".into(), "1".into()));
+    assert_eq!(active(guest), first);
+    status
 }
 
 #[test]
@@ -152,9 +185,44 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     assert!(status.contains("FAILED"), "{status}");
     assert_eq!(active(&guest), first);
 
+    // One that comes up and is not well.
+    put_check(project, "echo the network is not there >&2; exit 3");
+    build(project, "sick", &entry);
+    update(&guest, project);
+    guest.reboot().unwrap();
+    let status = back_on_a(&guest, &first);
+    for part in [
+        "health.d/50-check failed",
+        "exit status: 3",
+        "the network is not there",
+    ] {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+
+    // One that never says whether it is.
+    put_check(project, "exec sleep 10000");
+    let config = "board/rootfs/etc/avocado/avocadoctl.conf";
+    let text = "[avocado.update]\nhealth_deadline_secs = 120\n";
+    project.write(config, text).unwrap();
+    build(project, "hangs", &entry);
+    update(&guest, project);
+    guest.reboot().unwrap();
+    let status = back_on_a(&guest, &first);
+    assert!(status.contains("when the 120 seconds"), "{status}");
+
     // To the other slot, which the firmware then starts without being told to.
+    fs::remove_file(project.directory().join(config)).unwrap();
+    put_check(
+        project,
+        "systemctl is-active boot-complete.target >/var/asked",
+    );
     let second = build(project, "2", &entry);
     update(&guest, project);
+    guest.reboot().unwrap();
+    assert_eq!(running(&guest), ("b".into(), "2".into()));
+    committed(&guest);
+    assert_eq!(guest.run("cat /var/asked").unwrap(), "active\n");
+    assert_eq!(active(&guest), second);
     guest.reboot().unwrap();
     assert_eq!(running(&guest), ("b".into(), "2".into()));
     assert_eq!(active(&guest), second);
@@ -164,6 +232,7 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     // And back, from what is on the device.
     activate(&guest, &first);
     guest.reboot().unwrap();
+    committed(&guest);
     assert_eq!(running(&guest), ("a".into(), "1".into()));
     assert_eq!(active(&guest), first);
 

@@ -266,6 +266,7 @@ fn the_units_are_sound() {
             "avocado-ensure-extensions.service",
             "avocado-unmerge.service",
             "avocado-hitl.service",
+            "avocado-commit.service",
         ];
         let words = [&["systemd-analyze", "verify", "--man=no"][..], &units].concat();
         let output = device.enter(&words).ok().unwrap();

@@ -12,6 +12,7 @@ use crate::merge::state::MergedState;
 use crate::merge::{ExtensionMerger, MergeFailure, MergeMode};
 use crate::merging;
 use crate::os_update;
+use crate::os_update::error::OsUpdateError;
 use crate::os_update::pending_update::PendingUpdate;
 use crate::os_update::proof::BootOutcome;
 use crate::runtime_list::{self, RuntimeEntry};
@@ -80,9 +81,10 @@ pub(crate) fn activate_locked(
     if boot == (BootOutcome::WentBack { runs_still: true }) {
         os_update::reboot::after_rollback(context, sink);
     }
-    // It is the active one, whatever becomes of what is asked for.
-    if boot == BootOutcome::Committed
-        && let Err(error) = merging::merge_wanted(context, MergeMode::Always, lock, sink)
+    let on_trial = matches!(boot, BootOutcome::OnTrial { .. });
+    // It is the active one, or about to be, whatever becomes of what is asked for.
+    if (on_trial || boot == BootOutcome::Committed)
+        && let Err(error) = merging::merge_after(context, boot, MergeMode::IfNeeded, lock, sink)
     {
         sink.emit(Event::warning(avocado_events::chain(&error)));
     }
@@ -95,6 +97,10 @@ pub(crate) fn activate_locked(
         back_to: back_to.clone(),
         source: Box::new(source),
     };
+    // The other slot is the only one that is known to be good, and what runs must not be chosen unseen.
+    if on_trial {
+        return Err(failed(&before, OsUpdateError::OnTrial.into()));
+    }
     let set = of_runtime(context, &manifest, &[]);
     let set = set.map_err(|failure| failed(&before, failure.reason))?;
     need_covered(context, &manifest).map_err(|reason| failed(&before, reason))?;
@@ -119,6 +125,10 @@ pub(crate) fn activate_locked(
             runtime: runtime_list::entry(context, manifest),
             pending: Box::new(pending),
         });
+    }
+    // It is the OS of this runtime, and has failed.
+    if manifest.os_bundle.is_some() && os_update::failed_update::runs_still(context) {
+        return Err(failed(&before, OsUpdateError::Failed.into()));
     }
     let active_already = before.as_ref() == Some(&id);
     let mode = if active_already {
@@ -230,7 +240,11 @@ fn not_merged(
 /// Finishes an activation that was cut off; whether there was one.
 pub(crate) fn finish(context: &DeviceContext, sink: &dyn Sink) -> Result<bool, DeviceError> {
     let merged = MergedState::load(&context.paths.merged());
-    let active = context.runtimes().active_id().ok().flatten();
+    let on_trial = os_update::proof::runtime_on_trial(context);
+    let active = match on_trial {
+        Some(runtime) => Some(runtime.id.clone()),
+        None => context.runtimes().active_id().ok().flatten(),
+    };
     let anything = !merged.extensions.is_empty();
     // That the active one cannot be merged was found out already.
     let known = merged.degraded.is_some_and(|d| d.wanted == active);

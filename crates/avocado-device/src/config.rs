@@ -103,6 +103,9 @@ pub struct DeviceConfig {
     pub platform: Option<Name>,
     /// When the device reboots by itself. Key `avocado.update.reboot`.
     pub reboot: RebootPolicy,
+    /// How long a system on trial has to show that it is well, from the merge on: its boot and its health
+    /// checks. Key `avocado.update.health_deadline_secs`.
+    pub health_deadline: Duration,
     /// How many runtimes collecting garbage keeps, at least 1. Key `avocado.gc.runtime_retention`.
     pub runtime_retention: usize,
     /// Whether garbage is collected after a runtime was added. Key `avocado.gc.auto_gc`.
@@ -128,6 +131,7 @@ impl Default for DeviceConfig {
             reserve: 8 * MIB,
             platform: None,
             reboot: RebootPolicy::default(),
+            health_deadline: Duration::from_secs(300),
             runtime_retention: 3,
             auto_gc: true,
             hook_timeout: Duration::from_secs(30),
@@ -202,6 +206,9 @@ impl DeviceConfig {
             reserve: update.reserve_mib.unwrap_or(defaults.reserve),
             platform: update.platform,
             reboot: update.reboot.unwrap_or_default(),
+            health_deadline: update
+                .health_deadline_secs
+                .unwrap_or(defaults.health_deadline),
             runtime_retention: gc.runtime_retention.unwrap_or(defaults.runtime_retention),
             auto_gc: gc.auto_gc.unwrap_or(defaults.auto_gc),
             hook_timeout: ext.hook_timeout.unwrap_or(defaults.hook_timeout),
@@ -258,6 +265,8 @@ struct UpdateTable {
     reserve_mib: Option<u64>,
     platform: Option<Name>,
     reboot: Option<RebootPolicy>,
+    #[serde(deserialize_with = "seconds")]
+    health_deadline_secs: Option<Duration>,
 }
 
 #[derive(Deserialize, Default)]
@@ -386,6 +395,7 @@ mod tests {
             reserve_mib = 3
             platform = "qemux86-64"
             reboot = "now"
+            health_deadline_secs = 90
             [avocado.gc]
             runtime_retention = 5
             auto_gc = false
@@ -404,6 +414,7 @@ mod tests {
             reserve: 3 << 20,
             platform: Some("qemux86-64".parse().unwrap()),
             reboot: RebootPolicy::Now,
+            health_deadline: Duration::from_secs(90),
             runtime_retention: 5,
             auto_gc: false,
             hook_timeout: Duration::from_secs(5),
@@ -525,6 +536,10 @@ mod tests {
                 "avocado.update.reserve_mib",
             ),
             ("avocado.ext.hook_timeout = 0", "avocado.ext.hook_timeout"),
+            (
+                "avocado.update.health_deadline_secs = 0",
+                "avocado.update.health_deadline_secs",
+            ),
             ("avocado.ext.hook_timeout = -1", "avocado.ext.hook_timeout"),
             ("avocado.ext.hook_timeout = '1'", "avocado.ext.hook_timeout"),
         ] {

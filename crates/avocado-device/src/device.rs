@@ -17,6 +17,8 @@ use crate::hitl::{self, HitlRequest, HitlWatchEnd};
 use crate::merge::MergeMode;
 use crate::merging;
 use crate::metadata;
+use crate::os_update;
+use crate::os_update::trial::TrialEnd;
 use crate::paths::DevicePaths;
 use crate::runtime_list::{self, RuntimeEntry, RuntimeList};
 use crate::stage::{self, AddPlan, AddRequest, RuntimeSource};
@@ -243,6 +245,18 @@ impl Device {
     pub fn refresh(&self, sink: &dyn Sink) -> Result<(), DeviceError> {
         let _span = state_change("refresh", "");
         merging::merge(&self.context, MergeMode::Always, sink)
+    }
+
+    /// Asks for the health of a system that is on trial after an OS update, as the service does that the
+    /// merge of its boot starts: waits for the boot to come to its end, and runs the health checks of the
+    /// system, all within the time that the configuration gives. Commits the update, or goes back.
+    ///
+    /// # Errors
+    /// [`DeviceError::Trial`]: what is not well, where the device goes back; or why that could not be done,
+    /// or not be decided.
+    pub fn end_trial(&self, sink: &dyn Sink) -> Result<TrialEnd, DeviceError> {
+        let _span = state_change("commit", "");
+        os_update::trial::end(&self.context, sink).map_err(DeviceError::Trial)
     }
 
     /// Unmerges everything that we merged. The images stay mounted, so that merging them again is

@@ -94,6 +94,9 @@ pub enum DeviceError {
         #[source]
         source: FailureReason,
     },
+    /// The operating system that runs on trial was not committed.
+    #[error("the OS update was not committed")]
+    Trial(#[source] FailureReason),
     /// The extensions could not be unmerged.
     #[error("the extensions were not unmerged")]
     Unmerge(#[source] FailureReason),

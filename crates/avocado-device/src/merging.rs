@@ -30,17 +30,40 @@ pub(crate) fn merge(
         })?;
     settle(context, &lock);
     let boot = settle_update(context, &lock, sink);
-    let mode = match boot {
-        BootOutcome::Committed => MergeMode::Always,
-        _ => mode,
+    merge_after(context, boot, mode, &lock, sink)
+}
+
+/// Merges what a boot came to.
+pub(crate) fn merge_after(
+    context: &DeviceContext,
+    boot: BootOutcome,
+    mode: MergeMode,
+    lock: &StoreLock,
+    sink: &dyn Sink,
+) -> Result<(), DeviceError> {
+    let (runtime, mode) = match boot.clone() {
+        // What was merged before may be merged for another root.
+        BootOutcome::Committed => (None, MergeMode::Always),
+        BootOutcome::Starting(runtime) => (Some(runtime), mode),
+        BootOutcome::OnTrial { runtime, begins } => {
+            let mode = if begins { MergeMode::Always } else { mode };
+            (runtime, mode)
+        }
+        _ => (None, mode),
     };
-    let on_trial = match &boot {
-        BootOutcome::OnTrial(manifest) => Some(manifest.clone()),
-        _ => None,
-    };
-    let merged = merge_runtime(context, on_trial, mode, &lock, sink);
-    if boot == (BootOutcome::WentBack { runs_still: true }) {
-        os_update::reboot::after_rollback(context, sink);
+    let merged = merge_runtime(context, runtime, mode, lock, sink);
+    match (boot, &merged) {
+        (BootOutcome::WentBack { runs_still: true }, _) => {
+            os_update::reboot::after_rollback(context, sink);
+        }
+        (BootOutcome::OnTrial { begins: true, .. }, Err(error)) => {
+            let ended = os_update::trial::fail(context, error, lock, sink);
+            ended.unwrap_or_else(|reason| {
+                sink.emit(Event::warning(avocado_events::chain(&reason)));
+            });
+        }
+        (BootOutcome::OnTrial { .. }, _) => os_update::health::ask(context, sink),
+        _ => {}
     }
     merged
 }
@@ -65,7 +88,8 @@ pub(crate) fn merge_wanted(
     lock: &StoreLock,
     sink: &dyn Sink,
 ) -> Result<(), DeviceError> {
-    merge_runtime(context, None, mode, lock, sink)
+    let on_trial = os_update::proof::runtime_on_trial(context);
+    merge_runtime(context, on_trial, mode, lock, sink)
 }
 
 /// Merges `on_trial` in the place of the active runtime.

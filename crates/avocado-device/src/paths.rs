@@ -53,6 +53,10 @@ pub struct OsPlaces {
     pub initramfs_build_id: PathBuf,
     /// Where programs are looked for before an update, to know that none is missing.
     pub programs: Vec<PathBuf>,
+    /// Directories of programs that have to succeed for a system to be well.
+    pub health_required: Vec<PathBuf>,
+    /// Directories of programs that should, and are only told where they do not.
+    pub health_wanted: Vec<PathBuf>,
     /// Where boot partitions are mounted. None: each is mounted when it is needed.
     pub mounted_boot: Option<PathBuf>,
 }
@@ -134,6 +138,19 @@ impl Default for OsPlaces {
                 "/usr/bin",
                 "/sbin",
                 "/bin",
+            ]
+            .map(PathBuf::from)
+            .into(),
+            health_required: [
+                "/etc/avocado/health.d",
+                "/etc/greenboot/check/required.d",
+                "/usr/lib/greenboot/check/required.d",
+            ]
+            .map(PathBuf::from)
+            .into(),
+            health_wanted: [
+                "/etc/greenboot/check/wanted.d",
+                "/usr/lib/greenboot/check/wanted.d",
             ]
             .map(PathBuf::from)
             .into(),

@@ -29,6 +29,8 @@ pub struct RuntimeEntry {
     pub pinned: bool,
     /// Whether its OS is written, and waits for the reboot or for its proof.
     pub waiting: bool,
+    /// Whether its OS runs on trial: its health decides.
+    pub on_trial: bool,
     /// Why the last update to its OS failed.
     pub update_failed: Option<String>,
 }
@@ -138,20 +140,22 @@ struct RuntimeFlags {
     previous: Option<RuntimeId>,
     pins: PinnedRuntimes,
     waiting: Option<RuntimeId>,
+    on_trial: bool,
     failed: Option<FailedUpdate>,
 }
 
 impl RuntimeFlags {
     fn load(context: &DeviceContext) -> Self {
         let active = context.runtimes().active_id().ok().flatten();
+        let pending = PendingUpdate::load(context.base()).ok().flatten();
         RuntimeFlags {
             previous: active_before(context, active.as_ref()),
             active,
             pins: PinnedRuntimes::load(context.base()).unwrap_or_default(),
-            waiting: PendingUpdate::load(context.base())
-                .ok()
-                .flatten()
-                .and_then(|pending| pending.runtime_id),
+            on_trial: pending
+                .as_ref()
+                .is_some_and(|pending| pending.is_on_trial(&context.paths)),
+            waiting: pending.and_then(|pending| pending.runtime_id),
             failed: FailedUpdate::load(context.base()),
         }
     }
@@ -163,6 +167,7 @@ impl RuntimeFlags {
             previous: self.previous.as_ref() == id,
             pinned: self.pins.contains(&manifest.id),
             waiting: self.waiting.as_ref() == id,
+            on_trial: self.on_trial && self.waiting.as_ref() == id,
             update_failed: self
                 .failed
                 .as_ref()

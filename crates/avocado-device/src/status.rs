@@ -13,7 +13,9 @@ use crate::merge::systemd::SystemdMerger;
 use crate::os_release;
 use crate::os_update::error::OsUpdateError;
 use crate::os_update::failed_update::FailedUpdate;
+use crate::os_update::health;
 use crate::os_update::pending_update::PendingUpdate;
+use crate::os_update::proof;
 use crate::runtime_list::{self, RuntimeEntry};
 use crate::store::standalone::StandaloneExtension;
 
@@ -32,6 +34,9 @@ pub struct DeviceStatus {
     pub degraded: Option<DegradedState>,
     /// The OS update that is written and waits for the reboot, or for its proof.
     pub pending_update: Option<PendingUpdate>,
+    /// What an OS update that runs on trial waits for: units, or the path of a health check. None: no
+    /// update is on trial.
+    pub trial_waits_for: Option<String>,
     /// The last OS update, where that failed.
     pub failed_update: Option<FailedUpdate>,
 }
@@ -103,7 +108,8 @@ pub(crate) fn status(context: &DeviceContext) -> Result<DeviceStatus, DeviceErro
         Err(_) if state.degraded.is_some() && !state.extensions.is_empty() => None,
         other => other.map_err(DeviceError::Store)?,
     };
-    let wanted = match &active {
+    let on_trial = proof::runtime_on_trial(context);
+    let wanted = match on_trial.as_ref().or(active.as_ref()) {
         Some(manifest) => manifest
             .extensions
             .iter()
@@ -124,7 +130,11 @@ pub(crate) fn status(context: &DeviceContext) -> Result<DeviceStatus, DeviceErro
         Some(reason) => Some(FailedUpdate::untold(&reason)),
         None => FailedUpdate::load(context.base()),
     };
+    let on_trial = pending
+        .as_ref()
+        .is_some_and(|pending| pending.is_on_trial(&context.paths));
     Ok(DeviceStatus {
+        trial_waits_for: on_trial.then(|| health::waits_for(context)),
         extensions: extensions(context, &state, wanted).map_err(DeviceError::Store)?,
         degraded: state.degraded,
         pending_update: pending,

@@ -559,4 +559,24 @@ fn an_os_update_is_told() {
             "runtimeId": format!("0b7c{}", "3".repeat(60)),
         })
     );
+    // It was started in this boot, and its health decides.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let mut pending = pending;
+    pending["trial"] = serde_json::json!({"boots": 1, "boot_id": boot.trim()});
+    fs::write(&marker, pending.to_string()).unwrap();
+    assert_snapshot!(update(&["status"]), @"Update:   OS build os-new runs on trial, waiting for avocado-commit.service");
+    assert_snapshot!(update(&["runtime", "inspect"]), @"Waiting:   its OS runs on trial");
+    let told = &device.json(&["status"])["osUpdate"];
+    assert_eq!(
+        (&told["state"], &told["waitsFor"]),
+        (&"onTrial".into(), &"avocado-commit.service".into())
+    );
+    fs::remove_file(&marker).unwrap();
+    assert_snapshot!(both(&device, &["os", "commit"]), @r"
+    $ avocadoctl os commit
+    No OS update is on trial.
+    --- stderr
+    --- exit code 0
+    ");
+    assert!(device.show(&["os"]).contains("avocadoctl os commit"));
 }

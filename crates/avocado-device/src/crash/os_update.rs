@@ -39,6 +39,8 @@ struct CrashBoard {
     work: tempfile::TempDir,
     old: Manifest,
     new: Manifest,
+    /// Whether the system has something that asks for its health, and what that comes to.
+    health: Cell<Option<bool>>,
     boots: Cell<u32>,
     looked: Cell<u32>,
 }
@@ -75,6 +77,7 @@ impl CrashBoard {
         let board = CrashBoard {
             old: manifest("1", "old", &old_bundle),
             new: manifest("2", "new", &new_bundle),
+            health: Cell::new(None),
             boots: Cell::new(0),
             looked: Cell::new(0),
             work,
@@ -132,6 +135,21 @@ impl CrashBoard {
         paths.extensions = self.at("run-extensions");
         paths.confexts = self.at("run-confexts");
         paths.systemd = self.at("no-systemd");
+        if let Some(well) = self.health.get() {
+            paths.systemd = self.work.path().to_owned();
+            paths.tools.systemctl = "true".into();
+            // A program without arguments that succeeds, or fails.
+            let checks = self.at("checks");
+            let _ = fs::remove_dir_all(&checks);
+            fs::create_dir(&checks).unwrap();
+            let program = if well {
+                "/usr/bin/true"
+            } else {
+                "/usr/bin/false"
+            };
+            symlink(program, checks.join("well")).unwrap();
+            paths.os.health_required = vec![checks];
+        }
         paths.initrd_release = self.at("no-initrd");
         paths.os_release = vec![self.at("os-release")];
         paths.os.device_nodes = base.join("labels");
@@ -215,16 +233,22 @@ impl CrashBoard {
     /// What a device does at a boot from this state, and that it can be updated from there.
     fn goes_on(&self, base: &Path, says: Option<&str>) {
         let slot = self.boot(base, says.filter(|_| self.is_on(base, Slot::B)));
-        self.device(base).merge(&Silent).unwrap();
+        let device = self.device(base);
+        device.merge(&Silent).unwrap();
+        let well = self.health.get();
+        if well.is_some() {
+            let _ = device.end_trial(&Silent);
+        }
         let marker = base.join("pending-update.json");
         assert!(!marker.exists(), "the update waits for ever");
-        let good = slot == Slot::B && says.is_none();
+        let good = slot == Slot::B && says.is_none() && well != Some(false);
         let expected = if good { "2" } else { "1" };
         assert_eq!(self.active(base), expected);
         if !self.looked.get().is_multiple_of(7) || good {
             return;
         }
-        // What failed was told to go back: it is started from there.
+        // What failed was told to go back: it is started from there. And all is well then.
+        self.health.set(well.map(|_| true));
         assert_eq!(self.boot(base, None), Slot::A);
         self.device(base).merge(&Silent).unwrap();
         let again = self
@@ -233,8 +257,11 @@ impl CrashBoard {
             .unwrap();
         assert!(matches!(again, Activation::RebootRequired { .. }));
         assert_eq!(self.boot(base, None), Slot::B);
-        self.device(base).merge(&Silent).unwrap();
+        let device = self.device(base);
+        device.merge(&Silent).unwrap();
+        device.end_trial(&Silent).unwrap();
         assert_eq!(self.active(base), "2");
+        self.health.set(well);
     }
 
     fn is_on(&self, base: &Path, slot: Slot) -> bool {
@@ -314,6 +341,23 @@ fn a_crash_in_an_update_of_the_os_leaves_the_old_or_the_new_system() {
     assert_eq!(board.active(&back), "1");
     assert!(back.join("failed-update.json").exists());
     assert!(board.looked.get() > 100, "{} states", board.looked.get());
+
+    // It is started, its health decides, and the power goes at the merge or when that is known.
+    for well in [true, false] {
+        board.health.set(Some(well));
+        assert_eq!(board.boot(&armed, None), Slot::B);
+        let tried = board.each_crash(&armed, &merge, &all, &|base| board.goes_on(base, None));
+        let trial = board.at("trial");
+        let _ = fs::remove_dir_all(&trial);
+        fs::rename(&tried, &trial).unwrap();
+        // One that went back was started from there in between.
+        board.boot(&trial, None);
+        board.device(&trial).merge(&Silent).unwrap();
+        let end = |device: &Device| drop(device.end_trial(&Silent));
+        let ended = board.each_crash(&trial, &end, &all, &|base| board.goes_on(base, None));
+        assert_eq!(board.active(&ended), if well { "2" } else { "1" });
+    }
+    board.health.set(None);
 
     // The test sees what it should see.
     let is = |op: &Op, name: &str| matches!(op, Op::Sync(path) if path.ends_with(name));

@@ -48,6 +48,18 @@ impl ServiceManager {
         tool::must_within(&self.program, &["start", "--", unit], limit).map(drop)
     }
 
+    /// Whether a unit is there, and may be started: not masked, and not switched off.
+    pub(crate) fn is_enabled(&self, unit: &str) -> bool {
+        let asked = tool::run(&self.program, &["is-enabled", "--", unit], tool::LIMIT);
+        asked.is_ok_and(|ended| ended.success)
+    }
+
+    /// Whether the system is being shut down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        let asked = tool::run(&self.program, &["is-system-running"], tool::LIMIT);
+        asked.is_ok_and(|ended| ended.said == "stopping")
+    }
+
     /// Asks for a job (`start`, `stop`, `restart`) and does not wait for it: what it waits for may
     /// be ourselves.
     pub(crate) fn ask(&self, job: &str, services: &[&str]) -> Result<(), FailureReason> {

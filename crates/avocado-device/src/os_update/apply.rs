@@ -65,7 +65,7 @@ pub(crate) fn apply(
     if let Some((pending, facts)) = facts
         && facts.of_this_boot == Some(false)
         && prepared.running != facts.previous
-        && pending.os_build_id != os_release::build_id(&context.paths)
+        && (facts.trial_boots > 0 || pending.os_build_id != os_release::build_id(&context.paths))
     {
         // The other slot is the only one that is known to be good.
         return Err(unsettled(context, pending));
@@ -224,7 +224,10 @@ impl<'a> Application<'a> {
             }
             SlotStep::RemoveMarker => PendingUpdate::remove(base),
             // Of the time after the reboot.
-            SlotStep::Verify | SlotStep::CommitLoader(_) | SlotStep::ActivateRuntime => Ok(()),
+            SlotStep::Verify
+            | SlotStep::CountBoot
+            | SlotStep::CommitLoader(_)
+            | SlotStep::ActivateRuntime => Ok(()),
         }
     }
 

@@ -44,6 +44,37 @@ pub enum OsUpdateError {
     /// What was started is not what was written.
     #[error("{0}")]
     NotProven(String),
+    /// The health of a system on trial was not known in time.
+    #[error(
+        "{what} had not ended when the {seconds} seconds in which a system on trial has to show that it is \
+         well were over (`avocado.update.health_deadline_secs`){}", if said.is_empty() {
+            String::new()
+        } else {
+            format!(": {said}")
+        }
+    )]
+    Deadline {
+        /// What was waited for.
+        what: String,
+        /// The time that there was, in seconds.
+        seconds: u64,
+        /// The last lines that it printed.
+        said: String,
+    },
+    /// Something was asked for that has to wait for the end of a trial.
+    #[error(
+        "the OS that runs is on trial: wait until it is committed or the device has gone back \
+         (`avocadoctl status`)"
+    )]
+    OnTrial,
+    /// What runs has failed.
+    #[error(
+        "the OS that runs has just failed, and the device was not started since: reboot it first"
+    )]
+    Failed,
+    /// The device is shut down while its OS is on trial.
+    #[error("the device is shut down, and the OS update stays on trial")]
+    ShutDown,
     /// What was read back from a partition is not what was written.
     #[error(
         "{artifact} was written to {}, and something else is read from there: the disk may be failing",

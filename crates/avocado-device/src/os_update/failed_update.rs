@@ -1,11 +1,15 @@
 //! Why the last update of the operating system failed: `<base>/failed-update.json`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use avocado_manifest::RuntimeId;
 use serde::{Deserialize, Serialize};
 
+use crate::context::DeviceContext;
 use crate::error::FailureReason;
+use crate::os_release;
+use crate::paths::DevicePaths;
 use crate::store::files;
 use crate::store::reserve::with_reserve;
 
@@ -75,6 +79,32 @@ impl FailedUpdate {
     pub(super) fn forget(base: &Path) -> Result<(), FailureReason> {
         files::remove(&path(base))
     }
+}
+
+/// Notes that the system that runs has failed, and will be left at the next boot. This is for as long as the
+/// device runs, and takes no room on a disk.
+pub(super) fn note_running(paths: &DevicePaths) {
+    if let Some(boot_id) = os_release::boot_id(paths) {
+        let _ = fs::create_dir_all(&paths.run);
+        let _ = fs::write(noted_in(paths), boot_id);
+    }
+}
+
+/// It has not, after all.
+pub(super) fn forget_running(paths: &DevicePaths) {
+    let _ = fs::remove_file(noted_in(paths));
+}
+
+/// Whether the device has gone back from the system that runs, and was not started since.
+pub(crate) fn runs_still(context: &DeviceContext) -> bool {
+    let boot_id = os_release::boot_id(&context.paths);
+    let noted = fs::read_to_string(noted_in(&context.paths)).ok();
+    let kept = || FailedUpdate::load(context.base()).and_then(|failed| failed.boot_id);
+    boot_id.is_some() && (noted == boot_id || kept() == boot_id)
+}
+
+fn noted_in(paths: &DevicePaths) -> PathBuf {
+    paths.run.join("os-failed")
 }
 
 fn path(base: &Path) -> PathBuf {

@@ -2,7 +2,8 @@
 //! it has been started.
 //!
 //! [`slot_policy`] is the order of it, which no cut of the power may break. The steps before the reboot
-//! are in [`apply`], once [`plan`] has found nothing in the way; those after it in [`proof`]. What
+//! are in [`apply`], once [`plan`] has found nothing in the way; those after it in [`proof`], and in [`trial`]
+//! where [`health`] decides. What
 //! outlives a cut is the marker ([`pending_update`]), the slots ([`partition`], on the disks that [`disk`] tells apart) and what decides which of
 //! them is started ([`boot_loader`]).
 
@@ -14,9 +15,11 @@ mod damaged_marker;
 mod disk;
 pub(crate) mod error;
 pub(crate) mod failed_update;
+pub(crate) mod health;
 mod partition;
 pub(crate) mod pending_update;
 pub(crate) mod plan;
 pub(crate) mod proof;
 pub(crate) mod reboot;
 mod slot_policy;
+pub(crate) mod trial;

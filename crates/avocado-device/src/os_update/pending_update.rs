@@ -19,6 +19,7 @@ use crate::error::FailureReason;
 use crate::os_release;
 use crate::paths::DevicePaths;
 use crate::store::files;
+use crate::store::reserve::with_reserve;
 
 /// The largest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -63,6 +64,20 @@ pub struct PendingUpdate {
     /// `systemctl reboot --reboot-argument=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot_argument: Option<String>,
+    /// The boots of it that were on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<OsTrial>,
+}
+
+/// The boots in which an update of the operating system was on trial: what was written runs, and its health
+/// decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OsTrial {
+    /// How many they are.
+    pub boots: u32,
+    /// The last one.
+    pub boot_id: Option<String>,
 }
 
 impl PendingUpdate {
@@ -108,6 +123,7 @@ impl PendingUpdate {
             boot_id,
             bundle: Some(whole),
             reboot_argument: None,
+            trial: None,
         })
     }
 
@@ -123,6 +139,30 @@ impl PendingUpdate {
             ..self
         };
         pending.save(base)
+    }
+
+    /// Counts this boot among those on trial, on a full disk too.
+    pub(super) fn count_boot(
+        &self,
+        base: &Path,
+        boot_id: Option<String>,
+    ) -> Result<(), FailureReason> {
+        let before = self.trial.as_ref().map_or(0, |trial| trial.boots);
+        let trial = OsTrial {
+            boots: before.saturating_add(1),
+            boot_id,
+        };
+        let pending = PendingUpdate {
+            trial: Some(trial),
+            ..self.clone()
+        };
+        with_reserve(base, || pending.save(base))
+    }
+
+    /// Whether this boot is on trial.
+    pub(crate) fn is_on_trial(&self, paths: &DevicePaths) -> bool {
+        let facts = self.facts(os_release::boot_id(paths).as_deref());
+        facts.is_some_and(|(_, facts)| facts.on_trial)
     }
 
     /// Keeps it under another name, where it decides nothing any more.
@@ -153,9 +193,13 @@ impl PendingUpdate {
             (Some(written), Some(now)) => Some(written == now),
             _ => None,
         };
+        let trial = self.trial.as_ref();
         let facts = MarkerFacts {
             previous,
             of_this_boot,
+            trial_boots: trial.map_or(0, |trial| trial.boots),
+            on_trial: boot_id.is_some()
+                && trial.and_then(|trial| trial.boot_id.as_deref()) == boot_id,
         };
         Some((naming, facts))
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::boot_loader::BootLoader;
 use super::bundle_file::BundleFile;
 use super::error::OsUpdateError;
-use super::failed_update::FailedUpdate;
+use super::failed_update;
 use super::partition::PartitionPlace;
 use super::pending_update::PendingUpdate;
 use crate::context::DeviceContext;
@@ -293,8 +293,7 @@ fn architecture(name: &str) -> &str {
 
 /// After an update that failed another slot may run than the loader says.
 fn went_back(context: &DeviceContext, plan: &mut OsUpdatePlan) {
-    let failed = FailedUpdate::load(context.base()).and_then(|failed| failed.boot_id);
-    if failed.is_some() && failed == os_release::boot_id(&context.paths) {
+    if failed_update::runs_still(context) {
         plan.problems.push(
             "an update has just failed, and the device was not started since: reboot it first"
                 .into(),

@@ -1,7 +1,8 @@
 //! After the reboot: the slot that was written proves itself, or the device goes back.
 //!
-//! The first merge of a boot asks. In the initial RAM file system nothing is decided: what it merges is
-//! the runtime of the update, if the operating system that it is about to start is that of the update.
+//! The first merge of a boot asks, and where health decides, the end of the trial that it begins. In the
+//! initial RAM file system nothing is decided: what it merges is the runtime of the update, if the operating
+//! system that it is about to start is that of the update.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use avocado_manifest::{Manifest, RuntimeId, release_file};
 use super::boot_loader::{BootLoader, LoaderOrder};
 use super::damaged_marker;
 use super::error::OsUpdateError;
-use super::failed_update::FailedUpdate;
+use super::failed_update::{self, FailedUpdate};
+use super::health;
 use super::pending_update::PendingUpdate;
 use super::slot_policy::{SlotState, SlotStep, SlotUpdate};
 use crate::activation;
@@ -31,7 +33,14 @@ pub(crate) enum BootOutcome {
     AsBefore,
     /// The operating system of an update is about to be started: its runtime is merged, and nothing is
     /// decided.
-    OnTrial(Arc<Manifest>),
+    Starting(Arc<Manifest>),
+    /// It runs, and its health decides. Its runtime, if it has one, is merged.
+    OnTrial {
+        /// The runtime.
+        runtime: Option<Arc<Manifest>>,
+        /// Whether it was not known before that this boot is on trial.
+        begins: bool,
+    },
     /// The update has proven itself: its runtime is the active one.
     Committed,
     /// It has not. Whether the slot that failed is still the one that runs.
@@ -83,21 +92,81 @@ pub(crate) fn at_merge(
             avocado_events::chain(reason)
         )));
     }
-    let update = SlotUpdate::found(facts, running.ok());
+    // Without a name for this boot it could not be told from those that are counted.
+    let health_decides = !in_initrd && boot_id.is_some() && health::is_asked_for(context);
+    let running = running.ok();
+    let update = SlotUpdate::found(facts, running, health_decides);
     let proof = Proof {
         context,
         pending: &pending,
         loader,
         lock,
         sink,
+        boot_id,
+        runs: running == Some(update.target()),
     };
     if in_initrd {
-        return Ok(match (update.state, proof.builds()) {
-            (SlotState::Unverified, Ok(())) => proof.on_trial(),
+        let may_be_it = matches!(update.state, SlotState::Unverified | SlotState::OnTrial);
+        let runtime = proof.runtime().filter(|_| may_be_it);
+        return Ok(match (runtime, proof.builds()) {
+            (Some(runtime), Ok(())) => BootOutcome::Starting(runtime),
             _ => BootOutcome::AsBefore,
         });
     }
-    proof.drive(update, boot_id)
+    let why = if facts.trial_boots == 0 {
+        String::from("the boot loader did not start the slot that was written")
+    } else {
+        format!(
+            "{} boots of it were on trial, and none was found healthy",
+            facts.trial_boots
+        )
+    };
+    proof.drive(update, why)
+}
+
+/// Ends the trial of this boot. `health` is why it is not well, if it is not.
+pub(super) fn at_end_of_trial(
+    context: &DeviceContext,
+    lock: &StoreLock,
+    health: Result<(), FailureReason>,
+    sink: &dyn Sink,
+) -> Result<BootOutcome, FailureReason> {
+    let boot_id = os_release::boot_id(&context.paths);
+    let Some(pending) = PendingUpdate::load(context.base())? else {
+        return Ok(BootOutcome::AsBefore);
+    };
+    let Some((naming, facts)) = pending.facts(boot_id.as_deref()) else {
+        return Err(OsUpdateError::Marker.into());
+    };
+    let loader = pending.boot_loader(context, naming)?;
+    let running = pending.running(context, facts, &loader)?;
+    let update = SlotUpdate::found(facts, Some(running), true);
+    let Some(update) = update.judged(health.is_ok()) else {
+        return Ok(BootOutcome::AsBefore);
+    };
+    let why = health.err().map(|reason| avocado_events::chain(&reason));
+    let proof = Proof {
+        context,
+        pending: &pending,
+        loader,
+        lock,
+        sink,
+        boot_id,
+        runs: running == update.target(),
+    };
+    proof.drive(update, why.unwrap_or_default())
+}
+
+/// The runtime of an update that this boot is on trial with.
+pub(crate) fn runtime_on_trial(context: &DeviceContext) -> Option<Arc<Manifest>> {
+    let pending = PendingUpdate::load(context.base()).ok().flatten()?;
+    let on_trial = pending.is_on_trial(&context.paths);
+    runtime_of(context, &pending).filter(|_| on_trial)
+}
+
+fn runtime_of(context: &DeviceContext, pending: &PendingUpdate) -> Option<Arc<Manifest>> {
+    let id = pending.runtime_id.as_ref()?;
+    context.runtimes().read(id).ok().map(Arc::new)
 }
 
 /// An update after the reboot.
@@ -107,37 +176,35 @@ struct Proof<'a> {
     loader: BootLoader<'a>,
     lock: &'a StoreLock,
     sink: &'a dyn Sink,
+    boot_id: Option<String>,
+    /// Whether the slot that was written is the one that runs.
+    runs: bool,
 }
 
 impl Proof<'_> {
-    fn on_trial(&self) -> BootOutcome {
-        let id = self.pending.runtime_id.as_ref();
-        let manifest = id.and_then(|id| self.context.runtimes().read(id).ok());
-        manifest.map_or(BootOutcome::AsBefore, |manifest| {
-            BootOutcome::OnTrial(Arc::new(manifest))
-        })
+    fn runtime(&self) -> Option<Arc<Manifest>> {
+        runtime_of(self.context, self.pending)
     }
 
-    fn drive(
-        &self,
-        begin: SlotUpdate,
-        boot_id: Option<String>,
-    ) -> Result<BootOutcome, FailureReason> {
+    /// Does what is to be done. `why` is the reason where it begins with going back.
+    fn drive(&self, begin: SlotUpdate, mut why: String) -> Result<BootOutcome, FailureReason> {
         let base = self.context.base();
         let mut update = begin;
-        let mut why = String::from("the boot loader did not start the slot that was written");
         let mut outcome = BootOutcome::AsBefore;
-        let runs_still = begin.state == SlotState::Unverified;
         while let Some(step) = update.step() {
             let done = match step {
                 SlotStep::Verify => self.verify(),
+                SlotStep::CountBoot => self.pending.count_boot(base, self.boot_id.clone()),
                 SlotStep::CommitLoader(slot) => self.loader.tell(LoaderOrder::Keep, slot),
                 SlotStep::ActivateRuntime => self.activate_runtime(),
                 SlotStep::RestoreLoader(slot) => self.loader.tell(LoaderOrder::GoBack, slot),
                 SlotStep::KeepReason => {
                     self.sink
                         .emit(Event::warning(format!("the OS update failed: {why}")));
-                    self.keep(&why, boot_id.clone().filter(|_| runs_still))
+                    if self.runs {
+                        failed_update::note_running(&self.context.paths);
+                    }
+                    self.keep(&why, self.boot_id.clone().filter(|_| self.runs))
                 }
                 SlotStep::RemoveMarker => PendingUpdate::remove(base),
                 // Of the time before the reboot.
@@ -154,9 +221,11 @@ impl Proof<'_> {
                             self.sink
                                 .emit(Event::info("the OS update has proven itself"));
                             // That it could not be settled before is over.
+                            failed_update::forget_running(&self.context.paths);
                             FailedUpdate::forget(base).unwrap_or_else(|reason| self.warn(&reason));
                         }
                         SlotStep::RestoreLoader(_) => {
+                            let runs_still = self.runs;
                             outcome = BootOutcome::WentBack { runs_still };
                         }
                         _ => {}
@@ -187,6 +256,12 @@ impl Proof<'_> {
                     return Err(reason);
                 }
             }
+        }
+        if update.state == SlotState::OnTrial {
+            outcome = BootOutcome::OnTrial {
+                runtime: self.runtime(),
+                begins: begin.state != SlotState::OnTrial,
+            };
         }
         Ok(outcome)
     }

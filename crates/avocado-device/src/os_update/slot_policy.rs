@@ -6,9 +6,16 @@
 //!            ▼                                                        │
 //! idle ─► forbidden ─► written ─► marked ─► loader switched ─► waits for the reboot
 //!                                                                     │
-//!        idle ◄─ marker removed ◄─ runtime active ◄─ loader keeps it ◄┤ the other slot runs, verified
-//!        idle ◄─ marker removed ◄─ loader goes back ◄─ reason kept ◄──┘ not verified, or another slot
+//!                 the other slot runs, verified ◄─────────────────────┤
+//!                              │                                      │ not verified, or another slot
+//!                              ▼                                      ▼
+//!                     boot counted, on trial ─────────────────► reason kept ─► loader goes back
+//!                              │         unhealthy, or started                        │
+//!                              ▼ healthy   too often without a word                   ▼
+//!        idle ◄─ marker removed ◄─ runtime active ◄─ loader keeps it          marker removed ─► idle
 //! ```
+//!
+//! Where nothing in the system asks for its health, what is verified is kept at once.
 //!
 //! What outlives a cut of the power are the slots, the boot loader and the marker
 //! (`pending-update.json`). The marker is there before the loader is told anything, and is the last
@@ -16,7 +23,10 @@
 
 use avocado_manifest::os_bundle::OsSlot;
 
-/// Where an update is. Each state but the two that wait has one step.
+/// How many boots on trial an update has, none of which was found healthy, before the device goes back.
+pub(super) const TRIAL_BOOTS: u32 = 3;
+
+/// Where an update is. Each state but those that wait has one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotState {
     /// None is under way.
@@ -37,7 +47,11 @@ pub(crate) enum SlotState {
     Rebooting,
     /// The slot that was written runs, and has not proven itself.
     Unverified,
-    /// It has: the loader is told to keep it.
+    /// It is what was written, and its health will be asked for: this boot is counted.
+    Counting,
+    /// The boot is counted. All that can be done has been done, until its health is known.
+    OnTrial,
+    /// It has proven itself: the loader is told to keep it.
     Verified,
     /// The loader keeps it: its runtime becomes the active one.
     Committed,
@@ -64,6 +78,8 @@ pub(crate) enum SlotStep {
     SwitchLoader(OsSlot),
     /// Ask the operating system that runs what it is, and whether its runtime can be merged.
     Verify,
+    /// Note in the marker that this boot is on trial, lastingly.
+    CountBoot,
     /// Tell the loader that this slot is good.
     CommitLoader(OsSlot),
     /// Make the runtime of the update the active one.
@@ -82,6 +98,8 @@ pub(crate) struct SlotUpdate {
     /// The slot that ran when the update began.
     pub(crate) previous: OsSlot,
     pub(crate) state: SlotState,
+    /// Whether the system has something that asks for its health.
+    health_decides: bool,
 }
 
 /// What a marker says that matters here.
@@ -91,49 +109,73 @@ pub(crate) struct MarkerFacts {
     pub(crate) previous: OsSlot,
     /// Whether it was made since the device was started. Not known of those that older agents made.
     pub(crate) of_this_boot: Option<bool>,
+    /// How many boots have been on trial.
+    pub(crate) trial_boots: u32,
+    /// Whether this boot is one of them.
+    pub(crate) on_trial: bool,
 }
 
 impl SlotUpdate {
     /// A new update, while `running` runs. No other one waits for the reboot.
     pub(crate) fn begin(running: OsSlot) -> Self {
+        SlotUpdate::at(running, SlotState::Forbidding)
+    }
+
+    fn at(previous: OsSlot, state: SlotState) -> Self {
         SlotUpdate {
-            previous: running,
-            state: SlotState::Forbidding,
+            previous,
+            state,
+            health_decides: false,
         }
     }
 
     /// An update is not wanted any more. It is the slot that runs that has to be started from now on:
     /// after a reboot that may be the one that was written, and the other one is written next.
     pub(crate) fn withdraw(running: OsSlot) -> Self {
-        SlotUpdate {
-            previous: running,
-            state: SlotState::Withdrawing,
-        }
+        SlotUpdate::at(running, SlotState::Withdrawing)
     }
 
     /// The same update again, as its marker is there and the device was not started since: whether
     /// the loader had been switched nobody knows.
     pub(crate) fn again(marker: MarkerFacts) -> Self {
-        SlotUpdate {
-            previous: marker.previous,
-            state: SlotState::Armed,
-        }
+        SlotUpdate::at(marker.previous, SlotState::Armed)
     }
 
     /// What an update is that a marker tells of. Only a boot of the other slot proves anything;
     /// where it is not known which one runs, or whether the device was started since, it waits.
-    pub(crate) fn found(marker: MarkerFacts, running: Option<OsSlot>) -> Self {
+    /// `health_decides`: the system has something that asks for its health.
+    pub(crate) fn found(
+        marker: MarkerFacts,
+        running: Option<OsSlot>,
+        health_decides: bool,
+    ) -> Self {
         let state = match (marker.of_this_boot, running) {
             (Some(true), _) | (_, None) => SlotState::Rebooting,
-            (_, Some(slot)) if slot == marker.previous.other() => SlotState::Unverified,
+            (_, Some(slot)) if slot == marker.previous.other() => match marker {
+                marker if marker.on_trial => SlotState::OnTrial,
+                marker if health_decides && marker.trial_boots >= TRIAL_BOOTS => {
+                    SlotState::GoingBack
+                }
+                _ => SlotState::Unverified,
+            },
             (Some(false), Some(_)) => SlotState::GoingBack,
             // It may not have been started at all since.
             (None, Some(_)) => SlotState::Rebooting,
         };
         SlotUpdate {
-            previous: marker.previous,
-            state,
+            health_decides,
+            ..SlotUpdate::at(marker.previous, state)
         }
+    }
+
+    /// The health of a boot on trial is known. None: none is on trial.
+    pub(crate) fn judged(self, healthy: bool) -> Option<Self> {
+        let state = match (self.state, healthy) {
+            (SlotState::OnTrial, true) => SlotState::Verified,
+            (SlotState::OnTrial, false) => SlotState::GoingBack,
+            _ => return None,
+        };
+        Some(SlotUpdate { state, ..self })
     }
 
     /// The slot that is written.
@@ -144,12 +186,13 @@ impl SlotUpdate {
     /// What is to be done now. None: nothing, until the device is started or another update begins.
     pub(crate) fn step(self) -> Option<SlotStep> {
         Some(match self.state {
-            SlotState::Idle | SlotState::Rebooting => return None,
+            SlotState::Idle | SlotState::Rebooting | SlotState::OnTrial => return None,
             SlotState::Forbidding => SlotStep::ForbidSlot(self.target()),
             SlotState::Writing => SlotStep::WriteSlot(self.target()),
             SlotState::Written => SlotStep::WriteMarker,
             SlotState::Armed => SlotStep::SwitchLoader(self.target()),
             SlotState::Unverified => SlotStep::Verify,
+            SlotState::Counting => SlotStep::CountBoot,
             SlotState::Verified => SlotStep::CommitLoader(self.target()),
             SlotState::Committed => SlotStep::ActivateRuntime,
             SlotState::GoingBack => SlotStep::KeepReason,
@@ -172,7 +215,9 @@ impl SlotUpdate {
             SlotState::Writing => SlotState::Written,
             SlotState::Written => SlotState::Armed,
             SlotState::Armed | SlotState::Rebooting => SlotState::Rebooting,
+            SlotState::Unverified if self.health_decides => SlotState::Counting,
             SlotState::Unverified => SlotState::Verified,
+            SlotState::Counting | SlotState::OnTrial => SlotState::OnTrial,
             SlotState::Verified => SlotState::Committed,
             SlotState::Committed => SlotState::Finishing,
             SlotState::GoingBack => SlotState::Restoring,

@@ -4,6 +4,7 @@ use avocado_manifest::RuntimeId;
 use crate::context::DeviceContext;
 use crate::error::DeviceError;
 use crate::os_update;
+use crate::os_update::error::OsUpdateError;
 use crate::os_update::pending_update::PendingUpdate;
 use crate::runtime_list::{self, RuntimeEntry};
 use crate::store::pins::PinnedRuntimes;
@@ -33,7 +34,11 @@ pub(crate) fn remove(
     }
     // Nothing could prove its OS, or be active then.
     let pending = PendingUpdate::load(context.base()).map_err(DeviceError::Store)?;
-    if pending.is_some_and(|pending| pending.runtime_id.as_ref() == Some(&id)) {
+    let pending = pending.filter(|pending| pending.runtime_id.as_ref() == Some(&id));
+    if let Some(pending) = pending {
+        if pending.is_on_trial(&context.paths) {
+            return Err(DeviceError::Store(OsUpdateError::OnTrial.into()));
+        }
         os_update::apply::withdraw(context, &lock, sink).map_err(DeviceError::Store)?;
     }
     runtimes.remove(&id).map_err(DeviceError::Store)?;

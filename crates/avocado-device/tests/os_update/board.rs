@@ -62,6 +62,8 @@ impl Board {
         paths.os.efi_variables = at("efivars");
         paths.os.device_tree = at("device-tree");
         paths.os.initramfs_build_id = at("initramfs-build-id");
+        paths.os.health_required = vec![at("health.d"), at("required.d")];
+        paths.os.health_wanted = vec![at("wanted.d")];
         for directory in ["nodes", "sys/dev/block", "uuids", "efivars", "bin", "run"] {
             fs::create_dir_all(at(directory)).unwrap();
         }
@@ -115,6 +117,38 @@ impl Board {
         fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
+    }
+
+    /// A health check.
+    pub fn check(&self, path: &str, body: &str) -> PathBuf {
+        let path = self.at(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// Lets a service manager run, whose answers are these; it writes down what it is asked for.
+    pub fn has_systemd(&mut self, answers: &str) {
+        let _ = fs::create_dir(&self.paths.systemd);
+        let log = self.at("systemctl.log");
+        let body = format!(
+            "echo \"$@\" >>{}\ncase \"$*\" in {answers} esac",
+            log.display()
+        );
+        self.paths.tools.systemctl = self.program("systemctl", &body);
+    }
+
+    /// What the service manager was asked to do since, by lines.
+    pub fn asked(&self) -> String {
+        let log = self.at("systemctl.log");
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        let _ = fs::remove_file(&log);
+        let others = ["is-enabled", "is-system-running", "daemon-reload"];
+        let told = said
+            .lines()
+            .filter(|l| !others.iter().any(|q| l.starts_with(q)));
+        told.collect::<Vec<_>>().join(", ")
     }
 
     pub fn device(&self) -> Device {

@@ -6,6 +6,7 @@ mod common;
 
 mod board;
 mod disks;
+mod health;
 mod labels;
 mod loaders;
 #[path = "../common/namespace.rs"]

@@ -34,7 +34,7 @@ impl Programs {
     }
 
     /// From now on telling this fails.
-    fn fails(&self, what: &str) {
+    pub(crate) fn fails(&self, what: &str) {
         let log = self.log.display();
         self.board.program(
             "set",
@@ -42,7 +42,7 @@ impl Programs {
         );
     }
 
-    fn starts(&mut self, slot: &str) {
+    pub(crate) fn starts(&mut self, slot: &str) {
         fs::write(&self.slot, slot).unwrap();
         self.board.starts(slot);
     }

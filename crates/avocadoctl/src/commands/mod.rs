@@ -6,6 +6,7 @@ mod enable;
 mod ext;
 mod hitl;
 mod merge;
+mod os;
 mod refresh;
 mod root_authority;
 mod runtime;
@@ -32,6 +33,7 @@ use disable::DisableArgs;
 use enable::EnableArgs;
 use ext::ExtCommand;
 use hitl::HitlCommand;
+use os::OsCommand;
 use root_authority::RootAuthorityCommand;
 use runtime::RuntimeCommand;
 use serve::ServeArgs;
@@ -151,6 +153,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<HitlCommand>,
     },
+    /// Commit an OS update that runs on trial
+    Os {
+        #[command(subcommand)]
+        command: Option<OsCommand>,
+    },
     /// Show whom this device trusts
     #[command(long_about = "\
 Show whom this device trusts: the root that every repository is verified against, and what its \
@@ -196,6 +203,7 @@ pub(crate) fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Enable(args) => enable::run(args, context),
         Command::Disable(args) => disable::run(args, context),
         Command::Hitl { command } => hitl::run(command.as_ref(), context),
+        Command::Os { command } => os::run(command.as_ref(), context),
         Command::RootAuthority { command } => root_authority::run(command.as_ref(), context),
         Command::Serve(args) => serve::run(args, context.settings.config.clone(), &context.passed),
     }

@@ -56,6 +56,16 @@ fn update_text(update: &OsUpdate) -> String {
                 None => format!("Update:   {build} is written; reboot required{how}\n"),
             }
         }
+        OsUpdateState::OnTrial => {
+            let waits_for = escape(update.waits_for.as_deref().unwrap_or_default());
+            let why = update.why.as_deref().map(escape).unwrap_or_default();
+            let why = if why.is_empty() {
+                String::new()
+            } else {
+                format!(": {why}")
+            };
+            format!("Update:   {build} runs on trial, waiting for {waits_for}{why}\n")
+        }
         OsUpdateState::Failed => {
             let why = escape(update.why.as_deref().unwrap_or_default());
             format!("Update:   {build} FAILED: {why}\n")

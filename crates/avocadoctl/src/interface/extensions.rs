@@ -102,6 +102,8 @@ pub(crate) struct OsUpdate {
     pub(crate) why: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reboot_argument: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waits_for: Option<String>,
 }
 
 /// What an update of the OS came to so far.
@@ -110,6 +112,8 @@ pub(crate) struct OsUpdate {
 pub(crate) enum OsUpdateState {
     /// It is written, and waits for the reboot or for its proof.
     Waiting,
+    /// It runs, and its health decides.
+    OnTrial,
     /// It failed.
     Failed,
     /// What a later service says.
@@ -126,9 +130,13 @@ impl OsUpdate {
             os_build_id: failed.os_build_id.clone(),
             why: Some(failed.why.clone()),
             reboot_argument: None,
+            waits_for: None,
         });
         let waiting = status.pending_update.as_ref().map(|pending| OsUpdate {
-            state: OsUpdateState::Waiting,
+            state: match status.trial_waits_for {
+                Some(_) => OsUpdateState::OnTrial,
+                None => OsUpdateState::Waiting,
+            },
             runtime_id: pending.runtime_id.clone().map(Into::into),
             os_build_id: pending.os_build_id.clone(),
             // What kept it from being settled after the reboot.
@@ -138,6 +146,7 @@ impl OsUpdate {
                 .filter(|failed| failed.runtime_id == pending.runtime_id)
                 .map(|failed| failed.why.clone()),
             reboot_argument: pending.reboot_argument.clone(),
+            waits_for: status.trial_waits_for.clone(),
         });
         waiting.or(failed)
     }

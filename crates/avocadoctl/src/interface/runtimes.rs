@@ -30,6 +30,8 @@ pub(crate) struct RuntimeRef<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waiting: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) on_trial: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) update_failed: Option<Cow<'a, str>>,
 }
 
@@ -70,6 +72,7 @@ impl<'a> From<&'a RuntimeEntry> for RuntimeRef<'a> {
             previous: entry.previous.then_some(true),
             pinned: entry.pinned.then_some(true),
             waiting: entry.waiting.then_some(true),
+            on_trial: entry.on_trial.then_some(true),
             update_failed: entry.update_failed.as_deref().map(Cow::Borrowed),
             ..RuntimeRef::new(&entry.manifest, entry.active)
         }
@@ -110,6 +113,7 @@ impl<'a> RuntimeRef<'a> {
             previous: None,
             pinned: None,
             waiting: None,
+            on_trial: None,
             update_failed: None,
         }
     }
@@ -137,6 +141,7 @@ impl<'a> RuntimeRef<'a> {
             previous: self.previous,
             pinned: self.pinned,
             waiting: self.waiting,
+            on_trial: self.on_trial,
             update_failed: self.update_failed.map(owned),
         }
     }

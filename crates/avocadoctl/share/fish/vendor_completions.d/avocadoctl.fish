@@ -40,6 +40,7 @@ complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "refresh" -d '
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "enable" -d 'Enable extensions for when no runtime is active'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "disable" -d 'Disable extensions for when no runtime is active'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "hitl" -d 'Hardware-in-the-loop (HITL) testing commands'
+complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "os" -d 'Commit an OS update that runs on trial'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "root-authority" -d 'Show whom this device trusts'
 complete -c avocadoctl -n "__fish_avocadoctl_needs_command" -f -a "serve" -d 'Run the service'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand status" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
@@ -271,6 +272,19 @@ json\t'One JSON document, errors included'"
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from watch" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from watch" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand hitl; and __fish_seen_subcommand_from watch" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and not __fish_seen_subcommand_from commit" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and not __fish_seen_subcommand_from commit" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and not __fish_seen_subcommand_from commit" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and not __fish_seen_subcommand_from commit" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and not __fish_seen_subcommand_from commit" -s h -l help -d 'Print help'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and not __fish_seen_subcommand_from commit" -f -a "commit" -d 'Commit an OS update that runs on trial if the system is well, or go back'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and __fish_seen_subcommand_from commit" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and __fish_seen_subcommand_from commit" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
+json\t'One JSON document, errors included'"
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and __fish_seen_subcommand_from commit" -l socket -d 'Use the service at this address (unix:/path/to/socket)' -r
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and __fish_seen_subcommand_from commit" -s v -l verbose -d 'Say more about what is being done; twice, also how (see AVOCADO_LOG)'
+complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand os; and __fish_seen_subcommand_from commit" -s h -l help -d 'Print help'
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s c -l config -d 'Configuration file [default: /etc/avocado/avocadoctl.conf]' -r -F
 complete -c avocadoctl -n "__fish_avocadoctl_using_subcommand root-authority; and not __fish_seen_subcommand_from forget" -s o -l output -d 'Print results as a `table` for people, or as one `json` document, errors included' -r -f -a "table\t'For people'
 json\t'One JSON document, errors included'"

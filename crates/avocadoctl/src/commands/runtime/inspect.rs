@@ -36,7 +36,11 @@ fn text(runtime: &Runtime) -> String {
         field("Pinned:", "yes");
     }
     if runtime.waiting == Some(true) {
-        field("Waiting:", "its OS is written; reboot required");
+        let what = match runtime.on_trial {
+            Some(true) => "its OS runs on trial",
+            _ => "its OS is written; reboot required",
+        };
+        field("Waiting:", what);
     }
     if let Some(why) = &runtime.update_failed {
         field("Failed:", why);
