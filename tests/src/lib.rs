@@ -24,6 +24,7 @@ pub mod arm64;
 mod cgroup;
 pub mod claim;
 pub mod cleanup;
+pub mod cut_guest;
 mod debian_packages;
 pub mod device;
 pub mod disk_guest;
@@ -46,6 +47,7 @@ pub mod small_guest;
 pub mod tools;
 pub mod vm;
 pub mod vm_image;
+pub mod volatile_disk;
 mod wait;
 
 pub use error::HarnessError;

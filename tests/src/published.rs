@@ -38,13 +38,28 @@ impl PublishedRepository {
         let image = directory.join("image.raw");
         let digest = fill(&image, length)?;
         let manifest = manifest("big", digest)?;
+        PublishedRepository::of(directory, manifest, &image, digest, Timestamp::now())
+    }
+
+    /// Makes the repository in `directory`, with a runtime that needs one file. Repositories that are made at the
+    /// same time have the same root.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn of(
+        directory: &Path,
+        manifest: Manifest,
+        image: &Path,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<Self, HarnessError> {
         let description = directory.join("manifest.json");
         let bytes = manifest.to_json().unwrap();
         fs::write(&description, &bytes).map_err(failed("write", &description))?;
+        let length = image.metadata().map_err(failed("look at", image))?.len();
 
         let repository = directory.join("repository");
-        let now = Timestamp::now();
-        // A key for nothing else than this repository.
+        // A key for nothing else than such repositories.
         let key = SigningKey::from_seed(&[7; 32]).map_err(publish)?;
         let anchor = writer::anchor(&repository, &key, now).map_err(publish)?;
         let target = |name: String, source, digest, length| PublicationTarget {
@@ -62,12 +77,13 @@ impl PublishedRepository {
                 Digest::of(&bytes),
                 length_of,
             ),
-            target(image_name, &image, digest, length),
+            target(image_name, image, digest, length),
         ];
+        let role = format!("runtime-{}", manifest.runtime.name);
         let publication = Publication {
             directory: &repository,
             signers: RoleSigners::one(&key),
-            role: "runtime-big",
+            role: &role,
             targets: &targets,
             now,
         };
