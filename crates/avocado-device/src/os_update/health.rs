@@ -1,7 +1,10 @@
 //! Whether a system on trial is well: its boot comes to its end, and what its owner has put there to say so
 //! succeeds. That are programs in `health.d`, and in the directories of greenboot.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -22,6 +25,9 @@ const BOOT: [&str; 2] = ["multi-user.target", "boot-complete.target"];
 
 /// The most that is kept of what a check printed, in characters: the end of it.
 const KEPT: usize = 1000;
+
+/// The longest first line of a script that says what it is written for, in bytes: as for the kernel.
+const FIRST_LINE: u64 = 256;
 
 /// Whether this system has something that asks for its health. One of an older agent has not: there
 /// nothing would ever end a trial.
@@ -81,18 +87,19 @@ impl<'a> HealthCheck<'a> {
         let paths = &self.context.paths;
         if paths.systemd.exists() {
             let start = [&["start", "--"][..], &BOOT].concat();
-            self.must(&paths.tools.systemctl, &start)?;
+            let start: Vec<&OsStr> = start.into_iter().map(OsStr::new).collect();
+            self.must(&BOOT.join(" and "), &paths.tools.systemctl, &start)?;
         }
         for directory in &paths.os.health_required {
             for check in self.checks(directory)? {
-                self.must(&check, &[])?;
+                self.call(&check)?;
             }
         }
         for directory in &paths.os.health_wanted {
             match self.checks(directory) {
                 // Each is asked, whatever the others say.
                 Ok(checks) => {
-                    let asked = checks.iter().map(|check| self.must(check, &[]));
+                    let asked = checks.iter().map(|check| self.call(check));
                     asked
                         .filter_map(Result::err)
                         .for_each(|why| self.tell(&why));
@@ -139,35 +146,36 @@ impl<'a> HealthCheck<'a> {
         Ok(all)
     }
 
-    fn must(&self, program: &Path, args: &[&str]) -> Result<(), FailureReason> {
+    fn call(&self, check: &Path) -> Result<(), FailureReason> {
+        let what = check.display().to_string();
+        match interpreter_of(check) {
+            Some((interpreter, argument)) => {
+                let args: Vec<&OsStr> = argument
+                    .as_deref()
+                    .into_iter()
+                    .chain([check.as_os_str()])
+                    .collect();
+                self.must(&what, &interpreter, &args)
+            }
+            None => self.must(&what, check, &[]),
+        }
+    }
+
+    fn must(&self, what: &str, program: &Path, args: &[&OsStr]) -> Result<(), FailureReason> {
         let limit = self.context.config.health_deadline;
         let left = limit.saturating_sub(self.begun.elapsed());
-        let what = args
-            .iter()
-            .skip(2)
-            .copied()
-            .collect::<Vec<_>>()
-            .join(" and ");
-        let what = if what.is_empty() {
-            program.display().to_string()
-        } else {
-            what
-        };
         // Only people read it.
-        let _ = fs::write(told_in(self.context), &what);
-        let too_late = |what, said| {
-            let seconds = limit.as_secs();
-            OsUpdateError::Deadline {
-                what,
-                seconds,
-                said,
-            }
+        let _ = fs::write(told_in(self.context), what);
+        let too_late = |said| OsUpdateError::Deadline {
+            what: what.to_owned(),
+            seconds: limit.as_secs(),
+            said,
         };
         if left.is_zero() {
-            return Err(too_late(what, String::new()).into());
+            return Err(too_late(String::new()).into());
         }
         match tool::must_within(program, args, left) {
-            Err(FailureReason::Timeout { said, .. }) => Err(too_late(what, end_of(said)).into()),
+            Err(FailureReason::Timeout { said, .. }) => Err(too_late(end_of(said)).into()),
             Err(FailureReason::Tool {
                 command,
                 status,
@@ -182,9 +190,59 @@ impl<'a> HealthCheck<'a> {
     }
 }
 
+/// What a script is written for, and the argument for that, as the kernel reads its first line. Scripts are
+/// called by it: systemd-confext merges `/etc` so that nothing can be executed from there.
+fn interpreter_of(check: &Path) -> Option<(PathBuf, Option<OsString>)> {
+    let mut begin = Vec::new();
+    let file = File::open(check).ok()?;
+    file.take(FIRST_LINE).read_to_end(&mut begin).ok()?;
+    let line = begin
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let line = line.trim_ascii();
+    let end = line.iter().position(u8::is_ascii_whitespace);
+    let (interpreter, argument) = line.split_at(end.unwrap_or(line.len()));
+    let argument = argument.trim_ascii();
+    let argument = (!argument.is_empty()).then(|| OsStr::from_bytes(argument).to_owned());
+    (!interpreter.is_empty()).then(|| {
+        (
+            Path::new(OsStr::from_bytes(interpreter)).to_owned(),
+            argument,
+        )
+    })
+}
+
 fn end_of(said: String) -> String {
     match said.char_indices().nth_back(KEPT - 1) {
         Some((at, _)) => said[at..].to_owned(),
         None => said,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_says_what_it_is_written_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("check");
+        for (text, expected) in [
+            ("#!/bin/sh\nexit 1\n", Some(("/bin/sh", None))),
+            (
+                "#! /usr/bin/env python3 -E \n",
+                Some(("/usr/bin/env", Some("python3 -E"))),
+            ),
+            ("#!/bin/sh", Some(("/bin/sh", None))),
+            ("#!\n", None),
+            ("\x7fELF", None),
+            ("", None),
+        ] {
+            fs::write(&path, text).unwrap();
+            let expected = expected
+                .map(|(program, argument)| (PathBuf::from(program), argument.map(OsString::from)));
+            assert_eq!(interpreter_of(&path), expected, "{text:?}");
+        }
     }
 }
