@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use avocado_device::{DeviceError, FailureReason, OsUpdateError, PendingUpdate, TrialEnd};
@@ -10,6 +11,7 @@ use avocado_manifest::Manifest;
 use serde_json::Value;
 
 use crate::common::Events;
+use crate::namespace::with_own_mounts;
 use crate::trouble::Programs;
 
 const BEGINS: &str = "--no-block start -- avocado-commit.service";
@@ -233,6 +235,37 @@ fn what_is_only_wanted_is_told_and_keeps_nothing_back() {
     );
     assert!(log.exists());
     assert_eq!(on.board.active().as_deref(), Some("2"));
+}
+
+/// As `/etc` is while extensions are merged into it.
+#[test]
+fn a_check_is_run_from_where_no_program_may_be_started() {
+    let test = "health::a_check_is_run_from_where_no_program_may_be_started";
+    with_own_mounts(test, &["mount"], || {
+        let (on, ..) = started();
+        on.board.device().merge(&Silent).unwrap();
+        let log = on.board.at("checks");
+        let checks = on.board.at("health.d");
+        fs::create_dir(&checks).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "noexec", "none"])
+            .arg(&checks)
+            .status();
+        assert!(mount.unwrap().success());
+        let check = on
+            .board
+            .check("health.d/10-it", &format!("echo $0 >{}", log.display()));
+        assert!(Command::new(&check).status().is_err(), "it can be started");
+        on.board
+            .check("health.d/20-fails", "echo no network; exit 3");
+        let why = why_not(&on);
+        assert!(
+            why.contains("health.d/20-fails failed (exit status: 3): no network"),
+            "{why}"
+        );
+        let called = fs::read_to_string(&log).unwrap();
+        assert_eq!(called.trim(), check.to_str().unwrap());
+    });
 }
 
 /// What a shutdown ends says nothing of the system.
