@@ -113,13 +113,14 @@ pub(crate) fn at_merge(
             _ => BootOutcome::AsBefore,
         });
     }
-    let why = if facts.trial_boots == 0 {
-        String::from("the boot loader did not start the slot that was written")
-    } else {
-        format!(
-            "{} boots of it were on trial, and none was found healthy",
-            facts.trial_boots
-        )
+    let why = match facts.trial_boots {
+        0 => String::from("the boot loader did not start the slot that was written"),
+        boots if proof.runs => {
+            format!("{boots} boots of it were on trial, and none was found healthy")
+        }
+        _ => String::from(
+            "it was on trial, that boot ended before its health was known, and the boot loader started the slot before",
+        ),
     };
     proof.drive(update, why)
 }
