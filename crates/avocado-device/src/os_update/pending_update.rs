@@ -78,6 +78,9 @@ pub struct OsTrial {
     pub boots: u32,
     /// The last one.
     pub boot_id: Option<String>,
+    /// Whether it was found healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub healthy: bool,
 }
 
 impl PendingUpdate {
@@ -151,9 +154,23 @@ impl PendingUpdate {
         let trial = OsTrial {
             boots: before.saturating_add(1),
             boot_id,
+            healthy: false,
         };
         let pending = PendingUpdate {
             trial: Some(trial),
+            ..self.clone()
+        };
+        with_reserve(base, || pending.save(base))
+    }
+
+    /// Notes that this boot was found healthy: what follows is completed after a cut, and not tried again.
+    pub(super) fn keep_healthy(&self, base: &Path) -> Result<(), FailureReason> {
+        let trial = self.trial.clone().unwrap_or_default();
+        let pending = PendingUpdate {
+            trial: Some(OsTrial {
+                healthy: true,
+                ..trial
+            }),
             ..self.clone()
         };
         with_reserve(base, || pending.save(base))
@@ -197,6 +214,7 @@ impl PendingUpdate {
         let facts = MarkerFacts {
             previous,
             of_this_boot,
+            healthy: trial.is_some_and(|trial| trial.healthy),
             trial_boots: trial.map_or(0, |trial| trial.boots),
             on_trial: boot_id.is_some()
                 && trial.and_then(|trial| trial.boot_id.as_deref()) == boot_id,

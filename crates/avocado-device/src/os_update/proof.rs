@@ -142,9 +142,12 @@ pub(super) fn at_end_of_trial(
     let loader = pending.boot_loader(context, naming)?;
     let running = pending.running(context, facts, &loader)?;
     let update = SlotUpdate::found(facts, Some(running), true);
-    let Some(update) = update.judged(health.is_ok()) else {
+    let Some(update) = update.judged(facts.healthy || health.is_ok()) else {
         return Ok(BootOutcome::AsBefore);
     };
+    if health.is_ok() {
+        pending.keep_healthy(context.base())?;
+    }
     let why = health.err().map(|reason| avocado_events::chain(&reason));
     let proof = Proof {
         context,

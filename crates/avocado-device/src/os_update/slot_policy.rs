@@ -113,6 +113,8 @@ pub(crate) struct MarkerFacts {
     pub(crate) trial_boots: u32,
     /// Whether this boot is one of them.
     pub(crate) on_trial: bool,
+    /// Whether one of them was found healthy: a cut kept the rest from being done.
+    pub(crate) healthy: bool,
 }
 
 impl SlotUpdate {
@@ -153,6 +155,7 @@ impl SlotUpdate {
             (Some(true), _) | (_, None) => SlotState::Rebooting,
             (_, Some(slot)) if slot == marker.previous.other() => match marker {
                 marker if marker.on_trial => SlotState::OnTrial,
+                marker if marker.healthy => SlotState::Verified,
                 marker if health_decides && marker.trial_boots >= TRIAL_BOOTS => {
                     SlotState::GoingBack
                 }

@@ -186,6 +186,7 @@ fn only_a_boot_of_the_other_slot_is_verified() {
         of_this_boot,
         trial_boots,
         on_trial,
+        healthy: false,
     };
     for (of_this_boot, running, state) in [
         (Some(true), Some(a), Rebooting),
@@ -278,4 +279,24 @@ fn a_loader_that_is_switched_first_would_be_noticed() {
     let mut go = || world.drive(early, &mut { NEVER });
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut go));
     assert!(result.is_err());
+}
+
+/// What was found healthy in the last boot on trial is kept, wherever the power went then.
+#[test]
+fn a_commit_that_was_cut_off_is_completed() {
+    let running = OsSlot::First;
+    for left in 0..4 {
+        let mut world = World::new(Loader::Choice(running), running, NewSystem::Good);
+        world.health = true;
+        world.activate(false, &mut { NEVER }).unwrap();
+        for _ in 0..TRIAL_BOOTS {
+            world.start();
+            world.merge(&mut { NEVER }).unwrap();
+        }
+        let _ = world.commit_or_go_back(&mut Power { left, within: 0 });
+        world.start();
+        world.merge(&mut { NEVER }).unwrap();
+        assert!(world.marker.is_none() && world.new_runtime, "{left}");
+        settles(world);
+    }
 }

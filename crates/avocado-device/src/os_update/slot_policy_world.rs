@@ -34,6 +34,8 @@ pub(super) struct Marker {
     pub(super) previous: OsSlot,
     pub(super) boot: u32,
     pub(super) trial_boots: u32,
+    /// Whether one of them was found healthy.
+    pub(super) healthy: bool,
     /// The last one of them.
     pub(super) trial: u32,
 }
@@ -141,6 +143,7 @@ impl World {
             of_this_boot: Some(marker.boot == self.boot),
             trial_boots: marker.trial_boots,
             on_trial: marker.trial == self.boot,
+            healthy: marker.healthy,
         })
     }
 
@@ -275,6 +278,7 @@ impl World {
                     previous: update.previous,
                     boot: self.boot,
                     trial_boots: 0,
+                    healthy: false,
                     trial: u32::MAX,
                 });
             }
@@ -309,7 +313,7 @@ impl World {
                     "the same slot proves nothing"
                 );
                 assert_eq!(self.content(slot), Content::New);
-                assert!(!self.health || self.is_on_trial(), "kept unseen");
+                assert!(!self.health || marker.healthy, "kept unseen");
                 assert!(self.keeps_new());
                 self.commits += 1;
                 self.commit(slot);
@@ -374,7 +378,14 @@ impl World {
         };
         let found = SlotUpdate::found(marker, Some(self.running), true);
         match found.judged(self.keeps_new()) {
-            Some(update) => self.drive(update, power),
+            Some(update) => {
+                if self.keeps_new()
+                    && let Some(marker) = &mut self.marker
+                {
+                    marker.healthy = true;
+                }
+                self.drive(update, power)
+            }
             None => Ok(()),
         }
     }
