@@ -8,7 +8,7 @@ use std::fs;
 use std::sync::Arc;
 
 use avocado_events::{Event, Sink};
-use avocado_manifest::os_bundle::ReleaseCheck;
+use avocado_manifest::os_bundle::{OsSlot, ReleaseCheck, SlotNaming};
 use avocado_manifest::{Manifest, RuntimeId, release_file};
 
 use super::boot_loader::{BootLoader, LoaderOrder};
@@ -17,7 +17,7 @@ use super::error::OsUpdateError;
 use super::failed_update::{self, FailedUpdate};
 use super::health;
 use super::pending_update::PendingUpdate;
-use super::slot_policy::{SlotState, SlotStep, SlotUpdate};
+use super::slot_policy::{MarkerFacts, SlotState, SlotStep, SlotUpdate};
 use crate::activation;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
@@ -60,31 +60,23 @@ pub(crate) fn at_merge(
     if in_initrd {
         os_release::keep_initramfs_build_id(&context.paths);
     }
-    let boot_id = os_release::boot_id(&context.paths);
-    let known = |pending: PendingUpdate| {
-        let facts = pending.facts(boot_id.as_deref());
-        facts.map(|(naming, facts)| (pending, naming, facts))
-    };
-    let understood = match PendingUpdate::load(context.base()) {
+    let understood = match MarkedUpdate::load(context) {
         Ok(None) => return Ok(BootOutcome::AsBefore),
-        Ok(Some(pending)) => known(pending).ok_or_else(|| OsUpdateError::Marker.into()),
-        Err(reason) => Err(reason),
-    };
-    let (pending, naming, facts) = match understood {
-        Ok(all) => all,
+        Ok(Some(marked)) => marked,
         Err(reason) if in_initrd => return Err(reason),
         Err(reason) => {
             damaged_marker::set_aside(context, reason, sink)?;
             return Ok(BootOutcome::AsBefore);
         }
     };
+    let facts = understood.facts;
     if facts.of_this_boot == Some(true) {
         return Ok(BootOutcome::AsBefore);
     }
-    let loader = pending.boot_loader(context, naming)?;
+    let mut proof = understood.proof(context, lock, sink)?;
     let running = match facts.of_this_boot {
-        Some(_) => loader.running(),
-        None => pending.running(context, facts, &loader),
+        Some(_) => proof.loader.running(),
+        None => proof.pending.running(context, facts, &proof.loader),
     };
     if let Err(reason) = &running {
         sink.emit(Event::warning(format!(
@@ -93,18 +85,8 @@ pub(crate) fn at_merge(
         )));
     }
     // Without a name for this boot it could not be told from those that are counted.
-    let health_decides = !in_initrd && boot_id.is_some() && health::is_asked_for(context);
-    let running = running.ok();
-    let update = SlotUpdate::found(facts, running, health_decides);
-    let proof = Proof {
-        context,
-        pending: &pending,
-        loader,
-        lock,
-        sink,
-        boot_id,
-        runs: running == Some(update.target()),
-    };
+    let health_decides = !in_initrd && proof.boot_id.is_some() && health::is_asked_for(context);
+    let update = proof.found(facts, running.ok(), health_decides);
     if in_initrd {
         let may_be_it = matches!(update.state, SlotState::Unverified | SlotState::OnTrial);
         let runtime = proof.runtime().filter(|_| may_be_it);
@@ -132,32 +114,20 @@ pub(super) fn at_end_of_trial(
     health: Result<(), FailureReason>,
     sink: &dyn Sink,
 ) -> Result<BootOutcome, FailureReason> {
-    let boot_id = os_release::boot_id(&context.paths);
-    let Some(pending) = PendingUpdate::load(context.base())? else {
+    let Some(marked) = MarkedUpdate::load(context)? else {
         return Ok(BootOutcome::AsBefore);
     };
-    let Some((naming, facts)) = pending.facts(boot_id.as_deref()) else {
-        return Err(OsUpdateError::Marker.into());
-    };
-    let loader = pending.boot_loader(context, naming)?;
-    let running = pending.running(context, facts, &loader)?;
-    let update = SlotUpdate::found(facts, Some(running), true);
+    let facts = marked.facts;
+    let mut proof = marked.proof(context, lock, sink)?;
+    let running = proof.pending.running(context, facts, &proof.loader)?;
+    let update = proof.found(facts, Some(running), true);
     let Some(update) = update.judged(facts.healthy || health.is_ok()) else {
         return Ok(BootOutcome::AsBefore);
     };
     if health.is_ok() {
-        pending.keep_healthy(context.base())?;
+        proof.pending.keep_healthy(context.base())?;
     }
     let why = health.err().map(|reason| avocado_events::chain(&reason));
-    let proof = Proof {
-        context,
-        pending: &pending,
-        loader,
-        lock,
-        sink,
-        boot_id,
-        runs: running == update.target(),
-    };
     proof.drive(update, why.unwrap_or_default())
 }
 
@@ -173,21 +143,77 @@ fn runtime_of(context: &DeviceContext, pending: &PendingUpdate) -> Option<Arc<Ma
     context.runtimes().read(id).ok().map(Arc::new)
 }
 
+/// The update that the marker tells of.
+struct MarkedUpdate {
+    pending: PendingUpdate,
+    naming: SlotNaming,
+    facts: MarkerFacts,
+    boot_id: Option<String>,
+}
+
+impl MarkedUpdate {
+    /// None: no update is under way. A marker that names no slot is an error as one that cannot be read.
+    fn load(context: &DeviceContext) -> Result<Option<Self>, FailureReason> {
+        let boot_id = os_release::boot_id(&context.paths);
+        let Some(pending) = PendingUpdate::load(context.base())? else {
+            return Ok(None);
+        };
+        let facts = pending.facts(boot_id.as_deref());
+        let (naming, facts) = facts.ok_or(OsUpdateError::Marker)?;
+        Ok(Some(MarkedUpdate {
+            pending,
+            naming,
+            facts,
+            boot_id,
+        }))
+    }
+
+    /// What proves it or goes back.
+    fn proof<'a>(
+        self,
+        context: &'a DeviceContext,
+        lock: &'a StoreLock,
+        sink: &'a dyn Sink,
+    ) -> Result<Proof<'a>, FailureReason> {
+        Ok(Proof {
+            context,
+            loader: self.pending.boot_loader(context, self.naming)?,
+            pending: self.pending,
+            lock,
+            sink,
+            boot_id: self.boot_id,
+            runs: false,
+        })
+    }
+}
+
 /// An update after the reboot.
 struct Proof<'a> {
     context: &'a DeviceContext,
-    pending: &'a PendingUpdate,
+    pending: PendingUpdate,
     loader: BootLoader<'a>,
     lock: &'a StoreLock,
     sink: &'a dyn Sink,
     boot_id: Option<String>,
-    /// Whether the slot that was written is the one that runs.
+    /// Whether it is known that the slot that was written is the one that runs ([`Proof::found`]).
     runs: bool,
 }
 
 impl Proof<'_> {
+    /// Where the update is, now that it is known which slot runs, or that this cannot be known.
+    fn found(
+        &mut self,
+        facts: MarkerFacts,
+        running: Option<OsSlot>,
+        health_decides: bool,
+    ) -> SlotUpdate {
+        let update = SlotUpdate::found(facts, running, health_decides);
+        self.runs = running == Some(update.target());
+        update
+    }
+
     fn runtime(&self) -> Option<Arc<Manifest>> {
-        runtime_of(self.context, self.pending)
+        runtime_of(self.context, &self.pending)
     }
 
     /// Does what is to be done. `why` is the reason where it begins with going back.
@@ -271,7 +297,7 @@ impl Proof<'_> {
     }
 
     fn keep(&self, why: &str, boot_id: Option<String>) -> Result<(), FailureReason> {
-        let pending = self.pending;
+        let pending = &self.pending;
         FailedUpdate::new(
             pending.runtime_id.clone(),
             pending.os_build_id.clone(),
