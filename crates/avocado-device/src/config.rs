@@ -10,6 +10,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::de::{DeTable, DeValue};
 
+use crate::reboot_policy::RebootPolicy;
+
 /// What systemd does with writes to a merged hierarchy: the value of its `--mutable=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -47,19 +49,6 @@ impl fmt::Display for MutableMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// When the device reboots by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RebootPolicy {
-    /// Never: those who manage it do that.
-    Never,
-    /// When an OS update has not proven itself: the slot before is started again.
-    #[default]
-    Rollback,
-    /// Then, and when an OS update is written.
-    Now,
 }
 
 const MIB: u64 = 1 << 20;
@@ -542,6 +531,13 @@ mod tests {
             ),
             ("avocado.ext.hook_timeout = -1", "avocado.ext.hook_timeout"),
             ("avocado.ext.hook_timeout = '1'", "avocado.ext.hook_timeout"),
+            ("avocado.update.reboot = 'later'", "avocado.update.reboot"),
+            ("avocado.update.reboot = true", "avocado.update.reboot"),
+            ("avocado.update.reboot = 'at'", "avocado.update.reboot"),
+            (
+                r#"avocado.update.reboot = "at 03:00\nPersistent=yes""#,
+                "avocado.update.reboot",
+            ),
         ] {
             let error = DeviceConfig::parse(text).unwrap_err().to_string();
             assert!(

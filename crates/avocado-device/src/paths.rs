@@ -70,6 +70,8 @@ pub struct DeviceTools {
     pub confext: PathBuf,
     /// `systemctl`
     pub systemctl: PathBuf,
+    /// `systemd-analyze`
+    pub systemd_analyze: PathBuf,
     /// `mount`
     pub mount: PathBuf,
     /// `modprobe`
@@ -165,6 +167,7 @@ impl Default for DeviceTools {
             sysext: "systemd-sysext".into(),
             confext: "systemd-confext".into(),
             systemctl: "systemctl".into(),
+            systemd_analyze: "systemd-analyze".into(),
             mount: "mount".into(),
             modprobe: "modprobe".into(),
             depmod: "depmod".into(),

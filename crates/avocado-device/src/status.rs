@@ -16,6 +16,7 @@ use crate::os_update::failed_update::FailedUpdate;
 use crate::os_update::health;
 use crate::os_update::pending_update::PendingUpdate;
 use crate::os_update::proof;
+use crate::os_update::reboot_timer;
 use crate::runtime_list::{self, RuntimeEntry};
 use crate::store::standalone::StandaloneExtension;
 
@@ -37,6 +38,8 @@ pub struct DeviceStatus {
     /// What an OS update that runs on trial waits for: units, or the path of a health check. None: no
     /// update is on trial.
     pub trial_waits_for: Option<String>,
+    /// The time, as systemd has it, at which the device reboots by itself into the update that waits.
+    pub reboots_at: Option<String>,
     /// The last OS update, where that failed.
     pub failed_update: Option<FailedUpdate>,
 }
@@ -137,6 +140,10 @@ pub(crate) fn status(context: &DeviceContext) -> Result<DeviceStatus, DeviceErro
         trial_waits_for: on_trial.then(|| health::waits_for(context)),
         extensions: extensions(context, &state, wanted).map_err(DeviceError::Store)?,
         degraded: state.degraded,
+        reboots_at: pending
+            .as_ref()
+            .filter(|pending| pending.is_of_this_boot(&context.paths))
+            .and_then(|_| reboot_timer::scheduled(&context.config, &context.paths)),
         pending_update: pending,
         failed_update: failed,
         os_build_id: os_release::build_id(&context.paths),

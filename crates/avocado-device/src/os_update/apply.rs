@@ -10,6 +10,7 @@ use super::error::OsUpdateError;
 use super::failed_update::FailedUpdate;
 use super::pending_update::PendingUpdate;
 use super::plan::{self, PreparedUpdate};
+use super::reboot_timer;
 use super::slot_policy::{SlotStep, SlotUpdate};
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
@@ -137,6 +138,7 @@ pub(crate) fn withdraw(
         }
         update = update.done();
     }
+    reboot_timer::cancel(context, sink);
     sink.emit(Event::info(
         "the OS update that waited for the reboot is given up",
     ));
@@ -222,7 +224,11 @@ impl<'a> Application<'a> {
                 )
                 .save(base)
             }
-            SlotStep::RemoveMarker => PendingUpdate::remove(base),
+            SlotStep::RemoveMarker => {
+                PendingUpdate::remove(base)?;
+                reboot_timer::cancel(self.context, self.sink);
+                Ok(())
+            }
             // Of the time after the reboot.
             SlotStep::Verify
             | SlotStep::CountBoot

@@ -11,6 +11,7 @@ use super::disk::BlockDevices;
 use super::failed_update::FailedUpdate;
 use super::pending_update::PendingUpdate;
 use super::plan;
+use super::reboot_timer;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
 
@@ -55,7 +56,9 @@ pub(super) fn set_aside(
     if let Err(reason) = FailedUpdate::new(None, None, &why, None).save(context.base()) {
         sink.emit(Event::warning(avocado_events::chain(&reason)));
     }
-    PendingUpdate::set_aside(context.base())
+    PendingUpdate::set_aside(context.base())?;
+    reboot_timer::cancel(context, sink);
+    Ok(())
 }
 
 /// The slot whose partition the root file system is on: by the label, or by the number where the boot

@@ -21,5 +21,6 @@ pub(crate) mod pending_update;
 pub(crate) mod plan;
 pub(crate) mod proof;
 pub(crate) mod reboot;
+pub(crate) mod reboot_timer;
 mod slot_policy;
 pub(crate) mod trial;

@@ -308,7 +308,8 @@ impl PendingUpdate {
     }
 }
 
-fn path(base: &Path) -> PathBuf {
+/// The file of it in the store at `base`.
+pub(super) fn path(base: &Path) -> PathBuf {
     base.join("pending-update.json")
 }
 

@@ -12,6 +12,7 @@ use super::error::OsUpdateError;
 use super::failed_update;
 use super::partition::PartitionPlace;
 use super::pending_update::PendingUpdate;
+use super::reboot_timer;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
 use crate::os_release;
@@ -152,6 +153,7 @@ fn look<'a>(
     same_builds(named, description, &mut plan);
     fits(context, named, description, &mut plan);
     went_back(context, &mut plan);
+    reboot_timer::look(context, &mut plan);
     let sizes = bundle.verify().unwrap_or_else(|reason| {
         plan.problems.push(avocado_events::chain(&reason));
         BTreeMap::new()

@@ -17,6 +17,7 @@ use super::error::OsUpdateError;
 use super::failed_update::{self, FailedUpdate};
 use super::health;
 use super::pending_update::PendingUpdate;
+use super::reboot_timer;
 use super::slot_policy::{MarkerFacts, SlotState, SlotStep, SlotUpdate};
 use crate::activation;
 use crate::context::DeviceContext;
@@ -60,7 +61,7 @@ pub(crate) fn at_merge(
     if in_initrd {
         os_release::keep_initramfs_build_id(&context.paths);
     }
-    let understood = match MarkedUpdate::load(context) {
+    let marked = match MarkedUpdate::load(context) {
         Ok(None) => return Ok(BootOutcome::AsBefore),
         Ok(Some(marked)) => marked,
         Err(reason) if in_initrd => return Err(reason),
@@ -69,11 +70,11 @@ pub(crate) fn at_merge(
             return Ok(BootOutcome::AsBefore);
         }
     };
-    let facts = understood.facts;
+    let facts = marked.facts;
     if facts.of_this_boot == Some(true) {
         return Ok(BootOutcome::AsBefore);
     }
-    let mut proof = understood.proof(context, lock, sink)?;
+    let mut proof = marked.proof(context, lock, sink)?;
     let running = match facts.of_this_boot {
         Some(_) => proof.loader.running(),
         None => proof.pending.running(context, facts, &proof.loader),
@@ -236,7 +237,9 @@ impl Proof<'_> {
                     }
                     self.keep(&why, self.boot_id.clone().filter(|_| self.runs))
                 }
-                SlotStep::RemoveMarker => PendingUpdate::remove(base),
+                SlotStep::RemoveMarker => PendingUpdate::remove(base).map(|()| {
+                    reboot_timer::cancel(self.context, self.sink);
+                }),
                 // Of the time before the reboot.
                 SlotStep::ForbidSlot(_)
                 | SlotStep::WriteSlot(_)

@@ -3,15 +3,20 @@
 use avocado_events::{Event, Sink};
 
 use super::pending_update::PendingUpdate;
-use crate::config::RebootPolicy;
+use super::reboot_timer;
 use crate::context::DeviceContext;
+use crate::reboot_policy::RebootPolicy;
 use crate::tool;
 
 /// An update was written.
 pub(crate) fn after_update(context: &DeviceContext, pending: &PendingUpdate, sink: &dyn Sink) {
-    if context.config.reboot == RebootPolicy::Now {
-        reboot(context, pending.reboot_argument.as_deref(), sink);
+    match &context.config.reboot {
+        RebootPolicy::At(time) => return reboot_timer::schedule(context, pending, time, sink),
+        RebootPolicy::Now => reboot(context, pending.reboot_argument.as_deref(), sink),
+        RebootPolicy::Never | RebootPolicy::Rollback => {}
     }
+    // The same update may have been written under another configuration.
+    reboot_timer::cancel(context, sink);
 }
 
 /// An update failed, and what failed runs still.

@@ -139,6 +139,16 @@ impl Board {
         self.paths.tools.systemctl = self.program("systemctl", &body);
     }
 
+    /// Lets systemd take what matches a pattern of the shell for a time, and a day of the past for one that does
+    /// not come again.
+    pub fn knows_times(&mut self, pattern: &str) {
+        let body = format!(
+            "case $4 in 2020-*) echo '    Next elapse: never' ;; {pattern}) ;; \
+             *) echo \"Failed to parse calendar specification '$4'\" >&2; exit 1 ;; esac"
+        );
+        self.paths.tools.systemd_analyze = self.program("systemd-analyze", &body);
+    }
+
     /// What the service manager was asked to do since, by lines.
     pub fn asked(&self) -> String {
         let log = self.at("systemctl.log");

@@ -53,7 +53,13 @@ fn update_text(update: &OsUpdate) -> String {
             };
             match &update.why {
                 Some(why) => format!("Update:   {build} runs on trial: {}\n", escape(why)),
-                None => format!("Update:   {build} is written; reboot required{how}\n"),
+                None => {
+                    let by_itself = match &update.reboots_at {
+                        Some(time) => format!(", by itself at `{}`", escape(time)),
+                        None => String::new(),
+                    };
+                    format!("Update:   {build} is written; reboot required{how}{by_itself}\n")
+                }
             }
         }
         OsUpdateState::OnTrial => {
@@ -86,4 +92,21 @@ fn degraded_text(state: &Degraded) -> String {
         escape(&what),
         escape(&state.why)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_reboot_is_told() {
+        let update = serde_json::json!({
+            "state": "waiting", "osBuildId": "os-new", "rebootsAt": "Sun *-*-* 02:30",
+        });
+        let text = update_text(&serde_json::from_value(update).unwrap());
+        assert_eq!(
+            text,
+            "Update:   OS build os-new is written; reboot required, by itself at `Sun *-*-* 02:30`\n"
+        );
+    }
 }

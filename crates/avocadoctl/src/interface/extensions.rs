@@ -104,6 +104,8 @@ pub(crate) struct OsUpdate {
     pub(crate) reboot_argument: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waits_for: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reboots_at: Option<String>,
 }
 
 /// What an update of the OS came to so far.
@@ -131,6 +133,7 @@ impl OsUpdate {
             why: Some(failed.why.clone()),
             reboot_argument: None,
             waits_for: None,
+            reboots_at: None,
         });
         let waiting = status.pending_update.as_ref().map(|pending| OsUpdate {
             state: match status.trial_waits_for {
@@ -147,6 +150,7 @@ impl OsUpdate {
                 .map(|failed| failed.why.clone()),
             reboot_argument: pending.reboot_argument.clone(),
             waits_for: status.trial_waits_for.clone(),
+            reboots_at: status.reboots_at.clone(),
         });
         waiting.or(failed)
     }
