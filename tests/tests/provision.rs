@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use avocado_testbed::project::TestProject;
-use avocado_testbed::tools::{TestNeed, ToolCall, skip_without};
+use avocado_testbed::tools::{TestNeed, ToolCall, skip_without, static_binary};
 use common::board::on_a_board;
 use common::{Sandbox, cannot_build, ran};
 
@@ -136,14 +136,8 @@ fn a_disk_has_what_its_manifest_says_and_the_same_bytes_again() {
     assert!(before[start + length..] == after[start + length..]);
 }
 
-#[test]
-fn what_no_disk_is_made_of_is_told_and_leaves_the_one_before() {
-    if skips("what_no_disk_is_made_of_is_told_and_leaves_the_one_before") {
-        return;
-    }
-    let sandbox = sandbox();
-    let project = &sandbox.project;
-    project.avocado(&["provision"]).ok().unwrap();
+/// Lets the project have a stone manifest of its own, in `board/stone.json`: gives what the board's says.
+fn with_own_manifest(project: &TestProject) -> String {
     let stone = project.state().join("sdk/x86_64/stone");
     let stated = fs::read_to_string(stone.join("stone-qemux86-64.json")).unwrap();
     let yaml = project.read("avocado.yaml").unwrap();
@@ -156,18 +150,29 @@ fn what_no_disk_is_made_of_is_told_and_leaves_the_one_before() {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(stone.join(file), to).unwrap();
     }
+    stated
+}
+
+#[test]
+fn what_no_disk_is_made_of_is_told_and_leaves_the_one_before() {
+    if skips("what_no_disk_is_made_of_is_told_and_leaves_the_one_before") {
+        return;
+    }
+    let sandbox = sandbox();
+    let project = &sandbox.project;
+    project.avocado(&["provision"]).ok().unwrap();
+    let stated = with_own_manifest(project);
     let disk = project.state().join(DISK);
     let before = fs::metadata(&disk).unwrap();
     let profile = r#""profiles": { "disk": {} }"#;
     let scripted = r#""profiles": { "disk": { "script": "flash.sh" } }"#;
     for (from, to, arguments, words) in [
         (
-            r#""size": 192, "size_unit": "mebibytes" },
-        { "name": "rootfs-b""#,
-            r#""size": 1, "size_unit": "mebibytes" },
+            r#"{ "name": "rootfs-b""#,
+            r#"{ "name": "spare", "image": "rootfs", "size": 1, "size_unit": "mebibytes" },
         { "name": "rootfs-b""#,
             &["provision"][..],
-            &["`rootfs-a`", "larger"][..],
+            &["the partition `spare`", "larger `size`"][..],
         ),
         (
             r#""name": "rootfs-b", "size""#,
@@ -254,6 +259,14 @@ fn a_program_of_the_target_is_run_with_the_published_environment() {
         project.avocado(&arguments).ok().unwrap();
         assert_eq!(project.read("made/runs").unwrap(), runs);
     }
+    if let Some(device) = LoopDevice::new(sandbox.directory.path(), 1 << 20) {
+        let refused = project.avocado(&device.provision()).run().unwrap();
+        assert!(!refused.status.success(), "{refused}");
+        for word in ["avocado-provision-qemux86-64", "in its own way", "--env"] {
+            assert!(refused.stderr.contains(word), "{word}: {refused}");
+        }
+        assert_eq!(project.read("made/runs").unwrap(), "run\nrun\n");
+    }
     let told = project.read("made/told").unwrap();
     for line in [
         "AVOCADO_PROVISION_OUT=/opt/src/made",
@@ -268,4 +281,152 @@ fn a_program_of_the_target_is_run_with_the_published_environment() {
         told.contains("AVOCADO_PROVISION_KERNEL_VERSION=6."),
         "{told}"
     );
+}
+
+/// A disk to write to, as large as it is asked for, with something on it.
+struct LoopDevice {
+    node: String,
+    backing: PathBuf,
+}
+
+impl LoopDevice {
+    /// None where this machine makes none.
+    fn new(directory: &Path, size: u64) -> Option<Self> {
+        let backing = directory.join(format!("backing-{size}"));
+        fs::write(&backing, vec![0xa5; 64 << 10]).unwrap();
+        let file = File::options().write(true).open(&backing).unwrap();
+        file.set_len(size).unwrap();
+        let made = ToolCall::new("losetup").args(["--find", "--show"]);
+        let made = made.arg(&backing).run().unwrap();
+        made.status.success().then(|| LoopDevice {
+            node: made.stdout.trim().to_owned(),
+            backing,
+        })
+    }
+
+    /// The words that write to it, whatever it is.
+    fn provision(&self) -> [&str; 5] {
+        let device = self.node.as_str();
+        [
+            "provision",
+            "--device",
+            device,
+            "--allow-fixed-disk",
+            "--yes",
+        ]
+    }
+
+    fn starts_with(&self, bytes: &[u8]) -> bool {
+        let mut found = vec![0; bytes.len()];
+        let file = File::open(&self.backing).unwrap();
+        file.read_exact_at(&mut found, 0).unwrap();
+        found == bytes
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        _ = ToolCall::new("losetup")
+            .arg("--detach")
+            .arg(&self.node)
+            .run();
+    }
+}
+
+#[test]
+fn a_disk_is_written_to_a_device_after_asking() {
+    let name = "a_disk_is_written_to_a_device_after_asking";
+    let tools = ["losetup", "script"].map(TestNeed::Tool);
+    if skips(name) || skip_without(name, &tools) {
+        return;
+    }
+    let sandbox = sandbox();
+    let project = &sandbox.project;
+    let place = sandbox.directory.path();
+    let Some(device) = LoopDevice::new(place, 1 << 30) else {
+        return avocado_test_support::skip(name, "no loop device can be made");
+    };
+    let small = LoopDevice::new(place, 1 << 20).unwrap();
+    let file = place.join("file");
+    fs::write(&file, "mine").unwrap();
+    project.avocado(&["sdk", "install"]).ok().unwrap();
+    let stated = with_own_manifest(project);
+    let stated = stated.replace(
+        r#""size": 1, "size_unit": "gibibytes""#,
+        r#""size": 192, "size_unit": "mebibytes""#,
+    );
+    let two = stated.replace(
+        r#""storage_devices": {"#,
+        r#""storage_devices": { "flash": { "out": "flash.img", "partitions": [] },"#,
+    );
+    assert_ne!(stated, two);
+    let node = device.node.as_str();
+    let untouched = [0xa5; 64 << 10];
+    for (manifest, arguments, words) in [
+        (
+            &stated,
+            &["provision", "--device", node, "--allow-fixed-disk"][..],
+            &["no terminal", "--yes"][..],
+        ),
+        (
+            &stated,
+            &["provision", "--device", node, "--yes"],
+            &["neither removable", "--allow-fixed-disk"],
+        ),
+        (
+            &stated,
+            &["provision", "--device", file.to_str().unwrap(), "--yes"],
+            &["no block device", "--out"],
+        ),
+        (
+            &stated,
+            &small.provision(),
+            &["1048576 bytes", "the image has"],
+        ),
+        (
+            &two,
+            &device.provision(),
+            &["2 disks (disk, flash)", "--out"],
+        ),
+    ] {
+        project.write("board/stone.json", manifest).unwrap();
+        let refused = project.avocado(arguments).run().unwrap();
+        assert!(!refused.status.success(), "{arguments:?}: {refused}");
+        for word in words {
+            assert!(refused.stderr.contains(word), "{word}: {refused}");
+        }
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    assert!(device.starts_with(&untouched));
+    assert!(small.starts_with(&untouched));
+
+    project.write("board/stone.json", &stated).unwrap();
+    let program = static_binary("avocado").unwrap();
+    let command = format!(
+        "{} provision --device {node} --allow-fixed-disk",
+        program.display()
+    );
+    let words = [
+        "script",
+        "--quiet",
+        "--return",
+        "--command",
+        &command,
+        "/dev/null",
+    ];
+    let asked = project.clone().with_program(words);
+    for (answer, is_written) in [("n\n", false), ("\n", false), ("y\n", true)] {
+        let said = asked.avocado(&[]).input(answer).run().unwrap();
+        assert_eq!(said.status.success(), is_written, "{said}");
+        assert!(said.stdout.contains(&format!("{node} is: ")), "{said}");
+        assert!(said.stdout.contains("1.0 GiB, NOT REMOVABLE"), "{said}");
+        assert_ne!(device.starts_with(&untouched), is_written, "{said}");
+    }
+    let image = fs::read(project.state().join(DISK)).unwrap();
+    assert!(device.starts_with(&image));
+    // And again without asking, over what is there.
+    let steps = ran(project, &device.provision());
+    let step = |what: &str| format!("{what} {node}");
+    assert_eq!(steps, [step("read back"), step("write to")]);
+    assert!(device.starts_with(&image));
 }

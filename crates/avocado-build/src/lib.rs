@@ -11,6 +11,7 @@
 //!   `worker`), in the backend that `avocado_backend` provides. `build_context` is what the
 //!   parent's side can see, `step_context` what the child's side can.
 //! - `packages`, `scriptlets`, `trees` and `images` are what the steps are made of.
+//! - `disk_device` writes the image of a disk to a card or a stick; no step does that.
 // Steps run in Linux namespaces; see `avocado_backend`.
 #![cfg(target_os = "linux")]
 
@@ -21,6 +22,7 @@ mod build_context;
 mod cache;
 mod clean_part;
 mod containers;
+mod disk_device;
 mod error;
 mod extension_checkout;
 mod extension_package;
@@ -72,6 +74,7 @@ pub use avocado_engine::OutdatedTask;
 pub use avocado_events::Cancel;
 pub use bill::{BillScope, bill_of_materials};
 pub use clean_part::{CleanedPart, clean_part};
+pub use disk_device::{DiskDevice, DiskDeviceError, DiskDevicePaths, HeldDisk, WrittenDisk};
 pub use error::{BuildError, ToolFailure, TreeFault};
 pub use extension_checkout::{CheckedOut, checkout_extension};
 pub use extension_package::package_extension;

@@ -389,6 +389,11 @@ impl Environment {
         self.stdin_is_terminal && self.stdout_is_terminal
     }
 
+    /// Whether a question reaches the user, and the answer this program.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.stdin_is_terminal && self.stderr_is_terminal
+    }
+
     /// Whether data goes to a terminal.
     pub(crate) fn shows_data(&self) -> bool {
         self.stdout_is_terminal

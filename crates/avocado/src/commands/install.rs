@@ -70,7 +70,7 @@ pub(super) fn run(session: &Session, args: &InstallArgs) -> Result<()> {
                 session.output.emit(Event::info(listed));
             }
             let run = BuildRun::new(session, "install", &args.tools)?.unsaved(args.no_save);
-            run.run_and(scope::install_goal(Some(scope)), |_| {
+            run.run_and(scope::install_goal(Some(scope)), |_, _| {
                 if !args.no_save {
                     edited.save(
                         session,
@@ -92,7 +92,7 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
     let edited = EditedProject::of(session, &scope, &args.packages, remove_packages)?;
     edited.check()?;
     let run = BuildRun::new(session, "uninstall", &args.tools)?;
-    run.run_and(scope::install_goal(Some(&scope)), |_| {
+    run.run_and(scope::install_goal(Some(&scope)), |_, _| {
         edited.save(
             session,
             &format!("removed from the list of {}", scope::shown(&scope)),

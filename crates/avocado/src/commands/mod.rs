@@ -31,6 +31,8 @@ mod project;
 mod project_owner;
 mod provision;
 mod prune;
+#[cfg(unix)]
+mod question;
 mod remote_options;
 mod runtime;
 mod save;

@@ -45,7 +45,7 @@ pub(crate) struct ToolArgs {
     #[arg(long)]
     pub(crate) explain: bool,
 
-    /// Answer yes to every question (nothing asks in this version)
+    /// Answer yes to every question, but for that of `provision --device`
     #[arg(short, long)]
     pub(crate) force: bool,
 }

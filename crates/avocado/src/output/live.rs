@@ -172,6 +172,10 @@ impl Renderer for LiveRenderer {
         screen.print(STOPPING);
     }
 
+    fn pause(&self) {
+        self.screen().close();
+    }
+
     fn log(&self, line: &str) {
         self.screen().print(line);
     }

@@ -47,6 +47,8 @@ trait Renderer: Send + Sync {
     fn start(&self, start: &WorkStart<'_>);
     fn event(&self, event: Event);
     fn stopping(&self);
+    /// Lets the terminal be, until something moves again.
+    fn pause(&self) {}
     fn complete(&self, summary: WorkSummary) -> Result<()>;
     /// A line of the log, for people who look for a fault.
     fn log(&self, line: &str);
@@ -81,6 +83,11 @@ impl Output {
     /// The user asked to stop; the work is about to end.
     pub(crate) fn stopping(&self) {
         self.renderer.stopping();
+    }
+
+    /// A question follows: nothing is drawn over it.
+    pub(crate) fn pause(&self) {
+        self.renderer.pause();
     }
 
     /// Writes a line of the log to stderr, whatever the form.

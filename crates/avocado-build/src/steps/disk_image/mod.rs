@@ -9,13 +9,13 @@ mod request;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::{Event, Sink};
 use avocado_manifest::{Digest, Name};
 use avocado_project::Runtime;
-use avocado_stone::{StoneImage, WayToProvision};
+use avocado_stone::{StoneImage, StoneManifest, WayToProvision};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::program::ProvisionProgramRequest;
@@ -47,6 +47,8 @@ pub struct ProvisionWish {
     pub variables: BTreeMap<String, String>,
     /// Where that leaves its results: an absolute path, below the sources of the project.
     pub out: Option<PathBuf>,
+    /// That what is made is to be written to a device: it has to be the image of one disk.
+    pub one_disk: bool,
 }
 
 /// What was made.
@@ -128,6 +130,7 @@ impl DiskImageTask<'_> {
         let profile = self.wish.profile.as_deref();
         let kernel = self.kernel.kernel(needs)?;
         if let Some(program) = program::find(&context.layout, &context.project.target)? {
+            self.refuse_device_of_program(&program)?;
             let manifest = stone.as_ref().map(|stone| &stone.manifest);
             let way = manifest.map_or_else(
                 || WayToProvision::without_manifest(profile),
@@ -149,6 +152,7 @@ impl DiskImageTask<'_> {
         };
         let way = stone.manifest.way_to_provision(profile)?;
         self.refuse_what_only_programs_do(&way)?;
+        self.refuse_many_disks(&stone.manifest)?;
         let images = || {
             let disks = stone.manifest.storage_devices.values();
             disks.flat_map(|disk| {
@@ -204,6 +208,33 @@ impl DiskImageTask<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// What a program makes it knows alone, and nothing is published by which it would be told of a device.
+    fn refuse_device_of_program(&self, program: &Path) -> Result<(), BuildError> {
+        if !self.wish.one_disk {
+            return Ok(());
+        }
+        Err(BuildError::Invalid(format!(
+            "--device writes an image that is made here, and for {} the program {} of the SDK provisions, in its \
+             own way: run the command without --device; its package says what it writes to, and which \
+             variable (--env) names that",
+            self.context.project.target,
+            program.display()
+        )))
+    }
+
+    fn refuse_many_disks(&self, stone: &StoneManifest) -> Result<(), BuildError> {
+        let disks: Vec<&str> = stone.storage_devices.keys().map(|name| &**name).collect();
+        if !self.wish.one_disk || disks.len() < 2 {
+            return Ok(());
+        }
+        Err(BuildError::Invalid(format!(
+            "the stone manifest has {} disks ({}), and --device writes one: copy their images with --out \
+             DIRECTORY, and write each by hand",
+            disks.len(),
+            disks.join(", ").escape_debug()
+        )))
     }
 
     fn tell_what_has_no_effect(&self, sink: &dyn Sink) -> Result<(), BuildError> {

@@ -113,14 +113,14 @@ impl<'a> BuildRun<'a> {
     }
 
     pub(in crate::commands) fn run(self, goal: Goal) -> Result<()> {
-        self.run_and(goal, |_| Ok(Vec::new()))
+        self.run_and(goal, |_, _| Ok(Vec::new()))
     }
 
     /// Runs, and then does `last`, before it says that all is done. What `last` copied is told.
     pub(in crate::commands) fn run_and(
         mut self,
         goal: Goal,
-        last: impl FnOnce(&Report) -> Result<Vec<PathBuf>>,
+        last: impl FnOnce(&Report, &Cancel) -> Result<Vec<PathBuf>>,
     ) -> Result<()> {
         let session = self.session;
         let began = Instant::now();
@@ -152,7 +152,7 @@ impl<'a> BuildRun<'a> {
             self.options.project = project;
             after(fetched, run(&self.options, &goal)?)
         };
-        let mut copied = last(&report)?;
+        let mut copied = last(&report, &cancel)?;
         if let Some(dir) = self.out_dir {
             copied.extend(copy_artifacts(&report.artifacts, dir)?);
         }

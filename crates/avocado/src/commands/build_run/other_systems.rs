@@ -71,7 +71,7 @@ impl BuildRun {
     pub(in crate::commands) fn run_and(
         self,
         _goal: Goal,
-        _last: impl FnOnce(&Infallible) -> Result<Vec<PathBuf>>,
+        _last: impl FnOnce(&Infallible, &Infallible) -> Result<Vec<PathBuf>>,
     ) -> Result<()> {
         match self.0 {}
     }

@@ -30,7 +30,7 @@ pub(super) fn run(session: &Session, args: &ExtCheckoutArgs) -> Result<()> {
             .hint("`avocado ext list` lists them"));
     };
     let run = BuildRun::new(session, "ext checkout", &args.ext.tools)?;
-    run.run_and(Goal::ExtBuild(Some(name.clone())), |_| {
+    run.run_and(Goal::ExtBuild(Some(name.clone())), |_, _| {
         copy(session, name, args)
     })
 }

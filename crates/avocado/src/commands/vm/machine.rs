@@ -1,6 +1,5 @@
 //! The VM as the other commands see it: what it does, starting it, stopping it.
 
-use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use avocado_vm::{control, lock, supervisor};
 
 use super::start_args::StartArgs;
 use super::{failure, launch};
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::session::Session;
 
@@ -122,22 +121,6 @@ pub(super) fn start_again(session: &Session, dir: &StateDir) -> Result<()> {
 pub(super) fn previous(dir: &StateDir) -> Option<VmLaunch> {
     let text = dir.read(StateFile::Launch).ok()??;
     serde_json::from_slice(&text).ok()
-}
-
-/// Asks the user a question; none where there is no answer.
-pub(super) fn ask(question: &str) -> Result<Option<String>> {
-    let mut stderr = std::io::stderr().lock();
-    let asked = stderr
-        .write_all(question.as_bytes())
-        .and_then(|()| stderr.flush());
-    asked.context(|| "cannot ask".into())?;
-    drop(stderr);
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    if read.context(|| "cannot read the answer".into())? == 0 {
-        return Ok(None);
-    }
-    Ok(Some(line.trim().to_owned()))
 }
 
 pub(super) fn refused(error: &supervisor::SupervisorError) -> Failure {

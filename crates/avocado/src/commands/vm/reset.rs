@@ -8,6 +8,7 @@ use serde_json::json;
 use super::image::{forget_guest, lock_stopped};
 use super::start_args::StartArgs;
 use super::{failure, launch, machine, state_dir};
+use crate::commands::question;
 use crate::failure::{Failure, Result};
 use crate::output::WorkSummary;
 use crate::session::Session;
@@ -41,7 +42,7 @@ pub(super) fn run(session: &Session, args: &ResetArgs) -> Result<()> {
             "everything in the guest's /var is lost: containers, logs, what you installed.\n\
              {memory}Type `{WORD}` to go on: "
         );
-        if machine::ask(&question)?.as_deref() != Some(WORD) {
+        if question::ask(&question)?.as_deref() != Some(WORD) {
             return Err(Failure::new("nothing was changed").hint("-y does not ask"));
         }
     }

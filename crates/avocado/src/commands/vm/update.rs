@@ -16,6 +16,7 @@ use avocado_vm::image::ImageDir;
 use serde_json::{Map, Value, json};
 
 use super::{failure, image, machine, state_dir};
+use crate::commands::question;
 use crate::failure::{Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::output::{Output, WorkSummary};
@@ -165,7 +166,7 @@ fn confirm(args: &UpdateArgs, offer: &ChannelOffer) -> Result<()> {
     let question = format!(
         "Install version {version} of the VM's image{from}? A running VM is restarted. [y/N] "
     );
-    match machine::ask(&question)?.as_deref() {
+    match question::ask(&question)?.as_deref() {
         Some("y" | "Y" | "yes") => Ok(()),
         _ => Err(Failure::new("nothing was changed").hint("-y does not ask")),
     }

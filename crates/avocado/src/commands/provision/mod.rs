@@ -1,5 +1,8 @@
 //! `avocado provision`: what a device has on its disks when it starts for the first time.
 
+#[cfg(target_os = "linux")]
+mod device;
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -31,8 +34,20 @@ pub(crate) struct ProvisionArgs {
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 
+    /// Write the disk to this device, a card or a stick, after asking, and read it back
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<PathBuf>,
+
+    /// Write to the device without asking
+    #[arg(short, long, requires = "device")]
+    yes: bool,
+
+    /// Write to a disk, too, that is neither removable nor at USB or MMC: it may be that of a machine
+    #[arg(long, requires = "device")]
+    allow_fixed_disk: bool,
+
     /// List the profiles, and make nothing
-    #[arg(long, conflicts_with_all = ["profile", "variables", "out"])]
+    #[arg(long, conflicts_with_all = ["profile", "variables", "out", "device"])]
     list: bool,
 
     #[command(flatten)]
@@ -49,6 +64,9 @@ pub(super) fn run(_: &Session, args: &ProvisionArgs) -> Result<()> {
         &args.runtime,
         &args.profile,
         &args.out,
+        &args.device,
+        args.yes,
+        args.allow_fixed_disk,
         args.list,
         &args.tools,
     );
@@ -64,7 +82,7 @@ mod linux {
 
     use avocado_build::{DISK_ARTIFACT, ProvisionWish, ProvisioningProfile, Report};
 
-    use super::ProvisionArgs;
+    use super::{ProvisionArgs, device};
     use crate::commands::build_run::{BuildRun, Goal, cancellable, failure, options_now};
     use crate::commands::project;
     use crate::commands::tools::key_values;
@@ -87,15 +105,25 @@ mod linux {
         if let Some(out) = &args.out {
             refuse_special(out)?;
         }
+        if let Some(device) = &args.device {
+            device::check(session, args, device)?;
+        }
         let wish = ProvisionWish {
             profile: args.profile.clone(),
             variables: key_values(&args.variables)?.into_iter().collect(),
             out: args.out.as_deref().map(|out| here.join(out)),
+            one_disk: args.device.is_some(),
         };
         let goal = Goal::Provision { runtime, wish };
-        run.run_and(goal, |report| match &args.out {
-            Some(out) => copy_disks(report, out),
-            None => Ok(Vec::new()),
+        run.run_and(goal, |report, cancel| {
+            let copied = match &args.out {
+                Some(out) => copy_disks(report, out)?,
+                None => Vec::new(),
+            };
+            if let Some(device) = &args.device {
+                device::write(session, args, device, report, cancel)?;
+            }
+            Ok(copied)
         })
     }
 
@@ -187,10 +215,8 @@ mod linux {
             return Ok(());
         }
         let what = format!("{} is neither a file nor a directory", path.display());
-        Err(Failure::usage(what).hint(
-            "name a file with --out, and write that to a card by hand: \
-             dd if=FILE of=/dev/CARD bs=4M conv=fsync",
-        ))
+        Err(Failure::usage(what)
+            .hint("name a file with --out; --device writes to a card or a stick"))
     }
 
     #[cfg(test)]
@@ -232,7 +258,7 @@ mod linux {
                 let error = destinations(&one, &out).unwrap_err();
                 let error = format!("{error:?}");
                 assert!(error.contains("neither a file"), "{error}");
-                assert!(error.contains("dd if="), "{error}");
+                assert!(error.contains("--device"), "{error}");
             }
         }
 
