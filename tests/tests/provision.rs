@@ -227,10 +227,14 @@ fn what_no_disk_is_made_of_is_told_and_leaves_the_one_before() {
     project
         .write("board/stone.json", &stated.replace(profile, scripted))
         .unwrap();
+    // Listing waits for no build.
+    let lock = File::open(project.directory().join(".avocado/state/.lock")).unwrap();
+    lock.lock().unwrap();
     let listed = project
         .avocado(&["provision", "--list", "--output", "json"])
         .ok()
         .unwrap();
+    drop(lock);
     let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
     let expected = serde_json::json!([{"name": "disk", "default": true, "script": "flash.sh"}]);
     assert_eq!(listed, expected);
@@ -353,7 +357,7 @@ fn a_disk_is_written_to_a_device_after_asking() {
     let stated = with_own_manifest(project);
     let stated = stated.replace(
         r#""size": 1, "size_unit": "gibibytes""#,
-        r#""size": 192, "size_unit": "mebibytes""#,
+        r#""size": 400, "size_unit": "mebibytes""#,
     );
     let two = stated.replace(
         r#""storage_devices": {"#,

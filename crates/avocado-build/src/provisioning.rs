@@ -1,12 +1,11 @@
 //! How a device can be provisioned, for those who ask.
 
-use avocado_events::{Cancel, Sink};
 use avocado_manifest::Name;
 use serde::Serialize;
 
 use crate::error::BuildError;
 use crate::options::Options;
-use crate::run::in_project;
+use crate::run::look_at;
 use crate::stone_files::StoneFiles;
 
 /// A way to provision: a profile of the stone manifest.
@@ -21,17 +20,16 @@ pub struct ProvisioningProfile {
     pub script: Option<String>,
 }
 
-/// The profiles of the stone manifest of a runtime, by their names.
+/// The profiles of the stone manifest of a runtime, by their names: of the manifest as it lies there, whatever a
+/// build is doing.
 ///
 /// # Errors
 /// Where the runtime has no stone manifest, or it cannot be read.
 pub fn provisioning_profiles(
     options: &Options,
     runtime: &Name,
-    cancel: &Cancel,
-    sink: &dyn Sink,
 ) -> Result<Vec<ProvisioningProfile>, BuildError> {
-    in_project(options, cancel, sink, |context| {
+    look_at(options, |context| {
         let runtime = context.runtime(runtime)?;
         let Some(stone) = StoneFiles::of(context, runtime)? else {
             return Err(BuildError::Invalid(format!(

@@ -277,6 +277,18 @@ pub(crate) fn outdated_on(
     })
 }
 
+/// Gives `work` the project as it lies there, for who only reads what is stated or installed: nothing is
+/// started, connected to or waited for.
+pub(crate) fn look_at<T>(
+    options: &Options,
+    work: impl FnOnce(&BuildContext<'_>) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
+    let cancel = Cancel::new();
+    let backend = Box::new(host_backend(options).asking_no_tools());
+    let lock_file = LockFile::load(&options.project.src_dir)?.locked(true);
+    work(&context(options, backend, lock_file, &cancel))
+}
+
 /// The first of the steps that `add` plans, and of those that they need, that a build would run.
 pub(crate) fn first_outdated(
     options: &Options,

@@ -83,24 +83,22 @@ mod linux {
     use avocado_build::{DISK_ARTIFACT, ProvisionWish, ProvisioningProfile, Report};
 
     use super::{ProvisionArgs, device};
-    use crate::commands::build_run::{BuildRun, Goal, cancellable, failure, options_now};
+    use crate::commands::build_run::{BuildRun, Goal, failure, options_now};
     use crate::commands::project;
     use crate::commands::tools::key_values;
     use crate::failure::{Context, Failure, Result};
     use crate::session::Session;
 
     pub(in crate::commands) fn run(session: &Session, args: &ProvisionArgs) -> Result<()> {
-        let run = BuildRun::new(session, "provision", &args.tools)?;
         let project = project::load_quietly(session)?.project;
         let runtime = project::runtime(session, &project, args.runtime.name())?;
         let runtime = runtime.name.clone();
         if args.list {
             let options = options_now(session, &args.tools)?;
-            let cancel = cancellable(session)?;
-            let found =
-                avocado_build::provisioning_profiles(&options, &runtime, &cancel, &*session.output);
+            let found = avocado_build::provisioning_profiles(&options, &runtime);
             return list(session, &found.map_err(|e| failure(&e))?);
         }
+        let run = BuildRun::new(session, "provision", &args.tools)?;
         let here = session.environment.current_dir()?;
         if let Some(out) = &args.out {
             refuse_special(out)?;
