@@ -216,9 +216,14 @@ impl DiskGuest {
     /// It does not come up again.
     pub fn reboot(&self) -> Result<String, HarnessError> {
         let before = self.boot_id()?;
+        self.begin_reboot();
+        self.until_booted(&before)
+    }
+
+    /// Has it reboot, and waits for nothing.
+    pub fn begin_reboot(&self) {
         // The connection may end before the answer.
         let _ = self.ssh().arg("systemctl reboot").limit(LOOK).run();
-        self.until_booted(&before)
     }
 }
 

@@ -21,6 +21,7 @@
 
 pub mod agent;
 pub mod arm64;
+pub mod board;
 mod cgroup;
 pub mod claim;
 pub mod cleanup;

@@ -127,6 +127,18 @@ impl TestProject {
         fs::read_to_string(&path).map_err(file("read", &path))
     }
 
+    /// The id of the runtime `dev` that was built last.
+    ///
+    /// # Errors
+    /// None was.
+    pub fn built(&self) -> Result<String, HarnessError> {
+        let path = self.state().join("output/runtimes/dev/manifest.json");
+        let text = fs::read_to_string(&path).map_err(file("read", &path))?;
+        let manifest: Value =
+            serde_json::from_str(&text).map_err(|source| HarnessError::NotJson { text, source })?;
+        Ok(manifest["id"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Writes a file of the project, and the directories that it is in.
     ///
     /// # Errors

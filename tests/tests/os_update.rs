@@ -3,59 +3,26 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use avocado_serve::ServeOptions;
 use avocado_test_server::TestServer;
+use avocado_testbed::board::{BoardFiles, on_a_board, running};
 use avocado_testbed::disk_guest::{self, DiskGuest};
 use avocado_testbed::keys::SshKeys;
 use avocado_testbed::project::TestProject;
 use avocado_testbed::tools::{TestNeed, skip_without};
-use common::board::on_a_board;
 use common::{Sandbox, cannot_build};
-
-/// What runs: the slot, by the partition that is the root, and what the OS says of itself.
-fn running(guest: &DiskGuest) -> (String, String) {
-    let is_root = |slot: &str| {
-        let partition = format!("/dev/disk/by-partlabel/rootfs-{slot}");
-        let same = format!("findmnt -n -o SOURCE /; readlink -f {partition}");
-        let said = guest.run(&same).unwrap();
-        let mut lines = said.lines();
-        lines.next() == lines.next()
-    };
-    let slots: Vec<&str> = ["a", "b"]
-        .into_iter()
-        .filter(|slot| is_root(slot))
-        .collect();
-    let text = guest
-        .run("sed -n 's/^release=//p' /etc/board.conf")
-        .unwrap();
-    (slots.join(" and "), text.trim().to_owned())
-}
-
-/// The id of the runtime that was built.
-fn built(project: &TestProject) -> String {
-    let manifest = project.read(".avocado/state/qemux86-64/output/runtimes/dev/manifest.json");
-    let manifest: serde_json::Value = serde_json::from_str(&manifest.unwrap()).unwrap();
-    manifest["id"].as_str().unwrap().to_owned()
-}
 
 fn active(guest: &DiskGuest) -> String {
     let link = guest.run("readlink /var/lib/avocado/active").unwrap();
     link.trim().trim_start_matches("runtimes/").to_owned()
 }
 
-/// Builds another OS, which says this of itself and is started by this entry; the id of its runtime.
-fn build(project: &TestProject, release: &str, entry: &str) -> String {
-    project
-        .write(
-            "board/rootfs/etc/board.conf",
-            &format!("release={release}\n"),
-        )
-        .unwrap();
-    project.write("board/files/entry.conf", entry).unwrap();
+/// Builds another OS, which says this of itself and whose kernel gets these arguments; the id of its runtime.
+fn build(project: &TestProject, files: &BoardFiles<'_>, release: &str, arguments: &str) -> String {
+    files.release(release, arguments).unwrap();
     project.avocado(&["build", "--no-var"]).ok().unwrap();
-    built(project)
+    project.built().unwrap()
 }
 
 /// Brings the runtime that was built to the guest, and its OS to the slot that does not run.
@@ -66,7 +33,7 @@ fn update(guest: &DiskGuest, project: &TestProject) {
     guest
         .run(&format!("avocadoctl runtime add --url {url}"))
         .unwrap();
-    activate(guest, &built(project));
+    activate(guest, &project.built().unwrap());
 }
 
 fn activate(guest: &DiskGuest, id: &str) {
@@ -77,16 +44,6 @@ fn activate(guest: &DiskGuest, id: &str) {
     assert_eq!(active(guest), before, "an OS has to prove itself");
     let status = guest.run("avocadoctl status").unwrap();
     assert!(status.contains("reboot required"), "{status}");
-}
-
-/// Puts a health check into the OS that is built next.
-fn put_check(project: &TestProject, body: &str) {
-    let check = "board/rootfs/etc/avocado/health.d/50-check";
-    project
-        .write(check, &format!("#!/bin/sh\n{body}\n"))
-        .unwrap();
-    let path = project.directory().join(check);
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Waits until a trial has ended well.
@@ -106,7 +63,7 @@ fn back_on_a(guest: &DiskGuest, first: &str) -> String {
         .until_succeeds("the machine to go back", is_back)
         .unwrap();
     assert!(status.contains("FAILED"), "{status}");
-    assert_eq!(running(guest), ("a".into(), "1".into()));
+    assert_eq!(running(guest).unwrap(), ("a".into(), "1".into()));
     assert_eq!(active(guest), first);
     status
 }
@@ -123,44 +80,18 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     let project = &sandbox.project;
     let work = sandbox.directory.path();
     let keys = SshKeys::create(&work.join("ssh")).unwrap();
-    on_a_board(project);
-    let yaml = project.read("avocado.yaml").unwrap();
-    let yaml = yaml
-        .replace(
-            "    extensions: [hello",
-            "    stone_include_paths: [board/files]\n    extensions: [hello",
-        )
-        .replace(
-            "  filesystem: erofs-lz4\n  permissions: dev\n",
-            "  filesystem: erofs-lz4\n  permissions: dev\n  overlay: board/rootfs\n",
-        );
-    project.write("avocado.yaml", &yaml).unwrap();
-    project
-        .write("var/authorized_keys.d/root", &keys.public)
-        .unwrap();
-    project
-        .write("board/rootfs/etc/board.conf", "release=1\n")
-        .unwrap();
-    let entry = fs::read_to_string(
-        avocado_testbed::tools::source_root()
-            .join("examples/feed/packages/avocado-bsp/stone/entry.conf"),
-    )
-    .unwrap();
-    // Emulated, and beside all else that this machine does, all is there later than on a board.
-    let patient =
-        " systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900 quiet";
-    let entry = entry.replace(" quiet", patient);
-    project.write("board/files/entry.conf", &entry).unwrap();
+    on_a_board(project).unwrap();
+    let files = BoardFiles::first(project, &keys).unwrap();
     let disk = work.join("disk.img");
     let out = disk.to_str().unwrap();
     project
         .avocado(&["provision", "-r", "dev", "--out", out])
         .ok()
         .unwrap();
-    let first = built(project);
+    let first = project.built().unwrap();
 
     let guest = DiskGuest::boot(&work.join("guest"), &disk, keys).unwrap();
-    assert_eq!(running(&guest), ("a".into(), "1".into()));
+    assert_eq!(running(&guest).unwrap(), ("a".into(), "1".into()));
     assert_eq!(active(&guest), first);
     assert_eq!(
         guest.run("systemctl --failed --no-legend --plain").unwrap(),
@@ -173,21 +104,19 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     );
 
     // One whose init is not there: the kernel panics, and the firmware starts what it started before.
-    build(
-        project,
-        "broken",
-        &entry.replace(" quiet", " init=/nothing quiet"),
-    );
+    build(project, &files, "broken", " init=/nothing");
     update(&guest, project);
     guest.reboot().unwrap();
-    assert_eq!(running(&guest), ("a".into(), "1".into()));
+    assert_eq!(running(&guest).unwrap(), ("a".into(), "1".into()));
     let status = guest.run("avocadoctl status").unwrap();
     assert!(status.contains("FAILED"), "{status}");
     assert_eq!(active(&guest), first);
 
     // One that comes up and is not well.
-    put_check(project, "echo the network is not there >&2; exit 3");
-    build(project, "sick", &entry);
+    files
+        .check("echo the network is not there >&2; exit 3")
+        .unwrap();
+    build(project, &files, "sick", "");
     update(&guest, project);
     guest.reboot().unwrap();
     let status = back_on_a(&guest, &first);
@@ -200,11 +129,11 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     }
 
     // One that never says whether it is.
-    put_check(project, "exec sleep 10000");
+    files.check("exec sleep 10000").unwrap();
     let config = "board/rootfs/etc/avocado/avocadoctl.conf";
     let text = "[avocado.update]\nhealth_deadline_secs = 120\n";
     project.write(config, text).unwrap();
-    build(project, "hangs", &entry);
+    build(project, &files, "hangs", "");
     update(&guest, project);
     guest.reboot().unwrap();
     let status = back_on_a(&guest, &first);
@@ -212,19 +141,18 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
 
     // To the other slot, which the firmware then starts without being told to.
     fs::remove_file(project.directory().join(config)).unwrap();
-    put_check(
-        project,
-        "systemctl is-active boot-complete.target >/var/asked",
-    );
-    let second = build(project, "2", &entry);
+    files
+        .check("systemctl is-active boot-complete.target >/var/asked")
+        .unwrap();
+    let second = build(project, &files, "2", "");
     update(&guest, project);
     guest.reboot().unwrap();
-    assert_eq!(running(&guest), ("b".into(), "2".into()));
+    assert_eq!(running(&guest).unwrap(), ("b".into(), "2".into()));
     committed(&guest);
     assert_eq!(guest.run("cat /var/asked").unwrap(), "active\n");
     assert_eq!(active(&guest), second);
     guest.reboot().unwrap();
-    assert_eq!(running(&guest), ("b".into(), "2".into()));
+    assert_eq!(running(&guest).unwrap(), ("b".into(), "2".into()));
     assert_eq!(active(&guest), second);
     let menu = guest.run("efibootmgr").unwrap();
     assert!(!menu.contains("BootNext"), "{menu}");
@@ -233,7 +161,7 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     activate(&guest, &first);
     guest.reboot().unwrap();
     committed(&guest);
-    assert_eq!(running(&guest), ("a".into(), "1".into()));
+    assert_eq!(running(&guest).unwrap(), ("a".into(), "1".into()));
     assert_eq!(active(&guest), first);
 
     let menu = guest.run("efibootmgr").unwrap();

@@ -7,9 +7,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use avocado_testbed::board::on_a_board;
 use avocado_testbed::project::TestProject;
 use avocado_testbed::tools::{TestNeed, ToolCall, skip_without, static_binary};
-use common::board::on_a_board;
 use common::{Sandbox, cannot_build, ran};
 
 const DISK: &str = "output/runtimes/dev/stone/avocado-qemux86-64.img";
@@ -21,7 +21,7 @@ fn skips(name: &str) -> bool {
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::built();
-    on_a_board(&sandbox.project);
+    on_a_board(&sandbox.project).unwrap();
     sandbox
 }
 

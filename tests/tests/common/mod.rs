@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test program uses some of it")]
 
 pub(crate) mod authority;
-pub(crate) mod board;
 pub(crate) mod device;
 pub(crate) mod whole_project;
 

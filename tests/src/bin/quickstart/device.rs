@@ -1,29 +1,17 @@
-//! The whole route on real parts: a project becomes images, a signed repository and a running
-//! device, which updates itself from it and goes back.
-// As the library.
-#![cfg_attr(not(target_os = "linux"), no_main)]
-#![cfg(target_os = "linux")]
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program talks to its user"
-)]
+//! An application and its configuration are updated on a device that goes on running.
 
-use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use avocado_testbed::cleanup;
-use avocado_testbed::device::{DeviceOptions, TestDevice};
+use avocado_testbed::device::{DeviceOptions, Pid1, TestDevice};
 use avocado_testbed::feed::SampleFeed;
 use avocado_testbed::keys::SshKeys;
 use avocado_testbed::project::{BuildArtifact, TestProject};
-use avocado_testbed::tools::{ToolCall, cache_dir, source_root, static_binary};
-use clap::Parser;
+use avocado_testbed::tools::source_root;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use crate::Result;
+use crate::story::{Parts, Place, copy, talk};
 
 /// How long a restarted application may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -33,72 +21,15 @@ const ASK: Duration = Duration::from_millis(50);
 /// Where the application of the example listens.
 const PORT: u16 = 8080;
 
-/// Shows the whole route: build, run, update, go back.
-#[derive(Parser)]
-struct Arguments {
-    /// How long the caller took to install the tools
-    #[arg(long, default_value_t = 0, hide = true)]
-    setup_seconds: u64,
-    /// How long the caller took to build the programs
-    #[arg(long, default_value_t = 0, hide = true)]
-    build_seconds: u64,
-}
+/// The greeting of the changed overlay.
+const GREETING: &str = "Good evening from runtime 2.";
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("  caused by: {error}");
-                cause = error.source();
-            }
-            println!("quickstart: failed");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// What took how long.
-struct Parts(Vec<(String, Duration)>);
-
-impl Parts {
-    /// Does one part of the story under its title.
-    fn part<T>(&mut self, title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        println!("\n== {title}");
-        let start = Instant::now();
-        let result = work();
-        self.0.push((title.to_owned(), start.elapsed()));
-        result
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<()> {
-    cleanup::install()?;
-    let seconds = |s| Duration::from_secs(s);
-    let mut parts = Parts(vec![
-        (
-            "tools and compilers".into(),
-            seconds(arguments.setup_seconds),
-        ),
-        ("the programs".into(), seconds(arguments.build_seconds)),
-    ]);
-    let place = cache_dir().join("quickstart");
-    fs::create_dir_all(&place)?;
-
-    let feed = parts.part("the sample feed: two snapshots of RPM packages", || {
-        let directory = cache_dir().join("feed");
-        let feed = SampleFeed::ensure(&directory, &static_binary("avocadoctl")?, &cache_dir())?;
-        println!("   served at {}", feed.url());
-        Ok(feed)
-    })?;
-    let keys = place.join("signing-keys");
+pub(crate) fn run(parts: &mut Parts) -> Result<()> {
+    let place = Place::new(parts)?;
     let example = source_root().join("examples/hello");
     // Copies, so that the work tree stays as it was cloned.
-    let first = TestProject::new(&place.join("hello"), &feed.url(), &keys)?;
-    let second = TestProject::new(&place.join("hello-next"), &feed.url(), &keys)?;
-    forget_another_feed(&feed, &place, &[&first, &second])?;
+    let first = place.project("hello")?;
+    let second = place.project("hello-next")?;
     copy(&example, first.directory())?;
 
     parts.part(
@@ -108,11 +39,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     parts.part("avocado build: runtime 1", || talk(&first, &["build"]))?;
     let one = artifacts(&first)?;
 
-    let ssh = SshKeys::create(&place.join("ssh"))?;
+    let ssh = SshKeys::create(&place.at("ssh"))?;
     let device = parts.part("a device boots runtime 1", || {
         let rootfs = path_of(&one, "rootfs")?;
         let var = first.state().join("runtimes/dev/var-staging");
-        let options = DeviceOptions::new(rootfs, var, place.join("device"), ssh);
+        let options = DeviceOptions::new(rootfs, var, place.at("device"), ssh);
         let device = TestDevice::boot(options)?;
         println!(
             "   systemd {}",
@@ -129,7 +60,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 
     parts.part(
         "a copy of the project: newer packages, another greeting",
-        || change(&first, &second, &feed),
+        || change(&first, &second, &place.feed),
     )?;
     parts.part("avocado build: runtime 2", || talk(&second, &["build"]))?;
     let two = artifacts(&second)?;
@@ -150,7 +81,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     )?;
 
     parts.part("back to runtime 1", || {
-        let id = runtime_id(&first)?;
+        let id = first.built()?;
         print!(
             "{}",
             device.ssh(&["avocadoctl", "runtime", "activate", &id])?
@@ -161,55 +92,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         Ok(())
     })?;
     parts.part("the device shuts down", || Ok(device.shutdown()?))?;
-    drop(feed);
 
     table("runtime 1", &one);
     table("runtime 2", &two);
-    println!("\n{:<66} {:>9}", "PART", "TIME");
-    for (title, time) in &parts.0 {
-        println!("{title:<66} {:>7.1} s", time.as_secs_f64());
-    }
-    let total: Duration = parts.0.iter().map(|(_, time)| *time).sum();
-    println!("{:<66} {:>7.1} s", "", total.as_secs_f64());
-    println!("\nquickstart: ok");
-    Ok(())
-}
-
-/// The greeting of the changed overlay.
-const GREETING: &str = "Good evening from runtime 2.";
-
-/// Packages of a feed that was built anew may have the same versions and other contents: the
-/// snapshots of the sample are only as frozen as its sources.
-fn forget_another_feed(feed: &SampleFeed, place: &Path, projects: &[&TestProject]) -> Result<()> {
-    let id = fs::read_to_string(feed.directory().join("feed-id"))?;
-    let known = place.join("feed-id");
-    if fs::read_to_string(&known).is_ok_and(|old| old == id) {
-        return Ok(());
-    }
-    for project in projects {
-        if project.directory().exists() {
-            fs::remove_dir_all(project.directory())?;
-        }
-    }
-    Ok(fs::write(known, id)?)
-}
-
-/// Copies a project. What an earlier run left in the copy, the lock and the built state, stays,
-/// so that nothing is made twice.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let name = entry?.file_name();
-        let own = [".avocado", "avocado.lock"].iter().any(|own| name == **own);
-        if own && to.join(&name).exists() {
-            continue;
-        }
-        ToolCall::new("cp")
-            .arg("-a")
-            .arg(from.join(&name))
-            .arg(to)
-            .ok()?;
-    }
     Ok(())
 }
 
@@ -232,15 +117,6 @@ fn change(from: &TestProject, to: &TestProject, feed: &SampleFeed) -> Result<()>
     talk(to, &["update"])
 }
 
-/// Runs `avocado` where the user can see it.
-fn talk(project: &TestProject, arguments: &[&str]) -> Result<()> {
-    let status = project.command(arguments).status()?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(format!("avocado {} ended with {status}", arguments.join(" ")).into())
-}
-
 fn artifacts(project: &TestProject) -> Result<Vec<BuildArtifact>> {
     let events = project.events(&["build"])?;
     let processes = &events.complete()["processes"];
@@ -256,12 +132,6 @@ fn path_of(artifacts: &[BuildArtifact], kind: &str) -> Result<PathBuf> {
         .ok_or_else(|| format!("the build made no {kind}"))?
         .path
         .clone())
-}
-
-fn runtime_id(project: &TestProject) -> Result<String> {
-    let manifest = project.state().join("output/runtimes/dev/manifest.json");
-    let manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(manifest)?)?;
-    Ok(manifest["id"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Asks the application until it says `expected`: a service starts when systemd gets to it.
@@ -286,7 +156,7 @@ fn answers(device: &TestDevice, expected: &str) -> Result<()> {
     }
 }
 
-fn same_boot(device: &TestDevice, before: &avocado_testbed::device::Pid1) -> Result<()> {
+fn same_boot(device: &TestDevice, before: &Pid1) -> Result<()> {
     if device.pid1_start()? != *before {
         return Err("PID 1 of the device restarted".into());
     }
