@@ -318,6 +318,11 @@ impl Layout {
         self.runtimes().join(runtime).join("os-bundle.aos")
     }
 
+    /// Where the parts of that archive are in it.
+    pub fn os_bundle_chunks(&self, runtime: &Name) -> PathBuf {
+        self.runtimes().join(runtime).join("os-bundle.chunks")
+    }
+
     /// Where the images of a runtime's disks are, and what else the target's own tools make of it.
     pub fn disk_images(&self, runtime: &Name) -> PathBuf {
         self.runtimes().join(runtime).join("stone")

@@ -65,10 +65,10 @@ pub struct DeviceConfig {
     pub sysext_mutable: MutableMode,
     /// How `/etc` takes writes. Key `avocado.ext.confext_mutable`, else `avocado.ext.mutable`.
     pub confext_mutable: MutableMode,
-    /// Whether an OS update is to be written while it is downloaded. Key
-    /// `avocado.update.stream_os_to_partition`. This version cannot do that: with it, adding a
-    /// runtime that needs another OS is refused. All else works, so that a device whose
-    /// configuration cannot be changed from afar stays one that can be managed.
+    /// Whether an OS update is written to the slot that does not run while it is downloaded, when its
+    /// runtime is added, and takes no room in the store. Key `avocado.update.stream_os_to_partition`. A
+    /// repository that does not say which chunks a bundle has offers nothing to stream: the bundle goes to
+    /// the store then, as without this.
     pub stream_os_to_partition: bool,
     /// Whether adding a runtime activates it as well. Key `avocado.update.activate_on_add`.
     pub activate_on_add: bool,

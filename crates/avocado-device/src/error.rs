@@ -362,18 +362,6 @@ pub enum FailureReason {
     /// An update of the operating system was refused or failed.
     #[error(transparent)]
     OsUpdate(Box<OsUpdateError>),
-    /// The configuration wants an OS update to be written while it is downloaded.
-    #[error(
-        "it needs {needed}, this device runs {running}, and this version cannot \
-         write an OS update while it is downloaded: set `avocado.update.stream_os_to_partition` \
-         to false in the configuration"
-    )]
-    Streaming {
-        /// The build that the runtime was made for.
-        needed: String,
-        /// The build that runs.
-        running: String,
-    },
     /// The caller asked for the work to stop. What was downloaded so far is kept, and the same work
     /// goes on from there.
     #[error("it was cancelled")]

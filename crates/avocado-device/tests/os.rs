@@ -8,10 +8,7 @@ mod world;
 
 use std::fs;
 
-use avocado_device::{
-    Activation, Cancel, Device, DeviceConfig, DeviceError, FailureReason, PruneOptions,
-    RuntimeSource,
-};
+use avocado_device::{Activation, Device, DeviceConfig, DeviceError, FailureReason, PruneOptions};
 use avocado_events::Silent;
 use avocado_manifest::{Digest, ImageId, Manifest, OsBundle};
 use avocado_test_server::{Fault, FaultRule};
@@ -111,49 +108,6 @@ fn a_runtime_of_another_os_is_staged_and_not_activated() {
         );
         assert_eq!(tree(world.base()), before);
     }
-}
-
-/// Nothing of an OS can be written while it is downloaded; all else works as if it had not been asked
-/// for, so that a device whose configuration cannot be changed is not lost.
-#[test]
-fn an_os_that_is_to_be_streamed_is_refused_and_the_device_can_be_managed() {
-    let world = World::new();
-    let streaming = device(&world, true);
-    let (mine, other) = (with_os("1", "running"), with_os("2", "other"));
-    world.publish(&mine, &[BUNDLE]);
-    streaming.add_from_url(&world.request(), &Silent).unwrap();
-    streaming.activate(mine.id.as_str(), &Silent).unwrap();
-    streaming.refresh(&Silent).unwrap();
-    let before = world.visible();
-    world.publish(&other, &[BUNDLE]);
-    let request = world.request();
-    let source = || RuntimeSource::Repository(&request);
-    let never = Cancel::new();
-    let results = [
-        streaming.add(source(), &never, &Silent).map(drop),
-        streaming.plan(source(), &never, &Silent).map(drop),
-        streaming.download(&request, &never, &Silent).map(drop),
-    ];
-    for result in results {
-        let Err(DeviceError::Staging(reason)) = result else {
-            panic!("{result:?}");
-        };
-        assert!(
-            matches!(&reason, FailureReason::Streaming { needed, running } if needed == "the OS build other" && running == "running"),
-            "{reason:?}"
-        );
-        let told = reason.to_string();
-        assert!(
-            told.contains("avocado.update.stream_os_to_partition"),
-            "{told}"
-        );
-        assert_eq!(world.visible(), before);
-    }
-    assert_eq!(world.requests_for(&raw(BUNDLE)), 1);
-    // Without the setting it is staged, as ever.
-    device(&world, false)
-        .add_from_url(&request, &Silent)
-        .unwrap();
 }
 
 #[test]

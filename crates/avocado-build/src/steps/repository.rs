@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::Sink;
+use avocado_manifest::os_bundle::OsBundleChunks;
 use avocado_manifest::{Digest, ImageId, Name};
 use avocado_project::Runtime;
 use avocado_provenance::PROVENANCE_TARGET;
@@ -150,8 +151,10 @@ impl RepositoryTask<'_> {
             files.push((ImageId::from_digest(image.sha256).file_name(), path, image));
         }
         if let Some(bundle) = needs.output(self.build)?.os_bundle {
-            let file = ImageId::from_digest(bundle.sha256).file_name();
-            files.push((file, layout.os_bundle(name), bundle));
+            let id = ImageId::from_digest(bundle.archive.sha256);
+            let chunks = OsBundleChunks::file_name(&id);
+            files.push((id.file_name(), layout.os_bundle(name), bundle.archive));
+            files.push((chunks, layout.os_bundle_chunks(name), bundle.chunks));
         }
         // Two extensions of one content are one target.
         files.sort_by(|a, b| a.0.cmp(&b.0));

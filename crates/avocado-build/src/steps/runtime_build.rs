@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extension_image::{self, ExtensionImageOutput};
 use super::install::{self, InstallOutput};
-use super::os_bundle::{self, BuiltOsBundle, OsBundleOutput};
+use super::os_bundle::{self, BuiltOsBundle, OsBundleFiles, OsBundleOutput};
 use super::os_image::{self, OsImageOutput, OsPart};
 use super::runtime_kernel::{KernelInputs, KernelSteps, RuntimeKernel};
 use super::runtime_member::{self, RuntimeMember};
@@ -54,7 +54,7 @@ pub(crate) struct RuntimeBuildOutput {
     pub(crate) manifest: FileDigest,
     /// The bundle that it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) os_bundle: Option<FileDigest>,
+    pub(crate) os_bundle: Option<OsBundleFiles>,
     /// What was told of how its extensions fit over one another and over the rootfs.
     #[serde(default)]
     pub(crate) findings: Vec<String>,
@@ -255,7 +255,7 @@ impl StepRequest for RuntimeBuildRequest {
             id: manifest.id,
             version: manifest.runtime.version,
             manifest: FileDigest::of(&manifest_place)?,
-            os_bundle: self.os_bundle.map(|bundle| bundle.file),
+            os_bundle: self.os_bundle.map(|bundle| bundle.files),
             findings,
         })
     }

@@ -144,9 +144,13 @@ impl FakeBackend {
                 json!({"packages": [{"name": request["name"], "file": file, "digest": digest}]})
             }
             "os_bundle" => {
-                let place = layout.os_bundle(&name(&request["name"]));
+                let runtime = name(&request["name"]);
+                let chunks = layout.os_bundle_chunks(&runtime);
                 json!({"bundle": {
-                    "file": written(&place, request),
+                    "files": {
+                        "archive": written(&layout.os_bundle(&runtime), request),
+                        "chunks": written(&chunks, request),
+                    },
                     "os_build_id": request["images"]["rootfs"]["build_id"],
                 }})
             }
@@ -276,8 +280,9 @@ impl FakeBackend {
             os_build_id: None,
             initramfs_build_id: None,
         };
-        let bundle =
-            serde_json::from_value::<Option<FileDigest>>(request["os_bundle"]["file"].clone());
+        let bundle = serde_json::from_value::<Option<FileDigest>>(
+            request["os_bundle"]["files"]["archive"].clone(),
+        );
         let manifest = Manifest {
             manifest_version: MANIFEST_VERSION,
             id: RuntimeId::from_digest(digest(request)),
@@ -299,7 +304,7 @@ impl FakeBackend {
             "id": manifest.id,
             "version": manifest.runtime.version,
             "manifest": FileDigest::of(&path).unwrap(),
-            "os_bundle": request["os_bundle"]["file"],
+            "os_bundle": request["os_bundle"]["files"],
             "findings": self.findings,
         })
     }

@@ -6,12 +6,14 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use avocado_events::Silent;
+use avocado_events::{Cancel, Silent};
 use avocado_fs::crash::{Disk, Op, Recorder};
+use avocado_manifest::os_bundle::{BundleChunk, ChunkedArchive, ChunkedArtifact, OsBundleChunks};
 use avocado_manifest::{Digest, ImageId, Manifest, OsBundle};
 use avocado_tuf::testing::{image_name, runtime};
 use serde_json::json;
@@ -19,7 +21,10 @@ use serde_json::json;
 use super::scenario::{copy, memory, random};
 use crate::activation::Activation;
 use crate::config::DeviceConfig;
+use crate::context::DeviceContext;
 use crate::device::Device;
+use crate::os_update::chunked_bundle::ChunkedBundle;
+use crate::os_update::stream;
 use crate::paths::DevicePaths;
 use crate::stage::RuntimeSource;
 
@@ -39,6 +44,8 @@ struct CrashBoard {
     work: tempfile::TempDir,
     old: Manifest,
     new: Manifest,
+    /// The chunks of the new one's OS, where it is written while it comes and the pool does not have it.
+    streams: Option<Vec<u8>>,
     /// Whether the system has something that asks for its health, and what that comes to.
     health: Cell<Option<bool>>,
     boots: Cell<u32>,
@@ -77,6 +84,7 @@ impl CrashBoard {
         let board = CrashBoard {
             old: manifest("1", "old", &old_bundle),
             new: manifest("2", "new", &new_bundle),
+            streams: None,
             health: Cell::new(None),
             boots: Cell::new(0),
             looked: Cell::new(0),
@@ -112,7 +120,7 @@ impl CrashBoard {
             let file = board.at("manifest.json");
             fs::write(&file, manifest.to_json().unwrap()).unwrap();
             let source = RuntimeSource::Manifest(&file);
-            let cancel = avocado_events::Cancel::new();
+            let cancel = Cancel::new();
             board.device(&base).add(source, &cancel, &Silent).unwrap();
         }
         board
@@ -120,6 +128,41 @@ impl CrashBoard {
             .activate(board.old.id.as_str(), &Silent)
             .unwrap();
         board
+    }
+
+    /// The same, with the new OS in no pool.
+    fn streaming() -> Self {
+        let board = CrashBoard::new();
+        let chunks = chunks("new", &bundle("new", &board.at("disk-link")));
+        let named = board.new.os_bundle.as_ref().unwrap();
+        let images = board.at("start/images");
+        fs::remove_file(images.join(named.image_id.file_name())).unwrap();
+        let index = images.join(OsBundleChunks::file_name(&named.image_id));
+        fs::write(index, &chunks).unwrap();
+        CrashBoard {
+            streams: Some(chunks),
+            ..board
+        }
+    }
+
+    /// Writes the new OS while it comes, if it comes so.
+    fn stream(&self, device: &Device) {
+        if self.streams.is_none() {
+            return;
+        }
+        let named = self.new.os_bundle.as_ref().unwrap();
+        let context = DeviceContext::new(DeviceConfig::default(), device.paths().clone());
+        let index = OsBundleChunks::file_name(&named.image_id);
+        let index = context.base().join("images").join(index);
+        let bundle = ChunkedBundle::read(&index, named).unwrap();
+        let archive = self::bundle("new", &self.at("disk-link"));
+        let mut parts = |offset: u64, buffer: &mut [u8]| {
+            let begin = offset as usize;
+            buffer.copy_from_slice(&archive[begin..begin + buffer.len()]);
+            Ok(())
+        };
+        let cancel = Cancel::new();
+        stream::write(&context, &self.new, &bundle, &mut parts, &cancel, &Silent).unwrap();
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -251,6 +294,7 @@ impl CrashBoard {
         self.health.set(well.map(|_| true));
         assert_eq!(self.boot(base, None), Slot::A);
         self.device(base).merge(&Silent).unwrap();
+        self.stream(&self.device(base));
         let again = self
             .device(base)
             .activate(self.new.id.as_str(), &Silent)
@@ -295,7 +339,43 @@ fn bundle(build: &str, disk: &Path) -> Vec<u8> {
         header.set_size(bytes.len() as u64);
         archive.append_data(&mut header, name, bytes).unwrap();
     }
-    zstd::encode_all(archive.into_inner().unwrap().as_slice(), 3).unwrap()
+    let plain = archive.into_inner().unwrap();
+    let at = plain.windows(SIZE).position(|w| w == root).unwrap();
+    let parts = [&plain[..at], &root, &plain[at + SIZE..]];
+    parts
+        .map(|part| zstd::encode_all(part, 3).unwrap())
+        .concat()
+}
+
+/// The index of the chunks of such a bundle: one, which is what is behind the first frame.
+fn chunks(build: &str, archive: &[u8]) -> Vec<u8> {
+    let root = rootfs(build);
+    let frame = zstd::encode_all(root.as_slice(), 3).unwrap();
+    let offset = archive.windows(frame.len()).position(|w| w == frame);
+    let chunk = BundleChunk {
+        offset: offset.unwrap() as u64,
+        length: frame.len() as u64,
+        sha256: Digest::of(&frame),
+        content_sha256: Digest::of(&root),
+    };
+    let artifact = ChunkedArtifact {
+        file: "rootfs".parse().unwrap(),
+        size: SIZE as u64,
+        chunks: vec![chunk],
+    };
+    let bundle = ChunkedArchive {
+        length: archive.len() as u64,
+        sha256: Digest::of(archive),
+    };
+    let mut plain = Vec::new();
+    let mut unpacked = zstd::Decoder::new(archive).unwrap();
+    unpacked.read_to_end(&mut plain).unwrap();
+    let mut tar = tar::Archive::new(plain.as_slice());
+    let mut description = String::new();
+    let mut first = tar.entries().unwrap().next().unwrap().unwrap();
+    first.read_to_string(&mut description).unwrap();
+    let chunks = OsBundleChunks::new(bundle, description, vec![artifact]);
+    chunks.to_json().unwrap()
 }
 
 fn manifest(version: &str, build: &str, bundle: &[u8]) -> Manifest {
@@ -381,4 +461,27 @@ fn a_crash_in_an_update_of_the_os_leaves_the_old_or_the_new_system() {
     needs("a whole marker", &start, &write, &|op| {
         is(op, ".pending-update.json.tmp")
     });
+}
+
+#[test]
+fn a_crash_while_an_os_is_written_as_it_comes_leaves_the_old_or_the_new_system() {
+    let board = CrashBoard::streaming();
+    let start = board.at("start");
+    let all = |_: &Op| true;
+    let write = |device: &Device| {
+        board.stream(device);
+        let written = device.activate(board.new.id.as_str(), &Silent).unwrap();
+        assert!(matches!(written, Activation::RebootRequired { .. }));
+    };
+    board.boot(&start, None);
+    board.each_crash(&start, &write, &all, &|base| board.goes_on(base, None));
+    assert!(board.looked.get() > 50, "{} states", board.looked.get());
+
+    // The test sees what it should see.
+    let unsynced = |op: &Op| !matches!(op, Op::Sync(path) if path.ends_with("labels/rootfs-b"));
+    board.boot(&start, None);
+    let look =
+        || drop(board.each_crash(&start, &write, &unsynced, &|base| board.goes_on(base, None)));
+    let seen = catch_unwind(AssertUnwindSafe(look)).is_err();
+    assert!(seen, "it goes without a sync of the slot");
 }

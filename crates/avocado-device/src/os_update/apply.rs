@@ -2,20 +2,22 @@
 
 use avocado_events::{Event, Sink, StepStatus};
 use avocado_manifest::Manifest;
-use avocado_manifest::os_bundle::{OsSlot, UpdateStrategy};
+use avocado_manifest::os_bundle::OsSlot;
 
-use super::boot_entry::{self, BOOT_ARTIFACT, ROOT_ARTIFACT};
+use super::boot_entry;
 use super::boot_loader::LoaderOrder;
+use super::bundle_source::BundleSource;
 use super::error::OsUpdateError;
 use super::failed_update::FailedUpdate;
 use super::pending_update::PendingUpdate;
 use super::plan::{self, PreparedUpdate};
 use super::reboot_timer;
+use super::slot_contents::SlotContents;
 use super::slot_policy::{SlotStep, SlotUpdate};
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
 use crate::os_release;
-use crate::store::lock::StoreLock;
+use crate::store::lock::{self, StoreLock};
 
 /// The stage that events of this name.
 const STAGE: &str = "os-update";
@@ -28,6 +30,10 @@ pub(crate) fn apply(
     lock: &StoreLock,
     sink: &dyn Sink,
 ) -> Result<PendingUpdate, FailureReason> {
+    let _slots = lock::try_lock_slots(context.base())?.ok_or_else(|| {
+        let why = "the other slot is being written by a download; wait for its end";
+        OsUpdateError::Refused(vec![why.into()])
+    })?;
     let boot_id = os_release::boot_id(&context.paths);
     let waiting = PendingUpdate::load(context.base())?;
     let facts = waiting.as_ref().and_then(|pending| {
@@ -76,7 +82,7 @@ pub(crate) fn apply(
     let pending = PendingUpdate {
         reboot_argument: prepared.loader.reboot_argument().map(str::to_owned),
         ..PendingUpdate::new(
-            &prepared.bundle.description,
+            prepared.bundle.description(),
             prepared.running,
             &manifest.id,
             boot_id,
@@ -206,10 +212,7 @@ impl<'a> Application<'a> {
         let base = self.context.base();
         match step {
             SlotStep::ForbidSlot(slot) => loader.forbid(slot),
-            SlotStep::WriteSlot(slot) => {
-                self.write()?;
-                self.name_root(slot)
-            }
+            SlotStep::WriteSlot(slot) => self.write(slot),
             SlotStep::WriteMarker => self.pending.save(base),
             SlotStep::SwitchLoader(slot) => loader.tell(LoaderOrder::Try, slot),
             SlotStep::RestoreLoader(slot) => loader.tell(LoaderOrder::GoBack, slot),
@@ -238,36 +241,20 @@ impl<'a> Application<'a> {
     }
 
     /// Writes every artifact to its partition.
-    fn write(&self) -> Result<(), FailureReason> {
+    fn write(&self, slot: OsSlot) -> Result<(), FailureReason> {
         let PreparedUpdate { bundle, places, .. } = self.prepared;
+        // It was written while it came, and read and compared just now.
+        let BundleSource::Pool(bundle) = bundle else {
+            return Ok(());
+        };
+        let name = self.prepared.loader.naming.name(slot);
+        SlotContents::forget(self.context.base(), name)?;
         bundle.artifacts(&mut |artifact, size, mut bytes| {
             let place = places
                 .get(&artifact.name)
                 .ok_or_else(|| OsUpdateError::Content(format!("{} has no place", artifact.name)))?;
             place.write(&artifact.name, artifact.sha256, size, &mut bytes, self.sink)
-        })
-    }
-
-    /// Lets the boot entry of the slot name its root partition, where that is done.
-    fn name_root(&self, slot: OsSlot) -> Result<(), FailureReason> {
-        let PreparedUpdate { bundle, places, .. } = self.prepared;
-        let update = bundle.description.update.as_ref();
-        let Some(update) = update.filter(|u| u.strategy == UpdateStrategy::SdbootAb) else {
-            return Ok(());
-        };
-        let called = |name: &str| update.artifacts.iter().find(|a| a.name.as_str() == name);
-        let (Some(boot), Some(root)) = (called(BOOT_ARTIFACT), called(ROOT_ARTIFACT)) else {
-            return Ok(());
-        };
-        // What is no partition of its own cannot be mounted.
-        match places.get(&boot.name) {
-            Some(place) if place.offset == 0 => boot_entry::name_root(
-                &self.context.paths,
-                &place.device,
-                root.partitions.get(slot),
-                root.partitions.get(slot.other()),
-            ),
-            _ => Ok(()),
-        }
+        })?;
+        boot_entry::name_root_of(self.context, &bundle.description, places, slot)
     }
 }

@@ -4,23 +4,26 @@
 //! one of them (`root=PARTLABEL=`). As published agents do, the entry is made to name that of the
 //! slot. The loader does not start the slot yet, so a cut leaves nothing that could be started.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use avocado_fs::AtPath;
 use avocado_fs::recorded::RecordedFile;
 use avocado_manifest::Name;
+use avocado_manifest::os_bundle::{OsArtifact, OsBundleDescription, OsSlot, UpdateStrategy};
 
 use super::error::OsUpdateError;
-use super::partition;
+use super::partition::{self, PartitionPlace};
+use crate::context::DeviceContext;
 use crate::error::FailureReason;
 use crate::paths::DevicePaths;
 use crate::store::files;
 
 /// The artifact whose partition has the entry.
-pub(super) const BOOT_ARTIFACT: &str = "boot";
+const BOOT_ARTIFACT: &str = "boot";
 
 /// The artifact whose partition the entry names.
-pub(super) const ROOT_ARTIFACT: &str = "rootfs";
+const ROOT_ARTIFACT: &str = "rootfs";
 
 /// The entry (published).
 const ENTRY: &str = "loader/entries/avocado.conf";
@@ -28,9 +31,42 @@ const ENTRY: &str = "loader/entries/avocado.conf";
 /// The largest entry that is read, in bytes.
 const LIMIT: u64 = 64 << 10;
 
+/// Whether something of an artifact is changed when it has been written.
+pub(super) fn is_changed(bundle: &OsBundleDescription, artifact: &OsArtifact) -> bool {
+    let update = bundle.update.as_ref();
+    update.is_some_and(|update| update.strategy == UpdateStrategy::SdbootAb)
+        && artifact.name.as_str() == BOOT_ARTIFACT
+}
+
+/// Lets the boot entry of a slot that was written name its root partition, where that is done.
+pub(super) fn name_root_of(
+    context: &DeviceContext,
+    bundle: &OsBundleDescription,
+    places: &BTreeMap<Name, PartitionPlace>,
+    slot: OsSlot,
+) -> Result<(), FailureReason> {
+    let update = bundle.update.as_ref();
+    let artifacts = update.map_or(&[][..], |update| &update.artifacts);
+    let boot = artifacts.iter().find(|a| is_changed(bundle, a));
+    let root = artifacts.iter().find(|a| a.name.as_str() == ROOT_ARTIFACT);
+    let (Some(boot), Some(root)) = (boot, root) else {
+        return Ok(());
+    };
+    // What is no partition of its own cannot be mounted.
+    match places.get(&boot.name) {
+        Some(place) if place.offset == 0 => name_root(
+            &context.paths,
+            &place.device,
+            root.partitions.get(slot),
+            root.partitions.get(slot.other()),
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Makes the entry in the boot partition `device` name the root partition `wanted`. An image without the
 /// entry, or whose entry names neither partition, finds its root by itself.
-pub(super) fn name_root(
+fn name_root(
     paths: &DevicePaths,
     device: &Path,
     wanted: &Name,

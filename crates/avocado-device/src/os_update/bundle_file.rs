@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use avocado_manifest::os_bundle::{
@@ -13,14 +13,11 @@ use avocado_manifest::os_bundle::{
     OsBundleDescription,
 };
 use avocado_manifest::{Digest, Name};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use tar::{Archive, Entry, EntryType};
 
 use super::error::OsUpdateError;
+use super::zstd_reader::ZstdReader;
 use crate::error::FailureReason;
-
-/// The largest window of zstd that memory is spent on, in bytes: that of level 19 and below.
-const LARGEST_WINDOW: u64 = 8 << 20;
 
 /// What is done with an artifact, its size in bytes and its bytes.
 type ArtifactWork<'a> =
@@ -142,53 +139,4 @@ fn content(why: String) -> FailureReason {
 fn unreadable(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> FailureReason {
     let path = path.to_owned();
     move |source| OsUpdateError::Archive { path, what, source }.into()
-}
-
-/// The content of the frames of a zstd file.
-struct ZstdReader<R> {
-    source: R,
-    decoder: FrameDecoder,
-    /// Whether a frame is being read.
-    within: bool,
-}
-
-impl<R: BufRead> ZstdReader<R> {
-    fn new(source: R) -> Self {
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(LARGEST_WINDOW);
-        ZstdReader {
-            source,
-            decoder,
-            within: false,
-        }
-    }
-}
-
-impl<R: BufRead> Read for ZstdReader<R> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let failed =
-            |e: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, e.to_string());
-        loop {
-            if !self.within {
-                if self.source.fill_buf()?.is_empty() {
-                    return Ok(0);
-                }
-                let begun = self.decoder.reset(&mut self.source);
-                begun.map_err(|e| failed(&e))?;
-                self.within = true;
-            }
-            while self.decoder.can_collect() < bytes.len() && !self.decoder.is_finished() {
-                let wanted = bytes.len() - self.decoder.can_collect();
-                let strategy = BlockDecodingStrategy::UptoBytes(wanted);
-                let decoded = self.decoder.decode_blocks(&mut self.source, strategy);
-                decoded.map_err(|e| failed(&e))?;
-            }
-            let read = self.decoder.read(bytes)?;
-            if read > 0 || bytes.is_empty() {
-                return Ok(read);
-            }
-            // The end of a frame; there may be another one.
-            self.within = false;
-        }
-    }
 }

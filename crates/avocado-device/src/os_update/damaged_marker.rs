@@ -7,10 +7,10 @@ use avocado_manifest::os_bundle::{OsBundleDescription, OsSlot, SlotDetection};
 use avocado_manifest::{Manifest, Name};
 
 use super::boot_loader::BootLoader;
+use super::bundle_source::BundleSource;
 use super::disk::BlockDevices;
 use super::failed_update::FailedUpdate;
 use super::pending_update::PendingUpdate;
-use super::plan;
 use super::reboot_timer;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
@@ -33,9 +33,9 @@ pub(super) fn set_aside(
     }
     let bundle = active.as_ref().and_then(|active| {
         let named = active.os_bundle.as_ref()?;
-        plan::open(context, active, named).ok()
+        BundleSource::open(context, named).ok()
     });
-    let description = bundle.as_ref().map(|bundle| &bundle.description);
+    let description = bundle.as_ref().map(BundleSource::description);
     let loader = description.and_then(|bundle| BootLoader::of(&context.paths, bundle));
     let Some((loader, description)) = loader.zip(description) else {
         return Err(reason);

@@ -75,6 +75,11 @@ pub enum OsUpdateError {
     /// The device is shut down while its OS is on trial.
     #[error("the device is shut down, and the OS update stays on trial")]
     ShutDown,
+    /// A part of a bundle that was fetched is not what was signed.
+    #[error(
+        "a part of {0} is not what was signed: the repository, or something on the way to it, is broken"
+    )]
+    Chunk(String),
     /// What was read back from a partition is not what was written.
     #[error(
         "{artifact} was written to {}, and something else is read from there: the disk may be failing",

@@ -1,7 +1,7 @@
 //! Updates of the operating system: it is written to the slot that does not run, and proves itself when
 //! it has been started.
 //!
-//! [`slot_policy`] is the order of it, which no cut of the power may break. The steps before the reboot
+//! [`stream`] may write the slot before an update begins. [`slot_policy`] is the order of it, which no cut of the power may break. The steps before the reboot
 //! are in [`apply`], once [`plan`] has found nothing in the way; those after it in [`proof`], and in [`trial`]
 //! where [`health`] decides. What
 //! outlives a cut is the marker ([`pending_update`]), the slots ([`partition`], on the disks that [`disk`] tells apart) and what decides which of
@@ -11,6 +11,8 @@ pub(crate) mod apply;
 mod boot_entry;
 mod boot_loader;
 mod bundle_file;
+mod bundle_source;
+pub(crate) mod chunked_bundle;
 mod damaged_marker;
 mod disk;
 pub(crate) mod error;
@@ -22,5 +24,8 @@ pub(crate) mod plan;
 pub(crate) mod proof;
 pub(crate) mod reboot;
 pub(crate) mod reboot_timer;
+mod slot_contents;
 mod slot_policy;
+pub(crate) mod stream;
 pub(crate) mod trial;
+mod zstd_reader;

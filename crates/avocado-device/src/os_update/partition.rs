@@ -156,16 +156,7 @@ impl PartitionPlace {
         bytes: &mut dyn Read,
         sink: &dyn Sink,
     ) -> Result<(), FailureReason> {
-        let device = &self.device;
-        // While it is held nothing else can take it.
-        let _held = self.claim().at("open", device)?;
-        let file = RecordedFile::open_device(device).at("open", device)?;
-        if file.file().metadata().at("read", device)?.rdev() != self.number {
-            return Err(failed(format!(
-                "{} is another device than it was a moment ago",
-                device.display()
-            )));
-        }
+        let writer = PartitionWriter::open(self, artifact)?;
         let mut buffer = vec![0; CHUNK];
         let mut done: u64 = 0;
         while done < size {
@@ -173,13 +164,8 @@ impl PartitionPlace {
             let chunk = buffer.get_mut(..wanted).unwrap_or_default();
             bytes
                 .read_exact(chunk)
-                .map_err(FailureReason::file("unpack the bundle for", device))?;
-            // Beyond its end is another one.
-            if done.saturating_add(wanted as u64) > self.length {
-                return Err(OsUpdateError::Content(format!("{artifact} is too large")).into());
-            }
-            file.write_at(self.offset + done, chunk)
-                .at("write", device)?;
+                .map_err(FailureReason::file("unpack the bundle for", &self.device))?;
+            writer.write_at(done, chunk)?;
             done += wanted as u64;
             sink.emit(Event::bytes(
                 "os-update",
@@ -188,17 +174,14 @@ impl PartitionPlace {
                 Some(size),
             ));
         }
-        file.sync().at("write", device)?;
-        // What is compared is what the disk has, not what the kernel still knows.
-        let _ = fadvise(file.file(), self.offset, None, Advice::DontNeed);
-        if self.digest(file.file(), size)? != sha256 {
-            return Err(OsUpdateError::ReadBack {
-                artifact: artifact.to_string(),
-                partition: device.clone(),
-            }
-            .into());
-        }
-        Ok(())
+        writer.finish(sha256, size)
+    }
+
+    /// The digest of its first bytes, as the disk has them.
+    pub(super) fn read_digest(&self, size: u64) -> Result<Digest, FailureReason> {
+        let file = File::open(&self.device).map_err(FailureReason::file("open", &self.device))?;
+        let _ = fadvise(&file, self.offset, None, Advice::DontNeed);
+        self.digest(&file, size)
     }
 
     /// Takes a partition, or finds that something else has it. The disk around a place cannot be taken:
@@ -226,6 +209,78 @@ impl PartitionPlace {
             done += chunk.len() as u64;
         }
         Ok(hasher.finish())
+    }
+}
+
+/// A partition that is being written.
+pub(super) struct PartitionWriter<'a> {
+    place: &'a PartitionPlace,
+    artifact: &'a Name,
+    file: RecordedFile,
+    /// While it is held nothing else can take the partition.
+    _held: Option<OwnedFd>,
+}
+
+impl<'a> PartitionWriter<'a> {
+    pub(super) fn open(
+        place: &'a PartitionPlace,
+        artifact: &'a Name,
+    ) -> Result<Self, FailureReason> {
+        let device = &place.device;
+        let held = place.claim().at("open", device)?;
+        let file = RecordedFile::open_device(device).at("open", device)?;
+        if file.file().metadata().at("read", device)?.rdev() != place.number {
+            return Err(failed(format!(
+                "{} is another device than it was a moment ago",
+                device.display()
+            )));
+        }
+        Ok(PartitionWriter {
+            place,
+            artifact,
+            file,
+            _held: held,
+        })
+    }
+
+    /// Reads what is there.
+    pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> Result<(), FailureReason> {
+        let device = &self.place.device;
+        let read = self
+            .file
+            .file()
+            .read_exact_at(bytes, self.place.offset + at);
+        read.map_err(FailureReason::file("read", device))
+    }
+
+    pub(super) fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), FailureReason> {
+        // Beyond its end is another one.
+        if at.saturating_add(bytes.len() as u64) > self.place.length {
+            return Err(OsUpdateError::Content(format!("{} is too large", self.artifact)).into());
+        }
+        let written = self.file.write_at(self.place.offset + at, bytes);
+        Ok(written.at("write", &self.place.device)?)
+    }
+
+    /// Brings what was written to the disk.
+    pub(super) fn sync(&self) -> Result<(), FailureReason> {
+        Ok(self.file.sync().at("write", &self.place.device)?)
+    }
+
+    /// Brings it to the disk, and compares what is read from there with the digest of the artifact.
+    pub(super) fn finish(self, sha256: Digest, size: u64) -> Result<(), FailureReason> {
+        self.sync()?;
+        let (place, file) = (self.place, self.file.file());
+        // What is compared is what the disk has, not what the kernel still knows.
+        let _ = fadvise(file, place.offset, None, Advice::DontNeed);
+        if place.digest(file, size)? != sha256 {
+            return Err(OsUpdateError::ReadBack {
+                artifact: self.artifact.to_string(),
+                partition: place.device.clone(),
+            }
+            .into());
+        }
+        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::boot_loader::BootLoader;
+use super::bundle_source::BundleSource;
 use super::error::OsUpdateError;
-use super::plan;
 use super::slot_policy::MarkerFacts;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
@@ -291,8 +291,8 @@ impl PendingUpdate {
     fn bundle_of_runtime(&self, context: &DeviceContext) -> Option<OsBundleDescription> {
         let manifest = context.runtimes().read(self.runtime_id.as_ref()?).ok()?;
         let named = manifest.os_bundle.as_ref()?;
-        let bundle = plan::open(context, &manifest, named).ok()?;
-        Some(bundle.description)
+        let bundle = BundleSource::open(context, named).ok()?;
+        Some(bundle.description().clone())
     }
 
     /// Whether it brings the build that `manifest` needs, for that runtime.

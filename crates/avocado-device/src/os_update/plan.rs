@@ -7,7 +7,8 @@ use avocado_manifest::{Manifest, Name, OsBundle};
 use serde::Serialize;
 
 use super::boot_loader::BootLoader;
-use super::bundle_file::BundleFile;
+use super::bundle_source::{self, BundleSource};
+use super::chunked_bundle::ChunkedBundle;
 use super::error::OsUpdateError;
 use super::failed_update;
 use super::partition::PartitionPlace;
@@ -16,7 +17,6 @@ use super::reboot_timer;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
 use crate::os_release;
-use crate::store::pool::{ImagePool, RequiredImage};
 
 /// What an update of the operating system would do, and what is in its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,7 +51,7 @@ pub struct PlannedArtifact {
 /// An update that can begin.
 #[derive(Debug)]
 pub(super) struct PreparedUpdate<'a> {
-    pub(super) bundle: BundleFile,
+    pub(super) bundle: BundleSource,
     pub(super) loader: BootLoader<'a>,
     /// The slot that runs.
     pub(super) running: OsSlot,
@@ -63,23 +63,43 @@ pub(super) struct PreparedUpdate<'a> {
 /// or it is not on this device yet.
 pub(crate) fn plan(context: &DeviceContext, manifest: &Manifest) -> Option<OsUpdatePlan> {
     let named = manifest.os_bundle.as_ref()?;
-    let file = context
-        .base()
-        .join("images")
-        .join(named.image_id.file_name());
-    if !file.exists() {
+    if !BundleSource::is_there(context, named) {
         return None;
     }
     let looked = || {
-        let bundle = open(context, manifest, named)?;
         let waiting = PendingUpdate::load(context.base())?;
-        Ok(look(context, named, &bundle, waiting.as_ref()).0)
+        let (_, plan, _) = look_at_source(context, named, waiting.as_ref())?;
+        Ok(plan)
     };
-    let plan = looked().unwrap_or_else(|reason: FailureReason| OsUpdatePlan {
-        problems: vec![avocado_events::chain(&reason)],
+    Some(looked().unwrap_or_else(|reason| failed(named, &reason)))
+}
+
+/// What writing the OS of `bundle` while it comes would do.
+pub(crate) fn plan_of_stream(
+    context: &DeviceContext,
+    named: &OsBundle,
+    bundle: &ChunkedBundle,
+) -> OsUpdatePlan {
+    let looked = || {
+        let waiting = PendingUpdate::load(context.base())?;
+        let description = &bundle.description;
+        Ok(look(
+            context,
+            named,
+            description,
+            bundle.sizes(),
+            waiting.as_ref(),
+        )
+        .0)
+    };
+    looked().unwrap_or_else(|reason| failed(named, &reason))
+}
+
+fn failed(named: &OsBundle, reason: &FailureReason) -> OsUpdatePlan {
+    OsUpdatePlan {
+        problems: vec![avocado_events::chain(reason)],
         ..OsUpdatePlan::of(named.os_build_id.clone())
-    });
-    Some(plan)
+    }
 }
 
 impl OsUpdatePlan {
@@ -103,15 +123,14 @@ pub(super) fn prepare<'a>(
 ) -> Result<(PreparedUpdate<'a>, OsUpdatePlan), FailureReason> {
     let named = manifest.os_bundle.as_ref();
     let named = named.ok_or_else(|| refused("the runtime has no OS bundle".into()))?;
-    let bundle = open(context, manifest, named)?;
-    let (plan, found) = look(context, named, &bundle, waiting);
+    let (bundle, plan, found) = look_at_source(context, named, waiting)?;
     match (plan.problems.as_slice(), found) {
-        ([], Some((loader, running, places))) => {
+        ([], Some(found)) => {
             let prepared = PreparedUpdate {
                 bundle,
-                loader,
-                running,
-                places,
+                loader: found.loader,
+                running: found.running,
+                places: found.places,
             };
             Ok((prepared, plan))
         }
@@ -123,41 +142,56 @@ fn refused(why: String) -> FailureReason {
     OsUpdateError::Refused(vec![why]).into()
 }
 
-/// The bundle that a manifest names, with the bytes that were signed.
-pub(super) fn open(
-    context: &DeviceContext,
-    manifest: &Manifest,
-    named: &OsBundle,
-) -> Result<BundleFile, FailureReason> {
-    let file = named.image_id.file_name();
-    let mut required = RequiredImage::of(manifest);
-    required.retain(|image| image.file == file);
-    let mut pool = ImagePool::open(context.base());
-    for image in &required {
-        pool.need(image)?;
-    }
-    pool.remember();
-    BundleFile::open(&context.base().join("images").join(file))
-}
-
-type Found<'a> = (BootLoader<'a>, OsSlot, BTreeMap<Name, PartitionPlace>);
-
-fn look<'a>(
+/// Looks at the OS of a runtime, wherever this device has it.
+fn look_at_source<'a>(
     context: &'a DeviceContext,
     named: &OsBundle,
-    bundle: &BundleFile,
     waiting: Option<&PendingUpdate>,
-) -> (OsUpdatePlan, Option<Found<'a>>) {
-    let description = &bundle.description;
+) -> Result<(BundleSource, OsUpdatePlan, Option<FoundSlots<'a>>), FailureReason> {
+    let bundle = BundleSource::open(context, named)?;
+    let mut problems = Vec::new();
+    let sizes = bundle.sizes().unwrap_or_else(|reason| {
+        problems.push(avocado_events::chain(&reason));
+        BTreeMap::new()
+    });
+    let (mut plan, found) = look(context, named, bundle.description(), sizes, waiting);
+    plan.problems.splice(0..0, problems);
+    if let (BundleSource::Slot(bundle), Some(found)) = (&bundle, &found) {
+        let slot = found.loader.naming.name(found.running.other());
+        match bundle.is_in_slot(context, slot, &found.places) {
+            Ok(true) => {}
+            Ok(false) => {
+                let slot = format!("the slot {slot} does not have");
+                plan.problems.push(bundle_source::not_in(&slot));
+            }
+            Err(reason) => plan.problems.push(avocado_events::chain(&reason)),
+        }
+    }
+    Ok((bundle, plan, found))
+}
+
+/// What a device has for an update.
+pub(super) struct FoundSlots<'a> {
+    pub(super) loader: BootLoader<'a>,
+    /// The slot that runs.
+    pub(super) running: OsSlot,
+    /// Where each artifact goes.
+    pub(super) places: BTreeMap<Name, PartitionPlace>,
+}
+
+/// Looks for everything that is in the way of an update with this bundle, whose artifacts have these sizes.
+pub(super) fn look<'a>(
+    context: &'a DeviceContext,
+    named: &OsBundle,
+    description: &OsBundleDescription,
+    sizes: BTreeMap<Name, u64>,
+    waiting: Option<&PendingUpdate>,
+) -> (OsUpdatePlan, Option<FoundSlots<'a>>) {
     let mut plan = OsUpdatePlan::of(description.os_build_id.clone());
     same_builds(named, description, &mut plan);
     fits(context, named, description, &mut plan);
     went_back(context, &mut plan);
     reboot_timer::look(context, &mut plan);
-    let sizes = bundle.verify().unwrap_or_else(|reason| {
-        plan.problems.push(avocado_events::chain(&reason));
-        BTreeMap::new()
-    });
     let Some((loader, update)) =
         BootLoader::of(&context.paths, description).zip(description.update.as_ref())
     else {
@@ -202,7 +236,12 @@ fn look<'a>(
             Err(reason) => plan.problems.push(avocado_events::chain(&reason)),
         }
     }
-    (plan, Some((loader, running, places)))
+    let found = FoundSlots {
+        loader,
+        running,
+        places,
+    };
+    (plan, Some(found))
 }
 
 /// The slot that runs. While an update waits for the reboot the loader may say what it starts next.
@@ -279,8 +318,8 @@ fn platform(context: &DeviceContext, named: &OsBundle) -> Option<Name> {
     }
     let active = context.runtimes().active().ok().flatten()?;
     let own = active.os_bundle.as_ref().filter(|own| *own != named)?;
-    let bundle = open(context, &active, own).ok()?;
-    Some(bundle.description.platform)
+    let bundle = BundleSource::open(context, own).ok()?;
+    Some(bundle.description().platform.clone())
 }
 
 /// One name for each architecture.

@@ -4,6 +4,7 @@ use avocado_events::{Cancel, Event, Sink, StepStatus};
 use avocado_http::{
     HttpClient, NetworkSettings, ProxySettings, RepositoryUrl, RepositoryUrlError, without_secrets,
 };
+use avocado_manifest::os_bundle::{LARGEST_CHUNK_INDEX, OsBundleChunks};
 use avocado_manifest::{Digest, Manifest};
 use avocado_tuf::client::{Destination, FileDestination};
 use avocado_tuf::{ClientOptions, RemoteRepository, TargetInfo, TrustedMetadata, TufClient};
@@ -16,6 +17,8 @@ use crate::cancel;
 use crate::config::DeviceConfig;
 use crate::context::DeviceContext;
 use crate::error::{DeviceError, FailureReason};
+use crate::os_update;
+use crate::os_update::chunked_bundle::ChunkedBundle;
 use crate::store::lock::StoreLock;
 use crate::store::pool::{ImageCheck, ImagePool, PoolFile, RequiredImage};
 use crate::store::runtimes::MANIFEST_LIMIT;
@@ -47,6 +50,18 @@ impl OfferedImage {
     fn is_to_be_fetched(&self) -> bool {
         !self.there && self.known_as.is_none()
     }
+}
+
+/// An OS that is written while it comes.
+struct StreamedOs {
+    required: RequiredImage,
+    /// The bundle.
+    target: TargetInfo,
+    /// The name of the index of its chunks, in the staging directory.
+    index: String,
+    bundle: ChunkedBundle,
+    /// Whether it is to be written now.
+    wanted: bool,
 }
 
 /// The work on a repository. It is alone in the staging directory, and does not keep others from
@@ -175,7 +190,8 @@ impl<'a> RepositoryFetch<'a> {
         let (mut manifest, bytes) = self.manifest()?;
         let signed = self.signed(&manifest)?;
         let mut pool = self.pool();
-        let lock = self.images(&manifest, &mut pool)?;
+        let os = self.streamed_os(&manifest, &mut pool)?;
+        let lock = self.images(&manifest, os.as_ref(), &mut pool)?;
         finish(self.context, &mut pool, &manifest, &bytes, &signed)?;
         files::remove_all(&self.staging)?;
         signed.complete(&mut manifest);
@@ -185,17 +201,29 @@ impl<'a> RepositoryFetch<'a> {
     /// Says what [`RepositoryFetch::stage`] would do.
     pub(super) fn plan(&mut self) -> Result<AddPlan, FailureReason> {
         let (manifest, _) = self.manifest()?;
-        let images = self.find(&manifest, &mut self.pool())?;
-        self.planned(manifest, &images)
+        let mut pool = self.pool();
+        let os = self.streamed_os(&manifest, &mut pool)?;
+        let images = self.find(&manifest, os.as_ref(), &mut pool)?;
+        self.planned(manifest, &images, os.as_ref())
     }
 
     /// Downloads what is missing, and no more.
     pub(super) fn download_only(&mut self) -> Result<AddPlan, FailureReason> {
         let (manifest, _) = self.manifest()?;
         let mut pool = self.pool();
-        let images = self.find(&manifest, &mut pool)?;
-        let plan = self.planned(manifest, &images)?;
-        let _lock = self.images(&plan.manifest, &mut pool)?;
+        let os = self.streamed_os(&manifest, &mut pool)?;
+        let images = self.find(&manifest, os.as_ref(), &mut pool)?;
+        let plan = self.planned(manifest, &images, os.as_ref())?;
+        if os.is_some() {
+            self.sink.emit(Event::info(
+                "the OS is not downloaded now: it is written to the other slot when the runtime is added",
+            ));
+        }
+        let os = os.map(|os| StreamedOs {
+            wanted: false,
+            ..os
+        });
+        let _lock = self.images(&plan.manifest, os.as_ref(), &mut pool)?;
         pool.sync()?;
         pool.remember();
         files::remove_all(&self.staging)?;
@@ -217,15 +245,19 @@ impl<'a> RepositoryFetch<'a> {
     fn images(
         &mut self,
         manifest: &Manifest,
+        os: Option<&StreamedOs>,
         pool: &mut ImagePool,
     ) -> Result<StoreLock, FailureReason> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let images = self.find(manifest, pool)?;
+            let images = self.find(manifest, os, pool)?;
             let missing: Vec<_> = images.iter().filter(|image| !image.there).collect();
-            self.remove_leftovers(&missing)?;
+            self.remove_leftovers(&missing, os)?;
             self.check_space(&missing)?;
+            if let Some(os) = os.filter(|_| attempts == 1) {
+                self.stream(manifest, os, pool)?;
+            }
             for image in &missing {
                 cancel::check(self.cancel)?;
                 self.bring(image, pool)?;
@@ -277,6 +309,7 @@ impl<'a> RepositoryFetch<'a> {
         &self,
         manifest: Manifest,
         images: &[OfferedImage],
+        os: Option<&StreamedOs>,
     ) -> Result<AddPlan, FailureReason> {
         let planned = images.iter().map(|image| PlannedImage {
             bytes: image.target.length,
@@ -284,8 +317,16 @@ impl<'a> RepositoryFetch<'a> {
             shared: !image.is_to_be_fetched(),
             ..PlannedImage::shared(&image.wanted, 0)
         });
+        let streamed = os.map(|os| PlannedImage {
+            fetch_bytes: if os.wanted { os.target.length } else { 0 },
+            shared: false,
+            streamed: true,
+            ..PlannedImage::shared(&os.required, os.target.length)
+        });
+        let planned = planned.chain(streamed).collect();
         let free = files::free(&self.staging)?;
-        let plan = AddPlan::new(self.context, manifest, planned.collect(), free)?;
+        let bundle = os.map(|os| &os.bundle);
+        let plan = AddPlan::new(self.context, manifest, planned, free, bundle)?;
         Ok(AddPlan {
             relaxed: self.client.is_relaxed(),
             ..plan
@@ -307,23 +348,7 @@ impl<'a> RepositoryFetch<'a> {
             .download(&target, &path, self.sink)
             .map_err(or_cancelled(self.cancel, repository(&self.url)))?;
         let (manifest, bytes) = manifest::read(&path, self.sink)?;
-        self.refuse_streaming(&manifest)?;
         Ok((manifest, bytes))
-    }
-
-    /// Refuses a runtime whose OS the configuration wants to be written while it is downloaded:
-    /// this version cannot do that, and anything else would not be what was asked for. A runtime
-    /// of the OS that runs has nothing to be written, and so the rest of the device can be managed
-    /// whatever the configuration says, above all where it cannot be changed but by an update.
-    fn refuse_streaming(&self, manifest: &Manifest) -> Result<(), FailureReason> {
-        let streams = self.context.config.stream_os_to_partition;
-        match self.context.os_mismatch(manifest).filter(|_| streams) {
-            Some(mismatch) => Err(FailureReason::Streaming {
-                needed: mismatch.needed,
-                running: mismatch.running,
-            }),
-            None => Ok(()),
-        }
     }
 
     /// The images of a runtime, and whether the pool has them. Whether the repository has them
@@ -331,6 +356,7 @@ impl<'a> RepositoryFetch<'a> {
     fn find(
         &mut self,
         manifest: &Manifest,
+        os: Option<&StreamedOs>,
         pool: &mut ImagePool,
     ) -> Result<Vec<OfferedImage>, FailureReason> {
         // Every one of them, also where two are kept under one name.
@@ -339,6 +365,9 @@ impl<'a> RepositoryFetch<'a> {
         }
         let mut images = Vec::new();
         for named in distinct(manifest) {
+            if os.is_some_and(|os| os.required.file == named.file) {
+                continue;
+            }
             let (target, sha256) = self.offered(manifest, &named)?;
             let wanted = named.clone().signed(sha256);
             let found = pool.find(&wanted)?;
@@ -371,6 +400,81 @@ impl<'a> RepositoryFetch<'a> {
         Ok(images)
     }
 
+    /// The OS of a runtime, where the configuration wants it to be written while it comes and the pool does
+    /// not have it already.
+    fn streamed_os(
+        &mut self,
+        manifest: &Manifest,
+        pool: &mut ImagePool,
+    ) -> Result<Option<StreamedOs>, FailureReason> {
+        let (true, Some(named)) = (
+            self.context.config.stream_os_to_partition,
+            &manifest.os_bundle,
+        ) else {
+            return Ok(None);
+        };
+        let required = RequiredImage::os_bundle(named);
+        if matches!(pool.find(&required)?, ImageCheck::Intact(_)) {
+            return Ok(None);
+        }
+        let index = OsBundleChunks::file_name(&named.image_id);
+        let found = self.client.target(&index);
+        let found = found.map_err(or_cancelled(self.cancel, repository(&self.url)))?;
+        let Some(found) = found else {
+            self.sink.emit(Event::warning(
+                "the repository does not say which chunks the OS bundle has, so it is not written while it \
+                 is downloaded (`avocado.update.stream_os_to_partition`) and goes to the store first",
+            ));
+            return Ok(None);
+        };
+        let path = self.staging.join(&index);
+        if found.length > LARGEST_CHUNK_INDEX {
+            return Err(FailureReason::TooLarge {
+                path,
+                limit: LARGEST_CHUNK_INDEX,
+            });
+        }
+        let (target, _) = self.offered(manifest, &required)?;
+        self.download(&found, &mut FileDestination::new(&path))?;
+        Ok(Some(StreamedOs {
+            bundle: ChunkedBundle::read(&path, named)?,
+            wanted: self.context.os_mismatch(manifest).is_some(),
+            required,
+            target,
+            index,
+        }))
+    }
+
+    /// Writes the OS to the slot that does not run, if another one does, and remembers its chunks.
+    fn stream(
+        &self,
+        manifest: &Manifest,
+        os: &StreamedOs,
+        pool: &mut ImagePool,
+    ) -> Result<(), FailureReason> {
+        if os.wanted {
+            let failed = || or_cancelled(self.cancel, repository(&self.url));
+            let client = self.images.as_ref().unwrap_or(&self.client);
+            let mut reader = client.reader(&os.target).map_err(failed())?;
+            let mut parts =
+                |offset: u64, buffer: &mut [u8]| reader.read_at(offset, buffer).map_err(failed());
+            let (context, bundle) = (self.context, &os.bundle);
+            let (cancel, sink) = (self.cancel, self.sink);
+            os_update::stream::write(context, manifest, bundle, &mut parts, cancel, sink)?;
+        }
+        let index = RequiredImage {
+            label: "chunks of the OS bundle".to_owned(),
+            file: os.index.clone(),
+            image_id: None,
+            sha256: Some(os.bundle.sha256),
+        };
+        let _lock = self.context.lock_store(self.cancel, self.sink)?;
+        pool.take(&self.staging.join(&os.index), &index, os.bundle.sha256)?;
+        pool.sync()?;
+        pool.remember();
+        Ok(())
+    }
+
     fn offered(
         &mut self,
         manifest: &Manifest,
@@ -390,10 +494,15 @@ impl<'a> RepositoryFetch<'a> {
     }
 
     /// Removes what earlier runs left, but for what this one can go on with.
-    fn remove_leftovers(&self, missing: &[&OfferedImage]) -> Result<(), FailureReason> {
+    fn remove_leftovers(
+        &self,
+        missing: &[&OfferedImage],
+        os: Option<&StreamedOs>,
+    ) -> Result<(), FailureReason> {
         for name in files::names(&self.staging)? {
             let file = name.strip_suffix(".resume").unwrap_or(&name);
-            if file != MANIFEST && !missing.iter().any(|m| m.wanted.file == file) {
+            let is_index = os.is_some_and(|os| os.index == file);
+            if file != MANIFEST && !is_index && !missing.iter().any(|m| m.wanted.file == file) {
                 files::remove_all(&self.staging.join(name))?;
             }
         }

@@ -118,5 +118,5 @@ fn plan_from_manifest(
         images.push(PlannedImage::shared(&required, bytes));
     }
     let free = files::free(&staging::directory(context.base()))?;
-    AddPlan::new(context, manifest, images, free)
+    AddPlan::new(context, manifest, images, free, None)
 }

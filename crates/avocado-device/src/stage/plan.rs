@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
 use crate::os_update;
+use crate::os_update::chunked_bundle::ChunkedBundle;
 use crate::os_update::plan::OsUpdatePlan;
 use crate::store::pool::RequiredImage;
 
@@ -52,6 +53,8 @@ pub struct PlannedImage {
     pub fetch_bytes: u64,
     /// Whether it is in the pool already.
     pub shared: bool,
+    /// Whether it is written to the other slot of the operating system while it comes, and not to the pool.
+    pub streamed: bool,
 }
 
 impl PlannedImage {
@@ -62,6 +65,7 @@ impl PlannedImage {
             bytes,
             fetch_bytes: 0,
             shared: true,
+            streamed: false,
         }
     }
 }
@@ -72,24 +76,32 @@ impl AddPlan {
         manifest: Manifest,
         images: Vec<PlannedImage>,
         free_bytes: u64,
+        streamed_os: Option<&ChunkedBundle>,
     ) -> Result<Self, FailureReason> {
         let runtimes = context.runtimes();
         let needed = context.os_mismatch(&manifest).is_some();
         let fetched = images.iter().filter(|i| !i.shared);
         let fetch_bytes = sum(fetched.map(|i| i.fetch_bytes));
+        let to_disk = images.iter().filter(|i| !i.shared && !i.streamed);
+        let disk_bytes = sum(to_disk.map(|i| i.fetch_bytes));
+        let os_update = || match (streamed_os, &manifest.os_bundle) {
+            (Some(bundle), Some(named)) => {
+                Some(os_update::plan::plan_of_stream(context, named, bundle))
+            }
+            _ => os_update::plan::plan(context, &manifest),
+        };
+        let os_update = needed.then(os_update).flatten();
         let shared = images.iter().filter(|i| i.shared);
         Ok(AddPlan {
             staged: runtimes.read(&manifest.id).is_ok(),
             active: runtimes.active_id().ok().flatten().as_ref() == Some(&manifest.id),
             fetch_bytes,
             shared_bytes: sum(shared.map(|i| i.bytes)),
-            disk_bytes: fetch_bytes,
+            disk_bytes,
             free_bytes,
             reboot: needed,
             relaxed: false,
-            os_update: needed
-                .then(|| os_update::plan::plan(context, &manifest))
-                .flatten(),
+            os_update,
             images,
             manifest,
         })

@@ -48,8 +48,18 @@ pub(crate) fn try_lock_downloads(base: &Path) -> Result<Option<StoreLock>, Failu
     }
 }
 
+/// Locks the OS slot that does not run; none while another process, or another thread of this one,
+/// writes it. An operation that has the lock of the store may hold this one too, or the other way round: no
+/// process waits for it.
+pub(crate) fn try_lock_slots(base: &Path) -> Result<Option<StoreLock>, FailureReason> {
+    files::create_dir(base)?;
+    let lock = LockPlace::file(&base.join(SLOTS)).try_lock()?;
+    Ok(lock.map(StoreLock::new))
+}
+
 const STORE: &str = ".lock";
 const DOWNLOADS: &str = ".download.lock";
+const SLOTS: &str = ".os-slots.lock";
 
 impl StoreLock {
     fn new(lock: FileLock) -> Self {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_events::Cancel;
 use avocado_fs::recorded;
-use avocado_manifest::{Digest, DigestHasher, ImageId, Manifest, RuntimeExtension};
+use avocado_manifest::{Digest, DigestHasher, ImageId, Manifest, OsBundle, RuntimeExtension};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -44,13 +44,17 @@ impl RequiredImage {
             .iter()
             .map(RequiredImage::extension)
             .collect();
-        all.extend(manifest.os_bundle.iter().map(|bundle| RequiredImage {
+        all.extend(manifest.os_bundle.iter().map(RequiredImage::os_bundle));
+        all
+    }
+
+    pub(crate) fn os_bundle(bundle: &OsBundle) -> Self {
+        RequiredImage {
             label: "OS bundle".to_owned(),
             file: bundle.image_id.file_name(),
             image_id: Some(bundle.image_id.clone()),
             sha256: bundle.sha256,
-        }));
-        all
+        }
     }
 
     /// The same image, as what was signed says which bytes it has.

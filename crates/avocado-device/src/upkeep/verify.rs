@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use avocado_events::{Cancel, Event, Sink, chain};
-use avocado_manifest::RuntimeId;
+use avocado_manifest::os_bundle::OsBundleChunks;
+use avocado_manifest::{Manifest, RuntimeId};
 use serde::Serialize;
 
 use super::needed::NeededFiles;
@@ -112,6 +113,7 @@ pub(crate) fn verify(
         for wanted in RequiredImage::of(&manifest) {
             let missing = match pool.find(&wanted)? {
                 ImageCheck::Intact(_) => None,
+                ImageCheck::Missing if is_streamed(&pool, &manifest, &wanted) => None,
                 ImageCheck::Missing => Some(true),
                 ImageCheck::Corrupt => Some(false),
             };
@@ -161,4 +163,15 @@ pub(crate) fn verify(
     }
     pool.remember();
     Ok(found)
+}
+
+/// Whether this is an OS that was written to its slot while it came: the pool has the index of its chunks.
+fn is_streamed(pool: &ImagePool, manifest: &Manifest, wanted: &RequiredImage) -> bool {
+    let named = manifest.os_bundle.as_ref();
+    named.is_some_and(|named| {
+        *wanted == RequiredImage::os_bundle(named)
+            && pool
+                .file(&OsBundleChunks::file_name(&named.image_id))
+                .is_file()
+    })
 }

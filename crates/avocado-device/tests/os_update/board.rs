@@ -11,6 +11,7 @@ use avocado_device::{
     PendingUpdate,
 };
 use avocado_events::Silent;
+use avocado_manifest::os_bundle::{BundleChunk, ChunkedArchive, ChunkedArtifact, OsBundleChunks};
 use avocado_manifest::{Digest, ImageId, Manifest, OsBundle};
 use serde_json::{Value, json};
 
@@ -276,14 +277,7 @@ impl Board {
         let archive = bundle.archive();
         let digest = Digest::of(&archive);
         put_image(&self.paths.base, &archive);
-        let mut manifest = runtime(version, "2026-01-01T00:00:00Z", Vec::new());
-        manifest.os_bundle = Some(OsBundle {
-            image_id: ImageId::from_digest(digest),
-            sha256: Some(digest),
-            os_build_id: Some(bundle.build.clone()),
-            initramfs_build_id: Some(format!("init-{}", bundle.build)),
-        });
-        manifest.id = manifest.content_id().unwrap();
+        let manifest = bundle.runtime(version, digest);
         let file = manifest_file(self.dir.path(), &manifest);
         self.device().add_from_manifest(&file, &Silent).unwrap();
         manifest
@@ -419,6 +413,19 @@ impl TestBundle {
         }
     }
 
+    /// A runtime that comes with it, as an archive of this digest.
+    pub fn runtime(&self, version: &str, digest: Digest) -> Manifest {
+        let mut manifest = runtime(version, "2026-01-01T00:00:00Z", Vec::new());
+        manifest.os_bundle = Some(OsBundle {
+            image_id: ImageId::from_digest(digest),
+            sha256: Some(digest),
+            os_build_id: Some(self.build.clone()),
+            initramfs_build_id: Some(format!("init-{}", self.build)),
+        });
+        manifest.id = manifest.content_id().unwrap();
+        manifest
+    }
+
     /// The same with another value at a place of the description.
     pub fn with(mut self, pointer: &str, value: Value) -> Self {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -426,7 +433,48 @@ impl TestBundle {
         self
     }
 
+    /// The archive in frames, and the index of its chunks, each of which has this many bytes of an artifact.
+    pub fn chunked(&self, chunk_bytes: usize) -> (Vec<u8>, OsBundleChunks) {
+        let mut archive = Vec::new();
+        let mut frame = |bytes: &[u8]| {
+            let frame = zstd::encode_all(bytes, 3).unwrap();
+            let offset = archive.len() as u64;
+            archive.extend_from_slice(&frame);
+            BundleChunk {
+                offset,
+                length: frame.len() as u64,
+                sha256: Digest::of(&frame),
+                content_sha256: Digest::of(bytes),
+            }
+        };
+        let plain = self.plain();
+        let mut rest = plain.as_slice();
+        let mut artifacts = Vec::new();
+        for (name, bytes) in &self.files {
+            let at = rest.windows(bytes.len()).position(|w| w == bytes).unwrap();
+            frame(&rest[..at]);
+            artifacts.push(ChunkedArtifact {
+                file: name.strip_prefix("images/").unwrap().parse().unwrap(),
+                size: bytes.len() as u64,
+                chunks: bytes.chunks(chunk_bytes).map(&mut frame).collect(),
+            });
+            rest = &rest[at + bytes.len()..];
+        }
+        frame(rest);
+        let bundle = ChunkedArchive {
+            length: archive.len() as u64,
+            sha256: Digest::of(&archive),
+        };
+        let mut chunks = OsBundleChunks::new(bundle, self.description.to_string(), artifacts);
+        chunks.chunk_bytes = chunk_bytes as u64;
+        (archive, chunks)
+    }
+
     pub fn archive(&self) -> Vec<u8> {
+        zstd::encode_all(self.plain().as_slice(), 3).unwrap()
+    }
+
+    fn plain(&self) -> Vec<u8> {
         let mut archive = tar::Builder::new(Vec::new());
         let mut add = |name: &str, bytes: &[u8]| {
             let mut header = tar::Header::new_ustar();
@@ -438,6 +486,6 @@ impl TestBundle {
         for (name, bytes) in &self.files {
             add(name, bytes);
         }
-        zstd::encode_all(archive.into_inner().unwrap().as_slice(), 3).unwrap()
+        archive.into_inner().unwrap()
     }
 }

@@ -11,7 +11,10 @@ mod labels;
 mod loaders;
 #[path = "../common/namespace.rs"]
 mod namespace;
+mod streaming;
 mod trouble;
+#[path = "../common/world.rs"]
+mod world;
 
 use std::fs;
 

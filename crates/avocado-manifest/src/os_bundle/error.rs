@@ -33,6 +33,15 @@ pub enum OsBundleError {
         /// What is wrong with it.
         why: String,
     },
+    /// The index of its chunks is not JSON, or not of its shape.
+    #[error("the index of the OS bundle's chunks is not what the format has")]
+    Chunks(#[source] serde_json::Error),
+    /// A version of that format that this program does not know.
+    #[error(
+        "the index of the OS bundle's chunks has version {0} of its format; this program knows \
+         version 1: update avocadoctl"
+    )]
+    ChunksVersion(u32),
     /// It has no JSON form.
     #[error("bundle.json cannot be written")]
     Write(#[source] serde_json::Error),

@@ -11,6 +11,7 @@
 
 mod action;
 mod checks;
+mod chunks;
 mod error;
 mod layout;
 mod read;
@@ -25,6 +26,10 @@ use crate::{Digest, Name};
 
 pub use action::{BootEntry, SlotAction};
 pub use checks::stated_bytes;
+pub use chunks::{
+    BundleChunk, ChunkedArchive, ChunkedArtifact, LARGEST_CHUNK_INDEX, OS_BUNDLE_CHUNK,
+    OsBundleChunks,
+};
 pub use error::OsBundleError;
 pub use layout::{DISK_SECTOR, DiskLayout, LayoutFault, LayoutPartition};
 pub use slot::{BySlot, OsSlot, SlotNaming, UpdateStrategy};

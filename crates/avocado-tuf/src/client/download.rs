@@ -52,16 +52,7 @@ impl TufClient {
         destination: &mut dyn Destination,
         sink: &dyn Sink,
     ) -> Result<(), TufError> {
-        let prefix = target.digests.file_prefix();
-        let Some(prefix) = prefix else {
-            return Err(TufError::NoDigest {
-                target: target.name.clone(),
-            });
-        };
-        let prefix = self.root.consistent_snapshot.then_some(prefix);
-        let path = target_url_path(&target.name, prefix.as_deref());
-        let url = self.targets_url.join(&path);
-
+        let url = self.target_url(target)?;
         let mut download = TargetDownload::open(target, destination, sink)?;
         loop {
             let resumed = self.transfer(&url, &mut download)?;
@@ -78,6 +69,19 @@ impl TufClient {
                 target: target.name.clone(),
             });
         }
+    }
+
+    /// Where a target is.
+    pub(super) fn target_url(&self, target: &TargetInfo) -> Result<String, TufError> {
+        let prefix = target.digests.file_prefix();
+        let Some(prefix) = prefix else {
+            return Err(TufError::NoDigest {
+                target: target.name.clone(),
+            });
+        };
+        let prefix = self.root.consistent_snapshot.then_some(prefix);
+        let path = target_url_path(&target.name, prefix.as_deref());
+        Ok(self.targets_url.join(&path))
     }
 
     /// Fetches until everything is there, and says whether it began with bytes of an earlier call.

@@ -77,6 +77,7 @@ mod retry;
 mod roots;
 mod search;
 mod store;
+mod target_reader;
 mod update;
 
 use std::fmt;
@@ -90,6 +91,7 @@ pub use limits::ClientLimits;
 pub use reset::{ForgetLevel, reset};
 pub use roots::{check_root_of, newest_root, stored_root};
 pub use search::TargetInfo;
+pub use target_reader::TargetReader;
 
 use crate::metadata::{RootMetadata, SnapshotMetadata, TargetsMetadata};
 use roots::TrustedRoot;

@@ -508,3 +508,62 @@ fn a_download_goes_into_a_region_of_a_disk_and_on_from_where_it_stopped() {
     client.download_to(&info, &mut region, &Silent).unwrap();
     assert!(region.committed && region_of(&site, &path));
 }
+
+/// Reads parts of the target, each with its beginning and its end.
+fn read_parts(client: &TufClient, info: &TargetInfo, parts: &[(u64, u64)], site: &Site) {
+    let mut reader = client.reader(info).unwrap();
+    for (begin, end) in parts.iter().copied() {
+        let mut part = vec![0; (end - begin) as usize];
+        reader.read_at(begin, &mut part).unwrap();
+        assert!(part == site.big[begin as usize..end as usize], "{begin}");
+    }
+}
+
+#[test]
+fn parts_of_a_target_are_read_with_few_requests() {
+    let site = Site::new();
+    let (client, info) = site.client();
+    let before = site.server.requests().len();
+    let end = SIZE as u64;
+    let parts = [
+        (0, 5),
+        (5, 100_000),
+        // Nearby.
+        (200_000, 300_000),
+        // Far.
+        (2_000_000, 2_000_001),
+        // Back.
+        (10, 20),
+        (end - 1, end),
+        (end, end),
+    ];
+    read_parts(&client, &info, &parts, &site);
+    let requests = site.server.requests();
+    let ranges: Vec<_> = requests[before..].iter().map(|r| r.range.clone()).collect();
+    let from = |at: u64| Some(format!("bytes={at}-"));
+    assert_eq!(ranges, [None, from(2_000_000), from(10), from(end - 1)]);
+    let mut reader = client.reader(&info).unwrap();
+    let error = reader.read_at(end - 1, &mut [0; 2]).unwrap_err();
+    assert!(matches!(error, TufError::TooLong { .. }), "{error}");
+}
+
+#[test]
+fn parts_of_a_target_survive_a_bad_network() {
+    let site = Site::new();
+    let parts = [(0, 1_000_000), (1_500_000, SIZE as u64)];
+    for fault in [Fault::Cut(300_000), Fault::IgnoreRange, Fault::Status(503)] {
+        let rule = FaultRule::new(fault, "*.raw").first(2);
+        site.server.faults().add(rule);
+        let (client, info) = site.client();
+        read_parts(&client, &info, &parts, &site);
+        site.server.faults().clear();
+    }
+    // One that never gets on.
+    site.server
+        .faults()
+        .add(FaultRule::new(Fault::Cut(10), "*.raw"));
+    let (client, info) = site.client();
+    let mut reader = client.reader(&info).unwrap();
+    let error = reader.read_at(0, &mut [0; 1000]).unwrap_err();
+    assert!(matches!(error, TufError::Fetch { .. }), "{error}");
+}

@@ -39,7 +39,7 @@ pub(crate) struct OsBundleOutput {
 /// A bundle.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BuiltOsBundle {
-    pub(crate) file: FileDigest,
+    pub(crate) files: OsBundleFiles,
     /// What the rootfs says that it is.
     os_build_id: String,
     /// What the initramfs says that it is, where it says that.
@@ -47,12 +47,20 @@ pub(crate) struct BuiltOsBundle {
     initramfs_build_id: Option<String>,
 }
 
+/// The files of a bundle.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct OsBundleFiles {
+    pub(crate) archive: FileDigest,
+    /// Where the parts of the archive are in it.
+    pub(crate) chunks: FileDigest,
+}
+
 impl BuiltOsBundle {
     /// As the manifest of the runtime names it.
     pub(crate) fn to_manifest(&self) -> OsBundle {
         OsBundle {
-            image_id: ImageId::from_digest(self.file.sha256),
-            sha256: Some(self.file.sha256),
+            image_id: ImageId::from_digest(self.files.archive.sha256),
+            sha256: Some(self.files.archive.sha256),
             os_build_id: Some(self.os_build_id.clone()),
             initramfs_build_id: self.initramfs_build_id.clone(),
         }
@@ -128,6 +136,10 @@ impl OsBundleTask<'_> {
     fn path(&self) -> PathBuf {
         self.context.layout.os_bundle(&self.runtime.name)
     }
+
+    fn chunks(&self) -> PathBuf {
+        self.context.layout.os_bundle_chunks(&self.runtime.name)
+    }
 }
 
 impl Task for OsBundleTask<'_> {
@@ -182,18 +194,20 @@ impl Task for OsBundleTask<'_> {
             None => {
                 self.context.layout.check_runtime(&self.runtime.name)?;
                 trees::clear(&self.path())?;
+                trees::clear(&self.chunks())?;
                 Ok(OsBundleOutput { bundle: None })
             }
         }
     }
 
     fn output_files(&self, output: &OsBundleOutput) -> Vec<PathBuf> {
-        output.bundle.iter().map(|_| self.path()).collect()
+        let bundle = output.bundle.iter();
+        bundle.flat_map(|_| [self.path(), self.chunks()]).collect()
     }
 
     fn digest(&self, output: &OsBundleOutput) -> Digest {
         let bundle = output.bundle.as_ref();
-        bundle.map_or_else(|| Digest::of(b""), |bundle| bundle.file.sha256)
+        bundle.map_or_else(|| Digest::of(b""), |bundle| bundle.files.archive.sha256)
     }
 }
 
@@ -202,7 +216,10 @@ impl BuildStep for OsBundleTask<'_> {
         let name = self.runtime.name.to_string();
         let bundle = output.bundle.iter();
         bundle
-            .map(|bundle| Artifact::new("os-bundle", name.clone(), self.path(), bundle.file))
+            .map(|bundle| {
+                let archive = bundle.files.archive;
+                Artifact::new("os-bundle", name.clone(), self.path(), archive)
+            })
             .collect()
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use avocado_events::Event;
-use avocado_manifest::Name;
+use avocado_manifest::{Digest, Name};
 use avocado_stone::{BundleParts, BundledFile, StoneError, StoneManifest};
 use serde::{Deserialize, Serialize};
 
 use super::super::board_images::BoardImages;
-use super::{BuiltOsBundle, OsBundleOutput, archive};
+use super::{BuiltOsBundle, OsBundleFiles, OsBundleOutput, archive};
 use crate::error::BuildError;
 use crate::file_digest::FileDigest;
 use crate::step_context::StepContext;
@@ -77,13 +77,25 @@ impl StepRequest for OsBundleRequest {
         let place = layout.os_bundle(&self.name);
         let new = trees::unfinished(&place);
         let description = description.to_json().map_err(StoneError::from)?;
-        archive::write(&new, &description, &artifacts, context.epoch)?;
-        let file = FileDigest::of(&new)?;
+        let description = String::from_utf8_lossy(&description);
+        let chunks = archive::write(&new, &description, &artifacts, context.epoch)?;
+        let index = chunks.to_json().map_err(StoneError::from)?;
+        trees::write(&layout.os_bundle_chunks(&self.name), &index)?;
         trees::replace(&new, &place)?;
+        let files = OsBundleFiles {
+            archive: FileDigest {
+                sha256: chunks.bundle.sha256,
+                size: chunks.bundle.length,
+            },
+            chunks: FileDigest {
+                sha256: Digest::of(&index),
+                size: index.len() as u64,
+            },
+        };
         trees::clear(&work)?;
         Ok(OsBundleOutput {
             bundle: Some(BuiltOsBundle {
-                file,
+                files,
                 os_build_id: parts.os_build_id,
                 initramfs_build_id: parts.initramfs_build_id,
             }),

@@ -123,7 +123,7 @@ impl VarImageTask<'_> {
         Ok(VarImageRequest {
             name: runtime.name.clone(),
             manifest: needs.output(self.build)?.manifest,
-            os_bundle: needs.output(self.build)?.os_bundle,
+            os_bundle: needs.output(self.build)?.os_bundle.map(|b| b.archive),
             told: match post_build {
                 Some(_) => told(context.project, runtime, &extensions),
                 None => BTreeMap::new(),

@@ -1,0 +1,198 @@
+//! An operating system is written to the slot that does not run while it comes, and is nowhere else.
+//!
+//! It is the first part of an update, done when a runtime is added. The slot is forbidden before, as
+//! [`apply`](super::apply) does it, and nothing of the marker or of what is started is touched: the second
+//! part is the activation, which finds the slot written. Every chunk is compared with the digest that was signed
+//! before it is unpacked, and what a partition has already is not fetched: that is how a stream that was
+//! cut off goes on, after a cut of the power too.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use avocado_events::{Cancel, Event, Sink, StepStatus};
+use avocado_manifest::os_bundle::{ChunkedArtifact, OsArtifact};
+use avocado_manifest::{Digest, Manifest, Name, OsBundle};
+
+use super::boot_entry;
+use super::chunked_bundle::ChunkedBundle;
+use super::error::OsUpdateError;
+use super::partition::{PartitionPlace, PartitionWriter};
+use super::pending_update::PendingUpdate;
+use super::plan::{self, FoundSlots};
+use super::slot_contents::{PartitionContent, SlotContent, SlotContents};
+use super::zstd_reader::ZstdReader;
+use crate::cancel;
+use crate::context::DeviceContext;
+use crate::error::FailureReason;
+use crate::store::lock;
+
+/// The stage that events of this name.
+const STAGE: &str = "os-update";
+
+/// How much may be on its way to the disk, in bytes.
+const SYNCED_EVERY: u64 = 4 << 20;
+
+/// Fills a buffer with the bytes of a bundle from an offset on.
+pub(crate) type BundleParts<'a> = dyn FnMut(u64, &mut [u8]) -> Result<(), FailureReason> + 'a;
+
+/// Writes the operating system of `manifest`, whose chunks these are, to the slot that does not run,
+/// unless it is there. Nothing else on the device changes.
+pub(crate) fn write(
+    context: &DeviceContext,
+    manifest: &Manifest,
+    bundle: &ChunkedBundle,
+    parts: &mut BundleParts<'_>,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<(), FailureReason> {
+    let refused = |why: &str| OsUpdateError::Refused(vec![why.to_owned()]);
+    let named = manifest.os_bundle.as_ref();
+    let named = named.ok_or_else(|| refused("the runtime has no OS bundle"))?;
+    let base = context.base();
+    let _slots = lock::try_lock_slots(base)?
+        .ok_or_else(|| refused("the other slot is being written at the moment"))?;
+    // The boot loader may start the slot that would be written.
+    if PendingUpdate::load(base)?.is_some() {
+        return Err(refused(
+            "an OS update waits for its end, and the slot that would be written has it; reboot the device, \
+             or activate another runtime",
+        )
+        .into());
+    }
+    let (plan, found) = plan::look(context, named, &bundle.description, bundle.sizes(), None);
+    let (Some(found), []) = (found, plan.problems.as_slice()) else {
+        return Err(OsUpdateError::Refused(plan.problems).into());
+    };
+    for note in plan.notes {
+        sink.emit(Event::warning(note));
+    }
+    let target = found.running.other();
+    let slot = found.loader.naming.name(target);
+    if bundle.is_in_slot(context, slot, &found.places)? {
+        let step = Event::step(STAGE, StepStatus::Skipped, "already in the other slot");
+        sink.emit(step);
+        return Ok(());
+    }
+    let message = format!("writing the OS of runtime {} while it comes", manifest.id);
+    sink.emit(Event::step(STAGE, StepStatus::Running, message));
+    SlotContents::forget(base, slot)?;
+    found.loader.forbid(target)?;
+    let mut stream = OsStream {
+        bundle,
+        parts,
+        cancel,
+        sink,
+        frame: Vec::new(),
+        content: Vec::new(),
+    };
+    for (artifact, chunked) in bundle.artifacts() {
+        if let Some(place) = found.places.get(&artifact.name) {
+            stream.write(artifact, chunked, place)?;
+        }
+    }
+    boot_entry::name_root_of(context, &bundle.description, &found.places, target)?;
+    SlotContents::keep(base, slot, bundle.content(named, &found)?)?;
+    sink.emit(Event::step(STAGE, StepStatus::Success, ""));
+    Ok(())
+}
+
+impl ChunkedBundle {
+    /// Whether a slot was written with it, and has it still.
+    pub(super) fn is_in_slot(
+        &self,
+        context: &DeviceContext,
+        slot: &str,
+        places: &BTreeMap<Name, PartitionPlace>,
+    ) -> Result<bool, FailureReason> {
+        let contents = SlotContents::load(context.base());
+        match contents.of(slot) {
+            Some(content) if content.chunks == self.sha256 => content.is_in(places),
+            _ => Ok(false),
+        }
+    }
+
+    /// What is in the partitions now.
+    fn content(
+        &self,
+        named: &OsBundle,
+        found: &FoundSlots<'_>,
+    ) -> Result<SlotContent, FailureReason> {
+        let mut artifacts = BTreeMap::new();
+        for (artifact, chunked) in self.artifacts() {
+            if let Some(place) = found.places.get(&artifact.name) {
+                // The entry of a boot loader was changed in it.
+                let sha256 = match boot_entry::is_changed(&self.description, artifact) {
+                    true => place.read_digest(chunked.size)?,
+                    false => artifact.sha256,
+                };
+                let bytes = chunked.size;
+                artifacts.insert(artifact.name.clone(), PartitionContent { bytes, sha256 });
+            }
+        }
+        Ok(SlotContent {
+            bundle: named.image_id.clone(),
+            chunks: self.sha256,
+            artifacts,
+        })
+    }
+}
+
+/// The work on a stream.
+struct OsStream<'a, 'b> {
+    bundle: &'a ChunkedBundle,
+    parts: &'a mut BundleParts<'b>,
+    cancel: &'a Cancel,
+    sink: &'a dyn Sink,
+    /// A chunk as it comes.
+    frame: Vec<u8>,
+    /// What is in it.
+    content: Vec<u8>,
+}
+
+impl OsStream<'_, '_> {
+    /// Brings an artifact to its partition.
+    fn write(
+        &mut self,
+        artifact: &OsArtifact,
+        chunked: &ChunkedArtifact,
+        place: &PartitionPlace,
+    ) -> Result<(), FailureReason> {
+        let partition = PartitionWriter::open(place, &artifact.name)?;
+        let mut unsynced = 0;
+        for (begin, bytes, chunk) in chunked.places(self.bundle.chunks.chunk_bytes) {
+            cancel::check(self.cancel)?;
+            self.content.resize(usize::try_from(bytes).unwrap_or(0), 0);
+            partition.read_at(begin, &mut self.content)?;
+            if Digest::of(&self.content) != chunk.content_sha256 {
+                self.frame
+                    .resize(usize::try_from(chunk.length).unwrap_or(0), 0);
+                (self.parts)(chunk.offset, &mut self.frame)?;
+                if Digest::of(&self.frame) != chunk.sha256 {
+                    return Err(OsUpdateError::Chunk(artifact.file.to_string()).into());
+                }
+                let unpacked = ZstdReader::new(self.frame.as_slice());
+                let mut unpacked = unpacked.take(bytes.saturating_add(1));
+                self.content.clear();
+                let read = unpacked.read_to_end(&mut self.content);
+                if read.is_err() || Digest::of(&self.content) != chunk.content_sha256 {
+                    let why = format!("a chunk of {} is damaged", artifact.file);
+                    return Err(OsUpdateError::Content(why).into());
+                }
+                partition.write_at(begin, &self.content)?;
+                unsynced += bytes;
+            }
+            // A cut of the power costs no more than this.
+            if unsynced >= SYNCED_EVERY {
+                partition.sync()?;
+                unsynced = 0;
+            }
+            self.sink.emit(Event::bytes(
+                STAGE,
+                artifact.name.as_str(),
+                begin.saturating_add(bytes),
+                Some(chunked.size),
+            ));
+        }
+        partition.finish(artifact.sha256, chunked.size)
+    }
+}
