@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::os_bundle::{OS_BUNDLE_FILE, OsBundleDescription};
+use avocado_manifest::os_bundle::{OS_BUNDLE_FILE, OsBundleChunks, OsBundleDescription};
 use avocado_manifest::{Digest, ImageId, Manifest};
 use avocado_testbed::project::TestProject;
 use avocado_testbed::tools::{TestNeed, ToolCall, skip_without};
@@ -91,14 +91,35 @@ fn a_bundle_has_what_the_target_boots() {
             "images/avocado-image-rootfs-qemux86-64.erofs-lz4"
         ]
     );
-    let description = fs::read(unpacked.join(OS_BUNDLE_FILE)).unwrap();
-    let description = OsBundleDescription::parse(&description).unwrap();
+    let stated = fs::read(unpacked.join(OS_BUNDLE_FILE)).unwrap();
+    let description = OsBundleDescription::parse(&stated).unwrap();
     assert_eq!(description.os_build_id, named.os_build_id);
     assert_eq!(description.initramfs_build_id, named.initramfs_build_id);
     for artifact in &description.update.unwrap().artifacts {
         let file = fs::read(unpacked.join(artifact.archive_path())).unwrap();
         assert_eq!(artifact.sha256, Digest::of(&file), "{}", artifact.name);
         assert_eq!(artifact.size, Some(file.len() as u64), "{}", artifact.name);
+    }
+
+    // The index has all of every artifact, in frames that can be unpacked alone.
+    let index = fs::read(output(project).join("os-bundle.chunks")).unwrap();
+    let index = OsBundleChunks::parse(&index).unwrap();
+    assert_eq!(index.bundle.sha256, Digest::of(&bytes));
+    assert_eq!(index.bundle.length, bytes.len() as u64);
+    assert_eq!(index.description.as_bytes(), stated);
+    assert_eq!(index.artifacts.len(), 2);
+    for artifact in &index.artifacts {
+        let file = fs::read(unpacked.join("images").join(artifact.file.as_str())).unwrap();
+        let mut content = Vec::new();
+        for (at, length, chunk) in artifact.places(index.chunk_bytes) {
+            let frame = &bytes[chunk.offset as usize..][..chunk.length as usize];
+            assert_eq!(chunk.sha256, Digest::of(frame));
+            let part = zstd::decode_all(frame).unwrap();
+            assert_eq!(chunk.content_sha256, Digest::of(&part));
+            assert_eq!((at, length), (content.len() as u64, part.len() as u64));
+            content.extend(part);
+        }
+        assert!(content == file, "{}", artifact.file);
     }
 
     // The file system of the boot partition, read by others than what wrote it.
@@ -128,8 +149,11 @@ fn a_bundle_has_what_the_target_boots() {
         .join(&file);
     assert_eq!(fs::read(stored).unwrap(), bytes);
     let targets = fs::read_dir(output(project).join("repository/targets")).unwrap();
-    let mut names = targets.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert!(names.any(|name| name.ends_with(&file)));
+    let names = targets.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: Vec<_> = names.collect();
+    for file in [&file, &OsBundleChunks::file_name(&named.image_id)] {
+        assert!(names.iter().any(|name| name.ends_with(file)), "{file}");
+    }
 
     assert_eq!(ran(project, &["build"]), [""; 0]);
     fs::remove_dir_all(project.directory().join(".avocado")).unwrap();

@@ -25,7 +25,11 @@ fn build(project: &TestProject, files: &BoardFiles<'_>, release: &str, arguments
     project.built().unwrap()
 }
 
-/// Brings the runtime that was built to the guest, and its OS to the slot that does not run.
+/// The OS is written while it is downloaded.
+const STREAMS: &str = "[avocado.update]\nstream_os_to_partition = true\n";
+
+/// Brings the runtime that was built to the guest, and its OS to the slot that does not run and nowhere
+/// else.
 fn update(guest: &DiskGuest, project: &TestProject) {
     let repository = project.state().join("output/runtimes/dev/repository");
     let server = TestServer::start(ServeOptions::new(&repository)).unwrap();
@@ -33,6 +37,13 @@ fn update(guest: &DiskGuest, project: &TestProject) {
     guest
         .run(&format!("avocadoctl runtime add --url {url}"))
         .unwrap();
+    let manifest = project.read(".avocado/state/qemux86-64/output/runtimes/dev/manifest.json");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest.unwrap()).unwrap();
+    let bundle = manifest["os_bundle"]["image_id"].as_str().unwrap();
+    let pool = guest.run("ls /var/lib/avocado/images").unwrap();
+    assert!(pool.contains(&format!("{bundle}.raw.chunks")), "{pool}");
+    assert!(!pool.contains(&format!("{bundle}.raw\n")), "{pool}");
+    drop(server);
     activate(guest, &project.built().unwrap());
 }
 
@@ -82,6 +93,8 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     let keys = SshKeys::create(&work.join("ssh")).unwrap();
     on_a_board(project).unwrap();
     let files = BoardFiles::first(project, &keys).unwrap();
+    let config = "board/rootfs/etc/avocado/avocadoctl.conf";
+    project.write(config, STREAMS).unwrap();
     let disk = work.join("disk.img");
     let out = disk.to_str().unwrap();
     project
@@ -130,9 +143,8 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
 
     // One that never says whether it is.
     files.check("exec sleep 10000").unwrap();
-    let config = "board/rootfs/etc/avocado/avocadoctl.conf";
-    let text = "[avocado.update]\nhealth_deadline_secs = 120\n";
-    project.write(config, text).unwrap();
+    let text = format!("{STREAMS}health_deadline_secs = 120\n");
+    project.write(config, &text).unwrap();
     build(project, &files, "hangs", "");
     update(&guest, project);
     guest.reboot().unwrap();
@@ -140,7 +152,7 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     assert!(status.contains("when the 120 seconds"), "{status}");
 
     // To the other slot, which the firmware then starts without being told to.
-    fs::remove_file(project.directory().join(config)).unwrap();
+    project.write(config, STREAMS).unwrap();
     files
         .check("systemctl is-active boot-complete.target >/var/asked")
         .unwrap();

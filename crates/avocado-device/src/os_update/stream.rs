@@ -121,9 +121,10 @@ impl ChunkedBundle {
         for (artifact, chunked) in self.artifacts() {
             if let Some(place) = found.places.get(&artifact.name) {
                 // The entry of a boot loader was changed in it.
-                let sha256 = match boot_entry::is_changed(&self.description, artifact) {
-                    true => place.read_digest(chunked.size)?,
-                    false => artifact.sha256,
+                let sha256 = if boot_entry::is_changed(&self.description, artifact) {
+                    place.read_digest(chunked.size)?
+                } else {
+                    artifact.sha256
                 };
                 let bytes = chunked.size;
                 artifacts.insert(artifact.name.clone(), PartitionContent { bytes, sha256 });

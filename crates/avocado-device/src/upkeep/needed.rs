@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use avocado_manifest::Manifest;
+use avocado_manifest::os_bundle::OsBundleChunks;
 
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
@@ -56,7 +57,9 @@ impl NeededFiles {
 
 fn files_of(runtimes: &[Arc<Manifest>]) -> Vec<String> {
     let images = runtimes.iter().flat_map(|m| RequiredImage::of(m));
-    images.map(|wanted| wanted.file).collect()
+    let bundles = runtimes.iter().filter_map(|m| m.os_bundle.as_ref());
+    let indexes = bundles.map(|bundle| OsBundleChunks::file_name(&bundle.image_id));
+    images.map(|wanted| wanted.file).chain(indexes).collect()
 }
 
 /// `x` of `x.raw`.

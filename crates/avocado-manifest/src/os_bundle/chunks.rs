@@ -1,7 +1,7 @@
 //! The chunks of an OS bundle: what a device needs to know of an archive that it does not have, to write it
 //! to its partitions while it comes, each part checked before anything is done with it.
 //!
-//! Beside the bundle `<image id>.raw` a repository has the target `<image id>.chunks`. It is JSON:
+//! Beside the bundle `<image id>.raw` a repository has the target `<image id>.raw.chunks`. It is JSON:
 //!
 //! | field | |
 //! |---|---|
@@ -113,7 +113,7 @@ impl OsBundleChunks {
 
     /// The name of the index of a bundle, as a target and in a pool.
     pub fn file_name(bundle: &ImageId) -> String {
-        format!("{bundle}.chunks")
+        format!("{}.chunks", bundle.file_name())
     }
 
     /// Reads an index.

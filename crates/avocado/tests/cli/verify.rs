@@ -370,14 +370,24 @@ fn an_index_of_chunks_belongs_to_an_image_that_is_there() {
     let mut published = Published::new();
     let index = format!("{}.chunks", image_name(IMAGE));
     published.put(&index, b"an index");
+    // A device writes an OS by it: it has to be stated.
+    let stderr = published.refused();
+    let expected = format!("`{index}` is no subject of the statement");
+    assert!(stderr.contains(&expected), "{expected}: {stderr}");
+    let mut statement = published.statement();
+    let stated = json!({"name": index, "digest": {"sha256": Digest::of(b"an index")}});
+    statement["subject"].as_array_mut().unwrap().push(stated);
+    published.state(&statement);
     published.publish();
-    published.verify(&[]).ok();
+    let shown = published.verify(&[]).ok().stdout;
+    assert!(shown.contains("chunks of "), "{shown}");
     let path = published.target(&format!("{}.{index}", Digest::of(b"an index")));
     fs::remove_file(&path).unwrap();
     fs::write(&path, "no index").unwrap();
     let stderr = published.verify(&[]).failed(1).stderr;
     assert!(stderr.contains("publish it again"), "{stderr}");
     published.files.remove(&index);
+    published.state(&published.statement());
     for name in ["more.raw.chunks", "manifest.json.chunks", "x.chunks.chunks"] {
         published.put(name, b"an index");
         let stderr = published.refused();

@@ -66,12 +66,20 @@ pub(super) fn verify(session: &Session, verified: &VerifiedPlace) -> Result<()> 
         return Err(Failure::new("the repository has no manifest.json"));
     };
     let manifest = repository.read(target, LONGEST_MANIFEST)?;
-    let subjects = runtime_subjects(&manifest).map_err(|e| Failure::from_error(&e))?;
+    let mut subjects = runtime_subjects(&manifest).map_err(|e| Failure::from_error(&e))?;
+    let manifest = Manifest::parse(&manifest).map_err(|e| Failure::from_error(&e))?;
+    let required = manifest.required_files();
+    for (name, target) in &targets {
+        if let (Some(of), Some(digest)) = (indexed(name), target.digests.sha256)
+            && required.contains(of)
+        {
+            subjects.insert(name.clone(), digest);
+        }
+    }
     let statement = &provenance.statement;
     statement
         .check_subjects(&subjects)
         .map_err(|e| Failure::new("the statement is not about this runtime").because(&e))?;
-    let manifest = Manifest::parse(&manifest).map_err(|e| Failure::from_error(&e))?;
     check_parameters(statement, &manifest, built.as_ref())?;
 
     let mut checked = BTreeMap::from([("manifest.json".to_owned(), CheckedAt::Repository)]);
@@ -79,12 +87,8 @@ pub(super) fn verify(session: &Session, verified: &VerifiedPlace) -> Result<()> 
         .values()
         .filter(|target| ![PROVENANCE_TARGET, "manifest.json"].contains(&target.name.as_str()));
     let images: Vec<&TargetInfo> = images.collect();
-    let required = manifest.required_files();
     for image in &images {
-        match indexed(&image.name) {
-            Some(of) if required.contains(of) => {}
-            _ => check_target(image, &subjects)?,
-        }
+        check_target(image, &subjects)?;
     }
     if let Some(name) = required.iter().find(|name| !targets.contains_key(*name)) {
         return Err(Failure::new(format!(
@@ -184,8 +188,8 @@ fn check_parameters(
     Ok(())
 }
 
-/// The target whose chunks this one lists, if it does. Nothing is stated of such an index, for it
-/// decides nothing: what a device puts together with it has the digest of the image or is no good.
+/// The target whose chunks this one lists, if it does. A device writes an OS by it, so it has to be stated
+/// as the others are, though no manifest names it.
 fn indexed(name: &str) -> Option<&str> {
     match TargetKind::of(name) {
         Some(TargetKind::ChunkIndex) => name.strip_suffix(".chunks"),
@@ -320,6 +324,9 @@ fn summary(
 fn role_of(name: &str, manifest: &Manifest) -> String {
     if name == "manifest.json" {
         return "manifest".to_owned();
+    }
+    if let Some(of) = indexed(name) {
+        return format!("chunks of {}", role_of(of, manifest));
     }
     let os = [
         ("rootfs", &manifest.rootfs),
