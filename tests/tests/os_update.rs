@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::fs;
-
 use avocado_serve::ServeOptions;
 use avocado_test_server::TestServer;
 use avocado_testbed::board::{BoardFiles, on_a_board, running};
