@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -258,8 +259,13 @@ impl<'a> PartitionWriter<'a> {
         if at.saturating_add(bytes.len() as u64) > self.place.length {
             return Err(OsUpdateError::Content(format!("{} is too large", self.artifact)).into());
         }
-        let written = self.file.write_at(self.place.offset + at, bytes);
-        Ok(written.at("write", &self.place.device)?)
+        let begin = self.place.offset + at;
+        let written = self.file.write_at(begin, bytes);
+        written.at("write", &self.place.device)?;
+        // The kernel begins to bring it to the disk, while more is fetched.
+        let length = NonZero::new(bytes.len() as u64);
+        let _ = fadvise(self.file.file(), begin, length, Advice::DontNeed);
+        Ok(())
     }
 
     /// Brings what was written to the disk.
