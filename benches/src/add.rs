@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use avocado_serve::ServeOptions;
 use avocado_test_server::TestServer;
 use avocado_testbed::agent::DeviceAgent;
-use avocado_testbed::kernel::{self, ProcessIo};
+use avocado_testbed::kernel::ProcessIo;
 use avocado_testbed::published::PublishedRepository;
 use avocado_testbed::tools::find;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::failure::Failure;
 use crate::stats::Sample;
+use crate::watched_run::WatchedRun;
 
 /// A pipeline that ends with a program that prints a digest.
 struct Peer {
@@ -167,50 +167,23 @@ impl Bench<'_> {
     fn ours(&self) -> Result<(Duration, Cost), Failure> {
         let agent = DeviceAgent::create(self.program, &self.clean()?, &self.published.anchor)?;
         let said = self.directory.join("said");
-        let talk = File::create(&said).map_err(Failure::system("make a file"))?;
-        let start = Instant::now();
-        let mut child = agent
-            .command(&["runtime", "add", "--url", &self.url])
-            .stdout(Stdio::null())
-            .stderr(talk)
-            .spawn()
-            .map_err(Failure::system("start avocadoctl"))?;
-        let process = child.id();
-        // Its memory is gone when it ends, so it is looked at while it runs; a peak only grows.
-        let (peak, io) = std::thread::scope(|scope| {
-            let watch = scope.spawn(move || {
-                let mut peak = 0;
-                while let Ok(memory) = kernel::memory(process) {
-                    peak = memory.peak.max(peak);
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                peak
-            });
-            // It has ended, but is not forgotten yet: what it moved is known for good.
-            let ended = waitid(
-                WaitId::Pid(Pid::from_child(&child)),
-                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-            );
-            let time = start.elapsed();
-            let io = kernel::io(process);
-            (watch.join().unwrap_or_default(), ended.map(|_| (time, io)))
-        });
-        let (time, io) = io.map_err(Failure::system("wait for avocadoctl"))?;
-        let io = io?;
-        let cpu = kernel::work(process)
-            .map(|work| work.cpu)
-            .unwrap_or_default();
-        let status = child
-            .wait()
-            .map_err(Failure::system("wait for avocadoctl"))?;
+        let WatchedRun {
+            time,
+            io,
+            peak,
+            cpu,
+        } = WatchedRun::of(
+            agent.command(&["runtime", "add", "--url", &self.url]),
+            &said,
+        )?;
         let manifest = agent
             .base()
             .join("runtimes")
             .join(&self.published.manifest.id)
             .join("manifest.json");
-        if !status.success() || !manifest.exists() {
+        if !manifest.exists() {
             let said = fs::read_to_string(said).unwrap_or_default();
-            return Err(Failure::Wrong(format!("avocadoctl: {status}: {said}")));
+            return Err(Failure::Wrong(format!("avocadoctl: {said}")));
         }
         let cost = Cost {
             io,

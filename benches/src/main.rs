@@ -27,8 +27,10 @@ mod nothing;
 mod shared_cache;
 mod start;
 mod stats;
+mod stream;
 mod tasks;
 mod vm;
+mod watched_run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +73,8 @@ struct Arguments {
 enum What {
     /// `runtime add` of one image over HTTP
     Add,
+    /// `runtime add` of an OS that is written to its slot while it is downloaded
+    Stream,
     /// `List` with 50 runtimes
     List,
     /// The service while nobody asks it anything
@@ -134,6 +138,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let directory = place.path().join("add");
         let size = arguments.size << 20;
         add::measure(&program, &directory, size, arguments.rounds.max(1))?;
+    }
+    if wanted(What::Stream) {
+        let directory = place.path().join("stream");
+        let size = arguments.size << 20;
+        stream::measure(&program, &directory, size, arguments.rounds.max(1))?;
     }
     if wanted(What::List) {
         let directory = place.path().join("list");

@@ -53,32 +53,34 @@ impl PublishedRepository {
         digest: Digest,
         now: Timestamp,
     ) -> Result<Self, HarnessError> {
+        let name = ImageId::from_digest(digest).file_name();
+        PublishedRepository::of_targets(directory, manifest, &[(name, image)], now)
+    }
+
+    /// Makes the repository in `directory`, with a runtime that needs these files; the first is its image.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn of_targets(
+        directory: &Path,
+        manifest: Manifest,
+        files: &[(String, &Path)],
+        now: Timestamp,
+    ) -> Result<Self, HarnessError> {
         let description = directory.join("manifest.json");
         let bytes = manifest.to_json().unwrap();
         fs::write(&description, &bytes).map_err(failed("write", &description))?;
-        let length = image.metadata().map_err(failed("look at", image))?.len();
 
         let repository = directory.join("repository");
         // A key for nothing else than such repositories.
         let key = SigningKey::from_seed(&[7; 32]).map_err(publish)?;
         let anchor = writer::anchor(&repository, &key, now).map_err(publish)?;
-        let target = |name: String, source, digest, length| PublicationTarget {
-            name,
-            source,
-            digest,
-            length,
-        };
-        let image_name = ImageId::from_digest(digest).file_name();
-        let length_of = bytes.len() as u64;
-        let targets = [
-            target(
-                "manifest.json".to_owned(),
-                &*description,
-                Digest::of(&bytes),
-                length_of,
-            ),
-            target(image_name, image, digest, length),
-        ];
+        let mut targets = vec![target("manifest.json".to_owned(), &description)?];
+        for (name, source) in files {
+            targets.push(target(name.clone(), source)?);
+        }
+        let image = targets.get(1).map(|image| (image.digest, image.length));
+        let (digest, length) = image.unwrap_or((Digest::of(b""), 0));
         let role = format!("runtime-{}", manifest.runtime.name);
         let publication = Publication {
             directory: &repository,
@@ -102,6 +104,17 @@ impl PublishedRepository {
         let name = ImageId::from_digest(self.digest).file_name();
         format!("targets/{}.{name}", self.digest)
     }
+}
+
+fn target(name: String, source: &Path) -> Result<PublicationTarget<'_>, HarnessError> {
+    let read = File::open(source).and_then(Digest::of_reader);
+    let (digest, length) = read.map_err(failed("read", source))?;
+    Ok(PublicationTarget {
+        name,
+        source,
+        digest,
+        length,
+    })
 }
 
 /// A runtime of this name with one extension, whose image has this digest.
