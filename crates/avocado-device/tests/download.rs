@@ -333,6 +333,7 @@ fn a_plan_says_what_adding_will_do_and_does_nothing() {
         sha256: None,
         os_build_id: Some("next".to_owned()),
         initramfs_build_id: None,
+        chunks_sha256: None,
     });
     manifest.id = manifest.content_id().unwrap();
     world.publish(&manifest, &[&new, &shared, b"bundle"]);

@@ -26,6 +26,7 @@ fn with_os(version: &str, os_build_id: &str) -> Manifest {
         sha256: Some(digest),
         os_build_id: Some(os_build_id.to_owned()),
         initramfs_build_id: None,
+        chunks_sha256: None,
     });
     manifest.id = manifest.content_id().unwrap();
     manifest

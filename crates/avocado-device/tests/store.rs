@@ -242,6 +242,7 @@ fn images_must_be_there_and_right() {
         sha256: None,
         os_build_id: None,
         initramfs_build_id: None,
+        chunks_sha256: None,
     });
     manifest.id = manifest.content_id().unwrap();
     assert!(matches!(
@@ -406,6 +407,7 @@ fn what_cannot_be_activated_leaves_the_old_one_active() {
         sha256: None,
         os_build_id: Some("other".to_owned()),
         initramfs_build_id: None,
+        chunks_sha256: None,
     });
     three.id = three.content_id().unwrap();
     for manifest in [&one, &two, &three] {

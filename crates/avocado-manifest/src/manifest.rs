@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::json_token;
+use crate::os_bundle::OsBundleChunks;
 use crate::{CanonicalJsonError, Digest, ImageId, Name, RuntimeId, canonical_json};
 
 /// The manifest version that is written. Versions 1 and 2 are read.
@@ -117,6 +118,10 @@ pub struct OsBundle {
     /// `AVOCADO_OS_BUILD_ID` of the initramfs in the bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initramfs_build_id: Option<String>,
+    /// The digest of the index of its chunks, [`OsBundleChunks`](crate::os_bundle::OsBundleChunks). None: there
+    /// is none that counts. A field of ours: published agents do not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks_sha256: Option<Digest>,
 }
 
 fn yes() -> bool {
@@ -241,8 +246,10 @@ impl Manifest {
     pub fn required_files(&self) -> BTreeSet<String> {
         let extensions = self.extensions.iter().map(RuntimeExtension::file_name);
         let bundle = self.os_bundle.iter();
+        let chunks = bundle.clone().filter(|b| b.chunks_sha256.is_some());
         extensions
             .chain(bundle.map(|bundle| bundle.image_id.file_name()))
+            .chain(chunks.map(|bundle| OsBundleChunks::file_name(&bundle.image_id)))
             .collect()
     }
 
@@ -394,6 +401,7 @@ mod tests {
                     sha256: None,
                     os_build_id: Some(text),
                     initramfs_build_id: None,
+                    chunks_sha256: None,
                 });
             }),
         ];

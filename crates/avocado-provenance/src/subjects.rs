@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use avocado_manifest::os_bundle::OsBundleChunks;
 use avocado_manifest::{Digest, Manifest, ManifestError};
 
 /// In what the subjects of a statement are not what is there.
@@ -58,7 +59,12 @@ pub fn runtime_subjects(manifest: &[u8]) -> Result<BTreeMap<String, Digest>, Sub
         let what = "its OS bundle".to_owned();
         (what, bundle.image_id.file_name(), bundle.sha256)
     });
-    for (what, name, digest) in os.chain(extensions).chain(bundle) {
+    let chunks = parsed.os_bundle.iter().filter_map(|bundle| {
+        let what = "the chunks of its OS bundle".to_owned();
+        let name = OsBundleChunks::file_name(&bundle.image_id);
+        Some((what, name, Some(bundle.chunks_sha256?)))
+    });
+    for (what, name, digest) in os.chain(extensions).chain(bundle).chain(chunks) {
         let Some(digest) = digest else {
             return Err(SubjectsError::NoDigest(what));
         };

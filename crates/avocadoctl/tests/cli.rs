@@ -30,6 +30,7 @@ fn device() -> Device {
         sha256: None,
         os_build_id: Some("os-20260203".to_owned()),
         initramfs_build_id: Some("initramfs-7".to_owned()),
+        chunks_sha256: None,
     });
     let newest = runtime(
         "a-runtime-with-a-remarkably-long-name-that-nobody-would-type",

@@ -104,12 +104,7 @@ impl RepositoryTask<'_> {
         if is_made != needs.output(self.build)?.manifest {
             return Err(BuildError::Changed { path });
         }
-        let mut subjects = avocado_provenance::runtime_subjects(&manifest)?;
-        if let Some(bundle) = needs.output(self.build)?.os_bundle {
-            let id = ImageId::from_digest(bundle.archive.sha256);
-            subjects.insert(OsBundleChunks::file_name(&id), bundle.chunks.sha256);
-        }
-        Ok(subjects)
+        Ok(avocado_provenance::runtime_subjects(&manifest)?)
     }
 
     /// The statement that is published of what is to be published. It is about these bytes, so it stays

@@ -279,6 +279,7 @@ impl FakeBackend {
             sha256: Some(file.sha256),
             os_build_id: None,
             initramfs_build_id: None,
+            chunks_sha256: None,
         };
         let bundle = serde_json::from_value::<Option<FileDigest>>(
             request["os_bundle"]["files"]["archive"].clone(),

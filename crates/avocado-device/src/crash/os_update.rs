@@ -82,8 +82,8 @@ impl CrashBoard {
         let bundle = |build: &str| bundle(build, &at("disk-link"));
         let (old_bundle, new_bundle) = (bundle("old"), bundle("new"));
         let board = CrashBoard {
-            old: manifest("1", "old", &old_bundle),
-            new: manifest("2", "new", &new_bundle),
+            old: manifest("1", "old", &old_bundle, None),
+            new: manifest("2", "new", &new_bundle, Some(&chunks("new", &new_bundle))),
             streams: None,
             health: Cell::new(None),
             boots: Cell::new(0),
@@ -378,7 +378,7 @@ fn chunks(build: &str, archive: &[u8]) -> Vec<u8> {
     chunks.to_json().unwrap()
 }
 
-fn manifest(version: &str, build: &str, bundle: &[u8]) -> Manifest {
+fn manifest(version: &str, build: &str, bundle: &[u8], chunks: Option<&[u8]>) -> Manifest {
     let mut manifest = runtime("dev", version, "2026-01-01T00:00:00Z", Vec::new());
     let digest = Digest::of(bundle);
     manifest.os_bundle = Some(OsBundle {
@@ -386,6 +386,7 @@ fn manifest(version: &str, build: &str, bundle: &[u8]) -> Manifest {
         sha256: Some(digest),
         os_build_id: Some(build.to_owned()),
         initramfs_build_id: None,
+        chunks_sha256: chunks.map(Digest::of),
     });
     manifest.id = manifest.content_id().unwrap();
     manifest

@@ -2,32 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use avocado_manifest::os_bundle::{OsBundleChunks, OsBundleDescription};
+use avocado_manifest::os_bundle::OsBundleDescription;
 use avocado_manifest::{Name, OsBundle};
 
 use super::bundle_file::BundleFile;
 use super::chunked_bundle::ChunkedBundle;
-use super::error::OsUpdateError;
-use super::slot_contents::SlotContents;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
-use crate::store::pool::{ImagePool, RequiredImage};
+use crate::store::pool::{ImageCheck, ImagePool, RequiredImage};
 
 /// An OS bundle, with what it says of itself.
 #[derive(Debug)]
 pub(super) enum BundleSource {
     /// It is in the pool.
     Pool(BundleFile),
-    /// It was written to a slot while it came, and is nowhere else.
+    /// Only the index of its chunks is in the pool: a slot may have what they hold.
     Slot(ChunkedBundle),
-}
-
-/// What is in the way where a slot that was written has something else.
-pub(super) fn not_in(slot: &str) -> String {
-    format!(
-        "the OS of the runtime was written while it was downloaded, and {slot} it any more: add the runtime \
-         again"
-    )
 }
 
 impl BundleSource {
@@ -35,30 +25,30 @@ impl BundleSource {
     pub(super) fn is_there(context: &DeviceContext, named: &OsBundle) -> bool {
         let pool = ImagePool::open(context.base());
         let files = [
-            named.image_id.file_name(),
-            OsBundleChunks::file_name(&named.image_id),
+            Some(RequiredImage::os_bundle(named)),
+            RequiredImage::chunks(named),
         ];
-        files.iter().any(|name| pool.file(name).exists())
+        let mut files = files.into_iter().flatten();
+        files.any(|image| pool.path(&image).exists())
     }
 
     /// The bundle that a manifest names, with the bytes that were signed.
     pub(super) fn open(context: &DeviceContext, named: &OsBundle) -> Result<Self, FailureReason> {
-        let file = named.image_id.file_name();
         let mut pool = ImagePool::open(context.base());
-        let chunks = pool.file(&OsBundleChunks::file_name(&named.image_id));
-        if !pool.file(&file).exists() && chunks.exists() {
-            let bundle = ChunkedBundle::read(&chunks, named)?;
-            let contents = SlotContents::load(context.base());
-            return if contents.knows(&named.image_id, bundle.sha256) {
-                Ok(BundleSource::Slot(bundle))
-            } else {
-                Err(OsUpdateError::Refused(vec![not_in("neither slot has")]).into())
-            };
-        }
-        pool.need(&RequiredImage::os_bundle(named))?;
+        let bundle = RequiredImage::os_bundle(named);
+        let opened = match (pool.find(&bundle)?, RequiredImage::chunks(named)) {
+            (ImageCheck::Missing | ImageCheck::Corrupt, Some(chunks))
+                if matches!(pool.find(&chunks)?, ImageCheck::Intact(_)) =>
+            {
+                ChunkedBundle::read(&pool.path(&chunks), named).map(BundleSource::Slot)
+            }
+            _ => {
+                pool.need(&bundle)?;
+                BundleFile::open(&pool.path(&bundle)).map(BundleSource::Pool)
+            }
+        };
         pool.remember();
-        let bundle = BundleFile::open(&pool.file(&file))?;
-        Ok(BundleSource::Pool(bundle))
+        opened
     }
 
     pub(super) fn description(&self) -> &OsBundleDescription {

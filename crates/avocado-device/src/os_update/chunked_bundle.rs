@@ -7,7 +7,7 @@ use std::path::Path;
 use avocado_manifest::os_bundle::{
     ChunkedArtifact, LARGEST_CHUNK_INDEX, OsArtifact, OsBundleChunks, OsBundleDescription,
 };
-use avocado_manifest::{Digest, ImageId, Name, OsBundle};
+use avocado_manifest::{ImageId, Name, OsBundle};
 
 use super::error::OsUpdateError;
 use crate::error::FailureReason;
@@ -18,8 +18,8 @@ use crate::store::files;
 pub(crate) struct ChunkedBundle {
     pub(super) chunks: OsBundleChunks,
     pub(super) description: OsBundleDescription,
-    /// The digest of the index.
-    pub(crate) sha256: Digest,
+    /// The bundle.
+    pub(super) image_id: ImageId,
 }
 
 impl ChunkedBundle {
@@ -42,10 +42,15 @@ impl ChunkedBundle {
         let bundle = ChunkedBundle {
             chunks,
             description,
-            sha256: Digest::of(bytes),
+            image_id: named.image_id.clone(),
         };
         bundle.check()?;
         Ok(bundle)
+    }
+
+    /// The size of the archive, in bytes.
+    pub(crate) fn archive_length(&self) -> u64 {
+        self.chunks.bundle.length
     }
 
     /// Each artifact is there, once.

@@ -77,7 +77,8 @@ pub enum OsUpdateError {
     ShutDown,
     /// A part of a bundle that was fetched is not what was signed.
     #[error(
-        "a part of {0} is not what was signed: the repository, or something on the way to it, is broken"
+        "a part of {0} is not what was signed: the repository, or something on the way to it, is broken; add the \
+         runtime again when it is not: what came so far is kept"
     )]
     Chunk(String),
     /// What was read back from a partition is not what was written.

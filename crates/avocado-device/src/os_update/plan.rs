@@ -7,7 +7,7 @@ use avocado_manifest::{Manifest, Name, OsBundle};
 use serde::Serialize;
 
 use super::boot_loader::BootLoader;
-use super::bundle_source::{self, BundleSource};
+use super::bundle_source::BundleSource;
 use super::chunked_bundle::ChunkedBundle;
 use super::error::OsUpdateError;
 use super::failed_update;
@@ -80,19 +80,46 @@ pub(crate) fn plan_of_stream(
     named: &OsBundle,
     bundle: &ChunkedBundle,
 ) -> OsUpdatePlan {
-    let looked = || {
-        let waiting = PendingUpdate::load(context.base())?;
-        let description = &bundle.description;
-        Ok(look(
-            context,
-            named,
-            description,
-            bundle.sizes(),
-            waiting.as_ref(),
-        )
-        .0)
+    match look_at_stream(context, named, bundle) {
+        Ok(looked) => looked.plan,
+        Err(reason) => failed(named, &reason),
+    }
+}
+
+/// What is known before an OS is written while it comes.
+pub(super) struct StreamLook<'a> {
+    pub(super) plan: OsUpdatePlan,
+    pub(super) found: Option<FoundSlots<'a>>,
+    /// Whether the slot has it already.
+    pub(super) is_there: bool,
+}
+
+/// Looks for everything that is in the way of writing an OS while it comes.
+pub(super) fn look_at_stream<'a>(
+    context: &'a DeviceContext,
+    named: &OsBundle,
+    bundle: &ChunkedBundle,
+) -> Result<StreamLook<'a>, FailureReason> {
+    let waiting = PendingUpdate::load(context.base())?;
+    let sizes = bundle.sizes();
+    let (mut plan, found) = look(context, named, &bundle.description, sizes, waiting.as_ref());
+    let is_there = match &found {
+        Some(found) => bundle.is_in_slot(context, found.target_name(), &found.places)?,
+        None => false,
     };
-    looked().unwrap_or_else(|reason| failed(named, &reason))
+    // The boot loader may start that slot.
+    if waiting.is_some() && !is_there {
+        plan.problems.push(
+            "an OS update waits for its end (`avocadoctl status`), and the slot that would be written has it: \
+             reboot the device, or give the update up by activating the runtime that runs"
+                .into(),
+        );
+    }
+    Ok(StreamLook {
+        plan,
+        found,
+        is_there,
+    })
 }
 
 fn failed(named: &OsBundle, reason: &FailureReason) -> OsUpdatePlan {
@@ -156,14 +183,15 @@ fn look_at_source<'a>(
     });
     let (mut plan, found) = look(context, named, bundle.description(), sizes, waiting);
     plan.problems.splice(0..0, problems);
+    // Nothing else writes a slot before the boot loader is told: see `apply`.
     if let (BundleSource::Slot(bundle), Some(found)) = (&bundle, &found) {
-        let slot = found.loader.naming.name(found.running.other());
+        let slot = found.target_name();
         match bundle.is_in_slot(context, slot, &found.places) {
             Ok(true) => {}
-            Ok(false) => {
-                let slot = format!("the slot {slot} does not have");
-                plan.problems.push(bundle_source::not_in(&slot));
-            }
+            Ok(false) => plan.problems.push(format!(
+                "the slot {slot} does not have the OS of the runtime, which was written while it was downloaded, \
+                 or never: add the runtime again"
+            )),
             Err(reason) => plan.problems.push(avocado_events::chain(&reason)),
         }
     }
@@ -177,6 +205,13 @@ pub(super) struct FoundSlots<'a> {
     pub(super) running: OsSlot,
     /// Where each artifact goes.
     pub(super) places: BTreeMap<Name, PartitionPlace>,
+}
+
+impl FoundSlots<'_> {
+    /// The name of the slot that is written.
+    pub(super) fn target_name(&self) -> &'static str {
+        self.loader.naming.name(self.running.other())
+    }
 }
 
 /// Looks for everything that is in the way of an update with this bundle, whose artifacts have these sizes.

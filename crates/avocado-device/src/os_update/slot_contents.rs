@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::partition::PartitionPlace;
 use crate::error::FailureReason;
 use crate::store::files;
+use crate::store::reserve::with_reserve;
 
 /// The largest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
@@ -30,8 +31,6 @@ pub(super) struct SlotContents {
 pub(super) struct SlotContent {
     /// The bundle that it was.
     pub(super) bundle: ImageId,
-    /// The digest of the index of its chunks.
-    pub(super) chunks: Digest,
     /// What is in the partition of each artifact.
     pub(super) artifacts: BTreeMap<Name, PartitionContent>,
 }
@@ -57,17 +56,11 @@ impl SlotContents {
         self.slots.get(slot)
     }
 
-    /// Whether the index of a bundle's chunks is the one that anything was written by.
-    pub(super) fn knows(&self, bundle: &ImageId, chunks: Digest) -> bool {
-        let mut slots = self.slots.values();
-        slots.any(|content| content.bundle == *bundle && content.chunks == chunks)
-    }
-
     /// Something else is about to be written to a slot.
     pub(super) fn forget(base: &Path, slot: &str) -> Result<(), FailureReason> {
         let mut contents = SlotContents::load(base);
         match contents.slots.remove(slot) {
-            Some(_) => files::write_json(&base.join(FILE), &contents),
+            Some(_) => with_reserve(base, || files::write_json(&base.join(FILE), &contents)),
             None => Ok(()),
         }
     }
@@ -76,7 +69,7 @@ impl SlotContents {
     pub(super) fn keep(base: &Path, slot: &str, content: SlotContent) -> Result<(), FailureReason> {
         let mut contents = SlotContents::load(base);
         contents.slots.insert(slot.to_owned(), content);
-        files::write_json(&base.join(FILE), &contents)
+        with_reserve(base, || files::write_json(&base.join(FILE), &contents))
     }
 }
 

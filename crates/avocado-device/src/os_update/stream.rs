@@ -11,13 +11,12 @@ use std::io::Read;
 
 use avocado_events::{Cancel, Event, Sink, StepStatus};
 use avocado_manifest::os_bundle::{ChunkedArtifact, OsArtifact};
-use avocado_manifest::{Digest, Manifest, Name, OsBundle};
+use avocado_manifest::{Digest, Manifest, Name};
 
 use super::boot_entry;
 use super::chunked_bundle::ChunkedBundle;
 use super::error::OsUpdateError;
 use super::partition::{PartitionPlace, PartitionWriter};
-use super::pending_update::PendingUpdate;
 use super::plan::{self, FoundSlots};
 use super::slot_contents::{PartitionContent, SlotContent, SlotContents};
 use super::zstd_reader::ZstdReader;
@@ -45,36 +44,46 @@ pub(crate) fn write(
     cancel: &Cancel,
     sink: &dyn Sink,
 ) -> Result<(), FailureReason> {
+    let message = format!("writing the OS of runtime {} while it comes", manifest.id);
+    sink.emit(Event::step(STAGE, StepStatus::Running, message));
+    let written = write_slot(context, manifest, bundle, parts, cancel, sink);
+    let (status, message) = match &written {
+        Ok(true) => (StepStatus::Success, String::new()),
+        Ok(false) => (StepStatus::Skipped, "already in the other slot".to_owned()),
+        Err(reason) => (StepStatus::Failed, reason.to_string()),
+    };
+    sink.emit(Event::step(STAGE, status, message));
+    written.map(drop)
+}
+
+/// As [`write`]; whether anything was to be written.
+fn write_slot(
+    context: &DeviceContext,
+    manifest: &Manifest,
+    bundle: &ChunkedBundle,
+    parts: &mut BundleParts<'_>,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<bool, FailureReason> {
     let refused = |why: &str| OsUpdateError::Refused(vec![why.to_owned()]);
     let named = manifest.os_bundle.as_ref();
     let named = named.ok_or_else(|| refused("the runtime has no OS bundle"))?;
     let base = context.base();
     let _slots = lock::try_lock_slots(base)?
         .ok_or_else(|| refused("the other slot is being written at the moment"))?;
-    // The boot loader may start the slot that would be written.
-    if PendingUpdate::load(base)?.is_some() {
-        return Err(refused(
-            "an OS update waits for its end, and the slot that would be written has it; reboot the device, \
-             or activate another runtime",
-        )
-        .into());
+    let looked = plan::look_at_stream(context, named, bundle)?;
+    if looked.is_there {
+        return Ok(false);
     }
-    let (plan, found) = plan::look(context, named, &bundle.description, bundle.sizes(), None);
-    let (Some(found), []) = (found, plan.problems.as_slice()) else {
-        return Err(OsUpdateError::Refused(plan.problems).into());
+    let (Some(found), []) = (looked.found, looked.plan.problems.as_slice()) else {
+        return Err(OsUpdateError::Refused(looked.plan.problems).into());
     };
-    for note in plan.notes {
+    for note in looked.plan.notes {
         sink.emit(Event::warning(note));
     }
     let target = found.running.other();
-    let slot = found.loader.naming.name(target);
-    if bundle.is_in_slot(context, slot, &found.places)? {
-        let step = Event::step(STAGE, StepStatus::Skipped, "already in the other slot");
-        sink.emit(step);
-        return Ok(());
-    }
-    let message = format!("writing the OS of runtime {} while it comes", manifest.id);
-    sink.emit(Event::step(STAGE, StepStatus::Running, message));
+    let slot = found.target_name();
+    tell_what_goes(context, slot, sink);
     SlotContents::forget(base, slot)?;
     found.loader.forbid(target)?;
     let mut stream = OsStream {
@@ -91,9 +100,26 @@ pub(crate) fn write(
         }
     }
     boot_entry::name_root_of(context, &bundle.description, &found.places, target)?;
-    SlotContents::keep(base, slot, bundle.content(named, &found)?)?;
-    sink.emit(Event::step(STAGE, StepStatus::Success, ""));
-    Ok(())
+    SlotContents::keep(base, slot, bundle.content(&found)?)?;
+    Ok(true)
+}
+
+/// Tells of runtimes whose OS is about to be lost.
+fn tell_what_goes(context: &DeviceContext, slot: &str, sink: &dyn Sink) {
+    let contents = SlotContents::load(context.base());
+    let Some(content) = contents.of(slot) else {
+        return;
+    };
+    for runtime in context.runtimes().all().unwrap_or_default() {
+        let bundle = runtime.os_bundle.as_ref();
+        if bundle.is_some_and(|bundle| bundle.image_id == content.bundle) {
+            sink.emit(Event::warning(format!(
+                "the OS of runtime {} was in the slot {slot} and is replaced: going back to that runtime will take \
+                 another download",
+                runtime.id
+            )));
+        }
+    }
 }
 
 impl ChunkedBundle {
@@ -106,17 +132,13 @@ impl ChunkedBundle {
     ) -> Result<bool, FailureReason> {
         let contents = SlotContents::load(context.base());
         match contents.of(slot) {
-            Some(content) if content.chunks == self.sha256 => content.is_in(places),
+            Some(content) if content.bundle == self.image_id => content.is_in(places),
             _ => Ok(false),
         }
     }
 
     /// What is in the partitions now.
-    fn content(
-        &self,
-        named: &OsBundle,
-        found: &FoundSlots<'_>,
-    ) -> Result<SlotContent, FailureReason> {
+    fn content(&self, found: &FoundSlots<'_>) -> Result<SlotContent, FailureReason> {
         let mut artifacts = BTreeMap::new();
         for (artifact, chunked) in self.artifacts() {
             if let Some(place) = found.places.get(&artifact.name) {
@@ -131,8 +153,7 @@ impl ChunkedBundle {
             }
         }
         Ok(SlotContent {
-            bundle: named.image_id.clone(),
-            chunks: self.sha256,
+            bundle: self.image_id.clone(),
             artifacts,
         })
     }
@@ -194,6 +215,33 @@ impl OsStream<'_, '_> {
                 Some(chunked.size),
             ));
         }
-        partition.finish(artifact.sha256, chunked.size)
+        match partition.finish(artifact.sha256, chunked.size) {
+            Err(FailureReason::OsUpdate(error))
+                if matches!(*error, OsUpdateError::ReadBack { .. }) =>
+            {
+                self.blame(artifact, chunked, place)?;
+                Err(FailureReason::OsUpdate(error))
+            }
+            other => other,
+        }
+    }
+
+    /// Where the partition has every chunk, it is the bundle that says something else of their whole.
+    fn blame(
+        &mut self,
+        artifact: &OsArtifact,
+        chunked: &ChunkedArtifact,
+        place: &PartitionPlace,
+    ) -> Result<(), FailureReason> {
+        let partition = PartitionWriter::open(place, &artifact.name)?;
+        for (begin, bytes, chunk) in chunked.places(self.bundle.chunks.chunk_bytes) {
+            self.content.resize(usize::try_from(bytes).unwrap_or(0), 0);
+            partition.read_at(begin, &mut self.content)?;
+            if Digest::of(&self.content) != chunk.content_sha256 {
+                return Ok(());
+            }
+        }
+        let why = format!("the chunks of {} are another file", artifact.file);
+        Err(OsUpdateError::Content(why).into())
     }
 }

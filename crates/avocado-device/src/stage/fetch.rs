@@ -4,7 +4,7 @@ use avocado_events::{Cancel, Event, Sink, StepStatus};
 use avocado_http::{
     HttpClient, NetworkSettings, ProxySettings, RepositoryUrl, RepositoryUrlError, without_secrets,
 };
-use avocado_manifest::os_bundle::{LARGEST_CHUNK_INDEX, OsBundleChunks};
+use avocado_manifest::os_bundle::LARGEST_CHUNK_INDEX;
 use avocado_manifest::{Digest, Manifest};
 use avocado_tuf::client::{Destination, FileDestination};
 use avocado_tuf::{ClientOptions, RemoteRepository, TargetInfo, TrustedMetadata, TufClient};
@@ -57,8 +57,8 @@ struct StreamedOs {
     required: RequiredImage,
     /// The bundle.
     target: TargetInfo,
-    /// The name of the index of its chunks, in the staging directory.
-    index: String,
+    /// The index of its chunks.
+    index: RequiredImage,
     bundle: ChunkedBundle,
     /// Whether it is to be written now.
     wanted: bool,
@@ -212,9 +212,7 @@ impl<'a> RepositoryFetch<'a> {
         let (manifest, _) = self.manifest()?;
         let mut pool = self.pool();
         let os = self.streamed_os(&manifest, &mut pool)?;
-        let images = self.find(&manifest, os.as_ref(), &mut pool)?;
-        let plan = self.planned(manifest, &images, os.as_ref())?;
-        if os.is_some() {
+        if os.as_ref().is_some_and(|os| os.wanted) {
             self.sink.emit(Event::info(
                 "the OS is not downloaded now: it is written to the other slot when the runtime is added",
             ));
@@ -223,6 +221,8 @@ impl<'a> RepositoryFetch<'a> {
             wanted: false,
             ..os
         });
+        let images = self.find(&manifest, os.as_ref(), &mut pool)?;
+        let plan = self.planned(manifest, &images, os.as_ref())?;
         let _lock = self.images(&plan.manifest, os.as_ref(), &mut pool)?;
         pool.sync()?;
         pool.remember();
@@ -255,12 +255,13 @@ impl<'a> RepositoryFetch<'a> {
             let missing: Vec<_> = images.iter().filter(|image| !image.there).collect();
             self.remove_leftovers(&missing, os)?;
             self.check_space(&missing)?;
-            if let Some(os) = os.filter(|_| attempts == 1) {
-                self.stream(manifest, os, pool)?;
-            }
             for image in &missing {
                 cancel::check(self.cancel)?;
                 self.bring(image, pool)?;
+            }
+            // Last: what is in that slot is lost by it, and may be what the device would go back to.
+            if let Some(os) = os.filter(|_| attempts == 1) {
+                self.stream(manifest, os, pool)?;
             }
             let lock = self.context.lock_store(self.cancel, self.sink)?;
             // Without the lock another process may have pruned what was there when we looked.
@@ -317,15 +318,15 @@ impl<'a> RepositoryFetch<'a> {
             shared: !image.is_to_be_fetched(),
             ..PlannedImage::shared(&image.wanted, 0)
         });
-        let streamed = os.map(|os| PlannedImage {
-            fetch_bytes: if os.wanted { os.target.length } else { 0 },
+        let streamed = os.filter(|os| os.wanted).map(|os| PlannedImage {
+            fetch_bytes: os.target.length,
             shared: false,
             streamed: true,
             ..PlannedImage::shared(&os.required, os.target.length)
         });
         let planned = planned.chain(streamed).collect();
         let free = files::free(&self.staging)?;
-        let bundle = os.map(|os| &os.bundle);
+        let bundle = os.filter(|os| os.wanted).map(|os| &os.bundle);
         let plan = AddPlan::new(self.context, manifest, planned, free, bundle)?;
         Ok(AddPlan {
             relaxed: self.client.is_relaxed(),
@@ -417,32 +418,56 @@ impl<'a> RepositoryFetch<'a> {
         if matches!(pool.find(&required)?, ImageCheck::Intact(_)) {
             return Ok(None);
         }
-        let index = OsBundleChunks::file_name(&named.image_id);
-        let found = self.client.target(&index);
-        let found = found.map_err(or_cancelled(self.cancel, repository(&self.url)))?;
-        let Some(found) = found else {
-            self.sink.emit(Event::warning(
-                "the repository does not say which chunks the OS bundle has, so it is not written while it \
-                 is downloaded (`avocado.update.stream_os_to_partition`) and goes to the store first",
-            ));
-            return Ok(None);
+        let (target, _) = self.offered(manifest, &required)?;
+        let Some(index) = RequiredImage::chunks(named) else {
+            return Ok(self.not_streamed("the runtime does not name the index of its chunks"));
         };
-        let path = self.staging.join(&index);
-        if found.length > LARGEST_CHUNK_INDEX {
-            return Err(FailureReason::TooLarge {
-                path,
-                limit: LARGEST_CHUNK_INDEX,
+        let found = self.client.target(&index.file);
+        let found = found.map_err(or_cancelled(self.cancel, repository(&self.url)))?;
+        let Some(found) = found.filter(|found| found.length <= LARGEST_CHUNK_INDEX) else {
+            return Ok(self.not_streamed("the repository has no index of its chunks"));
+        };
+        if found.digests.sha256 != index.sha256 {
+            let why = "and the repository do not mean the same chunks of the OS bundle";
+            return Err(FailureReason::Contradiction {
+                id: manifest.id.clone(),
+                why: why.to_owned(),
             });
         }
-        let (target, _) = self.offered(manifest, &required)?;
-        self.download(&found, &mut FileDestination::new(&path))?;
-        Ok(Some(StreamedOs {
-            bundle: ChunkedBundle::read(&path, named)?,
-            wanted: self.context.os_mismatch(manifest).is_some(),
-            required,
-            target,
-            index,
-        }))
+        let mut path = pool.path(&index);
+        if !matches!(pool.find(&index)?, ImageCheck::Intact(_)) {
+            path = self.staging.join(&index.file);
+            let files = manifest.required_files();
+            self.remove_all_but(&|file| file == MANIFEST || files.contains(file))?;
+            self.check_room(found.length)?;
+            match self.download(&found, &mut FileDestination::new(&path)) {
+                Err(reason) if is_absent(&reason) => {
+                    return Ok(self.not_streamed("the server has no index of its chunks"));
+                }
+                other => other?,
+            }
+        }
+        match ChunkedBundle::read(&path, named) {
+            Ok(bundle) if bundle.archive_length() == target.length => Ok(Some(StreamedOs {
+                bundle,
+                wanted: self.context.os_mismatch(manifest).is_some(),
+                required,
+                target,
+                index,
+            })),
+            Ok(_) => Ok(self.not_streamed("the index of its chunks is that of another bundle")),
+            // A later version of the format, for example: the OS that knows it has to come all the same.
+            Err(reason) => Ok(self.not_streamed(&avocado_events::chain(&reason))),
+        }
+    }
+
+    /// Tells that an OS goes to the store first, and why.
+    fn not_streamed(&self, why: &str) -> Option<StreamedOs> {
+        self.sink.emit(Event::warning(format!(
+            "the OS is not written while it is downloaded (`avocado.update.stream_os_to_partition`), its \
+             bundle goes to the store first: {why}"
+        )));
+        None
     }
 
     /// Writes the OS to the slot that does not run, if another one does, and remembers its chunks.
@@ -462,14 +487,15 @@ impl<'a> RepositoryFetch<'a> {
             let (cancel, sink) = (self.cancel, self.sink);
             os_update::stream::write(context, manifest, bundle, &mut parts, cancel, sink)?;
         }
-        let index = RequiredImage {
-            label: "chunks of the OS bundle".to_owned(),
-            file: os.index.clone(),
-            image_id: None,
-            sha256: Some(os.bundle.sha256),
-        };
         let _lock = self.context.lock_store(self.cancel, self.sink)?;
-        pool.take(&self.staging.join(&os.index), &index, os.bundle.sha256)?;
+        let came = self.staging.join(&os.index.file);
+        if let Some(sha256) = os.index.sha256.filter(|_| came.exists()) {
+            pool.take(&came, &os.index, sha256)?;
+        }
+        // One that is no good would be taken for what is needed.
+        if matches!(pool.find(&os.required)?, ImageCheck::Corrupt) {
+            pool.remove(std::slice::from_ref(&os.required.file))?;
+        }
         pool.sync()?;
         pool.remember();
         Ok(())
@@ -499,10 +525,17 @@ impl<'a> RepositoryFetch<'a> {
         missing: &[&OfferedImage],
         os: Option<&StreamedOs>,
     ) -> Result<(), FailureReason> {
+        self.remove_all_but(&|file| {
+            file == MANIFEST
+                || os.is_some_and(|os| os.index.file == file)
+                || missing.iter().any(|m| m.wanted.file == file)
+        })
+    }
+
+    /// Removes what earlier runs left, but for files that are kept, and what tells how far they came.
+    fn remove_all_but(&self, keep: &dyn Fn(&str) -> bool) -> Result<(), FailureReason> {
         for name in files::names(&self.staging)? {
-            let file = name.strip_suffix(".resume").unwrap_or(&name);
-            let is_index = os.is_some_and(|os| os.index == file);
-            if file != MANIFEST && !is_index && !missing.iter().any(|m| m.wanted.file == file) {
+            if !keep(name.strip_suffix(".resume").unwrap_or(&name)) {
                 files::remove_all(&self.staging.join(name))?;
             }
         }
@@ -520,9 +553,13 @@ impl<'a> RepositoryFetch<'a> {
     }
 
     fn check_space(&self, missing: &[&OfferedImage]) -> Result<(), FailureReason> {
-        let available = files::free(&self.staging)?;
         let needed = missing.iter().map(|image| self.to_fetch(image));
-        let needed = sum(needed);
+        self.check_room(sum(needed))
+    }
+
+    /// Whether the disk has room for so many bytes more.
+    fn check_room(&self, needed: u64) -> Result<(), FailureReason> {
+        let available = files::free(&self.staging)?;
         // What takes nothing may be staged on a full disk as well.
         let reserve = self.context.config.reserve;
         if needed == 0 || needed.saturating_add(reserve) <= available {
@@ -556,6 +593,14 @@ impl<'a> RepositoryFetch<'a> {
         let result = client.download_to(target, destination, self.sink);
         result.map_err(or_cancelled(self.cancel, repository(&self.url)))
     }
+}
+
+/// Whether a server does not have a file.
+fn is_absent(reason: &FailureReason) -> bool {
+    let FailureReason::Repository { source, .. } = reason else {
+        return false;
+    };
+    matches!(&**source, avocado_tuf::TufError::Fetch { source, .. } if source.is_absent())
 }
 
 /// The way to servers.

@@ -1,6 +1,7 @@
 //! The locks across processes. The lock of the store is held for as long as something in it is
 //! exchanged. A download holds the lock of the downloads for as long as it takes, and the one of
-//! the store only for its end. An operation that needs both takes that of the downloads first.
+//! the store only for its end. An operation that needs both takes that of the downloads first. Whoever writes
+//! the OS slot that does not run holds the lock of the slots, for which no process waits.
 //!
 //! Where a lock file is missing and cannot be created, because the file system is read-only or
 //! full, the directory of the store carries the lock of the store. No download can begin there, so

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use avocado_events::Cancel;
 use avocado_fs::recorded;
+use avocado_manifest::os_bundle::OsBundleChunks;
 use avocado_manifest::{Digest, DigestHasher, ImageId, Manifest, OsBundle, RuntimeExtension};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,16 @@ impl RequiredImage {
             .collect();
         all.extend(manifest.os_bundle.iter().map(RequiredImage::os_bundle));
         all
+    }
+
+    /// The index of the chunks of an OS bundle, where there is one.
+    pub(crate) fn chunks(bundle: &OsBundle) -> Option<Self> {
+        Some(RequiredImage {
+            label: "chunks of the OS bundle".to_owned(),
+            file: OsBundleChunks::file_name(&bundle.image_id),
+            image_id: None,
+            sha256: Some(bundle.chunks_sha256?),
+        })
     }
 
     pub(crate) fn os_bundle(bundle: &OsBundle) -> Self {

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
 use avocado_events::{Cancel, Event, Sink, chain};
-use avocado_manifest::os_bundle::OsBundleChunks;
 use avocado_manifest::{Manifest, RuntimeId};
 use serde::Serialize;
 
@@ -113,7 +112,7 @@ pub(crate) fn verify(
         for wanted in RequiredImage::of(&manifest) {
             let missing = match pool.find(&wanted)? {
                 ImageCheck::Intact(_) => None,
-                ImageCheck::Missing if is_streamed(&pool, &manifest, &wanted) => None,
+                ImageCheck::Missing if is_streamed(&mut pool, &manifest, &wanted)? => None,
                 ImageCheck::Missing => Some(true),
                 ImageCheck::Corrupt => Some(false),
             };
@@ -166,12 +165,15 @@ pub(crate) fn verify(
 }
 
 /// Whether this is an OS that was written to its slot while it came: the pool has the index of its chunks.
-fn is_streamed(pool: &ImagePool, manifest: &Manifest, wanted: &RequiredImage) -> bool {
+fn is_streamed(
+    pool: &mut ImagePool,
+    manifest: &Manifest,
+    wanted: &RequiredImage,
+) -> Result<bool, FailureReason> {
     let named = manifest.os_bundle.as_ref();
-    named.is_some_and(|named| {
-        *wanted == RequiredImage::os_bundle(named)
-            && pool
-                .file(&OsBundleChunks::file_name(&named.image_id))
-                .is_file()
+    let named = named.filter(|named| *wanted == RequiredImage::os_bundle(named));
+    Ok(match named.and_then(RequiredImage::chunks) {
+        Some(chunks) => matches!(pool.find(&chunks)?, ImageCheck::Intact(_)),
+        None => false,
     })
 }

@@ -277,7 +277,7 @@ impl Board {
         let archive = bundle.archive();
         let digest = Digest::of(&archive);
         put_image(&self.paths.base, &archive);
-        let manifest = bundle.runtime(version, digest);
+        let manifest = bundle.runtime(version, digest, None);
         let file = manifest_file(self.dir.path(), &manifest);
         self.device().add_from_manifest(&file, &Silent).unwrap();
         manifest
@@ -413,14 +413,15 @@ impl TestBundle {
         }
     }
 
-    /// A runtime that comes with it, as an archive of this digest.
-    pub fn runtime(&self, version: &str, digest: Digest) -> Manifest {
+    /// A runtime that comes with it, as an archive of this digest, and the index of its chunks of that.
+    pub fn runtime(&self, version: &str, digest: Digest, chunks: Option<Digest>) -> Manifest {
         let mut manifest = runtime(version, "2026-01-01T00:00:00Z", Vec::new());
         manifest.os_bundle = Some(OsBundle {
             image_id: ImageId::from_digest(digest),
             sha256: Some(digest),
             os_build_id: Some(self.build.clone()),
             initramfs_build_id: Some(format!("init-{}", self.build)),
+            chunks_sha256: chunks,
         });
         manifest.id = manifest.content_id().unwrap();
         manifest

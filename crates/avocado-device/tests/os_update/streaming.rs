@@ -57,10 +57,10 @@ impl StreamingBoard {
     ) -> PublishedOs {
         let (archive, mut chunks) = bundle.chunked(CHUNK);
         let digest = Digest::of(&archive);
-        let manifest = bundle.runtime(&bundle.build, digest);
         change(&mut chunks);
         let id = ImageId::from_digest(digest);
         let index = chunks.to_json().unwrap();
+        let manifest = bundle.runtime(&bundle.build, digest, Some(Digest::of(&index)));
         let json = manifest.to_json().unwrap();
         self.world.publish_as(&[
             ("manifest.json".into(), &json),
@@ -168,7 +168,7 @@ fn an_os_goes_to_its_slot_and_nowhere_else() {
     assert_eq!(at.seen(), seen);
     // The one before that is nowhere.
     let refused = at.board.refuses_before_writing(&published[0].manifest);
-    let why = "neither slot has it any more: add the runtime again";
+    let why = "the slot b does not have the OS of the runtime";
     assert!(refused.iter().any(|p| p.contains(why)), "{refused:?}");
 }
 
@@ -234,8 +234,8 @@ fn nothing_is_written_where_something_is_in_the_way() {
         (bytes, at.board.get("avocado_boot_slot"))
     };
     let before = untouched();
-    let refused = |bundle: &TestBundle, change: fn(&mut OsBundleChunks), why: &str| {
-        let os = at.publish_changed(bundle, change);
+    let refused = |bundle: &TestBundle, why: &str| {
+        let os = at.publish(bundle);
         let seen = at.seen();
         let told = at.add_refused();
         assert!(told.contains(why), "{why}: {told}");
@@ -247,31 +247,11 @@ fn nothing_is_written_where_something_is_in_the_way() {
     large.files[1].1 = vec![7; PARTITION + 1];
     let digest = Digest::of(&large.files[1].1);
     let large = large.with("/update/artifacts/1/sha256", json!(digest));
-    refused(
-        &large,
-        |_| {},
-        "65537 bytes, and the partition rootfs-b 65536",
-    );
+    refused(&large, "65537 bytes, and the partition rootfs-b 65536");
     let other = good.clone().with("/architecture", json!("other"));
-    refused(&other, |_| {}, "for the architecture other");
+    refused(&other, "for the architecture other");
     let other = good.clone().with("/os_build_id", json!("third"));
-    refused(&other, |_| {}, "its bundle has third");
-    refused(
-        &good,
-        |chunks| chunks.bundle.sha256 = Digest::of(b"other"),
-        "one of another bundle",
-    );
-    refused(
-        &good,
-        |chunks| chunks.artifacts.truncate(1),
-        "rootfs.img is not there",
-    );
-    refused(
-        &good,
-        |chunks| chunks.artifacts[1].chunks.truncate(1),
-        "is not all of it in chunks",
-    );
-
+    refused(&other, "its bundle has third");
     // The slot has an OS that waits for its first boot.
     let os = at.publish(&good);
     at.add().unwrap();
@@ -281,6 +261,125 @@ fn nothing_is_written_where_something_is_in_the_way() {
     let told = at.add_refused();
     assert!(told.contains("an OS update waits for its end"), "{told}");
     assert_eq!(untouched(), before);
+    let request = at.request();
+    let source = RuntimeSource::Repository(&request);
+    let plan = at.board.device().plan(source, &Cancel::new(), &Silent);
+    let problems = plan.unwrap().os_update.unwrap().problems.join("\n");
+    assert!(
+        problems.contains("an OS update waits for its end"),
+        "{problems}"
+    );
+    // The same one is no other one.
+    at.publish(&good);
+    at.add().unwrap();
+    assert_eq!(untouched(), before);
+}
+
+/// What does not stand for the bundle that the manifest names is told, and the bundle comes by the other way.
+#[test]
+fn an_index_that_cannot_be_used_fills_the_pool() {
+    type Change = fn(&mut OsBundleChunks);
+    let changes: [(&str, Change); 4] = [
+        ("one of another bundle", |chunks| {
+            chunks.bundle.sha256 = Digest::of(b"other");
+        }),
+        ("that of another bundle", |chunks| chunks.bundle.length += 1),
+        ("rootfs.img is not there", |chunks| {
+            chunks.artifacts.truncate(1);
+        }),
+        ("is not all of it in chunks", |chunks| {
+            chunks.artifacts[1].chunks.truncate(1);
+        }),
+    ];
+    for (why, change) in changes {
+        let Some(at) = StreamingBoard::new("an_index_that_cannot_be_used_fills_the_pool") else {
+            return;
+        };
+        let os = at.publish_changed(&TestBundle::new("new"), change);
+        let events = Events::default();
+        let device = at.board.device();
+        device.add_from_url(&at.request(), &events).unwrap();
+        let told = events.warnings().join("\n");
+        assert!(told.contains(why), "{why}: {told}");
+        assert!(at.pool().contains(&os.file), "{why}");
+        let slot = fs::read(at.board.partition("rootfs-b")).unwrap();
+        assert!(slot.iter().all(|byte| *byte == 0), "{why}");
+        at.board.writes(&os.manifest);
+    }
+}
+
+/// Every role of a repository may list an index; the manifest says which one counts.
+#[test]
+fn an_index_that_the_manifest_does_not_name_is_refused() {
+    let name = "an_index_that_the_manifest_does_not_name_is_refused";
+    let Some(at) = StreamingBoard::new(name) else {
+        return;
+    };
+    let bundle = TestBundle::new("new");
+    let (archive, mut chunks) = bundle.chunked(CHUNK);
+    let named = Digest::of(&chunks.to_json().unwrap());
+    let manifest = bundle.runtime("new", Digest::of(&archive), Some(named));
+    let id = ImageId::from_digest(Digest::of(&archive));
+    chunks.description = chunks.description.replace("testboard", "other");
+    at.world.publish_as(&[
+        ("manifest.json".into(), &manifest.to_json().unwrap()),
+        (id.file_name(), &archive),
+        (OsBundleChunks::file_name(&id), &chunks.to_json().unwrap()),
+    ]);
+    let told = at.add_refused();
+    assert!(told.contains("do not mean the same chunks"), "{told}");
+}
+
+#[test]
+fn a_bundle_that_rotted_in_the_pool_is_not_in_the_way() {
+    let Some(mut at) = StreamingBoard::new("a_bundle_that_rotted_in_the_pool_is_not_in_the_way")
+    else {
+        return;
+    };
+    let os = at.publish(&TestBundle::new("new"));
+    let images = at.board.paths.base.join("images");
+    fs::create_dir_all(&images).unwrap();
+    fs::write(images.join(&os.file), "rotten").unwrap();
+    at.add().unwrap();
+    assert!(!at.pool().contains(&os.file));
+    at.board.writes(&os.manifest);
+    at.starts("b", "new");
+}
+
+/// What is known of the OS that runs does not hang on how it came.
+#[test]
+fn a_bundle_for_another_board_is_refused_whatever_the_active_one_came_by() {
+    let name = "a_bundle_for_another_board_is_refused_whatever_the_active_one_came_by";
+    let Some(at) = StreamingBoard::new(name) else {
+        return;
+    };
+    let own = at.publish(&TestBundle::new("old"));
+    fs::write(at.board.at("initramfs-build-id"), "init-old").unwrap();
+    at.add().unwrap();
+    let activated = at
+        .board
+        .device()
+        .activate(own.manifest.id.as_str(), &Silent);
+    assert!(matches!(activated, Ok(Activation::Active(_))));
+    at.publish(&TestBundle::new("new").with("/platform", json!("another")));
+    let told = at.add_refused();
+    assert!(told.contains("for the platform another"), "{told}");
+}
+
+#[test]
+fn chunks_that_are_another_file_are_no_fault_of_the_disk() {
+    let name = "chunks_that_are_another_file_are_no_fault_of_the_disk";
+    let Some(at) = StreamingBoard::new(name) else {
+        return;
+    };
+    let digest = json!(Digest::of(b"another"));
+    at.publish(&TestBundle::new("new").with("/update/artifacts/1/sha256", digest));
+    let told = at.add_refused();
+    assert!(
+        told.contains("the chunks of rootfs.img are another file"),
+        "{told}"
+    );
+    assert_eq!(at.board.get("avocado_boot_slot"), "a");
 }
 
 #[test]
@@ -379,7 +478,7 @@ fn a_repository_without_chunks_fills_the_pool() {
     };
     let bundle = TestBundle::new("new");
     let archive = bundle.archive();
-    let manifest = bundle.runtime("new", Digest::of(&archive));
+    let manifest = bundle.runtime("new", Digest::of(&archive), None);
     at.world.publish(&manifest, &[&archive]);
     let events = Events::default();
     at.board

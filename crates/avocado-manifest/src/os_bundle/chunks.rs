@@ -1,7 +1,8 @@
 //! The chunks of an OS bundle: what a device needs to know of an archive that it does not have, to write it
 //! to its partitions while it comes, each part checked before anything is done with it.
 //!
-//! Beside the bundle `<image id>.raw` a repository has the target `<image id>.raw.chunks`. It is JSON:
+//! Beside the bundle `<image id>.raw` a repository has the target `<image id>.raw.chunks`, whose digest is in the
+//! manifest (`os_bundle.chunks_sha256`). It is JSON:
 //!
 //! | field | |
 //! |---|---|
@@ -33,7 +34,7 @@ const LARGEST_CHUNK: u64 = 4 << 20;
 const LARGEST_EXCESS: u64 = 64 << 10;
 
 /// The largest index that is read, in bytes.
-pub const LARGEST_CHUNK_INDEX: u64 = 64 << 20;
+pub const LARGEST_CHUNK_INDEX: u64 = 8 << 20;
 
 /// Where the parts of an OS bundle are in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use avocado_manifest::{Digest, ImageId, OsBundle};
+use avocado_manifest::os_bundle::OsBundleChunks;
+use avocado_manifest::{Digest, ImageId, Manifest, OsBundle};
 use avocado_provenance::{PAYLOAD_TYPE, PROVENANCE_TARGET, SignedEnvelope, runtime_subjects};
 use avocado_serve::ServeOptions;
 use avocado_test_server::TestServer;
@@ -334,6 +335,7 @@ fn every_file_that_a_device_asks_for_has_to_be_there() {
         sha256: Some(Digest::of(bundle)),
         os_build_id: None,
         initramfs_build_id: None,
+        chunks_sha256: None,
     });
     published.files.remove(&image_name(IMAGE));
     published.put("manifest.json", &manifest.to_json().unwrap());
@@ -366,29 +368,37 @@ fn every_file_that_a_device_asks_for_has_to_be_there() {
 }
 
 #[test]
-fn an_index_of_chunks_belongs_to_an_image_that_is_there() {
+fn an_index_of_chunks_is_the_one_that_the_manifest_names() {
     let mut published = Published::new();
-    let index = format!("{}.chunks", image_name(IMAGE));
-    published.put(&index, b"an index");
-    // A device writes an OS by it: it has to be stated.
+    let (bundle, index) = (b"a bundle", b"an index");
+    let id = ImageId::from_digest(Digest::of(bundle));
+    let chunks = OsBundleChunks::file_name(&id);
+    let mut manifest = Manifest::parse(&published.files["manifest.json"]).unwrap();
+    manifest.os_bundle = Some(OsBundle {
+        image_id: id.clone(),
+        sha256: Some(Digest::of(bundle)),
+        os_build_id: None,
+        initramfs_build_id: None,
+        chunks_sha256: Some(Digest::of(index)),
+    });
+    manifest.id = manifest.content_id().unwrap();
+    published.put("manifest.json", &manifest.to_json().unwrap());
+    published.put(&id.file_name(), bundle);
+    published.state(&published.statement());
     let stderr = published.refused();
-    let expected = format!("`{index}` is no subject of the statement");
-    assert!(stderr.contains(&expected), "{expected}: {stderr}");
-    let mut statement = published.statement();
-    let stated = json!({"name": index, "digest": {"sha256": Digest::of(b"an index")}});
-    statement["subject"].as_array_mut().unwrap().push(stated);
-    published.state(&statement);
+    assert!(
+        stderr.contains(&format!("the repository has no {chunks}")),
+        "{stderr}"
+    );
+    published.put(&chunks, b"another");
+    let stderr = published.refused();
+    assert!(stderr.contains(&chunks), "{stderr}");
+    published.put(&chunks, index);
     published.publish();
     let shown = published.verify(&[]).ok().stdout;
-    assert!(shown.contains("chunks of "), "{shown}");
-    let path = published.target(&format!("{}.{index}", Digest::of(b"an index")));
-    fs::remove_file(&path).unwrap();
-    fs::write(&path, "no index").unwrap();
-    let stderr = published.verify(&[]).failed(1).stderr;
-    assert!(stderr.contains("publish it again"), "{stderr}");
-    published.files.remove(&index);
-    published.state(&published.statement());
-    for name in ["more.raw.chunks", "manifest.json.chunks", "x.chunks.chunks"] {
+    assert!(shown.contains("chunks of OS bundle"), "{shown}");
+    let image = format!("{}.chunks", image_name(IMAGE));
+    for name in [&image, "more.raw.chunks", "x.chunks.chunks"] {
         published.put(name, b"an index");
         let stderr = published.refused();
         let expected = format!("{name}, of which nothing says how it was made");

@@ -12,7 +12,7 @@ use avocado_manifest::os_bundle::{
     OS_BUNDLE_IMAGES, OsBundleChunks,
 };
 use avocado_manifest::{Digest, DigestHasher};
-use tar::{EntryType, Header};
+use tar::{Builder, EntryType, Header};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
@@ -84,17 +84,19 @@ fn compress(
     ))
 }
 
+/// What stands before a file in a tar, with an entry of its own for a name that is too long for a header.
 fn header(name: &str, size: u64, epoch: u64) -> io::Result<Vec<u8>> {
     let mut header = Header::new_ustar();
-    header.set_path(name)?;
     header.set_entry_type(EntryType::Regular);
     header.set_mode(0o644);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(epoch);
     header.set_size(size);
-    header.set_cksum();
-    Ok(header.as_bytes().to_vec())
+    let mut archive = Builder::new(Vec::new());
+    // The bytes of the file follow in frames of their own.
+    archive.append_data(&mut header, name, io::empty())?;
+    Ok(archive.get_ref().clone())
 }
 
 /// Fills up the last block of a file of `size` bytes.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use avocado_engine::{AnyTaskId, Needs, StampKey, Task, TaskId};
 use avocado_events::Sink;
-use avocado_manifest::{Digest, ImageId, Name, OsBundle};
+use avocado_manifest::{Digest, DigestHasher, ImageId, Name, OsBundle};
 use avocado_project::Runtime;
 use avocado_stone::StoneImage;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,7 @@ impl BuiltOsBundle {
             sha256: Some(self.files.archive.sha256),
             os_build_id: Some(self.os_build_id.clone()),
             initramfs_build_id: self.initramfs_build_id.clone(),
+            chunks_sha256: Some(self.files.chunks.sha256),
         }
     }
 }
@@ -206,8 +207,12 @@ impl Task for OsBundleTask<'_> {
     }
 
     fn digest(&self, output: &OsBundleOutput) -> Digest {
-        let bundle = output.bundle.as_ref();
-        bundle.map_or_else(|| Digest::of(b""), |bundle| bundle.files.archive.sha256)
+        let mut digest = DigestHasher::default();
+        if let Some(OsBundleFiles { archive, chunks }) = output.bundle.as_ref().map(|b| b.files) {
+            digest.update(archive.sha256.as_bytes());
+            digest.update(chunks.sha256.as_bytes());
+        }
+        digest.finish()
     }
 }
 

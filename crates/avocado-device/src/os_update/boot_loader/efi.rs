@@ -62,6 +62,22 @@ pub(super) fn tell(
     Ok(())
 }
 
+/// Takes an entry out of the order of the menu. It stays an entry, and is put in again when it is to be
+/// tried.
+pub(super) fn leave_out(
+    paths: &DevicePaths,
+    entry_of_slot: &BootEntry,
+) -> Result<(), FailureReason> {
+    let entry = entry(paths, entry_of_slot)?;
+    let mut menu = boot_order(paths)?;
+    let before = menu.len();
+    menu.retain(|other| *other != entry);
+    if menu.len() == before {
+        return Ok(());
+    }
+    set_order(paths, &menu)
+}
+
 fn set_order(paths: &DevicePaths, order: &[u16]) -> Result<(), FailureReason> {
     let numbers: Vec<_> = order.iter().map(|entry| format!("{entry:04X}")).collect();
     let numbers = numbers.join(",");

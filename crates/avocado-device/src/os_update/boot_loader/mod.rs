@@ -170,6 +170,12 @@ impl<'a> BootLoader<'a> {
         let chosen = slot.other();
         let actions = self.choice().ok_or_else(|| failed(NO_CHOICE))?;
         self.follow(actions, LoaderOrder::GoBack, chosen)?;
+        // Firmware that cannot start the first entry of the menu takes the next.
+        for action in actions {
+            if let SlotAction::Efibootmgr { slot_entries } = action {
+                efi::leave_out(self.paths, slot_entries.get(slot))?;
+            }
+        }
         // Where what runs is known by what is started next, that can be compared.
         let known = matches!(
             self.detection,
