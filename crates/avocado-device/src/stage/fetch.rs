@@ -437,9 +437,12 @@ impl<'a> RepositoryFetch<'a> {
         let mut path = pool.path(&index);
         if !matches!(pool.find(&index)?, ImageCheck::Intact(_)) {
             path = self.staging.join(&index.file);
-            let files = manifest.required_files();
-            self.remove_all_but(&|file| file == MANIFEST || files.contains(file))?;
-            self.check_room(found.length)?;
+            if self.check_room(found.length).is_err() {
+                // What was left of other runtimes is worth less than this one.
+                let files = manifest.required_files();
+                self.remove_all_but(&|file| file == MANIFEST || files.contains(file))?;
+                self.check_room(found.length)?;
+            }
             match self.download(&found, &mut FileDestination::new(&path)) {
                 Err(reason) if is_absent(&reason) => {
                     return Ok(self.not_streamed("the server has no index of its chunks"));
