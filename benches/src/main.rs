@@ -102,7 +102,9 @@ enum What {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let ended = run(&Arguments::parse());
+    cleanup::wait_where_ending();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let mut line = format!("error: {failure}");

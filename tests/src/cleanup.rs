@@ -105,6 +105,18 @@ pub fn install() -> io::Result<()> {
     Ok(())
 }
 
+/// Where a signal ends the process, waits for that. What it undoes may be what a program waits for, which would
+/// else come to an end of its own first, and with a status that tells of no signal.
+pub fn wait_where_ending() {
+    let ending = BOOK.lock().unwrap_or_else(PoisonError::into_inner).ending;
+    if !ending {
+        return;
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
 fn end() {
     loop {
         let mut book = BOOK.lock().unwrap_or_else(PoisonError::into_inner);

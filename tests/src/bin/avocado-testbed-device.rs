@@ -13,6 +13,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use avocado_testbed::cleanup;
 use avocado_testbed::device::{DeviceOptions, TestDevice};
 use avocado_testbed::keys::SshKeys;
 use clap::Parser;
@@ -31,7 +32,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Err(error) = run(Arguments::parse()) else {
+    let ended = run(Arguments::parse());
+    cleanup::wait_where_ending();
+    let Err(error) = ended else {
         return ExitCode::SUCCESS;
     };
     eprint!("error: {error}");
