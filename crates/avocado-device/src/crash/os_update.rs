@@ -24,7 +24,7 @@ use crate::config::DeviceConfig;
 use crate::context::DeviceContext;
 use crate::device::Device;
 use crate::os_update::chunked_bundle::ChunkedBundle;
-use crate::os_update::stream;
+use crate::os_update::stream::OsStream;
 use crate::paths::DevicePaths;
 use crate::stage::RuntimeSource;
 
@@ -162,7 +162,8 @@ impl CrashBoard {
             Ok(())
         };
         let cancel = Cancel::new();
-        stream::write(&context, &self.new, &bundle, &mut parts, &cancel, &Silent).unwrap();
+        let stream = OsStream::new(&context, &bundle, &mut parts, &cancel, &Silent);
+        stream.write(&self.new).unwrap();
     }
 
     fn at(&self, name: &str) -> PathBuf {

@@ -34,133 +34,9 @@ const SYNCED_EVERY: u64 = 4 << 20;
 /// Fills a buffer with the bytes of a bundle from an offset on.
 pub(crate) type BundleParts<'a> = dyn FnMut(u64, &mut [u8]) -> Result<(), FailureReason> + 'a;
 
-/// Writes the operating system of `manifest`, whose chunks these are, to the slot that does not run,
-/// unless it is there. Nothing else on the device changes.
-pub(crate) fn write(
-    context: &DeviceContext,
-    manifest: &Manifest,
-    bundle: &ChunkedBundle,
-    parts: &mut BundleParts<'_>,
-    cancel: &Cancel,
-    sink: &dyn Sink,
-) -> Result<(), FailureReason> {
-    let message = format!("writing the OS of runtime {} while it comes", manifest.id);
-    sink.emit(Event::step(STAGE, StepStatus::Running, message));
-    let written = write_slot(context, manifest, bundle, parts, cancel, sink);
-    let (status, message) = match &written {
-        Ok(true) => (StepStatus::Success, String::new()),
-        Ok(false) => (StepStatus::Skipped, "already in the other slot".to_owned()),
-        Err(reason) => (StepStatus::Failed, reason.to_string()),
-    };
-    sink.emit(Event::step(STAGE, status, message));
-    written.map(drop)
-}
-
-/// As [`write`]; whether anything was to be written.
-fn write_slot(
-    context: &DeviceContext,
-    manifest: &Manifest,
-    bundle: &ChunkedBundle,
-    parts: &mut BundleParts<'_>,
-    cancel: &Cancel,
-    sink: &dyn Sink,
-) -> Result<bool, FailureReason> {
-    let refused = |why: &str| OsUpdateError::Refused(vec![why.to_owned()]);
-    let named = manifest.os_bundle.as_ref();
-    let named = named.ok_or_else(|| refused("the runtime has no OS bundle"))?;
-    let base = context.base();
-    let _slots = lock::try_lock_slots(base)?
-        .ok_or_else(|| refused("the other slot is being written at the moment"))?;
-    let looked = plan::look_at_stream(context, named, bundle)?;
-    if looked.is_there {
-        return Ok(false);
-    }
-    let (Some(found), []) = (looked.found, looked.plan.problems.as_slice()) else {
-        return Err(OsUpdateError::Refused(looked.plan.problems).into());
-    };
-    for note in looked.plan.notes {
-        sink.emit(Event::warning(note));
-    }
-    let target = found.running.other();
-    let slot = found.target_name();
-    tell_what_goes(context, slot, sink);
-    SlotContents::forget(base, slot)?;
-    found.loader.forbid(target)?;
-    let mut stream = OsStream {
-        bundle,
-        parts,
-        cancel,
-        sink,
-        frame: Vec::new(),
-        content: Vec::new(),
-    };
-    for (artifact, chunked) in bundle.artifacts() {
-        if let Some(place) = found.places.get(&artifact.name) {
-            stream.write(artifact, chunked, place)?;
-        }
-    }
-    boot_entry::name_root_of(context, &bundle.description, &found.places, target)?;
-    SlotContents::keep(base, slot, bundle.content(&found)?)?;
-    Ok(true)
-}
-
-/// Tells of runtimes whose OS is about to be lost.
-fn tell_what_goes(context: &DeviceContext, slot: &str, sink: &dyn Sink) {
-    let contents = SlotContents::load(context.base());
-    let Some(content) = contents.of(slot) else {
-        return;
-    };
-    for runtime in context.runtimes().all().unwrap_or_default() {
-        let bundle = runtime.os_bundle.as_ref();
-        if bundle.is_some_and(|bundle| bundle.image_id == content.bundle) {
-            sink.emit(Event::warning(format!(
-                "the OS of runtime {} was in the slot {slot} and is replaced: going back to that runtime will take \
-                 another download",
-                runtime.id
-            )));
-        }
-    }
-}
-
-impl ChunkedBundle {
-    /// Whether a slot was written with it, and has it still.
-    pub(super) fn is_in_slot(
-        &self,
-        context: &DeviceContext,
-        slot: &str,
-        places: &BTreeMap<Name, PartitionPlace>,
-    ) -> Result<bool, FailureReason> {
-        let contents = SlotContents::load(context.base());
-        match contents.of(slot) {
-            Some(content) if content.bundle == self.image_id => content.is_in(places),
-            _ => Ok(false),
-        }
-    }
-
-    /// What is in the partitions now.
-    fn content(&self, found: &FoundSlots<'_>) -> Result<SlotContent, FailureReason> {
-        let mut artifacts = BTreeMap::new();
-        for (artifact, chunked) in self.artifacts() {
-            if let Some(place) = found.places.get(&artifact.name) {
-                // The entry of a boot loader was changed in it.
-                let sha256 = if boot_entry::is_changed(&self.description, artifact) {
-                    place.read_digest(chunked.size)?
-                } else {
-                    artifact.sha256
-                };
-                let bytes = chunked.size;
-                artifacts.insert(artifact.name.clone(), PartitionContent { bytes, sha256 });
-            }
-        }
-        Ok(SlotContent {
-            bundle: self.image_id.clone(),
-            artifacts,
-        })
-    }
-}
-
-/// The work on a stream.
-struct OsStream<'a, 'b> {
+/// The work on an operating system that comes.
+pub(crate) struct OsStream<'a, 'b> {
+    context: &'a DeviceContext,
     bundle: &'a ChunkedBundle,
     parts: &'a mut BundleParts<'b>,
     cancel: &'a Cancel,
@@ -171,9 +47,83 @@ struct OsStream<'a, 'b> {
     content: Vec<u8>,
 }
 
-impl OsStream<'_, '_> {
+impl<'a, 'b> OsStream<'a, 'b> {
+    /// Work on the bundle whose chunks these are, which `parts` brings.
+    pub(crate) fn new(
+        context: &'a DeviceContext,
+        bundle: &'a ChunkedBundle,
+        parts: &'a mut BundleParts<'b>,
+        cancel: &'a Cancel,
+        sink: &'a dyn Sink,
+    ) -> Self {
+        OsStream {
+            context,
+            bundle,
+            parts,
+            cancel,
+            sink,
+            frame: Vec::new(),
+            content: Vec::new(),
+        }
+    }
+
+    /// Writes the operating system of `manifest` to the slot that does not run, unless it is there. Nothing
+    /// else on the device changes.
+    pub(crate) fn write(mut self, manifest: &Manifest) -> Result<(), FailureReason> {
+        let sink = self.sink;
+        let message = format!("writing the OS of runtime {} while it comes", manifest.id);
+        sink.emit(Event::step(STAGE, StepStatus::Running, message));
+        let written = self.write_slot(manifest);
+        let (status, message) = match &written {
+            Ok(true) => (StepStatus::Success, String::new()),
+            Ok(false) => (StepStatus::Skipped, "already in the other slot".to_owned()),
+            Err(reason) => (StepStatus::Failed, reason.to_string()),
+        };
+        sink.emit(Event::step(STAGE, status, message));
+        written.map(drop)
+    }
+
+    /// As [`OsStream::write`]; whether anything was to be written.
+    fn write_slot(&mut self, manifest: &Manifest) -> Result<bool, FailureReason> {
+        let OsStream {
+            context,
+            bundle,
+            sink,
+            ..
+        } = *self;
+        let refused = |why: &str| OsUpdateError::Refused(vec![why.to_owned()]);
+        let named = manifest.os_bundle.as_ref();
+        let named = named.ok_or_else(|| refused("the runtime has no OS bundle"))?;
+        let base = context.base();
+        let _slots = lock::try_lock_slots(base)?
+            .ok_or_else(|| refused("the other slot is being written at the moment"))?;
+        let looked = plan::look_at_stream(context, named, bundle)?;
+        if looked.is_there {
+            return Ok(false);
+        }
+        let (Some(found), []) = (looked.found, looked.plan.problems.as_slice()) else {
+            return Err(OsUpdateError::Refused(looked.plan.problems).into());
+        };
+        for note in looked.plan.notes {
+            sink.emit(Event::warning(note));
+        }
+        let target = found.running.other();
+        let slot = found.target_name();
+        tell_what_goes(context, slot, sink);
+        SlotContents::forget(base, slot)?;
+        found.loader.forbid(target)?;
+        for (artifact, chunked) in bundle.artifacts() {
+            if let Some(place) = found.places.get(&artifact.name) {
+                self.write_artifact(artifact, chunked, place)?;
+            }
+        }
+        boot_entry::name_root_of(context, &bundle.description, &found.places, target)?;
+        SlotContents::keep(base, slot, bundle.content(&found)?)?;
+        Ok(true)
+    }
+
     /// Brings an artifact to its partition.
-    fn write(
+    fn write_artifact(
         &mut self,
         artifact: &OsArtifact,
         chunked: &ChunkedArtifact,
@@ -243,5 +193,60 @@ impl OsStream<'_, '_> {
         }
         let why = format!("the chunks of {} are another file", artifact.file);
         Err(OsUpdateError::Content(why).into())
+    }
+}
+
+/// Tells of runtimes whose OS is about to be lost.
+fn tell_what_goes(context: &DeviceContext, slot: &str, sink: &dyn Sink) {
+    let contents = SlotContents::load(context.base());
+    let Some(content) = contents.of(slot) else {
+        return;
+    };
+    for runtime in context.runtimes().all().unwrap_or_default() {
+        let bundle = runtime.os_bundle.as_ref();
+        if bundle.is_some_and(|bundle| bundle.image_id == content.bundle) {
+            sink.emit(Event::warning(format!(
+                "the OS of runtime {} was in the slot {slot} and is replaced: going back to that runtime will take \
+                 another download",
+                runtime.id
+            )));
+        }
+    }
+}
+
+impl ChunkedBundle {
+    /// Whether a slot was written with it, and has it still.
+    pub(super) fn is_in_slot(
+        &self,
+        context: &DeviceContext,
+        slot: &str,
+        places: &BTreeMap<Name, PartitionPlace>,
+    ) -> Result<bool, FailureReason> {
+        let contents = SlotContents::load(context.base());
+        match contents.of(slot) {
+            Some(content) if content.bundle == self.image_id => content.is_in(places),
+            _ => Ok(false),
+        }
+    }
+
+    /// What is in the partitions now.
+    fn content(&self, found: &FoundSlots<'_>) -> Result<SlotContent, FailureReason> {
+        let mut artifacts = BTreeMap::new();
+        for (artifact, chunked) in self.artifacts() {
+            if let Some(place) = found.places.get(&artifact.name) {
+                // The entry of a boot loader was changed in it.
+                let sha256 = if boot_entry::is_changed(&self.description, artifact) {
+                    place.read_digest(chunked.size)?
+                } else {
+                    artifact.sha256
+                };
+                let bytes = chunked.size;
+                artifacts.insert(artifact.name.clone(), PartitionContent { bytes, sha256 });
+            }
+        }
+        Ok(SlotContent {
+            bundle: self.image_id.clone(),
+            artifacts,
+        })
     }
 }

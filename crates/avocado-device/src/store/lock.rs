@@ -5,7 +5,7 @@
 //!
 //! Where a lock file is missing and cannot be created, because the file system is read-only or
 //! full, the directory of the store carries the lock of the store. No download can begin there, so
-//! that lock is none.
+//! that lock is none, and nothing but an activation writes a slot, which has the lock of the store.
 
 use std::io;
 use std::path::Path;
@@ -43,10 +43,7 @@ pub(crate) fn lock_downloads(
 
 /// The same; none while a download is running.
 pub(crate) fn try_lock_downloads(base: &Path) -> Result<Option<StoreLock>, FailureReason> {
-    match LockPlace::file(&base.join(DOWNLOADS)).try_lock() {
-        Err(e) if cannot_create(&e) => Ok(Some(StoreLock { _lock: None })),
-        other => Ok(other?.map(StoreLock::new)),
-    }
+    try_lock(base, DOWNLOADS)
 }
 
 /// Locks the OS slot that does not run; none while another process, or another thread of this one,
@@ -54,8 +51,7 @@ pub(crate) fn try_lock_downloads(base: &Path) -> Result<Option<StoreLock>, Failu
 /// process waits for it.
 pub(crate) fn try_lock_slots(base: &Path) -> Result<Option<StoreLock>, FailureReason> {
     files::create_dir(base)?;
-    let lock = LockPlace::file(&base.join(SLOTS)).try_lock()?;
-    Ok(lock.map(StoreLock::new))
+    try_lock(base, SLOTS)
 }
 
 const STORE: &str = ".lock";
@@ -65,6 +61,13 @@ const SLOTS: &str = ".os-slots.lock";
 impl StoreLock {
     fn new(lock: FileLock) -> Self {
         StoreLock { _lock: Some(lock) }
+    }
+}
+
+fn try_lock(base: &Path, name: &str) -> Result<Option<StoreLock>, FailureReason> {
+    match LockPlace::file(&base.join(name)).try_lock() {
+        Err(e) if cannot_create(&e) => Ok(Some(StoreLock { _lock: None })),
+        other => Ok(other?.map(StoreLock::new)),
     }
 }
 

@@ -1,14 +1,16 @@
+mod streamed_os;
+
 use std::path::PathBuf;
 
 use avocado_events::{Cancel, Event, Sink, StepStatus};
 use avocado_http::{
     HttpClient, NetworkSettings, ProxySettings, RepositoryUrl, RepositoryUrlError, without_secrets,
 };
-use avocado_manifest::os_bundle::LARGEST_CHUNK_INDEX;
 use avocado_manifest::{Digest, Manifest};
 use avocado_tuf::client::{Destination, FileDestination};
 use avocado_tuf::{ClientOptions, RemoteRepository, TargetInfo, TrustedMetadata, TufClient};
 
+use self::streamed_os::StreamedOs;
 use super::finish::{STAGE, finish};
 use super::manifest;
 use super::plan::{AddPlan, PlannedImage, distinct, sum};
@@ -17,8 +19,6 @@ use crate::cancel;
 use crate::config::DeviceConfig;
 use crate::context::DeviceContext;
 use crate::error::{DeviceError, FailureReason};
-use crate::os_update;
-use crate::os_update::chunked_bundle::ChunkedBundle;
 use crate::store::lock::StoreLock;
 use crate::store::pool::{ImageCheck, ImagePool, PoolFile, RequiredImage};
 use crate::store::runtimes::MANIFEST_LIMIT;
@@ -50,18 +50,6 @@ impl OfferedImage {
     fn is_to_be_fetched(&self) -> bool {
         !self.there && self.known_as.is_none()
     }
-}
-
-/// An OS that is written while it comes.
-struct StreamedOs {
-    required: RequiredImage,
-    /// The bundle.
-    target: TargetInfo,
-    /// The index of its chunks.
-    index: RequiredImage,
-    bundle: ChunkedBundle,
-    /// Whether it is to be written now.
-    wanted: bool,
 }
 
 /// The work on a repository. It is alone in the staging directory, and does not keep others from
@@ -190,7 +178,7 @@ impl<'a> RepositoryFetch<'a> {
         let (mut manifest, bytes) = self.manifest()?;
         let signed = self.signed(&manifest)?;
         let mut pool = self.pool();
-        let os = self.streamed_os(&manifest, &mut pool)?;
+        let os = StreamedOs::find(self, &manifest, &mut pool)?;
         let lock = self.images(&manifest, os.as_ref(), &mut pool)?;
         finish(self.context, &mut pool, &manifest, &bytes, &signed)?;
         files::remove_all(&self.staging)?;
@@ -202,7 +190,7 @@ impl<'a> RepositoryFetch<'a> {
     pub(super) fn plan(&mut self) -> Result<AddPlan, FailureReason> {
         let (manifest, _) = self.manifest()?;
         let mut pool = self.pool();
-        let os = self.streamed_os(&manifest, &mut pool)?;
+        let os = StreamedOs::find(self, &manifest, &mut pool)?;
         let images = self.find(&manifest, os.as_ref(), &mut pool)?;
         self.planned(manifest, &images, os.as_ref())
     }
@@ -211,7 +199,7 @@ impl<'a> RepositoryFetch<'a> {
     pub(super) fn download_only(&mut self) -> Result<AddPlan, FailureReason> {
         let (manifest, _) = self.manifest()?;
         let mut pool = self.pool();
-        let os = self.streamed_os(&manifest, &mut pool)?;
+        let os = StreamedOs::find(self, &manifest, &mut pool)?;
         if os.as_ref().is_some_and(|os| os.wanted) {
             self.sink.emit(Event::info(
                 "the OS is not downloaded now: it is written to the other slot when the runtime is added",
@@ -261,7 +249,7 @@ impl<'a> RepositoryFetch<'a> {
             }
             // Last: what is in that slot is lost by it, and may be what the device would go back to.
             if let Some(os) = os.filter(|_| attempts == 1) {
-                self.stream(manifest, os, pool)?;
+                os.write(self, manifest, pool)?;
             }
             let lock = self.context.lock_store(self.cancel, self.sink)?;
             // Without the lock another process may have pruned what was there when we looked.
@@ -401,109 +389,6 @@ impl<'a> RepositoryFetch<'a> {
         Ok(images)
     }
 
-    /// The OS of a runtime, where the configuration wants it to be written while it comes and the pool does
-    /// not have it already.
-    fn streamed_os(
-        &mut self,
-        manifest: &Manifest,
-        pool: &mut ImagePool,
-    ) -> Result<Option<StreamedOs>, FailureReason> {
-        let (true, Some(named)) = (
-            self.context.config.stream_os_to_partition,
-            &manifest.os_bundle,
-        ) else {
-            return Ok(None);
-        };
-        let required = RequiredImage::os_bundle(named);
-        if matches!(pool.find(&required)?, ImageCheck::Intact(_)) {
-            return Ok(None);
-        }
-        let (target, _) = self.offered(manifest, &required)?;
-        let Some(index) = RequiredImage::chunks(named) else {
-            return Ok(self.not_streamed("the runtime does not name the index of its chunks"));
-        };
-        let found = self.client.target(&index.file);
-        let found = found.map_err(or_cancelled(self.cancel, repository(&self.url)))?;
-        let Some(found) = found.filter(|found| found.length <= LARGEST_CHUNK_INDEX) else {
-            return Ok(self.not_streamed("the repository has no index of its chunks"));
-        };
-        if found.digests.sha256 != index.sha256 {
-            let why = "and the repository do not mean the same chunks of the OS bundle";
-            return Err(FailureReason::Contradiction {
-                id: manifest.id.clone(),
-                why: why.to_owned(),
-            });
-        }
-        let mut path = pool.path(&index);
-        if !matches!(pool.find(&index)?, ImageCheck::Intact(_)) {
-            path = self.staging.join(&index.file);
-            if self.check_room(found.length).is_err() {
-                // What was left of other runtimes is worth less than this one.
-                let files = manifest.required_files();
-                self.remove_all_but(&|file| file == MANIFEST || files.contains(file))?;
-                self.check_room(found.length)?;
-            }
-            match self.download(&found, &mut FileDestination::new(&path)) {
-                Err(reason) if is_absent(&reason) => {
-                    return Ok(self.not_streamed("the server has no index of its chunks"));
-                }
-                other => other?,
-            }
-        }
-        match ChunkedBundle::read(&path, named) {
-            Ok(bundle) if bundle.archive_length() == target.length => Ok(Some(StreamedOs {
-                bundle,
-                wanted: self.context.os_mismatch(manifest).is_some(),
-                required,
-                target,
-                index,
-            })),
-            Ok(_) => Ok(self.not_streamed("the index of its chunks is that of another bundle")),
-            // A later version of the format, for example: the OS that knows it has to come all the same.
-            Err(reason) => Ok(self.not_streamed(&avocado_events::chain(&reason))),
-        }
-    }
-
-    /// Tells that an OS goes to the store first, and why.
-    fn not_streamed(&self, why: &str) -> Option<StreamedOs> {
-        self.sink.emit(Event::warning(format!(
-            "the OS is not written while it is downloaded (`avocado.update.stream_os_to_partition`), its \
-             bundle goes to the store first: {why}"
-        )));
-        None
-    }
-
-    /// Writes the OS to the slot that does not run, if another one does, and remembers its chunks.
-    fn stream(
-        &self,
-        manifest: &Manifest,
-        os: &StreamedOs,
-        pool: &mut ImagePool,
-    ) -> Result<(), FailureReason> {
-        if os.wanted {
-            let failed = || or_cancelled(self.cancel, repository(&self.url));
-            let client = self.images.as_ref().unwrap_or(&self.client);
-            let mut reader = client.reader(&os.target).map_err(failed())?;
-            let mut parts =
-                |offset: u64, buffer: &mut [u8]| reader.read_at(offset, buffer).map_err(failed());
-            let (context, bundle) = (self.context, &os.bundle);
-            let (cancel, sink) = (self.cancel, self.sink);
-            os_update::stream::write(context, manifest, bundle, &mut parts, cancel, sink)?;
-        }
-        let _lock = self.context.lock_store(self.cancel, self.sink)?;
-        let came = self.staging.join(&os.index.file);
-        if let Some(sha256) = os.index.sha256.filter(|_| came.exists()) {
-            pool.take(&came, &os.index, sha256)?;
-        }
-        // One that is no good would be taken for what is needed.
-        if matches!(pool.find(&os.required)?, ImageCheck::Corrupt) {
-            pool.remove(std::slice::from_ref(&os.required.file))?;
-        }
-        pool.sync()?;
-        pool.remember();
-        Ok(())
-    }
-
     fn offered(
         &mut self,
         manifest: &Manifest,
@@ -596,14 +481,6 @@ impl<'a> RepositoryFetch<'a> {
         let result = client.download_to(target, destination, self.sink);
         result.map_err(or_cancelled(self.cancel, repository(&self.url)))
     }
-}
-
-/// Whether a server does not have a file.
-fn is_absent(reason: &FailureReason) -> bool {
-    let FailureReason::Repository { source, .. } = reason else {
-        return false;
-    };
-    matches!(&**source, avocado_tuf::TufError::Fetch { source, .. } if source.is_absent())
 }
 
 /// The way to servers.
