@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use avocado_events::{Cancel, Silent};
 use avocado_project::LockFile;
@@ -421,9 +422,16 @@ fn a_run_that_is_cancelled_ends_git_and_what_git_started() {
     assert!(error.is_cancelled(), "{error}");
     let id = fs::read_to_string(&started).unwrap();
     let process = Path::new("/proc").join(id.trim());
-    // It is gone, or ended and not yet taken note of.
-    let state = fs::read_to_string(process.join("stat")).unwrap_or_default();
-    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    // The kernel ends what was killed when it next gets a processor; then it is gone, or not yet reaped.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let state = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        if state.is_empty() || state.contains(") Z ") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it goes on: {state}");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
