@@ -190,6 +190,7 @@ fn unsupervised(dir: &StateDir) -> Result<VmStatus, SupervisorError> {
         supervisor_pid: None,
         ports: VmPorts::default(),
         connections: ConnectionCounts::default(),
+        keep_awakes: 0,
         idle_secs: None,
         accelerator: record
             .as_ref()
@@ -219,6 +220,53 @@ pub fn wake(dir: &StateDir) -> Result<(), SupervisorError> {
 /// There is no supervisor, or the guest is in use.
 pub fn hibernate(dir: &StateDir) -> Result<(), SupervisorError> {
     send_request(dir, &SupervisorRequest::Hibernate {}, COMMAND_LIMIT).map(drop)
+}
+
+/// Wakes the guest, and keeps it awake until the value is dropped.
+///
+/// # Errors
+/// There is no supervisor, or the guest could not be woken.
+pub fn keep_awake(dir: &StateDir) -> Result<KeepAwake, SupervisorError> {
+    let mut stream = connect(dir)?;
+    exchange(&mut stream, &SupervisorRequest::KeepAwake {}, COMMAND_LIMIT)?;
+    Ok(KeepAwake(stream))
+}
+
+/// A guest that is kept awake.
+#[derive(Debug)]
+pub struct KeepAwake(UnixStream);
+
+impl KeepAwake {
+    /// Returns after `limit` with true, or before with false: the supervisor ended, and keeps
+    /// nothing awake any more. Without a limit it waits for that.
+    ///
+    /// # Errors
+    /// The connection to the supervisor cannot be used.
+    pub fn lasts(&self, limit: Option<Duration>) -> Result<bool, SupervisorError> {
+        let start = Instant::now();
+        let mut stream = &self.0;
+        loop {
+            let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
+            if left == Some(Duration::ZERO) {
+                return Ok(true);
+            }
+            let read = stream
+                .set_read_timeout(left)
+                .and_then(|()| stream.read(&mut [0; 64]));
+            match read {
+                Ok(0) => return Ok(false),
+                // It has nothing to say by itself.
+                Ok(_) => {}
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::ConnectionReset => return Ok(false),
+                    _ => return Err(SupervisorError::NoAnswer(error)),
+                },
+            }
+        }
+    }
 }
 
 /// Gives the guest's memory back to the host: it is saved, and QEMU ends.
@@ -308,19 +356,22 @@ fn send_request(
     request: &SupervisorRequest,
     limit: Duration,
 ) -> Result<Value, SupervisorError> {
-    let path = dir.file(StateFile::Supervisor);
-    let mut stream = match UnixStream::connect(&path) {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            return Err(SupervisorError::NotRunning);
-        }
-        Err(error) => return Err(SupervisorError::NoAnswer(error)),
-    };
+    exchange(&mut connect(dir)?, request, limit)
+}
+
+fn connect(dir: &StateDir) -> Result<UnixStream, SupervisorError> {
+    UnixStream::connect(dir.file(StateFile::Supervisor)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => SupervisorError::NotRunning,
+        _ => SupervisorError::NoAnswer(error),
+    })
+}
+
+/// One request over a connection, one answer.
+fn exchange(
+    stream: &mut UnixStream,
+    request: &SupervisorRequest,
+    limit: Duration,
+) -> Result<Value, SupervisorError> {
     let mut line = serde_json::to_vec(request).map_err(encode("the request"))?;
     line.push(b'\n');
     let mut answer = String::new();
@@ -328,7 +379,7 @@ fn send_request(
         stream.set_read_timeout(Some(limit))?;
         stream.set_write_timeout(Some(STATUS_LIMIT))?;
         stream.write_all(&line)?;
-        BufReader::new(&stream).read_line(&mut answer)
+        BufReader::new(&*stream).read_line(&mut answer)
     };
     match exchange() {
         // It ended in this moment.

@@ -52,6 +52,9 @@ pub struct VmStatus {
     pub ports: VmPorts,
     /// Open connections.
     pub connections: ConnectionCounts,
+    /// Commands `avocado vm keep-awake` that keep the guest awake.
+    #[serde(default)]
+    pub keep_awakes: u64,
     /// Seconds without activity.
     pub idle_secs: Option<u64>,
     /// The accelerator in use: `kvm`, `hvf`, `tcg`.

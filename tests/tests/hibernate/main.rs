@@ -6,6 +6,7 @@
 mod arm64;
 mod crowd;
 mod harness;
+mod kept_awake;
 mod kills;
 mod others;
 mod peers;

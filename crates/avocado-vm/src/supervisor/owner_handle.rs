@@ -25,6 +25,10 @@ pub(crate) enum OwnerMessage {
     },
     /// A lease ended.
     LeaseDropped,
+    /// A command keeps the guest awake from now on.
+    KeepAwakeBegun,
+    /// Such a command ended.
+    KeepAwakeEnded,
     /// A command asks for something.
     Request {
         request: VmRequest,
@@ -61,6 +65,23 @@ impl OwnerHandle {
         let (reply, answer) = oneshot::channel();
         self.tell(OwnerMessage::RequestLease { lane, reply });
         answer.await.unwrap_or(Err(Refusal::Gone))
+    }
+}
+
+/// A command that keeps the guest awake, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct KeepAwakeGuard(OwnerHandle);
+
+impl KeepAwakeGuard {
+    pub(crate) fn new(handle: &OwnerHandle) -> Self {
+        handle.tell(OwnerMessage::KeepAwakeBegun);
+        KeepAwakeGuard(handle.clone())
+    }
+}
+
+impl Drop for KeepAwakeGuard {
+    fn drop(&mut self) {
+        self.0.tell(OwnerMessage::KeepAwakeEnded);
     }
 }
 

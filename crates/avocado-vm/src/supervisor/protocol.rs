@@ -58,6 +58,8 @@ pub(crate) enum SupervisorRequest {
     },
     Wake {},
     Hibernate {},
+    /// Wakes the guest and keeps it awake for as long as this connection is open.
+    KeepAwake {},
     Release {},
 }
 
@@ -102,6 +104,10 @@ impl From<Refusal> for SupervisorFailure {
                 "the VM is in use: connections are open",
                 Some("`avocado vm status` counts them"),
             ),
+            Refusal::KeptAwake => (
+                "a command keeps the guest awake",
+                Some("`avocado vm status` counts such commands; they are `avocado vm keep-awake`"),
+            ),
             Refusal::NotStopped => (
                 "the guest has not powered off in time; until it does, the VM goes on",
                 Some("`avocado vm stop --force` ends it without asking the guest"),
@@ -124,6 +130,10 @@ mod tests {
             (
                 r#"{"method":"wake","params":{},"id":1}"#,
                 SupervisorRequest::Wake {},
+            ),
+            (
+                r#"{"method":"keep_awake"}"#,
+                SupervisorRequest::KeepAwake {},
             ),
             (
                 r#"{"method":"stop","params":{"force":true}}"#,

@@ -8,7 +8,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::owner_handle::{OwnerHandle, OwnerMessage};
+use super::owner_handle::{KeepAwakeGuard, OwnerHandle, OwnerMessage};
 use super::policy::{Refusal, VmRequest};
 use super::protocol::{SupervisorFailure, SupervisorRequest, SupervisorResponse};
 
@@ -46,6 +46,8 @@ async fn ended(ending: &mut watch::Receiver<bool>) {
 async fn serve(stream: UnixStream, handle: OwnerHandle, mut ending: watch::Receiver<bool>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(LONGEST));
+    // For as long as the client stays, however it leaves.
+    let mut keep_awake = None;
     loop {
         let mut line = String::new();
         reader.get_mut().set_limit(LONGEST);
@@ -57,7 +59,12 @@ async fn serve(stream: UnixStream, handle: OwnerHandle, mut ending: watch::Recei
             return;
         }
         let response = match SupervisorRequest::parse(&line) {
-            Ok(request) => respond(request, &handle).await,
+            Ok(request) => {
+                if request == (SupervisorRequest::KeepAwake {}) {
+                    keep_awake.get_or_insert_with(|| KeepAwakeGuard::new(&handle));
+                }
+                respond(request, &handle).await
+            }
             Err(error) => SupervisorResponse::Error(SupervisorFailure::new(
                 format!("the request is not understood: {error}"),
                 None,
@@ -94,7 +101,7 @@ async fn respond(request: SupervisorRequest, handle: &OwnerHandle) -> Supervisor
             let limit = timeout_secs.map(Duration::from_secs);
             (VmRequest::Stop { force }, limit)
         }
-        SupervisorRequest::Wake {} => (VmRequest::Wake, None),
+        SupervisorRequest::Wake {} | SupervisorRequest::KeepAwake {} => (VmRequest::Wake, None),
         SupervisorRequest::Hibernate {} => (VmRequest::Hibernate, None),
         SupervisorRequest::Release {} => (VmRequest::Release, None),
     };

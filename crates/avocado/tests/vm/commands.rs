@@ -99,6 +99,19 @@ fn what_needs_a_running_vm_says_so() {
     error: the VM is not running
     hint: start it with `avocado vm start`
     ");
+    for command in ["hibernate", "wake", "keep-awake"] {
+        let refused = place.run(&[command]).failed(1).stderr;
+        assert!(refused.contains("the VM is not running"), "{refused}");
+    }
+    let mut unstarted = vec!["keep-awake", "--while", "touch", "made"];
+    place.run(&unstarted).failed(1);
+    assert!(
+        !place.path("made").exists(),
+        "the command was started all the same"
+    );
+    unstarted.splice(1..1, ["--for", "1h"]);
+    place.run(&unstarted).failed(2);
+    place.run(&["keep-awake", "--for", "soon"]).failed(2);
     insta::assert_snapshot!(place.run(&["logs"]).failed(1).stderr, @r"
     error: there is no log of the guest's console: [PLACE]/home/.avocado/vm/serial.log is not there
     hint: start the VM with `avocado vm start`

@@ -95,6 +95,15 @@ impl VmOwner {
                 self.dispatch(PolicyEvent::ClientSpoke(lane));
             }
             OwnerMessage::LeaseDropped => self.dispatch(PolicyEvent::LeaseDropped),
+            OwnerMessage::KeepAwakeBegun => {
+                self.log.line("a command keeps the guest awake");
+                self.dispatch(PolicyEvent::KeepAwakeBegun);
+            }
+            OwnerMessage::KeepAwakeEnded => {
+                self.log
+                    .line("a command that kept the guest awake has ended");
+                self.dispatch(PolicyEvent::KeepAwakeEnded);
+            }
             OwnerMessage::Request {
                 request,
                 limit,

@@ -60,6 +60,7 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
             counted: parts.policy.open_leases(),
             infra: parts.shared.infra_connections(),
         },
+        keep_awakes: parts.policy.keep_awakes(),
         idle_secs: Some(idle.as_secs()),
         accelerator: parts
             .record

@@ -9,6 +9,8 @@ use super::request::CountedLane;
 pub(super) struct Clients {
     /// Leases that were granted and not dropped.
     leases: u64,
+    /// Commands that keep the guest awake.
+    keep_awakes: u64,
     /// Clients that wait for a lease.
     lease_requests: u64,
     /// The lane of the client that waits first: for a lease, or to be heard on an open connection.
@@ -20,6 +22,7 @@ impl Clients {
     pub(super) fn new(now: Instant) -> Self {
         Clients {
             leases: 0,
+            keep_awakes: 0,
             lease_requests: 0,
             first_waiting: None,
             last_activity: now,
@@ -28,6 +31,20 @@ impl Clients {
 
     pub(super) fn leases(&self) -> u64 {
         self.leases
+    }
+
+    pub(super) fn keep_awakes(&self) -> u64 {
+        self.keep_awakes
+    }
+
+    pub(super) fn begin_keep_awake(&mut self) {
+        self.keep_awakes += 1;
+    }
+
+    /// The guest has the whole idle time from here.
+    pub(super) fn end_keep_awake(&mut self, now: Instant) {
+        self.keep_awakes = self.keep_awakes.saturating_sub(1);
+        self.last_activity = now;
     }
 
     pub(super) fn first_waiting(&self) -> Option<CountedLane> {

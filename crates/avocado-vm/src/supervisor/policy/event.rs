@@ -17,6 +17,11 @@ pub(crate) enum PolicyEvent {
     ClientSpoke(CountedLane),
     /// A lease ended.
     LeaseDropped,
+    /// A command keeps the guest awake from now on. It does not wake it:
+    /// [`VmRequest::Wake`] does.
+    KeepAwakeBegun,
+    /// Such a command ended.
+    KeepAwakeEnded,
     /// Bytes moved on a counted connection at this instant.
     Traffic(Instant),
     /// The answer to [`PolicyAction::CheckWork`].

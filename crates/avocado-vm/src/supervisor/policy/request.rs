@@ -44,6 +44,8 @@ pub(crate) enum Refusal {
     NotRestored,
     /// Connections are open or talking.
     InUse,
+    /// A command keeps the guest awake.
+    KeptAwake,
     /// The guest did not power off in time.
     NotStopped,
 }

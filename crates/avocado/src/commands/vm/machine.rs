@@ -7,7 +7,7 @@ use std::time::Duration;
 use avocado_events::{Event, Sink};
 use avocado_vm::dir::{StateDir, StateFile};
 use avocado_vm::launch::VmLaunch;
-use avocado_vm::status::VmStatus;
+use avocado_vm::status::{VmState, VmStatus};
 use avocado_vm::{control, lock, supervisor};
 
 use super::start_args::StartArgs;
@@ -19,6 +19,18 @@ use crate::session::Session;
 pub(super) fn status(dir: &StateDir) -> Result<VmStatus> {
     dir.check_sockets().map_err(failure)?;
     control::status(dir).map_err(|error| refused(&error))
+}
+
+/// The status of a VM that runs and has a supervisor; without one it cannot be asked for anything.
+pub(super) fn supervised(dir: &StateDir) -> Result<VmStatus> {
+    match status(dir)? {
+        status if status.state == VmState::Unsupervised => {
+            Err(Failure::new("the VM has lost its supervisor")
+                .hint("`avocado vm start` takes the VM over"))
+        }
+        status if status.running => Ok(status),
+        _ => Err(not_running()),
+    }
 }
 
 pub(super) fn not_running() -> Failure {

@@ -1,7 +1,9 @@
 //! `avocado vm`: the development VM.
 
 mod config;
+mod duration;
 mod image;
+mod keep_awake;
 mod launch;
 mod logs;
 mod machine;
@@ -10,6 +12,7 @@ mod rebuild;
 mod reset;
 mod shell;
 mod size;
+mod sleep;
 mod start;
 mod start_args;
 mod status;
@@ -25,6 +28,7 @@ use clap::Subcommand;
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 use config::ConfigCommand;
+use keep_awake::KeepAwakeArgs;
 use logs::LogsArgs;
 use publish::PublishArgs;
 use rebuild::RebuildArgs;
@@ -48,6 +52,17 @@ pub(crate) enum VmCommand {
     /// One word after `--` is a line for the guest's shell; of several words each arrives as it
     /// is. The exit code is that of the shell or the command.
     Shell(ShellArgs),
+    /// Let the guest sleep now; the next connection wakes it
+    Hibernate,
+    /// Wake the guest
+    ///
+    /// It sleeps again when it was idle for as long as it is configured.
+    Wake,
+    /// Wake the guest, and keep it awake while this command runs
+    ///
+    /// It ends after the time of --for, with the command of --while, or at Ctrl-C. Meanwhile
+    /// `avocado vm hibernate` is refused.
+    KeepAwake(KeepAwakeArgs),
     /// Show the guest's console, or what the supervisor or QEMU say
     Logs(LogsArgs),
     /// Take an image that was built here for the VM
@@ -73,6 +88,9 @@ pub(super) fn run(session: &Session, command: &VmCommand) -> Result<ExitCode> {
         VmCommand::Stop(args) => stop::run(session, args).map(done),
         VmCommand::Status => status::run(session).map(done),
         VmCommand::Shell(args) => shell::run(session, args),
+        VmCommand::Hibernate => sleep::hibernate(session).map(done),
+        VmCommand::Wake => sleep::wake(session).map(done),
+        VmCommand::KeepAwake(args) => keep_awake::run(session, args),
         VmCommand::Logs(args) => logs::run(session, args).map(done),
         VmCommand::Rebuild(args) => rebuild::run(session, args).map(done),
         VmCommand::Reset(args) => reset::run(session, args).map(done),

@@ -4,7 +4,6 @@ use clap::Args;
 use std::process::{Command, ExitCode};
 
 use avocado_vm::access;
-use avocado_vm::status::VmState;
 
 use super::{machine, state_dir};
 use crate::failure::{Failure, Result};
@@ -19,12 +18,8 @@ pub(crate) struct ShellArgs {
 
 pub(super) fn run(session: &Session, args: &ShellArgs) -> Result<ExitCode> {
     let dir = state_dir(session)?;
-    let status = machine::status(&dir)?;
-    if status.state == VmState::Unsupervised {
-        return Err(Failure::new("the VM has lost its supervisor")
-            .hint("`avocado vm start` takes the VM over"));
-    }
-    let Some(port) = status.ports.ssh.filter(|_| status.running) else {
+    let status = machine::supervised(&dir)?;
+    let Some(port) = status.ports.ssh else {
         return Err(machine::not_running());
     };
     let terminal = session.environment.has_terminal();

@@ -75,6 +75,9 @@ fn human(status: &VmStatus) -> String {
         };
         row("connections", Some(format!("{}{infra}", open.counted)));
     }
+    if status.keep_awakes > 0 {
+        row("keep-awakes", Some(status.keep_awakes.to_string()));
+    }
     let seconds = |secs| avocado_text::duration(Duration::from_secs(secs));
     row("idle for", status.idle_secs.map(seconds));
     row("accelerator", status.accelerator.clone());
@@ -117,6 +120,7 @@ mod tests {
             supervisor_pid: None,
             ports: VmPorts::default(),
             connections: ConnectionCounts::default(),
+            keep_awakes: 0,
             idle_secs: None,
             accelerator: None,
             cpu_ms: None,
@@ -152,6 +156,7 @@ mod tests {
                 counted: 0,
                 infra: 1,
             },
+            keep_awakes: 2,
             idle_secs: Some(62),
             accelerator: Some("kvm".into()),
             cpu_ms: Some(61_500),
@@ -180,6 +185,7 @@ mod tests {
         ssh (infra)   127.0.0.1:2223
         docker        unix:///home/me/.avocado/vm/docker.sock
         connections   0, and 1 that do not count
+        keep-awakes   2
         idle for      1 min 02 s
         accelerator   kvm
         cpu time      1 min 01 s

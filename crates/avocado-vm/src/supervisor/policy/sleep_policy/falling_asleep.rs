@@ -19,7 +19,8 @@ impl SleepPolicy {
                 None => self.next_check(),
             },
             StateData::Hibernated { .. } => {
-                let may = self.clients.leases() == 0 && !self.guest.save_failed;
+                let wanted = self.clients.leases() > 0 || self.clients.keep_awakes() > 0;
+                let may = !wanted && !self.guest.save_failed;
                 let after = self.settings.release_after.filter(|_| may)?;
                 Some(self.since + after)
             }
@@ -39,7 +40,7 @@ impl SleepPolicy {
 
     /// When the guest falls asleep, if nothing happens.
     pub(super) fn sleep_due(&self) -> Option<Instant> {
-        if self.guest.powering_off {
+        if self.guest.powering_off || self.clients.keep_awakes() > 0 {
             return None;
         }
         let (activity, leases) = (self.last_activity(), self.clients.leases());

@@ -10,6 +10,7 @@ use super::action::PolicyAction;
 use super::clients::Clients;
 use super::event::PolicyEvent;
 use super::open_requests::OpenRequests;
+use super::request::Refusal;
 use super::settings::SleepSettings;
 use super::state::{PolicyState, StateData, StateReason};
 
@@ -99,6 +100,11 @@ impl SleepPolicy {
         self.clients.leases()
     }
 
+    /// Commands that keep the guest awake.
+    pub(crate) fn keep_awakes(&self) -> u64 {
+        self.clients.keep_awakes()
+    }
+
     /// Whether the answer to [`PolicyAction::CheckWork`] is still to come.
     pub(crate) fn is_checking_work(&self) -> bool {
         self.work.pending
@@ -175,6 +181,11 @@ impl SleepPolicy {
                 self.cancel_save(actions);
             }
             PolicyEvent::LeaseDropped => self.clients.drop_lease(now),
+            PolicyEvent::KeepAwakeBegun => {
+                self.clients.begin_keep_awake();
+                self.requests.deny_sleep(Refusal::KeptAwake, actions);
+            }
+            PolicyEvent::KeepAwakeEnded => self.clients.end_keep_awake(now),
             PolicyEvent::Traffic(at) => self.traffic(at),
             PolicyEvent::WorkChecked { busy } => self.work_checked(now, busy, actions),
             PolicyEvent::DeadlinePassed => self.deadline_passed(now, actions),

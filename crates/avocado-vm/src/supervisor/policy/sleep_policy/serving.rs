@@ -44,6 +44,9 @@ impl SleepPolicy {
             (VmRequest::Hibernate, Hibernated | Saving | Released) => {
                 actions.push(PolicyAction::Done(request));
             }
+            (_, _) if self.clients.keep_awakes() > 0 => {
+                actions.push(PolicyAction::Denied(request, Refusal::KeptAwake));
+            }
             (VmRequest::Hibernate, _) => self.requests.hibernate = Some(now + QUIET_LIMIT),
             (VmRequest::Release, Released) => actions.push(PolicyAction::Done(request)),
             (VmRequest::Release, _) if self.clients.leases() > 0 => {

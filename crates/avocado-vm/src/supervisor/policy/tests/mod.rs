@@ -278,6 +278,55 @@ fn a_request_to_sleep_waits_for_a_quiet_moment() {
 }
 
 #[test]
+fn a_command_keeps_the_guest_awake_until_it_ends() {
+    let t = Instant::now();
+    let denied = |request| PolicyAction::Denied(request, Refusal::KeptAwake);
+    let mut policy = running(SETTINGS, t);
+    policy.on(t, PolicyEvent::KeepAwakeBegun);
+    policy.on(t, PolicyEvent::KeepAwakeBegun);
+    assert_eq!((policy.keep_awakes(), policy.deadline()), (2, None));
+    assert_eq!(policy.on(t + secs(99), PolicyEvent::DeadlinePassed), []);
+    for request in [VmRequest::Hibernate, VmRequest::Release] {
+        let asked = policy.on(t + secs(99), PolicyEvent::Requested(request));
+        assert_eq!(asked, [denied(request)]);
+    }
+    policy.on(t + secs(100), PolicyEvent::KeepAwakeEnded);
+    assert_eq!(policy.deadline(), None);
+    policy.on(t + secs(100), PolicyEvent::KeepAwakeEnded);
+    assert_eq!(policy.deadline(), Some(t + secs(160)));
+
+    // It begins while another command waits for a quiet moment, or while the work is looked at.
+    let mut policy = running(SETTINGS, t);
+    policy.on(t, PolicyEvent::LeaseRequested(CountedLane::Ssh));
+    policy.on(t, PolicyEvent::Requested(VmRequest::Hibernate));
+    assert_eq!(
+        policy.on(t, PolicyEvent::KeepAwakeBegun),
+        [denied(VmRequest::Hibernate)]
+    );
+    policy.on(t, PolicyEvent::KeepAwakeEnded);
+    assert_eq!(
+        policy.on(t + secs(300), PolicyEvent::DeadlinePassed),
+        [PolicyAction::CheckWork]
+    );
+    policy.on(t + secs(300), PolicyEvent::KeepAwakeBegun);
+    let idle = PolicyEvent::WorkChecked { busy: false };
+    assert_eq!(policy.on(t + secs(300), idle), []);
+
+    // It wakes a guest that sleeps or falls asleep, and memory that is kept for it stays.
+    let wake = PolicyEvent::Requested(VmRequest::Wake);
+    let mut policy = hibernated(SETTINGS, t);
+    policy.on(t, PolicyEvent::KeepAwakeBegun);
+    assert_eq!(policy.deadline(), None);
+    assert_eq!(policy.on(t, wake), [PolicyAction::Resume]);
+    let mut policy = running(SETTINGS, t);
+    policy.on(t + secs(60), PolicyEvent::DeadlinePassed);
+    policy.on(t + secs(60), PolicyEvent::KeepAwakeBegun);
+    assert_eq!(policy.on(t + secs(60), wake), []);
+    let paused = policy.on(t + secs(61), PolicyEvent::PauseDone { paused: true });
+    assert_eq!(paused, [PolicyAction::Resume]);
+}
+
+#[test]
 fn memory_is_released_and_comes_back() {
     let t = Instant::now();
     let mut policy = hibernated(SETTINGS, t);

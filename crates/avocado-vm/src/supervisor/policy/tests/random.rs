@@ -11,6 +11,8 @@ enum WorldEvent {
     Disconnect,
     Speak(CountedLane),
     Traffic,
+    KeepAwake,
+    EndKeepAwake,
     Timer,
     Wait(u16),
     ForeignStop,
@@ -37,6 +39,8 @@ fn happening() -> impl Strategy<Value = WorldEvent> {
         6 => Just(WorldEvent::Disconnect),
         4 => lane.prop_map(WorldEvent::Speak),
         3 => Just(WorldEvent::Traffic),
+        2 => Just(WorldEvent::KeepAwake),
+        3 => Just(WorldEvent::EndKeepAwake),
         8 => Just(WorldEvent::Timer),
         6 => any::<u16>().prop_map(WorldEvent::Wait),
         2 => Just(WorldEvent::ForeignStop),
@@ -65,6 +69,8 @@ struct World {
     wanting: u64,
     /// Leases.
     leases: u64,
+    /// Commands that keep it awake.
+    keep_awakes: u64,
     asked: Vec<VmRequest>,
 }
 
@@ -81,6 +87,7 @@ impl World {
             opening: 0,
             wanting: 0,
             leases: 0,
+            keep_awakes: 0,
             asked: Vec::new(),
         }
     }
@@ -121,6 +128,9 @@ impl World {
                 let same =
                     |a: &VmRequest| std::mem::discriminant(a) == std::mem::discriminant(&request);
                 self.asked.retain(|asked| !same(asked));
+            }
+            PolicyAction::Pause | PolicyAction::Save if self.keep_awakes > 0 => {
+                panic!("{action:?} of a guest that is kept awake")
             }
             PolicyAction::Pause
             | PolicyAction::Resume
@@ -245,6 +255,18 @@ impl World {
             }
             WorldEvent::Traffic if self.leases > 0 => self.fact(PolicyEvent::Traffic(self.now)),
             WorldEvent::Disconnect | WorldEvent::Speak(_) | WorldEvent::Traffic => {}
+            WorldEvent::KeepAwake => {
+                // As the server of requests does it.
+                self.keep_awakes += 1;
+                self.fact(PolicyEvent::KeepAwakeBegun);
+                self.asked.push(VmRequest::Wake);
+                self.fact(PolicyEvent::Requested(VmRequest::Wake));
+            }
+            WorldEvent::EndKeepAwake if self.keep_awakes > 0 => {
+                self.keep_awakes -= 1;
+                self.fact(PolicyEvent::KeepAwakeEnded);
+            }
+            WorldEvent::EndKeepAwake => {}
             WorldEvent::Timer => {
                 if let Some(deadline) = self.policy.deadline() {
                     self.now = self.now.max(deadline);
@@ -325,6 +347,10 @@ proptest! {
             if matches!(world.policy.state(), PolicyState::Running) {
                 prop_assert!(world.alive && !world.paused);
                 prop_assert_eq!(world.opening + world.wanting, 0);
+            }
+            if world.keep_awakes > 0 {
+                // Nothing but other clients of QEMU puts it to sleep.
+                prop_assert_eq!(world.policy.deadline(), None);
             }
             if matches!(world.policy.state(), PolicyState::Released | PolicyState::Gone) {
                 prop_assert!(!world.alive);
