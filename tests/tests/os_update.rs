@@ -77,6 +77,17 @@ fn back_on_a(guest: &DiskGuest, first: &str) -> String {
     status
 }
 
+/// The numbers of the entries of the boot menu with this label.
+fn entries(guest: &DiskGuest, label: &str) -> Vec<String> {
+    let menu = guest.run("efibootmgr").unwrap();
+    let numbers = menu.lines().filter_map(|line| {
+        let (number, rest) = line.strip_prefix("Boot")?.split_at_checked(4)?;
+        let name = rest.get(2..)?.split_whitespace().next()?;
+        (name == label).then(|| number.to_owned())
+    });
+    numbers.collect()
+}
+
 #[test]
 fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     let name = "a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run";
@@ -155,7 +166,16 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
         .check("systemctl is-active boot-complete.target >/var/asked")
         .unwrap();
     let second = build(project, &files, "2", "");
+    // The firmware has dropped its entry, which is made again.
+    let [number] = entries(&guest, "avocado-b").try_into().unwrap();
+    guest
+        .run(&format!(
+            "efibootmgr --quiet --bootnum {number} --delete-bootnum"
+        ))
+        .unwrap();
+    assert!(entries(&guest, "avocado-b").is_empty());
     update(&guest, project);
+    assert_eq!(entries(&guest, "avocado-b").len(), 1);
     guest.reboot().unwrap();
     assert_eq!(running(&guest).unwrap(), ("b".into(), "2".into()));
     committed(&guest);

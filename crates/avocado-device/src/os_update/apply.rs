@@ -211,7 +211,10 @@ impl<'a> Application<'a> {
         let loader = &self.prepared.loader;
         let base = self.context.base();
         match step {
-            SlotStep::ForbidSlot(slot) => loader.forbid(slot),
+            SlotStep::ForbidSlot(slot) => {
+                loader.forbid(slot)?;
+                loader.make_entries(slot)
+            }
             SlotStep::WriteSlot(slot) => self.write(slot),
             SlotStep::WriteMarker => self.pending.save(base),
             SlotStep::SwitchLoader(slot) => loader.tell(LoaderOrder::Try, slot),

@@ -85,6 +85,17 @@ pub(super) enum LabelledPlace {
     Nowhere,
 }
 
+/// A partition, as programs that go by the table of its disk want it named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NumberedPartition {
+    /// Its own node.
+    pub(super) node: PathBuf,
+    /// That of its disk.
+    pub(super) disk: PathBuf,
+    /// What partition of the disk it is, from 1.
+    pub(super) number: u32,
+}
+
 /// All that there are.
 #[derive(Debug)]
 pub(super) struct BlockDevices<'a> {
@@ -116,17 +127,8 @@ impl<'a> BlockDevices<'a> {
         if found.is_empty() {
             return Ok(LabelledPlace::Nowhere);
         }
-        let mut disks = self.disks_of(&SYSTEM)?;
-        // Where the root is no partition (an overlay, memory, a loop device) nothing tells but that there is
-        // one alone, on a disk that nobody plugs in.
-        let any = self.disks_of(&ROOT)?.is_empty() && stated.is_none();
-        disks.extend(stated.and_then(|path| Some(self.at(path)?.number.as_str())));
-        let is_own = |device: &&&BlockDevice| {
-            device
-                .disk
-                .as_deref()
-                .is_some_and(|disk| disks.contains(disk) || any && !self.is_plugged_in(disk))
-        };
+        let disks = OwnDisks::of(self, stated)?;
+        let is_own = |device: &&&BlockDevice| disks.have(device);
         let own: Vec<_> = found.iter().filter(is_own).collect();
         match own.as_slice() {
             [one] => Ok(LabelledPlace::Here(self.checked_node(one)?)),
@@ -141,6 +143,38 @@ impl<'a> BlockDevices<'a> {
                 self.nodes(&found)
             ))),
         }
+    }
+
+    /// A partition of a disk of the running system, or of the `stated` one. None: this is no such.
+    pub(super) fn numbered_partition(
+        &self,
+        node: &Path,
+        stated: Option<&Path>,
+    ) -> Result<Option<NumberedPartition>, FailureReason> {
+        let Some(device) = self.at(node) else {
+            return Ok(None);
+        };
+        let disk = device.disk.as_deref().and_then(|disk| self.numbered(disk));
+        let Some((disk, number)) = disk.zip(device.partition) else {
+            return Ok(None);
+        };
+        if !OwnDisks::of(self, stated)?.have(device) {
+            return Ok(None);
+        }
+        Ok(Some(NumberedPartition {
+            node: self.checked_node(device)?,
+            disk: self.checked_node(disk)?,
+            number,
+        }))
+    }
+
+    /// The UUID of a partition in the table of its disk, in lower case, where udev tells it.
+    pub(super) fn uuid(paths: &DevicePaths, node: &Path) -> Option<String> {
+        let node = fs::canonicalize(node).ok()?;
+        let links = &paths.os.partition_uuids;
+        let is = |uuid: &String| fs::canonicalize(links.join(uuid)).is_ok_and(|of| of == node);
+        let found = avocado_fs::file_names(links).ok()?.into_iter().find(is)?;
+        Some(found.to_lowercase())
     }
 
     /// The disk that the root file system is on.
@@ -297,6 +331,35 @@ impl<'a> BlockDevices<'a> {
             )));
         }
         Ok(node)
+    }
+}
+
+/// The disks that may be written: those of the running system, and the one that a bundle states.
+struct OwnDisks<'a> {
+    devices: &'a BlockDevices<'a>,
+    numbers: BTreeSet<&'a str>,
+    /// Where the root is no partition (an overlay, memory, a loop device) nothing tells but that there is
+    /// one alone, on a disk that nobody plugs in.
+    any: bool,
+}
+
+impl<'a> OwnDisks<'a> {
+    fn of(devices: &'a BlockDevices<'a>, stated: Option<&Path>) -> Result<Self, FailureReason> {
+        let mut numbers = devices.disks_of(&SYSTEM)?;
+        let any = devices.disks_of(&ROOT)?.is_empty() && stated.is_none();
+        numbers.extend(stated.and_then(|path| Some(devices.at(path)?.number.as_str())));
+        Ok(OwnDisks {
+            devices,
+            numbers,
+            any,
+        })
+    }
+
+    /// Whether a partition is on one of them.
+    fn have(&self, partition: &BlockDevice) -> bool {
+        partition.disk.as_deref().is_some_and(|disk| {
+            self.numbers.contains(disk) || self.any && !self.devices.is_plugged_in(disk)
+        })
     }
 }
 

@@ -30,7 +30,7 @@ pub struct OsUpdatePlan {
     pub artifacts: Vec<PlannedArtifact>,
     /// What is in the way. With anything here, nothing is written.
     pub problems: Vec<String>,
-    /// What could not be compared, and is not in the way.
+    /// What could not be compared, or is made besides, and is not in the way.
     pub notes: Vec<String>,
 }
 
@@ -249,6 +249,7 @@ pub(super) fn look<'a>(
     let target = running.other();
     plan.slot = Some(loader.naming.name(target).to_owned());
     plan.problems.extend(loader.problems(target));
+    plan.notes.extend(loader.notes());
     let mut places = BTreeMap::new();
     for artifact in &update.artifacts {
         let partition = artifact.partitions.get(target);

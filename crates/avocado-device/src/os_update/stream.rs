@@ -112,6 +112,7 @@ impl<'a, 'b> OsStream<'a, 'b> {
         tell_what_goes(context, slot, sink);
         SlotContents::forget(base, slot)?;
         found.loader.forbid(target)?;
+        found.loader.make_entries(target)?;
         for (artifact, chunked) in bundle.artifacts() {
             if let Some(place) = found.places.get(&artifact.name) {
                 self.write_artifact(artifact, chunked, place)?;

@@ -6,6 +6,8 @@ mod common;
 
 mod board;
 mod disks;
+mod efi;
+mod firmware;
 mod health;
 mod labels;
 mod loaders;

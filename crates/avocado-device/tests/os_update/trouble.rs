@@ -9,7 +9,8 @@ use avocado_events::Silent;
 use serde_json::{Value, json};
 
 use crate::board::{Board, TestBundle, has_uboot_tools};
-use crate::loaders::{Firmware, LOADER, UUIDS, bundle, efi_board};
+use crate::firmware::{Firmware, LOADER, UUIDS, efi_board, utf16};
+use crate::loaders::bundle;
 
 fn failed(board: &Board) -> Option<FailedUpdate> {
     board.device().status().unwrap().failed_update
@@ -179,11 +180,7 @@ fn firmware_that_fell_back_starts_the_slot_that_runs_before_the_other_is_written
     let action = json!({"type": "efibootmgr", "slot_entries": {"a": "boot-a", "b": "boot-b"}});
     let board = efi_board();
     let firmware = Firmware(&board);
-    let text: Vec<u8> = format!("{}\0", UUIDS[1])
-        .encode_utf16()
-        .flat_map(u16::to_le_bytes)
-        .collect();
-    firmware.put("LoaderDevicePartUUID", LOADER, &text);
+    firmware.put("LoaderDevicePartUUID", LOADER, &utf16(UUIDS[1]));
     assert_eq!(firmware.numbers("BootOrder"), [4, 1]);
     let manifest = board.add("1", &bundle("new", by_uuid, action));
     board.writes(&manifest);

@@ -10,12 +10,16 @@ mod tryboot;
 mod uboot;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use avocado_manifest::Name;
 use avocado_manifest::os_bundle::{
-    BootPartition, DiskLayout, OsBundleDescription, OsSlot, SlotAction, SlotDetection, SlotNaming,
+    BootEntry, BootPartition, BySlot, DiskLayout, OsBundleDescription, OsSlot, SlotAction,
+    SlotDetection, SlotNaming,
 };
 
+use super::boot_entry::BOOT_ARTIFACT;
 use super::error::OsUpdateError;
 use crate::error::FailureReason;
 use crate::paths::DevicePaths;
@@ -44,6 +48,8 @@ pub(super) struct BootLoader<'a> {
     commit: Vec<SlotAction>,
     rollback: Vec<SlotAction>,
     layout: Option<DiskLayout>,
+    /// The partitions of the artifact `boot`.
+    boot: Option<BySlot<Name>>,
     /// Placeholders and what they stand for, besides those for the slot.
     placeholders: Vec<(&'static str, String)>,
 }
@@ -53,6 +59,10 @@ impl<'a> BootLoader<'a> {
     pub(super) fn of(paths: &'a DevicePaths, bundle: &OsBundleDescription) -> Option<Self> {
         let update = bundle.update.as_ref()?;
         let activate = update.activate.clone();
+        let boot = update
+            .artifacts
+            .iter()
+            .find(|artifact| artifact.name.as_str() == BOOT_ARTIFACT);
         // Without a word of its own, what is tried once is committed by its own kind, and what was
         // chosen is chosen the other way round.
         let once = || activate.iter().filter(|a| is_tried_once(a)).cloned();
@@ -66,6 +76,7 @@ impl<'a> BootLoader<'a> {
             rollback: stated(&update.rollback).unwrap_or_else(|| activate.clone()),
             activate,
             layout: bundle.layout.clone(),
+            boot: boot.map(|artifact| artifact.partitions.clone()),
             placeholders: vec![
                 ("{platform}", bundle.platform.to_string()),
                 ("{architecture}", bundle.architecture.to_string()),
@@ -88,6 +99,7 @@ impl<'a> BootLoader<'a> {
             commit: Vec::new(),
             rollback,
             layout,
+            boot: None,
             placeholders: Vec::new(),
         }
     }
@@ -116,7 +128,11 @@ impl<'a> BootLoader<'a> {
                 let device = self.paths.os.partition_uuids.join(&uuid);
                 let is = |partition: &BootPartition| match partition {
                     BootPartition::Uuid(of_slot) => *of_slot == uuid,
-                    BootPartition::Device(path) => avocado_fs::same_file(Path::new(path), &device),
+                    // Both may be links of udev.
+                    BootPartition::Device(path) => {
+                        let [of_slot, device] = [Path::new(path), &device].map(fs::canonicalize);
+                        matches!((of_slot, device), (Ok(a), Ok(b)) if a == b)
+                    }
                 };
                 partitions.find(is).ok_or_else(|| {
                     unknown(format!(
@@ -173,7 +189,7 @@ impl<'a> BootLoader<'a> {
         // Firmware that cannot start the first entry of the menu takes the next.
         for action in actions {
             if let SlotAction::Efibootmgr { slot_entries } = action {
-                efi::leave_out(self.paths, slot_entries.get(slot))?;
+                efi::leave_out(self.entry(slot_entries, slot))?;
             }
         }
         // Where what runs is known by what is started next, that can be compared.
@@ -188,6 +204,35 @@ impl<'a> BootLoader<'a> {
             )));
         }
         Ok(())
+    }
+
+    /// Makes the entries of a slot in a boot menu that has dropped them. Nothing starts them yet: before
+    /// the slot is written it is known that there is room for them.
+    pub(super) fn make_entries(&self, slot: OsSlot) -> Result<(), FailureReason> {
+        for action in &self.activate {
+            if let SlotAction::Efibootmgr { slot_entries } = action {
+                self.entry(slot_entries, slot).ensure()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry<'s>(&'s self, entries: &'s BySlot<BootEntry>, slot: OsSlot) -> efi::SlotEntry<'s> {
+        let stated = match &self.detection {
+            Some(SlotDetection::SdbootEfi { partitions }) => Some(partitions.get(slot)),
+            _ => None,
+        };
+        let disk = self
+            .layout
+            .as_ref()
+            .and_then(|layout| layout.device.as_deref());
+        efi::SlotEntry {
+            paths: self.paths,
+            entry: entries.get(slot),
+            stated,
+            boot: self.boot.as_ref().map(|boot| boot.get(slot)),
+            disk: disk.map(Path::new),
+        }
     }
 
     /// The actions that make a slot the one that is started. Some ways back name no slot, and would
@@ -237,7 +282,7 @@ impl<'a> BootLoader<'a> {
                     slot_layouts.get(slot),
                 )?,
                 SlotAction::Efibootmgr { slot_entries } => {
-                    efi::tell(self.paths, order, slot_entries.get(slot))?;
+                    efi::tell(order, self.entry(slot_entries, slot))?;
                 }
                 SlotAction::RpiTryboot {
                     devpath,
@@ -321,7 +366,7 @@ impl<'a> BootLoader<'a> {
                 } => mbr::check(Path::new(devpath), self.layout.as_ref(), slot_layouts).err(),
                 SlotAction::Efibootmgr { slot_entries } => OsSlot::ALL
                     .into_iter()
-                    .find_map(|slot| efi::entry(self.paths, slot_entries.get(slot)).err()),
+                    .find_map(|slot| self.entry(slot_entries, slot).check().err()),
                 SlotAction::RpiTryboot {
                     devpath,
                     boot_partitions,
@@ -334,6 +379,18 @@ impl<'a> BootLoader<'a> {
         problems.sort();
         problems.dedup();
         problems
+    }
+
+    /// What the loader will be told besides that is worth a word, found out as [`BootLoader::problems`].
+    pub(super) fn notes(&self) -> BTreeSet<String> {
+        let entries = self.activate.iter().filter_map(|action| match action {
+            SlotAction::Efibootmgr { slot_entries } => Some(slot_entries),
+            _ => None,
+        });
+        entries
+            .flat_map(|entries| OsSlot::ALL.map(|slot| self.entry(entries, slot)))
+            .filter_map(|entry| entry.check().ok().flatten())
+            .collect()
     }
 
     /// A variable that says which slot is started, and that gets the same value for either.
