@@ -25,6 +25,8 @@ pub enum VmState {
     Stopping,
     /// QEMU runs without a supervisor: `vm start` takes it over.
     Unsupervised,
+    /// There is a supervisor, and it does not answer.
+    Unresponsive,
 }
 
 /// The VM at this moment.

@@ -1,13 +1,15 @@
 //! Many clients at once, and clients that break off in the middle.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::sync::Barrier;
 use std::time::Duration;
 
 use avocado_vm::control;
+use avocado_vm::dir::StateFile;
 
-use crate::harness::{SmallGuestVm, cannot_run};
+use crate::harness::{LONG, SmallGuestVm, cannot_run};
 use crate::peers::{Client, free_port};
 
 /// QEMU lets two connections wait, the kernel forgets the others: far more than that.
@@ -51,6 +53,47 @@ fn many_clients_at_once_are_all_answered() {
         (s.connections.counted, s.connections.infra) == (0, 0)
     });
     assert_eq!(status.problem, None);
+    vm.stop();
+}
+
+/// One more than the lane takes.
+#[test]
+fn a_client_too_many_is_sent_away_and_told() {
+    if cannot_run("a_client_too_many_is_sent_away_and_told") {
+        return;
+    }
+    let vm = SmallGuestVm::new();
+    // Its end of the tunnel has more room than the small guest.
+    vm.start_with_tunnels();
+    let connect = || {
+        let stream = UnixStream::connect(vm.dir.file(StateFile::Docker)).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream
+    };
+    let talk = |stream: &mut UnixStream| {
+        stream.write_all(b"hello").unwrap();
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"hello", "{}", vm.log());
+    };
+    let mut clients: Vec<UnixStream> = (0..200).map(|_| connect()).collect();
+    clients.iter_mut().for_each(talk);
+    let mut said = String::new();
+    connect().read_to_string(&mut said).unwrap();
+    let why = "the docker lane of the VM has 200 connections open and takes no more";
+    assert!(
+        said.starts_with("HTTP/1.1 503 ") && said.contains(why),
+        "{said}"
+    );
+    let problem = vm.status().problem.unwrap();
+    assert!(problem.contains(why), "{problem}");
+    vm.until_log(why);
+    talk(clients.last_mut().unwrap());
+    drop(clients);
+    vm.until("room again", |s| {
+        s.connections.counted == 0 && s.problem.is_none()
+    });
+    talk(&mut connect());
     vm.stop();
 }
 

@@ -1,11 +1,14 @@
 //! Starts that fail, and a guest that does not end.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use avocado_vm::control;
 use avocado_vm::dir::StateFile;
+use avocado_vm::status::VmState;
 
 use crate::harness::{LONG, SmallGuestVm, cannot_run};
 use crate::processes::{kill, until_gone};
@@ -101,4 +104,48 @@ fn a_guest_that_does_not_hear_is_ended_only_by_force() {
     assert!(control::stop(&vm.program, &vm.dir, true, LONG).unwrap());
     vm.nothing_left();
     until_gone(status.supervisor_pid.unwrap());
+}
+
+#[test]
+fn a_supervisor_that_hangs_is_told_and_ended_by_force() {
+    if cannot_run("a_supervisor_that_hangs_is_told_and_ended_by_force") {
+        return;
+    }
+    let vm = SmallGuestVm::new();
+    let started = vm.start();
+    let supervisor = started.supervisor_pid.unwrap();
+    kill(supervisor, rustix::process::Signal::STOP);
+    let hung = vm.status();
+    assert_eq!(
+        (hung.state, hung.paused, hung.pid),
+        (VmState::Unresponsive, None, started.pid)
+    );
+    assert_eq!(
+        (hung.supervisor_pid, hung.ports.ssh),
+        (Some(supervisor), started.ports.ssh)
+    );
+    // Asked for, and given up, while it hangs.
+    let mut asked = UnixStream::connect(vm.dir.file(StateFile::Supervisor)).unwrap();
+    asked
+        .write_all(b"{\"method\":\"stop\",\"params\":{\"force\":true}}\n")
+        .unwrap();
+    drop(asked);
+    assert!(control::hibernate(&vm.dir).is_err());
+    kill(supervisor, rustix::process::Signal::CONT);
+    vm.until_log("a request to stop by force is not carried out");
+    let mut client = vm.connect();
+    client.talk("nobody stopped it");
+    let status = vm.status();
+    assert_eq!((status.state, status.problem), (VmState::Running, None));
+
+    // It hangs for good, with QEMU or without.
+    kill(supervisor, rustix::process::Signal::STOP);
+    kill(started.pid.unwrap(), rustix::process::Signal::STOP);
+    let unheard = control::stop(&vm.program, &vm.dir, false, LONG).unwrap_err();
+    assert!(unheard.hint().unwrap().contains("--force"), "{unheard}");
+    assert!(control::stop(&vm.program, &vm.dir, true, LONG).unwrap());
+    until_gone(supervisor);
+    vm.nothing_left();
+    vm.start();
+    vm.stop();
 }

@@ -142,8 +142,8 @@ impl SupervisorError {
             }
             SupervisorError::NotRunning => "start it with `avocado vm start`",
             SupervisorError::NoAnswer(_) => {
-                "if this lasts, kill the supervisor; the guest goes on, and `avocado vm start` \
-                 takes it over"
+                "if this lasts, `avocado vm stop --force` ends the VM; or end the supervisor alone: the \
+                 guest goes on, and `avocado vm start` takes it over"
             }
             _ => return None,
         };

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::docker_tunnel::DockerTunnel;
+use super::lane_load::LaneLoads;
 use super::log::SupervisorLog;
 use super::owner_handle::OwnerHandle;
 use super::policy::CountedLane;
@@ -44,6 +45,10 @@ impl Lanes {
 
     pub(super) fn log(&self) -> &SupervisorLog {
         &self.log
+    }
+
+    pub(super) fn loads(&self) -> &LaneLoads {
+        self.handle.shared.loads()
     }
 
     /// Counted, wakes the guest.
@@ -136,12 +141,18 @@ fn asleep_failure() -> SupervisorFailure {
     )
 }
 
-async fn refuse_tcp(client: &mut (impl AsyncRead + AsyncWrite + Unpin), why: &SupervisorFailure) {
+pub(super) async fn refuse_tcp(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    why: &SupervisorFailure,
+) {
     let text = format!("avocado: {}\r\n", why.message);
     send_last_words(client, text.as_bytes()).await;
 }
 
-async fn refuse_http(client: &mut (impl AsyncRead + AsyncWrite + Unpin), why: &SupervisorFailure) {
+pub(super) async fn refuse_http(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    why: &SupervisorFailure,
+) {
     let body = serde_json::json!({ "message": why.message }).to_string();
     let text = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::error::SupervisorError;
-use super::lanes::{Lanes, set_tcp_options};
-use super::log::SupervisorLog;
+use super::lane_load::{CONNECTION_LIMIT, Lane};
+use super::lanes::{Lanes, refuse_http, refuse_tcp, set_tcp_options};
 use super::port_user;
+use super::protocol::SupervisorFailure;
 use crate::dir::{StateDir, StateFile};
 use crate::launch::VmLaunch;
 
-/// Connections of one listener at the same time; more wait to be accepted.
-const CLIENT_LIMIT: usize = 200;
+/// Clients of one lane that are being told at the same time that it is full. Those above that are
+/// let go without a word.
+const REFUSAL_LIMIT: usize = 50;
 /// How long to wait after an `accept` that failed, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -69,28 +71,29 @@ impl LaneListeners {
     /// Serves everything but the control socket, which it returns. Whatever runs ends with the
     /// set.
     pub(crate) fn serve(self, lanes: &Lanes, tasks: &mut JoinSet<()>) -> UnixListener {
-        let log = lanes.log();
         let ours = lanes.clone();
         tasks.spawn(accept(
             TcpClientListener(self.ssh),
-            log.clone(),
+            LaneDoor::new(Lane::Ssh, lanes),
             move |client| ours.clone().ssh(client),
         ));
         if let Some(listener) = self.infra {
             let ours = lanes.clone();
             tasks.spawn(accept(
                 TcpClientListener(listener),
-                log.clone(),
+                LaneDoor::new(Lane::Infra, lanes),
                 move |client| ours.clone().infra(client),
             ));
         }
         let ours = lanes.clone();
-        tasks.spawn(accept(self.docker, log.clone(), move |client| {
+        let door = LaneDoor::new(Lane::Docker, lanes);
+        tasks.spawn(accept(self.docker, door, move |client| {
             ours.clone().docker(client)
         }));
         if let Some(listener) = self.docker_stream {
             let ours = lanes.clone();
-            tasks.spawn(accept(listener, log.clone(), move |client| {
+            let door = LaneDoor::new(Lane::DockerStream, lanes);
+            tasks.spawn(accept(listener, door, move |client| {
                 ours.clone().docker_stream(client)
             }));
         }
@@ -131,9 +134,11 @@ fn listen_unix(path: &Path) -> Result<UnixListener, SupervisorError> {
 }
 
 /// Something that clients connect to.
-pub(crate) trait ClientListener: Send + 'static {
+trait ClientListener: Send + 'static {
     type Client: Send + 'static;
     fn next(&self) -> impl Future<Output = io::Result<Self::Client>> + Send;
+    /// Tells a client why it is sent away.
+    fn refuse(client: Self::Client, why: SupervisorFailure) -> impl Future<Output = ()> + Send;
 }
 
 struct TcpClientListener(TcpListener);
@@ -145,6 +150,9 @@ impl ClientListener for TcpClientListener {
         set_tcp_options(&client);
         Ok(client)
     }
+    async fn refuse(mut client: TcpStream, why: SupervisorFailure) {
+        refuse_tcp(&mut client, &why).await;
+    }
 }
 
 impl ClientListener for UnixListener {
@@ -152,30 +160,77 @@ impl ClientListener for UnixListener {
     async fn next(&self) -> io::Result<UnixStream> {
         Ok(self.accept().await?.0)
     }
+    async fn refuse(mut client: UnixStream, why: SupervisorFailure) {
+        refuse_http(&mut client, &why).await;
+    }
 }
 
-/// Serves every client in a task of its own, for ever.
-pub(crate) async fn accept<A: ClientListener, F>(
+/// The places of a lane.
+struct LaneDoor {
+    lane: Lane,
+    lanes: Lanes,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+impl LaneDoor {
+    fn new(lane: Lane, lanes: &Lanes) -> Self {
+        LaneDoor {
+            lane,
+            lanes: lanes.clone(),
+            places: Arc::new(Semaphore::new(CONNECTION_LIMIT)),
+            refusals: Arc::new(Semaphore::new(REFUSAL_LIMIT)),
+        }
+    }
+
+    /// A place for one more client, if there is one.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// Notes that a client is sent away. The log hears of the first one alone.
+    fn note_refusal(&self) {
+        if self.lanes.loads().count_refusal(self.lane) {
+            self.lanes.log().line(&self.lane.refusal());
+        }
+    }
+
+    /// Notes that there is room again, if there was none.
+    fn note_room(&self) {
+        if self.places.available_permits() > 0 {
+            let refused = self.lanes.loads().has_room(self.lane);
+            if refused > 0 {
+                let name = self.lane.name();
+                self.lanes.log().line(&format!(
+                    "the {name} lane has room again; {refused} clients were sent away"
+                ));
+            }
+        }
+    }
+}
+
+/// Serves every client in a task of its own, for ever. One that finds the lane full is told so and
+/// sent away at once: a client that waits for a place would wait in silence, maybe for ever.
+async fn accept<A: ClientListener, F>(
     listener: A,
-    log: SupervisorLog,
+    door: LaneDoor,
     serve: impl Fn(A::Client) -> F + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(CLIENT_LIMIT));
     let mut clients = JoinSet::new();
     let mut wait = BACK_OFF.0;
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         let next = tokio::select! {
-            next = listener.next() => next,
             // Reaped as they end, so that the set does not grow.
-            Some(_) = clients.join_next() => continue,
+            Some(_) = clients.join_next() => {
+                door.note_room();
+                continue;
+            }
+            next = listener.next() => next,
         };
-        match next {
-            Ok(client) => {
+        match (next, door.place()) {
+            (Ok(client), Some(place)) => {
                 wait = BACK_OFF.0;
                 let served = serve(client);
                 clients.spawn(async move {
@@ -183,11 +238,105 @@ pub(crate) async fn accept<A: ClientListener, F>(
                     drop(place);
                 });
             }
-            Err(error) => {
-                log.line(&format!("a client could not be accepted: {error}"));
+            (Ok(client), None) => {
+                door.note_refusal();
+                if let Ok(turn) = door.refusals.clone().try_acquire_owned() {
+                    let why = SupervisorFailure::new(door.lane.refusal(), None);
+                    clients.spawn(async move {
+                        A::refuse(client, why).await;
+                        drop(turn);
+                    });
+                }
+            }
+            (Err(error), _) => {
+                let lanes = &door.lanes;
+                lanes
+                    .log()
+                    .line(&format!("a client could not be accepted: {error}"));
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(BACK_OFF.1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::docker_tunnel::DockerTunnel;
+    use super::super::log::SupervisorLog;
+    use super::super::owner_handle::OwnerHandle;
+    use super::*;
+
+    fn lanes(place: &Path) -> Lanes {
+        let dir = StateDir::new(place);
+        let log = SupervisorLog::open(&dir.file(StateFile::SupervisorLog));
+        let (handle, _inbox) = OwnerHandle::new();
+        let tunnel = DockerTunnel::new(&dir, &log, Box::new(|_| ()));
+        Lanes::new(handle, tunnel, log)
+    }
+
+    /// Clients of a lane that is served by an echo.
+    async fn fill<C, A>(lane: Lane, listener: A, connect: impl AsyncFn() -> C)
+    where
+        C: AsyncReadExt + AsyncWriteExt + Unpin,
+        A: ClientListener,
+        A::Client: AsyncReadExt + AsyncWriteExt + Unpin,
+    {
+        let place = tempfile::tempdir().unwrap();
+        let lanes = lanes(place.path());
+        let echo = |mut client: A::Client| async move {
+            let mut byte = [0];
+            while client.read_exact(&mut byte).await.is_ok() {
+                let _ = client.write_all(&byte).await;
+            }
+        };
+        let door = LaneDoor::new(lane, &lanes);
+        let served = tokio::spawn(accept(listener, door, echo));
+        let talk = async |client: &mut C| {
+            let mut byte = [0];
+            client.write_all(b"x").await.unwrap();
+            client.read_exact(&mut byte).await.unwrap();
+            assert_eq!(&byte, b"x");
+        };
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTION_LIMIT {
+            let mut client = connect().await;
+            talk(&mut client).await;
+            clients.push(client);
+        }
+        for _ in 0..2 {
+            let mut said = String::new();
+            connect().await.read_to_string(&mut said).await.unwrap();
+            assert!(said.contains(&lane.refusal()), "{said}");
+        }
+        let problem = lanes.loads().problem().unwrap();
+        assert!(problem.contains("(2 sent away)"), "{problem}");
+        // Those that are in are served as before, and one that leaves makes room.
+        talk(clients.first_mut().unwrap()).await;
+        clients.pop();
+        while lanes.loads().problem().is_some() {
+            tokio::task::yield_now().await;
+        }
+        talk(&mut connect().await).await;
+        let log = std::fs::read_to_string(place.path().join("supervisor.log")).unwrap();
+        assert_eq!(log.matches(&lane.refusal()).count(), 1, "{log}");
+        assert!(log.contains("has room again; 2 clients"), "{log}");
+        served.abort();
+    }
+
+    #[tokio::test]
+    async fn one_client_too_many_is_told_so_and_sent_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = async || TcpStream::connect(address).await.unwrap();
+        fill(Lane::Ssh, TcpClientListener(listener), connect).await;
+
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let connect = async || UnixStream::connect(&path).await.unwrap();
+        fill(Lane::Docker, listener, connect).await;
     }
 }

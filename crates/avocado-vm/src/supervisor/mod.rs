@@ -14,6 +14,7 @@ mod docker_tunnel;
 mod error;
 mod guest;
 mod jobs;
+mod lane_load;
 mod lanes;
 mod listeners;
 mod log;
@@ -24,6 +25,7 @@ mod policy;
 mod port_user;
 pub(crate) mod protocol;
 mod proxy;
+mod request_client;
 mod request_server;
 mod run;
 mod saved_memory;
@@ -36,6 +38,9 @@ pub use protocol::SupervisorFailure;
 pub use run::{main, run};
 
 pub(crate) use cleanup::remove_runtime_files;
-pub(crate) use log::last_lines;
+pub(crate) use docker_tunnel::end_orphan;
+pub(crate) use log::{SupervisorLog, last_lines};
 pub(crate) use machine_record::MachineRecord;
 pub(crate) use saved_memory::SavedMemory;
+#[cfg(test)]
+pub(crate) use saved_memory::test_record;

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::policy::{CountedLane, Refusal, VmRequest};
 use super::protocol::SupervisorFailure;
+use super::request_client::RequestClient;
 use super::shared_state::SharedState;
 use crate::status::VmStatus;
 
@@ -34,6 +35,7 @@ pub(crate) enum OwnerMessage {
         request: VmRequest,
         limit: Option<Duration>,
         reply: oneshot::Sender<Result<(), SupervisorFailure>>,
+        client: RequestClient,
     },
     Status {
         reply: oneshot::Sender<VmStatus>,

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::owner_handle::{KeepAwakeGuard, OwnerHandle, OwnerMessage};
 use super::policy::{Refusal, VmRequest};
 use super::protocol::{SupervisorFailure, SupervisorRequest, SupervisorResponse};
+use super::request_client::RequestClient;
 
 /// The longest line of a request, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -44,6 +45,9 @@ async fn ended(ending: &mut watch::Receiver<bool>) {
 
 /// Serves one client until it leaves, or until the VM has ended and the last answer is given.
 async fn serve(stream: UnixStream, handle: OwnerHandle, mut ending: watch::Receiver<bool>) {
+    let Ok(client) = RequestClient::new(&stream) else {
+        return;
+    };
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(LONGEST));
     // For as long as the client stays, however it leaves.
@@ -63,7 +67,7 @@ async fn serve(stream: UnixStream, handle: OwnerHandle, mut ending: watch::Recei
                 if request == (SupervisorRequest::KeepAwake {}) {
                     keep_awake.get_or_insert_with(|| KeepAwakeGuard::new(&handle));
                 }
-                respond(request, &handle).await
+                respond(request, &client, &handle).await
             }
             Err(error) => SupervisorResponse::Error(SupervisorFailure::new(
                 format!("the request is not understood: {error}"),
@@ -80,7 +84,11 @@ async fn serve(stream: UnixStream, handle: OwnerHandle, mut ending: watch::Recei
     }
 }
 
-async fn respond(request: SupervisorRequest, handle: &OwnerHandle) -> SupervisorResponse {
+async fn respond(
+    request: SupervisorRequest,
+    client: &RequestClient,
+    handle: &OwnerHandle,
+) -> SupervisorResponse {
     let (request, limit) = match request {
         SupervisorRequest::Status {} => {
             let (reply, answer) = oneshot::channel();
@@ -110,9 +118,35 @@ async fn respond(request: SupervisorRequest, handle: &OwnerHandle) -> Supervisor
         request,
         limit,
         reply,
+        client: client.clone(),
     });
     match answer.await.unwrap_or_else(|_| Err(Refusal::Gone.into())) {
         Ok(()) => SupervisorResponse::Result(Value::Object(serde_json::Map::new())),
         Err(failure) => SupervisorResponse::Error(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_comes_with_who_asked_for_it() {
+        let (handle, mut inbox) = OwnerHandle::new();
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        let (_ending, end) = watch::channel(false);
+        theirs
+            .write_all(b"{\"method\":\"hibernate\"}\n")
+            .await
+            .unwrap();
+        let served = tokio::spawn(serve(ours, handle, end));
+        let Some(OwnerMessage::Request { reply, client, .. }) = inbox.recv().await else {
+            panic!("no request");
+        };
+        assert!(!client.has_left());
+        drop(theirs);
+        assert!(client.has_left());
+        let _ = reply.send(Ok(()));
+        served.await.unwrap();
     }
 }

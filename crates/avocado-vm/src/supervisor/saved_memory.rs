@@ -99,6 +99,9 @@ impl SavedMemory {
 }
 
 #[cfg(test)]
+pub(crate) use tests::test_record;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
@@ -109,6 +112,14 @@ mod tests {
     use super::super::machine_record::ImageIdentity;
     use super::*;
     use crate::launch::{IdleSettings, VmLaunch};
+
+    /// The record of a machine that is this process.
+    pub(crate) fn test_record(identity: avocado_qemu::ProcessIdentity) -> MachineRecord {
+        MachineRecord {
+            identity: Some(identity),
+            ..record(Path::new("/x"))
+        }
+    }
 
     fn record(disk: &Path) -> MachineRecord {
         let path = PathBuf::from("/x");

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::lane_load::LaneLoads;
+
 /// The values behind the handle.
 #[derive(Debug)]
 struct Values {
@@ -27,6 +29,7 @@ struct Values {
     port: AtomicU16,
     /// Held by the one task that connects to the forward.
     dial_lock: Mutex<()>,
+    loads: LaneLoads,
 }
 
 /// What listeners and proxies see of the VM without asking its owner; a cloneable handle.
@@ -43,6 +46,7 @@ impl SharedState {
             infra: AtomicU64::new(0),
             port: AtomicU16::new(0),
             dial_lock: Mutex::new(()),
+            loads: LaneLoads::default(),
         }))
     }
 
@@ -93,6 +97,11 @@ impl SharedState {
     /// Returns when no other task is connecting to the forward.
     pub(crate) async fn lock_dialing(&self) -> MutexGuard<'_, ()> {
         self.0.dial_lock.lock().await
+    }
+
+    /// How full each lane is.
+    pub(crate) fn loads(&self) -> &LaneLoads {
+        &self.0.loads
     }
 
     pub(crate) fn infra_connections(&self) -> u64 {

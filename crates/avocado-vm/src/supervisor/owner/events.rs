@@ -108,7 +108,15 @@ impl VmOwner {
                 request,
                 limit,
                 reply,
+                client,
             } => {
+                if client.has_left() {
+                    // It gave up, and may by now have done something else about it.
+                    let what = request.name();
+                    return self.log.line(&format!(
+                        "a request to {what} is not carried out: who asked for it has left"
+                    ));
+                }
                 if let VmRequest::Stop { .. } = request {
                     self.stop_limit = limit.unwrap_or(STOP_LIMIT);
                 }

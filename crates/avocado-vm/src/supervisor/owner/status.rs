@@ -72,6 +72,15 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
         image_version: image.and_then(|image| image.version.clone()),
         state_dir: parts.dir.root().to_owned(),
         docker_socket: Some(parts.dir.file(StateFile::Docker)),
-        problem: parts.problem.map(str::to_owned),
+        problem: all_problems([
+            parts.problem.map(str::to_owned),
+            parts.shared.loads().problem(),
+        ]),
     }
+}
+
+/// Everything that is wrong, in one text.
+fn all_problems(problems: impl IntoIterator<Item = Option<String>>) -> Option<String> {
+    let told: Vec<String> = problems.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }

@@ -25,6 +25,19 @@ pub(crate) enum VmRequest {
     Stop { force: bool },
 }
 
+impl VmRequest {
+    /// What is asked for, as a verb.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            VmRequest::Wake => "wake",
+            VmRequest::Hibernate => "hibernate",
+            VmRequest::Release => "release",
+            VmRequest::Stop { force: false } => "stop",
+            VmRequest::Stop { force: true } => "stop by force",
+        }
+    }
+}
+
 /// Why something is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {

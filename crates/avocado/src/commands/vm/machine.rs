@@ -16,7 +16,18 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::on_interrupt;
 use crate::session::Session;
 
+/// The status of a VM that is stopped, or whose supervisor answers.
 pub(super) fn status(dir: &StateDir) -> Result<VmStatus> {
+    let status = look(dir)?;
+    if status.state == VmState::Unresponsive {
+        let late = std::io::ErrorKind::TimedOut.into();
+        return Err(refused(&supervisor::SupervisorError::NoAnswer(late)));
+    }
+    Ok(status)
+}
+
+/// The status, whatever it is.
+pub(super) fn look(dir: &StateDir) -> Result<VmStatus> {
     dir.check_sockets().map_err(failure)?;
     control::status(dir).map_err(|error| refused(&error))
 }

@@ -9,7 +9,7 @@ use crate::failure::Result;
 use crate::session::Session;
 
 pub(super) fn run(session: &Session) -> Result<()> {
-    let status = machine::status(&state_dir(session)?)?;
+    let status = machine::look(&state_dir(session)?)?;
     session.output.answer(&status, || human(&status))
 }
 
@@ -33,6 +33,7 @@ fn headline(status: &VmStatus) -> &'static str {
         (VmState::Unsupervised, _) => {
             "running without supervisor (`avocado vm start` takes it over)"
         }
+        (VmState::Unresponsive, _) => "unknown (its supervisor does not answer)",
     }
 }
 
