@@ -1,13 +1,15 @@
 //! The runtimes of the device, with what is said about each besides its manifest.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use avocado_events::chain;
-use avocado_manifest::{Manifest, RuntimeId};
+use avocado_manifest::{Manifest, RuntimeExtension, RuntimeId};
 
 use crate::context::DeviceContext;
 use crate::error::{DeviceError, FailureReason};
+use crate::extension_set;
 use crate::os_update::failed_update::FailedUpdate;
 use crate::os_update::pending_update::PendingUpdate;
 use crate::store::history::ActivationHistory;
@@ -33,6 +35,9 @@ pub struct RuntimeEntry {
     pub on_trial: bool,
     /// Why the last update to its OS failed.
     pub update_failed: Option<String>,
+    /// Which of its extensions are merged or not because that was decided on this device, whatever the
+    /// manifest says, by their names: [`Device::set_extensions_enabled`](crate::Device::set_extensions_enabled).
+    pub decided: BTreeMap<String, bool>,
 }
 
 /// The runtimes of the device.
@@ -68,7 +73,7 @@ pub(crate) fn list(context: &DeviceContext) -> Result<RuntimeList, DeviceError> 
     };
     for stored in everything {
         match stored {
-            StoredRuntime::Whole(manifest) => list.runtimes.push(flags.entry(manifest)),
+            StoredRuntime::Whole(manifest) => list.runtimes.push(flags.entry(context, manifest)),
             StoredRuntime::Unreadable(id, reason) => list.unreadable.push(UnreadableRuntime {
                 id,
                 why: chain(&reason),
@@ -112,7 +117,7 @@ pub(crate) fn inspect(
 
 /// A runtime with what is said about it now.
 pub(crate) fn entry(context: &DeviceContext, manifest: Arc<Manifest>) -> RuntimeEntry {
-    RuntimeFlags::load(context).entry(manifest)
+    RuntimeFlags::load(context).entry(context, manifest)
 }
 
 /// The runtime that was active before the active one, and still exists.
@@ -160,7 +165,13 @@ impl RuntimeFlags {
         }
     }
 
-    fn entry(&self, manifest: Arc<Manifest>) -> RuntimeEntry {
+    fn entry(&self, context: &DeviceContext, manifest: Arc<Manifest>) -> RuntimeEntry {
+        // Decisions that cannot be read are told by the merge, and count for nothing.
+        let overrides = extension_set::decisions_of(context, &manifest).unwrap_or_default();
+        let decided = |extension: &RuntimeExtension| {
+            let enabled = overrides.enabled(extension.name.as_str())?;
+            Some((extension.name.to_string(), enabled))
+        };
         let id = Some(&manifest.id);
         RuntimeEntry {
             active: self.active.as_ref() == id,
@@ -173,6 +184,7 @@ impl RuntimeFlags {
                 .as_ref()
                 .filter(|failed| failed.runtime_id.as_ref() == id)
                 .map(|failed| failed.why.clone()),
+            decided: manifest.extensions.iter().filter_map(decided).collect(),
             manifest,
         }
     }

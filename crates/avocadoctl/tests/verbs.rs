@@ -173,9 +173,31 @@ fn extensions_of_the_active_runtime_are_switched() {
         let off = device.json(&["ext", "disable", "app"]);
         assert_eq!(off["error"]["kind"], "CommandFailed", "{off}");
         let app = extension("app", "1", b"app");
-        let manifest = runtime("dev", "1", "2026-01-01T00:00:00Z", vec![app]);
+        let mut debug = extension("debug", "1", b"debug");
+        debug.enabled = false;
+        let manifest = runtime("dev", "1", "2026-01-01T00:00:00Z", vec![app, debug]);
         device.put_runtime(&manifest);
         device.make_active(manifest.id.as_str());
+        // What is said of each, by `enabled` and `overridden`, and in words.
+        let told = |expected: [(Value, Value, &str); 2]| {
+            let runtimes = device.json(&["runtime", "list"]);
+            for runtime in [&device.json(&["runtime", "inspect"]), &runtimes[0]] {
+                for (at, (enabled, overridden, _)) in expected.iter().enumerate() {
+                    let extension = &runtime["extensions"][at];
+                    assert_eq!(&extension["enabled"], enabled, "{extension}");
+                    assert_eq!(&extension["overridden"], overridden, "{extension}");
+                }
+            }
+            let shown = device.show(&["runtime", "inspect"]);
+            for (name, (.., words)) in ["app", "debug"].into_iter().zip(&expected) {
+                let line = shown.lines().find(|line| line.starts_with(name)).unwrap();
+                assert!(line.contains(&format!(" {words}  ")), "{words}: {line}");
+            }
+        };
+        told([
+            (Value::Null, Value::Null, "yes"),
+            (json!(false), Value::Null, "no"),
+        ]);
         let done = json!({"updated": 1, "missing": 0});
         assert_eq!(device.json(&["ext", "disable", "app"]), done);
         let file = device.base().join("runtimes").join(manifest.id.as_str());
@@ -184,12 +206,37 @@ fn extensions_of_the_active_runtime_are_switched() {
         let decided =
             |enabled: bool| json!({"version": 1, "extensions": {"app": {"enabled": enabled}}});
         assert_eq!(kept(), decided(false));
+        told([
+            (json!(false), json!(true), "no (ext disable)"),
+            (json!(false), Value::Null, "no"),
+        ]);
         assert_eq!(device.json(&["ext", "enable", "app-1"]), done);
         assert_eq!(kept(), decided(true));
+        told([
+            (Value::Null, json!(true), "yes (ext enable)"),
+            (json!(false), Value::Null, "no"),
+        ]);
         let none = device.json(&["ext", "disable", "app", "nope"]);
         assert_eq!(none["error"]["kind"], "ExtensionNotFound", "{none}");
         assert_eq!(kept(), decided(true));
     });
+    let device = Device::private();
+    let service = device.serve();
+    let manifest = runtime(
+        "dev",
+        "1",
+        "2026-01-01T00:00:00Z",
+        vec![extension("app", "1", b"app")],
+    );
+    device.put_runtime(&manifest);
+    device.make_active(manifest.id.as_str());
+    device.json(&["ext", "disable", "app"]);
+    let method = "org.avocado.Runtimes.Inspect";
+    let reply: Value = service.client().call(method, &json!({})).unwrap();
+    let definition = Interface::parse(IDL).unwrap();
+    let fits = definition.check_reply("Inspect", reply.as_object().unwrap());
+    assert_eq!(fits, Ok(()), "{reply}");
+    assert_eq!(reply["runtime"]["extensions"][0]["enabled"], false);
 }
 
 #[test]

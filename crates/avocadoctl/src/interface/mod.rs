@@ -18,7 +18,8 @@ pub(crate) use extensions::{
 };
 pub(crate) use hitl::{HitlMountParameters, HitlReply, HitlUnmountParameters};
 pub(crate) use runtimes::{
-    AddFromUrlParameters, InspectReply, ListReply, Progress, ProgressReply, Runtime,
+    AddFromUrlParameters, InspectReply, ListReply, ManifestExtension, Progress, ProgressReply,
+    Runtime,
 };
 pub(crate) use upkeep::{
     GarbageCollectReply, MetadataGetReply, MetadataListReply, Plan, PlanReply, Problem,

@@ -64,11 +64,23 @@ pub(crate) struct ManifestExtension<'a> {
     pub(crate) image_type: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) overridden: Option<bool>,
 }
 
 impl<'a> From<&'a RuntimeEntry> for RuntimeRef<'a> {
     fn from(entry: &'a RuntimeEntry) -> Self {
+        let mut extensions = RuntimeRef::new(&entry.manifest, entry.active).extensions;
+        for extension in &mut extensions {
+            if let Some(enabled) = entry.decided.get(extension.name.as_ref()) {
+                extension.enabled = (!enabled).then_some(false);
+                extension.overridden = Some(true);
+            }
+        }
         RuntimeRef {
+            extensions,
             previous: entry.previous.then_some(true),
             pinned: entry.pinned.then_some(true),
             waiting: entry.waiting.then_some(true),
@@ -97,6 +109,8 @@ impl<'a> RuntimeRef<'a> {
             image_id: e.image_id.as_ref().map(|id| id.as_str().into()),
             image_type: e.image_type.as_deref().map(Into::into),
             sha256: e.sha256.map(|digest| digest.to_string().into()),
+            enabled: (!e.enabled).then_some(false),
+            overridden: None,
         });
         RuntimeRef {
             id: manifest.id.as_str().into(),
@@ -125,6 +139,8 @@ impl<'a> RuntimeRef<'a> {
             image_id: e.image_id.map(owned),
             image_type: e.image_type.map(owned),
             sha256: e.sha256.map(owned),
+            enabled: e.enabled,
+            overridden: e.overridden,
         });
         Runtime {
             id: owned(self.id),

@@ -5,7 +5,7 @@ use avocado_text::{escape, table};
 use crate::access::AccessMode;
 use crate::commands::Context;
 use crate::failure::Failure;
-use crate::interface::Runtime;
+use crate::interface::{ManifestExtension, Runtime};
 use crate::output::WIDTH;
 
 pub(super) fn run(id: Option<&str>, context: &Context) -> Result<(), Failure> {
@@ -60,14 +60,32 @@ fn text(runtime: &Runtime) -> String {
         text.push_str("\nThere are no extensions.\n");
         return text;
     }
-    let rows = runtime.extensions.iter().map(|e| {
-        let image = e
-            .image_id
-            .clone()
-            .unwrap_or_else(|| format!("{}-{}", e.name, e.version).into());
-        [e.name.to_string(), e.version.to_string(), image.to_string()]
-    });
     text.push('\n');
-    text.push_str(&table(["EXTENSION", "VERSION", "IMAGE"], rows, WIDTH));
+    let image = |e: &ManifestExtension<'_>| {
+        let of_name = || format!("{}-{}", e.name, e.version);
+        e.image_id.as_deref().map_or_else(of_name, str::to_owned)
+    };
+    let all = runtime.extensions.iter();
+    let as_usual = |e: &ManifestExtension<'_>| e.enabled.is_none() && e.overridden.is_none();
+    text.push_str(&if all.clone().all(as_usual) {
+        let rows = all.map(|e| [e.name.to_string(), e.version.to_string(), image(e)]);
+        table(["EXTENSION", "VERSION", "IMAGE"], rows, WIDTH)
+    } else {
+        let rows = all.map(|e| {
+            let (name, version) = (e.name.to_string(), e.version.to_string());
+            [name, version, enabled(e).to_owned(), image(e)]
+        });
+        table(["EXTENSION", "VERSION", "ENABLED", "IMAGE"], rows, WIDTH)
+    });
     text
+}
+
+/// Whether an extension is merged where its runtime is active, and what decided otherwise than its manifest.
+fn enabled(extension: &ManifestExtension<'_>) -> &'static str {
+    match (extension.enabled, extension.overridden) {
+        (Some(false), Some(true)) => "no (ext disable)",
+        (Some(false), _) => "no",
+        (_, Some(true)) => "yes (ext enable)",
+        _ => "yes",
+    }
 }
