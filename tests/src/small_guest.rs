@@ -1,7 +1,9 @@
 //! A VM's image whose guest is there in seconds, for tests of everything around a guest: Debian's
 //! kernel, and busybox, for x86-64 or arm64. It has the address that QEMU expects, says
 //! `SSH-2.0-small` on port 22 with the id of its boot and a count of connections, then repeats what
-//! it hears; it has an agent that knows the time and can power off. It has no disks to speak of.
+//! it hears; it has an agent that knows the time, its network and its processes, and can power off.
+//! With `sessions` on the kernel's command line a connection has a program of its own, as a session
+//! of ssh has; with `fetch=PORT` it downloads from that port of the host. It has no disks to speak of.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,9 +19,9 @@ use crate::feed::debian_parts;
 use crate::tools::{TestNeed, ToolCall};
 
 /// Busybox under these names.
-const PROGRAMS: [&str; 15] = [
-    "cat", "date", "echo", "insmod", "ip", "mount", "nc", "poweroff", "printf", "sh", "sleep",
-    "sync", "true", "umount", "usleep",
+const PROGRAMS: [&str; 18] = [
+    "base64", "cat", "date", "echo", "find", "grep", "insmod", "ip", "mount", "nc", "poweroff",
+    "printf", "sh", "sleep", "sync", "true", "umount", "usleep",
 ];
 
 /// Modules that the network needs on x86-64, in this order. The rest is built in.

@@ -29,6 +29,8 @@ async fn boots_pauses_resumes_and_quits() {
     machine.resume().await.unwrap();
     assert_eq!(event(&mut events).await, MachineEvent::Resumed);
     assert_eq!(machine.run_state().await.unwrap(), RunState::Running);
+    // Without a disk.
+    assert_eq!(machine.disk_bytes().await.unwrap(), 0);
     let usage = machine.usage().unwrap();
     assert!(usage.memory_bytes > 1 << 20, "{usage:?}");
     within(machine.quit()).await.unwrap();

@@ -54,6 +54,10 @@ pub struct VmStatus {
     pub ports: VmPorts,
     /// Open connections.
     pub connections: ConnectionCounts,
+    /// What showed, when it was last looked at, that the guest works although its connections are
+    /// silent: `docker`, `ssh`, `cpu`, `disk`, `network`, `containers`.
+    #[serde(default)]
+    pub work: Option<String>,
     /// Commands `avocado vm keep-awake` that keep the guest awake.
     #[serde(default)]
     pub keep_awakes: u64,

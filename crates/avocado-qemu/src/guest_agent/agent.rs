@@ -93,6 +93,17 @@ impl GuestAgent {
         }
     }
 
+    /// Bytes that went through the guest's network devices so far, in either direction. What the
+    /// guest sends to itself does not count.
+    ///
+    /// # Errors
+    /// As for every call; also where the agent knows of no such counters.
+    pub async fn network_bytes(&self) -> Result<u64, QemuError> {
+        let command = "guest-network-get-interfaces";
+        let answer = self.call(command, json!({})).await?;
+        network_bytes(&answer).ok_or_else(|| self.unexpected(command, &answer))
+    }
+
     /// Asks the guest to power off, and returns when it was asked; the end of QEMU tells that it
     /// did.
     pub async fn shutdown(&self) -> Result<(), QemuError> {
@@ -183,6 +194,19 @@ impl GuestAgent {
     }
 }
 
+/// The bytes of all devices but the loopback; none where no device says.
+fn network_bytes(devices: &Value) -> Option<u64> {
+    let counters = devices.as_array()?.iter().filter_map(|device| {
+        if device.get("name").and_then(Value::as_str) == Some("lo") {
+            return None;
+        }
+        let statistics = device.get("statistics")?;
+        let bytes = |key| statistics.get(key).and_then(Value::as_u64);
+        Some(bytes("rx-bytes")?.saturating_add(bytes("tx-bytes")?))
+    });
+    counters.reduce(u64::saturating_add)
+}
+
 /// What a program left behind, from the status of one that ended.
 fn parse_output(status: &Value) -> Option<CommandOutput> {
     let number = |key| {
@@ -204,6 +228,31 @@ fn parse_output(status: &Value) -> Option<CommandOutput> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_of_the_network() {
+        let device = |name: &str, received: u64, sent: u64| {
+            json!({
+                "name": name,
+                "statistics": { "rx-bytes": received, "tx-bytes": sent, "rx-packets": 9 },
+            })
+        };
+        for (devices, expected) in [
+            (
+                json!([device("lo", 5, 5), device("eth0", 100, 20)]),
+                Some(120),
+            ),
+            (
+                json!([device("eth0", 1, 2), device("podman0", 3, 4)]),
+                Some(10),
+            ),
+            (json!([device("lo", 5, 5), { "name": "eth0" }]), None),
+            (json!([]), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(network_bytes(&devices), expected, "{devices}");
+        }
+    }
 
     #[test]
     fn output_of_a_program() {

@@ -163,6 +163,14 @@ impl Machine {
         })
     }
 
+    /// Bytes that the guest has read from its disks and written to them, so far.
+    pub async fn disk_bytes(&self) -> Result<u64, QemuError> {
+        let answer = self
+            .ask("query-blockstats", json!({}), ANSWER_LIMIT)
+            .await?;
+        Ok(disk_bytes(&answer))
+    }
+
     /// A command of QEMU's monitor for people, and what it says. There an error is text as well.
     async fn monitor(&self, line: &str) -> Result<String, QemuError> {
         let arguments = json!({ "command-line": line });
@@ -211,6 +219,19 @@ impl Machine {
     }
 }
 
+/// What went through all disks, in an answer to `query-blockstats`.
+fn disk_bytes(answer: &Value) -> u64 {
+    let disks = answer.as_array().into_iter().flatten();
+    let bytes = |disk: &Value, key| {
+        let stats = disk.get("stats")?;
+        stats.get(key)?.as_u64()
+    };
+    disks
+        .flat_map(|disk| [bytes(disk, "rd_bytes"), bytes(disk, "wr_bytes")])
+        .flatten()
+        .fold(0, u64::saturating_add)
+}
+
 /// The host's port in a table of QEMU's user network that leads to the guest's `port`.
 fn forwarded_port(table: &str, port: u16) -> Option<u16> {
     table.lines().find_map(|line| {
@@ -227,7 +248,31 @@ fn forwarded_port(table: &str, port: u16) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::forwarded_port;
+    use serde_json::json;
+
+    use super::{disk_bytes, forwarded_port};
+
+    #[test]
+    fn bytes_of_all_disks_are_summed() {
+        let disk = |read: u64, written: u64| {
+            json!({
+                "device": "virtio0",
+                "stats": { "rd_bytes": read, "wr_bytes": written, "rd_operations": 7 },
+                "parent": { "stats": { "rd_bytes": 1000, "wr_bytes": 1000 } },
+            })
+        };
+        for (answer, expected) in [
+            (json!([]), 0),
+            (json!([disk(1, 2), disk(30, 400)]), 433),
+            (
+                json!([{ "device": "no stats" }, disk(u64::MAX, 1)]),
+                u64::MAX,
+            ),
+            (json!(null), 0),
+        ] {
+            assert_eq!(disk_bytes(&answer), expected, "{answer}");
+        }
+    }
 
     #[test]
     fn the_forward_is_found_in_the_table() {

@@ -139,6 +139,7 @@ fn of_record(dir: &StateDir, state: VmState, record: Option<&MachineRecord>) -> 
         supervisor_pid: None,
         ports: VmPorts::default(),
         connections: ConnectionCounts::default(),
+        work: None,
         keep_awakes: 0,
         idle_secs: None,
         accelerator: record.map(|record| record.spec.accelerator.name().to_owned()),

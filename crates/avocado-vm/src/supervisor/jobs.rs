@@ -16,6 +16,7 @@ use super::log::{self, SupervisorLog};
 use super::machine_record::MachineRecord;
 use super::saved_memory::SavedMemory;
 use super::start::{self, RestoreFailure, StartedMachine};
+use super::work::{self, WorkFound, WorkLook};
 use crate::dir::{StateDir, StateFile};
 
 /// How long QEMU may take to quit before it is killed.
@@ -50,10 +51,7 @@ pub(crate) enum JobOutcome {
     ResumedAgain {
         running: bool,
     },
-    WorkChecked {
-        busy: bool,
-        problem: Option<String>,
-    },
+    WorkChecked(WorkFound),
     Saved {
         saved: bool,
         paused: bool,
@@ -197,22 +195,9 @@ pub(crate) async fn resume_again(machine: Machine) -> JobOutcome {
     JobOutcome::ResumedAgain { running }
 }
 
-/// Whether containers run, where its processor time does not tell already that it works.
-pub(crate) async fn check_containers(machine: Machine) -> JobOutcome {
-    match guest::has_running_containers(&machine.agent()).await {
-        Ok(busy) => JobOutcome::WorkChecked {
-            busy,
-            problem: None,
-        },
-        Err(error) => JobOutcome::WorkChecked {
-            // Better awake for nothing than asleep with work.
-            busy: true,
-            problem: Some(format!(
-                "it stays awake because nobody knows whether containers run: {}",
-                chain(&error)
-            )),
-        },
-    }
+/// Whether the guest works, where its processor time does not tell already.
+pub(crate) async fn check_work(machine: Machine, look: WorkLook<impl Fn() -> u64>) -> JobOutcome {
+    JobOutcome::WorkChecked(work::find_work(&machine, look).await)
 }
 
 /// Sets the clock of a guest that has just woken; mounts its workspace if that was unmounted.

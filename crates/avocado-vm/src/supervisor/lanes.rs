@@ -19,7 +19,7 @@ use super::log::SupervisorLog;
 use super::owner_handle::OwnerHandle;
 use super::policy::CountedLane;
 use super::protocol::SupervisorFailure;
-use super::proxy;
+use super::proxy::{self, ProxyKind};
 
 /// How long the forward or the tunnel may take to accept: both are on this host.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Lanes {
         };
         match dial(&self.handle).await {
             Ok(mut guest) => {
-                proxy::run(client, &mut guest, Some(&lease)).await;
+                proxy::run(client, &mut guest, ProxyKind::Counted(&lease)).await;
                 drop(lease);
                 close_in_background(guest);
             }
@@ -74,9 +74,12 @@ impl Lanes {
         if !self.handle.shared.is_awake() {
             return refuse_tcp(&mut client, &asleep_failure()).await;
         }
-        let visit = self.handle.shared.count_infra();
+        let mut visit = self.handle.shared.count_infra();
         if let Ok(mut guest) = dial(&self.handle).await {
-            proxy::run(client, &mut guest, None).await;
+            if let Ok(address) = guest.local_addr() {
+                visit.comes_from(address.port());
+            }
+            proxy::run(client, &mut guest, ProxyKind::Infra(&visit)).await;
             drop(visit);
             close_in_background(guest);
         }
@@ -89,7 +92,9 @@ impl Lanes {
             Err(why) => return refuse_http(&mut client, &why.into()).await,
         };
         match self.tunnel.connect(&self.handle.shared).await {
-            Ok(mut guest) => proxy::run(client, &mut guest, Some(&lease)).await,
+            Ok(mut guest) => {
+                proxy::run(client, &mut guest, ProxyKind::Counted(&lease)).await;
+            }
             Err(failure) => {
                 self.log.line(&format!("docker: {}", failure.message));
                 refuse_http(&mut client, &failure).await;
@@ -102,9 +107,9 @@ impl Lanes {
         if !self.handle.shared.is_awake() {
             return refuse_http(&mut client, &asleep_failure()).await;
         }
-        let _visit = self.handle.shared.count_infra();
+        let visit = self.handle.shared.count_infra();
         match self.tunnel.connect(&self.handle.shared).await {
-            Ok(mut guest) => proxy::run(client, &mut guest, None).await,
+            Ok(mut guest) => proxy::run(client, &mut guest, ProxyKind::Infra(&visit)).await,
             Err(failure) => refuse_http(&mut client, &failure).await,
         }
     }

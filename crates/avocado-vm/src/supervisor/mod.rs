@@ -10,9 +10,11 @@
 mod cleanup;
 mod context;
 mod desktop_notifier;
+mod docker_requests;
 mod docker_tunnel;
 mod error;
 mod guest;
+mod guest_sessions;
 mod jobs;
 mod lane_load;
 mod lanes;
@@ -32,6 +34,7 @@ mod saved_memory;
 mod shared_state;
 mod start;
 mod start_report;
+mod work;
 
 pub use error::SupervisorError;
 pub use protocol::SupervisorFailure;

@@ -1,10 +1,12 @@
 //! The way to the owner of the VM: messages to it, and the leases that it grants.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::docker_requests::DockerRequests;
 use super::policy::{CountedLane, Refusal, VmRequest};
 use super::protocol::SupervisorFailure;
 use super::request_client::RequestClient;
@@ -94,6 +96,10 @@ pub(crate) struct ConnectionLease {
     handle: OwnerHandle,
     /// Whether the client waits for an answer.
     waits: AtomicBool,
+    /// What is asked of docker.
+    requests: Option<Mutex<DockerRequests>>,
+    /// Whether some of that is work.
+    is_work: AtomicBool,
 }
 
 impl ConnectionLease {
@@ -103,7 +109,12 @@ impl ConnectionLease {
             lane,
             handle,
             waits: AtomicBool::new(false),
+            requests: (lane == CountedLane::Docker).then(|| Mutex::new(DockerRequests::new())),
+            is_work: AtomicBool::new(false),
         };
+        if lane == CountedLane::Ssh {
+            lease.handle.shared.count_ssh(true);
+        }
         lease.set_waiting(true);
         lease
     }
@@ -119,6 +130,29 @@ impl ConnectionLease {
         answer.await.unwrap_or(Err(Refusal::Gone))
     }
 
+    /// Bytes are about to go to the guest.
+    pub(crate) fn client_speaks(&self, bytes: &[u8]) {
+        self.read_along(|requests| requests.client_says(bytes));
+    }
+
+    fn read_along(&self, read: impl FnOnce(&mut DockerRequests)) {
+        let Some(requests) = &self.requests else {
+            return;
+        };
+        let is_work = {
+            let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+            read(&mut requests);
+            requests.is_work()
+        };
+        self.set_work(is_work);
+    }
+
+    fn set_work(&self, is_work: bool) {
+        if self.is_work.swap(is_work, SeqCst) != is_work {
+            self.handle.shared.count_docker_work(is_work);
+        }
+    }
+
     /// Bytes went to the guest.
     pub(crate) fn client_spoke(&self) {
         self.set_waiting(true);
@@ -126,7 +160,8 @@ impl ConnectionLease {
     }
 
     /// Bytes came from the guest.
-    pub(crate) fn guest_spoke(&self) {
+    pub(crate) fn guest_spoke(&self, bytes: &[u8]) {
+        self.read_along(|requests| requests.guest_says(bytes));
         self.set_waiting(false);
         self.handle.shared.note_traffic();
     }
@@ -142,6 +177,10 @@ impl ConnectionLease {
 impl Drop for ConnectionLease {
     fn drop(&mut self) {
         self.set_waiting(false);
+        self.set_work(false);
+        if self.lane == CountedLane::Ssh {
+            self.handle.shared.count_ssh(false);
+        }
         self.handle.tell(OwnerMessage::LeaseDropped);
     }
 }

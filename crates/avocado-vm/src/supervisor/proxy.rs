@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::owner_handle::ConnectionLease;
+use super::shared_state::InfraConnection;
 
 /// How much is moved at once.
 const BUFFER: usize = 64 << 10;
@@ -23,18 +24,57 @@ enum DirectionEnd {
     Unheard,
 }
 
-/// Moves bytes until both sides are done or one breaks. With a lease nothing is forwarded to a
+/// What a connection is to the supervisor.
+#[derive(Clone, Copy)]
+pub(crate) enum ProxyKind<'a> {
+    /// Counted: it wakes the guest.
+    Counted(&'a ConnectionLease),
+    /// Not counted: it never does.
+    Infra(&'a InfraConnection),
+}
+
+impl ProxyKind<'_> {
+    /// Whether the guest runs, now or after it was woken. One that is not counted does not ask.
+    async fn wait_until_awake(self) -> bool {
+        match self {
+            ProxyKind::Counted(lease) => lease.wait_until_awake().await.is_ok(),
+            ProxyKind::Infra(_) => true,
+        }
+    }
+
+    fn client_speaks(self, bytes: &[u8]) {
+        match self {
+            ProxyKind::Counted(lease) => lease.client_speaks(bytes),
+            ProxyKind::Infra(visit) => visit.carried(bytes),
+        }
+    }
+
+    fn client_spoke(self) {
+        if let ProxyKind::Counted(lease) = self {
+            lease.client_spoke();
+        }
+    }
+
+    fn guest_spoke(self, bytes: &[u8]) {
+        match self {
+            ProxyKind::Counted(lease) => lease.guest_spoke(bytes),
+            ProxyKind::Infra(visit) => visit.carried(bytes),
+        }
+    }
+}
+
+/// Moves bytes until both sides are done or one breaks. If it is counted, nothing is forwarded to a
 /// guest that sleeps: it is woken first, also for the end of the client's bytes, to which it may
 /// have an answer. A connection that breaks does not wake the guest.
-pub(crate) async fn run<C, G>(client: C, guest: &mut G, lease: Option<&ConnectionLease>)
+pub(crate) async fn run<C, G>(client: C, guest: &mut G, kind: ProxyKind<'_>)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     G: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_guest, mut to_guest) = tokio::io::split(guest);
-    let up = client_to_guest(&mut from_client, &mut to_guest, lease);
-    let down = guest_to_client(&mut from_guest, &mut to_client, lease);
+    let up = client_to_guest(&mut from_client, &mut to_guest, kind);
+    let down = guest_to_client(&mut from_guest, &mut to_client, kind);
     tokio::pin!(up, down);
     // However it ends, the client's socket is closed, and the caller drops the lease and takes
     // leave of the guest.
@@ -71,17 +111,18 @@ pub(crate) async fn close_forward(mut guest: TcpStream) {
 async fn client_to_guest(
     client: &mut (impl AsyncRead + Unpin),
     guest: &mut (impl AsyncWrite + Unpin),
-    lease: Option<&ConnectionLease>,
+    kind: ProxyKind<'_>,
 ) -> DirectionEnd {
     let mut buffer = vec![0; BUFFER];
     loop {
         let Ok(count) = client.read(&mut buffer).await else {
             return DirectionEnd::Broken;
         };
-        if !wait_until_awake(lease).await {
+        if !kind.wait_until_awake().await {
             return DirectionEnd::Broken;
         }
         let bytes = buffer.get(..count).unwrap_or_default();
+        kind.client_speaks(bytes);
         let passed = match bytes {
             [] => guest.shutdown().await,
             bytes => guest.write_all(bytes).await,
@@ -90,10 +131,8 @@ async fn client_to_guest(
             return DirectionEnd::Unheard;
         }
         // It may have fallen asleep on the way: see the module `shared_state`.
-        if let Some(lease) = lease {
-            lease.client_spoke();
-        }
-        if !wait_until_awake(lease).await {
+        kind.client_spoke();
+        if !kind.wait_until_awake().await {
             return DirectionEnd::Broken;
         }
         if count == 0 {
@@ -106,17 +145,15 @@ async fn client_to_guest(
 async fn guest_to_client(
     guest: &mut (impl AsyncRead + Unpin),
     client: &mut (impl AsyncWrite + Unpin),
-    lease: Option<&ConnectionLease>,
+    kind: ProxyKind<'_>,
 ) -> DirectionEnd {
     let mut buffer = vec![0; BUFFER];
     loop {
         let Ok(count) = guest.read(&mut buffer).await else {
             return DirectionEnd::Broken;
         };
-        if let Some(lease) = lease {
-            lease.guest_spoke();
-        }
         let bytes = buffer.get(..count).unwrap_or_default();
+        kind.guest_spoke(bytes);
         let passed = match bytes {
             [] => client.shutdown().await,
             bytes => client.write_all(bytes).await,
@@ -126,14 +163,6 @@ async fn guest_to_client(
             (Ok(()), 0) => return DirectionEnd::Done,
             _ => {}
         }
-    }
-}
-
-/// Whether the guest runs, now or after it was woken.
-async fn wait_until_awake(lease: Option<&ConnectionLease>) -> bool {
-    match lease {
-        Some(lease) => lease.wait_until_awake().await.is_ok(),
-        None => true,
     }
 }
 
@@ -181,7 +210,8 @@ mod tests {
         let (mut client, outer) = duplex(1 << 10);
         let (mut inner, mut guest) = duplex(1 << 10);
         let shared = handle.shared.clone();
-        let proxy = tokio::spawn(async move { run(outer, &mut inner, Some(&lease)).await });
+        let proxy =
+            tokio::spawn(async move { run(outer, &mut inner, ProxyKind::Counted(&lease)).await });
 
         shared.set_awake(false);
         client.write_all(b"hello").await.unwrap();
@@ -209,7 +239,8 @@ mod tests {
         let lease = ConnectionLease::new(CountedLane::Ssh, handle.clone());
         let (mut client, outer) = duplex(1 << 10);
         let (mut inner, mut guest) = duplex(1 << 10);
-        let proxy = tokio::spawn(async move { run(outer, &mut inner, Some(&lease)).await });
+        let proxy =
+            tokio::spawn(async move { run(outer, &mut inner, ProxyKind::Counted(&lease)).await });
         client.write_all(b"hello").await.unwrap();
         match inbox.recv().await {
             Some(OwnerMessage::RequestWake { reply, .. }) => {

@@ -6,8 +6,9 @@
 //! it is not, then looks at the time. One of the two sees the other, because every access is
 //! sequentially consistent.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -23,8 +24,16 @@ struct Values {
     traffic: AtomicU64,
     /// Counted connections whose client spoke last, or that heard nothing yet.
     unanswered: AtomicU64,
+    /// Counted connections to the guest's ssh.
+    ssh: AtomicU64,
+    /// Counted connections with a request of docker's that is work.
+    docker_work: AtomicU64,
     /// Open connections that are not counted.
     infra: AtomicU64,
+    /// Bytes that went through those, in either direction.
+    infra_bytes: AtomicU64,
+    /// From which ports here those go to the guest's ssh.
+    infra_ports: StdMutex<HashSet<u16>>,
     /// QEMU's forward to the guest's ssh; 0 while there is none.
     port: AtomicU16,
     /// Held by the one task that connects to the forward.
@@ -43,7 +52,11 @@ impl SharedState {
             awake: AtomicBool::new(false),
             traffic: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
+            ssh: AtomicU64::new(0),
+            docker_work: AtomicU64::new(0),
             infra: AtomicU64::new(0),
+            infra_bytes: AtomicU64::new(0),
+            infra_ports: StdMutex::default(),
             port: AtomicU16::new(0),
             dial_lock: Mutex::new(()),
             loads: LaneLoads::default(),
@@ -72,17 +85,32 @@ impl SharedState {
 
     /// A client begins (`true`) or ceases to wait for an answer of the guest.
     pub(super) fn count_unanswered(&self, waits: bool) {
-        let unanswered = &self.0.unanswered;
-        if waits {
-            unanswered.fetch_add(1, SeqCst);
-        } else {
-            unanswered.fetch_sub(1, SeqCst);
-        }
+        count(&self.0.unanswered, waits);
     }
 
     /// Whether a client waits for an answer of the guest.
     pub(crate) fn is_awaited(&self) -> bool {
         self.0.unanswered.load(SeqCst) > 0
+    }
+
+    /// A counted connection to the guest's ssh begins (`true`) or ends.
+    pub(super) fn count_ssh(&self, begins: bool) {
+        count(&self.0.ssh, begins);
+    }
+
+    /// Counted connections to the guest's ssh.
+    pub(crate) fn ssh_connections(&self) -> u64 {
+        self.0.ssh.load(SeqCst)
+    }
+
+    /// The guest begins (`true`) or ceases to work for the requests of a docker connection.
+    pub(super) fn count_docker_work(&self, begins: bool) {
+        count(&self.0.docker_work, begins);
+    }
+
+    /// Whether the guest works for a request of docker's that is open.
+    pub(crate) fn has_docker_work(&self) -> bool {
+        self.0.docker_work.load(SeqCst) > 0
     }
 
     /// QEMU's forward to the guest's ssh, while there is one.
@@ -111,16 +139,63 @@ impl SharedState {
     /// Counts a connection that is not counted, until the value is dropped.
     pub(crate) fn count_infra(&self) -> InfraConnection {
         self.0.infra.fetch_add(1, SeqCst);
-        InfraConnection(self.clone())
+        InfraConnection {
+            shared: self.clone(),
+            port: None,
+        }
+    }
+
+    /// Bytes that went through connections that are not counted, so far.
+    pub(crate) fn infra_bytes(&self) -> u64 {
+        self.0.infra_bytes.load(SeqCst)
+    }
+
+    /// From which ports here connections go to the guest's ssh that are not counted. The guest
+    /// sees them as its clients' ports.
+    pub(crate) fn infra_ports(&self) -> HashSet<u16> {
+        self.lock_infra_ports().clone()
+    }
+
+    fn lock_infra_ports(&self) -> StdMutexGuard<'_, HashSet<u16>> {
+        let ports = self.0.infra_ports.lock();
+        ports.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(value: &AtomicU64, more: bool) {
+    if more {
+        value.fetch_add(1, SeqCst);
+    } else {
+        value.fetch_sub(1, SeqCst);
     }
 }
 
 /// An open connection of the infrastructure lane.
 #[derive(Debug)]
-pub(crate) struct InfraConnection(SharedState);
+pub(crate) struct InfraConnection {
+    shared: SharedState,
+    port: Option<u16>,
+}
+
+impl InfraConnection {
+    /// It goes to the guest's ssh from this port.
+    pub(super) fn comes_from(&mut self, port: u16) {
+        self.shared.lock_infra_ports().insert(port);
+        self.port = Some(port);
+    }
+
+    /// Bytes went to the guest, or came from it.
+    pub(super) fn carried(&self, bytes: &[u8]) {
+        let values = &self.shared.0;
+        values.infra_bytes.fetch_add(bytes.len() as u64, SeqCst);
+    }
+}
 
 impl Drop for InfraConnection {
     fn drop(&mut self) {
-        self.0.0.infra.fetch_sub(1, SeqCst);
+        if let Some(port) = self.port {
+            self.shared.lock_infra_ports().remove(&port);
+        }
+        self.shared.0.infra.fetch_sub(1, SeqCst);
     }
 }

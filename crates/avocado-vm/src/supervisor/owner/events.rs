@@ -94,7 +94,13 @@ impl VmOwner {
                 self.waiting.wait_for_wake(reply);
                 self.dispatch(PolicyEvent::ClientSpoke(lane));
             }
-            OwnerMessage::LeaseDropped => self.dispatch(PolicyEvent::LeaseDropped),
+            OwnerMessage::LeaseDropped => {
+                self.dispatch(PolicyEvent::LeaseDropped);
+                if self.policy.open_leases() == 0 {
+                    // What is used from here on, an idle guest uses.
+                    self.measure_cpu();
+                }
+            }
             OwnerMessage::KeepAwakeBegun => {
                 self.log.line("a command keeps the guest awake");
                 self.dispatch(PolicyEvent::KeepAwakeBegun);
@@ -196,10 +202,11 @@ impl VmOwner {
             JobOutcome::ResumedAgain { running } => {
                 self.dispatch(PolicyEvent::ResumeDone { running });
             }
-            JobOutcome::WorkChecked { busy, problem } => {
-                self.problem = problem;
+            JobOutcome::WorkChecked(found) => {
+                self.problem = found.problem;
+                self.counters = found.counters;
                 self.note_traffic(self.policy.is_sleep_requested());
-                self.dispatch(PolicyEvent::WorkChecked { busy });
+                self.work_checked(found.sign);
             }
             JobOutcome::Saved {
                 saved,

@@ -7,6 +7,7 @@ use avocado_qemu::Machine;
 use super::super::machine_record::MachineRecord;
 use super::super::policy::{PolicyState, SleepPolicy};
 use super::super::shared_state::SharedState;
+use super::super::work::WorkSign;
 use crate::dir::{StateDir, StateFile};
 use crate::status::{self, ConnectionCounts, LastWake, VmPorts, VmState, VmStatus};
 
@@ -21,6 +22,8 @@ pub(super) struct StatusParts<'a> {
     pub(super) ports: (u16, Option<u16>),
     pub(super) since: &'a str,
     pub(super) last_wake: Option<&'a LastWake>,
+    /// What showed at the last look that the guest works.
+    pub(super) work: Option<WorkSign>,
     pub(super) problem: Option<&'a str>,
 }
 
@@ -60,6 +63,7 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
             counted: parts.policy.open_leases(),
             infra: parts.shared.infra_connections(),
         },
+        work: parts.work.map(|sign| sign.name().to_owned()),
         keep_awakes: parts.policy.keep_awakes(),
         idle_secs: Some(idle.as_secs()),
         accelerator: parts

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use avocado_events::chain;
-use avocado_qemu::{Machine, MachineEvents};
+use avocado_qemu::{Accelerator, Machine, MachineEvents};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -24,15 +24,13 @@ use super::super::policy::{
 };
 use super::super::protocol::STOP_LIMIT;
 use super::super::saved_memory::SavedMemory;
+use super::super::work::{WorkCounters, WorkLook, WorkSign};
 use super::clock_watch::ClockWatch;
 use super::cpu_meter::CpuMeter;
 use super::status::{StatusParts, vm_status};
 use super::waiting_clients::WaitingClients;
 use crate::dir::StateFile;
 use crate::status::{LastWake, VmStatus};
-
-/// The share of one processor above which a guest is at work.
-const BUSY_SHARE: f64 = 0.1;
 
 /// Called once, when the VM is up.
 pub(crate) type ReadyCallback = Box<dyn FnOnce(VmStatus) + Send>;
@@ -69,6 +67,10 @@ pub(crate) struct VmOwner {
     /// The workspace was unmounted for a save.
     pub(super) workspace_unmounted: bool,
     pub(super) cpu: CpuMeter,
+    /// What went through disks and network when the guest was last looked at, since it last slept.
+    pub(super) counters: Option<WorkCounters>,
+    /// What showed at that look that it works.
+    work: Option<WorkSign>,
     pub(super) clock: ClockWatch,
     /// Since when the VM is in its state, RFC 3339.
     since: String,
@@ -128,6 +130,8 @@ impl VmOwner {
             shut_down_job: None,
             workspace_unmounted: false,
             cpu: CpuMeter::default(),
+            counters: None,
+            work: None,
             clock: ClockWatch::new(),
             since: log::now(),
             last_wake: None,
@@ -180,6 +184,8 @@ impl VmOwner {
                     });
                 }
                 self.measure_cpu();
+                self.counters = None;
+                self.work = None;
             }
             PolicyState::Hibernated => {
                 self.log.line(&format!("hibernated ({})", reason.name()));
@@ -209,7 +215,15 @@ impl VmOwner {
                 let params = json!({ "pid": self.qemu_pid() });
                 self.notifier.hint("vm.notify.stopping", params);
             }
-            PolicyState::Starting | PolicyState::Pausing | PolicyState::Gone => {}
+            PolicyState::Pausing => {
+                if let Some(machine) = &self.machine
+                    && reason == StateReason::Idle
+                    && self.policy.open_leases() == 0
+                {
+                    self.cpu.note_idle(machine);
+                }
+            }
+            PolicyState::Starting | PolicyState::Gone => {}
         }
         if state != PolicyState::Running
             && let Some(job) = self.after_wake_job.take()
@@ -364,13 +378,46 @@ impl VmOwner {
 
     /// Finds out whether the guest works.
     fn check_work(&mut self, machine: Machine) {
-        let share = self.cpu.share(&machine);
-        let busy = self.policy.open_leases() > 0 && share.is_some_and(|share| share > BUSY_SHARE);
-        if !busy && self.context.launch.idle.containers_keep_awake {
-            self.jobs.spawn(jobs::check_containers(machine));
-        } else {
-            self.pending.push_back(PolicyEvent::WorkChecked { busy });
+        let connected = self.policy.open_leases() > 0;
+        let busy = self.cpu.is_busy(&machine, self.accelerator());
+        let shared = self.handle.shared.clone();
+        let sign = match connected {
+            true if shared.has_docker_work() => Some(WorkSign::DockerRequest),
+            true if busy => Some(WorkSign::Processor),
+            _ => None,
+        };
+        if sign.is_some() {
+            // Their next count begins when they are needed again.
+            self.counters = None;
+            self.work_checked(sign);
+            return;
         }
+        let look = WorkLook {
+            before: self.counters,
+            connected,
+            ssh: shared.ssh_connections() > 0,
+            uncounted: shared.infra_ports(),
+            containers: self.context.launch.idle.containers_keep_awake,
+            infra: move || shared.infra_bytes(),
+        };
+        self.jobs.spawn(jobs::check_work(machine, look));
+    }
+
+    /// Tells the policy whether the guest works.
+    pub(super) fn work_checked(&mut self, sign: Option<WorkSign>) {
+        if self.work != sign
+            && let Some(sign) = sign
+        {
+            self.log.line(&format!("stays awake ({})", sign.name()));
+        }
+        self.work = sign;
+        let busy = sign.is_some();
+        self.dispatch(PolicyEvent::WorkChecked { busy });
+    }
+
+    fn accelerator(&self) -> Option<Accelerator> {
+        let record = self.lock_record();
+        record.as_ref().map(|record| record.spec.accelerator)
     }
 
     /// Notes what went wrong, if something did, for the log and the status.
@@ -394,6 +441,7 @@ impl VmOwner {
             ports: self.ports,
             since: &self.since,
             last_wake: self.last_wake.as_ref(),
+            work: self.work,
             problem: self.problem.as_deref(),
         };
         vm_status(&parts, paused)

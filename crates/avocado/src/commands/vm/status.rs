@@ -76,6 +76,7 @@ fn human(status: &VmStatus) -> String {
         };
         row("connections", Some(format!("{}{infra}", open.counted)));
     }
+    row("work", status.work.clone());
     if status.keep_awakes > 0 {
         row("keep-awakes", Some(status.keep_awakes.to_string()));
     }
@@ -121,6 +122,7 @@ mod tests {
             supervisor_pid: None,
             ports: VmPorts::default(),
             connections: ConnectionCounts::default(),
+            work: None,
             keep_awakes: 0,
             idle_secs: None,
             accelerator: None,
@@ -157,6 +159,7 @@ mod tests {
                 counted: 0,
                 infra: 1,
             },
+            work: Some("ssh".into()),
             keep_awakes: 2,
             idle_secs: Some(62),
             accelerator: Some("kvm".into()),
@@ -186,6 +189,7 @@ mod tests {
         ssh (infra)   127.0.0.1:2223
         docker        unix:///home/me/.avocado/vm/docker.sock
         connections   0, and 1 that do not count
+        work          ssh
         keep-awakes   2
         idle for      1 min 02 s
         accelerator   kvm
