@@ -27,5 +27,6 @@ pub(crate) mod reboot_timer;
 mod slot_contents;
 mod slot_policy;
 pub(crate) mod stream;
+pub(crate) mod streamed_os;
 pub(crate) mod trial;
 mod zstd_reader;

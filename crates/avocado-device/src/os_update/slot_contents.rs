@@ -21,7 +21,7 @@ const LIMIT: u64 = 1 << 20;
 const FILE: &str = "os-slots.json";
 
 /// What is known of the slots, by their names.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SlotContents {
     slots: BTreeMap<String, SlotContent>,
 }
@@ -54,6 +54,13 @@ impl SlotContents {
     /// What was written to a slot.
     pub(super) fn of(&self, slot: &str) -> Option<&SlotContent> {
         self.slots.get(slot)
+    }
+
+    /// The slots that a bundle was written to.
+    pub(super) fn with<'a>(&'a self, bundle: &'a ImageId) -> impl Iterator<Item = &'a str> {
+        let has_it = |(_, content): &(&String, &SlotContent)| content.bundle == *bundle;
+        let slots = self.slots.iter().filter(has_it);
+        slots.map(|(slot, _)| slot.as_str())
     }
 
     /// Something else is about to be written to a slot.

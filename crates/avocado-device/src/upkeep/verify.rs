@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 
 use avocado_events::{Cancel, Event, Sink, chain};
-use avocado_manifest::{Manifest, RuntimeId};
+use avocado_manifest::{ImageId, Manifest, RuntimeId};
 use serde::Serialize;
 
 use super::needed::NeededFiles;
+use crate::cancel;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
+use crate::os_update::streamed_os::StreamedOs;
 use crate::store::pool::{ImageCheck, ImagePool, RequiredImage};
 use crate::store::runtimes::StoredRuntime;
 use crate::store::standalone;
@@ -21,14 +23,19 @@ pub struct VerificationReport {
     pub images: usize,
     /// How many bytes were read.
     pub bytes: u64,
-    /// What is wrong. An image that is [`StoreProblem::Unreferenced`] does no harm.
+    /// What is wrong. [`StoreProblem::Unreferenced`] and [`StoreProblem::OsReplaced`] do no harm.
     pub problems: Vec<StoreProblem>,
 }
 
 impl VerificationReport {
     /// Whether everything is there and right.
     pub fn is_good(&self) -> bool {
-        let harmless = |p: &StoreProblem| matches!(p, StoreProblem::Unreferenced { .. });
+        let harmless = |problem: &StoreProblem| {
+            matches!(
+                problem,
+                StoreProblem::Unreferenced { .. } | StoreProblem::OsReplaced { .. }
+            )
+        };
         self.problems.iter().all(harmless)
     }
 }
@@ -73,6 +80,20 @@ pub enum StoreProblem {
         /// Its name in the pool.
         file: String,
     },
+    /// The slot of an OS that was written to it while it came has it no more, or that of the active runtime,
+    /// which does not run, is in none. Adding the runtime again brings it.
+    OsGone {
+        /// The runtimes that need it.
+        runtimes: Vec<RuntimeId>,
+        /// What is there.
+        why: String,
+    },
+    /// No slot has the OS of runtimes that are not active: others were written there since. Adding a runtime
+    /// again brings it.
+    OsReplaced {
+        /// The runtimes that need it.
+        runtimes: Vec<RuntimeId>,
+    },
 }
 
 /// Reads every image again, and compares it with what the manifests say.
@@ -93,6 +114,8 @@ pub(crate) fn verify(
         sink.emit(Event::items("verify", name, done as u64, total));
         pool.digest(name)?;
     }
+    let mut streamed = StreamedSystems::default();
+    streamed.look(context, &mut pool, cancel)?;
     // Other processes may have changed the store meanwhile. With the lock none does, and what is
     // new is little.
     let _lock = context.lock_store(cancel, sink)?;
@@ -112,7 +135,10 @@ pub(crate) fn verify(
         for wanted in RequiredImage::of(&manifest) {
             let missing = match pool.find(&wanted)? {
                 ImageCheck::Intact(_) => None,
-                ImageCheck::Missing if is_streamed(&mut pool, &manifest, &wanted)? => None,
+                ImageCheck::Missing if is_streamed(&mut pool, &manifest, &wanted)? => {
+                    streamed.note(context, &manifest);
+                    None
+                }
                 ImageCheck::Missing => Some(true),
                 ImageCheck::Corrupt => Some(false),
             };
@@ -144,6 +170,7 @@ pub(crate) fn verify(
             }
         });
     }
+    found.problems.extend(streamed.problems(context));
     for (name, release) in standalone::gone_of_all_releases(base)? {
         found.problems.push(StoreProblem::Missing {
             file: name.to_string(),
@@ -176,4 +203,75 @@ fn is_streamed(
         Some(chunks) => matches!(pool.find(&chunks)?, ImageCheck::Intact(_)),
         None => false,
     })
+}
+
+/// The OSes of which the pool has only the index of the chunks.
+#[derive(Default)]
+struct StreamedSystems {
+    /// What was found in the slots, by bundles: they are read once, and without the lock of the store.
+    looked: BTreeMap<ImageId, StreamedOs>,
+    /// The runtimes of those that no slot has.
+    missing: BTreeMap<ImageId, Vec<RuntimeId>>,
+}
+
+impl StreamedSystems {
+    /// Reads the slots for every runtime that there is.
+    fn look(
+        &mut self,
+        context: &DeviceContext,
+        pool: &mut ImagePool,
+        cancel: &Cancel,
+    ) -> Result<(), FailureReason> {
+        for runtime in context.runtimes().everything()? {
+            cancel::check(cancel)?;
+            if let StoredRuntime::Whole(manifest) = runtime
+                && let Some(named) = &manifest.os_bundle
+                && !pool.path(&RequiredImage::os_bundle(named)).exists()
+                && is_streamed(pool, &manifest, &RequiredImage::os_bundle(named))?
+            {
+                self.state(context, &manifest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the OS of a runtime is. None: it runs, which is all that it is for.
+    fn state(&mut self, context: &DeviceContext, manifest: &Manifest) -> Option<&StreamedOs> {
+        let named = manifest.os_bundle.as_ref()?;
+        context.os_mismatch(manifest)?;
+        let look = || StreamedOs::look(context, named);
+        Some(
+            self.looked
+                .entry(named.image_id.clone())
+                .or_insert_with(look),
+        )
+    }
+
+    /// Notes a runtime whose OS is in no slot.
+    fn note(&mut self, context: &DeviceContext, manifest: &Manifest) {
+        let state = self.state(context, manifest);
+        if state.is_some_and(|state| *state != StreamedOs::InSlot)
+            && let Some(named) = &manifest.os_bundle
+        {
+            let runtimes = self.missing.entry(named.image_id.clone()).or_default();
+            runtimes.push(manifest.id.clone());
+        }
+    }
+
+    fn problems(self, context: &DeviceContext) -> Vec<StoreProblem> {
+        let active = context.runtimes().active_id().ok().flatten();
+        let problem = |(bundle, runtimes): (ImageId, Vec<RuntimeId>)| match self.looked.get(&bundle)
+        {
+            Some(StreamedOs::Gone(why)) => StoreProblem::OsGone {
+                why: why.clone(),
+                runtimes,
+            },
+            _ if active.as_ref().is_some_and(|id| runtimes.contains(id)) => StoreProblem::OsGone {
+                why: "no slot has it".into(),
+                runtimes,
+            },
+            _ => StoreProblem::OsReplaced { runtimes },
+        };
+        self.missing.into_iter().map(problem).collect()
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use avocado_device::{
     Activation, AddRequest, Cancel, DeviceConfig, DeviceError, RuntimeEntry, RuntimeSource,
+    StoreProblem,
 };
 use avocado_events::Silent;
 use avocado_manifest::os_bundle::OsBundleChunks;
@@ -170,6 +171,75 @@ fn an_os_goes_to_its_slot_and_nowhere_else() {
     let refused = at.board.refuses_before_writing(&published[0].manifest);
     let why = "the slot b does not have the OS of the runtime";
     assert!(refused.iter().any(|p| p.contains(why)), "{refused:?}");
+}
+
+#[test]
+fn verifying_tells_that_an_os_is_in_its_slot_no_more() {
+    let name = "verifying_tells_that_an_os_is_in_its_slot_no_more";
+    let Some(mut at) = StreamingBoard::new(name) else {
+        return;
+    };
+    let found = |at: &StreamingBoard| {
+        let found = at.board.device().verify(&Cancel::new(), &Silent).unwrap();
+        (found.is_good(), found.problems)
+    };
+    let gone = |os: &PublishedOs, part: &str, found: (bool, Vec<StoreProblem>)| {
+        let (false, [StoreProblem::OsGone { runtimes, why }]) = (found.0, &found.1[..]) else {
+            panic!("{found:?}");
+        };
+        assert_eq!(*runtimes, std::slice::from_ref(&os.manifest.id));
+        assert!(why.contains(part), "{why}");
+    };
+    let first = at.publish(&TestBundle::new("one"));
+    at.add().unwrap();
+    assert_eq!(found(&at), (true, Vec::new()));
+    // One byte of it is another; one of its partitions is not there.
+    let partition = at.board.partition("rootfs-b");
+    let whole = fs::read(&partition).unwrap();
+    let mut bytes = whole.clone();
+    bytes[9 * CHUNK / 2] ^= 1;
+    fs::write(&partition, bytes).unwrap();
+    gone(
+        &first,
+        "the slot b does not have what was written",
+        found(&at),
+    );
+    fs::remove_file(&partition).unwrap();
+    gone(&first, "rootfs-b", found(&at));
+    fs::write(&partition, whole).unwrap();
+    assert_eq!(found(&at), (true, Vec::new()));
+    // What runs is there, whatever it made of its partitions.
+    at.board.writes(&first.manifest);
+    at.starts("b", "one");
+    let boot = at.board.partition("boot-b");
+    let mut bytes = fs::read(&boot).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&boot, bytes).unwrap();
+    assert_eq!(found(&at), (true, Vec::new()));
+    // Going back to it takes a download then.
+    let second = at.publish(&TestBundle::new("two"));
+    at.add().unwrap();
+    at.board.writes(&second.manifest);
+    at.starts("a", "two");
+    gone(
+        &first,
+        "the slot b does not have what was written",
+        found(&at),
+    );
+    // Another OS in its place is as usual.
+    at.publish(&TestBundle::new("three"));
+    at.add().unwrap();
+    let replaced = StoreProblem::OsReplaced {
+        runtimes: vec![first.manifest.id.clone()],
+    };
+    assert!(found(&at) == (true, vec![replaced]), "{:?}", found(&at));
+    // But for the active runtime, where something else runs.
+    fs::write(&at.board.paths.os_release[0], "AVOCADO_OS_BUILD_ID=third\n").unwrap();
+    fs::remove_file(at.board.paths.base.join("os-slots.json")).unwrap();
+    let (good, problems) = found(&at);
+    assert!(!good);
+    let of_active = |p: &&StoreProblem| matches!(p, StoreProblem::OsGone { runtimes, .. } if *runtimes == [second.manifest.id.clone()]);
+    assert_eq!(problems.iter().filter(of_active).count(), 1, "{problems:?}");
 }
 
 #[test]

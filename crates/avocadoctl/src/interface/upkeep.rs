@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use avocado_manifest::RuntimeId;
 use serde::{Deserialize, Serialize};
 
 use super::runtimes::{Runtime, RuntimeInfo, RuntimeRef};
@@ -254,6 +255,8 @@ impl From<avocado_device::VerificationReport> for Verification {
     }
 }
 
+const BRINGS_IT: &str = "adding the runtime again brings it";
+
 impl From<avocado_device::StoreProblem> for Problem {
     fn from(problem: avocado_device::StoreProblem) -> Self {
         use avocado_device::StoreProblem as Found;
@@ -261,10 +264,11 @@ impl From<avocado_device::StoreProblem> for Problem {
             kind: kind.to_owned(),
             ..Problem::default()
         };
+        let ids = |runtimes: Vec<RuntimeId>| Some(runtimes.into_iter().map(String::from).collect());
         let of_image = |kind, file, image, runtimes: Vec<_>| Problem {
             file: Some(file),
             image: Some(image),
-            runtimes: Some(runtimes.into_iter().map(String::from).collect()),
+            runtimes: ids(runtimes),
             ..new(kind)
         };
         match problem {
@@ -290,6 +294,18 @@ impl From<avocado_device::StoreProblem> for Problem {
             Found::Unreferenced { file } => Problem {
                 file: Some(file),
                 ..new("unreferenced")
+            },
+            Found::OsGone { runtimes, why } => Problem {
+                runtimes: ids(runtimes),
+                why: Some(format!("{why}; {BRINGS_IT}")),
+                ..new("os_gone")
+            },
+            Found::OsReplaced { runtimes } => Problem {
+                runtimes: ids(runtimes),
+                why: Some(format!(
+                    "another OS was written to its slot since; {BRINGS_IT}"
+                )),
+                ..new("os_replaced")
             },
             // What only a newer device knows.
             other => Problem {

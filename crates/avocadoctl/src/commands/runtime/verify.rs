@@ -30,7 +30,9 @@ fn text(found: &Verification) -> String {
         found.images,
         bytes(found.bytes)
     );
-    let bad = found.problems.iter().filter(|p| p.kind != "unreferenced");
+    let harmless = ["unreferenced", "os_replaced"];
+    let bad = found.problems.iter().map(|p| p.kind.as_str());
+    let bad = bad.filter(|kind| !harmless.contains(kind));
     let mut text = match bad.count() {
         0 => format!("Everything is right: {read}.\n"),
         1 => format!("1 thing is wrong: {read}.\n"),
@@ -60,4 +62,46 @@ fn line(problem: &Problem) -> String {
         add(" ", why);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use avocado_device::{StoreProblem, VerificationReport};
+
+    #[test]
+    fn an_os_that_is_gone_is_wrong_and_one_that_was_replaced_is_told() {
+        let runtimes = |id: &str| vec![id.parse().unwrap()];
+        let gone = StoreProblem::OsGone {
+            runtimes: runtimes("0123456789"),
+            why: "no slot has it".into(),
+        };
+        let replaced = StoreProblem::OsReplaced {
+            runtimes: runtimes("abcdefghij"),
+        };
+        let told = |problems| {
+            let mut found = VerificationReport::default();
+            found.problems = problems;
+            let found = Verification::from(found);
+            (found.good, text(&found))
+        };
+        let read = "0 runtimes, 0 images, 0 B read";
+        let of_replaced = "os_replaced: of abcdefgh another OS was written to its slot since; adding the \
+                           runtime again brings it";
+        assert_eq!(
+            told(vec![replaced.clone()]),
+            (
+                true,
+                format!("Everything is right: {read}.\n{of_replaced}\n")
+            )
+        );
+        let of_gone = "os_gone: of 01234567 no slot has it; adding the runtime again brings it";
+        assert_eq!(
+            told(vec![gone, replaced]),
+            (
+                false,
+                format!("1 thing is wrong: {read}.\n{of_gone}\n{of_replaced}\n")
+            )
+        );
+    }
 }
