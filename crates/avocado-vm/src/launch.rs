@@ -6,6 +6,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// Virtual CPUs of a VM, unless the user wants others.
+pub const DEFAULT_CPUS: u32 = 4;
+/// Memory of the guest in MiB, unless the user wants another size.
+pub const DEFAULT_MEMORY_MIB: u32 = 4096;
+
 /// A VM to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmLaunch {
@@ -19,6 +24,10 @@ pub struct VmLaunch {
     pub var_size: u64,
     /// Port for users on the loopback address; any free one without it.
     pub ssh_port: Option<u16>,
+    /// The port that users had at the last start, which they get again if it is free. Only without
+    /// `ssh_port`.
+    #[serde(default)]
+    pub last_ssh_port: Option<u16>,
     /// Port that is proxied without waking the guest; none without it.
     pub infra_port: Option<u16>,
     /// Whether to serve the docker socket that does not wake the guest.
@@ -66,6 +75,39 @@ impl Default for IdleSettings {
             release_memory_after_secs: 0,
             silent_connection_secs: 600,
             containers_keep_awake: false,
+        }
+    }
+}
+
+/// A change of [`IdleSettings`]: what is none stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdleChange {
+    /// See [`IdleSettings::hibernate_after_secs`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernate_after_secs: Option<u64>,
+    /// See [`IdleSettings::release_memory_after_secs`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_memory_after_secs: Option<u64>,
+    /// See [`IdleSettings::silent_connection_secs`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_connection_secs: Option<u64>,
+    /// See [`IdleSettings::containers_keep_awake`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers_keep_awake: Option<bool>,
+}
+
+impl IdleSettings {
+    /// The same with a change.
+    pub fn changed(&self, change: &IdleChange) -> IdleSettings {
+        IdleSettings {
+            hibernate_after_secs: (change.hibernate_after_secs)
+                .unwrap_or(self.hibernate_after_secs),
+            release_memory_after_secs: (change.release_memory_after_secs)
+                .unwrap_or(self.release_memory_after_secs),
+            silent_connection_secs: (change.silent_connection_secs)
+                .unwrap_or(self.silent_connection_secs),
+            containers_keep_awake: (change.containers_keep_awake)
+                .unwrap_or(self.containers_keep_awake),
         }
     }
 }

@@ -175,6 +175,30 @@ impl Place {
         assert_eq!(self.json(&["status"])["reason"], "saved");
     }
 
+    /// A supervisor as far as the commands need it for a VM that runs: it tells the status whatever
+    /// it is asked. Gives what was asked.
+    #[cfg(unix)]
+    fn pretend_to_run(&self) -> std::sync::mpsc::Receiver<String> {
+        use std::io::{BufRead, BufReader, Write};
+        let mut status = self.json(&["status"]);
+        status["running"] = json!(true);
+        status["state"] = json!("running");
+        fs::create_dir_all(self.vm("")).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(self.vm("supervisor.sock")).unwrap();
+        let answer = json!({ "result": status }).to_string() + "\n";
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut asked = String::new();
+                BufReader::new(&client).read_line(&mut asked).unwrap();
+                client.write_all(answer.as_bytes()).unwrap();
+                let _ = sender.send(asked);
+            }
+        });
+        lines
+    }
+
     fn installed(&self) -> String {
         let text = fs::read(self.vm("install/manifest.json")).unwrap();
         VmImage::parse(&text).unwrap().version.unwrap()

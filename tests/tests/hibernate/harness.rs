@@ -67,6 +67,7 @@ impl SmallGuestVm {
                 memory_mib: 96,
                 var_size: 0,
                 ssh_port: None,
+                last_ssh_port: None,
                 infra_port: None,
                 docker_stream: true,
                 cmdline_extra: None,

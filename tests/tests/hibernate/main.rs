@@ -12,6 +12,7 @@ mod others;
 mod peers;
 mod processes;
 mod released;
+mod settings;
 mod sleeping;
 mod trouble;
 mod tunnel;

@@ -10,4 +10,4 @@ mod tests;
 
 pub use file::VmConfigFile;
 pub use problem::ConfigProblem;
-pub use schema::{KEYS, VmConfig};
+pub use schema::{KEYS, VmConfig, default_of};

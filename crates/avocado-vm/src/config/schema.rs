@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::problem::ConfigProblem;
+use crate::launch::{DEFAULT_CPUS, DEFAULT_MEMORY_MIB, IdleSettings};
 
 /// What the VM takes from its configuration file. What is not set there is `None` or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +39,20 @@ pub const KEYS: [&str; 8] = [
     "idle.silent_connection_secs",
     "idle.containers_keep_awake",
 ];
+
+/// What counts where a key of [`KEYS`] is not set. None: what the guest has from its network.
+pub fn default_of(key: &str) -> Option<Value> {
+    let idle = IdleSettings::default();
+    Some(match key {
+        "runtime.cpus" => DEFAULT_CPUS.into(),
+        "runtime.memory_mib" => DEFAULT_MEMORY_MIB.into(),
+        "idle.hibernate_after_secs" => idle.hibernate_after_secs.into(),
+        "idle.release_memory_after_secs" => idle.release_memory_after_secs.into(),
+        "idle.silent_connection_secs" => idle.silent_connection_secs.into(),
+        "idle.containers_keep_awake" => idle.containers_keep_awake.into(),
+        _ => return None,
+    })
+}
 
 /// A year: a longer time is a mistake, or means never.
 const LONGEST: u64 = 366 * 24 * 3600;

@@ -69,6 +69,18 @@ fn a_missing_file_is_empty_and_is_made_by_the_first_change() {
 }
 
 #[test]
+fn every_key_has_a_default_that_it_takes() {
+    for key in KEYS {
+        let Some(default) = default_of(key) else {
+            assert!(key.starts_with("network."), "{key} has no default");
+            continue;
+        };
+        let place = Place::with("");
+        assert_eq!(place.set(key, &[&default.to_string()]).unwrap(), default);
+    }
+}
+
+#[test]
 fn a_change_leaves_the_rest_as_it_is() {
     let place = Place::with(SAMPLE);
     place.set("runtime.cpus", &["8"]).unwrap();

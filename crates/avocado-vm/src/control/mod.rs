@@ -16,7 +16,7 @@ use std::time::Duration;
 use avocado_events::{Event, Sink};
 
 use crate::dir::{StateDir, StateFile};
-use crate::launch::VmLaunch;
+use crate::launch::{IdleChange, VmLaunch};
 use crate::status::VmStatus;
 pub use crate::supervisor::protocol::STOP_LIMIT;
 use crate::supervisor::protocol::{StartVerdict, SupervisorRequest};
@@ -123,6 +123,15 @@ fn reap(mut child: Child) {
 /// There is no supervisor, or it could not.
 pub fn wake(dir: &StateDir) -> Result<(), SupervisorError> {
     ask(dir, &SupervisorRequest::Wake {}, COMMAND_LIMIT).map(drop)
+}
+
+/// Lets the guest of a running VM sleep by other settings from now on.
+///
+/// # Errors
+/// There is no supervisor, or it does not answer.
+pub fn configure(dir: &StateDir, idle: &IdleChange) -> Result<(), SupervisorError> {
+    let idle = idle.clone();
+    ask(dir, &SupervisorRequest::Configure { idle }, COMMAND_LIMIT).map(drop)
 }
 
 /// Pauses the guest as soon as its connections are quiet.

@@ -35,13 +35,15 @@ pub(crate) struct LaneListeners {
     /// The port for users.
     pub(crate) ssh_port: u16,
     pub(crate) infra_port: Option<u16>,
+    /// Why the port for users is not that of the last start.
+    pub(crate) last_port_taken: Option<SupervisorError>,
 }
 
 impl LaneListeners {
     /// Takes every port and socket. The caller holds the lock of the directory, so sockets that
     /// are there are left over.
     pub(crate) async fn bind(dir: &StateDir, launch: &VmLaunch) -> Result<Self, SupervisorError> {
-        let ssh = listen_tcp(launch.ssh_port.unwrap_or(0)).await?;
+        let (ssh, last_port_taken) = listen_ssh(launch).await?;
         let infra = match launch.infra_port {
             Some(port) => Some(listen_tcp(port).await?),
             None => None,
@@ -56,6 +58,7 @@ impl LaneListeners {
         let stream = dir.file(StateFile::DockerStream);
         Ok(LaneListeners {
             ssh_port: port(&ssh)?,
+            last_port_taken,
             infra_port: infra.as_ref().map(port).transpose()?,
             ssh,
             infra,
@@ -99,6 +102,21 @@ impl LaneListeners {
         }
         self.control
     }
+}
+
+/// The port that was asked for; without one that of the last start, or any where that is taken.
+async fn listen_ssh(
+    launch: &VmLaunch,
+) -> Result<(TcpListener, Option<SupervisorError>), SupervisorError> {
+    let taken = match (launch.ssh_port, launch.last_ssh_port) {
+        (Some(port), _) => return Ok((listen_tcp(port).await?, None)),
+        (None, Some(last)) => match listen_tcp(last).await {
+            Ok(listener) => return Ok((listener, None)),
+            Err(taken) => Some(taken),
+        },
+        (None, None) => None,
+    };
+    Ok((listen_tcp(0).await?, taken))
 }
 
 async fn listen_tcp(port: u16) -> Result<TcpListener, SupervisorError> {
@@ -338,5 +356,24 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         let connect = async || UnixStream::connect(&path).await.unwrap();
         fill(Lane::Docker, listener, connect).await;
+    }
+    #[tokio::test]
+    async fn the_port_of_the_last_start_is_taken_again_if_it_is_free() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let last = other.local_addr().unwrap().port();
+        let mut launch = super::super::test_launch();
+        launch.last_ssh_port = Some(last);
+        let (instead, why) = listen_ssh(&launch).await.unwrap();
+        assert_ne!(instead.local_addr().unwrap().port(), last);
+        let why = why.unwrap().to_string();
+        let start = format!("port {last} on 127.0.0.1 is taken");
+        assert!(why.starts_with(&start), "{why}");
+        drop(other);
+        let (again, why) = listen_ssh(&launch).await.unwrap();
+        assert_eq!(again.local_addr().unwrap().port(), last);
+        assert!(why.is_none());
+        launch.ssh_port = Some(last);
+        let error = listen_ssh(&launch).await.unwrap_err();
+        assert!(error.to_string().starts_with(&start), "{error}");
     }
 }

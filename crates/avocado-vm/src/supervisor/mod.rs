@@ -46,4 +46,4 @@ pub(crate) use log::{SupervisorLog, last_lines};
 pub(crate) use machine_record::MachineRecord;
 pub(crate) use saved_memory::SavedMemory;
 #[cfg(test)]
-pub(crate) use saved_memory::test_record;
+pub(crate) use saved_memory::{test_launch, test_record};

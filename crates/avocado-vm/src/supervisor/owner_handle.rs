@@ -11,6 +11,7 @@ use super::policy::{CountedLane, Refusal, VmRequest};
 use super::protocol::SupervisorFailure;
 use super::request_client::RequestClient;
 use super::shared_state::SharedState;
+use crate::launch::IdleChange;
 use crate::status::VmStatus;
 
 /// What the owner is told by others than QEMU.
@@ -38,6 +39,12 @@ pub(crate) enum OwnerMessage {
         limit: Option<Duration>,
         reply: oneshot::Sender<Result<(), SupervisorFailure>>,
         client: RequestClient,
+    },
+    /// The guest is to sleep by other settings from now on.
+    Configure {
+        idle: IdleChange,
+        client: RequestClient,
+        reply: oneshot::Sender<()>,
     },
     Status {
         reply: oneshot::Sender<VmStatus>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Refusal;
+use crate::launch::IdleChange;
 use crate::status::VmStatus;
 
 /// Why something was not done.
@@ -55,6 +56,10 @@ pub(crate) enum SupervisorRequest {
         /// How long the guest may take to power off.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_secs: Option<u64>,
+    },
+    /// Sleep by other settings from now on.
+    Configure {
+        idle: IdleChange,
     },
     Wake {},
     Hibernate {},
@@ -140,6 +145,15 @@ mod tests {
                 SupervisorRequest::Stop {
                     force: true,
                     timeout_secs: None,
+                },
+            ),
+            (
+                r#"{"method":"configure","params":{"idle":{"hibernate_after_secs":9}}}"#,
+                SupervisorRequest::Configure {
+                    idle: IdleChange {
+                        hibernate_after_secs: Some(9),
+                        ..IdleChange::default()
+                    },
                 },
             ),
         ] {

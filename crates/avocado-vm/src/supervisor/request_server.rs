@@ -102,6 +102,19 @@ async fn respond(
                 Err(_) => SupervisorResponse::Error(Refusal::Gone.into()),
             };
         }
+        SupervisorRequest::Configure { idle } => {
+            let (reply, answer) = oneshot::channel();
+            let client = client.clone();
+            handle.tell(OwnerMessage::Configure {
+                idle,
+                client,
+                reply,
+            });
+            return match answer.await {
+                Ok(()) => SupervisorResponse::Result(Value::Object(serde_json::Map::new())),
+                Err(_) => SupervisorResponse::Error(Refusal::Gone.into()),
+            };
+        }
         SupervisorRequest::Stop {
             force,
             timeout_secs,

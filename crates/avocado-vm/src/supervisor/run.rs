@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use avocado_events::Sink;
+use avocado_events::{Event, Sink};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -148,6 +148,12 @@ async fn own_vm(
     log: SupervisorLog,
 ) -> Result<(), SupervisorError> {
     let listeners = LaneListeners::bind(dir, &launch).await?;
+    if let Some(taken) = &listeners.last_port_taken {
+        let port = listeners.ssh_port;
+        sink.emit(Event::warning(format!(
+            "the ssh port is {port} this time, not that of the last start: {taken}"
+        )));
+    }
     let ports = (listeners.ssh_port, listeners.infra_port);
     dir.write(
         StateFile::SupervisorPid,

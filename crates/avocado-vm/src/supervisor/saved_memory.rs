@@ -99,7 +99,7 @@ impl SavedMemory {
 }
 
 #[cfg(test)]
-pub(crate) use tests::test_record;
+pub(crate) use tests::{test_launch, test_record};
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +112,11 @@ mod tests {
     use super::super::machine_record::ImageIdentity;
     use super::*;
     use crate::launch::{IdleSettings, VmLaunch};
+
+    /// A launch that asks for nothing.
+    pub(crate) fn test_launch() -> VmLaunch {
+        record(Path::new("/x")).launch
+    }
 
     /// The record of a machine that is this process.
     pub(crate) fn test_record(identity: avocado_qemu::ProcessIdentity) -> MachineRecord {
@@ -169,6 +174,7 @@ mod tests {
                 memory_mib: 128,
                 var_size: 0,
                 ssh_port: None,
+                last_ssh_port: None,
                 infra_port: None,
                 docker_stream: false,
                 cmdline_extra: None,

@@ -133,6 +133,31 @@ fn two_lanes_have_two_ports() {
 }
 
 #[test]
+fn a_port_is_not_that_of_a_remembered_lane() {
+    let place = Place::new();
+    fs::create_dir_all(place.vm("")).unwrap();
+    let mut launch = place.record(&json!(null))["launch"].clone();
+    launch["infra_port"] = json!(2223);
+    fs::write(place.vm("launch.json"), launch.to_string()).unwrap();
+    insta::assert_snapshot!(place.run(&["start", "--ssh-port", "2223"]).failed(2).stderr, @r"
+    error: --ssh-port is 2223, and so is the infra port of the last start
+    hint: choose a port of its own for each
+    ");
+    let forget = ["start", "--ssh-port", "2223", "--forget"];
+    let said = place.run(&forget).failed(1).stderr;
+    assert!(said.contains("there is no image"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_started_again_is_not_stopped() {
+    let place = Place::new();
+    let asked = place.pretend_to_run();
+    let said = place.run(&["restart"]).failed(1).stderr;
+    assert!(said.contains("there is no image"), "{said}");
+    assert_eq!(asked.try_iter().count(), 0);
+}
+
+#[test]
 fn values_with_which_the_vm_does_not_start_are_not_kept() {
     let place = Place::new();
     place.image("image", "1");
@@ -147,22 +172,8 @@ fn values_with_which_the_vm_does_not_start_are_not_kept() {
 #[test]
 #[cfg(unix)]
 fn options_that_come_too_late_are_named() {
-    use std::io::{BufRead, BufReader, Write};
     let place = Place::new();
-    let mut status = place.json(&["status"]);
-    status["running"] = json!(true);
-    status["state"] = json!("running");
-    fs::create_dir_all(place.vm("")).unwrap();
-    let listener = std::os::unix::net::UnixListener::bind(place.vm("supervisor.sock")).unwrap();
-    let answer = json!({ "result": status }).to_string() + "\n";
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let mut client = client.unwrap();
-            let mut asked = String::new();
-            BufReader::new(&client).read_line(&mut asked).unwrap();
-            client.write_all(answer.as_bytes()).unwrap();
-        }
-    });
+    let _asked = place.pretend_to_run();
     insta::assert_snapshot!(place.run(&["start"]).ok().stderr, @"the VM runs already");
     let ignored = [
         "start",
@@ -185,6 +196,19 @@ fn options_that_come_too_late_are_named() {
     ");
     let kept = place.run(&["config", "get", "runtime.cpus"]).ok().stdout;
     assert_eq!(kept, "6\n");
+
+    let mut launch = place.record(&json!(null))["launch"].clone();
+    launch["idle"]["hibernate_after_secs"] = json!(60);
+    fs::write(place.vm("launch.json"), launch.to_string()).unwrap();
+    let mut command = place.command(&["start"]);
+    command
+        .env("AVOCADO_VM_IDLE_HIBERNATE_SECS", "9")
+        .env("AVOCADO_VM_DIR", place.path("image"))
+        .env("AVOCADO_VM_WORKSPACE", place.path("elsewhere"));
+    insta::assert_snapshot!(place.end(&mut command).ok().stderr, @r"
+    warning: the VM runs already, with other values than these variables have: AVOCADO_VM_WORKSPACE, AVOCADO_VM_IDLE_HIBERNATE_SECS; `avocado vm restart` takes them
+    the VM runs already
+    ");
 }
 
 #[test]

@@ -11,7 +11,10 @@ fn the_configuration_is_read_and_changed() {
     let missing = get("runtime.cpus");
     assert_eq!((missing.stdout.as_str(), missing.stderr.as_str()), ("", ""));
     let missing = place.json(&["config", "get", "runtime.cpus"]);
-    assert_eq!(missing, json!({"key": "runtime.cpus", "value": null}));
+    assert_eq!(
+        missing,
+        json!({"key": "runtime.cpus", "value": null, "default": 4})
+    );
 
     fs::create_dir_all(place.vm("")).unwrap();
     let text = "# mine\nruntime:\n  cpus: 2 # two\ndesktop:\n  theme: dark\n";
@@ -36,12 +39,19 @@ fn the_configuration_is_read_and_changed() {
         changed.starts_with("# mine\nruntime:\n  cpus: 6 # two\ndesktop:\n  theme: dark\n"),
         "{changed}"
     );
-    insta::assert_snapshot!(place.run(&["config", "list"]).ok().stdout, @r#"
+    let listed = place.run(&["config", "list"]).ok().stdout;
+    insta::assert_snapshot!(listed, @r#"
     desktop.theme = dark
+    idle.containers_keep_awake = false (default)
+    idle.hibernate_after_secs = 60 (default)
+    idle.release_memory_after_secs = 0 (default)
+    idle.silent_connection_secs = 600 (default)
     network.dns = ["192.0.2.1"]
     network.dns_search = ["a.example","b.example"]
     runtime.cpus = 6
+    runtime.memory_mib = 4096 (default)
     "#);
+    assert_eq!(place.run(&["config"]).ok().stdout, listed);
     assert_eq!(
         place.json(&["config", "list"])["network"]["dns"][0],
         "192.0.2.1"
@@ -126,4 +136,41 @@ fn a_bad_configuration_is_named() {
         shown,
         "error: AVOCADO_VM_IDLE_HIBERNATE_SECS is `soon`, not a number of seconds\n"
     );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_change_counts_for_a_running_vm_or_says_from_when() {
+    let place = Place::new();
+    let asked = place.pretend_to_run();
+    let said = place.run(&["config", "set", "runtime.cpus", "6"]).ok();
+    insta::assert_snapshot!(said.stderr, @"`runtime.cpus` counts from the next start of the VM: `avocado vm restart`");
+    let launch = place.record(&json!(null))["launch"].to_string();
+    fs::write(place.vm("launch.json"), launch).unwrap();
+    let key = "idle.hibernate_after_secs";
+    let said = place.run(&["config", "set", key, "90"]).ok();
+    insta::assert_snapshot!(said.stderr, @"`idle.hibernate_after_secs` counts for the running VM at once");
+    let configured = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        (line["method"] == "configure").then(|| line["params"]["idle"].clone())
+    };
+    let last = || asked.try_iter().filter_map(|line| configured(&line)).last();
+    assert_eq!(last(), Some(json!({"hibernate_after_secs": 90})));
+    let launch = fs::read_to_string(place.vm("launch.json")).unwrap();
+    assert!(launch.contains("\"hibernate_after_secs\": 90"), "{launch}");
+    place.run(&["config", "unset", "idle"]).ok();
+    let defaults = json!({
+        "hibernate_after_secs": 60, "release_memory_after_secs": 0,
+        "silent_connection_secs": 600, "containers_keep_awake": false,
+    });
+    assert_eq!(last(), Some(defaults));
+
+    let mut command = place.command(&["config", "set", key, "30"]);
+    command.env("AVOCADO_VM_IDLE_HIBERNATE_SECS", "9");
+    let said = place.end(&mut command).ok();
+    insta::assert_snapshot!(said.stderr, @"warning: AVOCADO_VM_IDLE_HIBERNATE_SECS is set, and goes before idle.hibernate_after_secs");
+    assert_eq!(last(), None);
+    // What means nothing here is none of the VM's business.
+    let said = place.run(&["config", "set", "desktop.theme", "dark"]).ok();
+    assert!(!said.stderr.contains("counts"), "{}", said.stderr);
 }

@@ -13,11 +13,12 @@ use super::super::error::SupervisorError;
 use super::super::jobs::{self, CONSOLE_LINES, JobOutcome};
 use super::super::log;
 use super::super::owner_handle::OwnerMessage;
-use super::super::policy::{PolicyAction, PolicyEvent, PolicyState, VmRequest};
+use super::super::policy::{PolicyAction, PolicyEvent, PolicyState, SleepSettings, VmRequest};
 use super::super::protocol::STOP_LIMIT;
 use super::super::start::{RestoreFailure, StartKind, StartedMachine};
 use super::vm_owner::{Takeover, VmOwner};
 use crate::dir::StateFile;
+use crate::launch::IdleChange;
 use crate::status::VmStatus;
 
 /// Why a guest stands still that no client of QEMU paused.
@@ -130,7 +131,32 @@ impl VmOwner {
                 self.note_traffic(request == VmRequest::Hibernate);
                 self.dispatch(PolicyEvent::Requested(request));
             }
+            OwnerMessage::Configure {
+                idle,
+                client,
+                reply,
+            } => {
+                if !client.has_left() {
+                    self.configure(&idle);
+                    let _ = reply.send(());
+                }
+            }
             OwnerMessage::Status { reply } => self.answer_status(reply),
+        }
+    }
+
+    /// Sleeps by other settings from now on, and tells the next supervisor.
+    fn configure(&mut self, change: &IdleChange) {
+        let mut context = SupervisorContext::clone(&self.context);
+        context.launch.idle = context.launch.idle.changed(change);
+        let idle = context.launch.idle.clone();
+        self.policy.change_settings(SleepSettings::new(&idle));
+        self.log.line(&format!("other settings: {idle:?}"));
+        self.context = Arc::new(context);
+        if let Some(record) = &mut *self.lock_record() {
+            record.launch.idle = idle;
+            // What is not written down is what the next start says anyway.
+            let _ = record.write(&self.context.dir);
         }
     }
 

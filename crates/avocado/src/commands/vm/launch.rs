@@ -7,16 +7,13 @@ use avocado_vm::control;
 use avocado_vm::dir::{StateDir, StateFile};
 use avocado_vm::disk::DEFAULT_VAR_SIZE;
 use avocado_vm::image::{ImageDir, MANIFEST};
-use avocado_vm::launch::{IdleSettings, VmLaunch};
+use avocado_vm::launch::{DEFAULT_CPUS, DEFAULT_MEMORY_MIB, IdleSettings, VmLaunch};
 
-use super::failure;
+use super::remembered::Remembered;
 use super::start_args::StartArgs;
+use super::{failure, machine};
 use crate::failure::{Context, Failure, Result};
 use crate::session::Session;
-
-/// Virtual CPUs and memory (MiB) unless told otherwise.
-const CPUS: u32 = 4;
-const MEMORY_MIB: u32 = 4096;
 
 /// How long the guest may take until it answers. Under emulation it is slow; a QEMU that ends is
 /// noticed at once.
@@ -24,10 +21,13 @@ const READY_SECS: u64 = 300;
 
 /// Everything that a start needs, with every choice made.
 pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Result<VmLaunch> {
-    if let (Some(ssh), Some(infra)) = (args.ssh_port, args.infra_port)
-        && ssh == infra
-    {
-        let what = format!("--ssh-port and --infra-port are both {ssh}");
+    let last = machine::previous(dir);
+    let remembered = Remembered::of(args, last.as_ref());
+    if let Some(port) = args.ssh_port.filter(|_| args.ssh_port == remembered.infra_port) {
+        let what = match args.infra_port {
+            Some(_) => format!("--ssh-port and --infra-port are both {port}"),
+            None => format!("--ssh-port is {port}, and so is the infra port of the last start"),
+        };
         return Err(Failure::usage(what).hint("choose a port of its own for each"));
     }
     let environment = &session.environment;
@@ -43,21 +43,24 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Re
         None => environment.vm_workspace()?,
     };
     let workspace = workspace.as_deref().map(directory).transpose()?;
+    let workspace = workspace.or_else(|| was.and_then(|was| was.workspace.clone()));
+    let workspace = workspace.or_else(|| remembered.workspace(&*session.output));
     let cpus = args.cpus.or(was.map(|was| was.cpus)).or(config.cpus);
     let memory_mib = args.memory_mib.or(was.map(|was| was.memory_mib));
     let var_size = args.var_size.or(was.map(|was| was.var_size));
     let told_accel = args.accel.map(|accel| accel.name().to_owned());
     Ok(VmLaunch {
         image: image.dir().to_owned(),
-        cpus: cpus.unwrap_or(CPUS),
-        memory_mib: memory_mib.or(config.memory_mib).unwrap_or(MEMORY_MIB),
+        cpus: cpus.unwrap_or(DEFAULT_CPUS),
+        memory_mib: memory_mib.or(config.memory_mib).unwrap_or(DEFAULT_MEMORY_MIB),
         var_size: var_size.unwrap_or(DEFAULT_VAR_SIZE),
         ssh_port: args.ssh_port,
-        infra_port: args.infra_port,
-        docker_stream: args.docker_socket_stream,
+        last_ssh_port: remembered.ssh_port,
+        infra_port: remembered.infra_port,
+        docker_stream: remembered.docker_stream,
         cmdline_extra: (args.cmdline_extra.clone())
             .or_else(|| was.and_then(|was| was.cmdline_extra.clone())),
-        workspace: workspace.or_else(|| was.and_then(|was| was.workspace.clone())),
+        workspace,
         dns: if args.dns.is_empty() {
             config.dns.clone()
         } else {
@@ -72,6 +75,31 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Re
             .or_else(|| was.and_then(|was| was.device_tree.clone())),
         notify: environment.desktop_socket()?,
         ready_timeout_secs: READY_SECS,
+    })
+}
+
+/// The last start once more, with the configuration and the environment of now.
+pub(super) fn again(session: &Session, dir: &StateDir) -> Result<VmLaunch> {
+    let Some(last) = machine::previous(dir).filter(|last| last.image.join(MANIFEST).exists()) else {
+        return resolve(session, dir, &StartArgs::default());
+    };
+    let environment = &session.environment;
+    let config = VmConfigFile::load(&dir.file(StateFile::Config)).map_err(failure)?;
+    let config = config.config();
+    let image = named_image(session, None)?.unwrap_or_else(|| last.image.clone());
+    let workspace = environment.vm_workspace()?;
+    let workspace = workspace.as_deref().map(directory).transpose()?;
+    Ok(VmLaunch {
+        image: ImageDir::load(&image).map_err(failure)?.dir().to_owned(),
+        cpus: config.cpus.unwrap_or(DEFAULT_CPUS),
+        memory_mib: config.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB),
+        workspace: workspace.or_else(|| last.workspace.clone()),
+        dns: config.dns.clone(),
+        dns_search: config.dns_search.clone(),
+        idle: idle(session, &StartArgs::default(), config)?,
+        device_tree: environment.vm_device_tree()?.or_else(|| last.device_tree.clone()),
+        notify: environment.desktop_socket()?,
+        ..last
     })
 }
 

@@ -58,7 +58,12 @@ pub(super) fn start(session: &Session, dir: &StateDir, launch: &VmLaunch) -> Res
     let program = session.environment.exe()?;
     let started = control::start(&program, dir, launch, &*session.output);
     let status = started.map_err(|error| refused(&error))?;
-    dir.write_json(StateFile::Launch, launch).map_err(failure)?;
+    // With the port that it got, for the next start to have the same.
+    let kept = VmLaunch {
+        last_ssh_port: status.ports.ssh,
+        ..launch.clone()
+    };
+    dir.write_json(StateFile::Launch, &kept).map_err(failure)?;
     Ok(status)
 }
 

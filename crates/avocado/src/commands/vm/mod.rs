@@ -1,6 +1,7 @@
 //! `avocado vm`: the development VM.
 
 mod config;
+mod config_effect;
 mod duration;
 mod image;
 mod keep_awake;
@@ -9,7 +10,9 @@ mod logs;
 mod machine;
 mod publish;
 mod rebuild;
+mod remembered;
 mod reset;
+mod restart;
 mod shell;
 mod size;
 mod sleep;
@@ -27,12 +30,13 @@ use clap::Subcommand;
 
 use crate::failure::{Failure, Result};
 use crate::session::Session;
-use config::ConfigCommand;
+use config::ConfigArgs;
 use keep_awake::KeepAwakeArgs;
 use logs::LogsArgs;
 use publish::PublishArgs;
 use rebuild::RebuildArgs;
 use reset::ResetArgs;
+use restart::RestartArgs;
 use shell::ShellArgs;
 use start_args::StartArgs;
 use stop::StopArgs;
@@ -45,6 +49,8 @@ pub(crate) enum VmCommand {
     Start(StartArgs),
     /// Shut the guest down and end the VM
     Stop(StopArgs),
+    /// Stop the VM and start it as it was started before, with the configuration of now
+    Restart(RestartArgs),
     /// Show whether the VM runs, sleeps or is stopped, and how it is reached
     Status,
     /// Open a shell in the guest, or run a command there
@@ -73,9 +79,8 @@ pub(crate) enum VmCommand {
     Update(UpdateArgs),
     /// Put an image into a channel, and sign it
     Publish(PublishArgs),
-    /// Read and change the VM's configuration
-    #[command(subcommand)]
-    Config(ConfigCommand),
+    /// Read and change the VM's configuration; without a command, print it
+    Config(ConfigArgs),
     /// Run the VM until it ends: the launch as JSON on stdin, events on stdout
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -86,6 +91,7 @@ pub(super) fn run(session: &Session, command: &VmCommand) -> Result<ExitCode> {
     match command {
         VmCommand::Start(args) => start::run(session, args).map(done),
         VmCommand::Stop(args) => stop::run(session, args).map(done),
+        VmCommand::Restart(args) => restart::run(session, args).map(done),
         VmCommand::Status => status::run(session).map(done),
         VmCommand::Shell(args) => shell::run(session, args),
         VmCommand::Hibernate => sleep::hibernate(session).map(done),
@@ -96,7 +102,7 @@ pub(super) fn run(session: &Session, command: &VmCommand) -> Result<ExitCode> {
         VmCommand::Reset(args) => reset::run(session, args).map(done),
         VmCommand::Update(args) => update::run(session, args).map(done),
         VmCommand::Publish(args) => publish::run(session, args).map(done),
-        VmCommand::Config(command) => config::run(session, command).map(done),
+        VmCommand::Config(args) => config::run(session, args).map(done),
         VmCommand::Supervise(args) => supervise::run(session, args),
     }
 }

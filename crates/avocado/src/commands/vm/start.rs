@@ -34,12 +34,21 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> Result<()> {
         return Err(Failure::new(not_now).hint("wait for it: see `avocado vm status`"));
     }
     if before.running && before.state != VmState::Unsupervised {
-        let ignored = without_effect(args, machine::previous(&dir).as_ref());
+        let was = machine::previous(&dir);
+        let ignored = without_effect(args, was.as_ref());
         if !ignored.is_empty() {
             output.emit(Event::warning(format!(
                 "the VM runs already, and these options have no effect: {}; they count only at a \
                  start after `avocado vm stop`",
                 ignored.join(", ")
+            )));
+        }
+        let variables = variables_without_effect(session, args, was.as_ref())?;
+        if !variables.is_empty() {
+            output.emit(Event::warning(format!(
+                "the VM runs already, with other values than these variables have: {}; \
+                 `avocado vm restart` takes them",
+                variables.join(", ")
             )));
         }
         launch::persist(&dir, args)?;
@@ -120,6 +129,7 @@ fn without_effect(args: &StartArgs, was: Option<&VmLaunch>) -> Vec<&'static str>
         dns,
         accel,
         idle_hibernate_secs,
+        forget,
         watch,
         foreground,
     } = args;
@@ -132,7 +142,8 @@ fn without_effect(args: &StartArgs, was: Option<&VmLaunch>) -> Vec<&'static str>
         ),
         (
             "--ssh-port",
-            ssh_port.is_some() && !same(&|was| was.ssh_port == *ssh_port),
+            ssh_port.is_some()
+                && !same(&|was| was.ssh_port == *ssh_port || was.last_ssh_port == *ssh_port),
         ),
         (
             "--infra-port",
@@ -165,6 +176,7 @@ fn without_effect(args: &StartArgs, was: Option<&VmLaunch>) -> Vec<&'static str>
             idle_hibernate_secs.is_some()
                 && !same(&|was| Some(was.idle.hibernate_after_secs) == *idle_hibernate_secs),
         ),
+        ("--forget", *forget),
         ("--watch", *watch),
         ("--foreground", *foreground),
     ];
@@ -172,7 +184,44 @@ fn without_effect(args: &StartArgs, was: Option<&VmLaunch>) -> Vec<&'static str>
     given.map(|(name, _)| name).collect()
 }
 
-fn done(session: &Session, status: &VmStatus, closing: &str) -> Result<()> {
+/// The variables that say something else than what the VM runs with, as `was` says. An option that was
+/// given goes before its variable.
+fn variables_without_effect(
+    session: &Session,
+    args: &StartArgs,
+    was: Option<&VmLaunch>,
+) -> Result<Vec<&'static str>> {
+    let environment = &session.environment;
+    let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
+    let same = |same: &dyn Fn(&VmLaunch) -> bool| was.is_some_and(same);
+    let image = environment.vm_image()?.filter(|_| args.vm_source.is_none());
+    let workspace = environment.vm_workspace()?.filter(|_| args.workspace.is_none());
+    let secs = environment.vm_idle_hibernate_secs()?;
+    let secs = secs.filter(|_| args.idle_hibernate_secs.is_none());
+    let tree = environment.vm_device_tree()?;
+    let differs = [
+        (
+            "AVOCADO_VM_DIR",
+            image.is_some_and(|image| !same(&|was| was.image == real(image.clone()))),
+        ),
+        (
+            "AVOCADO_VM_WORKSPACE",
+            workspace.is_some_and(|path| !same(&|was| was.workspace == Some(real(path.clone())))),
+        ),
+        (
+            "AVOCADO_VM_IDLE_HIBERNATE_SECS",
+            secs.is_some_and(|secs| !same(&|was| was.idle.hibernate_after_secs == secs)),
+        ),
+        (
+            "AVOCADO_VM_DTB",
+            tree.is_some() && !same(&|was| was.device_tree == tree),
+        ),
+    ];
+    let differs = differs.into_iter().filter(|(_, differs)| *differs);
+    Ok(differs.map(|(name, _)| name).collect())
+}
+
+pub(super) fn done(session: &Session, status: &VmStatus, closing: &str) -> Result<()> {
     let mut summary = WorkSummary::default();
     if let Ok(Value::Object(fields)) = serde_json::to_value(status) {
         summary.fields.insert("status".into(), json!(fields));

@@ -22,15 +22,18 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) cpus: Option<u32>,
 
-    /// Port on the loopback address for ssh; a connection wakes the guest [default: any free one]
+    /// Port on the loopback address for ssh; a connection wakes the guest [default: that of the
+    /// last start, or any free one]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) ssh_port: Option<u16>,
 
-    /// Port for monitoring: it leads to the guest's ssh, and neither wakes it nor keeps it awake
+    /// Port for monitoring: it leads to the guest's ssh, and neither wakes it nor keeps it
+    /// awake; kept for the next starts
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) infra_port: Option<u16>,
 
-    /// Also serve docker-stream.sock, which neither wakes the guest nor keeps it awake
+    /// Also serve docker-stream.sock, which neither wakes the guest nor keeps it awake; kept for the
+    /// next starts
     #[arg(long)]
     pub(crate) docker_socket_stream: bool,
 
@@ -38,7 +41,8 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub(crate) cmdline_extra: Option<String>,
 
-    /// Directory that the guest sees at /run/workspace [default: AVOCADO_VM_WORKSPACE]
+    /// Directory that the guest sees at /run/workspace [default: AVOCADO_VM_WORKSPACE, or that of the
+    /// last start]
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
 
@@ -58,6 +62,10 @@ pub(crate) struct StartArgs {
     /// AVOCADO_VM_IDLE_HIBERNATE_SECS, or idle.hibernate_after_secs, or 60]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) idle_hibernate_secs: Option<u64>,
+
+    /// Take nothing over from the last start: no ports, no docker-stream.sock, no workspace
+    #[arg(long)]
+    pub(crate) forget: bool,
 
     /// Show the guest's console while it starts
     #[arg(short, long)]

@@ -77,6 +77,11 @@ impl SleepPolicy {
         }
     }
 
+    /// Other settings count from now on, also for the time that has passed already.
+    pub(crate) fn change_settings(&mut self, settings: SleepSettings) {
+        self.settings = settings;
+    }
+
     pub(crate) fn state(&self) -> PolicyState {
         self.state.kind()
     }

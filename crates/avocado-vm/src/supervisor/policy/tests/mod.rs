@@ -102,6 +102,28 @@ fn a_connection_in_the_instant_of_pausing_wakes_it_again() {
 }
 
 #[test]
+fn other_settings_count_at_once() {
+    let t = Instant::now();
+    let mut policy = running(SETTINGS, t);
+    let with = |hibernate_after, release_after| SleepSettings {
+        hibernate_after,
+        release_after,
+        ..SETTINGS
+    };
+    policy.change_settings(with(None, None));
+    assert_eq!(policy.deadline(), None);
+    policy.change_settings(with(Some(secs(5)), Some(secs(7))));
+    assert_eq!(policy.deadline(), Some(t + secs(5)));
+    // Idle for longer than that already.
+    let due = policy.on(t + secs(30), PolicyEvent::DeadlinePassed);
+    assert_eq!(due, [PolicyAction::Pause]);
+    policy.on(t + secs(30), PolicyEvent::PauseDone { paused: true });
+    assert_eq!(policy.deadline(), Some(t + secs(37)));
+    policy.change_settings(with(Some(secs(5)), None));
+    assert_eq!(policy.deadline(), None);
+}
+
+#[test]
 fn traffic_moves_the_deadline() {
     let t = Instant::now();
     let mut policy = running(SETTINGS, t);
