@@ -24,11 +24,14 @@ const PROGRAMS: [&str; 18] = [
     "printf", "sh", "sleep", "sync", "true", "umount", "usleep",
 ];
 
-/// Modules that the network needs on x86-64, in this order. The rest is built in.
-const MODULES: [&str; 3] = [
+/// Modules that the network needs on x86-64, in this order, and those that tell of a panic. The rest
+/// is built in.
+const MODULES: [&str; 5] = [
     "net/core/failover",
     "drivers/net/net_failover",
     "drivers/net/virtio_net",
+    "drivers/misc/pvpanic/pvpanic",
+    "drivers/misc/pvpanic/pvpanic-pci",
 ];
 
 const SCRIPTS: [(&str, &str); 3] = [

@@ -181,6 +181,7 @@ fn machine(binary: PathBuf, cpus: u32) -> MachineSpec {
         error_log: unused.clone(),
         pid_file: unused,
         tpm: None,
+        panic_device: false,
         device_tree: None,
     }
 }

@@ -24,6 +24,8 @@ pub enum MachineEvent {
     },
     /// The guest starts from the beginning.
     Reset,
+    /// The guest's kernel panicked. What it does next is up to it: most start anew.
+    Panicked,
     /// A disk could not be written or read. It is told up to a second late, so it says nothing of
     /// now: [`crate::Machine::has_disk_error`] does.
     Disk {
@@ -48,6 +50,7 @@ fn translate(notification: &QmpNotification) -> Option<MachineEvent> {
         "STOP" => MachineEvent::Paused,
         "RESUME" => MachineEvent::Resumed,
         "RESET" => MachineEvent::Reset,
+        "GUEST_PANICKED" => MachineEvent::Panicked,
         "BLOCK_IO_ERROR" => {
             let reason = notification.data.get("reason").and_then(Value::as_str);
             MachineEvent::Disk {
@@ -80,4 +83,27 @@ pub(crate) fn forward(
         let _ = sender.send(MachineEvent::Exited { status, stderr });
     });
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_qemu_tells_is_translated() {
+        for (name, data, event) in [
+            ("RESET", json!({"guest": true}), Some(MachineEvent::Reset)),
+            (
+                "GUEST_PANICKED",
+                json!({"action": "run"}),
+                Some(MachineEvent::Panicked),
+            ),
+            ("GUEST_CRASHLOADED", json!({"action": "run"}), None),
+        ] {
+            let name = name.to_owned();
+            assert_eq!(translate(&QmpNotification { name, data }), event);
+        }
+    }
 }

@@ -187,6 +187,10 @@ pub struct MachineSpec {
     pub pid_file: PathBuf,
     /// A software TPM; it starts and ends with QEMU.
     pub tpm: Option<SoftwareTpm>,
+    /// A device by which the guest tells that its kernel panicked. QEMU leaves it to the guest what
+    /// follows.
+    #[serde(default)]
+    pub panic_device: bool,
     /// Device tree to use instead of QEMU's own (aarch64).
     pub device_tree: Option<PathBuf>,
 }

@@ -11,6 +11,7 @@ mod kills;
 mod others;
 mod peers;
 mod processes;
+mod reboots;
 mod released;
 mod settings;
 mod sleeping;

@@ -94,6 +94,11 @@ pub(crate) fn arguments(spec: &MachineSpec, start: StartMode) -> Vec<OsString> {
         };
         line.option("-device", format!("{device},tpmdev=tpm0"));
     }
+    if spec.panic_device {
+        // Panics and crash kernels, not what newer versions add.
+        line.option("-device", "pvpanic-pci,events=3");
+        line.option("-action", "panic=none");
+    }
     if start == StartMode::Incoming {
         line.flag("-S");
         line.option("-incoming", "defer");

@@ -38,6 +38,7 @@ fn full(architecture: Architecture, accelerator: Accelerator) -> MachineSpec {
             binary: "/bin/swtpm".into(),
             directory: "/s/tpm".into(),
         }),
+        panic_device: true,
         device_tree: None,
     }
 }
@@ -92,7 +93,9 @@ fn a_pc_with_everything() {
 -device virtserialport,chardev=control,name=avocado.control
 -chardev socket,id=tpm,path=/s/tpm/swtpm-sock
 -tpmdev emulator,id=tpm0,chardev=tpm
--device tpm-tis,tpmdev=tpm0"
+-device tpm-tis,tpmdev=tpm0
+-device pvpanic-pci,events=3
+-action panic=none"
     );
 }
 
@@ -105,7 +108,14 @@ fn what_differs() {
         &'a [&'a str],
         &'a [&'a str],
     );
-    let table: [Case<'_>; 8] = [
+    let table: [Case<'_>; 9] = [
+        (
+            Architecture::X86_64,
+            Accelerator::Kvm,
+            |spec| spec.panic_device = false,
+            &[],
+            &["panic"],
+        ),
         (
             Architecture::X86_64,
             Accelerator::Tcg,

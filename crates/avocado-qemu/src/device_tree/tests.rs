@@ -30,6 +30,7 @@ pub(super) fn spec(binary: &Path) -> MachineSpec {
         error_log: unused.clone(),
         pid_file: unused,
         tpm: None,
+        panic_device: true,
         device_tree: None,
     }
 }

@@ -100,6 +100,7 @@ fn spec(binary: PathBuf, architecture: Architecture, dir: &Path) -> MachineSpec 
         error_log: file("qemu.log"),
         pid_file: file("qemu.pid"),
         tpm: None,
+        panic_device: true,
         device_tree: None,
     }
 }

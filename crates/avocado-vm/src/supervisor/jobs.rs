@@ -35,8 +35,11 @@ pub(crate) enum JobOutcome {
     Adopted(Result<Option<Box<StartedMachine>>, SupervisorError>),
     /// The machine of the start.
     Started(Result<Box<StartedMachine>, SupervisorError>),
-    /// Whether the guest answers.
-    Ready(Result<(), SupervisorError>),
+    /// Whether the guest answers: of this boot.
+    Ready {
+        boot: u64,
+        result: Result<GuestAnswer, SupervisorError>,
+    },
     /// QEMU was asked to pause. `paused` is what it then says.
     Paused {
         paused: bool,
@@ -69,6 +72,27 @@ pub(crate) enum JobOutcome {
     Nothing,
 }
 
+/// What a guest that was waited for has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuestAnswer {
+    /// ssh and an agent, and it is set up.
+    SetUp,
+    /// ssh alone.
+    WithoutAgent,
+    /// Nothing: it may be of use all the same, because it did not just start.
+    Silent,
+}
+
+/// How a guest that boots is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadyWait {
+    /// Which boot it is.
+    pub(crate) boot: u64,
+    /// It must answer in time.
+    pub(crate) certain: bool,
+    pub(crate) limit: Duration,
+}
+
 pub(crate) async fn adopt(context: Arc<SupervisorContext>) -> JobOutcome {
     JobOutcome::Adopted(
         start::adopt_machine(&context)
@@ -89,42 +113,38 @@ pub(crate) async fn bring_back(
     JobOutcome::Restored(started.map(Box::new))
 }
 
-/// Waits for a guest that boots, and sets it up. `certain`: it must answer in time.
+/// Waits for a guest that boots, and sets it up.
 pub(crate) async fn await_ready(
     context: Arc<SupervisorContext>,
     machine: Machine,
     port: u16,
-    certain: bool,
-    log: SupervisorLog,
+    wait: ReadyWait,
 ) -> JobOutcome {
-    let limit = Duration::from_secs(context.launch.ready_timeout_secs);
     let agent = machine.agent();
-    match guest::await_ready(port, &agent, limit).await {
-        Some(true) => set_up(&context, &machine).await,
+    let result = match guest::await_ready(port, &agent, wait.limit).await {
+        Some(true) => {
+            set_up(&context, &machine).await;
+            Ok(GuestAnswer::SetUp)
+        }
         Some(false) => {
             let text = "the guest has no agent: its clock is not set when it wakes, and it gets \
                         no workspace";
             context.sink.emit(Event::warning(text));
-            tokio::spawn(async move {
-                if timeout(LATE_AGENT_LIMIT, guest::await_agent(&agent))
-                    .await
-                    .is_ok()
-                {
-                    log.line("the guest's agent answers now");
-                    set_up(&context, &machine).await;
-                }
-            });
+            Ok(GuestAnswer::WithoutAgent)
         }
-        None if certain => {
+        None if wait.certain => {
             let console = log::last_lines(&context.dir.file(StateFile::SerialLog), CONSOLE_LINES);
-            return JobOutcome::Ready(Err(SupervisorError::NotReady { limit, console }));
+            let limit = Duration::from_secs(context.launch.ready_timeout_secs);
+            Err(SupervisorError::NotReady { limit, console })
         }
         None => {
             let text = "the guest does not answer on its ssh port";
             context.sink.emit(Event::warning(text));
+            Ok(GuestAnswer::Silent)
         }
-    }
-    JobOutcome::Ready(Ok(()))
+    };
+    let boot = wait.boot;
+    JobOutcome::Ready { boot, result }
 }
 
 async fn set_up(context: &SupervisorContext, machine: &Machine) {
@@ -133,13 +153,18 @@ async fn set_up(context: &SupervisorContext, machine: &Machine) {
     }
 }
 
-/// The guest booted again by itself.
-pub(crate) async fn set_up_again(context: Arc<SupervisorContext>, machine: Machine) -> JobOutcome {
+/// Sets up a guest whose agent comes late, if it comes.
+pub(crate) async fn await_late_agent(
+    context: Arc<SupervisorContext>,
+    machine: Machine,
+    log: SupervisorLog,
+) -> JobOutcome {
     let agent = machine.agent();
     if timeout(LATE_AGENT_LIMIT, guest::await_agent(&agent))
         .await
         .is_ok()
     {
+        log.line("the guest's agent answers now");
         set_up(&context, &machine).await;
     }
     JobOutcome::Nothing

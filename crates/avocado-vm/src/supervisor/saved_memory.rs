@@ -155,6 +155,7 @@ mod tests {
                 error_log: path.clone(),
                 pid_file: path.clone(),
                 tpm: None,
+                panic_device: false,
                 device_tree: None,
             },
             qemu: BinaryIdentity {

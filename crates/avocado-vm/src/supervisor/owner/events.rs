@@ -17,6 +17,7 @@ use super::super::policy::{PolicyAction, PolicyEvent, PolicyState, SleepSettings
 use super::super::protocol::STOP_LIMIT;
 use super::super::start::{RestoreFailure, StartKind, StartedMachine};
 use super::vm_owner::{Takeover, VmOwner};
+use crate::access;
 use crate::dir::StateFile;
 use crate::launch::IdleChange;
 use crate::status::VmStatus;
@@ -47,8 +48,13 @@ impl VmOwner {
             Some(MachineEvent::Reset) => {
                 self.log.line("the guest starts anew");
                 self.tunnel.close();
+                // It may have made another key, and has not answered yet.
+                let _ = access::forget_host(&self.context.dir);
+                self.record_ready(false);
+                self.note_restart();
                 self.dispatch(PolicyEvent::Reset);
             }
+            Some(MachineEvent::Panicked) => self.on_panic(),
             Some(MachineEvent::Disk { reason }) => {
                 self.log
                     .line(&format!("a disk of the guest failed: {reason}"));
@@ -202,15 +208,7 @@ impl VmOwner {
                 self.failure.get_or_insert(error);
                 self.dispatch(PolicyEvent::Exited);
             }
-            JobOutcome::Ready(Ok(())) => self.dispatch(PolicyEvent::Ready),
-            JobOutcome::Ready(Err(error)) => {
-                // Nothing of a start that failed is left.
-                self.failure.get_or_insert(error);
-                match &self.machine {
-                    Some(machine) => machine.kill(),
-                    None => self.dispatch(PolicyEvent::Exited),
-                }
-            }
+            JobOutcome::Ready { boot, result } => self.on_ready_outcome(boot, result),
             JobOutcome::Paused { paused, error } => {
                 self.report_problem("the guest could not be paused", error);
                 self.dispatch(PolicyEvent::PauseDone { paused });
@@ -344,17 +342,6 @@ impl VmOwner {
                     self.dispatch(PolicyEvent::Adopted { paused: false });
                 }
             }
-        }
-    }
-
-    /// Waits for a guest that answers; `certain`: or else the start has failed.
-    fn await_ready(&mut self, certain: bool) {
-        if let (Some(machine), Some(port)) =
-            (self.machine.clone(), self.handle.shared.forward_port())
-        {
-            let (context, log) = (self.context.clone(), self.log.clone());
-            self.jobs
-                .spawn(jobs::await_ready(context, machine, port, certain, log));
         }
     }
 

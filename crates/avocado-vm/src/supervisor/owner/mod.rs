@@ -7,6 +7,8 @@
 mod clock_watch;
 mod cpu_meter;
 mod events;
+mod panic;
+mod readiness;
 mod run_loop;
 mod status;
 mod vm_owner;

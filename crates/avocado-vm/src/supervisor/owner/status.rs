@@ -25,6 +25,7 @@ pub(super) struct StatusParts<'a> {
     /// What showed at the last look that the guest works.
     pub(super) work: Option<WorkSign>,
     pub(super) problem: Option<&'a str>,
+    pub(super) panic: Option<&'a str>,
 }
 
 /// The status, with `paused` as QEMU says.
@@ -77,6 +78,8 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
         state_dir: parts.dir.root().to_owned(),
         docker_socket: Some(parts.dir.file(StateFile::Docker)),
         problem: all_problems([
+            parts.panic.map(str::to_owned),
+            
             parts.problem.map(str::to_owned),
             parts.shared.loads().problem(),
         ]),

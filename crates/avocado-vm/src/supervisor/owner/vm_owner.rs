@@ -27,6 +27,7 @@ use super::super::saved_memory::SavedMemory;
 use super::super::work::{WorkCounters, WorkLook, WorkSign};
 use super::clock_watch::ClockWatch;
 use super::cpu_meter::CpuMeter;
+use super::readiness::Readiness;
 use super::status::{StatusParts, vm_status};
 use super::waiting_clients::WaitingClients;
 use crate::dir::StateFile;
@@ -64,6 +65,10 @@ pub(crate) struct VmOwner {
     after_wake_job: Option<AbortHandle>,
     /// The job that shuts the guest down, which a later one with force replaces.
     shut_down_job: Option<AbortHandle>,
+    /// How a guest that boots is waited for.
+    pub(super) readiness: Readiness,
+    /// The guest's last panic, with its last words.
+    pub(super) panic: Option<String>,
     /// The workspace was unmounted for a save.
     pub(super) workspace_unmounted: bool,
     pub(super) cpu: CpuMeter,
@@ -128,6 +133,8 @@ impl VmOwner {
             cancel_save: None,
             after_wake_job: None,
             shut_down_job: None,
+            readiness: Readiness::default(),
+            panic: None,
             workspace_unmounted: false,
             cpu: CpuMeter::default(),
             counters: None,
@@ -223,7 +230,11 @@ impl VmOwner {
                     self.cpu.note_idle(machine);
                 }
             }
-            PolicyState::Starting | PolicyState::Gone => {}
+            PolicyState::Starting => {
+                self.log.line(&format!("starting ({})", reason.name()));
+                self.notifier.hint("vm.notify.starting", json!({}));
+            }
+            PolicyState::Gone => {}
         }
         if state != PolicyState::Running
             && let Some(job) = self.after_wake_job.take()
@@ -240,19 +251,26 @@ impl VmOwner {
 
     /// The guest has answered: says so, once.
     fn announce_ready(&mut self) {
-        {
-            let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(record) = record.as_mut().filter(|record| !record.ready) {
-                record.ready = true;
-                // Without it the next supervisor waits for an answer once more.
-                let _ = record.write(&self.context.dir);
-            }
-        }
-        if let Some(on_ready) = self.on_ready.take() {
+        // Without it the next supervisor waits for an answer once more.
+        let news = self.record_ready(true);
+        if news || self.on_ready.is_some() {
             let params = json!({ "pid": self.qemu_pid(), "ssh_port": self.ports.0 });
             self.notifier.hint("vm.notify.running", params);
+        }
+        if let Some(on_ready) = self.on_ready.take() {
             on_ready(self.status(Some(self.policy.is_paused())));
         }
+    }
+
+    /// Writes down whether the guest has answered since it booted. Says whether that is new.
+    pub(super) fn record_ready(&self, ready: bool) -> bool {
+        let mut record = self.lock_record();
+        let Some(record) = record.as_mut().filter(|record| record.ready != ready) else {
+            return false;
+        };
+        record.ready = ready;
+        let _ = record.write(&self.context.dir);
+        true
     }
 
     /// Does what the policy wants: at once, or by a job.
@@ -304,10 +322,7 @@ impl VmOwner {
                     .pending
                     .push_back(PolicyEvent::QuitDone { saved: false }),
             },
-            (PolicyAction::SetUp, Some(machine)) => {
-                self.jobs
-                    .spawn(jobs::set_up_again(self.context.clone(), machine));
-            }
+            (PolicyAction::SetUp, Some(_)) => self.await_reboot(),
             (PolicyAction::ShutDown { force }, Some(machine)) => {
                 if let Some(job) = self.shut_down_job.take() {
                     job.abort();
@@ -443,6 +458,7 @@ impl VmOwner {
             last_wake: self.last_wake.as_ref(),
             work: self.work,
             problem: self.problem.as_deref(),
+            panic: self.panic.as_deref(),
         };
         vm_status(&parts, paused)
     }

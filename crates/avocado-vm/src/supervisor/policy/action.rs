@@ -24,7 +24,8 @@ pub(crate) enum PolicyAction {
     Refuse(Refusal),
     /// The guest runs again: set its clock, tell others.
     AfterWake,
-    /// The guest booted again: give it its workspace and the rest once more.
+    /// The guest boots again: wait for it, and give it its workspace and the rest once more. Answered
+    /// by [`PolicyEvent::Ready`].
     SetUp,
     ShutDown {
         force: bool,

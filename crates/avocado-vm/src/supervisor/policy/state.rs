@@ -27,6 +27,8 @@ pub(crate) enum PolicyState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StateReason {
     Start,
+    /// The guest started anew by itself.
+    Reboot,
     /// A new supervisor found the VM as it is.
     Adopted,
     Idle,
@@ -49,6 +51,7 @@ impl StateReason {
     pub(crate) fn name(self) -> &'static str {
         match self {
             StateReason::Start => "start",
+            StateReason::Reboot => "reboot",
             StateReason::Adopted => "adopted",
             StateReason::Idle => "idle",
             StateReason::Requested => "requested",

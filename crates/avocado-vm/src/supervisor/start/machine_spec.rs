@@ -71,6 +71,7 @@ pub(super) fn machine_spec(
         error_log: dir.file(StateFile::QemuLog),
         pid_file: dir.file(StateFile::QemuPid),
         tpm,
+        panic_device: true,
         device_tree: launch.device_tree.clone(),
     })
 }

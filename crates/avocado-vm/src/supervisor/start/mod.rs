@@ -29,10 +29,12 @@ pub(crate) async fn start_machine(
     context: &Arc<SupervisorContext>,
 ) -> Result<StartedMachine, SupervisorError> {
     let dir = &context.dir;
-    let record = prepare::prepare_machine(context).await?;
+    let mut record = prepare::prepare_machine(context).await?;
     let Some(saved) = SavedMemory::read(dir) else {
         return boot(context, record).await;
     };
+    // It fits no machine with a device more: one that was saved without this one goes on without.
+    record.spec.panic_device = saved.record.spec.panic_device;
     match saved.fits(&record) {
         Ok(()) => match restore(context, record.clone()).await {
             Ok(up) => Ok(up),

@@ -43,6 +43,8 @@ struct GuestFacts {
     paused: bool,
     /// Whether it has answered since it booted.
     answered: bool,
+    /// It started anew, and is to be waited for as soon as it runs.
+    rebooted: bool,
     /// It was told to power off, and may still do so. It is not paused on the way, until a client
     /// uses it again.
     powering_off: bool,
@@ -128,6 +130,7 @@ impl SleepPolicy {
     pub(crate) fn on(&mut self, now: Instant, event: PolicyEvent) -> Vec<PolicyAction> {
         let mut actions = Vec::new();
         self.take(now, event, &mut actions);
+        self.follow_reboot(now, &mut actions);
         self.serve_waiting(now, &mut actions);
         actions
     }
@@ -145,6 +148,20 @@ impl SleepPolicy {
         self.work.at = now;
         self.guest.paused = false;
         self.guest.save_failed = false;
+    }
+
+    /// A guest that started anew is waited for as after a start: until it answers no client is let in.
+    fn follow_reboot(&mut self, now: Instant, actions: &mut Vec<PolicyAction>) {
+        if !self.guest.rebooted || !matches!(self.state, StateData::Running | StateData::Starting) {
+            return;
+        }
+        self.guest.rebooted = false;
+        self.guest.answered = false;
+        if self.state == StateData::Running {
+            self.enter(now, StateData::Starting, StateReason::Reboot);
+            self.requests.deny_sleep(Refusal::Starting, actions);
+        }
+        actions.push(PolicyAction::SetUp);
     }
 
     /// The guest is paused.
@@ -209,9 +226,7 @@ impl SleepPolicy {
             }
             PolicyEvent::Reset => {
                 self.guest.powering_off = false;
-                if self.state == StateData::Running {
-                    actions.push(PolicyAction::SetUp);
-                }
+                self.guest.rebooted = true;
             }
             PolicyEvent::Shutdown { by_guest } => self.shutting_down(now, by_guest, actions),
             PolicyEvent::Exited => self.exited(now, actions),
@@ -231,6 +246,7 @@ impl SleepPolicy {
             PolicyEvent::Rebooted => {
                 if self.state == StateData::Restoring {
                     self.guest.answered = false;
+                    self.guest.rebooted = false;
                     self.enter(now, StateData::Starting, self.reason);
                 }
             }

@@ -102,6 +102,48 @@ fn a_connection_in_the_instant_of_pausing_wakes_it_again() {
 }
 
 #[test]
+fn a_guest_that_reboots_is_waited_for_as_after_a_start() {
+    let t = Instant::now();
+    let opened = PolicyEvent::LeaseRequested(CountedLane::Ssh);
+    let mut policy = running(SETTINGS, t);
+    assert_eq!(policy.on(t, PolicyEvent::Reset), [PolicyAction::SetUp]);
+    assert_eq!(
+        (policy.state(), policy.reason()),
+        (PolicyState::Starting, StateReason::Reboot)
+    );
+    assert!(!policy.has_answered());
+    assert_eq!(policy.deadline(), None, "it does not sleep on the way");
+    assert_eq!(policy.on(t, opened), [], "whoever comes waits");
+    // Once more before it answered.
+    assert_eq!(policy.on(t, PolicyEvent::Reset), [PolicyAction::SetUp]);
+    assert_eq!(policy.on(t, PolicyEvent::Ready), [PolicyAction::Grant]);
+    assert_eq!(policy.state(), PolicyState::Running);
+    assert!(policy.has_answered());
+
+    // While it was asleep: waited for as soon as it runs.
+    let mut policy = hibernated(SETTINGS, t);
+    assert_eq!(policy.on(t, PolicyEvent::Reset), []);
+    assert_eq!(policy.state(), PolicyState::Hibernated);
+    assert_eq!(policy.on(t, opened), [PolicyAction::Resume]);
+    let woken = policy.on(t, PolicyEvent::ResumeDone { running: true });
+    assert_eq!(woken, [PolicyAction::AfterWake, PolicyAction::SetUp]);
+    assert_eq!(policy.on(t, PolicyEvent::Ready), [PolicyAction::Grant]);
+
+    // A command that waits for it to sleep is told.
+    let mut policy = running(SETTINGS, t);
+    policy.on(t, PolicyEvent::Traffic(t + QUIET / 2));
+    assert_eq!(
+        policy.on(t, PolicyEvent::Requested(VmRequest::Hibernate)),
+        []
+    );
+    let denied = PolicyAction::Denied(VmRequest::Hibernate, Refusal::Starting);
+    assert_eq!(
+        policy.on(t, PolicyEvent::Reset),
+        [denied, PolicyAction::SetUp]
+    );
+}
+
+#[test]
 fn other_settings_count_at_once() {
     let t = Instant::now();
     let mut policy = running(SETTINGS, t);

@@ -1,0 +1,61 @@
+//! A guest that starts anew by itself.
+
+use avocado_vm::control;
+use avocado_vm::status::VmState;
+
+use crate::harness::{SmallGuestVm, cannot_run};
+use crate::peers::{Desktop, Qmp};
+
+#[test]
+fn a_guest_that_starts_anew_is_waited_for_and_a_panic_is_told() {
+    if cannot_run("a_guest_that_starts_anew_is_waited_for_and_a_panic_is_told") {
+        return;
+    }
+    let mut vm = SmallGuestVm::new();
+    // So that a test can make it panic.
+    vm.launch.cmdline_extra = Some("unknown_nmi_panic".to_owned());
+    let desktop = Desktop::listen(&mut vm);
+    let started = vm.start();
+    assert_eq!(desktop.next().0, "vm.notify.starting");
+    assert_eq!(desktop.next().0, "vm.notify.running");
+    let warnings = |log: &str| log.matches("warning: ").count();
+    let warned = warnings(&vm.log());
+    let boot = vm.connect().boot;
+
+    Qmp::connect(&vm.dir).tell("system_reset");
+    let rebooting = vm.until("the reboot", |s| s.state == VmState::Starting);
+    assert_eq!(rebooting.reason.as_deref(), Some("reboot"));
+    // Whoever comes now waits until it answers.
+    let second = vm.connect().boot;
+    assert_ne!(second, boot);
+    let status = vm.status();
+    assert_eq!(
+        (status.state, status.pid, status.problem),
+        (VmState::Running, started.pid, None)
+    );
+    assert_eq!(desktop.next().0, "vm.notify.starting");
+    assert_eq!(desktop.next().0, "vm.notify.running");
+    // It was set up once more, and no more than that: the small guest warns once each time.
+    assert_eq!(warnings(&vm.log()), 2 * warned, "{}", vm.log());
+
+    // Asleep: it is waited for when it wakes.
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+    vm.hibernate();
+    Qmp::connect(&vm.dir).tell("system_reset");
+    vm.until_log("the guest starts anew");
+    let third = vm.connect().boot;
+    assert_ne!(third, second, "{}", vm.log());
+
+    // Its kernel panics, and starts anew as its command line says.
+    Qmp::connect(&vm.dir).tell("inject-nmi");
+    let panicked = vm.until("the panic", |s| s.problem.is_some());
+    let problem = panicked.problem.unwrap();
+    assert!(problem.contains("kernel panicked") && problem.contains("Kernel panic - not syncing"), "{problem}");
+    let fourth = vm.connect().boot;
+    assert_ne!(fourth, third, "{}", vm.log());
+    let problem = vm.status().problem.unwrap();
+    assert!(problem.ends_with("it has started anew"), "{problem}");
+    control::hibernate(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
+    vm.connect().talk("as before");
+    vm.stop();
+}
