@@ -50,7 +50,10 @@ fn a_guest_that_starts_anew_is_waited_for_and_a_panic_is_told() {
     Qmp::connect(&vm.dir).tell("inject-nmi");
     let panicked = vm.until("the panic", |s| s.problem.is_some());
     let problem = panicked.problem.unwrap();
-    assert!(problem.contains("kernel panicked") && problem.contains("Kernel panic - not syncing"), "{problem}");
+    assert!(
+        problem.contains("kernel panicked") && problem.contains("Kernel panic - not syncing"),
+        "{problem}"
+    );
     let fourth = vm.connect().boot;
     assert_ne!(fourth, third, "{}", vm.log());
     let problem = vm.status().problem.unwrap();

@@ -104,6 +104,8 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
         .open(vm.dir.file(StateFile::Var))
         .unwrap();
     (&disk).write_all(&[0; 512]).unwrap();
+    let problem = vm.status().problem.unwrap_or_default();
+    assert!(problem.contains("has changed"), "{problem}");
     let client = vm.connect();
     assert_ne!(client.boot, boot);
     assert!(vm.log().contains("has changed"), "{}", vm.log());

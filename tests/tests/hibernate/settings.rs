@@ -31,6 +31,10 @@ fn other_idle_settings_count_at_once_and_a_port_is_had_again() {
     vm.stop();
     let _taken = TcpListener::bind(("127.0.0.1", port.unwrap())).unwrap();
     assert_ne!(vm.start().ports.ssh, port);
-    assert!(vm.log().contains("not that of the last start"), "{}", vm.log());
+    assert!(
+        vm.log().contains("not that of the last start"),
+        "{}",
+        vm.log()
+    );
     vm.stop();
 }

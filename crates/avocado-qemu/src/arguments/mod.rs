@@ -26,14 +26,10 @@ pub(crate) fn arguments(spec: &MachineSpec, start: StartMode) -> Vec<OsString> {
     line.option("-m", spec.memory_mib.to_string());
     line.flag("-nographic");
     line.option("-monitor", "none");
-    let log = match start {
-        StartMode::Boot => "",
-        // What the same guest said before is still of interest.
-        StartMode::Incoming => ",append=on",
-    };
+    // At its end, wherever that is: the log may be shortened meanwhile.
     line.option(
         "-chardev",
-        with_path("file,id=serial,path=", &spec.serial_log, log),
+        with_path("file,id=serial,path=", &spec.serial_log, ",append=on"),
     );
     line.option("-serial", "chardev:serial");
     line.option("-pidfile", &spec.pid_file);

@@ -1,5 +1,6 @@
 //! Starting QEMU, from a [`MachineSpec`] to a [`Machine`].
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -46,6 +47,14 @@ pub(super) async fn start_qemu(
         // Else the first connection could reach what an earlier QEMU left there.
         remove_socket(socket)?;
     }
+    if mode == StartMode::Boot {
+        // QEMU appends, so that what a restored guest said before stays.
+        create_private(&spec.serial_log).map_err(|source| QemuError::File {
+            action: "write",
+            path: spec.serial_log.clone(),
+            source,
+        })?;
+    }
     let tpm = match &spec.tpm {
         Some(tpm) => Some(tpm.start().await?),
         None => None,
@@ -63,6 +72,15 @@ pub(super) async fn start_qemu(
         tpm.keep();
     }
     Ok(Machine::new(spec, process, qmp, notifications))
+}
+
+/// Creates or empties a file, so that no other user can ever read it.
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
 }
 
 fn remove_socket(path: &Path) -> Result<(), QemuError> {

@@ -3,7 +3,7 @@
 //! QEMU calls this a migration to a file. With its capability `mapped-ram` every page has a fixed
 //! place there, so the file is never longer than the memory, and pages of zeros take no space.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::handle::{ANSWER_LIMIT, DISK_ANSWER_LIMIT, Machine, RunState};
-use super::launch::start_qemu;
+use super::launch::{create_private, start_qemu};
 use crate::arguments::StartMode;
 use crate::error::QemuError;
 use crate::events::MachineEvents;
@@ -142,15 +142,6 @@ pub async fn save_memory(machine: &Machine, path: &Path) -> Result<(), QemuError
     };
     drop(waiting);
     result
-}
-
-/// Creates or empties the file, so that no other user can ever read it.
-fn create_private(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
 }
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> QemuError {

@@ -89,7 +89,8 @@ pub(super) fn unsupervised(dir: &StateDir) -> Result<VmStatus, SupervisorError> 
     let held = lock::state(dir)?;
     let record = MachineRecord::read(dir);
     let alive = record.as_ref().and_then(|record| record.process(dir));
-    let saved = SavedMemory::read(dir).is_some();
+    let memory = SavedMemory::read(dir);
+    let saved = memory.is_some();
     let (state, reason) = match (&held, &alive) {
         // A supervisor that does not listen yet, or a command that works on the disks.
         (LockState::HeldBy(holder), _) if is_supervisor(holder) => {
@@ -110,7 +111,9 @@ pub(super) fn unsupervised(dir: &StateDir) -> Result<VmStatus, SupervisorError> 
             Some("its supervisor ended; `avocado vm start` takes the VM over".to_owned())
         }
         VmState::Stopped if saved => {
-            Some("its memory is saved; `avocado vm start` brings it back".to_owned())
+            let unfit = memory.as_ref().and_then(SavedMemory::problem);
+            let fits = || "its memory is saved; `avocado vm start` brings it back".to_owned();
+            Some(unfit.unwrap_or_else(fits))
         }
         _ => None,
     };

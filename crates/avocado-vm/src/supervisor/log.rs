@@ -55,19 +55,41 @@ pub(crate) fn now() -> String {
 /// Drops the older part of a log that is too long. In place: other processes that have it open
 /// append to it.
 fn trim(file: &mut File) -> std::io::Result<()> {
+    trim_to(file, LIMIT, KEPT, "")
+}
+
+/// The same with another limit. `note` is what takes the place of the older part.
+fn trim_to(file: &mut File, limit: u64, kept: u64, note: &str) -> std::io::Result<()> {
     let length = file.metadata()?.len();
-    if length <= LIMIT {
+    if length <= limit {
         return Ok(());
     }
-    file.seek(SeekFrom::Start(length - KEPT))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(kept)))?;
     let mut tail = Vec::new();
-    file.take(KEPT).read_to_end(&mut tail)?;
+    file.take(kept).read_to_end(&mut tail)?;
     let line = tail
         .iter()
         .position(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
     file.set_len(0)?;
+    file.write_all(note.as_bytes())?;
     file.write_all(tail.get(line..).unwrap_or_default())
+}
+
+/// The size at which the older part of a console is dropped.
+const CONSOLE_LIMIT: u64 = 8 << 20;
+/// What takes the place of it.
+const CONSOLE_NOTE: &str = "[the older part of this log was dropped]\n";
+
+/// Drops the older part of the guest's console if it is too long. QEMU goes on appending to it.
+pub(crate) fn bound_console(path: &Path) {
+    let mut options = OpenOptions::new();
+    let length = std::fs::metadata(path).map_or(0, |found| found.len());
+    if length > CONSOLE_LIMIT
+        && let Ok(mut file) = options.read(true).append(true).open(path)
+    {
+        let _ = trim_to(&mut file, CONSOLE_LIMIT, CONSOLE_LIMIT / 2, CONSOLE_NOTE);
+    }
 }
 
 /// The last `count` lines of a file, as far as they are in its last 64 KiB; empty where there is
@@ -96,6 +118,32 @@ pub(crate) fn last_lines(path: &Path, count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_console_is_bounded_while_it_is_written() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("serial.log");
+        bound_console(&path);
+        assert!(!path.exists());
+        let mut options = OpenOptions::new();
+        // As QEMU has it.
+        let mut console = options.append(true).create(true).open(&path).unwrap();
+        let line = format!("{}\n", "x".repeat(999));
+        for n in 0..3 {
+            console.write_all(line.repeat(9000).as_bytes()).unwrap();
+            bound_console(&path);
+            console.write_all(format!("last {n}\n").as_bytes()).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!((text.len() as u64) < CONSOLE_LIMIT, "{}", text.len());
+            assert!(text.starts_with(CONSOLE_NOTE));
+            assert!(text.ends_with(&format!("{line}last {n}\n")));
+            assert!(
+                text.lines()
+                    .skip(1)
+                    .all(|line| line.len() == 999 || line.starts_with("last"))
+            );
+        }
+    }
 
     #[test]
     fn it_stays_bounded_and_whole() {

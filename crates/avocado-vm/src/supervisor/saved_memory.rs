@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use avocado_qemu::BinaryIdentity;
 use serde::{Deserialize, Serialize};
 
 use super::machine_record::MachineRecord;
@@ -79,12 +80,33 @@ impl SavedMemory {
         if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
             return Err(format!("{what} is another one now"));
         }
-        for file in &self.files {
-            if FileStamp::of(&file.path).ok().as_ref() != Some(file) {
-                return Err(format!("{} has changed", file.path.display()));
-            }
+        self.changed_file().map_or(Ok(()), Err)
+    }
+
+    /// Which file of the machine is not what it was, if one is.
+    fn changed_file(&self) -> Option<String> {
+        let changed = |file: &&FileStamp| FileStamp::of(&file.path).ok().as_ref() != Some(*file);
+        let file = self.files.iter().find(changed)?;
+        Some(format!("{} has changed", file.path.display()))
+    }
+
+    /// Why the memory cannot be brought back as things are, if it cannot: without looking into any
+    /// file, for the status.
+    pub(crate) fn unfit(&self) -> Option<String> {
+        let record = &self.record;
+        if BinaryIdentity::of(&record.spec.binary).ok().as_ref() != Some(&record.qemu) {
+            return Some("QEMU is another one now".to_owned());
         }
-        Ok(())
+        self.changed_file()
+    }
+
+    /// The same for a person: what is wrong, what follows, and what to do.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let why = self.unfit()?;
+        Some(format!(
+            "the saved memory cannot be brought back: {why}. The next start or connection boots the \
+             guest anew, and what it had not written is lost; put back what it was to keep it"
+        ))
     }
 
     /// From now on no saved memory counts. To be done before a guest runs.
@@ -106,7 +128,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use avocado_qemu::{
-        Accelerator, Architecture, BinaryIdentity, Drive, DriveFormat, MachineSockets, MachineSpec,
+        Accelerator, Architecture, Drive, DriveFormat, MachineSockets, MachineSpec,
     };
 
     use super::super::machine_record::ImageIdentity;
@@ -227,7 +249,19 @@ mod tests {
         other.launch.idle.hibernate_after_secs = 1;
         saved.fits(&other).unwrap();
 
+        // As things are: QEMU is not there at all.
+        let problem = saved.problem().unwrap();
+        assert!(problem.contains("QEMU is another one now"), "{problem}");
+        let mut real = saved.clone();
+        std::fs::write(place.path().join("qemu"), "x").unwrap();
+        real.record.spec.binary = place.path().join("qemu");
+        real.record.qemu = BinaryIdentity::of(&real.record.spec.binary).unwrap();
+        assert_eq!(real.problem(), None);
+
         std::fs::write(&disk, "two").unwrap();
+        let problem = real.problem().unwrap();
+        let what = format!("{} has changed", disk.display());
+        assert!(problem.contains(&what), "{problem}");
         let why = saved.fits(&record).unwrap_err();
         assert_eq!(why, format!("{} has changed", disk.display()));
         SavedMemory::discard(&dir).unwrap();

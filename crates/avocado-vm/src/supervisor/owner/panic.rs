@@ -37,9 +37,14 @@ impl VmOwner {
 /// The line that says why, or the last one.
 fn last_words(console: &str) -> String {
     let mut lines = console.lines().rev().map(str::trim);
-    let panic = lines.clone().find(|line| line.contains(PANIC) && !line.contains("end Kernel"));
+    let panic = lines
+        .clone()
+        .find(|line| line.contains(PANIC) && !line.contains("end Kernel"));
     let line = panic.or_else(|| lines.find(|line| !line.is_empty()));
-    line.unwrap_or("it said nothing").chars().take(LONGEST).collect()
+    line.unwrap_or("it said nothing")
+        .chars()
+        .take(LONGEST)
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
+use super::super::error::SupervisorError;
 use super::super::jobs::{self, GuestAnswer, ReadyWait};
 use super::super::policy::PolicyEvent;
-use super::super::error::SupervisorError;
 use super::vm_owner::VmOwner;
 
 /// The wait that is under way, or was the last.
@@ -42,8 +42,7 @@ impl VmOwner {
 
     fn begin_wait(&mut self, limit: Duration) {
         self.end_wait();
-        let (Some(machine), Some(port)) =
-            (self.machine.clone(), self.handle.shared.forward_port())
+        let (Some(machine), Some(port)) = (self.machine.clone(), self.handle.shared.forward_port())
         else {
             return;
         };

@@ -8,12 +8,15 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::super::error::SupervisorError;
-use super::super::jobs;
 use super::super::policy::{PolicyEvent, PolicyState, VmRequest};
+use super::super::{jobs, log};
 use super::vm_owner::VmOwner;
+use crate::dir::StateFile;
 
 /// How long children may take to end that were killed.
 const CHILDREN_LIMIT: Duration = Duration::from_secs(10);
+/// How often the length of the guest's console is looked at.
+const CONSOLE_PERIOD: Duration = Duration::from_secs(5);
 /// How far the host's clock may jump before the guest's is set again.
 const CLOCK_JUMP: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,7 @@ impl VmOwner {
     async fn step(&mut self, terminate: &mut Signal, interrupt: &mut Signal) {
         self.follow_clock();
         let deadline = self.policy.deadline();
+        let console_check = self.console_check();
         tokio::select! {
             // In this order: what QEMU says comes before what follows from it.
             biased;
@@ -66,9 +70,24 @@ impl VmOwner {
                     self.measure_cpu();
                 }
             }
+            () = sleep_until(console_check) => self.bound_console(),
             _ = terminate.recv() => self.on_signal(),
             _ = interrupt.recv() => self.on_signal(),
         }
+    }
+
+    /// When the length of the console is to be looked at: only while the guest can write to it.
+    fn console_check(&self) -> Option<Instant> {
+        let runs = matches!(
+            self.policy.state(),
+            PolicyState::Starting | PolicyState::Running | PolicyState::Stopping
+        );
+        runs.then_some(self.console_checked + CONSOLE_PERIOD)
+    }
+
+    fn bound_console(&mut self) {
+        self.console_checked = Instant::now();
+        log::bound_console(&self.context.dir.file(StateFile::SerialLog));
     }
 
     /// The host slept, or its clock was set: the guest's is wrong now.

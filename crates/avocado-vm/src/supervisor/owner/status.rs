@@ -26,6 +26,8 @@ pub(super) struct StatusParts<'a> {
     pub(super) work: Option<WorkSign>,
     pub(super) problem: Option<&'a str>,
     pub(super) panic: Option<&'a str>,
+    /// What is wrong with the saved memory.
+    pub(super) saved: Option<&'a str>,
 }
 
 /// The status, with `paused` as QEMU says.
@@ -79,7 +81,7 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
         docker_socket: Some(parts.dir.file(StateFile::Docker)),
         problem: all_problems([
             parts.panic.map(str::to_owned),
-            
+            parts.saved.map(str::to_owned),
             parts.problem.map(str::to_owned),
             parts.shared.loads().problem(),
         ]),

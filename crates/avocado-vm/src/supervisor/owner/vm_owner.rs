@@ -77,6 +77,8 @@ pub(crate) struct VmOwner {
     /// What showed at that look that it works.
     work: Option<WorkSign>,
     pub(super) clock: ClockWatch,
+    /// When the length of the guest's console was last looked at.
+    pub(super) console_checked: Instant,
     /// Since when the VM is in its state, RFC 3339.
     since: String,
     last_wake: Option<LastWake>,
@@ -140,6 +142,7 @@ impl VmOwner {
             counters: None,
             work: None,
             clock: ClockWatch::new(),
+            console_checked: Instant::now(),
             since: log::now(),
             last_wake: None,
             problem: None,
@@ -446,6 +449,9 @@ impl VmOwner {
 
     /// The status, with `paused` as QEMU says.
     pub(super) fn status(&self, paused: Option<bool>) -> VmStatus {
+        let released = self.policy.state() == PolicyState::Released;
+        let saved = released.then(|| SavedMemory::read(&self.context.dir));
+        let saved = saved.flatten().and_then(|saved| saved.problem());
         let record = self.lock_record();
         let parts = StatusParts {
             dir: &self.context.dir,
@@ -459,6 +465,7 @@ impl VmOwner {
             work: self.work,
             problem: self.problem.as_deref(),
             panic: self.panic.as_deref(),
+            saved: saved.as_deref(),
         };
         vm_status(&parts, paused)
     }

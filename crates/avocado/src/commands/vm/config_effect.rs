@@ -45,9 +45,12 @@ pub(super) fn tell_effect(session: &Session, dir: &StateDir, key: &str) -> Resul
             // A start as the last one begins with it.
             if let Some(mut launch) = machine::previous(dir) {
                 launch.idle = launch.idle.changed(&change);
-                dir.write_json(StateFile::Launch, &launch).map_err(failure)?;
+                dir.write_json(StateFile::Launch, &launch)
+                    .map_err(failure)?;
             }
-            output.emit(Event::info(format!("`{key}` counts for the running VM at once")));
+            output.emit(Event::info(format!(
+                "`{key}` counts for the running VM at once"
+            )));
         }
         Err(error) => output.emit(Event::warning(format!(
             "`{key}` is set, and does not count for the running VM: {error}"

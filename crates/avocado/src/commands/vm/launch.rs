@@ -23,7 +23,10 @@ const READY_SECS: u64 = 300;
 pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Result<VmLaunch> {
     let last = machine::previous(dir);
     let remembered = Remembered::of(args, last.as_ref());
-    if let Some(port) = args.ssh_port.filter(|_| args.ssh_port == remembered.infra_port) {
+    if let Some(port) = args
+        .ssh_port
+        .filter(|_| args.ssh_port == remembered.infra_port)
+    {
         let what = match args.infra_port {
             Some(_) => format!("--ssh-port and --infra-port are both {port}"),
             None => format!("--ssh-port is {port}, and so is the infra port of the last start"),
@@ -52,7 +55,9 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Re
     Ok(VmLaunch {
         image: image.dir().to_owned(),
         cpus: cpus.unwrap_or(DEFAULT_CPUS),
-        memory_mib: memory_mib.or(config.memory_mib).unwrap_or(DEFAULT_MEMORY_MIB),
+        memory_mib: memory_mib
+            .or(config.memory_mib)
+            .unwrap_or(DEFAULT_MEMORY_MIB),
         var_size: var_size.unwrap_or(DEFAULT_VAR_SIZE),
         ssh_port: args.ssh_port,
         last_ssh_port: remembered.ssh_port,
@@ -80,7 +85,8 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Re
 
 /// The last start once more, with the configuration and the environment of now.
 pub(super) fn again(session: &Session, dir: &StateDir) -> Result<VmLaunch> {
-    let Some(last) = machine::previous(dir).filter(|last| last.image.join(MANIFEST).exists()) else {
+    let Some(last) = machine::previous(dir).filter(|last| last.image.join(MANIFEST).exists())
+    else {
         return resolve(session, dir, &StartArgs::default());
     };
     let environment = &session.environment;
@@ -97,7 +103,9 @@ pub(super) fn again(session: &Session, dir: &StateDir) -> Result<VmLaunch> {
         dns: config.dns.clone(),
         dns_search: config.dns_search.clone(),
         idle: idle(session, &StartArgs::default(), config)?,
-        device_tree: environment.vm_device_tree()?.or_else(|| last.device_tree.clone()),
+        device_tree: environment
+            .vm_device_tree()?
+            .or_else(|| last.device_tree.clone()),
         notify: environment.desktop_socket()?,
         ..last
     })

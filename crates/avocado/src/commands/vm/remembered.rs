@@ -75,22 +75,41 @@ mod tests {
         let args = StartArgs::default;
         assert_eq!(Remembered::of(&args(), None), Remembered::default());
         assert_eq!(Remembered::of(&args(), Some(&last())), all);
-        let forget = StartArgs { forget: true, ..args() };
-        assert_eq!(Remembered::of(&forget, Some(&last())), Remembered::default());
-        let told = StartArgs { ssh_port: Some(9), ..args() };
+        let forget = StartArgs {
+            forget: true,
+            ..args()
+        };
+        assert_eq!(
+            Remembered::of(&forget, Some(&last())),
+            Remembered::default()
+        );
+        let told = StartArgs {
+            ssh_port: Some(9),
+            ..args()
+        };
         let found = Remembered::of(&told, Some(&last()));
         assert_eq!((found.ssh_port, found.infra_port), (None, Some(2223)));
-        let told = StartArgs { infra_port: Some(2222), ..args() };
+        let told = StartArgs {
+            infra_port: Some(2222),
+            ..args()
+        };
         let found = Remembered::of(&told, Some(&last()));
         assert_eq!((found.ssh_port, found.infra_port), (None, Some(2222)));
         // As a start before this version wrote it down.
-        let before = VmLaunch { last_ssh_port: None, ssh_port: Some(7), ..last() };
+        let before = VmLaunch {
+            last_ssh_port: None,
+            ssh_port: Some(7),
+            ..last()
+        };
         assert_eq!(Remembered::of(&args(), Some(&before)).ssh_port, Some(7));
     }
 
     #[test]
     fn a_workspace_that_is_gone_is_told() {
-        let gone = VmLaunch { workspace: Some("/does/not/exist".into()), ..last() };
+        let gone = VmLaunch {
+            workspace: Some("/does/not/exist".into()),
+            ..last()
+        };
         let remembered = Remembered::of(&StartArgs::default(), Some(&gone));
         let said = std::sync::Mutex::new(Vec::new());
         struct Heard<'a>(&'a std::sync::Mutex<Vec<String>>);
@@ -100,6 +119,9 @@ mod tests {
             }
         }
         assert_eq!(remembered.workspace(&Heard(&said)), None);
-        assert!(said.lock().unwrap()[0].contains("/does/not/exist"), "{said:?}");
+        assert!(
+            said.lock().unwrap()[0].contains("/does/not/exist"),
+            "{said:?}"
+        );
     }
 }

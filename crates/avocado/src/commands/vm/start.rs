@@ -195,7 +195,9 @@ fn variables_without_effect(
     let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
     let same = |same: &dyn Fn(&VmLaunch) -> bool| was.is_some_and(same);
     let image = environment.vm_image()?.filter(|_| args.vm_source.is_none());
-    let workspace = environment.vm_workspace()?.filter(|_| args.workspace.is_none());
+    let workspace = environment
+        .vm_workspace()?
+        .filter(|_| args.workspace.is_none());
     let secs = environment.vm_idle_hibernate_secs()?;
     let secs = secs.filter(|_| args.idle_hibernate_secs.is_none());
     let tree = environment.vm_device_tree()?;
