@@ -68,6 +68,8 @@ pub(crate) enum JobOutcome {
     Quit(Result<(), String>),
     Restored(Result<Box<StartedMachine>, RestoreFailure>),
     StopFailed(String),
+    /// Why the guest's kernel panicked, in its own words.
+    LastWords(String),
     /// Nothing that the owner needs to know.
     Nothing,
 }

@@ -276,6 +276,7 @@ impl VmOwner {
                 self.log.line(&why);
                 self.dispatch(PolicyEvent::StopFailed);
             }
+            JobOutcome::LastWords(words) => self.on_last_words(words),
             JobOutcome::Nothing => {}
         }
     }

@@ -25,7 +25,7 @@ pub(super) struct StatusParts<'a> {
     /// What showed at the last look that the guest works.
     pub(super) work: Option<WorkSign>,
     pub(super) problem: Option<&'a str>,
-    pub(super) panic: Option<&'a str>,
+    pub(super) panic: Option<String>,
     /// What is wrong with the saved memory.
     pub(super) saved: Option<&'a str>,
 }
@@ -80,7 +80,7 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
         state_dir: parts.dir.root().to_owned(),
         docker_socket: Some(parts.dir.file(StateFile::Docker)),
         problem: all_problems([
-            parts.panic.map(str::to_owned),
+            parts.panic.clone(),
             parts.saved.map(str::to_owned),
             parts.problem.map(str::to_owned),
             parts.shared.loads().problem(),

@@ -27,6 +27,7 @@ use super::super::saved_memory::SavedMemory;
 use super::super::work::{WorkCounters, WorkLook, WorkSign};
 use super::clock_watch::ClockWatch;
 use super::cpu_meter::CpuMeter;
+use super::panic::PanicReport;
 use super::readiness::Readiness;
 use super::status::{StatusParts, vm_status};
 use super::waiting_clients::WaitingClients;
@@ -68,7 +69,7 @@ pub(crate) struct VmOwner {
     /// How a guest that boots is waited for.
     pub(super) readiness: Readiness,
     /// The guest's last panic, with its last words.
-    pub(super) panic: Option<String>,
+    pub(super) panic: Option<PanicReport>,
     /// The workspace was unmounted for a save.
     pub(super) workspace_unmounted: bool,
     pub(super) cpu: CpuMeter,
@@ -464,7 +465,7 @@ impl VmOwner {
             last_wake: self.last_wake.as_ref(),
             work: self.work,
             problem: self.problem.as_deref(),
-            panic: self.panic.as_deref(),
+            panic: self.panic.as_ref().map(PanicReport::problem),
             saved: saved.as_deref(),
         };
         vm_status(&parts, paused)
