@@ -63,6 +63,10 @@ pub(crate) fn merge_after(
             });
         }
         (BootOutcome::OnTrial { .. }, _) => os_update::health::ask(context, sink),
+        // Links to devices that the boot loader's programs go by are made after the first merge of a boot.
+        (BootOutcome::Unsettled, _) if os_update::health::is_asked_for(context) => {
+            os_update::health::ask(context, sink);
+        }
         _ => {}
     }
     merged
@@ -77,7 +81,7 @@ pub(crate) fn settle_update(
     os_update::proof::at_merge(context, lock, sink).unwrap_or_else(|reason| {
         let why = avocado_events::chain(&reason);
         sink.emit(Event::warning(format!("an OS update waits still: {why}")));
-        BootOutcome::AsBefore
+        BootOutcome::Unsettled
     })
 }
 

@@ -31,13 +31,13 @@ const FIRST_LINE: u64 = 256;
 
 /// Whether this system has something that asks for its health. One of an older agent has not: there
 /// nothing would ever end a trial.
-pub(super) fn is_asked_for(context: &DeviceContext) -> bool {
+pub(crate) fn is_asked_for(context: &DeviceContext) -> bool {
     let manager = ServiceManager::running(&context.paths);
     manager.is_some_and(|manager| manager.is_enabled(UNIT))
 }
 
-/// Starts what ends the trial of this boot. Where that cannot be, the next merge does it, or the next
-/// boot, which is counted.
+/// Starts what ends the trial of this boot, or settles later in it what the merge could not. Where that cannot
+/// be, the next merge does it, or the next boot, which is counted.
 pub(crate) fn ask(context: &DeviceContext, sink: &dyn Sink) {
     let Some(manager) = ServiceManager::running(&context.paths) else {
         return;
@@ -45,7 +45,7 @@ pub(crate) fn ask(context: &DeviceContext, sink: &dyn Sink) {
     if let Err(reason) = manager.ask("start", &[UNIT]) {
         let why = avocado_events::chain(&reason);
         sink.emit(Event::warning(format!(
-            "the OS is on trial, and {UNIT} does not ask for its health: {why}"
+            "an OS update waits for its proof, and {UNIT} cannot be started: {why}"
         )));
     }
 }
@@ -85,11 +85,7 @@ impl<'a> HealthCheck<'a> {
     /// to succeed is told where it does not.
     pub(super) fn run(&self) -> Result<(), FailureReason> {
         let paths = &self.context.paths;
-        if paths.systemd.exists() {
-            let start = [&["start", "--"][..], &BOOT].concat();
-            let start: Vec<&OsStr> = start.into_iter().map(OsStr::new).collect();
-            self.must(&BOOT.join(" and "), &paths.tools.systemctl, &start)?;
-        }
+        self.boot()?;
         for directory in &paths.os.health_required {
             for check in self.checks(directory)? {
                 self.call(&check)?;
@@ -108,6 +104,17 @@ impl<'a> HealthCheck<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the boot.
+    pub(super) fn boot(&self) -> Result<(), FailureReason> {
+        let paths = &self.context.paths;
+        if !paths.systemd.exists() {
+            return Ok(());
+        }
+        let start = [&["start", "--"][..], &BOOT].concat();
+        let start: Vec<&OsStr> = start.into_iter().map(OsStr::new).collect();
+        self.must(&BOOT.join(" and "), &paths.tools.systemctl, &start)
     }
 
     fn tell(&self, reason: &FailureReason) {

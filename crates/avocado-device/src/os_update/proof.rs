@@ -32,6 +32,9 @@ use crate::store::lock::StoreLock;
 pub(crate) enum BootOutcome {
     /// No update is under way, or it waits for the reboot.
     AsBefore,
+    /// Which slot runs could not be known, or the boot loader not be told: nothing is decided. What it takes
+    /// to ask and to tell may only be there later in the boot.
+    Unsettled,
     /// The operating system of an update is about to be started: its runtime is merged, and nothing is
     /// decided.
     Starting(Arc<Manifest>),
@@ -79,6 +82,7 @@ pub(crate) fn at_merge(
         Some(_) => proof.loader.running(),
         None => proof.pending.running(context, facts, &proof.loader),
     };
+    let is_unknown = running.is_err();
     if let Err(reason) = &running {
         sink.emit(Event::warning(format!(
             "an OS update waits for its proof: {}",
@@ -105,7 +109,21 @@ pub(crate) fn at_merge(
             "it was on trial, that boot ended before its health was known, and the boot loader started the slot before",
         ),
     };
-    proof.drive(update, why)
+    let outcome = proof.drive(update, why)?;
+    Ok(if is_unknown {
+        BootOutcome::Unsettled
+    } else {
+        outcome
+    })
+}
+
+/// Whether an update waits that was written before the device was started, and this boot is not known to be
+/// on trial.
+pub(super) fn is_unsettled(context: &DeviceContext) -> Result<bool, FailureReason> {
+    let pending = PendingUpdate::load(context.base())?;
+    Ok(pending.is_some_and(|pending| {
+        !pending.is_of_this_boot(&context.paths) && !pending.is_on_trial(&context.paths)
+    }))
 }
 
 /// Ends the trial of this boot. `health` is why it is not well, if it is not.

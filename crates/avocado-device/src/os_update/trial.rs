@@ -9,7 +9,9 @@ use super::proof::{self, BootOutcome};
 use super::reboot;
 use crate::context::DeviceContext;
 use crate::error::{DeviceError, FailureReason};
+use crate::merge::MergeMode;
 use crate::merge::service_manager::ServiceManager;
+use crate::merging;
 use crate::store::lock::StoreLock;
 
 /// What asking for the health of the system came to, where that is no error.
@@ -17,18 +19,34 @@ use crate::store::lock::StoreLock;
 pub enum TrialEnd {
     /// No OS update is on trial.
     NothingOnTrial,
+    /// An update waits for its proof, which can still not be had: which slot runs is not known, or the boot
+    /// loader cannot be told.
+    Unsettled,
     /// The system is well: the boot loader keeps its slot, and its runtime is the active one.
     Committed,
 }
 
-/// Asks for the health of a system on trial, and commits it or goes back.
+/// Asks for the health of a system on trial, and commits it or goes back. What the merge of this boot could not
+/// settle is settled first.
 pub(crate) fn end(context: &DeviceContext, sink: &dyn Sink) -> Result<TrialEnd, FailureReason> {
+    // Without the lock of the store: what asks may well use the device.
+    let check = HealthCheck::new(context, sink);
+    if proof::is_unsettled(context)? {
+        let warn = |why: String| sink.emit(Event::warning(why));
+        // A boot that does not come to its end has what there will be.
+        let booted = check.boot();
+        booted.unwrap_or_else(|reason| warn(avocado_events::chain(&reason)));
+        let merged = merging::merge(context, MergeMode::IfNeeded, sink);
+        merged.unwrap_or_else(|error| warn(avocado_events::chain(&error)));
+        if proof::is_unsettled(context)? {
+            return Ok(TrialEnd::Unsettled);
+        }
+    }
     let pending = PendingUpdate::load(context.base())?;
     if !pending.is_some_and(|pending| pending.is_on_trial(&context.paths)) {
         return Ok(TrialEnd::NothingOnTrial);
     }
-    // Without the lock of the store: what asks may well use the device.
-    let health = HealthCheck::new(context, sink).run();
+    let health = check.run();
     let manager = ServiceManager::running(&context.paths);
     // A shutdown ends what was waited for, which says nothing of the system.
     if health.is_err() && manager.is_some_and(|manager| manager.is_stopping()) {

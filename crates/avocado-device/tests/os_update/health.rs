@@ -383,3 +383,44 @@ fn the_marker_of_a_trial_is_read_as_it_is_written() {
     assert!(pending.verify.is_some() && pending.rollback.is_some() && pending.bundle.is_some());
     assert_eq!(pending.previous_slot.as_deref(), Some("a"));
 }
+
+/// What the boot loader's programs go by, links to partitions say, is made after the first merge of a boot.
+#[test]
+fn what_the_merge_of_a_boot_cannot_settle_is_settled_later_in_it() {
+    for (fails_to, runs) in [("ask", "b"), ("ask", "a"), ("back", "a")] {
+        let what = format!("{fails_to}, {runs} runs");
+        let (mut on, ..) = started();
+        on.starts(runs);
+        let ask = |on: &Programs, body: &str| drop(on.board.program("get", body));
+        let answer = format!("cat {}", on.board.at("slot").display());
+        if fails_to == "ask" {
+            ask(&on, "exit 1");
+        } else {
+            on.fails(fails_to);
+        }
+        on.board.device().merge(&Silent).unwrap();
+        assert_eq!(on.board.asked(), BEGINS, "{what}");
+        assert_eq!(on.board.active().as_deref(), Some("1"), "{what}");
+        // Nor can it when that is started.
+        let end = on.board.device().end_trial(&Silent).unwrap();
+        assert_eq!(end, TrialEnd::Unsettled, "{what}");
+        assert!(on.board.waits(), "{what}");
+        assert_eq!(on.board.asked(), format!("{BOOT}, {BEGINS}"), "{what}");
+
+        ask(&on, &answer);
+        on.fails("nothing");
+        on.told();
+        let end = on.board.device().end_trial(&Silent).unwrap();
+        assert!(!on.board.waits(), "{what}");
+        let (expected, told, active) = if runs == "b" {
+            (TrialEnd::Committed, "keep b", "2")
+        } else {
+            (TrialEnd::NothingOnTrial, "back a", "1")
+        };
+        assert_eq!(end, expected, "{what}");
+        assert_eq!(on.told(), told, "{what}");
+        assert_eq!(on.board.active().as_deref(), Some(active), "{what}");
+        let failed = on.board.device().status().unwrap().failed_update;
+        assert_eq!(failed.is_some(), runs == "a", "{what}");
+    }
+}

@@ -46,6 +46,9 @@ fn commit(context: &Context) -> Result<(), Failure> {
             let text = match end {
                 TrialEnd::Committed => "The OS update is committed.\n",
                 TrialEnd::NothingOnTrial => "No OS update is on trial.\n",
+                TrialEnd::Unsettled => {
+                    "An OS update waits for its proof still; `avocadoctl status` tells why.\n"
+                }
             };
             text.to_owned()
         })

@@ -52,7 +52,7 @@ fn update_text(update: &OsUpdate) -> String {
                 None => String::new(),
             };
             match &update.why {
-                Some(why) => format!("Update:   {build} runs on trial: {}\n", escape(why)),
+                Some(why) => format!("Update:   {build} waits for its proof: {}\n", escape(why)),
                 None => {
                     let by_itself = match &update.reboots_at {
                         Some(time) => format!(", by itself at `{}`", escape(time)),
