@@ -34,7 +34,7 @@ pub fn on_a_board(project: &TestProject) -> Result<(), HarnessError> {
 }
 
 /// Puts something behind places of avocado.yaml, each of which is there once.
-fn change(project: &TestProject, places: &[(&str, &str)]) -> Result<(), HarnessError> {
+pub(crate) fn change(project: &TestProject, places: &[(&str, &str)]) -> Result<(), HarnessError> {
     let mut yaml = project.read("avocado.yaml")?;
     for (place, more) in places {
         assert_eq!(yaml.matches(place).count(), 1, "{place}: {yaml}");

@@ -1,4 +1,4 @@
-//! A machine with UEFI firmware, whose disk is one that `avocado provision` made.
+//! A machine whose disk is one that `avocado provision` made, with the firmware that starts it.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,54 @@ use crate::nfs_guest::free_port;
 use crate::tools::{TestNeed, ToolCall, find};
 use crate::wait::until;
 
-/// Debian's build of the firmware, and what its variables are at first.
-const FIRMWARE: [&str; 2] = [
+/// Debian's build of UEFI firmware, and what its variables are at first.
+const UEFI: [&str; 2] = [
     "/usr/share/OVMF/OVMF_CODE_4M.fd",
     "/usr/share/OVMF/OVMF_VARS_4M.fd",
 ];
+
+/// Debian's build of U-Boot for a machine of QEMU.
+const UBOOT: &str = "/usr/lib/u-boot/qemu-x86/u-boot.rom";
+
+/// What starts the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFirmware {
+    /// UEFI, whose variables are the machine's own.
+    Uefi,
+    /// U-Boot, which runs the script on the first partition.
+    Uboot,
+}
+
+impl DiskFirmware {
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            DiskFirmware::Uefi => &UEFI,
+            DiskFirmware::Uboot => &[UBOOT],
+        }
+    }
+
+    /// The arguments of QEMU for it. What it keeps is in `place`.
+    fn arguments(self, place: &Path) -> Result<Vec<String>, HarnessError> {
+        match self {
+            DiskFirmware::Uefi => {
+                let [code, variables] = UEFI;
+                let own = place.join("variables.fd");
+                fs::copy(variables, &own).map_err(file("copy", variables))?;
+                let flash = "if=pflash,format=raw";
+                let code = format!("{flash},readonly=on,file={code}");
+                let own = format!("{flash},file={}", own.display());
+                let all = ["-machine", "q35", "-drive", &code, "-drive", &own];
+                Ok(all.map(ToOwned::to_owned).into())
+            }
+            // It finds the disk on this machine only. Its script knows where the watchdog is.
+            DiskFirmware::Uboot => {
+                let machine = ["-machine", "pc", "-bios", UBOOT];
+                let all = [machine.as_slice(), &["-device", "i6300esb,addr=2"]].concat();
+                Ok(all.into_iter().map(ToOwned::to_owned).collect())
+            }
+        }
+    }
+}
 
 /// How long a boot may take, emulated and on a busy machine; with one that fails before it.
 const BOOT: Duration = Duration::from_secs(900);
@@ -33,11 +76,12 @@ const LOOK: Duration = Duration::from_secs(60);
 const SHOWN: usize = 6000;
 
 /// What a test with it needs.
-pub fn needs() -> Vec<TestNeed> {
+pub fn needs(firmware: DiskFirmware) -> Vec<TestNeed> {
     let tools = ["qemu-system-x86_64", "setpriv", "ssh", "ssh-keygen"];
     let tools = tools.map(TestNeed::Tool).into_iter();
+    let files = firmware.files().iter();
     tools
-        .chain(FIRMWARE.map(|path| TestNeed::File(path.into())))
+        .chain(files.map(|path| TestNeed::File(path.into())))
         .collect()
 }
 
@@ -57,41 +101,32 @@ impl DiskGuest {
     /// The address of this machine's loopback interface in the guest.
     pub const HOST: &'static str = "10.0.2.2";
 
-    /// Starts a machine with this disk, and waits until ssh lets `keys` in. `place` is an empty
-    /// directory.
+    /// Starts a machine with this firmware and disk, and waits until ssh lets `keys` in. `place` is an
+    /// empty directory.
     ///
     /// # Errors
     /// It does not come up in time.
-    pub fn boot(place: &Path, disk: &Path, keys: SshKeys) -> Result<Self, HarnessError> {
+    pub fn boot(
+        place: &Path,
+        firmware: DiskFirmware,
+        disk: &Path,
+        keys: SshKeys,
+    ) -> Result<Self, HarnessError> {
         fs::create_dir_all(place).map_err(file("make", place))?;
-        let [code, variables] = FIRMWARE;
-        let own = place.join("variables.fd");
-        fs::copy(variables, &own).map_err(file("copy", variables))?;
         let console = place.join("console");
         let port = free_port()?;
         let program = find("qemu-system-x86_64").unwrap_or_default();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(program);
-        command.args([
-            "-machine",
-            "q35",
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-        ]);
+        command.args(firmware.arguments(place)?);
+        // With pages of five levels kernels do not start on what U-Boot leaves them.
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]);
         command.args([
             "-m", "1024", "-smp", "2", "-display", "none", "-vga", "none",
         ]);
-        let drive = |options: &str, path: &Path| format!("{options},file={}", path.display());
-        let flash = "if=pflash,format=raw";
-        command
-            .arg("-drive")
-            .arg(drive(&format!("{flash},readonly=on"), Path::new(code)));
-        command.arg("-drive").arg(drive(flash, &own));
-        command
-            .arg("-drive")
-            .arg(drive("if=none,id=disk,format=raw,cache=unsafe", disk));
+        let drive = "if=none,id=disk,format=raw,cache=unsafe";
+        let drive = format!("{drive},file={}", disk.display());
+        command.args(["-drive", &drive]);
         command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
         let network = format!("user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:22");
         command.arg("-nic").arg(network);

@@ -46,6 +46,7 @@ pub mod sdk_image;
 pub mod shared_fixture;
 pub mod small_guest;
 pub mod tools;
+pub mod uboot_board;
 pub mod vm;
 pub mod vm_image;
 pub mod volatile_disk;

@@ -2,19 +2,13 @@
 
 mod common;
 
-use avocado_serve::ServeOptions;
-use avocado_test_server::TestServer;
 use avocado_testbed::board::{BoardFiles, on_a_board, running};
-use avocado_testbed::disk_guest::{self, DiskGuest};
+use avocado_testbed::disk_guest::{self, DiskFirmware, DiskGuest};
 use avocado_testbed::keys::SshKeys;
 use avocado_testbed::project::TestProject;
 use avocado_testbed::tools::{TestNeed, skip_without};
+use common::os_update::{activate, active, add, back_on_a, committed};
 use common::{Sandbox, cannot_build};
-
-fn active(guest: &DiskGuest) -> String {
-    let link = guest.run("readlink /var/lib/avocado/active").unwrap();
-    link.trim().trim_start_matches("runtimes/").to_owned()
-}
 
 /// Builds another OS, which says this of itself and whose kernel gets these arguments; the id of its runtime.
 fn build(project: &TestProject, files: &BoardFiles<'_>, release: &str, arguments: &str) -> String {
@@ -29,52 +23,14 @@ const STREAMS: &str = "[avocado.update]\nstream_os_to_partition = true\n";
 /// Brings the runtime that was built to the guest, and its OS to the slot that does not run and nowhere
 /// else.
 fn update(guest: &DiskGuest, project: &TestProject) {
-    let repository = project.state().join("output/runtimes/dev/repository");
-    let server = TestServer::start(ServeOptions::new(&repository)).unwrap();
-    let url = server.url().replace("127.0.0.1", DiskGuest::HOST);
-    guest
-        .run(&format!("avocadoctl runtime add --url {url}"))
-        .unwrap();
+    add(guest, project);
     let manifest = project.read(".avocado/state/qemux86-64/output/runtimes/dev/manifest.json");
     let manifest: serde_json::Value = serde_json::from_str(&manifest.unwrap()).unwrap();
     let bundle = manifest["os_bundle"]["image_id"].as_str().unwrap();
     let pool = guest.run("ls /var/lib/avocado/images").unwrap();
     assert!(pool.contains(&format!("{bundle}.raw.chunks")), "{pool}");
     assert!(!pool.contains(&format!("{bundle}.raw\n")), "{pool}");
-    drop(server);
     activate(guest, &project.built().unwrap());
-}
-
-fn activate(guest: &DiskGuest, id: &str) {
-    let before = active(guest);
-    guest
-        .run(&format!("avocadoctl runtime activate {id}"))
-        .unwrap();
-    assert_eq!(active(guest), before, "an OS has to prove itself");
-    let status = guest.run("avocadoctl status").unwrap();
-    assert!(status.contains("reboot required"), "{status}");
-}
-
-/// Waits until a trial has ended well.
-fn committed(guest: &DiskGuest) {
-    let gone = "test ! -e /var/lib/avocado/pending-update.json";
-    guest
-        .until_succeeds("the OS to be committed", gone)
-        .unwrap();
-}
-
-/// Waits until the machine is back on a by itself; what it says of the update.
-fn back_on_a(guest: &DiskGuest, first: &str) -> String {
-    let is_back =
-        "test \"$(findmnt -n -o SOURCE /)\" = \"$(readlink -f /dev/disk/by-partlabel/rootfs-a)\" &&
-        test ! -e /var/lib/avocado/pending-update.json && avocadoctl status";
-    let status = guest
-        .until_succeeds("the machine to go back", is_back)
-        .unwrap();
-    assert!(status.contains("FAILED"), "{status}");
-    assert_eq!(running(guest).unwrap(), ("a".into(), "1".into()));
-    assert_eq!(active(guest), first);
-    status
 }
 
 /// The numbers of the entries of the boot menu with this label.
@@ -92,7 +48,9 @@ fn entries(guest: &DiskGuest, label: &str) -> Vec<String> {
 fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
     let name = "a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run";
     let tools = ["mkfs.fat", "mcopy", "sfdisk"].map(TestNeed::Tool);
-    if cannot_build(name) || skip_without(name, &tools) || skip_without(name, &disk_guest::needs())
+    if cannot_build(name)
+        || skip_without(name, &tools)
+        || skip_without(name, &disk_guest::needs(DiskFirmware::Uefi))
     {
         return;
     }
@@ -112,7 +70,7 @@ fn a_machine_goes_from_slot_to_slot_and_back_from_what_does_not_run() {
         .unwrap();
     let first = project.built().unwrap();
 
-    let guest = DiskGuest::boot(&work.join("guest"), &disk, keys).unwrap();
+    let guest = DiskGuest::boot(&work.join("guest"), DiskFirmware::Uefi, &disk, keys).unwrap();
     assert_eq!(running(&guest).unwrap(), ("a".into(), "1".into()));
     assert_eq!(active(&guest), first);
     assert_eq!(

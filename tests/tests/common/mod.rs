@@ -4,6 +4,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod device;
+pub(crate) mod os_update;
 pub(crate) mod whole_project;
 
 use std::ffi::OsStr;

@@ -6,7 +6,7 @@ use std::fs;
 use avocado_serve::ServeOptions;
 use avocado_test_server::TestServer;
 use avocado_testbed::board::{BoardFiles, on_a_board, running};
-use avocado_testbed::disk_guest::DiskGuest;
+use avocado_testbed::disk_guest::{DiskFirmware, DiskGuest};
 use avocado_testbed::keys::SshKeys;
 use avocado_testbed::project::TestProject;
 use avocado_testbed::tools::source_root;
@@ -50,7 +50,7 @@ pub(crate) fn run(parts: &mut Parts) -> Result<()> {
         talk(&project, &["provision", "-r", "dev", "--out", &out])
     })?;
     let guest = parts.part("a machine boots the disk image, emulated", || {
-        let guest = DiskGuest::boot(&machine.join("guest"), &disk, keys)?;
+        let guest = DiskGuest::boot(&machine.join("guest"), DiskFirmware::Uefi, &disk, keys)?;
         expect_os(&guest, "a", "1")?;
         print!("{}", guest.run("avocadoctl status")?);
         Ok(guest)
