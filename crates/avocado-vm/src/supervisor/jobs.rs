@@ -15,6 +15,7 @@ use super::guest;
 use super::log::{self, SupervisorLog};
 use super::machine_record::MachineRecord;
 use super::saved_memory::SavedMemory;
+use super::shared_state::SharedState;
 use super::start::{self, RestoreFailure, StartedMachine};
 use super::work::{self, WorkFound, WorkLook};
 use crate::dir::{StateDir, StateFile};
@@ -228,9 +229,16 @@ pub(crate) async fn check_work(machine: Machine, look: WorkLook<impl Fn() -> u64
 }
 
 /// Sets the clock of a guest that has just woken; mounts its workspace if that was unmounted.
-pub(crate) async fn after_wake(machine: Machine, mount: bool, log: SupervisorLog) -> JobOutcome {
+pub(crate) async fn after_wake(
+    machine: Machine,
+    mount: bool,
+    shared: SharedState,
+    log: SupervisorLog,
+) -> JobOutcome {
     let agent = machine.agent();
-    match agent.with_limit(guest::COMMAND_LIMIT).set_clock().await {
+    let set = agent.with_limit(guest::COMMAND_LIMIT).set_clock().await;
+    shared.clock_set(set.is_ok());
+    match set {
         Ok(error) => log.line(&format!(
             "the guest's clock is set; it is wrong by {error} ms"
         )),

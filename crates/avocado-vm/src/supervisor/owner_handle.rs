@@ -101,6 +101,8 @@ impl Drop for KeepAwakeGuard {
 pub(crate) struct ConnectionLease {
     lane: CountedLane,
     handle: OwnerHandle,
+    /// How often the guest had been woken when this began.
+    wakes: u64,
     /// Whether the client waits for an answer.
     waits: AtomicBool,
     /// What is asked of docker.
@@ -114,6 +116,7 @@ impl ConnectionLease {
     pub(crate) fn new(lane: CountedLane, handle: OwnerHandle) -> Self {
         let lease = ConnectionLease {
             lane,
+            wakes: handle.shared.wakes(),
             handle,
             waits: AtomicBool::new(false),
             requests: (lane == CountedLane::Docker).then(|| Mutex::new(DockerRequests::new())),
@@ -126,15 +129,28 @@ impl ConnectionLease {
         lease
     }
 
-    /// Returns when the guest runs. Wakes it where it sleeps.
+    /// Returns when the guest runs. Wakes it where it sleeps. A connection that was open while it
+    /// slept waits until its clock is right as well, though not for long: what is said on it may
+    /// be a command that asks for the time.
     pub(crate) async fn wait_until_awake(&self) -> Result<(), Refusal> {
-        if self.handle.shared.is_awake() {
-            return Ok(());
+        let shared = &self.handle.shared;
+        loop {
+            if !shared.is_awake() {
+                let (reply, answer) = oneshot::channel();
+                let lane = self.lane;
+                self.handle.tell(OwnerMessage::RequestWake { lane, reply });
+                answer.await.unwrap_or(Err(Refusal::Gone))?;
+            }
+            if !shared.is_clock_wrong(self.wakes) {
+                return Ok(());
+            }
+            // It must not fall asleep over this.
+            self.client_spoke();
+            shared.wait_for_clock().await;
+            if shared.is_awake() {
+                return Ok(());
+            }
         }
-        let (reply, answer) = oneshot::channel();
-        let lane = self.lane;
-        self.handle.tell(OwnerMessage::RequestWake { lane, reply });
-        answer.await.unwrap_or(Err(Refusal::Gone))
     }
 
     /// Bytes are about to go to the guest.

@@ -234,6 +234,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bytes_of_a_connection_that_was_open_wait_for_the_clock() {
+        let (handle, _owner) = owner();
+        let shared = handle.shared.clone();
+        let open = handle.lease(CountedLane::Ssh).await.unwrap();
+        let forever = Duration::from_secs(86_400);
+        shared.clock_stood_still(forever);
+        // One that begins after the wake waits for nothing.
+        let new = ConnectionLease::new(CountedLane::Ssh, handle.clone());
+        new.wait_until_awake().await.unwrap();
+        {
+            let held = open.wait_until_awake();
+            tokio::pin!(held);
+            for _ in 0..100 {
+                let look = timeout(Duration::ZERO, &mut held).await;
+                assert!(look.is_err(), "the clock is still wrong");
+            }
+            shared.clock_set(true);
+            held.await.unwrap();
+        }
+        open.wait_until_awake().await.unwrap();
+        // Not for ever; and not at all where it could not be set.
+        shared.clock_stood_still(Duration::from_millis(1));
+        open.wait_until_awake().await.unwrap();
+        shared.clock_set(false);
+        shared.clock_stood_still(forever);
+        open.wait_until_awake().await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_refusal_ends_the_connection() {
         let (handle, mut inbox) = OwnerHandle::new();
         let lease = ConnectionLease::new(CountedLane::Ssh, handle.clone());

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::lane_load::LaneLoads;
 
@@ -36,9 +36,22 @@ struct Values {
     infra_ports: StdMutex<HashSet<u16>>,
     /// QEMU's forward to the guest's ssh; 0 while there is none.
     port: AtomicU16,
+    /// The guest's clock.
+    clock: watch::Sender<ClockState>,
     /// Held by the one task that connects to the forward.
     dial_lock: Mutex<()>,
     loads: LaneLoads,
+}
+
+/// The guest's clock, which stands still while the guest is paused.
+#[derive(Debug, Clone, Copy)]
+struct ClockState {
+    /// How often the guest was woken.
+    wakes: u64,
+    /// It is wrong since the last wake. Nothing waits for it longer than this.
+    wrong_until: Option<tokio::time::Instant>,
+    /// Whether the guest could be told the time when that was last tried.
+    can_be_set: bool,
 }
 
 /// What listeners and proxies see of the VM without asking its owner; a cloneable handle.
@@ -58,6 +71,11 @@ impl SharedState {
             infra_bytes: AtomicU64::new(0),
             infra_ports: StdMutex::default(),
             port: AtomicU16::new(0),
+            clock: watch::Sender::new(ClockState {
+                wakes: 0,
+                wrong_until: None,
+                can_be_set: true,
+            }),
             dial_lock: Mutex::new(()),
             loads: LaneLoads::default(),
         }))
@@ -130,6 +148,46 @@ impl SharedState {
     /// How full each lane is.
     pub(crate) fn loads(&self) -> &LaneLoads {
         &self.0.loads
+    }
+
+    /// The guest was woken: its clock is wrong until it is set, or for `limit` as far as clients are
+    /// made to wait for it. They do not wait for one that could not be set the last time.
+    pub(crate) fn clock_stood_still(&self, limit: Duration) {
+        self.0.clock.send_modify(|clock| {
+            clock.wakes += 1;
+            let until = tokio::time::Instant::now() + limit;
+            clock.wrong_until = clock.can_be_set.then_some(until);
+        });
+    }
+
+    /// The guest was told the time, or could not be told.
+    pub(crate) fn clock_set(&self, done: bool) {
+        self.0.clock.send_modify(|clock| {
+            clock.can_be_set = done;
+            clock.wrong_until = None;
+        });
+    }
+
+    /// How often the guest was woken.
+    pub(super) fn wakes(&self) -> u64 {
+        self.0.clock.borrow().wakes
+    }
+
+    /// Whether the guest was woken since it had been `wakes` times, and its clock is still wrong.
+    pub(super) fn is_clock_wrong(&self, wakes: u64) -> bool {
+        let clock = self.0.clock.borrow();
+        let now = tokio::time::Instant::now();
+        clock.wakes != wakes && clock.wrong_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns when the guest's clock is right, or was waited for long enough.
+    pub(super) async fn wait_for_clock(&self) {
+        let mut clock = self.0.clock.subscribe();
+        let until = clock.borrow_and_update().wrong_until;
+        if let Some(until) = until {
+            let right = clock.wait_for(|clock| clock.wrong_until.is_none());
+            let _ = tokio::time::timeout_at(until, right).await;
+        }
     }
 
     pub(crate) fn infra_connections(&self) -> u64 {

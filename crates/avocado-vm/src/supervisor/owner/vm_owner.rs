@@ -34,6 +34,9 @@ use super::waiting_clients::WaitingClients;
 use crate::dir::StateFile;
 use crate::status::{LastWake, VmStatus};
 
+/// How long the first bytes on a connection wait for the clock of a guest that has just woken.
+const CLOCK_WAIT: Duration = Duration::from_millis(300);
+
 /// Called once, when the VM is up.
 pub(crate) type ReadyCallback = Box<dyn FnOnce(VmStatus) + Send>;
 
@@ -373,6 +376,7 @@ impl VmOwner {
     }
 
     pub(super) fn after_wake(&mut self) {
+        self.handle.shared.clock_stood_still(CLOCK_WAIT);
         self.notifier.hint("vm.notify.woke", json!({}));
         self.measure_cpu();
         self.set_guest_clock();
@@ -380,10 +384,13 @@ impl VmOwner {
 
     pub(super) fn set_guest_clock(&mut self) {
         if let Some(machine) = self.machine.clone() {
-            let log = self.log.clone();
-            let job = self
-                .jobs
-                .spawn(jobs::after_wake(machine, self.workspace_unmounted, log));
+            let (shared, log) = (self.handle.shared.clone(), self.log.clone());
+            let job = self.jobs.spawn(jobs::after_wake(
+                machine,
+                self.workspace_unmounted,
+                shared,
+                log,
+            ));
             if let Some(earlier) = self.after_wake_job.replace(job) {
                 earlier.abort();
             }
