@@ -165,8 +165,8 @@ fn keep_alive(arguments: &mut Vec<OsString>) {
 /// The arguments of `ssh` for a shell in the guest, or for a command.
 ///
 /// One word is a line for the guest's shell; of several each is passed on as it is. A command
-/// gives signs of life while it is silent: they are traffic, and keep the guest awake. A shell at
-/// which nobody types gives none. `terminal` asks for one for a command; a shell has it anyway.
+/// gives signs of life while it is silent, by which a connection that broke is found out; it is the
+/// command that keeps the guest awake. A shell at which nobody types gives none. `terminal` asks for one for a command; a shell has it anyway.
 pub fn shell_arguments(
     dir: &StateDir,
     port: u16,

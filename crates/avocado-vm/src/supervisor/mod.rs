@@ -32,6 +32,7 @@ mod request_server;
 mod run;
 mod saved_memory;
 mod shared_state;
+mod signs_of_life;
 mod start;
 mod start_report;
 mod work;

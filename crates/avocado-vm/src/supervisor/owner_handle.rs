@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -11,6 +11,7 @@ use super::policy::{CountedLane, Refusal, VmRequest};
 use super::protocol::SupervisorFailure;
 use super::request_client::RequestClient;
 use super::shared_state::SharedState;
+use super::signs_of_life::SignsOfLife;
 use crate::launch::IdleChange;
 use crate::status::VmStatus;
 
@@ -25,6 +26,8 @@ pub(crate) enum OwnerMessage {
     /// The client of a lease has something to say to a sleeping guest.
     RequestWake {
         lane: CountedLane,
+        /// It is no more than a sign of life.
+        is_sign: bool,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// A lease ended.
@@ -105,6 +108,8 @@ pub(crate) struct ConnectionLease {
     wakes: u64,
     /// Whether the client waits for an answer.
     waits: AtomicBool,
+    /// What is no more than a sign of life of ssh.
+    signs: Option<Mutex<SignsOfLife>>,
     /// What is asked of docker.
     requests: Option<Mutex<DockerRequests>>,
     /// Whether some of that is work.
@@ -119,6 +124,7 @@ impl ConnectionLease {
             wakes: handle.shared.wakes(),
             handle,
             waits: AtomicBool::new(false),
+            signs: (lane == CountedLane::Ssh).then(|| Mutex::new(SignsOfLife::new(Instant::now()))),
             requests: (lane == CountedLane::Docker).then(|| Mutex::new(DockerRequests::new())),
             is_work: AtomicBool::new(false),
         };
@@ -132,20 +138,25 @@ impl ConnectionLease {
     /// Returns when the guest runs. Wakes it where it sleeps. A connection that was open while it
     /// slept waits until its clock is right as well, though not for long: what is said on it may
     /// be a command that asks for the time.
-    pub(crate) async fn wait_until_awake(&self) -> Result<(), Refusal> {
+    /// `is_sign`: what is to be said is no more than a sign of life.
+    pub(crate) async fn wait_until_awake(&self, is_sign: bool) -> Result<(), Refusal> {
         let shared = &self.handle.shared;
         loop {
             if !shared.is_awake() {
                 let (reply, answer) = oneshot::channel();
                 let lane = self.lane;
-                self.handle.tell(OwnerMessage::RequestWake { lane, reply });
+                self.handle.tell(OwnerMessage::RequestWake {
+                    lane,
+                    is_sign,
+                    reply,
+                });
                 answer.await.unwrap_or(Err(Refusal::Gone))?;
             }
             if !shared.is_clock_wrong(self.wakes) {
                 return Ok(());
             }
             // It must not fall asleep over this.
-            self.client_spoke();
+            self.client_spoke(is_sign);
             shared.wait_for_clock().await;
             if shared.is_awake() {
                 return Ok(());
@@ -176,17 +187,30 @@ impl ConnectionLease {
         }
     }
 
+    /// Whether bytes that the client sent are no more than a sign of life.
+    pub(crate) fn is_sign(&self, bytes: &[u8]) -> bool {
+        self.watch_signs(|signs| signs.client_says(Instant::now(), bytes.len()))
+    }
+
+    fn watch_signs(&self, watch: impl FnOnce(&mut SignsOfLife) -> bool) -> bool {
+        let Some(signs) = &self.signs else {
+            return false;
+        };
+        watch(&mut signs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Bytes went to the guest.
-    pub(crate) fn client_spoke(&self) {
+    pub(crate) fn client_spoke(&self, is_sign: bool) {
         self.set_waiting(true);
-        self.handle.shared.note_traffic();
+        self.handle.shared.note_traffic(is_sign);
     }
 
     /// Bytes came from the guest.
     pub(crate) fn guest_spoke(&self, bytes: &[u8]) {
         self.read_along(|requests| requests.guest_says(bytes));
         self.set_waiting(false);
-        self.handle.shared.note_traffic();
+        let is_sign = self.watch_signs(|signs| signs.guest_says(Instant::now(), bytes.len()));
+        self.handle.shared.note_traffic(is_sign);
     }
 
     fn set_waiting(&self, waits: bool) {

@@ -35,9 +35,9 @@ pub(crate) enum ProxyKind<'a> {
 
 impl ProxyKind<'_> {
     /// Whether the guest runs, now or after it was woken. One that is not counted does not ask.
-    async fn wait_until_awake(self) -> bool {
+    async fn wait_until_awake(self, is_sign: bool) -> bool {
         match self {
-            ProxyKind::Counted(lease) => lease.wait_until_awake().await.is_ok(),
+            ProxyKind::Counted(lease) => lease.wait_until_awake(is_sign).await.is_ok(),
             ProxyKind::Infra(_) => true,
         }
     }
@@ -49,9 +49,17 @@ impl ProxyKind<'_> {
         }
     }
 
-    fn client_spoke(self) {
+    /// Whether bytes of the client are no more than a sign of life.
+    fn is_sign(self, bytes: &[u8]) -> bool {
+        match self {
+            ProxyKind::Counted(lease) => lease.is_sign(bytes),
+            ProxyKind::Infra(_) => false,
+        }
+    }
+
+    fn client_spoke(self, is_sign: bool) {
         if let ProxyKind::Counted(lease) = self {
-            lease.client_spoke();
+            lease.client_spoke(is_sign);
         }
     }
 
@@ -118,10 +126,11 @@ async fn client_to_guest(
         let Ok(count) = client.read(&mut buffer).await else {
             return DirectionEnd::Broken;
         };
-        if !kind.wait_until_awake().await {
+        let bytes = buffer.get(..count).unwrap_or_default();
+        let is_sign = kind.is_sign(bytes);
+        if !kind.wait_until_awake(is_sign).await {
             return DirectionEnd::Broken;
         }
-        let bytes = buffer.get(..count).unwrap_or_default();
         kind.client_speaks(bytes);
         let passed = match bytes {
             [] => guest.shutdown().await,
@@ -131,8 +140,8 @@ async fn client_to_guest(
             return DirectionEnd::Unheard;
         }
         // It may have fallen asleep on the way: see the module `shared_state`.
-        kind.client_spoke();
-        if !kind.wait_until_awake().await {
+        kind.client_spoke(is_sign);
+        if !kind.wait_until_awake(is_sign).await {
             return DirectionEnd::Broken;
         }
         if count == 0 {
@@ -242,9 +251,9 @@ mod tests {
         shared.clock_stood_still(forever);
         // One that begins after the wake waits for nothing.
         let new = ConnectionLease::new(CountedLane::Ssh, handle.clone());
-        new.wait_until_awake().await.unwrap();
+        new.wait_until_awake(false).await.unwrap();
         {
-            let held = open.wait_until_awake();
+            let held = open.wait_until_awake(false);
             tokio::pin!(held);
             for _ in 0..100 {
                 let look = timeout(Duration::ZERO, &mut held).await;
@@ -253,13 +262,13 @@ mod tests {
             shared.clock_set(true);
             held.await.unwrap();
         }
-        open.wait_until_awake().await.unwrap();
+        open.wait_until_awake(false).await.unwrap();
         // Not for ever; and not at all where it could not be set.
         shared.clock_stood_still(Duration::from_millis(1));
-        open.wait_until_awake().await.unwrap();
+        open.wait_until_awake(false).await.unwrap();
         shared.clock_set(false);
         shared.clock_stood_still(forever);
-        open.wait_until_awake().await.unwrap();
+        open.wait_until_awake(false).await.unwrap();
     }
 
     #[tokio::test]

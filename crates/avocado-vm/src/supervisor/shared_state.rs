@@ -22,6 +22,8 @@ struct Values {
     awake: AtomicBool,
     /// Microseconds after `start`.
     traffic: AtomicU64,
+    /// The same, of bytes that were no more than a sign of life.
+    sign: AtomicU64,
     /// Counted connections whose client spoke last, or that heard nothing yet.
     unanswered: AtomicU64,
     /// Counted connections to the guest's ssh.
@@ -64,6 +66,7 @@ impl SharedState {
             start: Instant::now(),
             awake: AtomicBool::new(false),
             traffic: AtomicU64::new(0),
+            sign: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             ssh: AtomicU64::new(0),
             docker_work: AtomicU64::new(0),
@@ -89,11 +92,22 @@ impl SharedState {
         self.0.awake.store(awake, SeqCst);
     }
 
-    /// Bytes moved on a counted connection.
-    pub(super) fn note_traffic(&self) {
+    /// Bytes moved on a counted connection; `is_sign`: they were no more than a sign of life.
+    pub(super) fn note_traffic(&self, is_sign: bool) {
         let since = self.0.start.elapsed().as_micros();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
-        self.0.traffic.fetch_max(since, SeqCst);
+        let moved = if is_sign {
+            &self.0.sign
+        } else {
+            &self.0.traffic
+        };
+        moved.fetch_max(since, SeqCst);
+    }
+
+    /// When a sign of life last moved, if one did.
+    pub(crate) fn last_sign(&self) -> Option<Instant> {
+        let sign = Some(self.0.sign.load(SeqCst)).filter(|sign| *sign > 0)?;
+        Some(self.0.start + Duration::from_micros(sign))
     }
 
     /// When bytes last moved on a counted connection.

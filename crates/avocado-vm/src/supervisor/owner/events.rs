@@ -97,9 +97,17 @@ impl VmOwner {
                 self.waiting.wait_for_lease(lane, reply);
                 self.dispatch(PolicyEvent::LeaseRequested(lane));
             }
-            OwnerMessage::RequestWake { lane, reply } => {
+            OwnerMessage::RequestWake {
+                lane,
+                is_sign,
+                reply,
+            } => {
                 self.waiting.wait_for_wake(reply);
-                self.dispatch(PolicyEvent::ClientSpoke(lane));
+                self.dispatch(if is_sign {
+                    PolicyEvent::SignSpoken(lane)
+                } else {
+                    PolicyEvent::ClientSpoke(lane)
+                });
             }
             OwnerMessage::LeaseDropped => {
                 self.dispatch(PolicyEvent::LeaseDropped);
@@ -175,7 +183,11 @@ impl VmOwner {
         } else {
             shared.last_traffic()
         };
+        let sign = shared.last_sign();
         self.dispatch(PolicyEvent::Traffic(at));
+        if let Some(sign) = sign {
+            self.dispatch(PolicyEvent::SignOfLife(sign));
+        }
     }
 
     /// Answers with what QEMU says, not with what is believed.

@@ -177,6 +177,8 @@ impl VmOwner {
                 // Bytes that moved before the gate was closed: see the module `shared_state`.
                 let traffic = self.handle.shared.last_traffic();
                 self.pending.push_back(PolicyEvent::Traffic(traffic));
+                let sign = self.handle.shared.last_sign();
+                self.pending.extend(sign.map(PolicyEvent::SignOfLife));
             }
             self.pending.pop_front();
         }

@@ -15,6 +15,8 @@ pub(crate) enum PolicyEvent {
     LeaseRequested(CountedLane),
     /// The client of a lease sent something while the guest sleeps, and waits.
     ClientSpoke(CountedLane),
+    /// The same, but it is no more than a sign of life.
+    SignSpoken(CountedLane),
     /// A lease ended.
     LeaseDropped,
     /// A command keeps the guest awake from now on. It does not wake it:
@@ -24,6 +26,8 @@ pub(crate) enum PolicyEvent {
     KeepAwakeEnded,
     /// Bytes moved on a counted connection at this instant.
     Traffic(Instant),
+    /// The same, but they were no more than a sign of life or its answer.
+    SignOfLife(Instant),
     /// The answer to [`PolicyAction::CheckWork`].
     WorkChecked { busy: bool },
     /// The deadline has passed.

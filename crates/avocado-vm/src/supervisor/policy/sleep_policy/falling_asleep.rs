@@ -44,7 +44,8 @@ impl SleepPolicy {
             return None;
         }
         let (activity, leases) = (self.last_activity(), self.clients.leases());
-        self.settings.sleep_due(activity, leases)
+        let due = self.settings.sleep_due(activity, leases)?;
+        Some(due.max(self.clients.answering_until()))
     }
 
     pub(super) fn deadline_passed(&mut self, now: Instant, actions: &mut Vec<PolicyAction>) {
@@ -79,6 +80,14 @@ impl SleepPolicy {
             if let StateData::Pausing { missed_traffic } = &mut self.state {
                 *missed_traffic = true;
             }
+        }
+    }
+
+    pub(super) fn sign_of_life(&mut self, at: Instant) {
+        if self.clients.note_sign(at)
+            && let StateData::Pausing { missed_traffic } = &mut self.state
+        {
+            *missed_traffic = true;
         }
     }
 

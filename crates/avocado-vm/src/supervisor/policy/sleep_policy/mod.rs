@@ -144,7 +144,12 @@ impl SleepPolicy {
     /// The guest runs.
     fn run(&mut self, now: Instant, reason: StateReason) {
         self.enter(now, StateData::Running, reason);
-        self.clients.note_activity(now);
+        let connection = matches!(reason, StateReason::Connection(_));
+        if connection && self.clients.only_signs_wait() && !self.requests.wake {
+            self.clients.note_sign(now);
+        } else {
+            self.clients.note_activity(now);
+        }
         self.work.at = now;
         self.guest.paused = false;
         self.guest.save_failed = false;
@@ -202,6 +207,10 @@ impl SleepPolicy {
                 self.clients.wait_to_be_heard(now, lane);
                 self.cancel_save(actions);
             }
+            PolicyEvent::SignSpoken(lane) => {
+                self.clients.wait_with_sign(lane);
+                self.cancel_save(actions);
+            }
             PolicyEvent::LeaseDropped => self.clients.drop_lease(now),
             PolicyEvent::KeepAwakeBegun => {
                 self.clients.begin_keep_awake();
@@ -209,6 +218,7 @@ impl SleepPolicy {
             }
             PolicyEvent::KeepAwakeEnded => self.clients.end_keep_awake(now),
             PolicyEvent::Traffic(at) => self.traffic(at),
+            PolicyEvent::SignOfLife(at) => self.sign_of_life(at),
             PolicyEvent::WorkChecked { busy } => self.work_checked(now, busy, actions),
             PolicyEvent::DeadlinePassed => self.deadline_passed(now, actions),
             PolicyEvent::Paused => {

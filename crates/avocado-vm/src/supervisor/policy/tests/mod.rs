@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use super::clients::SIGN_GRACE;
 use super::sleep_policy::{QUIET, QUIET_LIMIT};
 use super::*;
 
@@ -388,6 +389,50 @@ fn a_command_keeps_the_guest_awake_until_it_ends() {
     assert_eq!(policy.on(t + secs(60), wake), []);
     let paused = policy.on(t + secs(61), PolicyEvent::PauseDone { paused: true });
     assert_eq!(paused, [PolicyAction::Resume]);
+}
+
+#[test]
+fn signs_of_life_are_answered_and_do_not_count() {
+    let t = Instant::now();
+    let idle = PolicyEvent::WorkChecked { busy: false };
+    let paused = PolicyEvent::PauseDone { paused: true };
+    let resumed = PolicyEvent::ResumeDone { running: true };
+    let mut policy = running(SETTINGS, t);
+    policy.on(t, PolicyEvent::LeaseRequested(CountedLane::Ssh));
+    for n in 1..=10 {
+        policy.on(t + secs(30 * n), PolicyEvent::SignOfLife(t + secs(30 * n)));
+    }
+    // The last one has time to be answered.
+    let due = t + secs(300) + SIGN_GRACE;
+    policy.on(t + secs(300), PolicyEvent::DeadlinePassed);
+    assert_eq!(policy.on(t + secs(300), idle), []);
+    assert_eq!(policy.deadline(), Some(due));
+    policy.on(due, PolicyEvent::DeadlinePassed);
+    assert_eq!(policy.on(due, idle), [PolicyAction::Pause]);
+    policy.on(due, paused);
+
+    // The next one wakes the guest, for no longer than it takes.
+    let sign = PolicyEvent::SignSpoken(CountedLane::Ssh);
+    let now = t + secs(330);
+    assert_eq!(policy.on(now, sign), [PolicyAction::Resume]);
+    let granted = [PolicyAction::AfterWake, PolicyAction::Grant];
+    assert_eq!(policy.on(now, resumed), granted);
+    assert_eq!(policy.deadline(), Some(now + SIGN_GRACE));
+    let now = now + SIGN_GRACE;
+    policy.on(now, PolicyEvent::DeadlinePassed);
+    assert_eq!(policy.on(now, idle), [PolicyAction::Pause]);
+    // One in the instant of pausing is answered as well.
+    policy.on(now, PolicyEvent::SignOfLife(now));
+    assert_eq!(policy.on(now, paused), [PolicyAction::Resume]);
+    policy.on(now, resumed);
+
+    // Another client has more to say.
+    let mut policy = hibernated(SETTINGS, t);
+    policy.on(t, sign);
+    policy.on(t, PolicyEvent::LeaseRequested(CountedLane::Docker));
+    policy.on(t, resumed);
+    policy.on(t, PolicyEvent::LeaseDropped);
+    assert_eq!(policy.deadline(), Some(t + secs(60)));
 }
 
 #[test]

@@ -10,6 +10,8 @@ enum WorldEvent {
     Connect(CountedLane),
     Disconnect,
     Speak(CountedLane),
+    Sign(CountedLane),
+    SignMoves,
     Traffic,
     KeepAwake,
     EndKeepAwake,
@@ -37,7 +39,9 @@ fn happening() -> impl Strategy<Value = WorldEvent> {
     prop_oneof![
         8 => lane.clone().prop_map(WorldEvent::Connect),
         6 => Just(WorldEvent::Disconnect),
-        4 => lane.prop_map(WorldEvent::Speak),
+        4 => lane.clone().prop_map(WorldEvent::Speak),
+        4 => lane.prop_map(WorldEvent::Sign),
+        3 => Just(WorldEvent::SignMoves),
         3 => Just(WorldEvent::Traffic),
         2 => Just(WorldEvent::KeepAwake),
         3 => Just(WorldEvent::EndKeepAwake),
@@ -253,6 +257,14 @@ impl World {
                 self.wanting += 1;
                 self.fact(PolicyEvent::ClientSpoke(lane));
             }
+            WorldEvent::Sign(lane) if self.leases > 0 => {
+                self.wanting += 1;
+                self.fact(PolicyEvent::SignSpoken(lane));
+            }
+            WorldEvent::SignMoves if self.leases > 0 => {
+                self.fact(PolicyEvent::SignOfLife(self.now));
+            }
+            WorldEvent::Sign(_) | WorldEvent::SignMoves => {}
             WorldEvent::Traffic if self.leases > 0 => self.fact(PolicyEvent::Traffic(self.now)),
             WorldEvent::Disconnect | WorldEvent::Speak(_) | WorldEvent::Traffic => {}
             WorldEvent::KeepAwake => {
