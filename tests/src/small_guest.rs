@@ -24,12 +24,15 @@ const PROGRAMS: [&str; 18] = [
     "printf", "sh", "sleep", "sync", "true", "umount", "usleep",
 ];
 
-/// Modules that the network needs on x86-64, in this order, and those that tell of a panic. The rest
-/// is built in.
-const MODULES: [&str; 5] = [
+/// Modules that the network needs on x86-64, in this order. The rest is built in.
+const MODULES: [&str; 3] = [
     "net/core/failover",
     "drivers/net/net_failover",
     "drivers/net/virtio_net",
+];
+
+/// Modules by which it tells of a panic. A sample feed of before has none.
+const PANIC_MODULES: [&str; 2] = [
     "drivers/misc/pvpanic/pvpanic",
     "drivers/misc/pvpanic/pvpanic-pci",
 ];
@@ -58,6 +61,21 @@ pub fn needs_for_arm64() -> Vec<TestNeed> {
         .into()
 }
 
+/// What a test with it needs that lets its kernel panic, besides [`needs`].
+pub fn needs_for_panics() -> Vec<TestNeed> {
+    let parts = debian_parts().unwrap_or_else(|missing| missing);
+    let tree = only(&parts.join("kernel/usr/lib/modules")).unwrap_or(parts);
+    let needed = PANIC_MODULES.iter().map(|name| module(&tree, name));
+    needed.map(TestNeed::File).collect()
+}
+
+/// The file of a module, plain or packed.
+fn module(tree: &Path, name: &str) -> PathBuf {
+    let plain = tree.join(format!("kernel/{name}.ko"));
+    let packed = plain.with_extension("ko.xz");
+    if plain.is_file() { plain } else { packed }
+}
+
 /// Makes the image in `directory`, for x86-64.
 ///
 /// # Errors
@@ -70,18 +88,17 @@ pub fn image(directory: &Path) -> Result<(), HarnessError> {
     let tree = only(&parts.join("kernel/usr/lib/modules"))?;
     let mut kernel = OsString::from("vmlinuz-");
     kernel.push(tree.file_name().unwrap_or_default());
-    let module = |name: &&str| {
-        let plain = tree.join(format!("kernel/{name}.ko"));
-        let packed = plain.with_extension("ko.xz");
-        if plain.is_file() { plain } else { packed }
-    };
+    let panic_modules = PANIC_MODULES.iter().map(|name| module(&tree, name));
+    let panic_modules = panic_modules.filter(|module| module.is_file());
     let guest = Guest {
         platform: "avocado-qemux86-64",
         architecture: "x86_64",
         console: "ttyS0",
         kernel: parts.join("kernel/boot").join(kernel),
         busybox: parts.join("busybox/usr/bin/busybox"),
-        modules: MODULES.iter().map(module).collect(),
+        modules: (MODULES.iter().map(|name| module(&tree, name)))
+            .chain(panic_modules)
+            .collect(),
     };
     guest.image(directory)
 }

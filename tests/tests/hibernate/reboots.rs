@@ -1,5 +1,7 @@
 //! A guest that starts anew by itself.
 
+use avocado_testbed::small_guest;
+use avocado_testbed::tools::skip_without;
 use avocado_vm::control;
 use avocado_vm::status::VmState;
 
@@ -7,13 +9,11 @@ use crate::harness::{SmallGuestVm, cannot_run};
 use crate::peers::{Desktop, Qmp};
 
 #[test]
-fn a_guest_that_starts_anew_is_waited_for_and_a_panic_is_told() {
-    if cannot_run("a_guest_that_starts_anew_is_waited_for_and_a_panic_is_told") {
+fn a_guest_that_starts_anew_is_waited_for() {
+    if cannot_run("a_guest_that_starts_anew_is_waited_for") {
         return;
     }
     let mut vm = SmallGuestVm::new();
-    // So that a test can make it panic.
-    vm.launch.cmdline_extra = Some("unknown_nmi_panic".to_owned());
     let desktop = Desktop::listen(&mut vm);
     let started = vm.start();
     assert_eq!(desktop.next().0, "vm.notify.starting");
@@ -45,6 +45,20 @@ fn a_guest_that_starts_anew_is_waited_for_and_a_panic_is_told() {
     vm.until_log("the guest starts anew");
     let third = vm.connect().boot;
     assert_ne!(third, second, "{}", vm.log());
+    vm.stop();
+}
+
+#[test]
+fn a_panic_is_told_with_its_last_words() {
+    let name = "a_panic_is_told_with_its_last_words";
+    if cannot_run(name) || skip_without(name, &small_guest::needs_for_panics()) {
+        return;
+    }
+    let mut vm = SmallGuestVm::new();
+    // So that a test can make it panic.
+    vm.launch.cmdline_extra = Some("unknown_nmi_panic".to_owned());
+    vm.start();
+    let before = vm.connect().boot;
 
     // Its kernel panics, and starts anew as its command line says.
     Qmp::connect(&vm.dir).tell("inject-nmi");
@@ -57,10 +71,8 @@ fn a_guest_that_starts_anew_is_waited_for_and_a_panic_is_told() {
     let panicked = vm.until("the panic", |s| said(words, &s.problem));
     let problem = panicked.problem.unwrap();
     assert!(problem.contains("kernel panicked"), "{problem}");
-    let fourth = vm.connect().boot;
-    assert_ne!(fourth, third, "{}", vm.log());
-    let problem = vm.status().problem.unwrap();
-    assert!(problem.ends_with("it has started anew"), "{problem}");
+    vm.until("the reboot", |s| said("it has started anew", &s.problem));
+    assert_ne!(vm.connect().boot, before, "{}", vm.log());
     control::hibernate(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
     vm.connect().talk("as before");
     vm.stop();
