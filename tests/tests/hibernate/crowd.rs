@@ -76,8 +76,12 @@ fn a_client_too_many_is_sent_away_and_told() {
         stream.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"hello", "{}", vm.log());
     };
-    let mut clients: Vec<UnixStream> = (0..200).map(|_| connect()).collect();
-    clients.iter_mut().for_each(talk);
+    let in_turn = |_| {
+        let mut client = connect();
+        talk(&mut client);
+        client
+    };
+    let mut clients: Vec<UnixStream> = (0..200).map(in_turn).collect();
     let mut said = String::new();
     connect().read_to_string(&mut said).unwrap();
     let why = "the docker lane of the VM has 200 connections open and takes no more";

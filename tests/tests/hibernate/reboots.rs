@@ -59,6 +59,8 @@ fn a_panic_is_told_with_its_last_words() {
     vm.launch.cmdline_extra = Some("unknown_nmi_panic".to_owned());
     vm.start();
     let before = vm.connect().boot;
+    // One that is open does not end with the guest's side of it.
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
 
     // Its kernel panics, and starts anew as its command line says.
     Qmp::connect(&vm.dir).tell("inject-nmi");
@@ -73,6 +75,7 @@ fn a_panic_is_told_with_its_last_words() {
     assert!(problem.contains("kernel panicked"), "{problem}");
     vm.until("the reboot", |s| said("it has started anew", &s.problem));
     assert_ne!(vm.connect().boot, before, "{}", vm.log());
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
     control::hibernate(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
     vm.connect().talk("as before");
     vm.stop();
