@@ -17,7 +17,8 @@ use crate::error::FailureReason;
 
 /// A marker that tells nothing decides nothing. It is kept under another name, once the boot loader starts
 /// the slot that runs. The bundle of the active runtime tells how: its boot loader says what was started, or
-/// the root file system is on a partition that is of one slot alone. Else it stays, and `reason` is the error.
+/// the root file system is on a partition that is of one slot alone. Else it stays, and `reason` is told. An
+/// error is that of the boot loader, which may be gone later in the boot.
 ///
 /// Where another OS runs than that of the active runtime, it is on trial: choosing its slot would keep what
 /// nobody has proven. Going back is left to the boot loader then, or to somebody.
@@ -29,7 +30,7 @@ pub(super) fn set_aside(
     let active = context.runtimes().active().ok().flatten();
     let is_on_trial = |active: &Arc<Manifest>| context.os_mismatch(active).is_some();
     if active.as_ref().is_some_and(is_on_trial) {
-        return Err(reason);
+        return stays(&reason, sink);
     }
     let bundle = active.as_ref().and_then(|active| {
         let named = active.os_bundle.as_ref()?;
@@ -38,13 +39,13 @@ pub(super) fn set_aside(
     let description = bundle.as_ref().map(BundleSource::description);
     let loader = description.and_then(|bundle| BootLoader::of(&context.paths, bundle));
     let Some((loader, description)) = loader.zip(description) else {
-        return Err(reason);
+        return stays(&reason, sink);
     };
     let running = if loader.says_what_runs() {
         loader.running()?
     } else {
         let Some(slot) = slot_of_root(context, description)? else {
-            return Err(reason);
+            return stays(&reason, sink);
         };
         slot
     };
@@ -58,6 +59,12 @@ pub(super) fn set_aside(
     }
     PendingUpdate::set_aside(context.base())?;
     reboot_timer::cancel(context, sink);
+    Ok(())
+}
+
+fn stays(reason: &FailureReason, sink: &dyn Sink) -> Result<(), FailureReason> {
+    let why = avocado_events::chain(reason);
+    sink.emit(Event::warning(format!("an OS update waits still: {why}")));
     Ok(())
 }
 

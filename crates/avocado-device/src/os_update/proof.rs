@@ -70,6 +70,7 @@ pub(crate) fn at_merge(
         Err(reason) if in_initrd => return Err(reason),
         Err(reason) => {
             damaged_marker::set_aside(context, reason, sink)?;
+            // One that stays will be no other later in this boot.
             return Ok(BootOutcome::AsBefore);
         }
     };
@@ -118,12 +119,14 @@ pub(crate) fn at_merge(
 }
 
 /// Whether an update waits that was written before the device was started, and this boot is not known to be
-/// on trial.
-pub(super) fn is_unsettled(context: &DeviceContext) -> Result<bool, FailureReason> {
-    let pending = PendingUpdate::load(context.base())?;
-    Ok(pending.is_some_and(|pending| {
-        !pending.is_of_this_boot(&context.paths) && !pending.is_on_trial(&context.paths)
-    }))
+/// on trial; or a marker that cannot be understood.
+pub(super) fn is_unsettled(context: &DeviceContext) -> bool {
+    let paths = &context.paths;
+    match PendingUpdate::load(context.base()) {
+        Ok(None) => false,
+        Ok(Some(pending)) => !pending.is_of_this_boot(paths) && !pending.is_on_trial(paths),
+        Err(_) => true,
+    }
 }
 
 /// Ends the trial of this boot. `health` is why it is not well, if it is not.

@@ -29,16 +29,17 @@ pub enum TrialEnd {
 /// Asks for the health of a system on trial, and commits it or goes back. What the merge of this boot could not
 /// settle is settled first.
 pub(crate) fn end(context: &DeviceContext, sink: &dyn Sink) -> Result<TrialEnd, FailureReason> {
-    // Without the lock of the store: what asks may well use the device.
-    let check = HealthCheck::new(context, sink);
-    if proof::is_unsettled(context)? {
+    if proof::is_unsettled(context) {
         let warn = |why: String| sink.emit(Event::warning(why));
         // A boot that does not come to its end has what there will be.
-        let booted = check.boot();
+        let booted = HealthCheck::new(context, sink).boot();
         booted.unwrap_or_else(|reason| warn(avocado_events::chain(&reason)));
+        if is_stopping(context) {
+            return Err(OsUpdateError::ShutDown.into());
+        }
         let merged = merging::merge(context, MergeMode::IfNeeded, sink);
         merged.unwrap_or_else(|error| warn(avocado_events::chain(&error)));
-        if proof::is_unsettled(context)? {
+        if proof::is_unsettled(context) {
             return Ok(TrialEnd::Unsettled);
         }
     }
@@ -46,10 +47,10 @@ pub(crate) fn end(context: &DeviceContext, sink: &dyn Sink) -> Result<TrialEnd, 
     if !pending.is_some_and(|pending| pending.is_on_trial(&context.paths)) {
         return Ok(TrialEnd::NothingOnTrial);
     }
-    let health = check.run();
-    let manager = ServiceManager::running(&context.paths);
+    // Without the lock of the store: what asks may well use the device.
+    let health = HealthCheck::new(context, sink).run();
     // A shutdown ends what was waited for, which says nothing of the system.
-    if health.is_err() && manager.is_some_and(|manager| manager.is_stopping()) {
+    if health.is_err() && is_stopping(context) {
         return Err(OsUpdateError::ShutDown.into());
     }
     let lock = context.lock_store(&Cancel::new(), sink)?;
@@ -70,6 +71,11 @@ pub(crate) fn end(context: &DeviceContext, sink: &dyn Sink) -> Result<TrialEnd, 
             Ok(TrialEnd::NothingOnTrial)
         }
     }
+}
+
+fn is_stopping(context: &DeviceContext) -> bool {
+    let manager = ServiceManager::running(&context.paths);
+    manager.is_some_and(|manager| manager.is_stopping())
 }
 
 /// Ends a trial that has just begun: the extensions of the runtime cannot be merged.

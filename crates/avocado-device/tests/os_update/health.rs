@@ -424,3 +424,37 @@ fn what_the_merge_of_a_boot_cannot_settle_is_settled_later_in_it() {
         assert_eq!(failed.is_some(), runs == "a", "{what}");
     }
 }
+
+/// The time of a boot in which it was not settled is not that of its health.
+#[test]
+fn what_is_settled_late_has_the_whole_deadline_for_its_health() {
+    let (mut on, ..) = started();
+    let (slot, waited) = (on.board.at("slot"), on.board.at("waited"));
+    let (slot, waited) = (slot.display(), waited.display());
+    on.board
+        .program("get", &format!("test -e {waited} && cat {slot}"));
+    on.board.device().merge(&Silent).unwrap();
+    // The boot takes longer than the deadline once, and then has come to its end.
+    on.board.has_systemd(&format!(
+        "'start -- '*) test -e {waited} || {{ touch {waited}; exec sleep 1000; }};;"
+    ));
+    on.board.config.health_deadline = Duration::from_secs(1);
+    assert_eq!(
+        on.board.device().end_trial(&Silent).unwrap(),
+        TrialEnd::Committed
+    );
+}
+
+/// It decides nothing, and asking again would not help: no unit fails for it.
+#[test]
+fn a_marker_that_tells_nothing_is_not_asked_about_again() {
+    let (on, ..) = started();
+    let path = on.board.paths.base.join("pending-update.json");
+    fs::write(&path, "{").unwrap();
+    on.board.device().merge(&Silent).unwrap();
+    assert!(!on.board.asked().contains(BEGINS));
+    assert_eq!(
+        on.board.device().end_trial(&Silent).unwrap(),
+        TrialEnd::Unsettled
+    );
+}

@@ -40,9 +40,10 @@ fn commit(context: &Context) -> Result<(), Failure> {
     context.progress.clear();
     let end = end.map_err(|error| Failure::of_runtimes(&error, true))?;
     let committed = end == TrialEnd::Committed;
-    context
-        .output
-        .result(&json!({"status": "ok", "committed": committed}), || {
+    let settled = end != TrialEnd::Unsettled;
+    context.output.result(
+        &json!({"status": "ok", "committed": committed, "settled": settled}),
+        || {
             let text = match end {
                 TrialEnd::Committed => "The OS update is committed.\n",
                 TrialEnd::NothingOnTrial => "No OS update is on trial.\n",
@@ -51,5 +52,6 @@ fn commit(context: &Context) -> Result<(), Failure> {
                 }
             };
             text.to_owned()
-        })
+        },
+    )
 }
