@@ -128,8 +128,8 @@ impl DiskGuest {
         let drive = format!("{drive},file={}", disk.display());
         command.args(["-drive", &drive]);
         command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
-        let network = format!("user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:22");
-        command.arg("-nic").arg(network);
+        let network = format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22");
+        command.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=net"]);
         command
             .arg("-serial")
             .arg(format!("file:{}", console.display()));
