@@ -20,7 +20,7 @@ use crate::paths::DevicePaths;
 use crate::store::files;
 
 /// The artifact whose partition has the entry.
-pub(super) const BOOT_ARTIFACT: &str = "boot";
+const BOOT_ARTIFACT: &str = "boot";
 
 /// The artifact whose partition the entry names.
 const ROOT_ARTIFACT: &str = "rootfs";

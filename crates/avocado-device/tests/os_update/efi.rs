@@ -196,28 +196,10 @@ fn an_entry_is_made_for_the_loader_that_was_started() {
     }
 }
 
-/// Where systemd-boot does not tell the slot, an entry is for the partition of the artifact `boot`.
-#[test]
-fn an_entry_is_made_for_the_partition_of_the_boot_image() {
-    let mut board = efi_board();
-    let slot = board.at("slot");
-    fs::write(&slot, "a").unwrap();
-    let get = board.program("get", &format!("cat {}", slot.display()));
-    let detection = json!({"type": "command", "command": [get]});
-    let of = named("first").with("/update/slot_detection", detection);
-    Firmware(&board).drops(0x1a);
-    // No disk has UUIDs here.
-    fs::remove_dir_all(&board.paths.os.partition_uuids).unwrap();
-    let first = board.add("1", &of);
-    board.writes(&first);
-    entries(&board, SDBOOT);
-    assert_eq!(starts(&mut board), "b");
-}
-
 #[test]
 fn an_entry_that_cannot_be_made_is_told_before_anything_is_written() {
     type Prepare = fn(&Board);
-    let cases: [(&str, [&str; 2], Prepare, &str); 7] = [
+    let cases: [(&str, [&str; 2], Prepare, &str); 8] = [
         (
             "a number",
             ["0004", "001A"],
@@ -238,10 +220,27 @@ fn an_entry_that_cannot_be_made_is_told_before_anything_is_written() {
             "Boot001A (`any`) of the firmware's boot menu starts from the partition 00112233",
         ),
         (
-            "two that differ",
+            "two that differ, and nothing tells which one it is",
             LABELS,
-            |board| Firmware(board).put_entry(5, "boot-b", UUIDS[1], r"\other.efi"),
+            |board| {
+                let firmware = Firmware(board);
+                firmware.put_entry(5, "boot-b", UUIDS[1], r"\other.efi");
+                firmware.put_entry(0x1a, "boot-b", UUIDS[1], r"\another.efi");
+                firmware.put_numbers("BootOrder", &[4]);
+            },
             "more than one entry `boot-b`, and they differ",
+        ),
+        (
+            "arguments of a kernel",
+            LABELS,
+            |board| {
+                let firmware = Firmware(board);
+                firmware.drops(0x1a);
+                firmware.put_entry(7, "started", UUIDS[0], r"\vmlinuz.efi");
+                firmware.put_data(7, &utf16("root=PARTLABEL=rootfs-a"));
+                firmware.put_numbers("BootCurrent", &[7]);
+            },
+            "the entry that was started (`started`) has data for \\vmlinuz.efi",
         ),
         (
             "another partition with the label",
@@ -291,21 +290,15 @@ fn an_entry_that_cannot_be_made_is_told_before_anything_is_written() {
         );
         assert_eq!(board.refuses_before_writing(&first), told, "{what}");
     }
-    // Nothing says which partition it is.
+    // Where the loader is, what it is and what it is started with is known of no other kind of board.
     let board = efi_board();
     let get = board.program("get", "echo a");
-    let mut of = named("first").with(
-        "/update/slot_detection",
-        json!({"type": "command", "command": [get]}),
-    );
-    of.description["update"]["artifacts"]
-        .as_array_mut()
-        .unwrap()
-        .remove(0);
-    Firmware(&board).drops(0x1a);
+    let detection = json!({"type": "command", "command": [get]});
+    let of = named("first").with("/update/slot_detection", detection);
     let first = board.add("1", &of);
+    Firmware(&board).drops(0x1a);
     let told = board.refuses_before_writing(&first);
-    let expected = "does not say which partition it is for";
+    let expected = "only `slot_detection` of `sdboot-efi` says which partition it starts from";
     assert!(told.iter().any(|p| p.contains(expected)), "{told:?}");
 }
 
@@ -340,6 +333,62 @@ fn an_entry_that_is_there_twice_is_one() {
             .unwrap()
             .starts_with(&[7, 0, 0, 0, 4, 0, 1, 0, 7])
     );
+    assert_eq!(starts(&mut board), "b");
+}
+
+/// As where that service finds the loader under another name.
+#[test]
+fn of_two_that_differ_the_one_that_is_in_use_counts() {
+    let other = r"\EFI\BOOT\BOOTX64.EFI";
+    for (what, order, current) in [
+        ("in the order", vec![4, 0x1a, 1], None),
+        ("started", vec![4, 0x1a, 0x30], Some(0x1a)),
+        ("the file of the loader", vec![4], None),
+    ] {
+        let board = efi_board();
+        let firmware = Firmware(&board);
+        firmware.put_entry(0x30, "boot-b", UUIDS[1], other);
+        firmware.put_numbers("BootOrder", &order);
+        if let Some(number) = current {
+            firmware.put_numbers("BootCurrent", &[number]);
+        }
+        firmware.put("LoaderImageIdentifier", LOADER, &utf16(SDBOOT));
+        let first = board.add("1", &named("first"));
+        board.writes(&first);
+        assert_eq!(Firmware(&board).numbers("BootNext"), [0x1a], "{what}");
+    }
+}
+
+/// Firmware passes over it, and would start what comes next.
+#[test]
+fn an_entry_that_is_not_active_is_made_so() {
+    for twice in [false, true] {
+        let mut board = efi_board();
+        let firmware = Firmware(&board);
+        firmware.deactivates(0x1a);
+        if twice {
+            firmware.put_entry(0x30, "boot-b", UUIDS[1], SDBOOT);
+        }
+        let first = board.add("1", &named("first"));
+        let told = plan(&board, &first);
+        let is_told = told.notes.iter().any(|note| note.contains("is not active"));
+        assert_eq!(is_told, !twice, "{told:?}");
+        board.writes(&first);
+        let expected = if twice { 0x30 } else { 0x1a };
+        assert_eq!(Firmware(&board).numbers("BootNext"), [expected]);
+        assert_eq!(starts(&mut board), "b");
+    }
+}
+
+/// It is in the way of nothing that is named by a number.
+#[test]
+fn a_variable_that_cannot_be_read_is_passed_over() {
+    let mut board = efi_board();
+    let firmware = Firmware(&board);
+    firmware.breaks(0x40);
+    firmware.put_numbers("BootOrder", &[4, 0x1a, 0x40]);
+    let first = board.add("1", &efi_bundle("first", "0004", "001A"));
+    board.writes(&first);
     assert_eq!(starts(&mut board), "b");
 }
 

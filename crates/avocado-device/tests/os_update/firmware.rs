@@ -51,11 +51,16 @@ delete() {
     there "$number"
     rm "Boot$number-$vendor"
 }
+activate() {
+    there "$number"
+    { head -c 4 "Boot$number-$vendor"; le16 1; le16 0; tail -c +9 "Boot$number-$vendor"; } | put "Boot$number"
+}
 what=
 while test $# -gt 0; do
     case $1 in
     --quiet) ;;
     --create-only) what=create ;;
+    --active) what=activate ;;
     --delete-bootnum) what=delete ;;
     --bootnum) number=$2; shift ;;
     --disk) disk=$2; shift ;;
@@ -112,6 +117,28 @@ impl Firmware<'_> {
         self.put(&format!("Boot{number:04X}"), GLOBAL, &option);
     }
 
+    fn change_entry(&self, number: u16, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = self.variable(&format!("Boot{number:04X}"), GLOBAL);
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+    }
+
+    /// Gives an entry data for what it starts.
+    pub(crate) fn put_data(&self, number: u16, data: &[u8]) {
+        self.change_entry(number, |bytes| bytes.extend(data));
+    }
+
+    /// Has the firmware pass over an entry.
+    pub(crate) fn deactivates(&self, number: u16) {
+        self.change_entry(number, |bytes| bytes[4] = 0);
+    }
+
+    /// An entry that cannot be read.
+    pub(crate) fn breaks(&self, number: u16) {
+        fs::create_dir(self.variable(&format!("Boot{number:04X}"), GLOBAL)).unwrap();
+    }
+
     pub(crate) fn has(&self, number: u16) -> bool {
         let name = format!("Boot{number:04X}");
         self.variable(&name, GLOBAL).exists()
@@ -140,6 +167,10 @@ impl Firmware<'_> {
         let order = [self.numbers("BootNext"), self.numbers("BootOrder")].concat();
         order.into_iter().find_map(|number| {
             let bytes = fs::read(self.variable(&format!("Boot{number:04X}"), GLOBAL)).ok()?;
+            // One that is not active is passed over.
+            if bytes.get(4)? & 1 == 0 {
+                return None;
+            }
             let starts_from = |uuid: &str| {
                 let part = hard_drive(uuid);
                 bytes.windows(part.len()).any(|w| w == part)

@@ -13,13 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::Name;
 use avocado_manifest::os_bundle::{
     BootEntry, BootPartition, BySlot, DiskLayout, OsBundleDescription, OsSlot, SlotAction,
     SlotDetection, SlotNaming,
 };
 
-use super::boot_entry::BOOT_ARTIFACT;
 use super::error::OsUpdateError;
 use crate::error::FailureReason;
 use crate::paths::DevicePaths;
@@ -48,8 +46,6 @@ pub(super) struct BootLoader<'a> {
     commit: Vec<SlotAction>,
     rollback: Vec<SlotAction>,
     layout: Option<DiskLayout>,
-    /// The partitions of the artifact `boot`.
-    boot: Option<BySlot<Name>>,
     /// Placeholders and what they stand for, besides those for the slot.
     placeholders: Vec<(&'static str, String)>,
 }
@@ -59,10 +55,6 @@ impl<'a> BootLoader<'a> {
     pub(super) fn of(paths: &'a DevicePaths, bundle: &OsBundleDescription) -> Option<Self> {
         let update = bundle.update.as_ref()?;
         let activate = update.activate.clone();
-        let boot = update
-            .artifacts
-            .iter()
-            .find(|artifact| artifact.name.as_str() == BOOT_ARTIFACT);
         // Without a word of its own, what is tried once is committed by its own kind, and what was
         // chosen is chosen the other way round.
         let once = || activate.iter().filter(|a| is_tried_once(a)).cloned();
@@ -76,7 +68,6 @@ impl<'a> BootLoader<'a> {
             rollback: stated(&update.rollback).unwrap_or_else(|| activate.clone()),
             activate,
             layout: bundle.layout.clone(),
-            boot: boot.map(|artifact| artifact.partitions.clone()),
             placeholders: vec![
                 ("{platform}", bundle.platform.to_string()),
                 ("{architecture}", bundle.architecture.to_string()),
@@ -99,7 +90,6 @@ impl<'a> BootLoader<'a> {
             commit: Vec::new(),
             rollback,
             layout,
-            boot: None,
             placeholders: Vec::new(),
         }
     }
@@ -230,7 +220,6 @@ impl<'a> BootLoader<'a> {
             paths: self.paths,
             entry: entries.get(slot),
             stated,
-            boot: self.boot.as_ref().map(|boot| boot.get(slot)),
             disk: disk.map(Path::new),
         }
     }

@@ -5,14 +5,13 @@
 
 use std::path::Path;
 
-use avocado_manifest::Name;
 use avocado_manifest::os_bundle::{BootEntry, BootPartition};
 
 use super::super::failed;
 use super::load_option::LoadOption;
 use super::variables;
 use crate::error::FailureReason;
-use crate::os_update::disk::{BlockDevices, LabelledPlace, NumberedPartition};
+use crate::os_update::disk::{BlockDevices, NumberedPartition};
 use crate::paths::DevicePaths;
 use crate::tool;
 
@@ -24,8 +23,6 @@ pub(in super::super) struct SlotEntry<'a> {
     pub(in super::super) entry: &'a BootEntry,
     /// The partition that systemd-boot is started from in this slot, where that is how slots are known.
     pub(in super::super) stated: Option<&'a BootPartition>,
-    /// The partition of the artifact `boot`.
-    pub(in super::super) boot: Option<&'a Name>,
     /// The disk that the layout states.
     pub(in super::super) disk: Option<&'a Path>,
 }
@@ -40,10 +37,14 @@ struct NewEntry<'a> {
 }
 
 impl SlotEntry<'_> {
-    /// What will be made. None: it is there.
+    /// What will be done to it. None: nothing, it is there.
     pub(in super::super) fn check(&self) -> Result<Option<String>, FailureReason> {
-        if self.find()?.is_some() {
-            return Ok(None);
+        if let Some((number, option)) = self.find()? {
+            let label = &option.label;
+            let made = format!(
+                "the entry Boot{number:04X} (`{label}`) of the firmware's boot menu is not active: it is made so"
+            );
+            return Ok((!option.is_active).then_some(made));
         }
         let new = self.new_entry()?;
         Ok(Some(format!(
@@ -55,9 +56,12 @@ impl SlotEntry<'_> {
         )))
     }
 
-    /// Its number. It is made if there is none.
+    /// Its number. It is made if there is none, and made active if it is not.
     pub(in super::super) fn ensure(&self) -> Result<u16, FailureReason> {
-        if let Some(number) = self.find()? {
+        if let Some((number, option)) = self.find()? {
+            if !option.is_active {
+                activate(self.paths, number)?;
+            }
             return Ok(number);
         }
         let new = self.new_entry()?;
@@ -94,22 +98,15 @@ impl SlotEntry<'_> {
         Ok(own.map(|(number, _)| number).collect())
     }
 
-    /// Its number. None: there is none, and it may be made.
-    fn find(&self) -> Result<Option<u16>, FailureReason> {
+    /// It, and its number. None: there is none, and it may be made.
+    fn find(&self) -> Result<Option<(u16, LoadOption)>, FailureReason> {
         let uuid = self.stated_uuid();
         let named = self.named()?;
         let is_own = |(_, option): &&(u16, LoadOption)| !is_elsewhere(option, uuid.as_deref());
-        let mut own = named.iter().filter(is_own);
-        match (own.next(), named.first(), self.entry) {
-            // Two programs that made it at the same time made the same.
-            (Some((number, option)), ..) if own.all(|(_, other)| other.starts_as(option)) => {
-                Ok(Some(*number))
-            }
-            (Some((_, option)), ..) => Err(failed(format!(
-                "the firmware's boot menu has more than one entry `{}`, and they differ",
-                option.label
-            ))),
-            (None, Some((number, option)), _) => Err(failed(format!(
+        let own: Vec<_> = named.iter().filter(is_own).cloned().collect();
+        match (own.as_slice(), named.first(), self.entry) {
+            ([_, ..], ..) => self.choose(own).map(Some),
+            ([], Some((number, option)), _) => Err(failed(format!(
                 "the entry Boot{number:04X} (`{}`) of the firmware's boot menu starts from the partition {}, and the \
                  slot has {}: that of another disk; without it (`efibootmgr --bootnum {number:04X} --delete-bootnum`) \
                  one that is named by a label is made again",
@@ -117,12 +114,44 @@ impl SlotEntry<'_> {
                 option.partition.as_deref().unwrap_or_default(),
                 uuid.unwrap_or_default(),
             ))),
-            (None, None, BootEntry::Label(_)) => Ok(None),
-            (None, None, BootEntry::Number(number)) => Err(failed(format!(
+            ([], None, BootEntry::Label(_)) => Ok(None),
+            ([], None, BootEntry::Number(number)) => Err(failed(format!(
                 "the firmware's boot menu has no entry Boot{number:04X}, and one that the bundle names by its number is \
                  not made again: name it by its label"
             ))),
         }
+    }
+
+    /// One of several, none of which is known to start from elsewhere. Two programs that made it at the same time
+    /// may have made the same, or found the loader under two names.
+    fn choose(&self, own: Vec<(u16, LoadOption)>) -> Result<(u16, LoadOption), FailureReason> {
+        let mut tells: Vec<Vec<(u16, LoadOption)>> = vec![own.clone()];
+        if self.stated.is_some() {
+            let order = variables::boot_order(self.paths)?;
+            let current = variables::boot_current(self.paths)?;
+            let loader = loader(self.paths).ok();
+            let with = |is: &dyn Fn(&(u16, LoadOption)) -> bool| {
+                own.iter().filter(|own| is(own)).cloned().collect()
+            };
+            tells.extend([
+                with(&|(number, _)| order.contains(number)),
+                with(&|(number, _)| current == Some(*number)),
+                with(&|(_, option)| loader.is_some() && option.file == loader),
+            ]);
+        }
+        for mut same in tells {
+            same.sort_by_key(|(number, option)| (!option.is_active, *number));
+            if let Some((number, option)) = same.first()
+                && same.iter().all(|(_, other)| other.starts_as(option))
+            {
+                return Ok((*number, option.clone()));
+            }
+        }
+        let label = own.into_iter().next().map(|(_, option)| option.label);
+        Err(failed(format!(
+            "the firmware's boot menu has more than one entry `{}`, and they differ",
+            label.unwrap_or_default()
+        )))
     }
 
     /// Every entry with this name, whatever it starts.
@@ -182,35 +211,26 @@ impl SlotEntry<'_> {
         })
     }
 
-    /// The partition that it starts from: the stated one, or else that of the artifact `boot`.
+    /// The partition that it starts from. Only `sdboot-efi` shows that the loader is there: the system that runs was
+    /// started from the one that is stated for its slot.
     fn partition(&self) -> Result<NumberedPartition, FailureReason> {
-        let devices = BlockDevices::read(self.paths)?;
         let node = match self.stated {
-            Some(BootPartition::Uuid(uuid)) => Some(self.paths.os.partition_uuids.join(uuid)),
-            Some(BootPartition::Device(path)) => Some(path.into()),
-            None => None,
+            Some(BootPartition::Uuid(uuid)) => self.paths.os.partition_uuids.join(uuid),
+            Some(BootPartition::Device(path)) => path.into(),
+            None => {
+                return Err(failed(
+                    "only `slot_detection` of `sdboot-efi` says which partition it starts from; make it with efibootmgr",
+                ));
+            }
         };
-        if let Some(node) = &node
-            && let Some(found) = devices.numbered_partition(node, self.disk)?
-        {
-            return Ok(found);
-        }
-        if let Some(name) = self.boot
-            && let LabelledPlace::Here(node) = devices.labelled(name, self.disk)?
-            && let Some(found) = devices.numbered_partition(&node, self.disk)?
-        {
-            return Ok(found);
-        }
-        let places: Vec<_> = node.iter().map(|node| node.display().to_string()).collect();
-        let labels = self.boot.iter().map(|name| format!("the label {name}"));
-        let places = places.into_iter().chain(labels).collect::<Vec<_>>();
-        Err(failed(match places.as_slice() {
-            [] => "the bundle does not say which partition it is for (`sdboot-efi`, or an artifact `boot`)".into(),
-            places => format!(
+        let devices = BlockDevices::read(self.paths)?;
+        let found = devices.numbered_partition(&node, self.disk)?;
+        found.ok_or_else(|| {
+            failed(format!(
                 "its partition ({}) is on no disk of the running system",
-                places.join(", ")
-            ),
-        }))
+                node.display()
+            ))
+        })
     }
 }
 
@@ -242,10 +262,23 @@ fn is_elsewhere(option: &LoadOption, uuid: Option<&str>) -> bool {
 fn free_number(paths: &DevicePaths) -> Result<u16, FailureReason> {
     let mut taken = variables::boot_order(paths)?;
     taken.extend(variables::boot_next(paths)?);
-    let entries = variables::entries(paths)?.into_iter();
-    taken.extend(entries.map(|(number, _)| number));
+    taken.extend(variables::entry_numbers(paths)?);
     let free = (0..=u16::MAX).find(|number| !taken.contains(number));
     free.ok_or_else(|| failed("the firmware's boot menu has no number left"))
+}
+
+/// Firmware passes over an entry that is not active.
+fn activate(paths: &DevicePaths, number: u16) -> Result<(), FailureReason> {
+    let name = format!("{number:04X}");
+    let arguments = ["--quiet", "--bootnum", &name, "--active"];
+    tool::must(&paths.tools.efibootmgr, &arguments)?;
+    let now = variables::entry(paths, number)?;
+    if now.is_some_and(|entry| entry.is_active) {
+        return Ok(());
+    }
+    Err(failed(format!(
+        "the entry Boot{name} is not active after it was made so"
+    )))
 }
 
 fn delete(paths: &DevicePaths, number: u16) -> Result<(), FailureReason> {
@@ -258,10 +291,21 @@ fn delete(paths: &DevicePaths, number: u16) -> Result<(), FailureReason> {
 /// systemd-boot it may have been another one (shim).
 fn loader(paths: &DevicePaths) -> Result<String, FailureReason> {
     let partition = variables::loader_partition(paths)?;
-    let current = variables::boot_current(paths)?;
+    let current = match variables::boot_current(paths)? {
+        Some(number) => variables::entry(paths, number)?,
+        None => None,
+    };
     let current = current.filter(|current| !is_elsewhere(current, partition.as_deref()));
-    let current = current.and_then(|current| current.file);
-    if let Some(file) = current.filter(|file| is_loader(file)) {
+    if let Some(current) = current
+        && let Some(file) = current.file.filter(|file| is_loader(file))
+    {
+        if current.has_data {
+            return Err(failed(format!(
+                "the entry that was started (`{}`) has data for {file}, and what the other slot needs is not known; make \
+                 it with efibootmgr",
+                current.label
+            )));
+        }
         return Ok(file);
     }
     if let Some(file) = variables::loader_file(paths)?.filter(|file| is_loader(file)) {

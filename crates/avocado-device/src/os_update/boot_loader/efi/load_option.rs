@@ -10,6 +10,9 @@ const FILE: u8 = 4;
 /// The kind of a signature of a partition: a GUID.
 const GUID: u8 = 2;
 
+/// `LOAD_OPTION_ACTIVE`.
+const ACTIVE: u8 = 1;
+
 /// An entry of the boot menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LoadOption {
@@ -19,6 +22,10 @@ pub(super) struct LoadOption {
     pub(super) partition: Option<String>,
     /// The file that it starts. None: it names none.
     pub(super) file: Option<String>,
+    /// Whether firmware starts it: one that is not active is passed over.
+    pub(super) is_active: bool,
+    /// Whether it has data for what it starts: arguments of a kernel, say.
+    pub(super) has_data: bool,
     /// All that follows the attributes.
     rest: Vec<u8>,
 }
@@ -34,11 +41,16 @@ impl LoadOption {
         let after = rest.get(2..).unwrap_or_default();
         let units = numbers(after).iter().take_while(|unit| **unit != 0).count();
         let path = after.get(2 * (units + 1)..).unwrap_or_default();
+        let has_data = path.len() > length;
         let path = path.get(..length).unwrap_or(path);
         let mut option = LoadOption {
             label: text(after),
             partition: None,
             file: None,
+            is_active: value
+                .first()
+                .is_some_and(|attributes| attributes & ACTIVE != 0),
+            has_data,
             rest: rest.to_vec(),
         };
         for (kind, data) in nodes(path) {
@@ -129,13 +141,16 @@ mod tests {
             Some("4d21b016-b534-45c2-a9fb-5c16e091fd2d")
         );
         assert_eq!(read.file.as_deref(), Some(r"\EFI\BOOT\BOOTX64.EFI"));
+        assert!(read.is_active && !read.has_data);
         let mut other = bytes.clone();
         other[0] = 0;
         assert!(read.starts_as(&LoadOption::parse(&other)));
+        assert!(!LoadOption::parse(&other).is_active);
         // What an entry carries besides is nothing of its path.
         other.extend([4, 4, 8, 0, 65, 0, 0, 0]);
         let with_data = LoadOption::parse(&other);
         assert_eq!(with_data.file, read.file);
+        assert!(with_data.has_data);
         assert!(!read.starts_as(&with_data));
         // A partition of an MBR has no GUID.
         let mut of_mbr = bytes.clone();

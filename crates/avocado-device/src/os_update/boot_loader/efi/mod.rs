@@ -70,8 +70,8 @@ pub(super) fn leave_out(entry_of_slot: SlotEntry<'_>) -> Result<(), FailureReaso
 
 /// Sets the order. `efibootmgr` takes no number that the firmware dropped the entry of.
 fn set_order(paths: &DevicePaths, mut order: Vec<u16>) -> Result<(), FailureReason> {
-    let there = variables::entries(paths)?;
-    order.retain(|number| there.iter().any(|(of, _)| of == number));
+    let there = variables::entry_numbers(paths)?;
+    order.retain(|number| there.contains(number));
     let numbers: Vec<_> = order.iter().map(|entry| format!("{entry:04X}")).collect();
     let numbers = numbers.join(",");
     tool::must(&paths.tools.efibootmgr, &["--bootorder", &numbers])?;

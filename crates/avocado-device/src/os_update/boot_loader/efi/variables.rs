@@ -37,11 +37,8 @@ pub(super) fn boot_next(paths: &DevicePaths) -> Result<Option<u16>, FailureReaso
 }
 
 /// The entry that was started.
-pub(super) fn boot_current(paths: &DevicePaths) -> Result<Option<LoadOption>, FailureReason> {
-    match first(paths, "BootCurrent")? {
-        Some(number) => entry(paths, number),
-        None => Ok(None),
-    }
+pub(super) fn boot_current(paths: &DevicePaths) -> Result<Option<u16>, FailureReason> {
+    first(paths, "BootCurrent")
 }
 
 /// The entry of a number.
@@ -50,8 +47,15 @@ pub(super) fn entry(paths: &DevicePaths, number: u16) -> Result<Option<LoadOptio
     Ok(value.map(|value| LoadOption::parse(&value)))
 }
 
-/// All entries, by their numbers.
+/// All entries that can be read, by their numbers: one that is broken is in nobody's way.
 pub(super) fn entries(paths: &DevicePaths) -> Result<Vec<(u16, LoadOption)>, FailureReason> {
+    let numbers = entry_numbers(paths)?.into_iter();
+    let read = |number| Some((number, entry(paths, number).ok()??));
+    Ok(numbers.filter_map(read).collect())
+}
+
+/// The numbers of all entries.
+pub(super) fn entry_numbers(paths: &DevicePaths) -> Result<Vec<u16>, FailureReason> {
     let names = avocado_fs::file_names(&paths.os.efi_variables)?;
     let number = |name: &String| {
         let digits = name
@@ -60,13 +64,7 @@ pub(super) fn entries(paths: &DevicePaths) -> Result<Vec<(u16, LoadOption)>, Fai
         let number = u16::from_str_radix(digits, 16).ok()?;
         (digits.len() == 4).then_some(number)
     };
-    let mut all = Vec::new();
-    for number in names.iter().filter_map(number) {
-        if let Some(option) = entry(paths, number)? {
-            all.push((number, option));
-        }
-    }
-    Ok(all)
+    Ok(names.iter().filter_map(number).collect())
 }
 
 fn first(paths: &DevicePaths, name: &str) -> Result<Option<u16>, FailureReason> {
