@@ -42,6 +42,15 @@ pub(super) struct PartitionPlace {
 }
 
 impl PartitionPlace {
+    /// The place of a partition that is to be written: as [`PartitionPlace::find`], and nothing of it is in use.
+    pub(super) fn find_free(
+        paths: &DevicePaths,
+        layout: Option<&DiskLayout>,
+        name: &Name,
+    ) -> Result<Self, FailureReason> {
+        PartitionPlace::find(paths, layout, name)?.free(paths)
+    }
+
     /// The partition of a name: by its label, or else by its place in the layout.
     pub(super) fn find(
         paths: &DevicePaths,
@@ -59,7 +68,7 @@ impl PartitionPlace {
                 offset: 0,
                 length,
             };
-            return place.free(paths);
+            return Ok(place);
         }
         let known = layout.and_then(|layout| Some((layout, layout.partition(name)?)));
         let Some((layout, partition)) = known else {
@@ -81,13 +90,12 @@ impl PartitionPlace {
                 "the partition {name} of the bundle's layout, on {disk}: {fault}"
             ))
         })?;
-        let place = PartitionPlace {
+        Ok(PartitionPlace {
             number: number(&disk)?,
             device: disk,
             offset: range.start,
             length: range.end - range.start,
-        };
-        place.free(paths)
+        })
     }
 
     /// Nothing of it is in use.

@@ -256,7 +256,7 @@ pub(super) fn look<'a>(
         let verified = sizes.get(&artifact.name).copied();
         let bytes = verified.or(artifact.size).unwrap_or_default();
         let layout = description.layout.as_ref();
-        let found = PartitionPlace::find(&context.paths, layout, partition);
+        let found = PartitionPlace::find_free(&context.paths, layout, partition);
         plan.artifacts.push(PlannedArtifact {
             name: artifact.name.clone(),
             partition: partition.clone(),

@@ -19,29 +19,30 @@ pub(crate) enum StreamedOs {
     InSlot,
     /// No slot is known to have it: another one was written there since, as is usual.
     Replaced,
-    /// A slot should have it, and has not. Why.
+    /// A slot should have it, and has something else. Which one.
     Gone(String),
+    /// A slot should have it, and could not be read. Why.
+    Unknown(String),
 }
 
 impl StreamedOs {
     /// Reads the slots that should have the OS. The index of its chunks was compared with the manifest.
     pub(crate) fn look(context: &DeviceContext, named: &OsBundle) -> Self {
         let contents = SlotContents::load(context.base());
-        let mut gone = None;
+        let mut found = None;
         for slot in contents.with(&named.image_id) {
             match has(context, named, &contents, slot) {
                 Ok(true) => return StreamedOs::InSlot,
                 Ok(false) => {
-                    gone = Some(format!(
-                        "the slot {slot} does not have what was written to it"
-                    ));
+                    let why = format!("the slot {slot} does not have what was written to it");
+                    found = Some(StreamedOs::Gone(why));
                 }
-                Err(reason) => gone = Some(avocado_events::chain(&reason)),
+                Err(reason) => found = Some(StreamedOs::Unknown(avocado_events::chain(&reason))),
             }
         }
         // Before a slot is written it is not said any more what it has.
-        match gone {
-            Some(why) if SlotContents::load(context.base()) == contents => StreamedOs::Gone(why),
+        match found {
+            Some(found) if SlotContents::load(context.base()) == contents => found,
             _ => StreamedOs::Replaced,
         }
     }

@@ -88,6 +88,13 @@ pub enum StoreProblem {
         /// What is there.
         why: String,
     },
+    /// Whether the slot of an OS that was written to it while it came has it still could not be found out.
+    OsUnknown {
+        /// The runtimes that need it.
+        runtimes: Vec<RuntimeId>,
+        /// Why.
+        why: String,
+    },
     /// No slot has the OS of runtimes that are not active: others were written there since. Adding a runtime
     /// again brings it.
     OsReplaced {
@@ -136,7 +143,7 @@ pub(crate) fn verify(
             let missing = match pool.find(&wanted)? {
                 ImageCheck::Intact(_) => None,
                 ImageCheck::Missing if is_streamed(&mut pool, &manifest, &wanted)? => {
-                    streamed.note(context, &manifest);
+                    streamed.note(&manifest);
                     None
                 }
                 ImageCheck::Missing => Some(true),
@@ -229,29 +236,24 @@ impl StreamedSystems {
                 && !pool.path(&RequiredImage::os_bundle(named)).exists()
                 && is_streamed(pool, &manifest, &RequiredImage::os_bundle(named))?
             {
-                self.state(context, &manifest);
+                // One that runs is there, which is all that it is for.
+                if context.os_mismatch(&manifest).is_some() {
+                    let look = || StreamedOs::look(context, named);
+                    self.looked
+                        .entry(named.image_id.clone())
+                        .or_insert_with(look);
+                }
             }
         }
         Ok(())
     }
 
-    /// Where the OS of a runtime is. None: it runs, which is all that it is for.
-    fn state(&mut self, context: &DeviceContext, manifest: &Manifest) -> Option<&StreamedOs> {
-        let named = manifest.os_bundle.as_ref()?;
-        context.os_mismatch(manifest)?;
-        let look = || StreamedOs::look(context, named);
-        Some(
-            self.looked
-                .entry(named.image_id.clone())
-                .or_insert_with(look),
-        )
-    }
-
-    /// Notes a runtime whose OS is in no slot.
-    fn note(&mut self, context: &DeviceContext, manifest: &Manifest) {
-        let state = self.state(context, manifest);
-        if state.is_some_and(|state| *state != StreamedOs::InSlot)
-            && let Some(named) = &manifest.os_bundle
+    /// Notes a runtime whose OS was not found in a slot. One that came since they were read is passed over: reading
+    /// takes long, and the lock of the store is held.
+    fn note(&mut self, manifest: &Manifest) {
+        if let Some(named) = &manifest.os_bundle
+            && let Some(state) = self.looked.get(&named.image_id)
+            && *state != StreamedOs::InSlot
         {
             let runtimes = self.missing.entry(named.image_id.clone()).or_default();
             runtimes.push(manifest.id.clone());
@@ -263,6 +265,10 @@ impl StreamedSystems {
         let problem = |(bundle, runtimes): (ImageId, Vec<RuntimeId>)| match self.looked.get(&bundle)
         {
             Some(StreamedOs::Gone(why)) => StoreProblem::OsGone {
+                why: why.clone(),
+                runtimes,
+            },
+            Some(StreamedOs::Unknown(why)) => StoreProblem::OsUnknown {
                 why: why.clone(),
                 runtimes,
             },

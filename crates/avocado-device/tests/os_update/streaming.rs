@@ -205,7 +205,11 @@ fn verifying_tells_that_an_os_is_in_its_slot_no_more() {
         found(&at),
     );
     fs::remove_file(&partition).unwrap();
-    gone(&first, "rootfs-b", found(&at));
+    let (good, problems) = found(&at);
+    let [StoreProblem::OsUnknown { runtimes, why }] = &problems[..] else {
+        panic!("{problems:?}");
+    };
+    assert!(!good && *runtimes == [first.manifest.id.clone()] && why.contains("rootfs-b"));
     fs::write(&partition, whole).unwrap();
     assert_eq!(found(&at), (true, Vec::new()));
     // What runs is there, whatever it made of its partitions.

@@ -300,6 +300,13 @@ impl From<avocado_device::StoreProblem> for Problem {
                 why: Some(format!("{why}; {BRINGS_IT}")),
                 ..new("os_gone")
             },
+            Found::OsUnknown { runtimes, why } => Problem {
+                runtimes: ids(runtimes),
+                why: Some(format!(
+                    "it is not known whether the slot has its OS: {why}"
+                )),
+                ..new("os_unknown")
+            },
             Found::OsReplaced { runtimes } => Problem {
                 runtimes: ids(runtimes),
                 why: Some(format!(
