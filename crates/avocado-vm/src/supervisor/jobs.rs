@@ -55,7 +55,11 @@ pub(crate) enum JobOutcome {
     ResumedAgain {
         running: bool,
     },
-    WorkChecked(WorkFound),
+    WorkChecked {
+        /// How often the guest had begun to run when it was looked at.
+        looked: u64,
+        found: WorkFound,
+    },
     Saved {
         saved: bool,
         paused: bool,
@@ -224,8 +228,13 @@ pub(crate) async fn resume_again(machine: Machine) -> JobOutcome {
 }
 
 /// Whether the guest works, where its processor time does not tell already.
-pub(crate) async fn check_work(machine: Machine, look: WorkLook<impl Fn() -> u64>) -> JobOutcome {
-    JobOutcome::WorkChecked(work::find_work(&machine, look).await)
+pub(crate) async fn check_work(
+    machine: Machine,
+    look: WorkLook<impl Fn() -> u64>,
+    looked: u64,
+) -> JobOutcome {
+    let found = work::find_work(&machine, look).await;
+    JobOutcome::WorkChecked { looked, found }
 }
 
 /// Sets the clock of a guest that has just woken; mounts its workspace if that was unmounted.

@@ -93,8 +93,8 @@ pub(crate) struct WorkLook<F> {
     pub(crate) before: Option<WorkCounters>,
     /// Bytes of connections that are not counted, so far.
     pub(crate) infra: F,
-    /// Whether a counted connection is open.
-    pub(crate) connected: bool,
+    /// Whether what goes through disks and network counts: a counted connection is open.
+    pub(crate) rates: bool,
     /// Whether one to ssh is.
     pub(crate) ssh: bool,
     /// From which ports sessions come that do not count.
@@ -119,7 +119,7 @@ pub(crate) async fn find_work(machine: &Machine, look: WorkLook<impl Fn() -> u64
         counters: None,
         problem: None,
     };
-    if look.connected {
+    if look.rates {
         let before = match look.before {
             Some(before) => before,
             None => {

@@ -11,6 +11,10 @@ use std::collections::VecDeque;
 
 use message::{BodyFrame, MessageHead, MessagePart, MessageReader};
 
+/// The most requests of one connection that wait for their answers. Clients of docker wait for one after the
+/// other; whoever says more of them at once is not read along any further.
+const MOST_OPEN: usize = 100;
+
 /// Reads along both directions of one connection.
 #[derive(Debug)]
 pub(crate) struct DockerRequests {
@@ -42,12 +46,22 @@ impl DockerRequests {
         self.open.iter().any(|request| request.is_work)
     }
 
+    /// What the connection carries from here on is passed over.
+    fn give_up(&mut self) {
+        self.open.clear();
+        self.from_client.begin_body(BodyFrame::UntilClosed);
+        self.from_guest.begin_body(BodyFrame::UntilClosed);
+    }
+
     /// To be called before the bytes are passed on: an answer must not come first.
     pub(crate) fn client_says(&mut self, mut bytes: &[u8]) {
         while let Some(part) = self.from_client.read(&mut bytes) {
             if let MessagePart::Head(head) = part {
                 match OpenRequest::parse(head.first_line()) {
                     Some(request) => {
+                        if self.open.len() == MOST_OPEN {
+                            return self.give_up();
+                        }
                         self.open.push_back(request);
                         let body = head.body().unwrap_or(BodyFrame::Length(0));
                         self.from_client.begin_body(body);

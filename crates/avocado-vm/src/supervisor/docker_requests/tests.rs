@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::DockerRequests;
+use super::{DockerRequests, MOST_OPEN};
 
 /// Who says what, in turns.
 #[derive(Debug, Clone, Copy)]
@@ -195,4 +195,16 @@ proptest! {
         }
         let _ = requests.is_work();
     }
+}
+
+#[test]
+fn one_that_asks_without_waiting_for_answers_is_not_read_along_for_ever() {
+    let mut requests = DockerRequests::new();
+    for _ in 0..3 * MOST_OPEN {
+        requests.client_says(b"GET /_ping HTTP/1.1\r\n\r\n");
+        assert!(requests.open.len() <= MOST_OPEN);
+    }
+    assert!(!requests.is_work());
+    requests.guest_says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert!(!requests.is_work());
 }

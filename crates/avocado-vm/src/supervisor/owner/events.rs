@@ -141,7 +141,7 @@ impl VmOwner {
                 if let VmRequest::Stop { .. } = request {
                     self.stop_limit = limit.unwrap_or(STOP_LIMIT);
                 }
-                self.waiting.wait_for_request(request, reply);
+                self.waiting.wait_for_request(request, reply, client);
                 self.note_traffic(request == VmRequest::Hibernate);
                 self.dispatch(PolicyEvent::Requested(request));
             }
@@ -238,8 +238,11 @@ impl VmOwner {
             JobOutcome::ResumedAgain { running } => {
                 self.dispatch(PolicyEvent::ResumeDone { running });
             }
-            JobOutcome::WorkChecked(found) => {
-                self.problem = found.problem;
+            // A look at a guest that has slept since says nothing any more.
+            JobOutcome::WorkChecked { looked, found }
+                if looked == self.runs && self.policy.state() == PolicyState::Running =>
+            {
+                self.work_problem = found.problem;
                 self.counters = found.counters;
                 self.note_traffic(self.policy.is_sleep_requested());
                 self.work_checked(found.sign);
@@ -289,7 +292,7 @@ impl VmOwner {
                 self.dispatch(PolicyEvent::StopFailed);
             }
             JobOutcome::LastWords(words) => self.on_last_words(words),
-            JobOutcome::Nothing => {}
+            JobOutcome::WorkChecked { .. } | JobOutcome::Nothing => {}
         }
     }
 

@@ -56,7 +56,12 @@ impl VmOwner {
                 match outcome {
                     Ok(outcome) => self.on_job_outcome(outcome),
                     Err(error) if error.is_cancelled() => {}
-                    Err(error) => self.log.line(&format!("a job failed: {error}")),
+                    Err(error) => {
+                        self.log.line(&format!("a job failed: {error}"));
+                        if self.policy.is_checking_work() {
+                            self.dispatch(PolicyEvent::WorkChecked { busy: true });
+                        }
+                    }
                 }
             }
             Some(message) = self.inbox.recv() => {
@@ -87,7 +92,11 @@ impl VmOwner {
 
     fn bound_console(&mut self) {
         self.console_checked = Instant::now();
-        log::bound_console(&self.context.dir.file(StateFile::SerialLog));
+        // A QEMU that an earlier version started writes on where it was. It has no such device either.
+        let appends = self.recorded().is_some_and(|r| r.spec.panic_device);
+        if appends {
+            log::bound_console(&self.context.dir.file(StateFile::SerialLog));
+        }
     }
 
     /// The host slept, or its clock was set: the guest's is wrong now.
@@ -106,6 +115,7 @@ impl VmOwner {
     fn on_signal(&mut self) {
         let force = self.policy.state() == PolicyState::Stopping;
         self.log.line("a signal asks to stop");
+        self.is_signalled = true;
         self.dispatch(PolicyEvent::Requested(VmRequest::Stop { force }));
     }
 

@@ -25,6 +25,8 @@ pub(super) struct StatusParts<'a> {
     /// What showed at the last look that the guest works.
     pub(super) work: Option<WorkSign>,
     pub(super) problem: Option<&'a str>,
+    /// Why it is not known whether the guest works.
+    pub(super) work_problem: Option<&'a str>,
     pub(super) panic: Option<String>,
     /// What is wrong with the saved memory.
     pub(super) saved: Option<&'a str>,
@@ -83,6 +85,7 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
             parts.panic.clone(),
             parts.saved.map(str::to_owned),
             parts.problem.map(str::to_owned),
+            parts.work_problem.map(str::to_owned),
             parts.shared.loads().problem(),
         ]),
     }

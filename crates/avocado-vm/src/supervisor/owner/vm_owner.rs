@@ -78,8 +78,13 @@ pub(crate) struct VmOwner {
     pub(super) cpu: CpuMeter,
     /// What went through disks and network when the guest was last looked at, since it last slept.
     pub(super) counters: Option<WorkCounters>,
-    /// What showed at that look that it works.
+    /// What showed at that look that it works, and what kept it from being known.
     work: Option<WorkSign>,
+    pub(super) work_problem: Option<String>,
+    /// How often the guest has begun to run.
+    pub(super) runs: u64,
+    /// A signal asked to stop, and waits for nothing.
+    pub(super) is_signalled: bool,
     pub(super) clock: ClockWatch,
     /// When the length of the guest's console was last looked at.
     pub(super) console_checked: Instant,
@@ -145,6 +150,9 @@ impl VmOwner {
             cpu: CpuMeter::default(),
             counters: None,
             work: None,
+            work_problem: None,
+            runs: 0,
+            is_signalled: false,
             clock: ClockWatch::new(),
             console_checked: Instant::now(),
             since: log::now(),
@@ -160,6 +168,11 @@ impl VmOwner {
         // Actions may lead to more events; those are taken in their order, not on top.
         if self.pending.len() > 1 {
             return;
+        }
+        if let Some(asked) = self.waiting.drop_left() {
+            self.log
+                .line("who asked for something has left: it is not carried out");
+            self.policy.keep_requests(&asked, self.is_signalled);
         }
         while let Some(event) = self.pending.front().copied() {
             let before = self.policy.state();
@@ -202,6 +215,7 @@ impl VmOwner {
                 self.measure_cpu();
                 self.counters = None;
                 self.work = None;
+                self.runs += 1;
             }
             PolicyState::Hibernated => {
                 self.log.line(&format!("hibernated ({})", reason.name()));
@@ -244,6 +258,9 @@ impl VmOwner {
                 self.notifier.hint("vm.notify.starting", json!({}));
             }
             PolicyState::Gone => {}
+        }
+        if state != PolicyState::Running {
+            self.work_problem = None;
         }
         if state != PolicyState::Running
             && let Some(job) = self.after_wake_job.take()
@@ -407,7 +424,9 @@ impl VmOwner {
     /// Finds out whether the guest works.
     fn check_work(&mut self, machine: Machine) {
         let connected = self.policy.open_leases() > 0;
-        let busy = self.cpu.is_busy(&machine, self.accelerator());
+        // What a guest does right after a wake is not what it does.
+        let rates = !self.policy.is_up_for_a_sign();
+        let busy = rates && self.cpu.is_busy(&machine, self.accelerator());
         let shared = self.handle.shared.clone();
         let sign = match connected {
             true if shared.has_docker_work() => Some(WorkSign::DockerRequest),
@@ -422,13 +441,13 @@ impl VmOwner {
         }
         let look = WorkLook {
             before: self.counters,
-            connected,
+            rates: connected && rates,
             ssh: shared.ssh_connections() > 0,
             uncounted: shared.infra_ports(),
             containers: self.context.launch.idle.containers_keep_awake,
             infra: move || shared.infra_bytes(),
         };
-        self.jobs.spawn(jobs::check_work(machine, look));
+        self.jobs.spawn(jobs::check_work(machine, look, self.runs));
     }
 
     /// Tells the policy whether the guest works.
@@ -474,6 +493,7 @@ impl VmOwner {
             last_wake: self.last_wake.as_ref(),
             work: self.work,
             problem: self.problem.as_deref(),
+            work_problem: self.work_problem.as_deref(),
             panic: self.panic.as_ref().map(PanicReport::problem),
             saved: saved.as_deref(),
         };
@@ -481,7 +501,7 @@ impl VmOwner {
     }
 
     /// What is written down about the machine.
-    fn recorded(&self) -> Option<MachineRecord> {
+    pub(super) fn recorded(&self) -> Option<MachineRecord> {
         self.lock_record().clone()
     }
 

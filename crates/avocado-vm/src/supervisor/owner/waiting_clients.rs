@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 use super::super::owner_handle::{ConnectionLease, OwnerHandle};
 use super::super::policy::{CountedLane, Refusal, VmRequest};
 use super::super::protocol::SupervisorFailure;
+use super::super::request_client::RequestClient;
 
 type LeaseReply = oneshot::Sender<Result<ConnectionLease, Refusal>>;
 type WakeReply = oneshot::Sender<Result<(), Refusal>>;
@@ -15,7 +16,15 @@ type RequestReply = oneshot::Sender<Result<(), SupervisorFailure>>;
 pub(super) struct WaitingClients {
     leases: Vec<(CountedLane, LeaseReply)>,
     wakes: Vec<WakeReply>,
-    requests: Vec<(VmRequest, RequestReply)>,
+    requests: Vec<OpenRequest>,
+}
+
+/// A request that was not answered yet, and who waits for the answer.
+#[derive(Debug)]
+struct OpenRequest {
+    asked: VmRequest,
+    reply: RequestReply,
+    client: RequestClient,
 }
 
 impl WaitingClients {
@@ -27,8 +36,25 @@ impl WaitingClients {
         self.wakes.push(reply);
     }
 
-    pub(super) fn wait_for_request(&mut self, request: VmRequest, reply: RequestReply) {
-        self.requests.push((request, reply));
+    pub(super) fn wait_for_request(
+        &mut self,
+        asked: VmRequest,
+        reply: RequestReply,
+        client: RequestClient,
+    ) {
+        self.requests.push(OpenRequest {
+            asked,
+            reply,
+            client,
+        });
+    }
+
+    /// Forgets requests of clients that gave up. If there were any: what others still ask for.
+    pub(super) fn drop_left(&mut self) -> Option<Vec<VmRequest>> {
+        let before = self.requests.len();
+        self.requests.retain(|open| !open.client.has_left());
+        let some_left = self.requests.len() < before;
+        some_left.then(|| self.requests.iter().map(|open| open.asked).collect())
     }
 
     /// The guest runs: every client that waits for that may go on.
@@ -65,8 +91,8 @@ impl WaitingClients {
         if let (Some(failure), Some(problem)) = (&mut failure, problem) {
             failure.causes.push(problem.to_owned());
         }
-        for (_, reply) in self.requests.extract_if(.., |(asked, _)| same(asked)) {
-            let _ = reply.send(match &failure {
+        for open in self.requests.extract_if(.., |open| same(&open.asked)) {
+            let _ = open.reply.send(match &failure {
                 None => Ok(()),
                 Some(failure) => Err(failure.clone()),
             });
@@ -75,8 +101,32 @@ impl WaitingClients {
 
     /// Answers every request, whatever it asks for.
     pub(super) fn fail_requests(&mut self, failure: &SupervisorFailure) {
-        for (_, reply) in self.requests.drain(..) {
-            let _ = reply.send(Err(failure.clone()));
+        for open in self.requests.drain(..) {
+            let _ = open.reply.send(Err(failure.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_only_clients_asked_for_that_gave_up_is_forgotten() {
+        let mut waiting = WaitingClients::default();
+        let mut ask = |request| {
+            let (theirs, ours) = UnixStream::pair().unwrap();
+            let (reply, answer) = oneshot::channel();
+            waiting.wait_for_request(request, reply, RequestClient::new(&ours).unwrap());
+            (theirs, ours, answer)
+        };
+        let first = ask(VmRequest::Stop { force: false });
+        let _second = ask(VmRequest::Wake);
+        assert_eq!(waiting.drop_left(), None);
+        drop(first.0);
+        assert_eq!(waiting.drop_left(), Some(vec![VmRequest::Wake]));
+        assert_eq!(waiting.drop_left(), None);
     }
 }

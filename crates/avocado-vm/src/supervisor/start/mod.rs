@@ -29,14 +29,15 @@ pub(crate) async fn start_machine(
     context: &Arc<SupervisorContext>,
 ) -> Result<StartedMachine, SupervisorError> {
     let dir = &context.dir;
-    let mut record = prepare::prepare_machine(context).await?;
+    let record = prepare::prepare_machine(context).await?;
     let Some(saved) = SavedMemory::read(dir) else {
         return boot(context, record).await;
     };
     // It fits no machine with a device more: one that was saved without this one goes on without.
-    record.spec.panic_device = saved.record.spec.panic_device;
-    match saved.fits(&record) {
-        Ok(()) => match restore(context, record.clone()).await {
+    let mut as_saved = record.clone();
+    as_saved.spec.panic_device = saved.record.spec.panic_device;
+    match saved.fits(&as_saved) {
+        Ok(()) => match restore(context, as_saved).await {
             Ok(up) => Ok(up),
             Err(RestoreFailure { error, kept: true }) => {
                 let text = "the saved memory is kept for another try; `avocado vm stop --force` \

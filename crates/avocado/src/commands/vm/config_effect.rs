@@ -37,7 +37,8 @@ pub(super) fn tell_effect(session: &Session, dir: &StateDir, key: &str) -> Resul
             "AVOCADO_VM_IDLE_HIBERNATE_SECS is set, and goes before idle.hibernate_after_secs",
         ));
     }
-    if change == IdleChange::default() || !is_there(dir) {
+    // The next start of a VM whose memory is saved begins with it.
+    if change == IdleChange::default() || !has_supervisor(dir) {
         return Ok(());
     }
     match control::configure(dir, &change) {
@@ -61,8 +62,11 @@ pub(super) fn tell_effect(session: &Session, dir: &StateDir, key: &str) -> Resul
 
 /// Whether there is a VM for which a change may come too late.
 fn is_there(dir: &StateDir) -> bool {
+    has_supervisor(dir) || machine::is_saved(dir)
+}
+
+fn has_supervisor(dir: &StateDir) -> bool {
     machine::look(dir).is_ok_and(|status| status.state != VmState::Stopped)
-        || machine::is_saved(dir)
 }
 
 /// The change of the idle settings that a change of `key`, or of a map of keys, brings.

@@ -77,8 +77,10 @@ impl SleepPolicy {
     pub(super) fn traffic(&mut self, at: Instant) {
         if at > self.last_activity() {
             self.clients.note_activity(at);
+            self.up_for_a_sign = false;
             if let StateData::Pausing { missed_traffic } = &mut self.state {
                 *missed_traffic = true;
+                self.missed_only_signs = false;
             }
         }
     }
@@ -87,6 +89,7 @@ impl SleepPolicy {
         if self.clients.note_sign(at)
             && let StateData::Pausing { missed_traffic } = &mut self.state
         {
+            self.missed_only_signs |= !*missed_traffic;
             *missed_traffic = true;
         }
     }
@@ -116,6 +119,7 @@ impl SleepPolicy {
     ) {
         if self.state == StateData::Running && !self.early_resume {
             let missed_traffic = false;
+            self.missed_only_signs = false;
             self.enter(now, StateData::Pausing { missed_traffic }, reason);
             actions.push(PolicyAction::Pause);
         }

@@ -10,7 +10,7 @@ use super::action::PolicyAction;
 use super::clients::Clients;
 use super::event::PolicyEvent;
 use super::open_requests::OpenRequests;
-use super::request::Refusal;
+use super::request::{Refusal, VmRequest};
 use super::settings::SleepSettings;
 use super::state::{PolicyState, StateData, StateReason};
 
@@ -31,6 +31,10 @@ pub(crate) struct SleepPolicy {
     clients: Clients,
     requests: OpenRequests,
     work: WorkCheck,
+    /// The guest was woken for a sign of life, and nothing more has happened since.
+    up_for_a_sign: bool,
+    /// What QEMU was asked to pause over, and the guest has not heard, are signs of life alone.
+    missed_only_signs: bool,
     /// QEMU is being asked to let a guest go on that another client paused while it started: the
     /// one command that a change of the state does not end.
     early_resume: bool,
@@ -75,8 +79,28 @@ impl SleepPolicy {
                 at: now,
                 pending: false,
             },
+            up_for_a_sign: false,
+            missed_only_signs: false,
             early_resume: false,
         }
+    }
+
+    /// What commands ask for of all that was asked for: the others gave up. A signal to stop waits for no answer.
+    pub(crate) fn keep_requests(&mut self, asked: &[VmRequest], is_signalled: bool) {
+        let is_asked = |is: fn(&VmRequest) -> bool| asked.iter().any(is);
+        if !is_signalled && !is_asked(|request| matches!(request, VmRequest::Stop { .. })) {
+            self.requests.stop = None;
+        }
+        self.requests.wake &= is_asked(|request| *request == VmRequest::Wake);
+        self.requests.release &= is_asked(|request| *request == VmRequest::Release);
+        if !self.requests.release && !is_asked(|request| *request == VmRequest::Hibernate) {
+            self.requests.hibernate = None;
+        }
+    }
+
+    /// Whether the guest runs for a sign of life alone: what it does right after a wake says nothing.
+    pub(crate) fn is_up_for_a_sign(&self) -> bool {
+        self.up_for_a_sign
     }
 
     /// Other settings count from now on, also for the time that has passed already.
@@ -144,13 +168,22 @@ impl SleepPolicy {
     /// The guest runs.
     fn run(&mut self, now: Instant, reason: StateReason) {
         self.enter(now, StateData::Running, reason);
-        let connection = matches!(reason, StateReason::Connection(_));
-        if connection && self.clients.only_signs_wait() && !self.requests.wake {
+        let of_sign = match reason {
+            StateReason::Connection(_) => self.clients.only_signs_wait(),
+            StateReason::Traffic => self.missed_only_signs,
+            _ => false,
+        };
+        self.up_for_a_sign = of_sign && !self.requests.wake;
+        if self.up_for_a_sign {
             self.clients.note_sign(now);
         } else {
             self.clients.note_activity(now);
         }
-        self.work.at = now;
+        self.missed_only_signs = false;
+        self.work = WorkCheck {
+            at: now,
+            pending: false,
+        };
         self.guest.paused = false;
         self.guest.save_failed = false;
     }
@@ -200,10 +233,12 @@ impl SleepPolicy {
                 }
             }
             PolicyEvent::LeaseRequested(lane) => {
+                self.up_for_a_sign = false;
                 self.clients.request_lease(now, lane);
                 self.cancel_save(actions);
             }
             PolicyEvent::ClientSpoke(lane) => {
+                self.up_for_a_sign = false;
                 self.clients.wait_to_be_heard(now, lane);
                 self.cancel_save(actions);
             }

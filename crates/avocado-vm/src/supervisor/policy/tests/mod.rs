@@ -706,3 +706,85 @@ fn the_end_of_qemu_is_the_end() {
         refused
     );
 }
+
+/// One that is missed while QEMU is asked to pause is one all the same.
+#[test]
+fn a_missed_sign_of_life_wakes_the_guest_for_no_longer() {
+    let t = Instant::now();
+    let paused = PolicyEvent::PauseDone { paused: true };
+    let resumed = PolicyEvent::ResumeDone { running: true };
+    for (missed, is_sign) in [
+        (PolicyEvent::SignOfLife(t + secs(61)), true),
+        (PolicyEvent::Traffic(t + secs(61)), false),
+    ] {
+        let mut policy = running(SETTINGS, t);
+        let pause = policy.on(t + secs(60), PolicyEvent::DeadlinePassed);
+        assert_eq!(pause, [PolicyAction::Pause]);
+        policy.on(t + secs(61), missed);
+        assert_eq!(policy.on(t + secs(61), paused), [PolicyAction::Resume]);
+        policy.on(t + secs(61), resumed);
+        assert_eq!(policy.state(), PolicyState::Running);
+        assert_eq!(policy.is_up_for_a_sign(), is_sign);
+        let due = if is_sign {
+            t + secs(61) + SIGN_GRACE
+        } else {
+            t + secs(121)
+        };
+        assert_eq!(policy.deadline(), Some(due));
+    }
+    // What comes then is more than a sign.
+    let mut policy = hibernated(SETTINGS, t);
+    policy.on(t, PolicyEvent::SignSpoken(CountedLane::Ssh));
+    policy.on(t, resumed);
+    assert!(policy.is_up_for_a_sign());
+    policy.on(t + secs(1), PolicyEvent::Traffic(t + secs(1)));
+    assert!(!policy.is_up_for_a_sign());
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_done() {
+    let t = Instant::now();
+    let paused = PolicyEvent::PauseDone { paused: true };
+    let asked = |request| PolicyEvent::Requested(request);
+    let stop = VmRequest::Stop { force: false };
+    let pausing = || {
+        let mut policy = running(SETTINGS, t);
+        policy.on(t + secs(60), PolicyEvent::DeadlinePassed);
+        policy
+    };
+    let now = t + secs(61);
+    for (request, kept, expected) in [
+        (
+            stop,
+            &[stop][..],
+            &[PolicyAction::ShutDown { force: false }][..],
+        ),
+        (stop, &[], &[]),
+        (VmRequest::Wake, &[VmRequest::Wake], &[PolicyAction::Resume]),
+        (VmRequest::Wake, &[], &[]),
+        (
+            VmRequest::Release,
+            &[VmRequest::Release],
+            &[PolicyAction::Save],
+        ),
+        (VmRequest::Release, &[], &[]),
+    ] {
+        let mut policy = pausing();
+        policy.on(now, asked(request));
+        policy.keep_requests(kept, false);
+        assert_eq!(policy.on(now, paused), expected, "{request:?} {kept:?}");
+    }
+    // A signal waits for no answer.
+    let mut policy = pausing();
+    policy.on(now, asked(stop));
+    policy.keep_requests(&[], true);
+    let shut_down = PolicyAction::ShutDown { force: false };
+    assert_eq!(policy.on(now, paused), [shut_down]);
+    // It waits for a quiet moment.
+    let mut policy = running(SETTINGS, t);
+    policy.on(t, PolicyEvent::LeaseRequested(CountedLane::Ssh));
+    policy.on(t, asked(VmRequest::Hibernate));
+    assert!(policy.is_sleep_requested());
+    policy.keep_requests(&[VmRequest::Wake], false);
+    assert!(!policy.is_sleep_requested());
+}
