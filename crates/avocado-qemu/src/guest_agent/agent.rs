@@ -93,15 +93,14 @@ impl GuestAgent {
         }
     }
 
-    /// Bytes that went through the guest's network devices so far, in either direction. What the
-    /// guest sends to itself does not count.
+    /// Bytes that went through a network device of the guest so far, in either direction.
     ///
     /// # Errors
-    /// As for every call; also where the agent knows of no such counters.
-    pub async fn network_bytes(&self) -> Result<u64, QemuError> {
+    /// As for every call; also where the guest has no such device, or the agent no counters of it.
+    pub async fn network_bytes(&self, device: &str) -> Result<u64, QemuError> {
         let command = "guest-network-get-interfaces";
         let answer = self.call(command, json!({})).await?;
-        network_bytes(&answer).ok_or_else(|| self.unexpected(command, &answer))
+        network_bytes(&answer, device).ok_or_else(|| self.unexpected(command, &answer))
     }
 
     /// Asks the guest to power off, and returns when it was asked; the end of QEMU tells that it
@@ -194,17 +193,13 @@ impl GuestAgent {
     }
 }
 
-/// The bytes of all devices but the loopback; none where no device says.
-fn network_bytes(devices: &Value) -> Option<u64> {
-    let counters = devices.as_array()?.iter().filter_map(|device| {
-        if device.get("name").and_then(Value::as_str) == Some("lo") {
-            return None;
-        }
-        let statistics = device.get("statistics")?;
-        let bytes = |key| statistics.get(key).and_then(Value::as_u64);
-        Some(bytes("rx-bytes")?.saturating_add(bytes("tx-bytes")?))
-    });
-    counters.reduce(u64::saturating_add)
+/// The bytes of a device.
+fn network_bytes(devices: &Value, name: &str) -> Option<u64> {
+    let is_it = |device: &&Value| device.get("name").and_then(Value::as_str) == Some(name);
+    let device = devices.as_array()?.iter().find(is_it)?;
+    let statistics = device.get("statistics")?;
+    let bytes = |key| statistics.get(key).and_then(Value::as_u64);
+    Some(bytes("rx-bytes")?.saturating_add(bytes("tx-bytes")?))
 }
 
 /// What a program left behind, from the status of one that ended.
@@ -243,14 +238,14 @@ mod tests {
                 Some(120),
             ),
             (
-                json!([device("eth0", 1, 2), device("podman0", 3, 4)]),
-                Some(10),
+                json!([device("podman0", 3, 4), device("eth0", 1, 2)]),
+                Some(3),
             ),
             (json!([device("lo", 5, 5), { "name": "eth0" }]), None),
             (json!([]), None),
             (json!({}), None),
         ] {
-            assert_eq!(network_bytes(&devices), expected, "{devices}");
+            assert_eq!(network_bytes(&devices, "eth0"), expected, "{devices}");
         }
     }
 

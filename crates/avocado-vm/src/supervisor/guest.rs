@@ -21,7 +21,7 @@ pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 /// Where the guest sees the workspace.
 const WORKSPACE: &str = "/run/workspace";
 /// The guest's network device.
-const DEVICE: &str = "eth0";
+pub(super) const DEVICE: &str = "eth0";
 
 /// Waits until the guest's ssh answers, and its agent if it has one. The answer is whether it
 /// has; none where `limit` is over.

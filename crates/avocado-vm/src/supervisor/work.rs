@@ -61,7 +61,7 @@ pub(crate) struct WorkCounters {
 impl WorkCounters {
     async fn read(machine: &Machine, infra: impl Fn() -> u64) -> WorkCounters {
         let disk = machine.disk_bytes().await.ok();
-        let network = machine.agent().network_bytes().await.ok();
+        let network = machine.agent().network_bytes(guest::DEVICE).await.ok();
         WorkCounters {
             at: Instant::now(),
             disk,
