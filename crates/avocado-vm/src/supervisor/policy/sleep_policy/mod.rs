@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::action::PolicyAction;
 use super::clients::Clients;
 use super::event::PolicyEvent;
-use super::open_requests::OpenRequests;
+use super::open_requests::{OpenRequests, PendingStop};
 use super::request::{Refusal, VmRequest};
 use super::settings::SleepSettings;
 use super::state::{PolicyState, StateData, StateReason};
@@ -88,9 +88,13 @@ impl SleepPolicy {
     /// What commands ask for of all that was asked for: the others gave up. A signal to stop waits for no answer.
     pub(crate) fn keep_requests(&mut self, asked: &[VmRequest], is_signalled: bool) {
         let is_asked = |is: fn(&VmRequest) -> bool| asked.iter().any(is);
-        if !is_signalled && !is_asked(|request| matches!(request, VmRequest::Stop { .. })) {
-            self.requests.stop = None;
-        }
+        let is_stop_asked = is_asked(|request| matches!(request, VmRequest::Stop { .. }));
+        let force = is_asked(|request| *request == VmRequest::Stop { force: true });
+        self.requests.stop = self
+            .requests
+            .stop
+            .filter(|_| is_signalled || is_stop_asked)
+            .map(|_| PendingStop { force });
         self.requests.wake &= is_asked(|request| *request == VmRequest::Wake);
         self.requests.release &= is_asked(|request| *request == VmRequest::Release);
         if !self.requests.release && !is_asked(|request| *request == VmRequest::Hibernate) {

@@ -774,6 +774,13 @@ fn what_nobody_waits_for_any_more_is_not_done() {
         policy.keep_requests(kept, false);
         assert_eq!(policy.on(now, paused), expected, "{request:?} {kept:?}");
     }
+    // Who wanted it without asking the guest has left; another one still wants it to stop.
+    let mut policy = pausing();
+    policy.on(now, asked(stop));
+    policy.on(now, asked(VmRequest::Stop { force: true }));
+    policy.keep_requests(&[stop], false);
+    let shut_down = PolicyAction::ShutDown { force: false };
+    assert_eq!(policy.on(now, paused), [shut_down]);
     // A signal waits for no answer.
     let mut policy = pausing();
     policy.on(now, asked(stop));
