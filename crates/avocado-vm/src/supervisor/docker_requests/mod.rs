@@ -2,8 +2,10 @@
 //!
 //! A request that was not answered to its end is work: a container that runs in the foreground, an
 //! exec, an attach, a wait, a build, a pull. Not so one that only watches (events, logs, stats):
-//! programs leave those open for days. Nothing here changes a byte, and what is not understood
-//! is no work.
+//! programs leave those open for days. Nothing here changes a byte. What is not understood is no
+//! work of its own, and hides nothing: a connection that turns into another protocol stays with the
+//! request that it began with. A client that has too many requests open is not read along any
+//! further, and what it waits for is not known to be work.
 
 mod message;
 
@@ -22,6 +24,8 @@ pub(crate) struct DockerRequests {
     from_guest: MessageReader,
     /// Those whose answer has not ended, in their order.
     open: VecDeque<OpenRequest>,
+    /// How many of those are work: this is asked for with every byte.
+    work: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,17 +42,19 @@ impl DockerRequests {
             from_client: MessageReader::new(),
             from_guest: MessageReader::new(),
             open: VecDeque::new(),
+            work: 0,
         }
     }
 
     /// Whether the guest works for a request that is open.
     pub(crate) fn is_work(&self) -> bool {
-        self.open.iter().any(|request| request.is_work)
+        self.work > 0
     }
 
     /// What the connection carries from here on is passed over.
     fn give_up(&mut self) {
         self.open.clear();
+        self.work = 0;
         self.from_client.begin_body(BodyFrame::UntilClosed);
         self.from_guest.begin_body(BodyFrame::UntilClosed);
     }
@@ -62,6 +68,7 @@ impl DockerRequests {
                         if self.open.len() == MOST_OPEN {
                             return self.give_up();
                         }
+                        self.work += usize::from(request.is_work);
                         self.open.push_back(request);
                         let body = head.body().unwrap_or(BodyFrame::Length(0));
                         self.from_client.begin_body(body);
@@ -77,7 +84,8 @@ impl DockerRequests {
             match part {
                 MessagePart::Head(head) => self.begin_answer(&head),
                 MessagePart::End => {
-                    self.open.pop_front();
+                    let ended = self.open.pop_front();
+                    self.work -= usize::from(ended.is_some_and(|request| request.is_work));
                 }
             }
         }

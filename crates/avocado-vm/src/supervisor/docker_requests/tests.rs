@@ -193,7 +193,8 @@ proptest! {
                 requests.guest_says(text.as_bytes());
             }
         }
-        let _ = requests.is_work();
+        let work = requests.open.iter().filter(|request| request.is_work).count();
+        prop_assert_eq!(requests.work, work);
     }
 }
 
