@@ -107,7 +107,9 @@ impl From<Refusal> for SupervisorFailure {
             ),
             Refusal::InUse => (
                 "the VM is in use: connections are open",
-                Some("`avocado vm status` counts them"),
+                Some(
+                    "`avocado vm status` counts them; a client that waits for an answer counts as well",
+                ),
             ),
             Refusal::KeptAwake => (
                 "a command keeps the guest awake",
