@@ -21,6 +21,9 @@ const INFRA_OVERHEAD: u64 = 2;
 /// How long to count where nothing was counted before.
 const SHORT_WINDOW: Duration = Duration::from_secs(1);
 
+/// So many looks in a row that the guest's agent does not answer count as work.
+const MOST_SILENCES: u8 = 3;
+
 /// What shows that the guest works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WorkSign {
@@ -87,6 +90,43 @@ impl WorkCounters {
     }
 }
 
+/// How the guest's agent answered what runs in sessions of ssh.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SessionTeller {
+    /// It has told that once.
+    told: bool,
+    /// How often it has not answered in time since.
+    silences: u8,
+}
+
+impl SessionTeller {
+    /// Whether this answer is work, and what kept that from being known. A guest without an agent,
+    /// or with one that runs no programs, tells nothing; one that told before and is silent may be
+    /// too busy to answer, but not for ever.
+    fn judge(&mut self, answer: Result<bool, QemuError>) -> (bool, Option<String>) {
+        match answer {
+            Ok(works) => {
+                *self = SessionTeller {
+                    told: true,
+                    silences: 0,
+                };
+                (works, None)
+            }
+            Err(error @ QemuError::Timeout { .. })
+                if self.told && self.silences < MOST_SILENCES =>
+            {
+                self.silences += 1;
+                let problem = format!(
+                    "it stays awake because nobody knows whether programs run in sessions of ssh: {}",
+                    chain(&error)
+                );
+                (true, Some(problem))
+            }
+            Err(_) => (false, None),
+        }
+    }
+}
+
 /// What to look at.
 pub(crate) struct WorkLook<F> {
     /// What was counted when the guest was last looked at, since it last slept.
@@ -97,6 +137,8 @@ pub(crate) struct WorkLook<F> {
     pub(crate) rates: bool,
     /// Whether one to ssh is.
     pub(crate) ssh: bool,
+    /// How its agent answered so far.
+    pub(crate) teller: SessionTeller,
     /// From which ports sessions come that do not count.
     pub(crate) uncounted: HashSet<u16>,
     /// Whether running containers are work.
@@ -110,6 +152,8 @@ pub(crate) struct WorkFound {
     /// For the next look.
     pub(crate) counters: Option<WorkCounters>,
     pub(crate) problem: Option<String>,
+    /// For the next look.
+    pub(crate) teller: SessionTeller,
 }
 
 /// Looks at what the processor time and the open requests do not show. The first sign is enough.
@@ -118,6 +162,7 @@ pub(crate) async fn find_work(machine: &Machine, look: WorkLook<impl Fn() -> u64
         sign: None,
         counters: None,
         problem: None,
+        teller: look.teller,
     };
     if look.rates {
         let before = match look.before {
@@ -133,12 +178,11 @@ pub(crate) async fn find_work(machine: &Machine, look: WorkLook<impl Fn() -> u64
         found.sign = now.sign_since(&before);
     }
     let agent = machine.agent();
-    if found.sign.is_none()
-        && look.ssh
-        // A guest whose agent does not tell what it sends has none, or none that runs programs.
-        && runs_program(&agent, &look.uncounted).await.unwrap_or(false)
-    {
-        found.sign = Some(WorkSign::SshSession);
+    if found.sign.is_none() && look.ssh {
+        let answer = runs_program(&agent, &look.uncounted).await;
+        let (works, problem) = found.teller.judge(answer);
+        found.sign = works.then_some(WorkSign::SshSession);
+        found.problem = problem;
     }
     if found.sign.is_none() && look.containers {
         match guest::has_running_containers(&agent).await {
@@ -181,6 +225,35 @@ async fn runs_program(agent: &GuestAgent, uncounted: &HashSet<u16>) -> Result<bo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_that_told_before_and_is_silent_has_work_to_do_for_a_while() {
+        let silent = || {
+            Err(QemuError::Timeout {
+                command: "guest-exec".to_owned(),
+                limit: Duration::from_secs(20),
+            })
+        };
+        let refused = || {
+            Err(QemuError::Refused {
+                command: "guest-exec".to_owned(),
+                description: "it is disabled".to_owned(),
+            })
+        };
+        let mut teller = SessionTeller::default();
+        assert_eq!(teller.judge(silent()), (false, None));
+        assert_eq!(teller.judge(refused()), (false, None));
+        for _ in 0..2 {
+            assert_eq!(teller.judge(Ok(true)), (true, None));
+            assert_eq!(teller.judge(Ok(false)), (false, None));
+            for _ in 0..MOST_SILENCES {
+                let (works, problem) = teller.judge(silent());
+                assert!(works && problem.is_some_and(|problem| problem.contains("guest-exec")));
+            }
+            assert_eq!(teller.judge(silent()), (false, None));
+            assert_eq!(teller.judge(refused()), (false, None));
+        }
+    }
 
     #[test]
     fn more_than_an_idle_guest_moves_is_work() {

@@ -244,6 +244,7 @@ impl VmOwner {
             {
                 self.work_problem = found.problem;
                 self.counters = found.counters;
+                self.teller = found.teller;
                 self.note_traffic(self.policy.is_sleep_requested());
                 self.work_checked(found.sign);
             }

@@ -24,7 +24,7 @@ use super::super::policy::{
 };
 use super::super::protocol::STOP_LIMIT;
 use super::super::saved_memory::SavedMemory;
-use super::super::work::{WorkCounters, WorkLook, WorkSign};
+use super::super::work::{SessionTeller, WorkCounters, WorkLook, WorkSign};
 use super::clock_watch::ClockWatch;
 use super::cpu_meter::CpuMeter;
 use super::panic::PanicReport;
@@ -80,6 +80,8 @@ pub(crate) struct VmOwner {
     pub(super) counters: Option<WorkCounters>,
     /// What showed at that look that it works, and what kept it from being known.
     work: Option<WorkSign>,
+    /// How the guest's agent told of its sessions.
+    pub(super) teller: SessionTeller,
     pub(super) work_problem: Option<String>,
     /// How often the guest has begun to run.
     pub(super) runs: u64,
@@ -150,6 +152,7 @@ impl VmOwner {
             cpu: CpuMeter::default(),
             counters: None,
             work: None,
+            teller: SessionTeller::default(),
             work_problem: None,
             runs: 0,
             is_signalled: false,
@@ -443,6 +446,7 @@ impl VmOwner {
             before: self.counters,
             rates: connected && rates,
             ssh: shared.ssh_connections() > 0,
+            teller: self.teller,
             uncounted: shared.infra_ports(),
             containers: self.context.launch.idle.containers_keep_awake,
             infra: move || shared.infra_bytes(),
