@@ -198,6 +198,8 @@ impl VmOwner {
             }
             self.pending.pop_front();
         }
+        // Once it is carried out or denied, another stop is only for those who wait for it.
+        self.is_signalled &= self.policy.is_stop_requested();
     }
 
     fn on_state_change(&mut self, before: PolicyState, state: PolicyState) {

@@ -145,6 +145,11 @@ impl SleepPolicy {
         self.work.pending
     }
 
+    /// Whether a stop is still to begin.
+    pub(crate) fn is_stop_requested(&self) -> bool {
+        self.requests.stop.is_some()
+    }
+
     /// Whether a command waits for the guest to be paused.
     pub(crate) fn is_sleep_requested(&self) -> bool {
         self.requests.hibernate.is_some()

@@ -785,8 +785,10 @@ fn what_nobody_waits_for_any_more_is_not_done() {
     let mut policy = pausing();
     policy.on(now, asked(stop));
     policy.keep_requests(&[], true);
+    assert!(policy.is_stop_requested());
     let shut_down = PolicyAction::ShutDown { force: false };
     assert_eq!(policy.on(now, paused), [shut_down]);
+    assert!(!policy.is_stop_requested());
     // It waits for a quiet moment.
     let mut policy = running(SETTINGS, t);
     policy.on(t, PolicyEvent::LeaseRequested(CountedLane::Ssh));
