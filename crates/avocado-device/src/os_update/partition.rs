@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use avocado_events::{Event, Sink};
+use avocado_events::{Cancel, Event, Sink};
 use avocado_fs::AtPath;
 use avocado_fs::recorded::RecordedFile;
 use avocado_manifest::os_bundle::DiskLayout;
@@ -18,6 +18,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::disk::{BlockDevices, LabelledPlace};
 use super::error::OsUpdateError;
+use crate::cancel;
 use crate::error::FailureReason;
 use crate::paths::DevicePaths;
 use crate::store::files;
@@ -187,10 +188,10 @@ impl PartitionPlace {
     }
 
     /// The digest of its first bytes, as the disk has them.
-    pub(super) fn read_digest(&self, size: u64) -> Result<Digest, FailureReason> {
+    pub(super) fn read_digest(&self, size: u64, cancel: &Cancel) -> Result<Digest, FailureReason> {
         let file = File::open(&self.device).map_err(FailureReason::file("open", &self.device))?;
         let _ = fadvise(&file, self.offset, None, Advice::DontNeed);
-        self.digest(&file, size)
+        self.digest(&file, size, cancel)
     }
 
     /// Takes a partition, or finds that something else has it. The disk around a place cannot be taken:
@@ -204,11 +205,12 @@ impl PartitionPlace {
     }
 
     /// The digest of its first bytes.
-    fn digest(&self, file: &File, size: u64) -> Result<Digest, FailureReason> {
+    fn digest(&self, file: &File, size: u64, cancel: &Cancel) -> Result<Digest, FailureReason> {
         let mut hasher = DigestHasher::default();
         let mut buffer = vec![0; Digest::BUFFER_LENGTH];
         let mut done: u64 = 0;
         while done < size {
+            cancel::check(cancel)?;
             let left = usize::try_from(size - done).unwrap_or(usize::MAX);
             let chunk = left.min(buffer.len());
             let chunk = buffer.get_mut(..chunk).unwrap_or_default();
@@ -287,7 +289,7 @@ impl<'a> PartitionWriter<'a> {
         let (place, file) = (self.place, self.file.file());
         // What is compared is what the disk has, not what the kernel still knows.
         let _ = fadvise(file, place.offset, None, Advice::DontNeed);
-        if place.digest(file, size)? != sha256 {
+        if place.digest(file, size, &Cancel::new())? != sha256 {
             return Err(OsUpdateError::ReadBack {
                 artifact: self.artifact.to_string(),
                 partition: place.device.clone(),
@@ -392,5 +394,26 @@ mod tests {
         let long = [1; 1025];
         let large = write(&long, 1025, Digest::of(&long)).unwrap_err();
         assert!(large.contains("too large"), "{large}");
+    }
+
+    #[test]
+    fn reading_stops_when_it_is_asked_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = dir.path().join("device");
+        fs::write(&device, [7; 4096]).unwrap();
+        let place = PartitionPlace {
+            device,
+            offset: 512,
+            length: 1024,
+            number: 0,
+        };
+        let cancel = Cancel::new();
+        assert_eq!(
+            place.read_digest(1024, &cancel).unwrap(),
+            Digest::of(&[7; 1024])
+        );
+        cancel.cancel();
+        let stopped = place.read_digest(1024, &cancel);
+        assert!(matches!(stopped, Err(FailureReason::Cancelled)));
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use avocado_events::Cancel;
 use avocado_manifest::{Digest, ImageId, Name};
 use serde::{Deserialize, Serialize};
 
@@ -85,12 +86,15 @@ impl SlotContent {
     pub(super) fn is_in(
         &self,
         places: &BTreeMap<Name, PartitionPlace>,
+        cancel: &Cancel,
     ) -> Result<bool, FailureReason> {
         if !self.artifacts.keys().eq(places.keys()) {
             return Ok(false);
         }
         for (content, place) in self.artifacts.values().zip(places.values()) {
-            if place.length < content.bytes || place.read_digest(content.bytes)? != content.sha256 {
+            if place.length < content.bytes
+                || place.read_digest(content.bytes, cancel)? != content.sha256
+            {
                 return Ok(false);
             }
         }

@@ -225,7 +225,9 @@ impl ChunkedBundle {
     ) -> Result<bool, FailureReason> {
         let contents = SlotContents::load(context.base());
         match contents.of(slot) {
-            Some(content) if content.bundle == self.image_id => content.is_in(places),
+            Some(content) if content.bundle == self.image_id => {
+                content.is_in(places, &Cancel::new())
+            }
             _ => Ok(false),
         }
     }
@@ -237,7 +239,7 @@ impl ChunkedBundle {
             if let Some(place) = found.places.get(&artifact.name) {
                 // The entry of a boot loader was changed in it.
                 let sha256 = if boot_entry::is_changed(&self.description, artifact) {
-                    place.read_digest(chunked.size)?
+                    place.read_digest(chunked.size, &Cancel::new())?
                 } else {
                     artifact.sha256
                 };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use avocado_events::Cancel;
 use avocado_manifest::os_bundle::OsSlot;
 use avocado_manifest::{Name, OsBundle};
 
@@ -27,24 +28,31 @@ pub(crate) enum StreamedOs {
 
 impl StreamedOs {
     /// Reads the slots that should have the OS. The index of its chunks was compared with the manifest.
-    pub(crate) fn look(context: &DeviceContext, named: &OsBundle) -> Self {
+    pub(crate) fn look(
+        context: &DeviceContext,
+        named: &OsBundle,
+        cancel: &Cancel,
+    ) -> Result<Self, FailureReason> {
         let contents = SlotContents::load(context.base());
         let mut found = None;
+        let mut unknown = None;
         for slot in contents.with(&named.image_id) {
-            match has(context, named, &contents, slot) {
-                Ok(true) => return StreamedOs::InSlot,
+            match has(context, named, &contents, slot, cancel) {
+                Ok(true) => return Ok(StreamedOs::InSlot),
                 Ok(false) => {
                     let why = format!("the slot {slot} does not have what was written to it");
                     found = Some(StreamedOs::Gone(why));
                 }
-                Err(reason) => found = Some(StreamedOs::Unknown(avocado_events::chain(&reason))),
+                Err(FailureReason::Cancelled) => return Err(FailureReason::Cancelled),
+                Err(reason) => unknown = Some(StreamedOs::Unknown(avocado_events::chain(&reason))),
             }
         }
         // Before a slot is written it is not said any more what it has.
-        match found {
+        // While one slot could not be read, that another one has something else does not make it gone.
+        Ok(match unknown.or(found) {
             Some(found) if SlotContents::load(context.base()) == contents => found,
             _ => StreamedOs::Replaced,
-        }
+        })
     }
 }
 
@@ -54,6 +62,7 @@ fn has(
     named: &OsBundle,
     contents: &SlotContents,
     slot: &str,
+    cancel: &Cancel,
 ) -> Result<bool, FailureReason> {
     let Some(chunks) = RequiredImage::chunks(named) else {
         return Ok(false);
@@ -62,7 +71,7 @@ fn has(
     let bundle = ChunkedBundle::read(&index, named)?;
     let places = places(context, &bundle, slot)?;
     Ok(match (contents.of(slot), places) {
-        (Some(content), Some(places)) => content.is_in(&places)?,
+        (Some(content), Some(places)) => content.is_in(&places, cancel)?,
         _ => false,
     })
 }

@@ -237,11 +237,11 @@ impl StreamedSystems {
                 && is_streamed(pool, &manifest, &RequiredImage::os_bundle(named))?
             {
                 // One that runs is there, which is all that it is for.
-                if context.os_mismatch(&manifest).is_some() {
-                    let look = || StreamedOs::look(context, named);
-                    self.looked
-                        .entry(named.image_id.clone())
-                        .or_insert_with(look);
+                if context.os_mismatch(&manifest).is_some()
+                    && !self.looked.contains_key(&named.image_id)
+                {
+                    let state = StreamedOs::look(context, named, cancel)?;
+                    self.looked.insert(named.image_id.clone(), state);
                 }
             }
         }
