@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use avocado_qemu::MachineSpec;
 use avocado_qemu::device_tree::{IdleStatesChoice, prepare};
@@ -15,7 +14,8 @@ use avocado_vm::dir::StateFile;
 use avocado_vm::status::VmState;
 use serde_json::Value;
 
-use crate::harness::{LONG, SmallGuestVm};
+use crate::clock::clock_is_set;
+use crate::harness::SmallGuestVm;
 use crate::processes::is_alive;
 
 #[test]
@@ -98,23 +98,6 @@ fn lives_through_both_tiers(vm: &SmallGuestVm) -> String {
     assert_eq!((status.state, status.problem), (VmState::Running, None));
     assert_ne!(status.pid, awake.pid);
     boot
-}
-
-/// Waits until the log says, after so many bytes, how wrong the guest's clock still is.
-fn clock_is_set(vm: &SmallGuestVm, after: usize) {
-    let deadline = Instant::now() + LONG;
-    let told = "the guest's clock is set; it is wrong by ";
-    loop {
-        let log = vm.log();
-        let wrong = log[after..].split_once(told).map(|(_, rest)| rest);
-        if let Some((wrong, _)) = wrong.and_then(|rest| rest.split_once(" ms")) {
-            let wrong: i64 = wrong.parse().unwrap();
-            assert!(wrong.abs() <= 100, "{log}");
-            return;
-        }
-        assert!(Instant::now() < deadline, "the clock is not set:\n{log}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// What the guest said at its start about how its processors idle.

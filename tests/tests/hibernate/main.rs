@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod arm64;
+mod clock;
 mod crowd;
 mod harness;
 mod kept_awake;
