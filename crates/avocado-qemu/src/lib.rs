@@ -30,6 +30,9 @@ pub use exit_status::ExitStatus;
 pub use guest_agent::{CommandOutput, GuestAgent};
 pub use machine::{Machine, RunState, adopt_machine, boot_machine, restore_machine, save_memory};
 pub use process::{KillOnDrop, ProcessIdentity, ProcessUsage};
+#[cfg(unix)]
+pub use socket::connect_when_room;
+pub use socket::nobody_listens;
 pub use spec::{
     Accelerator, Architecture, Drive, DriveFormat, MachineSockets, MachineSpec, UnknownName,
 };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::QemuError;
 use crate::process::{self, KillOnDrop, log_tail};
@@ -91,13 +91,22 @@ impl SoftwareTpm {
     }
 
     /// Ends one whose QEMU never came, and waits for one whose QEMU has just ended: two would
-    /// write the same state.
+    /// write the same state. Only where nobody listens there is none; those whom it does not
+    /// accept fill its queue, and it lives all the same.
     async fn end_orphan(&self) -> Result<(), QemuError> {
         let deadline = Instant::now() + LIMIT;
-        while let Ok((mut stream, _)) = socket::connect(&self.socket()).await {
+        loop {
+            let held = || self.failure("another swtpm does not let go of it".to_owned());
+            let connected = timeout_at(deadline, socket::connect(&self.socket())).await;
+            let mut stream = match connected.map_err(|_| held())? {
+                Ok((stream, _)) => stream,
+                Err(QemuError::Connect { source, .. }) if socket::nobody_listens(&source) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
             if Instant::now() > deadline {
-                let text = "another swtpm does not let go of it".to_owned();
-                return Err(self.failure(text));
+                return Err(held());
             }
             // Whether it hears this or ends by itself: what counts is that it does not listen then.
             if stream.write_all(&SHUTDOWN).await.is_ok() {
@@ -105,7 +114,6 @@ impl SoftwareTpm {
             }
             sleep(RETRY).await;
         }
-        Ok(())
     }
 
     fn failure(&self, description: String) -> QemuError {
@@ -129,4 +137,33 @@ fn create_private_directory(directory: &Path) -> io::Result<()> {
         std::os::unix::fs::PermissionsExt::from_mode(0o700),
     )?;
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use tokio::net::{UnixSocket, UnixStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_whose_queue_is_full_is_not_taken_for_one_that_is_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let tpm = SoftwareTpm {
+            binary: PathBuf::new(),
+            directory: place.path().to_owned(),
+        };
+        let socket = UnixSocket::new_stream().unwrap();
+        socket.bind(tpm.socket()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        // It stays full though they leave: they are not accepted.
+        while UnixStream::connect(tpm.socket()).await.is_ok() {}
+        let mut ending = Box::pin(tpm.end_orphan());
+        tokio::select! {
+            biased;
+            done = &mut ending => panic!("did not wait: {done:?}"),
+            () = std::future::ready(()) => {}
+        }
+        drop(listener);
+        ending.await.unwrap();
+    }
 }

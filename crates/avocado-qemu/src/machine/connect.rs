@@ -1,6 +1,5 @@
 //! The connection to a QEMU that was just started, or that is there.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,11 +59,7 @@ async fn connect(
         match timeout_at(deadline, socket::connect(path)).await {
             Ok(Ok(connected)) => break connected,
             Ok(Err(QemuError::Connect { source, .. }))
-                if Instant::now() < deadline
-                    && matches!(
-                        source.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                    ) => {}
+                if Instant::now() < deadline && socket::nobody_listens(&source) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 return Err(QemuError::Timeout {
