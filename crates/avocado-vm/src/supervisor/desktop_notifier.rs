@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -53,7 +52,7 @@ impl DesktopNotifier {
 async fn send(socket: PathBuf, method: &str, params: Value) -> Result<(), String> {
     let late = |_| "it does not answer".to_owned();
     let failed = |error: std::io::Error| error.to_string();
-    let connect = timeout(LIMIT, UnixStream::connect(socket)).await;
+    let connect = timeout(LIMIT, avocado_qemu::connect_when_room(&socket)).await;
     let mut stream = connect.map_err(late)?.map_err(failed)?;
     let mut line = json!({ "method": method, "params": params, "id": 1 }).to_string();
     line.push('\n');

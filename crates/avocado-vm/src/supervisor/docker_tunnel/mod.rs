@@ -9,11 +9,11 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use avocado_qemu::ProcessIdentity;
+use avocado_qemu::{ProcessIdentity, connect_when_room, nobody_listens};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::{Mutex, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::log::{SupervisorLog, last_lines};
 use super::protocol::SupervisorFailure;
@@ -23,6 +23,9 @@ use crate::dir::{StateDir, StateFile};
 
 /// How long a tunnel may take: the guest may be slow, and just awake.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a client waits for room in the queue of the tunnel's socket. ssh accepts also while the
+/// guest is slow, so it is full for moments.
+const QUEUE_LIMIT: Duration = Duration::from_secs(30);
 /// The socket appears when the tunnel is up; nothing announces it.
 const SOCKET_POLL: Duration = Duration::from_millis(20);
 
@@ -69,12 +72,12 @@ impl DockerTunnel {
         &self,
         shared: &SharedState,
     ) -> Result<UnixStream, SupervisorFailure> {
-        if let Some(stream) = self.connect_through().await {
+        if let Some(stream) = self.connect_through(QUEUE_LIMIT).await? {
             return Ok(stream);
         }
         let _starting = self.start_lock.lock().await;
         // Another client may have made one meanwhile.
-        if let Some(stream) = self.connect_through().await {
+        if let Some(stream) = self.connect_through(QUEUE_LIMIT).await? {
             return Ok(stream);
         }
         let Some(port) = shared.forward_port() else {
@@ -84,7 +87,7 @@ impl DockerTunnel {
         let mut ended = self.start(port)?;
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            if let Some(stream) = self.connect_through().await {
+            if let Some(stream) = self.connect_through(QUEUE_LIMIT).await? {
                 self.log
                     .line("the tunnel to the guest's docker socket is up");
                 return Ok(stream);
@@ -104,18 +107,37 @@ impl DockerTunnel {
         }
     }
 
-    /// A connection through the tunnel that is there.
-    async fn connect_through(&self) -> Option<UnixStream> {
-        let alive = {
+    /// A connection through the tunnel that is there; none where it is dead: ssh has ended, or
+    /// nobody listens.
+    ///
+    /// All else is a failure of this one connection: to replace the tunnel would end those that it
+    /// carries.
+    async fn connect_through(
+        &self,
+        limit: Duration,
+    ) -> Result<Option<UnixStream>, SupervisorFailure> {
+        let ended = {
             let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-            process
-                .as_ref()
-                .is_some_and(|process| !*process.ended.borrow())
+            process.as_ref().map(|process| process.ended.clone())
         };
-        if !alive {
-            return None;
-        }
-        UnixStream::connect(self.socket()).await.ok()
+        let Some(mut ended) = ended else {
+            return Ok(None);
+        };
+        let socket = self.socket();
+        let connected = tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => return Ok(None),
+            connected = timeout(limit, connect_when_room(&socket)) => connected,
+        };
+        let why = match connected {
+            Ok(Ok(stream)) => return Ok(Some(stream)),
+            Ok(Err(error)) if nobody_listens(&error) => return Ok(None),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("ssh accepted none for {} s", limit.as_secs()),
+        };
+        let text = format!("no connection to {}: {why}", socket.display());
+        let hint = "close docker connections that are not needed, or restart the VM";
+        Err(SupervisorFailure::new(text, Some(hint)))
     }
 
     fn error_log(&self) -> PathBuf {
@@ -195,3 +217,6 @@ pub(crate) fn end_orphan(identity: &ProcessIdentity) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }
+
+#[cfg(test)]
+mod tests;
