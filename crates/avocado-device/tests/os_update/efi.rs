@@ -341,7 +341,6 @@ fn an_entry_that_is_there_twice_is_one() {
 fn of_two_that_differ_the_one_that_is_in_use_counts() {
     let other = r"\EFI\BOOT\BOOTX64.EFI";
     for (what, order, current) in [
-        ("in the order", vec![4, 0x1a, 1], None),
         ("started", vec![4, 0x1a, 0x30], Some(0x1a)),
         ("the file of the loader", vec![4], None),
     ] {

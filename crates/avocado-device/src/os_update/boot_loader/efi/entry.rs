@@ -123,18 +123,17 @@ impl SlotEntry<'_> {
     }
 
     /// One of several, none of which is known to start from elsewhere. Two programs that made it at the same time
-    /// may have made the same, or found the loader under two names.
+    /// may have made the same, or found the loader under two names. The order does not tell: what is about to be
+    /// written has left it.
     fn choose(&self, own: Vec<(u16, LoadOption)>) -> Result<(u16, LoadOption), FailureReason> {
         let mut tells: Vec<Vec<(u16, LoadOption)>> = vec![own.clone()];
         if self.stated.is_some() {
-            let order = variables::boot_order(self.paths)?;
             let current = variables::boot_current(self.paths)?;
             let loader = loader(self.paths).ok();
             let with = |is: &dyn Fn(&(u16, LoadOption)) -> bool| {
                 own.iter().filter(|own| is(own)).cloned().collect()
             };
             tells.extend([
-                with(&|(number, _)| order.contains(number)),
                 with(&|(number, _)| current == Some(*number)),
                 with(&|(_, option)| loader.is_some() && option.file == loader),
             ]);
