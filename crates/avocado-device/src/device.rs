@@ -5,6 +5,7 @@ use avocado_events::{Cancel, Event, Sink};
 use avocado_tuf::ForgetLevel;
 
 use crate::activation::{self, Activation};
+use crate::commit;
 use crate::config::DeviceConfig;
 use crate::context::DeviceContext;
 #[cfg(doc)]
@@ -17,7 +18,6 @@ use crate::hitl::{self, HitlRequest, HitlWatchEnd};
 use crate::merge::MergeMode;
 use crate::merging;
 use crate::metadata;
-use crate::os_update;
 use crate::os_update::trial::TrialEnd;
 use crate::paths::DevicePaths;
 use crate::runtime_list::{self, RuntimeEntry, RuntimeList};
@@ -256,7 +256,7 @@ impl Device {
     /// or not be decided.
     pub fn end_trial(&self, sink: &dyn Sink) -> Result<TrialEnd, DeviceError> {
         let _span = state_change("commit", "");
-        os_update::trial::end(&self.context, sink).map_err(DeviceError::Trial)
+        commit::commit(&self.context, sink).map_err(DeviceError::Trial)
     }
 
     /// Unmerges everything that we merged. The images stay mounted, so that merging them again is

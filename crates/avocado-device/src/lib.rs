@@ -13,6 +13,7 @@
 
 mod activation;
 mod cancel;
+mod commit;
 mod config;
 mod context;
 #[cfg(test)]

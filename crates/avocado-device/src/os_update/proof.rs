@@ -120,7 +120,7 @@ pub(crate) fn at_merge(
 
 /// Whether an update waits that was written before the device was started, and this boot is not known to be
 /// on trial; or a marker that cannot be understood.
-pub(super) fn is_unsettled(context: &DeviceContext) -> bool {
+pub(crate) fn is_unsettled(context: &DeviceContext) -> bool {
     let paths = &context.paths;
     match PendingUpdate::load(context.base()) {
         Ok(None) => false,

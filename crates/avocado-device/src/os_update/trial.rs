@@ -9,9 +9,7 @@ use super::proof::{self, BootOutcome};
 use super::reboot;
 use crate::context::DeviceContext;
 use crate::error::{DeviceError, FailureReason};
-use crate::merge::MergeMode;
 use crate::merge::service_manager::ServiceManager;
-use crate::merging;
 use crate::store::lock::StoreLock;
 
 /// What asking for the health of the system came to, where that is no error.
@@ -26,23 +24,8 @@ pub enum TrialEnd {
     Committed,
 }
 
-/// Asks for the health of a system on trial, and commits it or goes back. What the merge of this boot could not
-/// settle is settled first.
+/// Asks for the health of a system on trial, and commits it or goes back.
 pub(crate) fn end(context: &DeviceContext, sink: &dyn Sink) -> Result<TrialEnd, FailureReason> {
-    if proof::is_unsettled(context) {
-        let warn = |why: String| sink.emit(Event::warning(why));
-        // A boot that does not come to its end has what there will be.
-        let booted = HealthCheck::new(context, sink).boot();
-        booted.unwrap_or_else(|reason| warn(avocado_events::chain(&reason)));
-        if is_stopping(context) {
-            return Err(OsUpdateError::ShutDown.into());
-        }
-        let merged = merging::merge(context, MergeMode::IfNeeded, sink);
-        merged.unwrap_or_else(|error| warn(avocado_events::chain(&error)));
-        if proof::is_unsettled(context) {
-            return Ok(TrialEnd::Unsettled);
-        }
-    }
     let pending = PendingUpdate::load(context.base())?;
     if !pending.is_some_and(|pending| pending.is_on_trial(&context.paths)) {
         return Ok(TrialEnd::NothingOnTrial);
@@ -71,6 +54,20 @@ pub(crate) fn end(context: &DeviceContext, sink: &dyn Sink) -> Result<TrialEnd, 
             Ok(TrialEnd::NothingOnTrial)
         }
     }
+}
+
+/// Waits for the boot as health does, for as long. One that does not come to its end has what there will be.
+///
+/// # Errors
+/// It ends: nothing is decided then.
+pub(crate) fn wait_for_boot(context: &DeviceContext, sink: &dyn Sink) -> Result<(), FailureReason> {
+    if let Err(reason) = HealthCheck::new(context, sink).boot() {
+        sink.emit(Event::warning(avocado_events::chain(&reason)));
+    }
+    if is_stopping(context) {
+        return Err(OsUpdateError::ShutDown.into());
+    }
+    Ok(())
 }
 
 fn is_stopping(context: &DeviceContext) -> bool {
