@@ -1,14 +1,22 @@
 //! The program that makes containers: podman or docker.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use avocado_events::{Cancel, Event, Silent, Sink};
 use serde::Deserialize;
 
 use crate::{BackendError, Processor, Tool, ToolError};
+
+/// How long a service may take to end a container that it was told to end.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often it is asked meanwhile.
+const REMOVAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An image that is on this machine.
 #[derive(Debug, Clone)]
@@ -186,12 +194,45 @@ impl ContainerEngine {
             .map_err(|e| self.failed(format!("pull the image `{image}`"), e))
     }
 
-    /// Ends a container, whatever it does, if there is one of that name.
+    /// Ends a container, whatever it does, if there is one of that name, and waits until it is gone.
     pub(super) fn remove(&self, name: &str) {
         // What is not there any more is what is wanted.
-        let _ = self
-            .tool()
-            .args([OsStr::new("rm"), "--force".as_ref(), name.as_ref()])
-            .read(&Silent);
+        let _ = self.tool().args(["rm", "--force", name]).read(&Silent);
+        // A service that is already at it, because the container's client is gone, says no at once.
+        let asked = Instant::now();
+        while self.has_container(name) && asked.elapsed() < REMOVAL_LIMIT {
+            thread::sleep(REMOVAL_INTERVAL);
+        }
+    }
+
+    /// Whether there is a container of that name, as far as its service can be asked.
+    fn has_container(&self, name: &str) -> bool {
+        let inspect = ["container", "inspect", "--format", "{{.Id}}", name];
+        self.tool().args(inspect).read(&Silent).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_removal_that_somebody_else_has_begun_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = directory.path().join("left");
+        fs::write(&left, "xxx").unwrap();
+        let program = directory.path().join("docker");
+        let service = "#!/bin/sh\ncase $1 in rm) exit 1;; esac\n\
+                       read -r times <\"$LEFT\" || test -n \"$times\" || exit 1\n\
+                       printf %s \"${times%x}\" >\"$LEFT\"\n";
+        fs::write(&program, service).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let environment = [("LEFT".into(), left.clone().into_os_string())];
+        let engine = ContainerEngine::new(program, environment.into());
+        engine.remove("one");
+        assert_eq!(fs::read_to_string(&left).unwrap(), "");
     }
 }
