@@ -26,15 +26,15 @@ const NONE: &str = "(none)";
 /// The number of SHA-256 among the algorithms of OpenPGP.
 const SHA256: &str = "8";
 
-/// Where the copy of a tree's database is meanwhile.
-const PLACE: &str = "sbom-database";
-
-/// The packages that are installed in a tree. A tree without a database has none.
+/// The packages that are installed in a tree. A tree without a database has none. Of several that are
+/// read at the same time each has a number of its own.
 pub(super) fn read(
     context: &StepContext<'_>,
+    number: usize,
     root: &Path,
 ) -> Result<Vec<InstalledPackage>, BuildError> {
-    let place = context.layout.work(PLACE);
+    // A copy of its database.
+    let place = context.layout.work(&format!("sbom-database-{number}"));
     let copy = Tree::fresh(&place)?;
     if !copy_database(root, &copy, Path::new(DATABASE))? {
         trees::clear(&place)?;
