@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use avocado_manifest::os_bundle::{
-    BundleChunk, ChunkedArchive, ChunkedArtifact, OS_BUNDLE_CHUNK, OsBundleChunks,
-};
-use avocado_manifest::{Digest, DigestHasher, ImageId, MANIFEST_VERSION, Manifest};
+use avocado_manifest::Digest;
+use avocado_manifest::os_bundle::OS_BUNDLE_CHUNK;
 use avocado_serve::ServeOptions;
 use avocado_test_server::TestServer;
 use avocado_testbed::agent::DeviceAgent;
 use avocado_testbed::published::PublishedRepository;
-use serde_json::json;
+use avocado_testbed::published_os::{PublishedOs, ROOTFS};
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::stats::Sample;
@@ -92,26 +91,18 @@ pub(crate) fn measure(
 impl<'a> Bench<'a> {
     fn create(program: &'a Path, directory: &'a Path, size: u64) -> Result<Self, Failure> {
         fs::create_dir_all(directory).map_err(Failure::system("make a directory"))?;
-        let archive = directory.join("bundle.raw");
         let rootfs = noise(size);
         let sha256 = Digest::of(&rootfs);
-        let description = description(&directory.join("disk"), size, sha256);
-        let (bundle, chunks) = write_archive(&archive, &description, &rootfs)?;
-        let manifest = manifest(bundle.sha256)?;
-        let id = ImageId::from_digest(bundle.sha256);
-        let index = directory.join("chunks");
-        let document = OsBundleChunks::new(bundle, description, vec![chunks]);
-        let document = document.to_json();
-        let document = document.map_err(|e| Failure::Wrong(format!("the index: {e}")))?;
-        fs::write(&index, document).map_err(Failure::system("write the index"))?;
-        let targets = [
-            (id.file_name(), archive.as_path()),
-            (OsBundleChunks::file_name(&id), index.as_path()),
-        ];
-        let now = jiff::Timestamp::now();
+        let os = PublishedOs {
+            version: "1.0.0",
+            build: "new",
+            description: description(&directory.join("disk"), size, sha256),
+            rootfs: &rootfs,
+            now: jiff::Timestamp::now(),
+        };
         let published = directory.join("published");
         fs::create_dir_all(&published).map_err(Failure::system("make a directory"))?;
-        let published = PublishedRepository::of_targets(&published, manifest, &targets, now)?;
+        let published = os.publish(&published)?;
         Ok(Bench {
             program,
             directory,
@@ -222,16 +213,16 @@ fn noise(size: u64) -> Vec<u8> {
 }
 
 /// Two slots on one disk, and programs in the place of a boot loader.
-fn description(disk: &Path, size: u64, sha256: Digest) -> String {
+fn description(disk: &Path, size: u64, sha256: Digest) -> Value {
     let call = |slot: &str| json!([{"type": "command", "command": ["/bin/true", slot]}]);
-    let description = json!({
+    json!({
         "format_version": 1, "platform": "bench", "architecture": std::env::consts::ARCH,
         "os_build_id": "new",
         "update": {
             "strategy": "uboot-ab",
             "slot_detection": {"type": "command", "command": ["/bin/echo", "a"]},
             "artifacts": [{
-                "name": "rootfs", "file": "images/rootfs.img", "sha256": sha256, "size": size,
+                "name": "rootfs", "file": format!("images/{ROOTFS}"), "sha256": sha256, "size": size,
                 "slot_targets": {"a": {"partition": "bench-a"}, "b": {"partition": "bench-b"}},
             }],
             "activate": call("{inactive_slot}"),
@@ -241,65 +232,5 @@ fn description(disk: &Path, size: u64, sha256: Digest) -> String {
             {"name": "bench-a", "offset": 0, "size": size},
             {"name": "bench-b", "offset": size, "size": size},
         ]},
-    });
-    description.to_string()
-}
-
-/// Frames as a build makes them, but for the headers of a tar, which no device reads that streams.
-fn write_archive(
-    place: &Path,
-    description: &str,
-    rootfs: &[u8],
-) -> Result<(ChunkedArchive, ChunkedArtifact), Failure> {
-    let failed = Failure::system("write the archive");
-    let write = || -> std::io::Result<_> {
-        let mut file = File::create(place)?;
-        let mut hasher = DigestHasher::default();
-        let mut length = 0;
-        let mut frame = |content: &[u8]| -> std::io::Result<BundleChunk> {
-            let frame = zstd::bulk::compress(content, 3)?;
-            file.write_all(&frame)?;
-            hasher.update(&frame);
-            let offset = length;
-            length += frame.len() as u64;
-            Ok(BundleChunk {
-                offset,
-                length: frame.len() as u64,
-                sha256: Digest::of(&frame),
-                content_sha256: Digest::of(content),
-            })
-        };
-        frame(description.as_bytes())?;
-        let chunks = rootfs.chunks(OS_BUNDLE_CHUNK).map(&mut frame);
-        let chunks = chunks.collect::<std::io::Result<_>>()?;
-        file.sync_all()?;
-        let archive = ChunkedArchive {
-            length,
-            sha256: hasher.finish(),
-        };
-        Ok((archive, chunks))
-    };
-    let (archive, chunks) = write().map_err(failed)?;
-    let file = "rootfs.img".parse();
-    let artifact = ChunkedArtifact {
-        file: file.map_err(|e| Failure::Wrong(format!("{e}")))?,
-        size: rootfs.len() as u64,
-        chunks,
-    };
-    Ok((archive, artifact))
-}
-
-fn manifest(bundle: Digest) -> Result<Manifest, Failure> {
-    let text = json!({
-        "manifest_version": MANIFEST_VERSION,
-        "id": "none",
-        "built_at": "2024-01-01T00:00:00Z",
-        "runtime": {"name": "os", "version": "1.0.0"},
-        "extensions": [],
-        "os_bundle": {"image_id": ImageId::from_digest(bundle), "sha256": bundle, "os_build_id": "new"},
-    });
-    let wrong = |e: &dyn std::fmt::Display| Failure::Wrong(format!("the manifest: {e}"));
-    let mut manifest = Manifest::parse(text.to_string().as_bytes()).map_err(|e| wrong(&e))?;
-    manifest.id = manifest.content_id().map_err(|e| wrong(&e))?;
-    Ok(manifest)
+    })
 }

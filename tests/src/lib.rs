@@ -40,6 +40,7 @@ pub mod network;
 pub mod nfs_guest;
 pub mod project;
 pub mod published;
+pub mod published_os;
 pub mod registry;
 pub mod remote_guest;
 pub mod sdk_image;

@@ -175,7 +175,7 @@ fn splitmix(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn publish(error: impl std::error::Error + Send + Sync + 'static) -> HarnessError {
+pub(crate) fn publish(error: impl std::error::Error + Send + Sync + 'static) -> HarnessError {
     HarnessError::Publish(Box::new(error))
 }
 

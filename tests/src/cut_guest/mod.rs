@@ -172,7 +172,7 @@ impl CutGuest {
             "run",
             "tmp",
             "var",
-            "etc",
+            "etc/avocado",
             "opt",
             "usr/bin",
             "usr/local/bin",
@@ -212,6 +212,11 @@ impl CutGuest {
             ("usr/local/bin/fw_setenv", include_str!("fw_setenv"), 0o755),
             ("etc/machine-id", "", 0o644),
             ("etc/fw_env.config", loader::CONFIG, 0o644),
+            (
+                "etc/avocado/stream.conf",
+                "[avocado.update]\nstream_os_to_partition = true\n",
+                0o644,
+            ),
         ];
         for (name, text, mode) in files {
             write(&root.join(name), text, mode)?;

@@ -87,7 +87,11 @@ impl CutChain {
         self.runs += 1;
         self.boot();
         let replaces = phase == Some(CutPhase::Replacement);
-        let work = self.work(replaces);
+        let either = self.random.below(3) == 0;
+        // Those without a cut in turns: each tells how long its phases are.
+        let in_turn = Some(self.runs.is_multiple_of(2));
+        let streams = phase.map_or(in_turn, CutPhase::streams).unwrap_or(either);
+        let work = self.work(replaces, streams);
         let moment = phase.map(|p| p.moment(self.lengths.of(p), &mut self.random));
         // In some runs nothing else flushes what the updates do not.
         let pause = if self.random.below(3) == 0 {
@@ -124,10 +128,11 @@ impl CutChain {
             ),
             _ => "not cut".to_owned(),
         };
-        println!("run {} from slot {}: {when}", self.runs, self.slot);
+        let how = if streams { " and streamed" } else { "" };
+        println!("run {} from slot {}{how}: {when}", self.runs, self.slot);
         self.last = Some((before, RunEndTexts { said, console }));
         self.disks = disks;
-        self.lengths.learn(&events);
+        self.lengths.learn(&events, streams);
         self.check(&events, was_cut);
         was_cut
     }
@@ -162,7 +167,7 @@ impl CutChain {
     }
 
     /// What the guest does in this run: the update that is wanted, and another one after it.
-    fn work(&mut self, replaces: bool) -> Vec<String> {
+    fn work(&mut self, replaces: bool, streams: bool) -> Vec<String> {
         let of_other = |updates: &mut Updates, holds: &Update, step: usize| {
             let count = updates.systems.len();
             updates.publish((holds.system + step) % count)
@@ -181,7 +186,8 @@ impl CutChain {
         }
         let mut work = vec!["merge".to_owned(), "status".to_owned()];
         for update in &self.wanted {
-            work.push(format!("add@{}", update.place));
+            let add = if streams { "stream" } else { "add" };
+            work.push(format!("{add}@{}", update.place));
             work.push(format!("activate@{}", update.id));
             work.push("status".to_owned());
         }

@@ -21,7 +21,7 @@ use chain::CutChain;
 use phases::CutPhase;
 
 /// How often the power is cut, unless `AVOCADO_TEST_CUTS` says it: three times in each phase.
-const CUTS: usize = 21;
+const CUTS: usize = 3 * CutPhase::ALL.len();
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;

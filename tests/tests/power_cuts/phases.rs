@@ -11,7 +11,9 @@ use avocado_testbed::volatile_disk::{
 pub(crate) enum CutPhase {
     /// A runtime and its bundle are downloaded and added.
     Download,
-    /// The other slot is written, and the marker made.
+    /// The other slot is written while the OS is downloaded.
+    Stream,
+    /// The other slot is written, or what was streamed to it is looked at, and the marker made.
     SlotWrite,
     /// The boot loader is told, and nothing has been done since.
     Loader,
@@ -68,8 +70,9 @@ const fn again(visit: MarkVisit) -> MarkVisit {
 
 impl CutPhase {
     /// In the order in which an update goes through them.
-    pub(crate) const ALL: [CutPhase; 7] = [
+    pub(crate) const ALL: [CutPhase; 8] = [
         CutPhase::Download,
+        CutPhase::Stream,
         CutPhase::SlotWrite,
         CutPhase::Loader,
         CutPhase::FirstBoot,
@@ -84,9 +87,19 @@ impl CutPhase {
         [FirstBoot, Verification, Commit].contains(&self)
     }
 
+    /// Whether an OS can be, or has to be, streamed to its slot in it. Nothing says: both.
+    pub(crate) fn streams(self) -> Option<bool> {
+        match self {
+            CutPhase::Stream => Some(true),
+            // An update that waits for the reboot has the slot.
+            CutPhase::Download | CutPhase::Replacement => Some(false),
+            _ => None,
+        }
+    }
+
     fn between(self) -> (MarkVisit, MarkVisit) {
         match self {
-            CutPhase::Download => (begin(ADD), end(ADD)),
+            CutPhase::Download | CutPhase::Stream => (begin(ADD), end(ADD)),
             CutPhase::SlotWrite => (begin(ACTIVATE), begin(ACTIVATE + TOLD)),
             CutPhase::Loader => (begin(ACTIVATE + TOLD), end(ACTIVATE)),
             CutPhase::FirstBoot => (begin(BOOTED), begin(MERGE)),
@@ -122,9 +135,12 @@ impl PhaseLengths {
         PhaseLengths(CutPhase::ALL.map(|phase| (phase, 10)).into())
     }
 
-    /// Learns from a run.
-    pub(crate) fn learn(&mut self, events: &[DiskEvent]) {
+    /// Learns from a run, in which the OS was streamed or not.
+    pub(crate) fn learn(&mut self, events: &[DiskEvent], streams: bool) {
         for phase in CutPhase::ALL {
+            if phase.streams().is_some_and(|needed| needed != streams) {
+                continue;
+            }
             let (from, until) = phase.between();
             if let Some(count) = operations_between(events, from, until) {
                 let known = self.0.entry(phase).or_default();

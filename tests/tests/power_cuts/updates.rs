@@ -5,14 +5,15 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use avocado_manifest::{Digest, ImageId, MANIFEST_VERSION, Manifest};
+use avocado_manifest::{Digest, ImageId};
 use avocado_serve::ServeOptions;
 use avocado_test_server::TestServer;
 use avocado_testbed::cut_guest::CutGuest;
 use avocado_testbed::published::PublishedRepository;
+use avocado_testbed::published_os::{PublishedOs, ROOTFS, bundle_of};
 use avocado_testbed::volatile_disk::NamedDisks;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A runtime that needs a build of the OS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,20 +80,14 @@ impl Updates {
 
     fn repository(&self, directory: &Path, system: usize) -> PublishedRepository {
         let system = &self.systems[system];
-        let bytes = bundle(system, self.made);
-        let digest = Digest::of(&bytes);
-        let file = directory.join("bundle");
-        fs::write(&file, bytes).unwrap();
-        let manifest = json!({
-            "manifest_version": MANIFEST_VERSION, "id": "none", "built_at": "2026-01-01T00:00:00Z",
-            "runtime": {"name": "dev", "version": format!("1.0.{}", self.made)},
-            "extensions": [],
-            "os_bundle": {"image_id": ImageId::from_digest(digest), "sha256": digest,
-                          "os_build_id": system.build},
-        });
-        let mut manifest = Manifest::parse(manifest.to_string().as_bytes()).unwrap();
-        manifest.id = manifest.content_id().unwrap();
-        PublishedRepository::of(directory, manifest, &file, digest, self.now).unwrap()
+        let os = PublishedOs {
+            version: &format!("1.0.{}", self.made),
+            build: &system.build,
+            description: description(system, self.made),
+            rootfs: &system.image,
+            now: self.now,
+        };
+        os.publish(directory).unwrap()
     }
 
     /// The disks of a machine that was provisioned with a runtime.
@@ -108,9 +103,10 @@ impl Updates {
         symlink("/run/lock", var.join("lock")).unwrap();
         symlink(Path::new("runtimes").join(&first.id), base.join("active")).unwrap();
         fs::copy(source.join("manifest.json"), runtime.join("manifest.json")).unwrap();
-        let digest = Digest::of(&fs::read(source.join("bundle")).unwrap());
+        let bundle = bundle_of(&source);
+        let digest = Digest::of(&fs::read(&bundle).unwrap());
         let image = ImageId::from_digest(digest).file_name();
-        fs::copy(source.join("bundle"), base.join("images").join(image)).unwrap();
+        fs::copy(bundle, base.join("images").join(image)).unwrap();
         let root = source.join("repository/metadata/root.json");
         fs::copy(root, base.join("metadata/root.json")).unwrap();
         let disks = guest.disks(&self.systems[0].image, &var).unwrap();
@@ -119,36 +115,26 @@ impl Updates {
     }
 }
 
-/// The bundle of a system. Its number makes it another one than any before.
-fn bundle(system: &System, number: usize) -> Vec<u8> {
+/// What the bundle of a system says. Its number makes it another one than any before.
+fn description(system: &System, number: usize) -> Value {
     let slot = |slot: &str| json!({"partition": format!("rootfs-{slot}")});
     let set = |slot: &str, on_trial: &str| {
         let variables = json!({"slot": slot, "upgrade_available": on_trial});
         json!({"type": "uboot-env", "set": variables})
     };
-    let description = json!({
+    json!({
         "format_version": 1, "platform": "board", "architecture": "x86_64",
         "os_build_id": system.build, "number": number,
         "verify": {"type": "os-release", "field": "AVOCADO_OS_BUILD_ID", "expected": system.build},
         "update": {
             "strategy": "uboot-ab",
             "slot_detection": {"type": "uboot-env", "var": "slot"},
-            "artifacts": [{"name": "rootfs", "file": "images/rootfs",
+            "artifacts": [{"name": "rootfs", "file": format!("images/{ROOTFS}"),
                 "sha256": Digest::of(&system.image), "size": system.image.len(),
                 "slot_targets": {"a": slot("a"), "b": slot("b")}}],
             "activate": [set("{inactive_slot}", "1")],
             "commit": [set("{inactive_slot}", "0")],
             "rollback": [set("{previous_slot}", "0")],
         },
-    });
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, bytes) in [
-        ("bundle.json", description.to_string().as_bytes()),
-        ("images/rootfs", &system.image),
-    ] {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        archive.append_data(&mut header, name, bytes).unwrap();
-    }
-    zstd::encode_all(archive.into_inner().unwrap().as_slice(), 1).unwrap()
+    })
 }
