@@ -7,29 +7,30 @@
 //! cut off goes on, after a cut of the power too.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 
 use avocado_events::{Cancel, Event, Sink, StepStatus};
 use avocado_manifest::os_bundle::{ChunkedArtifact, OsArtifact};
 use avocado_manifest::{Digest, Manifest, Name};
 
 use super::boot_entry;
+use super::chunk_writer::{ChunkWriter, FetchedChunk};
 use super::chunked_bundle::ChunkedBundle;
 use super::error::OsUpdateError;
 use super::partition::{PartitionPlace, PartitionWriter};
 use super::plan::{self, FoundSlots};
 use super::slot_contents::{PartitionContent, SlotContent, SlotContents};
-use super::zstd_reader::ZstdReader;
 use crate::cancel;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
 use crate::store::lock;
 
-/// The stage that events of this name.
-const STAGE: &str = "os-update";
+/// The stage that its events name.
+pub(super) const STAGE: &str = "os-update";
 
-/// How much may be on its way to the disk, in bytes.
-const SYNCED_EVERY: u64 = 4 << 20;
+/// How many chunks that came wait for the one that is written: each takes a MiB of memory.
+const CHUNKS_AHEAD: usize = 1;
 
 /// Fills a buffer with the bytes of a bundle from an offset on.
 pub(crate) type BundleParts<'a> = dyn FnMut(u64, &mut [u8]) -> Result<(), FailureReason> + 'a;
@@ -41,9 +42,7 @@ pub(crate) struct OsStream<'a, 'b> {
     parts: &'a mut BundleParts<'b>,
     cancel: &'a Cancel,
     sink: &'a dyn Sink,
-    /// A chunk as it comes.
-    frame: Vec<u8>,
-    /// What is in it.
+    /// What a partition has of a chunk.
     content: Vec<u8>,
 }
 
@@ -62,7 +61,6 @@ impl<'a, 'b> OsStream<'a, 'b> {
             parts,
             cancel,
             sink,
-            frame: Vec::new(),
             content: Vec::new(),
         }
     }
@@ -123,7 +121,7 @@ impl<'a, 'b> OsStream<'a, 'b> {
         Ok(true)
     }
 
-    /// Brings an artifact to its partition.
+    /// Brings an artifact to its partition. While a chunk is written the next ones come.
     fn write_artifact(
         &mut self,
         artifact: &OsArtifact,
@@ -131,41 +129,22 @@ impl<'a, 'b> OsStream<'a, 'b> {
         place: &PartitionPlace,
     ) -> Result<(), FailureReason> {
         let partition = PartitionWriter::open(place, &artifact.name)?;
-        let mut unsynced = 0;
-        for (begin, bytes, chunk) in chunked.places(self.bundle.chunks.chunk_bytes) {
-            cancel::check(self.cancel)?;
-            self.content.resize(usize::try_from(bytes).unwrap_or(0), 0);
-            partition.read_at(begin, &mut self.content)?;
-            if Digest::of(&self.content) != chunk.content_sha256 {
-                self.frame
-                    .resize(usize::try_from(chunk.length).unwrap_or(0), 0);
-                (self.parts)(chunk.offset, &mut self.frame)?;
-                if Digest::of(&self.frame) != chunk.sha256 {
-                    return Err(OsUpdateError::Chunk(artifact.file.to_string()).into());
-                }
-                let unpacked = ZstdReader::new(self.frame.as_slice());
-                let mut unpacked = unpacked.take(bytes.saturating_add(1));
-                self.content.clear();
-                let read = unpacked.read_to_end(&mut self.content);
-                if read.is_err() || Digest::of(&self.content) != chunk.content_sha256 {
-                    let why = format!("a chunk of {} is damaged", artifact.file);
-                    return Err(OsUpdateError::Content(why).into());
-                }
-                partition.write_at(begin, &self.content)?;
-                unsynced += bytes;
-            }
-            // A cut of the power costs no more than this.
-            if unsynced >= SYNCED_EVERY {
-                partition.sync()?;
-                unsynced = 0;
-            }
-            self.sink.emit(Event::bytes(
-                STAGE,
-                artifact.name.as_str(),
-                begin.saturating_add(bytes),
-                Some(chunked.size),
-            ));
-        }
+        let writer = ChunkWriter {
+            partition: &partition,
+            artifact,
+            size: chunked.size,
+            sink: self.sink,
+        };
+        thread::scope(|scope| {
+            let (chunks, come) = mpsc::sync_channel(CHUNKS_AHEAD);
+            let written = scope.spawn(move || writer.write_all(come));
+            let fetched = self.fetch_chunks(artifact, chunked, &partition, &chunks);
+            drop(chunks);
+            let written = written
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            fetched.and(written)
+        })?;
         match partition.finish(artifact.sha256, chunked.size) {
             Err(FailureReason::OsUpdate(error))
                 if matches!(*error, OsUpdateError::ReadBack { .. }) =>
@@ -175,6 +154,42 @@ impl<'a, 'b> OsStream<'a, 'b> {
             }
             other => other,
         }
+    }
+
+    /// Hands on each chunk of an artifact, with what came of it where the partition has something else.
+    fn fetch_chunks(
+        &mut self,
+        artifact: &OsArtifact,
+        chunked: &ChunkedArtifact,
+        partition: &PartitionWriter<'_>,
+        chunks: &SyncSender<FetchedChunk>,
+    ) -> Result<(), FailureReason> {
+        for (begin, bytes, chunk) in chunked.places(self.bundle.chunks.chunk_bytes) {
+            cancel::check(self.cancel)?;
+            self.content.resize(usize::try_from(bytes).unwrap_or(0), 0);
+            partition.read_at(begin, &mut self.content)?;
+            let is_there = Digest::of(&self.content) == chunk.content_sha256;
+            let mut frame = None;
+            if !is_there {
+                let frame = frame.insert(vec![0; usize::try_from(chunk.length).unwrap_or(0)]);
+                (self.parts)(chunk.offset, frame)?;
+                if Digest::of(frame) != chunk.sha256 {
+                    return Err(OsUpdateError::Chunk(artifact.file.to_string()).into());
+                }
+            }
+            let content_sha256 = chunk.content_sha256;
+            let fetched = FetchedChunk {
+                begin,
+                bytes,
+                frame,
+                content_sha256,
+            };
+            if chunks.send(fetched).is_err() {
+                // The writer failed, and says why.
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Where the partition has every chunk, it is the bundle that says something else of their whole.
