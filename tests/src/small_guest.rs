@@ -3,7 +3,8 @@
 //! `SSH-2.0-small` on port 22 with the id of its boot and a count of connections, then repeats what
 //! it hears; it has an agent that knows the time, its network and its processes, and can power off.
 //! With `sessions` on the kernel's command line a connection has a program of its own, as a session
-//! of ssh has; with `fetch=PORT` it downloads from that port of the host. It has no disks to speak of.
+//! of ssh has; with `fetch=PORT` it downloads from that port of the host, with
+//! `fill` it writes 8 MiB to its second disk, and a trim discards all of that.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,16 +20,35 @@ use crate::feed::debian_parts;
 use crate::tools::{TestNeed, ToolCall};
 
 /// Busybox under these names.
-const PROGRAMS: [&str; 18] = [
-    "base64", "cat", "date", "echo", "find", "grep", "insmod", "ip", "mount", "nc", "poweroff",
-    "printf", "sh", "sleep", "sync", "true", "umount", "usleep",
+const PROGRAMS: [&str; 20] = [
+    "base64",
+    "blkdiscard",
+    "cat",
+    "date",
+    "dd",
+    "echo",
+    "find",
+    "grep",
+    "insmod",
+    "ip",
+    "mount",
+    "nc",
+    "poweroff",
+    "printf",
+    "sh",
+    "sleep",
+    "sync",
+    "true",
+    "umount",
+    "usleep",
 ];
 
-/// Modules that the network needs on x86-64, in this order. The rest is built in.
-const MODULES: [&str; 3] = [
+/// Modules that network and disks need on x86-64, in this order. The rest is built in.
+const MODULES: [&str; 4] = [
     "net/core/failover",
     "drivers/net/net_failover",
     "drivers/net/virtio_net",
+    "drivers/block/virtio_blk",
 ];
 
 /// Modules by which it tells of a panic. A sample feed of before has none.

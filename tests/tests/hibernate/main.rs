@@ -6,6 +6,7 @@
 mod arm64;
 mod clock;
 mod crowd;
+mod given_back;
 mod harness;
 mod kept_awake;
 mod kills;

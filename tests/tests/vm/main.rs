@@ -10,6 +10,7 @@
 mod common;
 
 mod ending;
+mod given_back;
 mod harness;
 mod released;
 mod sleeping;

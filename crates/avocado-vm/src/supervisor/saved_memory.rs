@@ -178,6 +178,7 @@ mod tests {
                 pid_file: path.clone(),
                 tpm: None,
                 panic_device: false,
+                gives_back: false,
                 device_tree: None,
             },
             qemu: BinaryIdentity {
