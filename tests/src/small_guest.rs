@@ -1,7 +1,8 @@
 //! A VM's image whose guest is there in seconds, for tests of everything around a guest: Debian's
 //! kernel, and busybox, for x86-64 or arm64. It has the address that QEMU expects, says
 //! `SSH-2.0-small` on port 22 with the id of its boot and a count of connections, then repeats what
-//! it hears; it has an agent that knows the time, its network and its processes, and can power off.
+//! it hears; it has an agent that knows the time, its network and its processes, pretends to mount the
+//! workspace, and can power off.
 //! With `sessions` on the kernel's command line a connection has a program of its own, as a session
 //! of ssh has; with `fetch=PORT` it downloads from that port of the host, with
 //! `fill` it writes 8 MiB to its second disk, and a trim discards all of that.

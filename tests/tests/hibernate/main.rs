@@ -6,6 +6,7 @@
 mod arm64;
 mod clock;
 mod crowd;
+mod docker_directories;
 mod given_back;
 mod harness;
 mod kept_awake;

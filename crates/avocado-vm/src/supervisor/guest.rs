@@ -21,7 +21,7 @@ const AGENT_GRACE: Duration = Duration::from_secs(10);
 pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
 /// Where the guest sees the workspace.
-const WORKSPACE: &str = "/run/workspace";
+pub(super) const WORKSPACE: &str = "/run/workspace";
 /// The guest's network device.
 pub(super) const DEVICE: &str = "eth0";
 

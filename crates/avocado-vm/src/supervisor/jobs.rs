@@ -271,6 +271,17 @@ pub(crate) async fn after_wake(
     }
 }
 
+/// Mounts the workspace where it is not, for a client that waits for it.
+pub(crate) async fn mount_for_client(
+    machine: Machine,
+    reply: oneshot::Sender<Result<(), String>>,
+) -> JobOutcome {
+    let mounted = guest::mount_workspace(&machine.agent()).await;
+    let is_mounted = mounted.is_ok();
+    let _ = reply.send(mounted);
+    JobOutcome::Mounted(is_mounted)
+}
+
 /// What is done with a paused guest before its memory is saved. It runs for a moment for that.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BeforeSave {

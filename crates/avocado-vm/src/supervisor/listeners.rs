@@ -292,7 +292,7 @@ mod tests {
         let log = SupervisorLog::open(&dir.file(StateFile::SupervisorLog));
         let (handle, _inbox) = OwnerHandle::new();
         let tunnel = DockerTunnel::new(&dir, &log, Box::new(|_| ()));
-        Lanes::new(handle, tunnel, log)
+        Lanes::new(&dir, handle, tunnel, log)
     }
 
     /// Clients of a lane that is served by an echo.

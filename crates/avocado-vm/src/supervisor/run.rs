@@ -170,7 +170,7 @@ async fn own_vm(
     let tunnel = DockerTunnel::new(dir, &log, tunnel_recorder(dir, &record));
     let (handle, inbox) = OwnerHandle::new();
     let mut clients = JoinSet::new();
-    let lanes = Lanes::new(handle.clone(), tunnel.clone(), log.clone());
+    let lanes = Lanes::new(dir, handle.clone(), tunnel.clone(), log.clone());
     let control = listeners.serve(&lanes, &mut clients);
     let (ending, end) = watch::channel(false);
     let requests = tokio::spawn(request_server::serve_all(control, handle.clone(), end));

@@ -7,6 +7,7 @@
 //! sequentially consistent.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,6 +44,10 @@ struct Values {
     /// Held by the one task that connects to the forward.
     dial_lock: Mutex<()>,
     loads: LaneLoads,
+    /// The directory of this machine that the guest is to have.
+    workspace: StdMutex<Option<PathBuf>>,
+    /// It was unmounted for a save, and is not mounted again yet.
+    workspace_missing: AtomicBool,
 }
 
 /// The guest's clock, which stands still while the guest is paused.
@@ -81,6 +86,8 @@ impl SharedState {
             }),
             dial_lock: Mutex::new(()),
             loads: LaneLoads::default(),
+            workspace: StdMutex::default(),
+            workspace_missing: AtomicBool::new(false),
         }))
     }
 
@@ -157,6 +164,26 @@ impl SharedState {
     /// Returns when no other task is connecting to the forward.
     pub(crate) async fn lock_dialing(&self) -> MutexGuard<'_, ()> {
         self.0.dial_lock.lock().await
+    }
+
+    /// The directory of this machine that the guest is to have.
+    pub(crate) fn workspace(&self) -> Option<PathBuf> {
+        let workspace = self.0.workspace.lock();
+        workspace.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_workspace(&self, path: Option<PathBuf>) {
+        let workspace = self.0.workspace.lock();
+        *workspace.unwrap_or_else(PoisonError::into_inner) = path;
+    }
+
+    /// Whether that is known not to be mounted.
+    pub(crate) fn is_workspace_missing(&self) -> bool {
+        self.0.workspace_missing.load(SeqCst)
+    }
+
+    pub(crate) fn set_workspace_missing(&self, missing: bool) {
+        self.0.workspace_missing.store(missing, SeqCst);
     }
 
     /// How full each lane is.

@@ -348,7 +348,7 @@ impl VmOwner {
                 self.cancel_save = Some(cancel);
                 self.tunnel.close();
                 let unmount = self.context.launch.workspace.is_some() && !self.workspace_unmounted;
-                self.workspace_unmounted |= unmount;
+                self.set_workspace_mounted(!(self.workspace_unmounted || unmount));
                 let before = jobs::BeforeSave {
                     unmount,
                     trim: self.take_trim_before_save(),
