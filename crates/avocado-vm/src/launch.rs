@@ -28,6 +28,10 @@ pub struct VmLaunch {
     /// `ssh_port`.
     #[serde(default)]
     pub last_ssh_port: Option<u16>,
+    /// Ports that other VMs of the user had last and want again: none of them is taken where any free one
+    /// will do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports_of_others: Vec<u16>,
     /// Port that is proxied without waking the guest; none without it.
     pub infra_port: Option<u16>,
     /// Whether to serve the docker socket that does not wake the guest.

@@ -15,6 +15,7 @@ mod files;
 pub mod image;
 pub mod launch;
 pub mod lock;
+pub mod named;
 pub mod status;
 #[cfg(unix)]
 pub mod supervisor;

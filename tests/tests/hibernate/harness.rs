@@ -68,6 +68,7 @@ impl SmallGuestVm {
                 var_size: 0,
                 ssh_port: None,
                 last_ssh_port: None,
+                ports_of_others: Vec::new(),
                 infra_port: None,
                 docker_stream: true,
                 cmdline_extra: None,

@@ -116,7 +116,24 @@ async fn listen_ssh(
         },
         (None, None) => None,
     };
-    Ok((listen_tcp(0).await?, taken))
+    Ok((listen_anywhere(&launch.ports_of_others).await?, taken))
+}
+
+/// Ports that are held at the same time while a free one is looked for.
+const PORT_TRIES: usize = 100;
+
+/// Any free port but those that other VMs want again. Where the system gives no other, one of them.
+async fn listen_anywhere(others: &[u16]) -> Result<TcpListener, SupervisorError> {
+    let mut held = Vec::new();
+    loop {
+        let listener = listen_tcp(0).await?;
+        let port = listener.local_addr().map(|address| address.port());
+        if port.is_ok_and(|port| !others.contains(&port)) || held.len() >= PORT_TRIES {
+            return Ok(listener);
+        }
+        // Held, so that the system gives another one.
+        held.push(listener);
+    }
 }
 
 async fn listen_tcp(port: u16) -> Result<TcpListener, SupervisorError> {
@@ -357,6 +374,20 @@ mod tests {
         let connect = async || UnixStream::connect(&path).await.unwrap();
         fill(Lane::Docker, listener, connect).await;
     }
+
+    #[tokio::test]
+    async fn any_port_is_none_that_another_vm_wants_again() {
+        // Half of all that the system may give.
+        let free = listen_anywhere(&[]).await.unwrap();
+        let wanted = free.local_addr().unwrap().port();
+        drop(free);
+        let others: Vec<u16> = (1..=u16::MAX)
+            .filter(|port| port / 2 % 2 == wanted / 2 % 2)
+            .collect();
+        let found = listen_anywhere(&others).await.unwrap();
+        assert!(!others.contains(&found.local_addr().unwrap().port()));
+    }
+
     #[tokio::test]
     async fn the_port_of_the_last_start_is_taken_again_if_it_is_free() {
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap();

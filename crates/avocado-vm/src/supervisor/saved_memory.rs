@@ -199,6 +199,7 @@ mod tests {
                 var_size: 0,
                 ssh_port: None,
                 last_ssh_port: None,
+                ports_of_others: Vec::new(),
                 infra_port: None,
                 docker_stream: false,
                 cmdline_extra: None,

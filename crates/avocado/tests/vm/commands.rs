@@ -87,7 +87,9 @@ fn a_path_that_is_too_long_for_sockets() {
     let shown = place.end(&mut command).failed(1).stderr;
     assert!(shown.contains("sockets in it allow"), "{shown}");
     assert!(
-        shown.contains("\nhint: set AVOCADO_VM_STATE_DIR to a shorter path\n"),
+        shown.contains(
+            "\nhint: set AVOCADO_VM_STATE_DIR to a shorter path, or choose a shorter --name\n"
+        ),
         "{shown}"
     );
 }

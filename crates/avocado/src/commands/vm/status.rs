@@ -37,6 +37,20 @@ fn headline(status: &VmStatus) -> &'static str {
     }
 }
 
+/// The state in a word.
+pub(super) fn word(state: VmState) -> &'static str {
+    match state {
+        VmState::Stopped => "stopped",
+        VmState::Starting => "starting",
+        VmState::Running => "running",
+        VmState::Hibernated => "hibernated",
+        VmState::Released => "released",
+        VmState::Stopping => "stopping",
+        VmState::Unsupervised => "unsupervised",
+        VmState::Unresponsive => "unresponsive",
+    }
+}
+
 fn human(status: &VmStatus) -> String {
     let mut rows = vec![("state", headline(status).to_owned())];
     let mut row = |name: &'static str, value: Option<String>| {
