@@ -5,7 +5,8 @@
 //! workspace, and can power off.
 //! With `sessions` on the kernel's command line a connection has a program of its own, as a session
 //! of ssh has; with `fetch=PORT` it downloads from that port of the host, with
-//! `fill` it writes 8 MiB to its second disk, and a trim discards all of that.
+//! `fill` it writes 8 MiB to its second disk, and a trim discards all of that; with `docker` it has
+//! containers that publish ports.
 
 use std::ffi::OsString;
 use std::fs;
@@ -21,7 +22,7 @@ use crate::feed::debian_parts;
 use crate::tools::{TestNeed, ToolCall};
 
 /// Busybox under these names.
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 21] = [
     "base64",
     "blkdiscard",
     "cat",
@@ -36,6 +37,7 @@ const PROGRAMS: [&str; 20] = [
     "nc",
     "poweroff",
     "printf",
+    "rm",
     "sh",
     "sleep",
     "sync",
@@ -58,10 +60,11 @@ const PANIC_MODULES: [&str; 2] = [
     "drivers/misc/pvpanic/pvpanic-pci",
 ];
 
-const SCRIPTS: [(&str, &str); 3] = [
+const SCRIPTS: [(&str, &str); 4] = [
     ("init", include_str!("small_guest/init")),
     ("serve", include_str!("small_guest/serve")),
     ("agent", include_str!("small_guest/agent")),
+    ("docker", include_str!("small_guest/docker")),
 ];
 
 /// What a test with it needs.
@@ -187,7 +190,15 @@ impl Guest {
 
     fn initramfs(&self, directory: &Path) -> Result<(), HarnessError> {
         let root = directory.join("initramfs.d");
-        for place in ["bin", "counted", "dev", "modules", "proc", "sys"] {
+        for place in [
+            "bin",
+            "containers/by-name",
+            "counted",
+            "dev",
+            "modules",
+            "proc",
+            "sys",
+        ] {
             let place = root.join(place);
             fs::create_dir_all(&place).map_err(file("make", &place))?;
         }

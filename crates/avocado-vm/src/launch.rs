@@ -44,6 +44,9 @@ pub struct VmLaunch {
     pub dns: Vec<IpAddr>,
     /// Domains that they answer for; all of them where this is empty.
     pub dns_search: Vec<String>,
+    /// Whether ports that containers publish are forwarded from this host.
+    #[serde(default = "yes")]
+    pub forward_published: bool,
     /// When to sleep.
     pub idle: IdleSettings,
     /// The QEMU to run, instead of the first on PATH for the image's architecture.
@@ -56,6 +59,10 @@ pub struct VmLaunch {
     pub notify: Option<PathBuf>,
     /// How long the guest may take until its ssh answers, in seconds.
     pub ready_timeout_secs: u64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// When an idle VM sleeps. Seconds, on a clock that never steps; 0 means never.

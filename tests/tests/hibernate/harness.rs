@@ -71,6 +71,7 @@ impl SmallGuestVm {
                 ports_of_others: Vec::new(),
                 infra_port: None,
                 docker_stream: true,
+                forward_published: false,
                 cmdline_extra: None,
                 workspace: None,
                 dns: Vec::new(),

@@ -7,6 +7,7 @@ mod arm64;
 mod clock;
 mod crowd;
 mod docker_directories;
+mod forwards;
 mod given_back;
 mod harness;
 mod kept_awake;

@@ -1,6 +1,6 @@
 //! The lanes: what happens to a client of each listener, from its connection to its end.
 //!
-//! Two lanes are counted and wake the guest, ssh and docker; the other two, infra and
+//! Three lanes are counted and wake the guest: ssh, docker and forward. The other two, infra and
 //! docker-stream, serve programs that look every few seconds, and never do.
 
 use std::io;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::docker_proxy::{self, DockerDesk};
-use super::docker_tunnel::DockerTunnel;
+use super::docker_tunnel::{DockerTunnel, GuestPort};
 use super::http_message;
 use super::lane_load::LaneLoads;
 use super::log::SupervisorLog;
@@ -117,6 +117,25 @@ impl Lanes {
                 self.log.line(&format!("docker: {}", failure.message));
                 refuse_http(&mut client, &failure).await;
             }
+        }
+    }
+
+    /// Counted, wakes the guest, starts the tunnel. A client that cannot be served is let go without
+    /// a word: what it speaks is not known.
+    pub(super) async fn forward(self, client: TcpStream, to: GuestPort) {
+        let lease = match self.handle.lease(CountedLane::Forward).await {
+            Ok(lease) => lease,
+            Err(why) => {
+                let why = SupervisorFailure::from(why).message;
+                let text = format!("forward: no connection to {to} in the guest: {why}");
+                return self.log.line(&text);
+            }
+        };
+        match self.tunnel.connect_to(&to, &self.handle.shared).await {
+            Ok(mut guest) => {
+                proxy::run(client, &mut guest, ProxyKind::Counted(&lease)).await;
+            }
+            Err(failure) => self.log.line(&format!("forward: {}", failure.message)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The listeners: what clients connect to. Each hands its clients to its lane.
 
+use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -79,6 +80,7 @@ impl LaneListeners {
             TcpClientListener(self.ssh),
             LaneDoor::new(Lane::Ssh, lanes),
             move |client| ours.clone().ssh(client),
+            pending(),
         ));
         if let Some(listener) = self.infra {
             let ours = lanes.clone();
@@ -86,19 +88,26 @@ impl LaneListeners {
                 TcpClientListener(listener),
                 LaneDoor::new(Lane::Infra, lanes),
                 move |client| ours.clone().infra(client),
+                pending(),
             ));
         }
         let ours = lanes.clone();
         let door = LaneDoor::new(Lane::Docker, lanes);
-        tasks.spawn(accept(self.docker, door, move |client| {
-            ours.clone().docker(client)
-        }));
+        tasks.spawn(accept(
+            self.docker,
+            door,
+            move |client| ours.clone().docker(client),
+            pending(),
+        ));
         if let Some(listener) = self.docker_stream {
             let ours = lanes.clone();
             let door = LaneDoor::new(Lane::DockerStream, lanes);
-            tasks.spawn(accept(listener, door, move |client| {
-                ours.clone().docker_stream(client)
-            }));
+            tasks.spawn(accept(
+                listener,
+                door,
+                move |client| ours.clone().docker_stream(client),
+                pending(),
+            ));
         }
         self.control
     }
@@ -169,7 +178,7 @@ fn listen_unix(path: &Path) -> Result<UnixListener, SupervisorError> {
 }
 
 /// Something that clients connect to.
-trait ClientListener: Send + 'static {
+pub(super) trait ClientListener: Send + 'static {
     type Client: Send + 'static;
     fn next(&self) -> impl Future<Output = io::Result<Self::Client>> + Send;
     /// Tells a client why it is sent away.
@@ -200,8 +209,9 @@ impl ClientListener for UnixListener {
     }
 }
 
-/// The places of a lane.
-struct LaneDoor {
+/// The places of a lane; a cloneable handle, for a lane with several listeners.
+#[derive(Clone)]
+pub(super) struct LaneDoor {
     lane: Lane,
     lanes: Lanes,
     places: Arc<Semaphore>,
@@ -209,7 +219,7 @@ struct LaneDoor {
 }
 
 impl LaneDoor {
-    fn new(lane: Lane, lanes: &Lanes) -> Self {
+    pub(super) fn new(lane: Lane, lanes: &Lanes) -> Self {
         LaneDoor {
             lane,
             lanes: lanes.clone(),
@@ -244,19 +254,23 @@ impl LaneDoor {
     }
 }
 
-/// Serves every client in a task of its own, for ever. One that finds the lane full is told so and
-/// sent away at once: a client that waits for a place would wait in silence, maybe for ever.
-async fn accept<A: ClientListener, F>(
+/// Serves every client in a task of its own until `end`; those that are there then come to their own
+/// end. One that finds the lane full is told so and sent away at once: a client that waits for a
+/// place would wait in silence, maybe for ever.
+pub(super) async fn accept<A: ClientListener, F>(
     listener: A,
     door: LaneDoor,
     serve: impl Fn(A::Client) -> F + Send + 'static,
+    end: impl Future<Output = ()>,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut clients = JoinSet::new();
     let mut wait = BACK_OFF.0;
+    tokio::pin!(end);
     loop {
         let next = tokio::select! {
+            () = &mut end => break,
             // Reaped as they end, so that the set does not grow.
             Some(_) = clients.join_next() => {
                 door.note_room();
@@ -293,6 +307,10 @@ async fn accept<A: ClientListener, F>(
             }
         }
     }
+    drop(listener);
+    while clients.join_next().await.is_some() {
+        door.note_room();
+    }
 }
 
 #[cfg(test)]
@@ -328,7 +346,7 @@ mod tests {
             }
         };
         let door = LaneDoor::new(lane, &lanes);
-        let served = tokio::spawn(accept(listener, door, echo));
+        let served = tokio::spawn(accept(listener, door, echo, pending()));
         let talk = async |client: &mut C| {
             let mut byte = [0];
             client.write_all(b"x").await.unwrap();

@@ -202,6 +202,7 @@ mod tests {
                 ports_of_others: Vec::new(),
                 infra_port: None,
                 docker_stream: false,
+                forward_published: false,
                 cmdline_extra: None,
                 workspace: None,
                 dns: Vec::new(),

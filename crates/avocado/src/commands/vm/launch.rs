@@ -64,6 +64,7 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Re
         ports_of_others: ports_of_others(session, dir),
         infra_port: remembered.infra_port,
         docker_stream: remembered.docker_stream,
+        forward_published: true,
         cmdline_extra: (args.cmdline_extra.clone())
             .or_else(|| was.and_then(|was| was.cmdline_extra.clone())),
         workspace,
