@@ -8,6 +8,8 @@ pub mod channel;
 pub mod config;
 #[cfg(unix)]
 pub mod control;
+#[cfg(unix)]
+pub mod copy;
 pub mod dir;
 pub mod disk;
 mod error;

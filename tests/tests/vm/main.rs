@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod copying;
 mod ending;
 mod given_back;
 mod harness;

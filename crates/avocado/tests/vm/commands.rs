@@ -95,6 +95,23 @@ fn a_path_that_is_too_long_for_sockets() {
 }
 
 #[test]
+fn a_copy_is_between_this_machine_and_the_guest() {
+    let place = Place::new();
+    insta::assert_snapshot!(place.run(&["cp", "a", "b"]).failed(2).stderr, @r"
+    error: no path of the copy is in the guest
+    hint: sources on one side, destination on the other: `guest:PATH` is in the guest
+    ");
+    let both = place.run(&["cp", "guest:a", "guest:b"]).failed(2).stderr;
+    assert!(
+        both.contains("both sides of the copy are in the guest"),
+        "{both}"
+    );
+    place.run(&["cp", "guest:a"]).failed(2);
+    let stopped = place.run(&["cp", "a", "guest:b"]).failed(1).stderr;
+    assert!(stopped.contains("`avocado vm start`"), "{stopped}");
+}
+
+#[test]
 fn what_needs_a_running_vm_says_so() {
     let place = Place::new();
     insta::assert_snapshot!(place.run(&["shell"]).failed(1).stderr, @r"

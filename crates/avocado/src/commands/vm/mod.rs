@@ -2,6 +2,7 @@
 
 mod config;
 mod config_effect;
+mod cp;
 mod delete;
 mod duration;
 mod image;
@@ -34,6 +35,7 @@ use clap::{Args, Subcommand};
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 use config::ConfigArgs;
+use cp::CpArgs;
 use delete::DeleteArgs;
 use keep_awake::KeepAwakeArgs;
 use logs::LogsArgs;
@@ -79,6 +81,12 @@ pub(crate) enum VmCommand {
     /// One word after `--` is a line for the guest's shell; of several words each arrives as it
     /// is. The exit code is that of the shell or the command.
     Shell(ShellArgs),
+    /// Copy files into the guest or out of it; `guest:PATH` is a path in the guest
+    ///
+    /// Every path is taken as it is, also one with characters that a shell would read. In the guest one
+    /// that begins without a slash is below the home directory of root. A guest that sleeps is
+    /// woken. The exit code is that of scp.
+    Cp(CpArgs),
     /// Let the guest sleep now; the next connection wakes it
     Hibernate,
     /// Wake the guest
@@ -121,6 +129,7 @@ pub(super) fn run(session: &Session, args: &VmArgs) -> Result<ExitCode> {
         VmCommand::List => list::run(session).map(done),
         VmCommand::Delete(args) => delete::run(session, args).map(done),
         VmCommand::Shell(args) => shell::run(session, args),
+        VmCommand::Cp(args) => cp::run(session, args),
         VmCommand::Hibernate => sleep::hibernate(session).map(done),
         VmCommand::Wake => sleep::wake(session).map(done),
         VmCommand::KeepAwake(args) => keep_awake::run(session, args),
