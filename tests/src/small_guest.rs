@@ -1,9 +1,12 @@
 //! A VM's image whose guest is there in seconds, for tests of everything around a guest: Debian's
 //! kernel, and busybox, for x86-64 or arm64. It has the address that QEMU expects, says
 //! `SSH-2.0-small` on port 22 with the id of its boot and a count of connections, then repeats what
-//! it hears; it has an agent that knows the time, its network and its processes, and can power off.
+//! it hears; it has an agent that knows the time, its network and its processes, pretends to mount the
+//! workspace, and can power off.
 //! With `sessions` on the kernel's command line a connection has a program of its own, as a session
-//! of ssh has; with `fetch=PORT` it downloads from that port of the host. It has no disks to speak of.
+//! of ssh has; with `fetch=PORT` it downloads from that port of the host, with
+//! `fill` it writes 8 MiB to its second disk, and a trim discards all of that; with `docker` it has
+//! containers that publish ports.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,16 +22,36 @@ use crate::feed::debian_parts;
 use crate::tools::{TestNeed, ToolCall};
 
 /// Busybox under these names.
-const PROGRAMS: [&str; 18] = [
-    "base64", "cat", "date", "echo", "find", "grep", "insmod", "ip", "mount", "nc", "poweroff",
-    "printf", "sh", "sleep", "sync", "true", "umount", "usleep",
+const PROGRAMS: [&str; 21] = [
+    "base64",
+    "blkdiscard",
+    "cat",
+    "date",
+    "dd",
+    "echo",
+    "find",
+    "grep",
+    "insmod",
+    "ip",
+    "mount",
+    "nc",
+    "poweroff",
+    "printf",
+    "rm",
+    "sh",
+    "sleep",
+    "sync",
+    "true",
+    "umount",
+    "usleep",
 ];
 
-/// Modules that the network needs on x86-64, in this order. The rest is built in.
-const MODULES: [&str; 3] = [
+/// Modules that network and disks need on x86-64, in this order. The rest is built in.
+const MODULES: [&str; 4] = [
     "net/core/failover",
     "drivers/net/net_failover",
     "drivers/net/virtio_net",
+    "drivers/block/virtio_blk",
 ];
 
 /// Modules by which it tells of a panic. A sample feed of before has none.
@@ -37,10 +60,11 @@ const PANIC_MODULES: [&str; 2] = [
     "drivers/misc/pvpanic/pvpanic-pci",
 ];
 
-const SCRIPTS: [(&str, &str); 3] = [
+const SCRIPTS: [(&str, &str); 4] = [
     ("init", include_str!("small_guest/init")),
     ("serve", include_str!("small_guest/serve")),
     ("agent", include_str!("small_guest/agent")),
+    ("docker", include_str!("small_guest/docker")),
 ];
 
 /// What a test with it needs.
@@ -166,7 +190,15 @@ impl Guest {
 
     fn initramfs(&self, directory: &Path) -> Result<(), HarnessError> {
         let root = directory.join("initramfs.d");
-        for place in ["bin", "counted", "dev", "modules", "proc", "sys"] {
+        for place in [
+            "bin",
+            "containers/by-name",
+            "counted",
+            "dev",
+            "modules",
+            "proc",
+            "sys",
+        ] {
             let place = root.join(place);
             fs::create_dir_all(&place).map_err(file("make", &place))?;
         }

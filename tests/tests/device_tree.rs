@@ -182,6 +182,7 @@ fn machine(binary: PathBuf, cpus: u32) -> MachineSpec {
         pid_file: unused,
         tpm: None,
         panic_device: false,
+        gives_back: false,
         device_tree: None,
     }
 }

@@ -191,6 +191,10 @@ pub struct MachineSpec {
     /// follows.
     #[serde(default)]
     pub panic_device: bool,
+    /// Whether the host gets back what the guest does not need any more: blocks that it discards on
+    /// its disks, and pages of memory that are free there.
+    #[serde(default)]
+    pub gives_back: bool,
     /// Device tree to use instead of QEMU's own (aarch64).
     pub device_tree: Option<PathBuf>,
 }

@@ -196,7 +196,7 @@ pub fn shell_arguments(
 }
 
 /// The arguments of `ssh` for a tunnel from a socket here to the guest's docker socket, through
-/// QEMU's own forward.
+/// QEMU's own forward. It takes further forwards from [`tunnel_port_arguments`].
 pub fn tunnel_arguments(dir: &StateDir, internal_port: u16) -> Vec<OsString> {
     let mut all = arguments(dir, internal_port, RUNNING);
     keep_alive(&mut all);
@@ -204,17 +204,47 @@ pub fn tunnel_arguments(dir: &StateDir, internal_port: u16) -> Vec<OsString> {
         "ExitOnForwardFailure=yes",
         "StreamLocalBindUnlink=yes",
         "StreamLocalBindMask=0177",
+        "ControlMaster=yes",
     ] {
         all.extend(["-o".into(), option.into()]);
     }
-    let socket = dir.file(StateFile::DockerInternal);
-    // The colon separates, the backslash protects, the percent sign is expanded.
-    let socket = socket.to_string_lossy().replace('\\', r"\\");
-    let socket = socket.replace(':', r"\:").replace('%', "%%");
+    all.extend(["-o".into(), control_path(dir).into()]);
+    let socket = local_socket(&dir.file(StateFile::DockerInternal));
     let forward = format!("{socket}:{GUEST_DOCKER_SOCKET}");
     all.extend(["-N".into(), "-T".into(), "-L".into(), forward.into()]);
     all.extend(["--".into(), "root@127.0.0.1".into()]);
     all
+}
+
+/// The arguments of `ssh` that make a running tunnel forward `socket` to an address of the guest,
+/// such as `127.0.0.1:80`; with `cancel` it does so no longer.
+pub fn tunnel_port_arguments(
+    dir: &StateDir,
+    socket: &Path,
+    address: &str,
+    cancel: bool,
+) -> Vec<OsString> {
+    let verb = if cancel { "cancel" } else { "forward" };
+    let forward = format!("{}:{address}", local_socket(socket));
+    let mut all: Vec<OsString> = vec!["-F".into(), "none".into()];
+    all.extend(["-o".into(), control_path(dir).into()]);
+    all.extend(["-O".into(), verb.into(), "-L".into(), forward.into()]);
+    all.extend(["--".into(), "root@127.0.0.1".into()]);
+    all
+}
+
+fn control_path(dir: &StateDir) -> String {
+    format!(
+        "ControlPath={}",
+        quoted(&dir.file(StateFile::TunnelControl))
+    )
+}
+
+/// A socket in the argument of `-L`: the colon separates, the backslash protects, the percent sign
+/// is expanded.
+fn local_socket(path: &Path) -> String {
+    let path = path.to_string_lossy().replace('\\', r"\\");
+    path.replace(':', r"\:").replace('%', "%%")
 }
 
 /// A word that a POSIX shell takes for one word, whatever is in it.

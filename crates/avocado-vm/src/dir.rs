@@ -53,6 +53,8 @@ impl StateDir {
             StateFile::DockerInternal.name(),
             StateFile::Supervisor.name(),
             "tpm/swtpm-sock",
+            "ctl.0123456789abcdef",
+            "ports/0123456789",
         ];
         let name = sockets.iter().map(|name| name.len()).max().unwrap_or(0);
         let most = LONGEST_SOCKET - 1 - name;
@@ -160,6 +162,10 @@ pub enum StateFile {
     DockerStream,
     /// Where the tunnel to the guest's docker socket ends.
     DockerInternal,
+    /// Where the tunnel takes orders.
+    TunnelControl,
+    /// A directory of sockets: where the tunnels to ports of the guest end.
+    TunnelPorts,
     /// Requests to the supervisor: status, stop, wake.
     Supervisor,
     /// The guest's serial console.
@@ -212,6 +218,9 @@ impl StateFile {
             StateFile::Docker => "docker.sock",
             StateFile::DockerStream => "docker-stream.sock",
             StateFile::DockerInternal => "docker.sock.internal",
+            // ssh makes it under a name that is 17 bytes longer.
+            StateFile::TunnelControl => "ctl",
+            StateFile::TunnelPorts => "ports",
             StateFile::Supervisor => "supervisor.sock",
             StateFile::SerialLog => "serial.log",
             StateFile::SupervisorLog => "supervisor.log",

@@ -149,7 +149,9 @@ impl VmError {
         match self {
             VmError::NoSpace { .. } => Some("free some space on that file system"),
             VmError::Busy { .. } => Some("wait for it to end, or see `avocado vm status`"),
-            VmError::LongPath { .. } => Some("set AVOCADO_VM_STATE_DIR to a shorter path"),
+            VmError::LongPath { .. } => {
+                Some("set AVOCADO_VM_STATE_DIR to a shorter path, or choose a shorter --name")
+            }
             VmError::Program { .. } => Some("install an OpenSSH client"),
             VmError::NoImage { .. } => Some(
                 "`avocado vm update` fetches one; --vm-source or AVOCADO_VM_DIR names one that \

@@ -28,6 +28,10 @@ pub struct VmLaunch {
     /// `ssh_port`.
     #[serde(default)]
     pub last_ssh_port: Option<u16>,
+    /// Ports that other VMs of the user had last and want again: none of them is taken where any free one
+    /// will do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports_of_others: Vec<u16>,
     /// Port that is proxied without waking the guest; none without it.
     pub infra_port: Option<u16>,
     /// Whether to serve the docker socket that does not wake the guest.
@@ -40,6 +44,9 @@ pub struct VmLaunch {
     pub dns: Vec<IpAddr>,
     /// Domains that they answer for; all of them where this is empty.
     pub dns_search: Vec<String>,
+    /// Whether ports that containers publish are forwarded from this host.
+    #[serde(default = "yes")]
+    pub forward_published: bool,
     /// When to sleep.
     pub idle: IdleSettings,
     /// The QEMU to run, instead of the first on PATH for the image's architecture.
@@ -52,6 +59,10 @@ pub struct VmLaunch {
     pub notify: Option<PathBuf>,
     /// How long the guest may take until its ssh answers, in seconds.
     pub ready_timeout_secs: u64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// When an idle VM sleeps. Seconds, on a clock that never steps; 0 means never.

@@ -8,6 +8,8 @@ pub mod channel;
 pub mod config;
 #[cfg(unix)]
 pub mod control;
+#[cfg(unix)]
+pub mod copy;
 pub mod dir;
 pub mod disk;
 mod error;
@@ -15,6 +17,7 @@ mod files;
 pub mod image;
 pub mod launch;
 pub mod lock;
+pub mod named;
 pub mod status;
 #[cfg(unix)]
 pub mod supervisor;

@@ -52,6 +52,9 @@ pub struct VmStatus {
     pub supervisor_pid: Option<u32>,
     /// Ports on the loopback address.
     pub ports: VmPorts,
+    /// Ports of the guest that are reached at ports of this host.
+    #[serde(default)]
+    pub forwards: Vec<VmForward>,
     /// Open connections.
     pub connections: ConnectionCounts,
     /// What showed, when it was last looked at, that the guest works although its connections are
@@ -101,6 +104,17 @@ pub struct VmPorts {
     pub internal_ssh: Option<u16>,
     /// Never wakes the guest.
     pub infra_ssh: Option<u16>,
+}
+
+/// A port of the guest that is reached at this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmForward {
+    /// Addresses and ports of this host.
+    pub addresses: Vec<String>,
+    /// The guest's port.
+    pub guest_port: u16,
+    /// The container that publishes it, if one does.
+    pub container: Option<String>,
 }
 
 /// Open connections.

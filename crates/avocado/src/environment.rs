@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use avocado_http::{NetworkSettings, ProxySettings};
 use avocado_manifest::Name;
+#[cfg(unix)]
+use avocado_vm::named::{UserVms, VmName};
 
 use crate::failure::{Context, Failure, Result};
 use crate::owner;
@@ -277,12 +279,57 @@ impl Environment {
         self.os("HOME").map(Path::new).filter(|p| p.is_absolute())
     }
 
-    /// `AVOCADO_VM_STATE_DIR`, or `~/.avocado/vm`: everything of the development VM.
-    pub(crate) fn vm_state_dir(&self) -> Result<PathBuf> {
-        match (self.path("AVOCADO_VM_STATE_DIR")?, self.home()) {
-            (Some(dir), _) => Ok(dir),
-            (None, Some(home)) => Ok(home.join(".avocado/vm")),
-            (None, None) => Err(Failure::new("there is no place for the VM")
+    /// The state directory of a development VM: `AVOCADO_VM_STATE_DIR`, or that of the VM which is `named`
+    /// or which `AVOCADO_VM_NAME` names, or `~/.avocado/vm`.
+    #[cfg(unix)]
+    pub(crate) fn vm_state_dir(&self, named: Option<&VmName>) -> Result<PathBuf> {
+        let stated = self.vm_stated_dir()?;
+        let by = if named.is_some() {
+            "--name"
+        } else {
+            "AVOCADO_VM_NAME"
+        };
+        let name = match named {
+            Some(name) => Some(name.clone()),
+            None => self.vm_name()?,
+        };
+        match (stated, name) {
+            (Some(_), Some(name)) => Err(Failure::usage(format!(
+                "{by} says `{}`, and AVOCADO_VM_STATE_DIR names a directory: which VM is meant?",
+                name.as_str()
+            ))
+            .hint("state one of the two")),
+            (Some(dir), None) => Ok(dir),
+            (None, name) => {
+                let name = name.unwrap_or_else(VmName::default_vm);
+                Ok(self.user_vms()?.dir(&name).root().to_owned())
+            }
+        }
+    }
+
+    /// `AVOCADO_VM_STATE_DIR`: the state directory of a VM that is anywhere.
+    #[cfg(unix)]
+    pub(crate) fn vm_stated_dir(&self) -> Result<Option<PathBuf>> {
+        self.path("AVOCADO_VM_STATE_DIR")
+    }
+
+    /// `AVOCADO_VM_NAME`: which VM is meant.
+    #[cfg(unix)]
+    fn vm_name(&self) -> Result<Option<VmName>> {
+        const NAME: &str = "AVOCADO_VM_NAME";
+        let parse = |text: &str| {
+            let name = text.parse::<VmName>();
+            name.map_err(|error| Failure::usage(format!("{NAME}: {error}")))
+        };
+        self.text(NAME).map(parse).transpose()
+    }
+
+    /// `~/.avocado`, where the user's VMs are.
+    #[cfg(unix)]
+    pub(crate) fn user_vms(&self) -> Result<UserVms> {
+        match self.home() {
+            Some(home) => Ok(UserVms::new(home.join(".avocado"))),
+            None => Err(Failure::new("there is no place for the VM")
                 .hint("set AVOCADO_VM_STATE_DIR or HOME to a directory")),
         }
     }
@@ -459,11 +506,34 @@ mod tests {
 
     #[test]
     fn the_vm_lives_at_home_unless_told() {
-        let dir = |variables: &[(&str, &str)]| environment(variables).vm_state_dir().ok();
+        let dir = |variables: &[(&str, &str)]| environment(variables).vm_state_dir(None).ok();
         assert_eq!(dir(&[("HOME", "/h")]), Some("/h/.avocado/vm".into()));
         let told = [("HOME", "/h"), ("AVOCADO_VM_STATE_DIR", "/v")];
         assert_eq!(dir(&told), Some("/v".into()));
         assert_eq!(dir(&[("HOME", "")]), None);
+        let named = [("HOME", "/h"), ("AVOCADO_VM_NAME", "b")];
+        assert_eq!(dir(&named), Some("/h/.avocado/vms/b".into()));
+        assert_eq!(dir(&[("HOME", "/h"), ("AVOCADO_VM_NAME", "../b")]), None);
+        let name = "c".parse().unwrap();
+        let found = environment(&named).vm_state_dir(Some(&name)).ok();
+        assert_eq!(found, Some("/h/.avocado/vms/c".into()));
+        let found = environment(&named).vm_state_dir(Some(&VmName::default_vm()));
+        assert_eq!(found.ok(), Some("/h/.avocado/vm".into()));
+        let both = [
+            ("HOME", "/h"),
+            ("AVOCADO_VM_NAME", "b"),
+            ("AVOCADO_VM_STATE_DIR", "/v"),
+        ];
+        let refused = environment(&both).vm_state_dir(None).unwrap_err();
+        assert!(
+            refused.message.starts_with("AVOCADO_VM_NAME says `b`"),
+            "{refused:?}"
+        );
+        let refused = environment(&told).vm_state_dir(Some(&name)).unwrap_err();
+        assert!(
+            refused.message.starts_with("--name says `c`"),
+            "{refused:?}"
+        );
         let secs = |text| {
             let name = "AVOCADO_VM_IDLE_HIBERNATE_SECS";
             environment(&[(name, text)]).vm_idle_hibernate_secs().ok()

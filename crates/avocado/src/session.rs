@@ -1,5 +1,8 @@
 use std::sync::{Arc, OnceLock};
 
+#[cfg(unix)]
+use avocado_vm::named::VmName;
+
 use crate::environment::Environment;
 use crate::global_args::GlobalArgs;
 use crate::output::Output;
@@ -11,4 +14,7 @@ pub(crate) struct Session {
     pub(crate) output: Arc<Output>,
     /// What avocado.yaml says, where it is not written yet.
     pub(crate) edited: OnceLock<String>,
+    /// The VM that `avocado vm --name` names.
+    #[cfg(unix)]
+    pub(crate) vm_name: OnceLock<VmName>,
 }

@@ -4,6 +4,8 @@
 mod commands;
 #[path = "vm/config.rs"]
 mod config;
+#[path = "vm/named.rs"]
+mod named;
 #[path = "vm/publish.rs"]
 mod publish;
 #[path = "vm/update.rs"]

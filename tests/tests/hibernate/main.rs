@@ -6,6 +6,9 @@
 mod arm64;
 mod clock;
 mod crowd;
+mod docker_directories;
+mod forwards;
+mod given_back;
 mod harness;
 mod kept_awake;
 mod kills;

@@ -9,7 +9,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod copying;
 mod ending;
+mod given_back;
 mod harness;
 mod released;
 mod sleeping;

@@ -45,7 +45,15 @@ pub(crate) fn arguments(spec: &MachineSpec, start: StartMode) -> Vec<OsString> {
     }
     for drive in &spec.drives {
         let read_only = if drive.read_only { ",readonly=on" } else { "" };
-        let rest = format!(",format={},if=virtio{read_only}", drive.format.name());
+        // Zeros that the guest writes take no place either.
+        let gives_back = spec.gives_back && !drive.read_only;
+        let give_back = if gives_back {
+            ",discard=unmap,detect-zeroes=unmap"
+        } else {
+            ""
+        };
+        let format = drive.format.name();
+        let rest = format!(",format={format},if=virtio{read_only}{give_back}");
         line.option("-drive", with_path("file=", &drive.path, &rest));
     }
     line.option("-netdev", "user,id=net0,hostfwd=tcp:127.0.0.1:0-:22");
@@ -94,6 +102,10 @@ pub(crate) fn arguments(spec: &MachineSpec, start: StartMode) -> Vec<OsString> {
         // Panics and crash kernels, not what newer versions add.
         line.option("-device", "pvpanic-pci,events=3");
         line.option("-action", "panic=none");
+    }
+    if spec.gives_back {
+        // The last one, so that all others have the slots that they have without it.
+        line.option("-device", "virtio-balloon-pci,free-page-reporting=on");
     }
     if start == StartMode::Incoming {
         line.flag("-S");

@@ -39,6 +39,7 @@ fn full(architecture: Architecture, accelerator: Accelerator) -> MachineSpec {
             directory: "/s/tpm".into(),
         }),
         panic_device: true,
+        gives_back: true,
         device_tree: None,
     }
 }
@@ -75,8 +76,8 @@ fn a_pc_with_everything() {
 -initrd /i/initrd
 -append root=/dev/vda a=b,c
 -drive file=/i/rootfs,format=raw,if=virtio,readonly=on
--drive file=/s/var.btrfs,format=raw,if=virtio
--drive file=/s/data,,1.qcow2,format=qcow2,if=virtio
+-drive file=/s/var.btrfs,format=raw,if=virtio,discard=unmap,detect-zeroes=unmap
+-drive file=/s/data,,1.qcow2,format=qcow2,if=virtio,discard=unmap,detect-zeroes=unmap
 -netdev user,id=net0,hostfwd=tcp:127.0.0.1:0-:22
 -device virtio-net-pci,netdev=net0
 -device qemu-xhci,id=xhci
@@ -95,7 +96,8 @@ fn a_pc_with_everything() {
 -tpmdev emulator,id=tpm0,chardev=tpm
 -device tpm-tis,tpmdev=tpm0
 -device pvpanic-pci,events=3
--action panic=none"
+-action panic=none
+-device virtio-balloon-pci,free-page-reporting=on"
     );
 }
 
@@ -108,13 +110,20 @@ fn what_differs() {
         &'a [&'a str],
         &'a [&'a str],
     );
-    let table: [Case<'_>; 9] = [
+    let table: [Case<'_>; 10] = [
         (
             Architecture::X86_64,
             Accelerator::Kvm,
             |spec| spec.panic_device = false,
             &[],
             &["panic"],
+        ),
+        (
+            Architecture::X86_64,
+            Accelerator::Kvm,
+            |spec| spec.gives_back = false,
+            &[],
+            &["discard", "zeroes", "balloon"],
         ),
         (
             Architecture::X86_64,

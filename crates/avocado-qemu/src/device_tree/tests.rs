@@ -31,6 +31,7 @@ pub(super) fn spec(binary: &Path) -> MachineSpec {
         pid_file: unused,
         tpm: None,
         panic_device: true,
+        gives_back: true,
         device_tree: None,
     }
 }

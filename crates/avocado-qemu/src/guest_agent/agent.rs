@@ -103,6 +103,17 @@ impl GuestAgent {
         network_bytes(&answer, device).ok_or_else(|| self.unexpected(command, &answer))
     }
 
+    /// Lets every file system of the guest discard the blocks that it does not use. Answers how many
+    /// bytes that was, as far as the guest tells.
+    ///
+    /// # Errors
+    /// As for every call; where the limit is over, the guest goes on with it.
+    pub async fn trim(&self) -> Result<u64, QemuError> {
+        let command = "guest-fstrim";
+        let answer = self.call(command, json!({})).await?;
+        trimmed_bytes(&answer).ok_or_else(|| self.unexpected(command, &answer))
+    }
+
     /// Asks the guest to power off, and returns when it was asked; the end of QEMU tells that it
     /// did.
     pub async fn shutdown(&self) -> Result<(), QemuError> {
@@ -193,6 +204,13 @@ impl GuestAgent {
     }
 }
 
+/// What was discarded on all file systems together. One that cannot, says so and counts nothing.
+fn trimmed_bytes(answer: &Value) -> Option<u64> {
+    let paths = answer.get("paths")?.as_array()?;
+    let bytes = |path: &Value| path.get("trimmed").and_then(Value::as_u64);
+    Some(paths.iter().filter_map(bytes).fold(0, u64::saturating_add))
+}
+
 /// The bytes of a device.
 fn network_bytes(devices: &Value, name: &str) -> Option<u64> {
     let is_it = |device: &&Value| device.get("name").and_then(Value::as_str) == Some(name);
@@ -246,6 +264,24 @@ mod tests {
             (json!({}), None),
         ] {
             assert_eq!(network_bytes(&devices, "eth0"), expected, "{devices}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_were_discarded() {
+        for (answer, expected) in [
+            (
+                json!({ "paths": [
+                    { "path": "/var", "trimmed": 4096, "minimum": 0 },
+                    { "path": "/", "error": "the discard operation is not supported" },
+                    { "path": "/data", "trimmed": 100 },
+                ] }),
+                Some(4196),
+            ),
+            (json!({ "paths": [] }), Some(0)),
+            (json!({}), None),
+        ] {
+            assert_eq!(trimmed_bytes(&answer), expected, "{answer}");
         }
     }
 

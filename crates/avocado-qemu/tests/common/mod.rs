@@ -101,6 +101,7 @@ fn spec(binary: PathBuf, architecture: Architecture, dir: &Path) -> MachineSpec 
         pid_file: file("qemu.pid"),
         tpm: None,
         panic_device: true,
+        gives_back: true,
         device_tree: None,
     }
 }

@@ -141,6 +141,7 @@ fn of_record(dir: &StateDir, state: VmState, record: Option<&MachineRecord>) -> 
         pid: None,
         supervisor_pid: None,
         ports: VmPorts::default(),
+        forwards: Vec::new(),
         connections: ConnectionCounts::default(),
         work: None,
         keep_awakes: 0,

@@ -44,6 +44,7 @@ pub(crate) fn remove_runtime_files(dir: &StateDir, machine: bool) {
         StateFile::Docker,
         StateFile::DockerStream,
         StateFile::DockerInternal,
+        StateFile::TunnelControl,
         StateFile::Supervisor,
         StateFile::SupervisorPid,
         StateFile::SshPort,
@@ -64,6 +65,7 @@ pub(crate) fn remove_runtime_files(dir: &StateDir, machine: bool) {
         // What cannot be removed hinders no later start: each replaces it.
         let _ = dir.remove(*file);
     }
+    let _ = fs::remove_dir_all(dir.file(StateFile::TunnelPorts));
     if SavedMemory::read(dir).is_none() {
         let _ = dir.remove(StateFile::SavedMemory);
     }

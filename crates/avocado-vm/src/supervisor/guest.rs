@@ -4,11 +4,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use avocado_events::chain;
 use avocado_qemu::{GuestAgent, QemuError};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::log::SupervisorLog;
 use crate::launch::VmLaunch;
 
 /// How long one look for the ssh banner may take, and how long until the next.
@@ -19,7 +21,7 @@ const AGENT_GRACE: Duration = Duration::from_secs(10);
 pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
 /// Where the guest sees the workspace.
-const WORKSPACE: &str = "/run/workspace";
+pub(super) const WORKSPACE: &str = "/run/workspace";
 /// The guest's network device.
 pub(super) const DEVICE: &str = "eth0";
 
@@ -123,6 +125,36 @@ pub(crate) async fn unmount_workspace(agent: &GuestAgent) -> Result<(), String> 
         return Ok(());
     }
     run(agent, &["umount", WORKSPACE]).await
+}
+
+/// Sets the guest's clock by the host's. Says whether that worked.
+pub(crate) async fn set_clock(agent: &GuestAgent, log: &SupervisorLog) -> bool {
+    match agent.with_limit(COMMAND_LIMIT).set_clock().await {
+        Ok(error) => {
+            log.line(&format!(
+                "the guest's clock is set; it is wrong by {error} ms"
+            ));
+            true
+        }
+        Err(error) => {
+            log.line(&format!("the guest's clock is not set: {}", chain(&error)));
+            false
+        }
+    }
+}
+
+/// Trims the guest's disks, so that the host gets back the blocks of what was deleted there. Where
+/// that fails, it is as it was.
+pub(crate) async fn trim(agent: &GuestAgent, limit: Duration, log: &SupervisorLog) {
+    match agent.with_limit(limit).trim().await {
+        Ok(bytes) => log.line(&format!(
+            "the guest's disks are trimmed: {bytes} bytes are unused"
+        )),
+        Err(error) => log.line(&format!(
+            "the guest's disks are not trimmed: {}",
+            chain(&error)
+        )),
+    }
 }
 
 /// Runs a program in the guest. What it says about a failure is the error.

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::context::SupervisorContext;
 use super::error::SupervisorError;
 use super::guest;
-use super::log::{self, SupervisorLog};
+use super::log::{SupervisorLog, last_lines};
 use super::machine_record::MachineRecord;
 use super::saved_memory::SavedMemory;
 use super::shared_state::SharedState;
@@ -22,6 +22,10 @@ use crate::dir::{StateDir, StateFile};
 
 /// How long QEMU may take to quit before it is killed.
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a guest whose disks are to be trimmed may take to show that it has an agent.
+const SIGN_LIMIT: Duration = Duration::from_secs(2);
+/// How long a trim may take that a command may wait for.
+const TRIM_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait between two presses of the power button.
 const POWER_BUTTON_PAUSE: Duration = Duration::from_secs(15);
 /// How long a guest without agent may take to bring one up after all.
@@ -126,11 +130,12 @@ pub(crate) async fn await_ready(
     machine: Machine,
     port: u16,
     wait: ReadyWait,
+    log: SupervisorLog,
 ) -> JobOutcome {
     let agent = machine.agent();
     let result = match guest::await_ready(port, &agent, wait.limit).await {
         Some(true) => {
-            set_up(&context, &machine).await;
+            set_up(&context, &machine, &log).await;
             Ok(GuestAnswer::SetUp)
         }
         Some(false) => {
@@ -140,7 +145,7 @@ pub(crate) async fn await_ready(
             Ok(GuestAnswer::WithoutAgent)
         }
         None if wait.certain => {
-            let console = log::last_lines(&context.dir.file(StateFile::SerialLog), CONSOLE_LINES);
+            let console = last_lines(&context.dir.file(StateFile::SerialLog), CONSOLE_LINES);
             let limit = Duration::from_secs(context.launch.ready_timeout_secs);
             Err(SupervisorError::NotReady { limit, console })
         }
@@ -154,7 +159,9 @@ pub(crate) async fn await_ready(
     JobOutcome::Ready { boot, result }
 }
 
-async fn set_up(context: &SupervisorContext, machine: &Machine) {
+async fn set_up(context: &SupervisorContext, machine: &Machine, log: &SupervisorLog) {
+    // A clock of hardware is right to the second, and is read some time before this.
+    guest::set_clock(&machine.agent(), log).await;
     for problem in guest::set_up(&machine.agent(), &context.launch).await {
         context.sink.emit(Event::warning(problem));
     }
@@ -172,8 +179,14 @@ pub(crate) async fn await_late_agent(
         .is_ok()
     {
         log.line("the guest's agent answers now");
-        set_up(&context, &machine).await;
+        set_up(&context, &machine, &log).await;
     }
+    JobOutcome::Nothing
+}
+
+/// See [`guest::trim`].
+pub(crate) async fn trim(machine: Machine, limit: Duration, log: SupervisorLog) -> JobOutcome {
+    guest::trim(&machine.agent(), limit, &log).await;
     JobOutcome::Nothing
 }
 
@@ -245,14 +258,7 @@ pub(crate) async fn after_wake(
     log: SupervisorLog,
 ) -> JobOutcome {
     let agent = machine.agent();
-    let set = agent.with_limit(guest::COMMAND_LIMIT).set_clock().await;
-    shared.clock_set(set.is_ok());
-    match set {
-        Ok(error) => log.line(&format!(
-            "the guest's clock is set; it is wrong by {error} ms"
-        )),
-        Err(error) => log.line(&format!("the guest's clock is not set: {}", chain(&error))),
-    }
+    shared.clock_set(guest::set_clock(&agent, &log).await);
     if !mount {
         return JobOutcome::Nothing;
     }
@@ -265,18 +271,43 @@ pub(crate) async fn after_wake(
     }
 }
 
-/// Saves the memory of a paused guest. A mounted workspace cannot be saved: the guest runs for a
-/// moment to unmount it. `cancel` ends it early, when it is sent to or dropped.
+/// Mounts the workspace where it is not, for a client that waits for it.
+pub(crate) async fn mount_for_client(
+    machine: Machine,
+    reply: oneshot::Sender<Result<(), String>>,
+) -> JobOutcome {
+    let mounted = guest::mount_workspace(&machine.agent()).await;
+    let is_mounted = mounted.is_ok();
+    let _ = reply.send(mounted);
+    JobOutcome::Mounted(is_mounted)
+}
+
+/// What is done with a paused guest before its memory is saved. It runs for a moment for that.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BeforeSave {
+    /// A mounted workspace cannot be saved.
+    pub(crate) unmount: bool,
+    /// See [`trim`].
+    pub(crate) trim: bool,
+}
+
+/// Saves the memory of a paused guest. `cancel` ends it early, when it is sent to or dropped.
 pub(crate) async fn save(
     machine: Machine,
     dir: StateDir,
-    unmount: bool,
+    before: BeforeSave,
     cancel: oneshot::Receiver<()>,
+    log: SupervisorLog,
 ) -> JobOutcome {
     let work = async {
-        if unmount {
+        if before.unmount || before.trim {
             machine.resume().await.map_err(|e| chain(&e))?;
-            guest::unmount_workspace(&machine.agent()).await?;
+            if before.trim {
+                guest::trim(&machine.agent(), TRIM_LIMIT, &log).await;
+            }
+            if before.unmount {
+                guest::unmount_workspace(&machine.agent()).await?;
+            }
             machine.pause().await.map_err(|e| chain(&e))?;
         }
         save_memory(&machine, &dir.file(StateFile::SavedMemory))
@@ -353,26 +384,38 @@ async fn quit(machine: Machine) {
     }
 }
 
+/// How a guest is shut down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShutDown {
+    pub(crate) force: bool,
+    pub(crate) paused: bool,
+    /// See [`trim`].
+    pub(crate) trim: bool,
+    /// How long it may take.
+    pub(crate) limit: Duration,
+}
+
 /// Lets the guest power off, or ends it.
-pub(crate) async fn shut_down(
-    machine: Machine,
-    force: bool,
-    paused: bool,
-    limit: Duration,
-    log: SupervisorLog,
-) -> JobOutcome {
-    if force {
+pub(crate) async fn shut_down(machine: Machine, how: ShutDown, log: SupervisorLog) -> JobOutcome {
+    if how.force {
         quit(machine).await;
         return JobOutcome::Nothing;
     }
     let ask = async {
-        if paused && let Err(error) = machine.resume().await {
+        if how.paused
+            && let Err(error) = machine.resume().await
+        {
             log.line(&format!(
                 "the guest cannot be woken to stop: {}",
                 chain(&error)
             ));
         }
-        if let Err(error) = machine.agent().with_limit(QUIT_LIMIT).shutdown().await {
+        let agent = machine.agent();
+        // Of a guest that does not answer nothing is asked for that it can do without.
+        if how.trim && agent.with_limit(SIGN_LIMIT).sync().await.is_ok() {
+            guest::trim(&agent, TRIM_LIMIT.min(how.limit / 4), &log).await;
+        }
+        if let Err(error) = agent.with_limit(QUIT_LIMIT).shutdown().await {
             log.line(&format!(
                 "the guest's agent does not shut it down: {}",
                 chain(&error)
@@ -388,9 +431,9 @@ pub(crate) async fn shut_down(
     tokio::select! {
         _ = machine.exited() => JobOutcome::Nothing,
         () = ask => JobOutcome::Nothing,
-        () = sleep(limit) => JobOutcome::StopFailed(format!(
+        () = sleep(how.limit) => JobOutcome::StopFailed(format!(
             "the guest has not powered off within {} s",
-            limit.as_secs()
+            how.limit.as_secs()
         )),
     }
 }

@@ -13,6 +13,7 @@ pub(crate) enum Lane {
     Docker,
     Infra,
     DockerStream,
+    Forward,
 }
 
 impl Lane {
@@ -23,6 +24,7 @@ impl Lane {
             Lane::Docker => "docker",
             Lane::Infra => "infra",
             Lane::DockerStream => "docker-stream",
+            Lane::Forward => "forward",
         }
     }
 

@@ -1,11 +1,12 @@
 //! The lanes: what happens to a client of each listener, from its connection to its end.
 //!
-//! Two lanes are counted and wake the guest, ssh and docker; the other two, infra and
+//! Three lanes are counted and wake the guest: ssh, docker and forward. The other two, infra and
 //! docker-stream, serve programs that look every few seconds, and never do.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,16 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::docker_tunnel::DockerTunnel;
+use super::docker_proxy::{self, DockerDesk};
+use super::docker_tunnel::{DockerTunnel, GuestPort};
+use super::http_message;
 use super::lane_load::LaneLoads;
 use super::log::SupervisorLog;
 use super::owner_handle::OwnerHandle;
 use super::policy::CountedLane;
 use super::protocol::SupervisorFailure;
 use super::proxy::{self, ProxyKind};
+use crate::dir::{StateDir, StateFile};
 
 /// How long the forward or the tunnel may take to accept: both are on this host.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
@@ -31,14 +35,23 @@ const ACCEPT_GRACE: Duration = Duration::from_millis(30);
 pub(crate) struct Lanes {
     handle: OwnerHandle,
     tunnel: Arc<DockerTunnel>,
+    /// Where clients of docker connect.
+    docker_sockets: Arc<[PathBuf]>,
     log: SupervisorLog,
 }
 
 impl Lanes {
-    pub(crate) fn new(handle: OwnerHandle, tunnel: Arc<DockerTunnel>, log: SupervisorLog) -> Self {
+    pub(crate) fn new(
+        dir: &StateDir,
+        handle: OwnerHandle,
+        tunnel: Arc<DockerTunnel>,
+        log: SupervisorLog,
+    ) -> Self {
+        let sockets = [StateFile::Docker, StateFile::DockerStream];
         Lanes {
             handle,
             tunnel,
+            docker_sockets: sockets.map(|name| dir.file(name)).into(),
             log,
         }
     }
@@ -93,12 +106,44 @@ impl Lanes {
         };
         match self.tunnel.connect(&self.handle.shared).await {
             Ok(mut guest) => {
-                proxy::run(client, &mut guest, ProxyKind::Counted(&lease)).await;
+                if self.handle.shared.is_workspace_missing() {
+                    // Containers that are started again have it, or else an empty directory.
+                    let _ = self.handle.mount_workspace().await;
+                }
+                let kind = ProxyKind::Counted(&lease);
+                docker_proxy::run(client, &mut guest, kind, &self.docker_desk()).await;
             }
             Err(failure) => {
                 self.log.line(&format!("docker: {}", failure.message));
                 refuse_http(&mut client, &failure).await;
             }
+        }
+    }
+
+    /// Counted, wakes the guest, starts the tunnel. A client that cannot be served is let go without
+    /// a word: what it speaks is not known.
+    pub(super) async fn forward(self, client: TcpStream, to: GuestPort) {
+        let lease = match self.handle.lease(CountedLane::Forward).await {
+            Ok(lease) => lease,
+            Err(why) => {
+                let why = SupervisorFailure::from(why).message;
+                let text = format!("forward: no connection to {to} in the guest: {why}");
+                return self.log.line(&text);
+            }
+        };
+        match self.tunnel.connect_to(&to, &self.handle.shared).await {
+            Ok(mut guest) => {
+                proxy::run(client, &mut guest, ProxyKind::Counted(&lease)).await;
+            }
+            Err(failure) => self.log.line(&format!("forward: {}", failure.message)),
+        }
+    }
+
+    fn docker_desk(&self) -> DockerDesk {
+        DockerDesk {
+            handle: self.handle.clone(),
+            sockets: self.docker_sockets.clone(),
+            log: self.log.clone(),
         }
     }
 
@@ -109,7 +154,10 @@ impl Lanes {
         }
         let visit = self.handle.shared.count_infra();
         match self.tunnel.connect(&self.handle.shared).await {
-            Ok(mut guest) => proxy::run(client, &mut guest, ProxyKind::Infra(&visit)).await,
+            Ok(mut guest) => {
+                let kind = ProxyKind::Infra(&visit);
+                docker_proxy::run(client, &mut guest, kind, &self.docker_desk()).await;
+            }
             Err(failure) => refuse_http(&mut client, &failure).await,
         }
     }
@@ -158,13 +206,8 @@ pub(super) async fn refuse_http(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     why: &SupervisorFailure,
 ) {
-    let body = serde_json::json!({ "message": why.message }).to_string();
-    let text = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    send_last_words(client, text.as_bytes()).await;
+    let answer = http_message::error_answer("503 Service Unavailable", &why.message, true);
+    send_last_words(client, &answer).await;
 }
 
 /// The last words to a client. What it sent meanwhile is taken from the socket first: closing one

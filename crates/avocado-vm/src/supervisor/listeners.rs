@@ -1,5 +1,6 @@
 //! The listeners: what clients connect to. Each hands its clients to its lane.
 
+use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -79,6 +80,7 @@ impl LaneListeners {
             TcpClientListener(self.ssh),
             LaneDoor::new(Lane::Ssh, lanes),
             move |client| ours.clone().ssh(client),
+            pending(),
         ));
         if let Some(listener) = self.infra {
             let ours = lanes.clone();
@@ -86,19 +88,26 @@ impl LaneListeners {
                 TcpClientListener(listener),
                 LaneDoor::new(Lane::Infra, lanes),
                 move |client| ours.clone().infra(client),
+                pending(),
             ));
         }
         let ours = lanes.clone();
         let door = LaneDoor::new(Lane::Docker, lanes);
-        tasks.spawn(accept(self.docker, door, move |client| {
-            ours.clone().docker(client)
-        }));
+        tasks.spawn(accept(
+            self.docker,
+            door,
+            move |client| ours.clone().docker(client),
+            pending(),
+        ));
         if let Some(listener) = self.docker_stream {
             let ours = lanes.clone();
             let door = LaneDoor::new(Lane::DockerStream, lanes);
-            tasks.spawn(accept(listener, door, move |client| {
-                ours.clone().docker_stream(client)
-            }));
+            tasks.spawn(accept(
+                listener,
+                door,
+                move |client| ours.clone().docker_stream(client),
+                pending(),
+            ));
         }
         self.control
     }
@@ -116,7 +125,24 @@ async fn listen_ssh(
         },
         (None, None) => None,
     };
-    Ok((listen_tcp(0).await?, taken))
+    Ok((listen_anywhere(&launch.ports_of_others).await?, taken))
+}
+
+/// Ports that are held at the same time while a free one is looked for.
+const PORT_TRIES: usize = 100;
+
+/// Any free port but those that other VMs want again. Where the system gives no other, one of them.
+async fn listen_anywhere(others: &[u16]) -> Result<TcpListener, SupervisorError> {
+    let mut held = Vec::new();
+    loop {
+        let listener = listen_tcp(0).await?;
+        let port = listener.local_addr().map(|address| address.port());
+        if port.is_ok_and(|port| !others.contains(&port)) || held.len() >= PORT_TRIES {
+            return Ok(listener);
+        }
+        // Held, so that the system gives another one.
+        held.push(listener);
+    }
 }
 
 async fn listen_tcp(port: u16) -> Result<TcpListener, SupervisorError> {
@@ -152,7 +178,7 @@ fn listen_unix(path: &Path) -> Result<UnixListener, SupervisorError> {
 }
 
 /// Something that clients connect to.
-trait ClientListener: Send + 'static {
+pub(super) trait ClientListener: Send + 'static {
     type Client: Send + 'static;
     fn next(&self) -> impl Future<Output = io::Result<Self::Client>> + Send;
     /// Tells a client why it is sent away.
@@ -183,8 +209,9 @@ impl ClientListener for UnixListener {
     }
 }
 
-/// The places of a lane.
-struct LaneDoor {
+/// The places of a lane; a cloneable handle, for a lane with several listeners.
+#[derive(Clone)]
+pub(super) struct LaneDoor {
     lane: Lane,
     lanes: Lanes,
     places: Arc<Semaphore>,
@@ -192,7 +219,7 @@ struct LaneDoor {
 }
 
 impl LaneDoor {
-    fn new(lane: Lane, lanes: &Lanes) -> Self {
+    pub(super) fn new(lane: Lane, lanes: &Lanes) -> Self {
         LaneDoor {
             lane,
             lanes: lanes.clone(),
@@ -227,19 +254,23 @@ impl LaneDoor {
     }
 }
 
-/// Serves every client in a task of its own, for ever. One that finds the lane full is told so and
-/// sent away at once: a client that waits for a place would wait in silence, maybe for ever.
-async fn accept<A: ClientListener, F>(
+/// Serves every client in a task of its own until `end`; those that are there then come to their own
+/// end. One that finds the lane full is told so and sent away at once: a client that waits for a
+/// place would wait in silence, maybe for ever.
+pub(super) async fn accept<A: ClientListener, F>(
     listener: A,
     door: LaneDoor,
     serve: impl Fn(A::Client) -> F + Send + 'static,
+    end: impl Future<Output = ()>,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut clients = JoinSet::new();
     let mut wait = BACK_OFF.0;
+    tokio::pin!(end);
     loop {
         let next = tokio::select! {
+            () = &mut end => break,
             // Reaped as they end, so that the set does not grow.
             Some(_) = clients.join_next() => {
                 door.note_room();
@@ -276,6 +307,10 @@ async fn accept<A: ClientListener, F>(
             }
         }
     }
+    drop(listener);
+    while clients.join_next().await.is_some() {
+        door.note_room();
+    }
 }
 
 #[cfg(test)]
@@ -292,7 +327,7 @@ mod tests {
         let log = SupervisorLog::open(&dir.file(StateFile::SupervisorLog));
         let (handle, _inbox) = OwnerHandle::new();
         let tunnel = DockerTunnel::new(&dir, &log, Box::new(|_| ()));
-        Lanes::new(handle, tunnel, log)
+        Lanes::new(&dir, handle, tunnel, log)
     }
 
     /// Clients of a lane that is served by an echo.
@@ -311,7 +346,7 @@ mod tests {
             }
         };
         let door = LaneDoor::new(lane, &lanes);
-        let served = tokio::spawn(accept(listener, door, echo));
+        let served = tokio::spawn(accept(listener, door, echo, pending()));
         let talk = async |client: &mut C| {
             let mut byte = [0];
             client.write_all(b"x").await.unwrap();
@@ -357,6 +392,20 @@ mod tests {
         let connect = async || UnixStream::connect(&path).await.unwrap();
         fill(Lane::Docker, listener, connect).await;
     }
+
+    #[tokio::test]
+    async fn any_port_is_none_that_another_vm_wants_again() {
+        // Half of all that the system may give.
+        let free = listen_anywhere(&[]).await.unwrap();
+        let wanted = free.local_addr().unwrap().port();
+        drop(free);
+        let others: Vec<u16> = (1..=u16::MAX)
+            .filter(|port| port / 2 % 2 == wanted / 2 % 2)
+            .collect();
+        let found = listen_anywhere(&others).await.unwrap();
+        assert!(!others.contains(&found.local_addr().unwrap().port()));
+    }
+
     #[tokio::test]
     async fn the_port_of_the_last_start_is_taken_again_if_it_is_free() {
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -3,18 +3,23 @@
 //! next connection, and ends with it.
 //!
 //! `run` is the process; `policy` decides, `owner` does, `listeners` and `lanes` are what clients
-//! connect to, `shared_state` and `owner_handle` are what these share. `start` makes the machine,
-//! `jobs` is the work that takes time, `guest` what is done in the guest. `protocol` is what
-//! travels between the supervisor and the commands that start or ask it.
+//! connect to, `proxy` and `docker_proxy` move the bytes, `forwards` are ports of the guest,
+//! `shared_state` and `owner_handle` are what these share. `start` makes the machine, `jobs` is the
+//! work that takes time, `guest` what is done in the guest. `protocol` is what travels between the
+//! supervisor and the commands that start or ask it.
 
 mod cleanup;
 mod context;
 mod desktop_notifier;
+mod docker_mounts;
+mod docker_proxy;
 mod docker_requests;
 mod docker_tunnel;
 mod error;
+mod forwards;
 mod guest;
 mod guest_sessions;
+mod http_message;
 mod jobs;
 mod lane_load;
 mod lanes;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::docker_requests::DockerRequests;
 use super::policy::{CountedLane, Refusal, VmRequest};
 use super::protocol::SupervisorFailure;
 use super::request_client::RequestClient;
@@ -52,6 +51,10 @@ pub(crate) enum OwnerMessage {
     Status {
         reply: oneshot::Sender<VmStatus>,
     },
+    /// A client needs the workspace in the guest.
+    MountWorkspace {
+        reply: oneshot::Sender<Result<(), String>>,
+    },
 }
 
 /// The way to the owner; a cloneable handle.
@@ -79,6 +82,14 @@ impl OwnerHandle {
         let (reply, answer) = oneshot::channel();
         self.tell(OwnerMessage::RequestLease { lane, reply });
         answer.await.unwrap_or(Err(Refusal::Gone))
+    }
+
+    /// Sees to it that the guest has its workspace. Why it has not, if so.
+    pub(crate) async fn mount_workspace(&self) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(OwnerMessage::MountWorkspace { reply });
+        let gone = || Err("the VM has ended".to_owned());
+        answer.await.unwrap_or_else(|_| gone())
     }
 }
 
@@ -110,9 +121,7 @@ pub(crate) struct ConnectionLease {
     waits: AtomicBool,
     /// What is no more than a sign of life of ssh.
     signs: Option<Mutex<SignsOfLife>>,
-    /// What is asked of docker.
-    requests: Option<Mutex<DockerRequests>>,
-    /// Whether some of that is work.
+    /// Whether the guest works for what is asked of docker.
     is_work: AtomicBool,
 }
 
@@ -125,7 +134,6 @@ impl ConnectionLease {
             handle,
             waits: AtomicBool::new(false),
             signs: (lane == CountedLane::Ssh).then(|| Mutex::new(SignsOfLife::new(Instant::now()))),
-            requests: (lane == CountedLane::Docker).then(|| Mutex::new(DockerRequests::new())),
             is_work: AtomicBool::new(false),
         };
         if lane == CountedLane::Ssh {
@@ -164,24 +172,8 @@ impl ConnectionLease {
         }
     }
 
-    /// Bytes are about to go to the guest.
-    pub(crate) fn client_speaks(&self, bytes: &[u8]) {
-        self.read_along(|requests| requests.client_says(bytes));
-    }
-
-    fn read_along(&self, read: impl FnOnce(&mut DockerRequests)) {
-        let Some(requests) = &self.requests else {
-            return;
-        };
-        let is_work = {
-            let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
-            read(&mut requests);
-            requests.is_work()
-        };
-        self.set_work(is_work);
-    }
-
-    fn set_work(&self, is_work: bool) {
+    /// Whether the guest works for a request of docker's that is open.
+    pub(crate) fn set_work(&self, is_work: bool) {
         if self.is_work.swap(is_work, SeqCst) != is_work {
             self.handle.shared.count_docker_work(is_work);
         }
@@ -207,7 +199,6 @@ impl ConnectionLease {
 
     /// Bytes came from the guest.
     pub(crate) fn guest_spoke(&self, bytes: &[u8]) {
-        self.read_along(|requests| requests.guest_says(bytes));
         self.set_waiting(false);
         let is_sign = self.watch_signs(|signs| signs.guest_says(Instant::now(), bytes.len()));
         self.handle.shared.note_traffic(is_sign);

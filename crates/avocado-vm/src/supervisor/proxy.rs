@@ -10,12 +10,12 @@ use super::owner_handle::ConnectionLease;
 use super::shared_state::InfraConnection;
 
 /// How much is moved at once.
-const BUFFER: usize = 64 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 /// How long a client may be silent once the guest has closed its side.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// How a direction ended.
-enum DirectionEnd {
+pub(super) enum DirectionEnd {
     /// All bytes and their end were passed on.
     Done,
     /// The client's side broke, or the guest cannot be had.
@@ -35,7 +35,7 @@ pub(crate) enum ProxyKind<'a> {
 
 impl ProxyKind<'_> {
     /// Whether the guest runs, now or after it was woken. One that is not counted does not ask.
-    async fn wait_until_awake(self, is_sign: bool) -> bool {
+    pub(super) async fn wait_until_awake(self, is_sign: bool) -> bool {
         match self {
             ProxyKind::Counted(lease) => lease.wait_until_awake(is_sign).await.is_ok(),
             ProxyKind::Infra(_) => true,
@@ -43,9 +43,8 @@ impl ProxyKind<'_> {
     }
 
     fn client_speaks(self, bytes: &[u8]) {
-        match self {
-            ProxyKind::Counted(lease) => lease.client_speaks(bytes),
-            ProxyKind::Infra(visit) => visit.carried(bytes),
+        if let ProxyKind::Infra(visit) = self {
+            visit.carried(bytes);
         }
     }
 
@@ -57,13 +56,13 @@ impl ProxyKind<'_> {
         }
     }
 
-    fn client_spoke(self, is_sign: bool) {
+    pub(super) fn client_spoke(self, is_sign: bool) {
         if let ProxyKind::Counted(lease) = self {
             lease.client_spoke(is_sign);
         }
     }
 
-    fn guest_spoke(self, bytes: &[u8]) {
+    pub(super) fn guest_spoke(self, bytes: &[u8]) {
         match self {
             ProxyKind::Counted(lease) => lease.guest_spoke(bytes),
             ProxyKind::Infra(visit) => visit.carried(bytes),
@@ -83,6 +82,14 @@ where
     let (mut from_guest, mut to_guest) = tokio::io::split(guest);
     let up = client_to_guest(&mut from_client, &mut to_guest, kind);
     let down = guest_to_client(&mut from_guest, &mut to_client, kind);
+    run_both(up, down).await;
+}
+
+/// Returns when both directions, from the client and to it, are done or one broke.
+pub(super) async fn run_both(
+    up: impl Future<Output = DirectionEnd>,
+    down: impl Future<Output = DirectionEnd>,
+) {
     tokio::pin!(up, down);
     // However it ends, the client's socket is closed, and the caller drops the lease and takes
     // leave of the guest.
@@ -131,22 +138,36 @@ async fn client_to_guest(
         if !kind.wait_until_awake(is_sign).await {
             return DirectionEnd::Broken;
         }
-        kind.client_speaks(bytes);
-        let passed = match bytes {
-            [] => guest.shutdown().await,
-            bytes => guest.write_all(bytes).await,
-        };
-        if passed.is_err() {
-            return DirectionEnd::Unheard;
-        }
-        // It may have fallen asleep on the way: see the module `shared_state`.
-        kind.client_spoke(is_sign);
-        if !kind.wait_until_awake(is_sign).await {
-            return DirectionEnd::Broken;
+        if let Err(end) = pass_on(bytes, guest, kind, is_sign).await {
+            return end;
         }
         if count == 0 {
             return DirectionEnd::Done;
         }
+    }
+}
+
+/// Gives bytes to a guest that is awake; none: the end of them.
+pub(super) async fn pass_on(
+    bytes: &[u8],
+    guest: &mut (impl AsyncWrite + Unpin),
+    kind: ProxyKind<'_>,
+    is_sign: bool,
+) -> Result<(), DirectionEnd> {
+    kind.client_speaks(bytes);
+    let passed = match bytes {
+        [] => guest.shutdown().await,
+        bytes => guest.write_all(bytes).await,
+    };
+    if passed.is_err() {
+        return Err(DirectionEnd::Unheard);
+    }
+    // It may have fallen asleep on the way: see the module `shared_state`.
+    kind.client_spoke(is_sign);
+    if kind.wait_until_awake(is_sign).await {
+        Ok(())
+    } else {
+        Err(DirectionEnd::Broken)
     }
 }
 

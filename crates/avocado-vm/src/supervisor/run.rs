@@ -17,6 +17,7 @@ use super::cleanup::{remove_partial_files, remove_runtime_files};
 use super::context::SupervisorContext;
 use super::docker_tunnel::{DockerTunnel, ProcessObserver};
 use super::error::SupervisorError;
+use super::forwards::{Forwards, follow_docker};
 use super::lanes::Lanes;
 use super::listeners::LaneListeners;
 use super::log::SupervisorLog;
@@ -170,8 +171,13 @@ async fn own_vm(
     let tunnel = DockerTunnel::new(dir, &log, tunnel_recorder(dir, &record));
     let (handle, inbox) = OwnerHandle::new();
     let mut clients = JoinSet::new();
-    let lanes = Lanes::new(handle.clone(), tunnel.clone(), log.clone());
+    let lanes = Lanes::new(dir, handle.clone(), tunnel.clone(), log.clone());
     let control = listeners.serve(&lanes, &mut clients);
+    let shared = handle.shared.clone();
+    let forwards = Forwards::new(&lanes, tunnel.clone(), shared, log.clone());
+    if launch.forward_published {
+        clients.spawn(follow_docker(forwards.clone()));
+    }
     let (ending, end) = watch::channel(false);
     let requests = tokio::spawn(request_server::serve_all(control, handle.clone(), end));
     let context = Arc::new(SupervisorContext {
@@ -192,6 +198,7 @@ async fn own_vm(
     });
     let result = owner.run().await;
     clients.shutdown().await;
+    forwards.end().await;
     let _ = ending.send(true);
     let _ = tokio::time::timeout(LAST_ANSWERS, requests).await;
     result

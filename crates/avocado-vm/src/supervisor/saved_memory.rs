@@ -178,6 +178,7 @@ mod tests {
                 pid_file: path.clone(),
                 tpm: None,
                 panic_device: false,
+                gives_back: false,
                 device_tree: None,
             },
             qemu: BinaryIdentity {
@@ -198,8 +199,10 @@ mod tests {
                 var_size: 0,
                 ssh_port: None,
                 last_ssh_port: None,
+                ports_of_others: Vec::new(),
                 infra_port: None,
                 docker_stream: false,
+                forward_published: false,
                 cmdline_extra: None,
                 workspace: None,
                 dns: Vec::new(),

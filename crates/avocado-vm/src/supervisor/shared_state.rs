@@ -7,12 +7,14 @@
 //! sequentially consistent.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard, watch};
 
+use super::forwards::ForwardBoard;
 use super::lane_load::LaneLoads;
 
 /// The values behind the handle.
@@ -20,6 +22,8 @@ use super::lane_load::LaneLoads;
 struct Values {
     start: Instant,
     awake: AtomicBool,
+    /// The same, for those who wait for a change.
+    awake_news: watch::Sender<bool>,
     /// Microseconds after `start`.
     traffic: AtomicU64,
     /// The same, of bytes that were no more than a sign of life.
@@ -43,6 +47,11 @@ struct Values {
     /// Held by the one task that connects to the forward.
     dial_lock: Mutex<()>,
     loads: LaneLoads,
+    /// The directory of this machine that the guest is to have.
+    workspace: StdMutex<Option<PathBuf>>,
+    /// It was unmounted for a save, and is not mounted again yet.
+    workspace_missing: AtomicBool,
+    forwards: ForwardBoard,
 }
 
 /// The guest's clock, which stands still while the guest is paused.
@@ -65,6 +74,7 @@ impl SharedState {
         SharedState(Arc::new(Values {
             start: Instant::now(),
             awake: AtomicBool::new(false),
+            awake_news: watch::Sender::new(false),
             traffic: AtomicU64::new(0),
             sign: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
@@ -81,6 +91,9 @@ impl SharedState {
             }),
             dial_lock: Mutex::new(()),
             loads: LaneLoads::default(),
+            workspace: StdMutex::default(),
+            workspace_missing: AtomicBool::new(false),
+            forwards: ForwardBoard::default(),
         }))
     }
 
@@ -90,6 +103,16 @@ impl SharedState {
 
     pub(crate) fn set_awake(&self, awake: bool) {
         self.0.awake.store(awake, SeqCst);
+        self.0.awake_news.send_if_modified(|known| {
+            let is_news = *known != awake;
+            *known = awake;
+            is_news
+        });
+    }
+
+    /// Whether the guest runs, for those who wait for a change of that.
+    pub(crate) fn awake_news(&self) -> watch::Receiver<bool> {
+        self.0.awake_news.subscribe()
     }
 
     /// Bytes moved on a counted connection; `is_sign`: they were no more than a sign of life.
@@ -159,9 +182,34 @@ impl SharedState {
         self.0.dial_lock.lock().await
     }
 
+    /// The directory of this machine that the guest is to have.
+    pub(crate) fn workspace(&self) -> Option<PathBuf> {
+        let workspace = self.0.workspace.lock();
+        workspace.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_workspace(&self, path: Option<PathBuf>) {
+        let workspace = self.0.workspace.lock();
+        *workspace.unwrap_or_else(PoisonError::into_inner) = path;
+    }
+
+    /// Whether that is known not to be mounted.
+    pub(crate) fn is_workspace_missing(&self) -> bool {
+        self.0.workspace_missing.load(SeqCst)
+    }
+
+    pub(crate) fn set_workspace_missing(&self, missing: bool) {
+        self.0.workspace_missing.store(missing, SeqCst);
+    }
+
     /// How full each lane is.
     pub(crate) fn loads(&self) -> &LaneLoads {
         &self.0.loads
+    }
+
+    /// What is forwarded.
+    pub(crate) fn forwards(&self) -> &ForwardBoard {
+        &self.0.forwards
     }
 
     /// The guest was woken: its clock is wrong until it is set, or for `limit` as far as clients are
@@ -215,6 +263,11 @@ impl SharedState {
             shared: self.clone(),
             port: None,
         }
+    }
+
+    /// Bytes went through a connection of the supervisor's own, which is not counted.
+    pub(super) fn note_own_traffic(&self, bytes: usize) {
+        self.0.infra_bytes.fetch_add(bytes as u64, SeqCst);
     }
 
     /// Bytes that went through connections that are not counted, so far.

@@ -95,7 +95,7 @@ use sdk::SdkCommand;
 use signing_keys::SigningKeysCommand;
 use unlock::UnlockArgs;
 use verify::VerifyArgs;
-use vm::VmCommand;
+use vm::VmArgs;
 
 pub(crate) use completion::answer as answer_shell;
 
@@ -177,8 +177,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Hitl(HitlCommand),
     /// Run the development VM, which costs nothing while nobody uses it
-    #[cfg_attr(unix, command(subcommand))]
-    Vm(VmCommand),
+    Vm(VmArgs),
     /// Remove what builds left behind
     Clean(CleanArgs),
     /// Remove from the state what nothing in the project names any more
@@ -281,6 +280,8 @@ pub(crate) fn run(cli: Cli, environment: Environment) -> ExitCode {
         environment,
         global: cli.global,
         edited: OnceLock::new(),
+        #[cfg(unix)]
+        vm_name: OnceLock::new(),
     };
     match logging::install(
         &session.output,
@@ -303,7 +304,7 @@ fn dispatch(session: &Session, command: &Command) -> Result<ExitCode> {
     tracing::info!("avocado {}", env!("CARGO_PKG_VERSION"));
     tracing::debug!("begins");
     let done = match command {
-        Command::Vm(command) => return vm::run(session, command),
+        Command::Vm(args) => return vm::run(session, args),
         Command::Scan(args) => return scan::run(session, args),
         Command::Init(args) => init::run(session, args),
         Command::Fetch(args) => fetch::run(session, args),

@@ -87,9 +87,28 @@ fn a_path_that_is_too_long_for_sockets() {
     let shown = place.end(&mut command).failed(1).stderr;
     assert!(shown.contains("sockets in it allow"), "{shown}");
     assert!(
-        shown.contains("\nhint: set AVOCADO_VM_STATE_DIR to a shorter path\n"),
+        shown.contains(
+            "\nhint: set AVOCADO_VM_STATE_DIR to a shorter path, or choose a shorter --name\n"
+        ),
         "{shown}"
     );
+}
+
+#[test]
+fn a_copy_is_between_this_machine_and_the_guest() {
+    let place = Place::new();
+    insta::assert_snapshot!(place.run(&["cp", "a", "b"]).failed(2).stderr, @r"
+    error: no path of the copy is in the guest
+    hint: sources on one side, destination on the other: `guest:PATH` is in the guest
+    ");
+    let both = place.run(&["cp", "guest:a", "guest:b"]).failed(2).stderr;
+    assert!(
+        both.contains("both sides of the copy are in the guest"),
+        "{both}"
+    );
+    place.run(&["cp", "guest:a"]).failed(2);
+    let stopped = place.run(&["cp", "a", "guest:b"]).failed(1).stderr;
+    assert!(stopped.contains("`avocado vm start`"), "{stopped}");
 }
 
 #[test]

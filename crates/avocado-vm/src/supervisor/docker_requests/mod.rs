@@ -7,15 +7,13 @@
 //! request that it began with. A client that has too many requests open is not read along any
 //! further, and what it waits for is not known to be work.
 
-mod message;
-
 use std::collections::VecDeque;
 
-use message::{BodyFrame, MessageHead, MessagePart, MessageReader};
+use super::http_message::{BodyFrame, MessageHead, MessagePart, MessageReader};
 
 /// The most requests of one connection that wait for their answers. Clients of docker wait for one after the
 /// other; whoever says more of them at once is not read along any further.
-const MOST_OPEN: usize = 100;
+pub(super) const MOST_OPEN: usize = 100;
 
 /// Reads along both directions of one connection.
 #[derive(Debug)]
@@ -51,8 +49,15 @@ impl DockerRequests {
         self.work > 0
     }
 
+    /// How many requests wait for the end of their answers; none where the connection does not carry
+    /// requests and answers, or not any more.
+    pub(crate) fn open(&self) -> Option<usize> {
+        let is_opaque = self.from_client.is_opaque() || self.from_guest.is_opaque();
+        (!is_opaque).then_some(self.open.len())
+    }
+
     /// What the connection carries from here on is passed over.
-    fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.open.clear();
         self.work = 0;
         self.from_client.begin_body(BodyFrame::UntilClosed);

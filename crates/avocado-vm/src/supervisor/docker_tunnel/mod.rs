@@ -1,7 +1,10 @@
-//! The way to the guest's docker socket: an `ssh` that forwards a socket here to it.
+//! The way to the guest's docker socket: an `ssh` that forwards a socket here to it. `ports` is the
+//! way to its ports, through the same `ssh`.
 //!
 //! It is started when a client needs it, kept while the guest sleeps, and replaced when it is
 //! dead. It is always waited for, so none is left as a zombie.
+
+mod ports;
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
@@ -20,6 +23,8 @@ use super::protocol::SupervisorFailure;
 use super::shared_state::SharedState;
 use crate::access;
 use crate::dir::{StateDir, StateFile};
+pub(crate) use ports::GuestPort;
+use ports::TunnelPorts;
 
 /// How long a tunnel may take: the guest may be slow, and just awake.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -46,6 +51,8 @@ pub(crate) struct DockerTunnel {
 struct TunnelProcess {
     _kill: oneshot::Sender<()>,
     ended: watch::Receiver<bool>,
+    /// What it forwards besides the docker socket.
+    ports: Arc<Mutex<TunnelPorts>>,
 }
 
 impl DockerTunnel {
@@ -145,7 +152,7 @@ impl DockerTunnel {
     }
 
     fn start(&self, port: u16) -> Result<watch::Receiver<bool>, SupervisorFailure> {
-        let _ = std::fs::remove_file(self.socket());
+        self.remove_sockets();
         let failed = |error: std::io::Error| {
             let hint = "install an OpenSSH client";
             SupervisorFailure::new(format!("cannot start ssh: {error}"), Some(hint))
@@ -180,6 +187,7 @@ impl DockerTunnel {
         let started = TunnelProcess {
             _kill: kill,
             ended: ended.clone(),
+            ports: Arc::new(Mutex::new(TunnelPorts::new(&self.dir))),
         };
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
         Ok(ended)
@@ -195,9 +203,16 @@ impl DockerTunnel {
         let ended = process.map(|process| process.ended);
         if ended.is_some() {
             (self.on_process)(None);
-            let _ = std::fs::remove_file(self.socket());
+            self.remove_sockets();
         }
         ended
+    }
+
+    /// ssh leaves its sockets where it is killed, and does not start where one is in its way.
+    fn remove_sockets(&self) {
+        let _ = std::fs::remove_file(self.socket());
+        let _ = self.dir.remove(StateFile::TunnelControl);
+        let _ = std::fs::remove_dir_all(self.dir.file(StateFile::TunnelPorts));
     }
 
     /// Ends the tunnel, and waits until it is reaped.
@@ -218,5 +233,9 @@ pub(crate) fn end_orphan(identity: &ProcessIdentity) {
     }
 }
 
+#[cfg(test)]
+mod played;
+#[cfg(test)]
+pub(crate) use played::PlayedTunnel;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ impl Played {
         let process = TunnelProcess {
             _kill: sender,
             ended,
+            ports: Arc::new(Mutex::new(TunnelPorts::new(&dir))),
         };
         *tunnel.process.lock().unwrap() = Some(process);
         let (handle, _inbox) = OwnerHandle::new();

@@ -116,6 +116,13 @@ impl VmOwner {
                     self.measure_cpu();
                 }
             }
+            OwnerMessage::MountWorkspace { reply } => match &self.machine {
+                Some(machine) => {
+                    self.jobs
+                        .spawn(jobs::mount_for_client(machine.clone(), reply));
+                }
+                None => drop(reply),
+            },
             OwnerMessage::KeepAwakeBegun => {
                 self.log.line("a command keeps the guest awake");
                 self.dispatch(PolicyEvent::KeepAwakeBegun);
@@ -261,7 +268,7 @@ impl VmOwner {
                 self.dispatch(PolicyEvent::SaveDone { saved, paused });
             }
             JobOutcome::DiskError => self.problem = Some(DISK_ERROR.to_owned()),
-            JobOutcome::Mounted(mounted) => self.workspace_unmounted = !mounted,
+            JobOutcome::Mounted(mounted) => self.set_workspace_mounted(mounted),
             JobOutcome::Quit(result) => {
                 let saved = result.is_ok();
                 self.report_problem("the memory could not be released", result.err());
@@ -339,11 +346,11 @@ impl VmOwner {
         match kind {
             StartKind::Adopted { paused: true, .. } => {
                 // It may have been asleep on the way to a save.
-                self.workspace_unmounted = self.context.launch.workspace.is_some();
+                self.set_workspace_mounted(self.context.launch.workspace.is_none());
                 self.dispatch(PolicyEvent::Adopted { paused: true });
             }
             StartKind::Restored => {
-                self.workspace_unmounted = self.context.launch.workspace.is_some();
+                self.set_workspace_mounted(self.context.launch.workspace.is_none());
                 // Its clock stood still meanwhile.
                 self.drain_machine_events();
                 self.dispatch(PolicyEvent::Ready);
@@ -362,6 +369,12 @@ impl VmOwner {
         }
     }
 
+    /// Whether the guest has the workspace that it is to have, as far as that is known.
+    pub(super) fn set_workspace_mounted(&mut self, mounted: bool) {
+        self.workspace_unmounted = !mounted;
+        self.handle.shared.set_workspace_missing(!mounted);
+    }
+
     fn take_machine(&mut self, started: StartedMachine) {
         self.handle.shared.set_forward_port(Some(started.port));
         let text = started.port.to_string();
@@ -373,7 +386,7 @@ impl VmOwner {
             self.context.sink.emit(Event::warning(chain(&error)));
         }
         if started.kind == StartKind::Booted {
-            self.workspace_unmounted = false;
+            self.set_workspace_mounted(true);
         }
         if self.context.launch.workspace != started.record.spec.workspace {
             // A machine that was taken over has what it was started with.
@@ -384,6 +397,8 @@ impl VmOwner {
                 .clone_from(&started.record.spec.workspace);
             self.context = Arc::new(context);
         }
+        let workspace = self.context.launch.workspace.clone();
+        self.handle.shared.set_workspace(workspace);
         *self.lock_record() = Some(started.record);
         self.machine = Some(started.machine);
         self.machine_events = Some(started.events);

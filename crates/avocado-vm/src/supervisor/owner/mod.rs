@@ -7,10 +7,12 @@
 mod clock_watch;
 mod cpu_meter;
 mod events;
+mod host_clock;
 mod panic;
 mod readiness;
 mod run_loop;
 mod status;
+mod trimming;
 mod vm_owner;
 mod waiting_clients;
 

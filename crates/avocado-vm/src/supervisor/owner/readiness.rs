@@ -52,7 +52,8 @@ impl VmOwner {
             certain: self.readiness.certain,
             limit,
         };
-        let job = jobs::await_ready(self.context.clone(), machine, port, wait);
+        let log = self.log.clone();
+        let job = jobs::await_ready(self.context.clone(), machine, port, wait, log);
         self.readiness.job = Some(self.jobs.spawn(job));
     }
 

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::super::error::SupervisorError;
 use super::super::policy::{PolicyEvent, PolicyState, VmRequest};
 use super::super::{jobs, log};
+use super::clock_watch::ClockReading;
 use super::vm_owner::VmOwner;
 use crate::dir::StateFile;
 
@@ -17,8 +18,6 @@ use crate::dir::StateFile;
 const CHILDREN_LIMIT: Duration = Duration::from_secs(10);
 /// How often the length of the guest's console is looked at.
 const CONSOLE_PERIOD: Duration = Duration::from_secs(5);
-/// How far the host's clock may jump before the guest's is set again.
-const CLOCK_JUMP: Duration = Duration::from_secs(1);
 
 impl VmOwner {
     /// Brings the VM up and owns it until it is gone.
@@ -44,8 +43,9 @@ impl VmOwner {
 
     async fn step(&mut self, terminate: &mut Signal, interrupt: &mut Signal) {
         self.follow_clock();
-        let deadline = self.policy.deadline();
+        let deadline = self.policy.deadline().filter(|_| !self.awaits_trim());
         let console_check = self.console_check();
+        let runs = self.policy.state() == PolicyState::Running;
         tokio::select! {
             // In this order: what QEMU says comes before what follows from it.
             biased;
@@ -68,16 +68,29 @@ impl VmOwner {
                 self.drain_machine_events();
                 self.on_message(message);
             }
-            () = sleep_until(deadline) => {
-                self.note_traffic(self.policy.is_sleep_requested());
-                self.dispatch(PolicyEvent::DeadlinePassed);
-                if !self.policy.is_checking_work() {
-                    self.measure_cpu();
-                }
-            }
+            () = sleep_until(deadline) => self.on_deadline(),
+            // For `follow_clock`. A guest that sleeps has its clock set when it wakes.
+            () = self.clock.changed(), if runs => {}
             () = sleep_until(console_check) => self.bound_console(),
             _ = terminate.recv() => self.on_signal(),
             _ = interrupt.recv() => self.on_signal(),
+        }
+    }
+
+    fn on_deadline(&mut self) {
+        self.note_traffic(self.policy.is_sleep_requested());
+        if self
+            .policy
+            .deadline()
+            .is_some_and(|due| due <= Instant::now())
+            && self.trim_before_sleep()
+        {
+            // It comes again.
+            return;
+        }
+        self.dispatch(PolicyEvent::DeadlinePassed);
+        if !self.policy.is_checking_work() {
+            self.measure_cpu();
         }
     }
 
@@ -101,11 +114,12 @@ impl VmOwner {
 
     /// The host slept, or its clock was set: the guest's is wrong now.
     fn follow_clock(&mut self) {
-        let jump = self.clock.jump();
-        if jump > CLOCK_JUMP && self.policy.state() == PolicyState::Running {
+        if let Some(jump) = self.clock.jump(ClockReading::now())
+            && self.policy.state() == PolicyState::Running
+        {
             self.log.line(&format!(
-                "the host's clock has jumped by {} s",
-                jump.as_secs()
+                "the host's clock has jumped by {} ms",
+                jump.as_millis()
             ));
             self.set_guest_clock();
         }

@@ -64,6 +64,7 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
             internal_ssh: parts.shared.forward_port(),
             infra_ssh: parts.ports.1,
         },
+        forwards: parts.shared.forwards().forwards(),
         connections: ConnectionCounts {
             counted: parts.policy.open_leases(),
             infra: parts.shared.infra_connections(),
@@ -86,6 +87,7 @@ pub(super) fn vm_status(parts: &StatusParts<'_>, paused: Option<bool>) -> VmStat
             parts.saved.map(str::to_owned),
             parts.problem.map(str::to_owned),
             parts.work_problem.map(str::to_owned),
+            parts.shared.forwards().problem(),
             parts.shared.loads().problem(),
         ]),
     }

@@ -30,6 +30,7 @@ use super::cpu_meter::CpuMeter;
 use super::panic::PanicReport;
 use super::readiness::Readiness;
 use super::status::{StatusParts, vm_status};
+use super::trimming::Trimming;
 use super::waiting_clients::WaitingClients;
 use crate::dir::StateFile;
 use crate::status::{LastWake, VmStatus};
@@ -88,6 +89,7 @@ pub(crate) struct VmOwner {
     /// A signal asked to stop, and waits for nothing.
     pub(super) is_signalled: bool,
     pub(super) clock: ClockWatch,
+    pub(super) trimming: Trimming,
     /// When the length of the guest's console was last looked at.
     pub(super) console_checked: Instant,
     /// Since when the VM is in its state, RFC 3339.
@@ -125,6 +127,7 @@ impl VmOwner {
     pub(crate) fn new(parts: OwnerParts) -> VmOwner {
         let launch = &parts.context.launch;
         let settings = SleepSettings::new(&launch.idle);
+        let clock = ClockWatch::new(&parts.log);
         VmOwner {
             notifier: DesktopNotifier::new(launch.notify.clone(), parts.log.clone()),
             context: parts.context,
@@ -156,7 +159,8 @@ impl VmOwner {
             work_problem: None,
             runs: 0,
             is_signalled: false,
-            clock: ClockWatch::new(),
+            clock,
+            trimming: Trimming::default(),
             console_checked: Instant::now(),
             since: log::now(),
             last_wake: None,
@@ -205,6 +209,7 @@ impl VmOwner {
     fn on_state_change(&mut self, before: PolicyState, state: PolicyState) {
         let reason = self.policy.reason();
         self.since = log::now();
+        self.note_state_for_trims(state);
         match state {
             PolicyState::Running => {
                 self.log.line(&format!("running ({})", reason.waker()));
@@ -343,9 +348,14 @@ impl VmOwner {
                 self.cancel_save = Some(cancel);
                 self.tunnel.close();
                 let unmount = self.context.launch.workspace.is_some() && !self.workspace_unmounted;
-                self.workspace_unmounted |= unmount;
+                self.set_workspace_mounted(!(self.workspace_unmounted || unmount));
+                let before = jobs::BeforeSave {
+                    unmount,
+                    trim: self.take_trim_before_save(),
+                };
+                let log = self.log.clone();
                 self.jobs
-                    .spawn(jobs::save(machine, dir, unmount, cancelled));
+                    .spawn(jobs::save(machine, dir, before, cancelled, log));
             }
             (PolicyAction::Quit, Some(machine)) => match self.recorded() {
                 Some(record) => drop(self.jobs.spawn(jobs::quit_saved(machine, dir, record))),
@@ -358,8 +368,13 @@ impl VmOwner {
                 if let Some(job) = self.shut_down_job.take() {
                     job.abort();
                 }
-                let (paused, log) = (self.policy.is_paused(), self.log.clone());
-                let job = jobs::shut_down(machine, force, paused, self.stop_limit, log);
+                let how = jobs::ShutDown {
+                    force,
+                    paused: self.policy.is_paused(),
+                    trim: self.has_disks_to_trim(),
+                    limit: self.stop_limit,
+                };
+                let job = jobs::shut_down(machine, how, self.log.clone());
                 self.shut_down_job = Some(self.jobs.spawn(job));
             }
             // It may be there: what is taken over must not be left half way.

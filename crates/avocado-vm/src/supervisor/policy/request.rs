@@ -5,6 +5,8 @@
 pub(crate) enum CountedLane {
     Ssh,
     Docker,
+    /// Ports of the guest that are forwarded.
+    Forward,
 }
 
 impl CountedLane {
@@ -12,6 +14,7 @@ impl CountedLane {
         match self {
             CountedLane::Ssh => "ssh",
             CountedLane::Docker => "docker",
+            CountedLane::Forward => "forward",
         }
     }
 }

@@ -72,6 +72,7 @@ pub(super) fn machine_spec(
         pid_file: dir.file(StateFile::QemuPid),
         tpm,
         panic_device: true,
+        gives_back: true,
         device_tree: launch.device_tree.clone(),
     })
 }

@@ -33,9 +33,10 @@ pub(crate) async fn start_machine(
     let Some(saved) = SavedMemory::read(dir) else {
         return boot(context, record).await;
     };
-    // It fits no machine with a device more: one that was saved without this one goes on without.
+    // It fits no machine with a device more: one that was saved without these goes on without.
     let mut as_saved = record.clone();
     as_saved.spec.panic_device = saved.record.spec.panic_device;
+    as_saved.spec.gives_back = saved.record.spec.gives_back;
     match saved.fits(&as_saved) {
         Ok(()) => match restore(context, as_saved).await {
             Ok(up) => Ok(up),

@@ -61,8 +61,10 @@ pub(super) fn resolve(session: &Session, dir: &StateDir, args: &StartArgs) -> Re
         var_size: var_size.unwrap_or(DEFAULT_VAR_SIZE),
         ssh_port: args.ssh_port,
         last_ssh_port: remembered.ssh_port,
+        ports_of_others: ports_of_others(session, dir),
         infra_port: remembered.infra_port,
         docker_stream: remembered.docker_stream,
+        forward_published: true,
         cmdline_extra: (args.cmdline_extra.clone())
             .or_else(|| was.and_then(|was| was.cmdline_extra.clone())),
         workspace,
@@ -102,6 +104,7 @@ pub(super) fn again(session: &Session, dir: &StateDir) -> Result<VmLaunch> {
         workspace: workspace.or_else(|| last.workspace.clone()),
         dns: config.dns.clone(),
         dns_search: config.dns_search.clone(),
+        ports_of_others: ports_of_others(session, dir),
         idle: idle(session, &StartArgs::default(), config)?,
         device_tree: environment
             .vm_device_tree()?
@@ -109,6 +112,11 @@ pub(super) fn again(session: &Session, dir: &StateDir) -> Result<VmLaunch> {
         notify: environment.desktop_socket()?,
         ..last
     })
+}
+
+fn ports_of_others(session: &Session, dir: &StateDir) -> Vec<u16> {
+    let vms = session.environment.user_vms();
+    vms.map(|vms| vms.ports_of_others(dir)).unwrap_or_default()
 }
 
 /// Keeps the options that count for the next starts as well.

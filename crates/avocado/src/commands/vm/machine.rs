@@ -8,7 +8,7 @@ use avocado_events::{Event, Sink};
 use avocado_vm::dir::{StateDir, StateFile};
 use avocado_vm::launch::VmLaunch;
 use avocado_vm::status::{VmState, VmStatus};
-use avocado_vm::{control, lock, supervisor};
+use avocado_vm::{control, lock, named, supervisor};
 
 use super::start_args::StartArgs;
 use super::{failure, launch};
@@ -147,8 +147,7 @@ pub(super) fn start_again(session: &Session, dir: &StateDir) -> Result<()> {
 
 /// How the VM was last started.
 pub(super) fn previous(dir: &StateDir) -> Option<VmLaunch> {
-    let text = dir.read(StateFile::Launch).ok()??;
-    serde_json::from_slice(&text).ok()
+    named::last_launch(dir)
 }
 
 pub(super) fn refused(error: &supervisor::SupervisorError) -> Failure {

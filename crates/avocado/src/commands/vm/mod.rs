@@ -2,10 +2,13 @@
 
 mod config;
 mod config_effect;
+mod cp;
+mod delete;
 mod duration;
 mod image;
 mod keep_awake;
 mod launch;
+mod list;
 mod logs;
 mod machine;
 mod publish;
@@ -26,11 +29,14 @@ mod update;
 use std::process::ExitCode;
 
 use avocado_vm::dir::StateDir;
-use clap::Subcommand;
+use avocado_vm::named::VmName;
+use clap::{Args, Subcommand};
 
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 use config::ConfigArgs;
+use cp::CpArgs;
+use delete::DeleteArgs;
 use keep_awake::KeepAwakeArgs;
 use logs::LogsArgs;
 use publish::PublishArgs;
@@ -43,6 +49,17 @@ use stop::StopArgs;
 use supervise::SuperviseArgs;
 use update::UpdateArgs;
 
+#[derive(Debug, Args)]
+pub(crate) struct VmArgs {
+    /// Which VM, where there are several; `default` is the one that needs no name [default:
+    /// AVOCADO_VM_NAME]
+    #[arg(long, value_name = "NAME", global = true)]
+    name: Option<VmName>,
+
+    #[command(subcommand)]
+    command: VmCommand,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum VmCommand {
     /// Start the VM and wait until it answers; nothing happens where it runs already
@@ -53,11 +70,23 @@ pub(crate) enum VmCommand {
     Restart(RestartArgs),
     /// Show whether the VM runs, sleeps or is stopped, and how it is reached
     Status,
+    /// Show every VM: what it does, its ports, its image, and what it takes up
+    List,
+    /// Remove a VM with everything that is in it
+    ///
+    /// One that runs, or whose memory is saved, is removed with --force only.
+    Delete(DeleteArgs),
     /// Open a shell in the guest, or run a command there
     ///
     /// One word after `--` is a line for the guest's shell; of several words each arrives as it
     /// is. The exit code is that of the shell or the command.
     Shell(ShellArgs),
+    /// Copy files into the guest or out of it; `guest:PATH` is a path in the guest
+    ///
+    /// Every path is taken as it is, also one with characters that a shell would read. In the guest one
+    /// that begins without a slash is below the home directory of root. A guest that sleeps is
+    /// woken. The exit code is that of scp.
+    Cp(CpArgs),
     /// Let the guest sleep now; the next connection wakes it
     Hibernate,
     /// Wake the guest
@@ -86,14 +115,21 @@ pub(crate) enum VmCommand {
     Supervise(SuperviseArgs),
 }
 
-pub(super) fn run(session: &Session, command: &VmCommand) -> Result<ExitCode> {
+pub(super) fn run(session: &Session, args: &VmArgs) -> Result<ExitCode> {
+    if let Some(name) = &args.name {
+        // Set here alone, and once.
+        let _ = session.vm_name.set(name.clone());
+    }
     let done = |()| ExitCode::SUCCESS;
-    match command {
+    match &args.command {
         VmCommand::Start(args) => start::run(session, args).map(done),
         VmCommand::Stop(args) => stop::run(session, args).map(done),
         VmCommand::Restart(args) => restart::run(session, args).map(done),
         VmCommand::Status => status::run(session).map(done),
+        VmCommand::List => list::run(session).map(done),
+        VmCommand::Delete(args) => delete::run(session, args).map(done),
         VmCommand::Shell(args) => shell::run(session, args),
+        VmCommand::Cp(args) => cp::run(session, args),
         VmCommand::Hibernate => sleep::hibernate(session).map(done),
         VmCommand::Wake => sleep::wake(session).map(done),
         VmCommand::KeepAwake(args) => keep_awake::run(session, args),
@@ -108,7 +144,8 @@ pub(super) fn run(session: &Session, command: &VmCommand) -> Result<ExitCode> {
 }
 
 fn state_dir(session: &Session) -> Result<StateDir> {
-    Ok(StateDir::new(session.environment.vm_state_dir()?))
+    let named = session.vm_name.get();
+    Ok(StateDir::new(session.environment.vm_state_dir(named)?))
 }
 
 fn failure(error: avocado_vm::VmError) -> Failure {

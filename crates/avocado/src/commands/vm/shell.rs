@@ -1,6 +1,8 @@
 //! `avocado vm shell`.
 
 use clap::Args;
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use avocado_vm::access;
@@ -28,25 +30,13 @@ pub(super) fn run(session: &Session, args: &ShellArgs) -> Result<ExitCode> {
     become_program(ssh)
 }
 
-/// From here on this process is ssh: its signals, its terminal and its exit code.
-#[cfg(unix)]
-fn become_program(mut ssh: Command) -> Result<ExitCode> {
-    use std::os::unix::process::CommandExt;
-    Err(cannot_start(&ssh.exec()))
-}
-
-#[cfg(not(unix))]
-fn become_program(mut ssh: Command) -> Result<ExitCode> {
-    let status = ssh.status().map_err(|e| cannot_start(&e))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(code.unwrap_or(u8::MAX)))
-}
-
-fn cannot_start(error: &std::io::Error) -> Failure {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Failure::new("there is no ssh on this machine").hint("install an OpenSSH client")
-        }
-        _ => Failure::new("cannot start ssh").because(error),
-    }
+/// From here on this process is that program of OpenSSH: its signals, its terminal and its exit code.
+pub(super) fn become_program(mut program: Command) -> Result<ExitCode> {
+    let error = program.exec();
+    let name = program.get_program().display();
+    Err(match error.kind() {
+        ErrorKind::NotFound => Failure::new(format!("there is no {name} on this machine"))
+            .hint("install an OpenSSH client"),
+        _ => Failure::new(format!("cannot start {name}")).because(&error),
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use avocado_vm::status::{VmState, VmStatus};
+use avocado_vm::status::{VmForward, VmState, VmStatus};
 
 use super::{machine, state_dir};
 use crate::failure::Result;
@@ -37,6 +37,20 @@ fn headline(status: &VmStatus) -> &'static str {
     }
 }
 
+/// The state in a word.
+pub(super) fn word(state: VmState) -> &'static str {
+    match state {
+        VmState::Stopped => "stopped",
+        VmState::Starting => "starting",
+        VmState::Running => "running",
+        VmState::Hibernated => "hibernated",
+        VmState::Released => "released",
+        VmState::Stopping => "stopping",
+        VmState::Unsupervised => "unsupervised",
+        VmState::Unresponsive => "unresponsive",
+    }
+}
+
 fn human(status: &VmStatus) -> String {
     let mut rows = vec![("state", headline(status).to_owned())];
     let mut row = |name: &'static str, value: Option<String>| {
@@ -68,6 +82,9 @@ fn human(status: &VmStatus) -> String {
             .as_ref()
             .map(|socket| format!("unix://{}", socket.display())),
     );
+    for forward in &status.forwards {
+        row("forward", Some(describe(forward)));
+    }
     if status.running && status.supervisor_pid.is_some() {
         let open = &status.connections;
         let infra = match open.infra {
@@ -96,6 +113,13 @@ fn human(status: &VmStatus) -> String {
         .collect()
 }
 
+fn describe(forward: &VmForward) -> String {
+    let at = forward.addresses.join(", ");
+    let container = forward.container.as_ref();
+    let of = container.map_or(String::new(), |name| format!(" of container {name}"));
+    format!("{at} → port {}{of}", forward.guest_port)
+}
+
 fn since(status: &VmStatus) -> Option<String> {
     let since = status.since.as_ref()?;
     Some(match &status.reason {
@@ -121,6 +145,7 @@ mod tests {
             pid: None,
             supervisor_pid: None,
             ports: VmPorts::default(),
+            forwards: Vec::new(),
             connections: ConnectionCounts::default(),
             work: None,
             keep_awakes: 0,
@@ -155,6 +180,11 @@ mod tests {
                 internal_ssh: Some(40001),
                 infra_ssh: Some(2223),
             },
+            forwards: vec![VmForward {
+                addresses: vec!["127.0.0.1:8088".into(), "[::1]:8088".into()],
+                guest_port: 8088,
+                container: Some("web".into()),
+            }],
             connections: ConnectionCounts {
                 counted: 0,
                 infra: 1,
@@ -188,6 +218,7 @@ mod tests {
         ssh           127.0.0.1:2222
         ssh (infra)   127.0.0.1:2223
         docker        unix:///home/me/.avocado/vm/docker.sock
+        forward       127.0.0.1:8088, [::1]:8088 → port 8088 of container web
         connections   0, and 1 that do not count
         work          ssh
         keep-awakes   2

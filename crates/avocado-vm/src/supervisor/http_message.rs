@@ -32,15 +32,17 @@ impl MessageHead {
         self.0.lines().next().unwrap_or_default()
     }
 
+    /// The value of the first header of this name.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.0.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
     /// What the headers say of the body; none where they say nothing.
     pub(super) fn body(&self) -> Option<BodyFrame> {
-        let header = |name: &str| {
-            self.0.lines().skip(1).find_map(|line| {
-                let (key, value) = line.split_once(':')?;
-                key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
-            })
-        };
-        if header("transfer-encoding").is_some_and(|coding| {
+        if self.header("transfer-encoding").is_some_and(|coding| {
             coding
                 .rsplit(',')
                 .next()
@@ -48,7 +50,7 @@ impl MessageHead {
         }) {
             return Some(BodyFrame::Chunked);
         }
-        header("content-length")?
+        self.header("content-length")?
             .parse()
             .ok()
             .map(BodyFrame::Length)
@@ -76,6 +78,11 @@ pub(super) enum MessageReader {
 impl MessageReader {
     pub(super) fn new() -> Self {
         MessageReader::Head(Vec::new())
+    }
+
+    /// Whether what is read is not HTTP, or not any more.
+    pub(super) fn is_opaque(&self) -> bool {
+        matches!(self, MessageReader::Opaque)
     }
 
     /// What follows the head that was handed over.
@@ -174,6 +181,19 @@ fn take_line(bytes: &mut &[u8], line: &mut Vec<u8>) -> bool {
     line.extend_from_slice(taken);
     *bytes = rest;
     end.is_some()
+}
+
+/// An answer whose body is `{"message": …}`, as docker's API answers to what it does not do. `closes`: it
+/// is the last one of its connection.
+pub(super) fn error_answer(status: &str, message: &str, closes: bool) -> Vec<u8> {
+    let body = serde_json::json!({ "message": message }).to_string();
+    let last = if closes { "Connection: close\r\n" } else { "" };
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         {last}\r\n{body}"
+    )
+    .into_bytes()
 }
 
 fn skip(bytes: &mut &[u8], left: &mut u64) {

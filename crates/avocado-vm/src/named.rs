@@ -1,0 +1,243 @@
+//! The VMs of one user: what they are called, and where each has its state.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::dir::{StateDir, StateFile};
+use crate::error::VmError;
+use crate::files;
+use crate::launch::VmLaunch;
+
+/// The name of the VM that needs none.
+const DEFAULT: &str = "default";
+/// The longest name: with it, sockets still have their place in a home directory of the usual length.
+const LONGEST: usize = 32;
+
+/// The name of a VM. It is safe in a path, in the name of a systemd unit, and on file systems
+/// that take capital letters for small ones.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VmName(String);
+
+/// What cannot name a VM.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` cannot name a VM: a name has up to {LONGEST} small letters of ASCII, digits, `-` and `_`, and begins \
+     with a letter or a digit"
+)]
+pub struct BadVmName(String);
+
+impl VmName {
+    /// The VM that needs no name.
+    pub fn default_vm() -> VmName {
+        VmName(DEFAULT.to_owned())
+    }
+
+    /// Whether it is that one.
+    pub fn is_default(&self) -> bool {
+        self.0 == DEFAULT
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VmName {
+    type Err = BadVmName;
+
+    fn from_str(name: &str) -> Result<Self, BadVmName> {
+        let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let good = name.starts_with(letter)
+            && name.len() <= LONGEST
+            && name.chars().all(|c| letter(c) || c == '-' || c == '_');
+        if good {
+            Ok(VmName(name.to_owned()))
+        } else {
+            let shown: String = name.escape_debug().take(2 * LONGEST).collect();
+            Err(BadVmName(shown))
+        }
+    }
+}
+
+/// The directory of a user's VMs: `~/.avocado`.
+#[derive(Debug, Clone)]
+pub struct UserVms {
+    root: PathBuf,
+}
+
+impl UserVms {
+    /// The VMs below `root`.
+    pub fn new(root: impl Into<PathBuf>) -> UserVms {
+        UserVms { root: root.into() }
+    }
+
+    /// Where a VM has its state, whether there is one of that name or not.
+    pub fn dir(&self, name: &VmName) -> StateDir {
+        StateDir::new(if name.is_default() {
+            self.root.join("vm")
+        } else {
+            self.root.join("vms").join(name.as_str())
+        })
+    }
+
+    /// Every VM that there is, by name; first the one that needs none.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn all(&self) -> Result<Vec<(VmName, StateDir)>, VmError> {
+        let place = self.root.join("vms");
+        let entries = match fs::read_dir(&place) {
+            Ok(entries) => entries.collect::<Result<Vec<_>, _>>(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        let entries = entries.map_err(VmError::file("read", &place))?;
+        let mut names: Vec<VmName> = entries
+            .iter()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|name: &VmName| !name.is_default())
+            .collect();
+        names.sort();
+        names.insert(0, VmName::default_vm());
+        let all = names.into_iter().map(|name| (self.dir(&name), name));
+        let there = all.filter(|(dir, _)| dir.root().is_dir());
+        Ok(there.map(|(dir, name)| (name, dir)).collect())
+    }
+
+    /// Ports that another VM than that in `own` had at its last start, and wants again. What cannot be
+    /// read is not avoided.
+    pub fn ports_of_others(&self, own: &StateDir) -> Vec<u16> {
+        let all = self.all().unwrap_or_default();
+        let others = all.iter().filter(|(_, dir)| dir != own);
+        let launches = others.filter_map(|(_, dir)| last_launch(dir));
+        launches
+            .flat_map(|last| [last.ssh_port, last.last_ssh_port, last.infra_port])
+            .flatten()
+            .collect()
+    }
+}
+
+/// How the VM of a directory was last started.
+pub fn last_launch(dir: &StateDir) -> Option<VmLaunch> {
+    let text = dir.read(StateFile::Launch).ok()??;
+    serde_json::from_slice(&text).ok()
+}
+
+/// What everything in a directory takes up on the disk, in bytes; holes take nothing.
+///
+/// # Errors
+/// Something of it cannot be looked at.
+pub fn disk_use(dir: &StateDir) -> Result<u64, VmError> {
+    tree_use(dir.root())
+}
+
+fn tree_use(path: &Path) -> Result<u64, VmError> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        // Gone meanwhile: files of a VM that runs come and go.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(VmError::file("look at", path)(error)),
+    };
+    let mut sum = taken(&found);
+    if found.is_dir() {
+        for entry in fs::read_dir(path).map_err(VmError::file("read", path))? {
+            let entry = entry.map_err(VmError::file("read", path))?;
+            sum += tree_use(&entry.path())?;
+        }
+    }
+    Ok(sum)
+}
+
+#[cfg(unix)]
+fn taken(found: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    found.blocks() * 512
+}
+
+#[cfg(not(unix))]
+fn taken(found: &fs::Metadata) -> u64 {
+    found.len()
+}
+
+/// Removes a VM with everything that it has. To be called with its lock.
+///
+/// # Errors
+/// Something of it cannot be removed; what is left is no VM that could start by what it was.
+pub fn remove(dir: &StateDir) -> Result<(), VmError> {
+    // What makes saved memory count, and what a start takes over, goes first.
+    for file in [StateFile::Saved, StateFile::Machine, StateFile::Launch] {
+        dir.remove(file)?;
+    }
+    files::remove_tree(dir.root())?;
+    match dir.root().parent() {
+        Some(parent) => files::sync_directory(parent),
+        None => Ok(()),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe() {
+        for good in ["a", "0", "web-1", "a_b", "default", &"x".repeat(LONGEST)] {
+            assert_eq!(good.parse::<VmName>().unwrap().as_str(), good);
+        }
+        let long = "x".repeat(LONGEST + 1);
+        for bad in [
+            "", "-a", "_a", "A", "a b", "a/b", "..", ".", "a.b", "a\n", "ä", "a@b", &long,
+        ] {
+            let error = bad.parse::<VmName>().unwrap_err().to_string();
+            assert!(
+                error.contains("cannot name a VM") && !error.contains('\n'),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_vm_has_its_place_and_its_ports() {
+        let place = tempfile::tempdir().unwrap();
+        let vms = UserVms::new(place.path());
+        assert!(vms.all().unwrap().is_empty());
+        let name = |name: &str| name.parse::<VmName>().unwrap();
+        let first = vms.dir(&VmName::default_vm());
+        assert_eq!(first.root(), place.path().join("vm"));
+        let second = vms.dir(&name("b"));
+        assert_eq!(second.root(), place.path().join("vms/b"));
+        for dir in [&first, &second, &vms.dir(&name("a"))] {
+            dir.create().unwrap();
+        }
+        fs::write(place.path().join("vms/file"), "").unwrap();
+        fs::create_dir(place.path().join("vms/No VM")).unwrap();
+        // It would be taken for the other one.
+        fs::create_dir(place.path().join("vms/default")).unwrap();
+        let all: Vec<_> = vms
+            .all()
+            .unwrap()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(all, [VmName::default_vm(), name("a"), name("b")]);
+
+        let launch = VmLaunch {
+            last_ssh_port: Some(2222),
+            infra_port: Some(2223),
+            ..crate::supervisor::test_launch()
+        };
+        second.write_json(StateFile::Launch, &launch).unwrap();
+        assert_eq!(vms.ports_of_others(&first), [2222, 2223]);
+        assert!(vms.ports_of_others(&second).is_empty());
+
+        fs::write(second.file(StateFile::Var), vec![1; 1 << 20]).unwrap();
+        assert!(disk_use(&second).unwrap() >= 1 << 20);
+        remove(&second).unwrap();
+        assert!(!second.root().exists());
+        assert_eq!(disk_use(&second).unwrap(), 0);
+        assert_eq!(vms.all().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,4 @@
+mod bodies;
+mod gate;
+mod places;
+mod reviews;

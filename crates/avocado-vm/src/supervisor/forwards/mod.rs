@@ -1,0 +1,229 @@
+//! Ports of the guest that are reached at ports of this host: those that its containers publish, and
+//! those that commands ask for.
+//!
+//! The supervisor listens itself, so that a connection is counted and wakes the guest as on every
+//! lane. Into the guest the bytes go through the tunnel's `ssh`, which is told of each port once
+//! ([`docker_tunnel`](super::docker_tunnel)). QEMU's own forward (`hostfwd_add`) would reach no port
+//! that is published on the guest's loopback address, and would accept connections for a guest that
+//! sleeps. An `ssh -W` for each connection would add a process to each.
+//!
+//! `follow` learns from docker in the guest what is published, `published` reads what it says,
+//! `docker_get` asks it, `listen` is the host's side, `board` is what is told of all this.
+
+mod board;
+mod docker_get;
+mod follow;
+mod listen;
+mod published;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinSet;
+
+use super::docker_tunnel::{DockerTunnel, GuestPort};
+use super::lane_load::Lane;
+use super::lanes::Lanes;
+use super::listeners::{self, LaneDoor};
+use super::log::SupervisorLog;
+use super::shared_state::SharedState;
+use crate::status::VmForward;
+pub(crate) use board::ForwardBoard;
+pub(crate) use follow::follow_docker;
+use listen::ForwardListener;
+use published::PublishedPort;
+
+/// The most ports that are forwarded for containers: each needs two descriptors.
+const MOST_PUBLISHED: usize = 500;
+
+/// For whom a port is forwarded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ForwardUser {
+    Container(String),
+}
+
+/// Everything that is forwarded.
+pub(crate) struct Forwards {
+    lanes: Lanes,
+    door: LaneDoor,
+    tunnel: Arc<DockerTunnel>,
+    shared: SharedState,
+    log: SupervisorLog,
+    state: Mutex<ForwardsState>,
+}
+
+#[derive(Default)]
+struct ForwardsState {
+    published: BTreeMap<u16, OpenForward>,
+    /// What could not be forwarded of what is published.
+    problems: BTreeSet<String>,
+    /// What is not forwarded, which is no problem.
+    notices: BTreeSet<String>,
+    /// A task for each listener, which ends with its last connection.
+    tasks: JoinSet<()>,
+}
+
+/// A port that is listened on.
+struct OpenForward {
+    to: GuestPort,
+    user: ForwardUser,
+    addresses: Vec<String>,
+    /// Ends the listener, when it is dropped.
+    end: oneshot::Sender<()>,
+    /// Fails when the listener is closed.
+    closed: oneshot::Receiver<()>,
+}
+
+impl OpenForward {
+    /// Returns when nobody listens there any more.
+    async fn close(self) {
+        drop(self.end);
+        let _ = self.closed.await;
+    }
+
+    fn shown(&self) -> VmForward {
+        let ForwardUser::Container(container) = &self.user;
+        VmForward {
+            addresses: self.addresses.clone(),
+            guest_port: self.to.port,
+            container: Some(container.clone()),
+        }
+    }
+}
+
+impl Forwards {
+    pub(crate) fn new(
+        lanes: &Lanes,
+        tunnel: Arc<DockerTunnel>,
+        shared: SharedState,
+        log: SupervisorLog,
+    ) -> Arc<Forwards> {
+        Arc::new(Forwards {
+            door: LaneDoor::new(Lane::Forward, lanes),
+            lanes: lanes.clone(),
+            tunnel,
+            shared,
+            log,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Forwards what is published, and nothing else that was. `notices` say what is not forwarded.
+    async fn set_published(&self, published: Vec<PublishedPort>, notices: BTreeSet<String>) {
+        let mut state = self.state.lock().await;
+        while state.tasks.try_join_next().is_some() {}
+        let mut problems = BTreeSet::new();
+        let mut wanted: BTreeMap<u16, PublishedPort> = BTreeMap::new();
+        for port in published {
+            let (number, container) = (port.to.port, &port.container);
+            if let Some(other) = wanted.get(&number) {
+                if other.container != *container {
+                    problems.insert(format!(
+                        "port {number} of container {container} is not forwarded: it is published \
+                         at several addresses, and forwarded for container {}",
+                        other.container
+                    ));
+                }
+            } else if wanted.len() == MOST_PUBLISHED {
+                problems.insert(format!(
+                    "port {number} of container {container} is not forwarded: {MOST_PUBLISHED} \
+                     ports are"
+                ));
+            } else {
+                wanted.insert(number, port);
+            }
+        }
+        let keeps = |number: &u16, open: &OpenForward| {
+            wanted.get(number).is_some_and(|port| port.to == open.to)
+        };
+        let gone: Vec<_> = state
+            .published
+            .extract_if(.., |number, open| !keeps(number, open))
+            .collect();
+        for (_, open) in gone {
+            let what = describe(&open.to, &open.user);
+            self.log.line(&format!("{what} is not forwarded any more"));
+            let to = open.to.clone();
+            open.close().await;
+            let tunnel = self.tunnel.clone();
+            state.tasks.spawn(async move { tunnel.forget(&to).await });
+        }
+        for (number, port) in wanted {
+            let user = ForwardUser::Container(port.container);
+            if let Some(open) = state.published.get_mut(&number) {
+                // It may have another name by now.
+                open.user = user;
+                continue;
+            }
+            let what = describe(&port.to, &user);
+            match listen::listen_on_loopback(number) {
+                Ok(listener) => {
+                    problems.extend(listener.problem().map(|why| format!("{what} {why}")));
+                    let open = self.open(listener, port.to, user, &mut state.tasks);
+                    let at = open.addresses.join(" and ");
+                    self.log.line(&format!("{what} is forwarded: {at}"));
+                    state.published.insert(number, open);
+                }
+                Err(why) => drop(problems.insert(format!("{what} is not forwarded: {why}"))),
+            }
+        }
+        for news in problems.difference(&state.problems) {
+            self.log.line(news);
+        }
+        for news in notices.difference(&state.notices) {
+            self.log.line(news);
+        }
+        (state.problems, state.notices) = (problems, notices);
+        self.show(&state);
+    }
+
+    /// Serves a listener.
+    fn open(
+        &self,
+        listener: ForwardListener,
+        to: GuestPort,
+        user: ForwardUser,
+        tasks: &mut JoinSet<()>,
+    ) -> OpenForward {
+        let addresses = listener.addresses();
+        let (end, ends) = oneshot::channel();
+        let (listener, closed) = listener.tell_end();
+        let (lanes, target) = (self.lanes.clone(), to.clone());
+        tasks.spawn(listeners::accept(
+            listener,
+            self.door.clone(),
+            move |client| lanes.clone().forward(client, target.clone()),
+            async move { drop(ends.await) },
+        ));
+        OpenForward {
+            to,
+            user,
+            addresses,
+            end,
+            closed,
+        }
+    }
+
+    /// Puts on the board what is forwarded.
+    fn show(&self, state: &ForwardsState) {
+        let shown = state.published.values().map(OpenForward::shown).collect();
+        let problems: Vec<&str> = state.problems.iter().map(String::as_str).collect();
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        self.shared.forwards().set(shown, problem);
+    }
+
+    /// Ends everything, with the connections.
+    pub(crate) async fn end(&self) {
+        self.state.lock().await.tasks.shutdown().await;
+    }
+}
+
+/// A port and for whom it is forwarded, for the log.
+fn describe(to: &GuestPort, user: &ForwardUser) -> String {
+    let ForwardUser::Container(container) = user;
+    format!("port {} of container {container}", to.port)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,378 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+
+use super::super::docker_tunnel::PlayedTunnel;
+use super::super::owner_handle::{ConnectionLease, OwnerHandle, OwnerMessage};
+use super::*;
+use crate::dir::{StateDir, StateFile};
+
+/// A supervisor without a guest: the tunnel's ends and the owner are played.
+struct Played {
+    place: tempfile::TempDir,
+    tunnel: PlayedTunnel,
+    forwards: Arc<Forwards>,
+    handle: OwnerHandle,
+}
+
+impl Played {
+    fn new() -> Played {
+        let place = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(place.path());
+        let log = SupervisorLog::open(&dir.file(StateFile::SupervisorLog));
+        let tunnel = PlayedTunnel::new(&dir, &log);
+        let (handle, inbox) = OwnerHandle::new();
+        tokio::spawn(own(handle.clone(), inbox));
+        let lanes = Lanes::new(&dir, handle.clone(), tunnel.tunnel.clone(), log.clone());
+        let shared = handle.shared.clone();
+        let forwards = Forwards::new(&lanes, tunnel.tunnel.clone(), shared, log);
+        Played {
+            place,
+            tunnel,
+            forwards,
+            handle,
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.place.path().join("supervisor.log")).unwrap()
+    }
+
+    fn addresses(&self, container: &str) -> Vec<String> {
+        let all = self.handle.shared.forwards().forwards().into_iter();
+        let of = all.filter(|f| f.container.as_deref() == Some(container));
+        of.flat_map(|forward| forward.addresses).collect()
+    }
+
+    fn problem(&self) -> String {
+        self.handle.shared.forwards().problem().unwrap_or_default()
+    }
+}
+
+/// Plays the owner: every client is let in.
+async fn own(handle: OwnerHandle, mut inbox: mpsc::UnboundedReceiver<OwnerMessage>) {
+    while let Some(message) = inbox.recv().await {
+        match message {
+            OwnerMessage::RequestLease { lane, reply } => {
+                handle.shared.set_awake(true);
+                let _ = reply.send(Ok(ConnectionLease::new(lane, handle.clone())));
+            }
+            OwnerMessage::RequestWake { reply, .. } => {
+                handle.shared.set_awake(true);
+                let _ = reply.send(Ok(()));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn published(port: u16, container: &str) -> PublishedPort {
+    PublishedPort {
+        to: GuestPort::new("127.0.0.1", port),
+        container: container.to_owned(),
+    }
+}
+
+/// A port that is taken here as long as the listener lives.
+async fn taken() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+async fn free_port() -> u16 {
+    taken().await.1
+}
+
+/// Repeats at a socket what it hears there.
+fn repeat_at(path: &Path) {
+    let listener = UnixListener::bind(path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    });
+}
+
+#[tokio::test]
+async fn bytes_and_half_close_pass_and_connections_outlive_their_forward() {
+    let played = Played::new();
+    let port = free_port().await;
+    let end = played.place.path().join("end");
+    repeat_at(&end);
+    let to = GuestPort::new("127.0.0.1", port);
+    played.tunnel.lead_to(&to, &end).await;
+    let none = BTreeSet::new();
+    let web = vec![published(port, "web")];
+    played.forwards.set_published(web, none.clone()).await;
+    let addresses = played.addresses("web");
+    assert_eq!(addresses[0], format!("127.0.0.1:{port}"));
+    let mut open = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut heard = [0; 5];
+    open.write_all(b"hello").await.unwrap();
+    open.read_exact(&mut heard).await.unwrap();
+    for address in &addresses {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"all").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"all");
+    }
+    played.forwards.set_published(Vec::new(), none).await;
+    assert!(played.addresses("web").is_empty());
+    for address in &addresses {
+        assert!(TcpStream::connect(address).await.is_err(), "{address}");
+    }
+    open.write_all(b"still").await.unwrap();
+    open.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"still");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_and_tried_again() {
+    let played = Played::new();
+    let ((other, number), free) = (taken().await, free_port().await);
+    let all = || vec![published(number, "late"), published(free, "web")];
+    let notices = BTreeSet::from(["UDP port 53 of container dns is not forwarded".to_owned()]);
+    for _ in 0..2 {
+        played.forwards.set_published(all(), notices.clone()).await;
+    }
+    let problem = played.problem();
+    let start = format!("port {number} of container late is not forwarded: 127.0.0.1:{number}");
+    assert!(problem.starts_with(&start), "{problem}");
+    assert!(problem.contains("is taken"), "{problem}");
+    assert!(!played.addresses("web").is_empty());
+    let log = played.log();
+    assert_eq!(log.matches(&start).count(), 1, "{log}");
+    assert_eq!(log.matches("UDP port 53").count(), 1, "{log}");
+    drop(other);
+    played.forwards.set_published(all(), notices.clone()).await;
+    assert_eq!(played.problem(), "");
+    assert!(!played.addresses("late").is_empty());
+    // Another container has it from one list to the next.
+    let next = vec![published(number, "next")];
+    played.forwards.set_published(next, notices).await;
+    assert!(played.addresses("late").is_empty() && played.addresses("web").is_empty());
+    assert!(!played.addresses("next").is_empty());
+}
+
+#[tokio::test]
+async fn one_port_of_two_containers_and_too_many_ports_are_told() {
+    let played = Played::new();
+    let port = free_port().await;
+    let at = |host: &str, container: &str| PublishedPort {
+        to: GuestPort::new(host, port),
+        container: container.to_owned(),
+    };
+    let all = vec![
+        at("10.0.2.15", "one"),
+        at("127.0.0.1", "one"),
+        at("127.0.0.1", "two"),
+    ];
+    played.forwards.set_published(all, BTreeSet::new()).await;
+    let problem = played.problem();
+    assert!(
+        problem.contains("container two is not forwarded"),
+        "{problem}"
+    );
+    assert!(problem.contains("forwarded for container one"), "{problem}");
+    assert_eq!(played.problem().matches("is not forwarded").count(), 1);
+}
+
+#[test]
+fn what_docker_tells_is_read() {
+    let list = json!([
+        { "Id": "0123456789abcdef", "Names": ["/web"], "Ports": [
+            { "IP": "::", "PrivatePort": 80, "PublicPort": 8088, "Type": "tcp" },
+            { "IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8088, "Type": "tcp" },
+            { "PrivatePort": 443, "Type": "tcp" },
+            { "IP": "0.0.0.0", "PrivatePort": 53, "PublicPort": 5353, "Type": "udp" },
+        ]},
+        { "Id": "fedcba9876543210", "Ports": [
+            { "IP": "10.0.2.15", "PrivatePort": 1, "PublicPort": 81, "Type": "tcp" },
+            { "IP": "", "PrivatePort": 2, "PublicPort": 82, "Type": "tcp" },
+            { "IP": "::", "PrivatePort": 3, "PublicPort": 83, "Type": "tcp" },
+        ]},
+        { "Id": "1", "Names": null, "Ports": null },
+    ]);
+    let read = published::PublishedPorts::parse(list.to_string().as_bytes()).unwrap();
+    let tcp: Vec<String> = read
+        .tcp
+        .iter()
+        .map(|port| format!("{} {}", port.to, port.container))
+        .collect();
+    let expected = [
+        "10.0.2.15:81 fedcba987654",
+        "127.0.0.1:82 fedcba987654",
+        "[::1]:83 fedcba987654",
+        "127.0.0.1:8088 web",
+        "[::1]:8088 web",
+    ];
+    assert_eq!(tcp, expected);
+    let notice = "UDP port 5353 of container web is not forwarded: only TCP is";
+    assert_eq!(read.notices, BTreeSet::from([notice.to_owned()]));
+    for bad in [
+        "",
+        "{}",
+        "[1]",
+        "[{}]",
+        r#"[{"Id":"1","Ports":[{"PublicPort":70000}]}]"#,
+    ] {
+        assert!(
+            published::PublishedPorts::parse(bad.as_bytes()).is_err(),
+            "{bad}"
+        );
+    }
+}
+
+/// Docker in the guest, at the end of a played tunnel.
+struct FakeDocker {
+    list: watch::Sender<Value>,
+    /// How often the list was read, and the events were asked for.
+    lists: Arc<AtomicUsize>,
+    events: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl FakeDocker {
+    fn at(path: &Path) -> FakeDocker {
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).unwrap();
+        let list = watch::Sender::new(json!([]));
+        let (lists, events) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (told, counts) = (list.clone(), (lists.clone(), events.clone()));
+        let task = tokio::spawn(async move {
+            let mut clients = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                clients.spawn(answer(stream, told.subscribe(), counts.clone()));
+            }
+        });
+        FakeDocker {
+            list,
+            lists,
+            events,
+            task,
+        }
+    }
+
+    /// One container that publishes this port.
+    fn publish(&self, name: &str, port: u16) {
+        self.list
+            .send_replace(json!([{ "Id": name, "Names": [name], "Ports": [
+                { "IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": port, "Type": "tcp" },
+            ]}]));
+    }
+}
+
+async fn answer(
+    mut stream: UnixStream,
+    mut list: watch::Receiver<Value>,
+    (lists, events): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let request = String::from_utf8(request).unwrap();
+    let head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    if request.starts_with("GET /containers/json ") {
+        lists.fetch_add(1, SeqCst);
+        let text = list.borrow().to_string();
+        let _ = stream.write_all(text.as_bytes()).await;
+        return;
+    }
+    assert!(
+        request.starts_with("GET /events?filters=%7B%22type%22"),
+        "{request}"
+    );
+    events.fetch_add(1, SeqCst);
+    while list.changed().await.is_ok() {
+        if stream.write_all(b"{\"status\":\"start\"}\n").await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until this is so. What is waited for comes from other tasks.
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let limit = std::time::Duration::from_secs(60);
+    let look = async {
+        while !is() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    let seen = tokio::time::timeout(limit, look).await;
+    assert!(seen.is_ok(), "{what} never came");
+}
+
+#[tokio::test]
+async fn docker_is_followed_while_the_guest_runs_and_never_wakes_it() {
+    let played = Played::new();
+    let shared = &played.handle.shared;
+    let docker = FakeDocker::at(&played.tunnel.docker_socket());
+    let (first, second) = (free_port().await, free_port().await);
+    docker.publish("first", first);
+    let follower = tokio::spawn(follow_docker(played.forwards.clone()));
+    // A guest that sleeps is not asked.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(docker.events.load(SeqCst), 0);
+    shared.set_awake(true);
+    until("the first", || !played.addresses("first").is_empty()).await;
+    docker.publish("second", second);
+    until("the second", || !played.addresses("second").is_empty()).await;
+    assert!(played.addresses("first").is_empty());
+
+    // While it sleeps everything stays; after each wake the list is read anew, for the same events.
+    shared.set_awake(false);
+    let read = docker.lists.load(SeqCst);
+    assert!(!played.addresses("second").is_empty());
+    shared.set_awake(true);
+    until("another look", || docker.lists.load(SeqCst) > read).await;
+    assert_eq!(docker.events.load(SeqCst), 1);
+
+    // With a new tunnel the list is read anew, although no event says so.
+    docker.task.abort();
+    let _ = docker.task.await;
+    let again = FakeDocker::at(&played.tunnel.docker_socket());
+    again.publish("third", first);
+    until("the third", || !played.addresses("third").is_empty()).await;
+    assert!(played.addresses("second").is_empty());
+
+    // Never counted, never activity; but known, so that it is taken off what the guest's network did.
+    assert_eq!(
+        (shared.infra_connections(), shared.is_awaited()),
+        (0, false)
+    );
+    assert!(shared.infra_bytes() > 0);
+    follower.abort();
+}
+
+#[tokio::test]
+async fn a_guest_without_docker_is_told_once() {
+    let played = Played::new();
+    played.handle.shared.set_awake(true);
+    let path = played.tunnel.docker_socket();
+    std::fs::remove_file(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    let follower = tokio::spawn(follow_docker(played.forwards.clone()));
+    for _ in 0..2 {
+        // As sshd closes what leads nowhere.
+        drop(listener.accept().await.unwrap());
+    }
+    until("the log", || played.log().contains("does not tell")).await;
+    assert_eq!(played.log().matches("does not tell").count(), 1);
+    follower.abort();
+}
