@@ -115,6 +115,8 @@ pub struct VmForward {
     pub guest_port: u16,
     /// The container that publishes it, if one does.
     pub container: Option<String>,
+    /// Process id of the command that asked for it, if one did.
+    pub command: Option<u32>,
 }
 
 /// Open connections.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 
 use avocado_vm::dir::StateFile;
 use avocado_vm::status::VmState;
@@ -138,4 +139,54 @@ fn a_published_port_is_reached_wakes_the_guest_and_goes_with_its_container() {
     vm.hibernate();
     assert_eq!(vm.status().state, VmState::Hibernated);
     vm.stop();
+}
+
+#[test]
+fn a_command_has_ports_of_the_guest_for_as_long_as_it_runs() {
+    if cannot_run("a_command_has_ports_of_the_guest_for_as_long_as_it_runs") {
+        return;
+    }
+    let mut vm = with_docker();
+    // Nothing but what the command asks for.
+    vm.launch.forward_published = false;
+    vm.start_with_tunnels();
+    let (guest, here) = (free_port(), free_port());
+    docker(&vm, &format!("POST /start/web/127.0.0.1/{guest}"));
+    vm.until("the end of all connections", |s| s.connections.counted == 0);
+    vm.hibernate();
+    let command = |words: &[String]| {
+        let mut command = Command::new(&vm.program);
+        command
+            .args(["vm", "forward"])
+            .args(words)
+            .env("AVOCADO_VM_STATE_DIR", vm.dir.root())
+            .stdin(Stdio::null());
+        command
+    };
+    let wanted = [format!("{here}:{guest}"), free_port().to_string()];
+    let mut forward = command(&wanted).spawn().unwrap();
+    let status = vm.until("the forwards", |s| s.forwards.len() == 2);
+    // The command alone wakes nothing.
+    assert_eq!(status.state, VmState::Hibernated);
+    assert_eq!(status.forwards[0].command, Some(forward.id()));
+    let mut open = connect(here);
+    talk(&vm, &mut open, "hello");
+    assert_eq!(vm.status().last_wake.unwrap().reason, "forward");
+    let second = command(&wanted[..1]).output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("is taken"), "{said}");
+
+    kill(forward.id(), rustix::process::Signal::KILL);
+    forward.wait().unwrap();
+    vm.until("their end", |s| s.forwards.is_empty());
+    assert!(TcpStream::connect(("127.0.0.1", here)).is_err());
+    talk(&vm, &mut open, "still there");
+    end(open);
+
+    // The end of the VM is told.
+    let mut forward = command(&wanted).spawn().unwrap();
+    vm.until("the forwards", |s| s.forwards.len() == 2);
+    vm.stop();
+    assert_eq!(forward.wait().unwrap().code(), Some(1));
 }

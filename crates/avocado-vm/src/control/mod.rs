@@ -1,7 +1,7 @@
 //! Talking to a VM from outside: starting its supervisor, and asking it. `request` is the way to
-//! the supervisor, `status` and `stop` are the two that also work without one that answers.
+//! the supervisor, `held_request` are those that last, `status` and `stop` are the two that also work without one that answers.
 
-mod keep_awake;
+mod held_request;
 mod request;
 mod status;
 mod stop;
@@ -18,11 +18,11 @@ use avocado_events::{Event, Sink};
 use crate::dir::{StateDir, StateFile};
 use crate::launch::{IdleChange, VmLaunch};
 use crate::status::VmStatus;
-pub use crate::supervisor::protocol::STOP_LIMIT;
+pub use crate::supervisor::protocol::{STOP_LIMIT, WantedForward};
 use crate::supervisor::protocol::{StartVerdict, SupervisorRequest};
 use crate::supervisor::{SavedMemory, SupervisorError, last_lines};
 
-pub use keep_awake::{KeepAwake, keep_awake};
+pub use held_request::{HeldRequest, forward, keep_awake};
 use request::{ask, encode};
 pub use status::status;
 pub use stop::{give_up_saved, stop};

@@ -1,5 +1,6 @@
 //! What travels between the supervisor and those who start or ask it: JSON, one value per line.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -65,7 +66,23 @@ pub(crate) enum SupervisorRequest {
     Hibernate {},
     /// Wakes the guest and keeps it awake for as long as this connection is open.
     KeepAwake {},
+    /// Forwards ports of the guest for as long as this connection is open.
+    Forward {
+        ports: Vec<WantedForward>,
+    },
     Release {},
+}
+
+/// A port of the guest that a command wants to have at this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedForward {
+    /// At which address of this host; without one at the loopback addresses.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    /// At which port of it.
+    pub port: u16,
+    /// The guest's port, on its loopback address.
+    pub guest_port: u16,
 }
 
 impl SupervisorRequest {
@@ -141,6 +158,16 @@ mod tests {
             (
                 r#"{"method":"keep_awake"}"#,
                 SupervisorRequest::KeepAwake {},
+            ),
+            (
+                r#"{"method":"forward","params":{"ports":[{"port":8080,"guest_port":80}]}}"#,
+                SupervisorRequest::Forward {
+                    ports: vec![WantedForward {
+                        address: None,
+                        port: 8080,
+                        guest_port: 80,
+                    }],
+                },
             ),
             (
                 r#"{"method":"stop","params":{"force":true}}"#,

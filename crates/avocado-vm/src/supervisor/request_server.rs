@@ -1,5 +1,6 @@
 //! `supervisor.sock`: requests to the owner, one per line.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,6 +9,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::forwards::Forwards;
 use super::owner_handle::{KeepAwakeGuard, OwnerHandle, OwnerMessage};
 use super::policy::{Refusal, VmRequest};
 use super::protocol::{SupervisorFailure, SupervisorRequest, SupervisorResponse};
@@ -20,6 +22,7 @@ const LONGEST: u64 = 64 << 10;
 pub(crate) async fn serve_all(
     listener: UnixListener,
     handle: OwnerHandle,
+    forwards: Arc<Forwards>,
     end: watch::Receiver<bool>,
 ) {
     let mut clients = JoinSet::new();
@@ -29,7 +32,10 @@ pub(crate) async fn serve_all(
             () = ended(&mut ending) => break,
             Some(_) = clients.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(clients.spawn(serve(stream, handle.clone(), end.clone()))),
+                Ok((stream, _)) => {
+                    let forwards = forwards.clone();
+                    clients.spawn(serve(stream, handle.clone(), forwards, end.clone()));
+                },
                 // Out of descriptors, most likely.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
@@ -44,14 +50,22 @@ async fn ended(ending: &mut watch::Receiver<bool>) {
 }
 
 /// Serves one client until it leaves, or until the VM has ended and the last answer is given.
-async fn serve(stream: UnixStream, handle: OwnerHandle, mut ending: watch::Receiver<bool>) {
+async fn serve(
+    stream: UnixStream,
+    handle: OwnerHandle,
+    forwards: Arc<Forwards>,
+    mut ending: watch::Receiver<bool>,
+) {
     let Ok(client) = RequestClient::new(&stream) else {
         return;
     };
+    let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    let process = process.and_then(|pid| u32::try_from(pid).ok());
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(LONGEST));
     // For as long as the client stays, however it leaves.
     let mut keep_awake = None;
+    let mut held_forwards = Vec::new();
     loop {
         let mut line = String::new();
         reader.get_mut().set_limit(LONGEST);
@@ -63,6 +77,15 @@ async fn serve(stream: UnixStream, handle: OwnerHandle, mut ending: watch::Recei
             return;
         }
         let response = match SupervisorRequest::parse(&line) {
+            Ok(SupervisorRequest::Forward { ports }) => {
+                match Forwards::open_for_command(&forwards, ports, process).await {
+                    Ok((guard, opened)) => {
+                        held_forwards.push(guard);
+                        SupervisorResponse::Result(opened)
+                    }
+                    Err(failure) => SupervisorResponse::Error(failure),
+                }
+            }
             Ok(request) => {
                 if request == (SupervisorRequest::KeepAwake {}) {
                     keep_awake.get_or_insert_with(|| KeepAwakeGuard::new(&handle));
@@ -123,6 +146,10 @@ async fn respond(
             (VmRequest::Stop { force }, limit)
         }
         SupervisorRequest::Wake {} | SupervisorRequest::KeepAwake {} => (VmRequest::Wake, None),
+        // Served before: it is nothing that the owner does.
+        SupervisorRequest::Forward { .. } => {
+            return SupervisorResponse::Error(Refusal::Gone.into());
+        }
         SupervisorRequest::Hibernate {} => (VmRequest::Hibernate, None),
         SupervisorRequest::Release {} => (VmRequest::Release, None),
     };
@@ -152,7 +179,8 @@ mod tests {
             .write_all(b"{\"method\":\"hibernate\"}\n")
             .await
             .unwrap();
-        let served = tokio::spawn(serve(ours, handle, end));
+        let forwards = Forwards::unserved(&handle);
+        let served = tokio::spawn(serve(ours, handle, forwards, end));
         let Some(OwnerMessage::Request { reply, client, .. }) = inbox.recv().await else {
             panic!("no request");
         };

@@ -179,7 +179,8 @@ async fn own_vm(
         clients.spawn(follow_docker(forwards.clone()));
     }
     let (ending, end) = watch::channel(false);
-    let requests = tokio::spawn(request_server::serve_all(control, handle.clone(), end));
+    let requests = request_server::serve_all(control, handle.clone(), forwards.clone(), end);
+    let requests = tokio::spawn(requests);
     let context = Arc::new(SupervisorContext {
         dir: dir.clone(),
         launch,

@@ -77,7 +77,7 @@ fn describe(error: &io::Error, address: IpAddr, port: u16) -> String {
             )
         }
         io::ErrorKind::PermissionDenied => {
-            format!("the host lets you not listen on {address}; publish a port from 1024 on")
+            format!("the host does not let you listen on {address}; take a port from 1024 on")
         }
         _ => format!("cannot listen on {address}: {error}"),
     }

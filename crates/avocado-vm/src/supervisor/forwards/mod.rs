@@ -8,15 +8,17 @@
 //! sleeps. An `ssh -W` for each connection would add a process to each.
 //!
 //! `follow` learns from docker in the guest what is published, `published` reads what it says,
-//! `docker_get` asks it, `listen` is the host's side, `board` is what is told of all this.
+//! `docker_get` asks it, `commands` is what commands ask for, `listen` is the host's side, `board` is what is told of all this.
 
 mod board;
+mod commands;
 mod docker_get;
 mod follow;
 mod listen;
 mod published;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, oneshot};
@@ -34,13 +36,26 @@ pub(crate) use follow::follow_docker;
 use listen::ForwardListener;
 use published::PublishedPort;
 
-/// The most ports that are forwarded for containers: each needs two descriptors.
-const MOST_PUBLISHED: usize = 500;
+/// The most ports that are forwarded for containers, and again for commands: each needs two
+/// descriptors.
+const MOST_FORWARDS: usize = 500;
 
 /// For whom a port is forwarded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ForwardUser {
     Container(String),
+    /// Its process id, where the system tells.
+    Command(Option<u32>),
+}
+
+impl fmt::Display for ForwardUser {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ForwardUser::Container(name) => write!(out, "container {name}"),
+            ForwardUser::Command(Some(process)) => write!(out, "a command (process {process})"),
+            ForwardUser::Command(None) => write!(out, "a command"),
+        }
+    }
 }
 
 /// Everything that is forwarded.
@@ -56,12 +71,24 @@ pub(crate) struct Forwards {
 #[derive(Default)]
 struct ForwardsState {
     published: BTreeMap<u16, OpenForward>,
+    /// By the number of the request.
+    commands: BTreeMap<u64, Vec<OpenForward>>,
+    /// The number of the next request.
+    next_command: u64,
     /// What could not be forwarded of what is published.
     problems: BTreeSet<String>,
     /// What is not forwarded, which is no problem.
     notices: BTreeSet<String>,
     /// A task for each listener, which ends with its last connection.
     tasks: JoinSet<()>,
+}
+
+impl ForwardsState {
+    fn all(&self) -> impl Iterator<Item = &OpenForward> {
+        self.published
+            .values()
+            .chain(self.commands.values().flatten())
+    }
 }
 
 /// A port that is listened on.
@@ -83,11 +110,15 @@ impl OpenForward {
     }
 
     fn shown(&self) -> VmForward {
-        let ForwardUser::Container(container) = &self.user;
+        let (container, command) = match &self.user {
+            ForwardUser::Container(name) => (Some(name.clone()), None),
+            ForwardUser::Command(process) => (None, *process),
+        };
         VmForward {
             addresses: self.addresses.clone(),
             guest_port: self.to.port,
-            container: Some(container.clone()),
+            container,
+            command,
         }
     }
 }
@@ -125,9 +156,9 @@ impl Forwards {
                         other.container
                     ));
                 }
-            } else if wanted.len() == MOST_PUBLISHED {
+            } else if wanted.len() == MOST_FORWARDS {
                 problems.insert(format!(
-                    "port {number} of container {container} is not forwarded: {MOST_PUBLISHED} \
+                    "port {number} of container {container} is not forwarded: {MOST_FORWARDS} \
                      ports are"
                 ));
             } else {
@@ -142,12 +173,7 @@ impl Forwards {
             .extract_if(.., |number, open| !keeps(number, open))
             .collect();
         for (_, open) in gone {
-            let what = describe(&open.to, &open.user);
-            self.log.line(&format!("{what} is not forwarded any more"));
-            let to = open.to.clone();
-            open.close().await;
-            let tunnel = self.tunnel.clone();
-            state.tasks.spawn(async move { tunnel.forget(&to).await });
+            self.close(open, &mut state.tasks).await;
         }
         for (number, port) in wanted {
             let user = ForwardUser::Container(port.container);
@@ -176,6 +202,15 @@ impl Forwards {
         }
         (state.problems, state.notices) = (problems, notices);
         self.show(&state);
+    }
+
+    /// Listens no more. Connections that are open go on.
+    async fn close(&self, open: OpenForward, tasks: &mut JoinSet<()>) {
+        let what = describe(&open.to, &open.user);
+        self.log.line(&format!("{what} is not forwarded any more"));
+        let (to, tunnel) = (open.to.clone(), self.tunnel.clone());
+        open.close().await;
+        tasks.spawn(async move { tunnel.forget(&to).await });
     }
 
     /// Serves a listener.
@@ -207,7 +242,7 @@ impl Forwards {
 
     /// Puts on the board what is forwarded.
     fn show(&self, state: &ForwardsState) {
-        let shown = state.published.values().map(OpenForward::shown).collect();
+        let shown = state.all().map(OpenForward::shown).collect();
         let problems: Vec<&str> = state.problems.iter().map(String::as_str).collect();
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         self.shared.forwards().set(shown, problem);
@@ -219,10 +254,12 @@ impl Forwards {
     }
 }
 
-/// A port and for whom it is forwarded, for the log.
+/// A port and for whom it is forwarded, as the beginning of a sentence.
 fn describe(to: &GuestPort, user: &ForwardUser) -> String {
-    let ForwardUser::Container(container) = user;
-    format!("port {} of container {container}", to.port)
+    match user {
+        ForwardUser::Container(_) => format!("port {} of {user}", to.port),
+        ForwardUser::Command(_) => format!("port {} of the guest, for {user},", to.port),
+    }
 }
 
 #[cfg(test)]

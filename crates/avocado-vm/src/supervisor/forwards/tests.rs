@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::docker_tunnel::PlayedTunnel;
 use super::super::owner_handle::{ConnectionLease, OwnerHandle, OwnerMessage};
+use super::super::protocol::WantedForward;
 use super::*;
 use crate::dir::{StateDir, StateFile};
 
@@ -50,6 +51,17 @@ impl Played {
 
     fn problem(&self) -> String {
         self.handle.shared.forwards().problem().unwrap_or_default()
+    }
+}
+
+impl Forwards {
+    /// For tests that forward nothing.
+    pub(crate) fn unserved(handle: &OwnerHandle) -> Arc<Forwards> {
+        let dir = StateDir::new("/nonexistent");
+        let log = SupervisorLog::open(&dir.file(StateFile::SupervisorLog));
+        let tunnel = DockerTunnel::new(&dir, &log, Box::new(|_| ()));
+        let lanes = Lanes::new(&dir, handle.clone(), tunnel.clone(), log.clone());
+        Forwards::new(&lanes, tunnel, handle.shared.clone(), log)
     }
 }
 
@@ -162,6 +174,57 @@ async fn a_port_that_is_taken_is_told_and_tried_again() {
     played.forwards.set_published(next, notices).await;
     assert!(played.addresses("late").is_empty() && played.addresses("web").is_empty());
     assert!(!played.addresses("next").is_empty());
+}
+
+#[tokio::test]
+async fn what_a_command_asks_for_is_forwarded_whole_and_goes_with_it() {
+    let played = Played::new();
+    let ((other, number), free) = (taken().await, free_port().await);
+    let wanted = |port| WantedForward {
+        address: None,
+        port,
+        guest_port: 80,
+    };
+    let open = |ports| Forwards::open_for_command(&played.forwards, ports, Some(7));
+    let refused = open(vec![wanted(free), wanted(number)]).await;
+    let failure = refused.err().unwrap();
+    let start = format!("port 80 of the guest is not forwarded: 127.0.0.1:{number}");
+    assert!(failure.message.starts_with(&start), "{failure:?}");
+    assert!(failure.hint.is_some());
+    assert!(TcpStream::connect(("127.0.0.1", free)).await.is_err());
+    drop(other);
+    let (guard, told) = open(vec![wanted(free), wanted(number)]).await.unwrap();
+    let told: Vec<VmForward> = serde_json::from_value(told).unwrap();
+    let board = || played.handle.shared.forwards().forwards();
+    assert_eq!(told, board());
+    assert_eq!(told[0].addresses[0], format!("127.0.0.1:{free}"));
+    assert_eq!((told[0].guest_port, told[0].command), (80, Some(7)));
+    assert_eq!(told[0].container, None);
+
+    // A container does not get what a command has; with the command it is free for the next.
+    let web = || vec![published(free, "web")];
+    let none = BTreeSet::new();
+    played.forwards.set_published(web(), none.clone()).await;
+    assert!(
+        played.problem().contains("is taken"),
+        "{}",
+        played.problem()
+    );
+    drop(guard);
+    until("its end", || board().is_empty()).await;
+    played.forwards.set_published(web(), none).await;
+    assert!(!played.addresses("web").is_empty());
+
+    // At one address, and not more than there is room for.
+    let one = WantedForward {
+        address: Some("127.0.0.3".parse().unwrap()),
+        ..wanted(free)
+    };
+    let (_guard, told) = open(vec![one]).await.unwrap();
+    assert_eq!(told[0]["addresses"], json!([format!("127.0.0.3:{free}")]));
+    let many = vec![wanted(1); MOST_FORWARDS];
+    let refused = open(many).await.err().unwrap();
+    assert!(refused.message.contains("500"), "{refused:?}");
 }
 
 #[tokio::test]

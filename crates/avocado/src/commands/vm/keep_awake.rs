@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
 use avocado_events::{Event, Sink};
-use avocado_vm::control::{self, KeepAwake};
+use avocado_vm::control::{self, HeldRequest};
 use clap::Args;
 use serde_json::json;
 
@@ -66,7 +66,7 @@ pub(super) fn run(session: &Session, args: &KeepAwakeArgs) -> Result<ExitCode> {
 
 fn while_it_runs(
     session: &Session,
-    awake: KeepAwake,
+    awake: HeldRequest,
     program: &str,
     arguments: &[String],
 ) -> Result<ExitCode> {

@@ -5,6 +5,7 @@ mod config_effect;
 mod cp;
 mod delete;
 mod duration;
+mod forward;
 mod image;
 mod keep_awake;
 mod launch;
@@ -37,6 +38,7 @@ use crate::session::Session;
 use config::ConfigArgs;
 use cp::CpArgs;
 use delete::DeleteArgs;
+use forward::ForwardArgs;
 use keep_awake::KeepAwakeArgs;
 use logs::LogsArgs;
 use publish::PublishArgs;
@@ -98,6 +100,11 @@ pub(crate) enum VmCommand {
     /// It ends after the time of --for, with the command of --while, or at Ctrl-C. Meanwhile
     /// `avocado vm hibernate` is refused.
     KeepAwake(KeepAwakeArgs),
+    /// Reach ports of the guest at this host while this command runs
+    ///
+    /// Ports that containers publish are reached without it. A connection wakes the guest and keeps
+    /// it awake as others do; this command alone does not.
+    Forward(ForwardArgs),
     /// Show the guest's console, or what the supervisor or QEMU say
     Logs(LogsArgs),
     /// Take an image that was built here for the VM
@@ -133,6 +140,7 @@ pub(super) fn run(session: &Session, args: &VmArgs) -> Result<ExitCode> {
         VmCommand::Hibernate => sleep::hibernate(session).map(done),
         VmCommand::Wake => sleep::wake(session).map(done),
         VmCommand::KeepAwake(args) => keep_awake::run(session, args),
+        VmCommand::Forward(args) => forward::run(session, args),
         VmCommand::Logs(args) => logs::run(session, args).map(done),
         VmCommand::Rebuild(args) => rebuild::run(session, args).map(done),
         VmCommand::Reset(args) => reset::run(session, args).map(done),

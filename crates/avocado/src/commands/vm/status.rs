@@ -115,8 +115,11 @@ fn human(status: &VmStatus) -> String {
 
 fn describe(forward: &VmForward) -> String {
     let at = forward.addresses.join(", ");
-    let container = forward.container.as_ref();
-    let of = container.map_or(String::new(), |name| format!(" of container {name}"));
+    let of = match (&forward.container, forward.command) {
+        (Some(name), _) => format!(" of container {name}"),
+        (None, Some(process)) => format!(" of the guest, for process {process}"),
+        (None, None) => " of the guest".to_owned(),
+    };
     format!("{at} → port {}{of}", forward.guest_port)
 }
 
@@ -180,11 +183,20 @@ mod tests {
                 internal_ssh: Some(40001),
                 infra_ssh: Some(2223),
             },
-            forwards: vec![VmForward {
-                addresses: vec!["127.0.0.1:8088".into(), "[::1]:8088".into()],
-                guest_port: 8088,
-                container: Some("web".into()),
-            }],
+            forwards: vec![
+                VmForward {
+                    addresses: vec!["127.0.0.1:8088".into(), "[::1]:8088".into()],
+                    guest_port: 8088,
+                    container: Some("web".into()),
+                    command: None,
+                },
+                VmForward {
+                    addresses: vec!["127.0.0.1:5432".into()],
+                    guest_port: 5433,
+                    container: None,
+                    command: Some(42),
+                },
+            ],
             connections: ConnectionCounts {
                 counted: 0,
                 infra: 1,
@@ -219,6 +231,7 @@ mod tests {
         ssh (infra)   127.0.0.1:2223
         docker        unix:///home/me/.avocado/vm/docker.sock
         forward       127.0.0.1:8088, [::1]:8088 → port 8088 of container web
+        forward       127.0.0.1:5432 → port 5433 of the guest, for process 42
         connections   0, and 1 that do not count
         work          ssh
         keep-awakes   2

@@ -1,4 +1,5 @@
-//! Keeping the guest awake, by a connection to its supervisor.
+//! Requests that last for as long as their connection to the supervisor: to keep the guest awake, to
+//! forward its ports.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -7,26 +8,45 @@ use std::time::{Duration, Instant};
 use super::COMMAND_LIMIT;
 use super::request::{connect, exchange};
 use crate::dir::StateDir;
+use crate::status::VmForward;
 use crate::supervisor::SupervisorError;
-use crate::supervisor::protocol::SupervisorRequest;
+use crate::supervisor::protocol::{SupervisorRequest, WantedForward};
 
 /// Wakes the guest, and keeps it awake until the value is dropped.
 ///
 /// # Errors
 /// There is no supervisor, or the guest could not be woken.
-pub fn keep_awake(dir: &StateDir) -> Result<KeepAwake, SupervisorError> {
+pub fn keep_awake(dir: &StateDir) -> Result<HeldRequest, SupervisorError> {
     let mut stream = connect(dir)?;
     exchange(&mut stream, &SupervisorRequest::KeepAwake {}, COMMAND_LIMIT)?;
-    Ok(KeepAwake(stream))
+    Ok(HeldRequest(stream))
 }
 
-/// A guest that is kept awake.
-#[derive(Debug)]
-pub struct KeepAwake(UnixStream);
+/// Forwards ports of the guest until the value is dropped: all of them, or none.
+///
+/// # Errors
+/// There is no supervisor, or it cannot listen at one of the ports.
+pub fn forward(
+    dir: &StateDir,
+    ports: Vec<WantedForward>,
+) -> Result<(Vec<VmForward>, HeldRequest), SupervisorError> {
+    let mut stream = connect(dir)?;
+    let request = SupervisorRequest::Forward { ports };
+    let answer = exchange(&mut stream, &request, COMMAND_LIMIT)?;
+    let forwards = serde_json::from_value(answer).map_err(|source| SupervisorError::Protocol {
+        what: "the answer of the supervisor",
+        source,
+    })?;
+    Ok((forwards, HeldRequest(stream)))
+}
 
-impl KeepAwake {
-    /// Returns after `limit` with true, or before with false: the supervisor ended, and keeps
-    /// nothing awake any more. Without a limit it waits for that.
+/// What a supervisor does until this is dropped.
+#[derive(Debug)]
+pub struct HeldRequest(UnixStream);
+
+impl HeldRequest {
+    /// Returns after `limit` with true, or before with false: the supervisor ended, and does it
+    /// no more. Without a limit it waits for that.
     ///
     /// # Errors
     /// The connection to the supervisor cannot be used.
