@@ -7,7 +7,7 @@ use avocado_testbed::project::BuildEvents;
 use avocado_testbed::vm::TestVm;
 use avocado_testbed::vm_image::VmImage;
 
-use super::{LIMIT, ask, first_byte, millis, port, verdict};
+use super::{LIMIT, ask, first_byte, millis, port, verdict, wake};
 use crate::failure::Failure;
 use crate::stats::Sample;
 
@@ -29,7 +29,7 @@ pub(super) fn measure() -> Result<(), Failure> {
             "--memory-mib",
             "768",
             "--cpus",
-            "2",
+            "1",
             "--var-size",
             "2G",
             "--idle-hibernate-secs",
@@ -63,6 +63,7 @@ pub(super) fn measure() -> Result<(), Failure> {
         verdict(ratio <= 0.1),
         saved >> 20,
     );
+    wake(&vm, &vm.status()?, 20)?;
     clock(&vm)
 }
 

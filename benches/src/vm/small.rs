@@ -8,16 +8,12 @@ use avocado_testbed::vm::TestVm;
 use avocado_testbed::{kernel, small_guest};
 use serde_json::Value;
 
-use super::{LIMIT, ask, first_byte, millis, port, verdict};
+use super::{LIMIT, ask, millis, port, verdict, wake};
 use crate::failure::Failure;
 use crate::stats::Sample;
 
-/// How many times a connection is made in each way.
-const CONNECTIONS: usize = 50;
 /// How much goes into the guest and back, each time.
 const BYTES: usize = 16 << 20;
-/// How much later the first byte of a paused guest may come.
-const LATER: Duration = Duration::from_millis(10);
 
 pub(super) fn measure(rounds: usize, watched: Duration) -> Result<(), Failure> {
     let vm = TestVm::new()?;
@@ -36,36 +32,9 @@ pub(super) fn measure(rounds: usize, watched: Duration) -> Result<(), Failure> {
     ])?;
     let status = vm.status()?;
     println!("\n== the VM, a small guest ({})", status["accelerator"]);
-    wake(&vm, &status)?;
+    wake(&vm, &status, 50)?;
     throughput(&status, rounds)?;
     sleep(&vm, watched)
-}
-
-/// Connecting to a guest that runs, or sleeps, or without us in between.
-fn wake(vm: &TestVm, status: &Value) -> Result<(), Failure> {
-    let (user, direct) = (port(status, "ssh")?, port(status, "internal_ssh")?);
-    let (mut forward, mut running, mut paused) = (Vec::new(), Vec::new(), Vec::new());
-    // Once for everything that happens only once.
-    first_byte(direct)?;
-    first_byte(user)?;
-    for _ in 0..CONNECTIONS {
-        forward.push(first_byte(direct)?);
-        running.push(first_byte(user)?);
-        ask(vm, "hibernate")?;
-        paused.push(first_byte(user)?);
-    }
-    let [forward, running, paused] = [forward, running, paused].map(Sample::from_iter);
-    tell("first byte: QEMU's forward", &forward);
-    tell("first byte: the VM's port, running", &running);
-    tell("first byte: the VM's port, paused", &paused);
-    let later = paused.median().saturating_sub(running.median());
-    println!(
-        "  waking takes {:.1} ms (target: at most {} ms, {})",
-        millis(later),
-        LATER.as_millis(),
-        verdict(later <= LATER),
-    );
-    Ok(())
 }
 
 /// Bytes to the guest and back, with and without us in between.
@@ -152,9 +121,4 @@ fn sleep(vm: &TestVm, watched: Duration) -> Result<(), Failure> {
         );
     }
     Ok(())
-}
-
-fn tell(what: &str, sample: &Sample) {
-    let [half, most, all] = [50, 95, 100].map(|p| millis(sample.percentile(p)));
-    println!("{what:<36} p50 {half:>6.1} ms   p95 {most:>6.1} ms   at most {all:>6.1} ms");
 }
