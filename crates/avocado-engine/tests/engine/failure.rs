@@ -271,6 +271,19 @@ impl Task for Awkward {
 }
 
 #[test]
+fn the_failure_of_a_task_that_says_nothing_of_it_stops_others() {
+    let place = Place::new();
+    let mut graph: Graph<'_, FakeError> = Graph::new();
+    graph.add(Awkward {
+        input: "fine".into(),
+        key: b"key".to_vec(),
+    });
+    graph.add(Fake::new("other"));
+    place.run(&graph).unwrap_err();
+    assert!(!place.told().iter().any(|line| line.starts_with("other")));
+}
+
+#[test]
 fn what_has_no_json_form_is_an_error_and_never_an_empty_stamp() {
     use std::os::unix::ffi::OsStringExt as _;
     let place = Place::new();
