@@ -1,5 +1,7 @@
 //! `avocado vm` from outside, as far as it goes without a running guest.
 
+#[path = "vm/autostart.rs"]
+mod autostart;
 #[path = "vm/commands.rs"]
 mod commands;
 #[path = "vm/config.rs"]

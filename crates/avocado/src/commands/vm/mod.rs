@@ -1,5 +1,6 @@
 //! `avocado vm`: the development VM.
 
+mod autostart;
 mod config;
 mod config_effect;
 mod cp;
@@ -35,6 +36,7 @@ use clap::{Args, Subcommand};
 
 use crate::failure::{Failure, Result};
 use crate::session::Session;
+use autostart::AutostartCommand;
 use config::ConfigArgs;
 use cp::CpArgs;
 use delete::DeleteArgs;
@@ -117,6 +119,9 @@ pub(crate) enum VmCommand {
     Publish(PublishArgs),
     /// Read and change the VM's configuration; without a command, print it
     Config(ConfigArgs),
+    /// Let the VM start at each login of its user, by systemd
+    #[command(subcommand)]
+    Autostart(AutostartCommand),
     /// Run the VM until it ends: the launch as JSON on stdin, events on stdout
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -147,6 +152,7 @@ pub(super) fn run(session: &Session, args: &VmArgs) -> Result<ExitCode> {
         VmCommand::Update(args) => update::run(session, args).map(done),
         VmCommand::Publish(args) => publish::run(session, args).map(done),
         VmCommand::Config(args) => config::run(session, args).map(done),
+        VmCommand::Autostart(command) => autostart::run(session, command).map(done),
         VmCommand::Supervise(args) => supervise::run(session, args),
     }
 }

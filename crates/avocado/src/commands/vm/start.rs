@@ -58,7 +58,12 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> Result<()> {
         return done(session, &before, "the VM runs already");
     }
     update::finish_interrupted(session, &dir)?;
-    let launch = launch::resolve(session, &dir, args)?;
+    // A saved memory fits the machine that it was saved from alone, which `resolve` knows.
+    let launch = if args.again && !machine::is_saved(&dir) {
+        launch::again(session, &dir)?
+    } else {
+        launch::resolve(session, &dir, args)?
+    };
     channel::forget_running(&dir).map_err(failure)?;
 
     // A guest that is taken over may be in use.
@@ -132,6 +137,7 @@ fn without_effect(args: &StartArgs, was: Option<&VmLaunch>) -> Vec<&'static str>
         forget,
         watch,
         foreground,
+        again: _,
     } = args;
     let real = |path: &Option<PathBuf>| path.as_deref().and_then(|path| path.canonicalize().ok());
     let same = |same: &dyn Fn(&VmLaunch) -> bool| was.is_some_and(same);
