@@ -5,6 +5,7 @@ mod config;
 mod config_effect;
 mod cp;
 mod delete;
+mod docker_context;
 mod duration;
 mod forward;
 mod image;
@@ -91,6 +92,11 @@ pub(crate) enum VmCommand {
     /// that begins without a slash is below the home directory of root. A guest that sleeps is
     /// woken. The exit code is that of scp.
     Cp(CpArgs),
+    /// Make a docker context `avocado-vm` that leads to the VM, or lead the one that is there
+    ///
+    /// That of a VM with a name is `avocado-vm-NAME`. The context that is in use stays in use. Once is
+    /// enough: the VM keeps its socket.
+    DockerContext,
     /// Let the guest sleep now; the next connection wakes it
     Hibernate,
     /// Wake the guest
@@ -140,6 +146,7 @@ pub(super) fn run(session: &Session, args: &VmArgs) -> Result<ExitCode> {
         VmCommand::Status => status::run(session).map(done),
         VmCommand::List => list::run(session).map(done),
         VmCommand::Delete(args) => delete::run(session, args).map(done),
+        VmCommand::DockerContext => docker_context::run(session).map(done),
         VmCommand::Shell(args) => shell::run(session, args),
         VmCommand::Cp(args) => cp::run(session, args),
         VmCommand::Hibernate => sleep::hibernate(session).map(done),

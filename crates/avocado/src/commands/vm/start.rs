@@ -11,7 +11,7 @@ use avocado_vm::status::{VmState, VmStatus};
 use serde_json::{Value, json};
 
 use super::start_args::StartArgs;
-use super::{failure, launch, logs, machine, state_dir, update};
+use super::{docker_context, failure, launch, logs, machine, state_dir, update};
 use crate::failure::{Failure, Result};
 use crate::output::{WorkStart, WorkSummary};
 use crate::session::Session;
@@ -237,5 +237,11 @@ pub(super) fn done(session: &Session, status: &VmStatus, closing: &str) -> Resul
     let ssh = status.ports.ssh.filter(|_| status.running);
     let ssh = ssh.map(|port| format!("; ssh on port {port}, or `avocado vm shell`"));
     summary.closing = format!("{closing}{}", ssh.unwrap_or_default());
+    if let Some(socket) = status.docker_socket.as_deref().filter(|_| status.running) {
+        let host = docker_context::host_of(socket).ok();
+        summary.fields.insert("docker_host".into(), json!(host));
+        let docker = docker_context::way_in(session, socket);
+        summary.closing.push_str(&format!("\n{docker}"));
+    }
     session.output.complete(summary)
 }
