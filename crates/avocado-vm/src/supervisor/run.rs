@@ -155,6 +155,9 @@ async fn own_vm(
             "the ssh port is {port} this time, not that of the last start: {taken}"
         )));
     }
+    for note in &listeners.notes {
+        log.line(note);
+    }
     let ports = (listeners.ssh_port, listeners.infra_port);
     dir.write(
         StateFile::SupervisorPid,
