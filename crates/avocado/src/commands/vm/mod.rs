@@ -1,6 +1,7 @@
 //! `avocado vm`: the development VM.
 
 mod autostart;
+mod boot_progress;
 mod config;
 mod config_effect;
 mod cp;

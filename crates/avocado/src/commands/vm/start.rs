@@ -11,7 +11,7 @@ use avocado_vm::status::{VmState, VmStatus};
 use serde_json::{Value, json};
 
 use super::start_args::StartArgs;
-use super::{docker_context, failure, launch, logs, machine, state_dir, update};
+use super::{boot_progress, docker_context, failure, launch, logs, machine, state_dir, update};
 use crate::failure::{Failure, Result};
 use crate::output::{WorkStart, WorkSummary};
 use crate::session::Session;
@@ -84,7 +84,11 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> Result<()> {
                 });
             });
         }
-        let started = machine::start(session, &dir, &launch);
+        let started = if args.watch {
+            machine::start(session, &dir, &launch)
+        } else {
+            boot_progress::start(session, &dir, &launch)
+        };
         finished.store(true, Ordering::SeqCst);
         started
     });
