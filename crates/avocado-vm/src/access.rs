@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use crate::dir::{StateDir, StateFile};
 use crate::error::VmError;
 use crate::files;
+use crate::named;
 
 /// Seconds between two signs of life of a connection that has nothing to say.
 const ALIVE: u32 = 30;
@@ -94,9 +95,9 @@ pub fn forget_host(dir: &StateDir) -> Result<(), VmError> {
 }
 
 /// Writes `ssh-config`, with which `ssh -F <state dir>/ssh-config avocado-vm` reaches the guest by
-/// the port that wakes it.
+/// the port that wakes it. It says nothing of other hosts, so that `~/.ssh/config` can include it.
 pub fn write_ssh_config(dir: &StateDir, port: u16) -> Result<(), VmError> {
-    let mut text = String::from("Host avocado-vm\n");
+    let mut text = format!("Host {}\n", named::outside_name(dir));
     let mut line = |key: &str, value: &str| {
         text.push_str(&format!("  {key} {value}\n"));
     };
@@ -112,6 +113,8 @@ pub fn write_ssh_config(dir: &StateDir, port: u16) -> Result<(), VmError> {
     }
     line("ConnectTimeout", WAKING);
     line("ServerAliveInterval", "0");
+    // Where it is included, what is said of every host counts as well: there is no way around.
+    line("ProxyCommand", "none");
     dir.write(StateFile::SshConfig, text.as_bytes())
 }
 
@@ -248,7 +251,7 @@ fn local_socket(path: &Path) -> String {
 }
 
 /// A word that a POSIX shell takes for one word, whatever is in it.
-fn shell_word(word: &str) -> String {
+pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -358,6 +361,64 @@ mod tests {
         assert!(by_config.contains("serveraliveinterval 0"));
         let command = show(&mut shell_arguments(&dir, 2222, &["true".into()], false).into_iter());
         assert!(command.contains("serveraliveinterval 30"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn it_can_be_included_while_the_vm_runs_and_while_it_does_not() {
+        if !has("ssh") {
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(place.path().join("a b"));
+        dir.create().unwrap();
+        let config = dir.file(StateFile::SshConfig);
+        let main = place.path().join("config");
+        let text = format!(
+            "Include {}\nHost other\n  Port 9\nHost *\n  User fred\n  ProxyJump bastion\n",
+            quoted(&config)
+        );
+        fs::write(&main, text).unwrap();
+        let show = |host: &str| {
+            let mut ssh = Command::new("ssh");
+            let output = ssh
+                .args(["-G", "-F"])
+                .arg(&main)
+                .arg(host)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{said}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let others = || [show("other"), show("127.0.0.1")];
+        let without = others();
+        assert!(show("avocado-vm").contains("hostname avocado-vm\n"));
+        write_ssh_config(&dir, 2222).unwrap();
+        let vm = show("avocado-vm");
+        for line in ["user root", "hostname 127.0.0.1", "port 2222"] {
+            assert!(vm.lines().any(|shown| shown == line), "{line}: {vm}");
+        }
+        for word in ["proxyjump", "proxycommand"] {
+            assert!(!vm.contains(word), "{vm}");
+        }
+        let known = dir.file(StateFile::KnownHosts);
+        let known = format!("userknownhostsfile {}", known.display());
+        assert!(vm.lines().any(|shown| shown.trim_end() == known), "{vm}");
+        assert_eq!(others(), without);
+        assert!(without[0].contains("proxyjump bastion"), "{without:?}");
+        // Several VMs: each has its own.
+        let web = StateDir::new(place.path().join("vms/web"));
+        web.create().unwrap();
+        write_ssh_config(&web, 2223).unwrap();
+        let text = fs::read_to_string(&main).unwrap();
+        let all = place.path().join("vms/*/ssh-config");
+        fs::write(&main, format!("Include {}\n{text}", all.display())).unwrap();
+        assert!(show("avocado-vm").contains("port 2222\n"));
+        assert!(show("avocado-vm-web").contains("port 2223\n"));
+        // It goes with the VM.
+        dir.remove(StateFile::SshConfig).unwrap();
+        assert!(show("avocado-vm").contains("user fred\n"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #[cfg(unix)]
 pub mod acceleration;
 pub mod access;
+pub mod autostart_unit;
 pub mod channel;
 pub mod config;
 #[cfg(unix)]

@@ -62,6 +62,19 @@ impl FromStr for VmName {
     }
 }
 
+/// What the VM in `dir` is called by other programs, such as ssh: `avocado-vm`, and with its name behind
+/// it where it has one.
+pub fn outside_name(dir: &StateDir) -> String {
+    let root = dir.root();
+    let in_vms = root.parent().and_then(Path::file_name) == Some("vms".as_ref());
+    let name = root.file_name().and_then(|name| name.to_str());
+    let name = name.and_then(|name| name.parse::<VmName>().ok());
+    match name.filter(|_| in_vms) {
+        Some(name) => format!("avocado-vm-{}", name.as_str()),
+        None => "avocado-vm".to_owned(),
+    }
+}
+
 /// The directory of a user's VMs: `~/.avocado`.
 #[derive(Debug, Clone)]
 pub struct UserVms {

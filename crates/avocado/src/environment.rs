@@ -313,6 +313,29 @@ impl Environment {
         self.path("AVOCADO_VM_STATE_DIR")
     }
 
+    /// Which of the user's VMs is meant: that which is `named`, or which `AVOCADO_VM_NAME` names.
+    #[cfg(unix)]
+    pub(crate) fn chosen_vm(&self, named: Option<&VmName>) -> Result<VmName> {
+        Ok(match named {
+            Some(name) => name.clone(),
+            None => self.vm_name()?.unwrap_or_else(VmName::default_vm),
+        })
+    }
+
+    /// `$XDG_CONFIG_HOME`, or `~/.config`.
+    #[cfg(unix)]
+    pub(crate) fn user_config_dir(&self) -> Result<PathBuf> {
+        let absolute = |name| self.os(name).map(Path::new).filter(|p| p.is_absolute());
+        match (absolute("XDG_CONFIG_HOME"), absolute("HOME")) {
+            (Some(dir), _) => Ok(dir.to_owned()),
+            (None, Some(home)) => Ok(home.join(".config")),
+            (None, None) => Err(
+                Failure::new("there is no place for what the user configures")
+                    .hint("set XDG_CONFIG_HOME or HOME to a directory"),
+            ),
+        }
+    }
+
     /// `AVOCADO_VM_NAME`: which VM is meant.
     #[cfg(unix)]
     fn vm_name(&self) -> Result<Option<VmName>> {

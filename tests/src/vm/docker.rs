@@ -84,6 +84,14 @@ impl DockerEngine {
     /// # Errors
     /// The engine refuses.
     pub fn start(&self, command: &[&str]) -> Result<String, HarnessError> {
+        self.start_with(&[], command)
+    }
+
+    /// The same with directories, each as `docker run -v` takes it.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub fn start_with(&self, binds: &[&str], command: &[&str]) -> Result<String, HarnessError> {
         let mut line = vec!["/bin/busybox"];
         line.extend(command);
         let container = json!({
@@ -91,7 +99,7 @@ impl DockerEngine {
             "Cmd": line,
             // So that its output is not cut into frames.
             "Tty": true,
-            "HostConfig": { "NetworkMode": "none" },
+            "HostConfig": { "NetworkMode": "none", "Binds": binds },
         });
         let made = self.ask("POST", "/v1.41/containers/create", Some(&container))?;
         let made = made.json();

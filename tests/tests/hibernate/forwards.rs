@@ -138,6 +138,15 @@ fn a_published_port_is_reached_wakes_the_guest_and_goes_with_its_container() {
     assert_eq!(vm.status().connections.infra, 0);
     vm.hibernate();
     assert_eq!(vm.status().state, VmState::Hibernated);
+
+    // A supervisor that takes over a guest that sleeps knows what is published.
+    kill(supervisor, rustix::process::Signal::KILL);
+    until_gone(supervisor);
+    vm.start_with_tunnels();
+    vm.until("the forwards", |s| s.forwards.len() == 2);
+    assert_eq!(vm.status().state, VmState::Hibernated);
+    end(connect(local));
+    assert_eq!(vm.status().last_wake.unwrap().reason, "forward");
     vm.stop();
 }
 

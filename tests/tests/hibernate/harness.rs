@@ -104,7 +104,7 @@ impl SmallGuestVm {
     /// Starts it so that `ssh` is the program that only pretends.
     pub(crate) fn start_with_tunnels(&self) -> VmStatus {
         let programs = self.place.path().join("bin");
-        fs::create_dir(&programs).unwrap();
+        fs::create_dir_all(&programs).unwrap();
         small_guest::ssh(&programs).unwrap();
         let path = std::env::var_os("PATH").unwrap();
         let path = std::iter::once(programs).chain(std::env::split_paths(&path));
@@ -205,7 +205,7 @@ impl SmallGuestVm {
                 [".sock", ".pid", "-port", ".internal"]
                     .iter()
                     .any(|end| name.ends_with(end))
-                    || name == "machine.json"
+                    || ["machine.json", "ctl", "ports"].contains(&name.as_str())
                     || name.starts_with("saved")
                     || name.starts_with('.')
             })

@@ -56,7 +56,12 @@ pub(crate) fn until_gone(pid: u32) {
     }
 }
 
+/// A zombie is none, once all its threads have ended: until then its sockets are open.
 pub(crate) fn is_alive(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    if threads.is_ok_and(|threads| threads.count() > 1) {
+        return true;
+    }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit_once(") ")

@@ -86,9 +86,33 @@ pub(crate) fn containers(story: &Story) -> String {
     detached
 }
 
+/// What a container reads and writes in the workspace is here.
+fn containers_in_workspace(story: &Story) {
+    let line = "/bin/busybox cat /m/note; /bin/busybox echo from a container > /m/made/answer";
+    let new = format!("{}:/m/made", story.workspace.join("made").display());
+    let whole = format!("{}:/m", story.workspace.display());
+    let visitor = story
+        .engine
+        .start_with(&[&whole, &new], &["sh", "-c", line])
+        .unwrap();
+    let (code, said) = story.engine.wait(&visitor).unwrap();
+    assert_eq!((code, said.trim()), (0, "from the host"));
+    story.engine.remove(&visitor).unwrap();
+    let answer = fs::read_to_string(story.workspace.join("made/answer")).unwrap();
+    assert_eq!(answer, "from a container\n");
+
+    let elsewhere = format!("{}:/m", story.vm.scratch().display());
+    let refused = story
+        .engine
+        .start_with(&[&elsewhere], &["true"])
+        .unwrap_err();
+    let refused = format!("{refused:?}");
+    assert!(refused.contains("the VM cannot see"), "{refused}");
+}
+
 pub(crate) fn workspace(story: &Story) {
     fs::write(story.workspace.join("note"), "from the host").unwrap();
-    let (_hold, mut session) = story.visit();
+    let (hold, mut session) = story.visit();
     let read = session.ok("cat /run/workspace/note").unwrap();
     assert_eq!(read, "from the host");
     session
@@ -102,4 +126,6 @@ pub(crate) fn workspace(story: &Story) {
         (&connections["counted"], &connections["infra"]),
         (&1.into(), &1.into())
     );
+    drop((hold, session));
+    containers_in_workspace(story);
 }

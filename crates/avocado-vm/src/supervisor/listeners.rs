@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::error::SupervisorError;
 use super::lane_load::{CONNECTION_LIMIT, Lane};
-use super::lanes::{Lanes, refuse_http, refuse_tcp, set_tcp_options};
+use super::lanes::{Lanes, refuse_http};
+use super::loopback::LoopbackListener;
 use super::port_user;
 use super::protocol::SupervisorFailure;
 use crate::dir::{StateDir, StateFile};
@@ -28,8 +29,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::fro
 /// What is listened on, before any client is served.
 #[derive(Debug)]
 pub(crate) struct LaneListeners {
-    ssh: TcpListener,
-    infra: Option<TcpListener>,
+    ssh: LoopbackListener,
+    infra: Option<LoopbackListener>,
     docker: UnixListener,
     docker_stream: Option<UnixListener>,
     pub(crate) control: UnixListener,
@@ -38,6 +39,8 @@ pub(crate) struct LaneListeners {
     pub(crate) infra_port: Option<u16>,
     /// Why the port for users is not that of the last start.
     pub(crate) last_port_taken: Option<SupervisorError>,
+    /// Why a port is not to be had at ::1 too, where there is IPv6: for the log.
+    pub(crate) notes: Vec<String>,
 }
 
 impl LaneListeners {
@@ -57,10 +60,23 @@ impl LaneListeners {
             })
         };
         let stream = dir.file(StateFile::DockerStream);
+        let ssh_port = port(&ssh)?;
+        let infra_port = infra.as_ref().map(port).transpose()?;
+        let (ssh, note) = LoopbackListener::beside(ssh, ssh_port).await;
+        let mut notes = Vec::from_iter(note);
+        let infra = match infra.zip(infra_port) {
+            Some((socket, port)) => {
+                let (infra, note) = LoopbackListener::beside(socket, port).await;
+                notes.extend(note);
+                Some(infra)
+            }
+            None => None,
+        };
         Ok(LaneListeners {
-            ssh_port: port(&ssh)?,
+            ssh_port,
             last_port_taken,
-            infra_port: infra.as_ref().map(port).transpose()?,
+            notes,
+            infra_port,
             ssh,
             infra,
             docker: listen_unix(&dir.file(StateFile::Docker))?,
@@ -77,7 +93,7 @@ impl LaneListeners {
     pub(crate) fn serve(self, lanes: &Lanes, tasks: &mut JoinSet<()>) -> UnixListener {
         let ours = lanes.clone();
         tasks.spawn(accept(
-            TcpClientListener(self.ssh),
+            self.ssh,
             LaneDoor::new(Lane::Ssh, lanes),
             move |client| ours.clone().ssh(client),
             pending(),
@@ -85,7 +101,7 @@ impl LaneListeners {
         if let Some(listener) = self.infra {
             let ours = lanes.clone();
             tasks.spawn(accept(
-                TcpClientListener(listener),
+                listener,
                 LaneDoor::new(Lane::Infra, lanes),
                 move |client| ours.clone().infra(client),
                 pending(),
@@ -183,20 +199,6 @@ pub(super) trait ClientListener: Send + 'static {
     fn next(&self) -> impl Future<Output = io::Result<Self::Client>> + Send;
     /// Tells a client why it is sent away.
     fn refuse(client: Self::Client, why: SupervisorFailure) -> impl Future<Output = ()> + Send;
-}
-
-struct TcpClientListener(TcpListener);
-
-impl ClientListener for TcpClientListener {
-    type Client = TcpStream;
-    async fn next(&self) -> io::Result<TcpStream> {
-        let (client, _) = self.0.accept().await?;
-        set_tcp_options(&client);
-        Ok(client)
-    }
-    async fn refuse(mut client: TcpStream, why: SupervisorFailure) {
-        refuse_tcp(&mut client, &why).await;
-    }
 }
 
 impl ClientListener for UnixListener {
@@ -316,6 +318,7 @@ pub(super) async fn accept<A: ClientListener, F>(
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::super::docker_tunnel::DockerTunnel;
     use super::super::log::SupervisorLog;
@@ -384,7 +387,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connect = async || TcpStream::connect(address).await.unwrap();
-        fill(Lane::Ssh, TcpClientListener(listener), connect).await;
+        let (listener, _) = LoopbackListener::beside(listener, address.port()).await;
+        fill(Lane::Ssh, listener, connect).await;
 
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("s");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use avocado_qemu::{BinaryIdentity, MachineSpec, ProcessIdentity};
 use serde::{Deserialize, Serialize};
 
+use super::forwards::PublishedPort;
 use crate::dir::{StateDir, StateFile};
 use crate::image::ImageDir;
 use crate::launch::VmLaunch;
@@ -50,6 +51,9 @@ pub(crate) struct MachineRecord {
     /// Whether the guest has answered since it booted.
     #[serde(default)]
     pub(crate) ready: bool,
+    /// What its containers publish.
+    #[serde(default)]
+    pub(crate) published: Vec<PublishedPort>,
 }
 
 impl MachineRecord {

@@ -25,6 +25,7 @@ mod lane_load;
 mod lanes;
 mod listeners;
 mod log;
+mod loopback;
 mod machine_record;
 mod owner;
 mod owner_handle;

@@ -17,7 +17,7 @@ use super::cleanup::{remove_partial_files, remove_runtime_files};
 use super::context::SupervisorContext;
 use super::docker_tunnel::{DockerTunnel, ProcessObserver};
 use super::error::SupervisorError;
-use super::forwards::{Forwards, follow_docker};
+use super::forwards::{Forwards, PublishedObserver, follow_docker};
 use super::lanes::Lanes;
 use super::listeners::LaneListeners;
 use super::log::SupervisorLog;
@@ -155,6 +155,9 @@ async fn own_vm(
             "the ssh port is {port} this time, not that of the last start: {taken}"
         )));
     }
+    for note in &listeners.notes {
+        log.line(note);
+    }
     let ports = (listeners.ssh_port, listeners.infra_port);
     dir.write(
         StateFile::SupervisorPid,
@@ -174,9 +177,13 @@ async fn own_vm(
     let lanes = Lanes::new(dir, handle.clone(), tunnel.clone(), log.clone());
     let control = listeners.serve(&lanes, &mut clients);
     let shared = handle.shared.clone();
-    let forwards = Forwards::new(&lanes, tunnel.clone(), shared, log.clone());
+    let keep = published_recorder(dir, &record);
+    let forwards = Forwards::new(&lanes, tunnel.clone(), shared, log.clone(), keep);
     if launch.forward_published {
-        clients.spawn(follow_docker(forwards.clone()));
+        // Of a machine that still runs: it may sleep, and is not asked then.
+        let left = MachineRecord::read(dir).filter(|left| left.process(dir).is_some());
+        let known = left.map(|left| left.published).unwrap_or_default();
+        clients.spawn(follow_docker(forwards.clone(), known));
     }
     let (ending, end) = watch::channel(false);
     let requests = request_server::serve_all(control, handle.clone(), forwards.clone(), end);
@@ -213,6 +220,21 @@ fn tunnel_recorder(dir: &StateDir, record: &SharedRecord) -> ProcessObserver {
         if let Some(record) = &mut *record {
             record.tunnel = identity;
             // An orphaned ssh then ends by itself, when its connection to the guest does.
+            let _ = record.write(&dir);
+        }
+    })
+}
+
+/// Keeps what is published in the record of the machine.
+fn published_recorder(dir: &StateDir, record: &SharedRecord) -> PublishedObserver {
+    let (dir, record) = (dir.clone(), record.clone());
+    Box::new(move |published| {
+        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = &mut *record
+            && record.published != published
+        {
+            record.published = published.to_vec();
+            // What is not written down is known again when the guest runs.
             let _ = record.write(&dir);
         }
     })

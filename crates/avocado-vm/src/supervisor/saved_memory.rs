@@ -216,6 +216,7 @@ mod tests {
             },
             tunnel: None,
             ready: false,
+            published: Vec::new(),
         }
     }
 

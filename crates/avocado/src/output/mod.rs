@@ -59,6 +59,7 @@ trait Renderer: Send + Sync {
 pub(crate) struct Output {
     renderer: Box<dyn Renderer>,
     json: bool,
+    live: bool,
 }
 
 impl Output {
@@ -66,14 +67,25 @@ impl Output {
     pub(crate) fn new(global: &GlobalArgs, environment: &Environment) -> Self {
         let json = global.output == OutputFormat::Json;
         let color = environment.color();
+        let live = !json && environment.live() && !global.no_tui;
         let renderer: Box<dyn Renderer> = if json {
             Box::new(json::JsonRenderer::default())
-        } else if environment.live() && !global.no_tui {
+        } else if live {
             Box::new(live::LiveRenderer::new(global.verbose > 0, color))
         } else {
             Box::new(plain::PlainRenderer::new(global.verbose > 0, color))
         };
-        Output { renderer, json }
+        Output {
+            renderer,
+            json,
+            live,
+        }
+    }
+
+    /// Whether there are lines that change, at a terminal.
+    #[cfg(unix)]
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
     }
 
     pub(crate) fn start(&self, start: &WorkStart<'_>) {

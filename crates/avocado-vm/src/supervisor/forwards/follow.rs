@@ -3,6 +3,7 @@
 //! Its events only say that something has changed: the list of containers, read anew, says what.
 //! The events are asked for before the list, so that nothing is missed in between.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Forwards;
 use super::docker_get::{DockerAnswer, check_status};
-use super::published::PublishedPorts;
+use super::published::{PublishedPort, PublishedPorts};
 
 /// How long to wait until docker is asked again that did not answer, at first and at most. A guest
 /// that has none costs no more than this.
@@ -29,8 +30,12 @@ const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22ne
                       %22connect%22%2C%22disconnect%22%5D%7D";
 
 /// Keeps the forwards as docker in the guest publishes them, for ever. It asks only a guest that
-/// runs, is never counted, and never wakes it; while the guest sleeps everything stays.
-pub(crate) async fn follow_docker(forwards: Arc<Forwards>) {
+/// runs, is never counted, and never wakes it; while the guest sleeps everything stays. `known` is
+/// what was published under a supervisor that was killed.
+pub(crate) async fn follow_docker(forwards: Arc<Forwards>, known: Vec<PublishedPort>) {
+    if !known.is_empty() {
+        forwards.set_published(known, BTreeSet::new()).await;
+    }
     let mut awake = forwards.shared.awake_news();
     let mut wait = RETRY.0;
     let mut told = String::new();

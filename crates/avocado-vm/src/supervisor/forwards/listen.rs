@@ -47,6 +47,11 @@ pub(super) fn listen_on_loopback(port: u16) -> Result<ForwardListener, String> {
     Ok(listener)
 }
 
+/// Whether a port can be had at the loopback address of IPv6.
+pub(super) fn is_free_on_ipv6(port: u16) -> bool {
+    bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).is_ok()
+}
+
 /// Listens on one address.
 ///
 /// # Errors

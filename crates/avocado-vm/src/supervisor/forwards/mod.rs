@@ -34,11 +34,18 @@ use crate::status::VmForward;
 pub(crate) use board::ForwardBoard;
 pub(crate) use follow::follow_docker;
 use listen::ForwardListener;
-use published::PublishedPort;
+pub(crate) use published::PublishedPort;
 
 /// The most ports that are forwarded for containers, and again for commands: each needs two
 /// descriptors.
 const MOST_FORWARDS: usize = 500;
+
+/// So many problems are told in the status.
+const MOST_TOLD: usize = 5;
+
+/// Told with each list of what is published, so that the next supervisor knows it, should this one be
+/// killed.
+pub(crate) type PublishedObserver = Box<dyn Fn(&[PublishedPort]) + Send + Sync>;
 
 /// For whom a port is forwarded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +72,7 @@ pub(crate) struct Forwards {
     tunnel: Arc<DockerTunnel>,
     shared: SharedState,
     log: SupervisorLog,
+    on_published: PublishedObserver,
     state: Mutex<ForwardsState>,
 }
 
@@ -96,6 +104,8 @@ struct OpenForward {
     to: GuestPort,
     user: ForwardUser,
     addresses: Vec<String>,
+    /// Why it is not forwarded at every address.
+    problem: Option<String>,
     /// Ends the listener, when it is dropped.
     end: oneshot::Sender<()>,
     /// Fails when the listener is closed.
@@ -107,6 +117,11 @@ impl OpenForward {
     async fn close(self) {
         drop(self.end);
         let _ = self.closed.await;
+    }
+
+    fn problem(&self) -> Option<String> {
+        let why = self.problem.as_ref()?;
+        Some(format!("{} {why}", describe(&self.to, &self.user)))
     }
 
     fn shown(&self) -> VmForward {
@@ -129,6 +144,7 @@ impl Forwards {
         tunnel: Arc<DockerTunnel>,
         shared: SharedState,
         log: SupervisorLog,
+        on_published: PublishedObserver,
     ) -> Arc<Forwards> {
         Arc::new(Forwards {
             door: LaneDoor::new(Lane::Forward, lanes),
@@ -136,6 +152,7 @@ impl Forwards {
             tunnel,
             shared,
             log,
+            on_published,
             state: Mutex::default(),
         })
     }
@@ -144,29 +161,11 @@ impl Forwards {
     async fn set_published(&self, published: Vec<PublishedPort>, notices: BTreeSet<String>) {
         let mut state = self.state.lock().await;
         while state.tasks.try_join_next().is_some() {}
-        let mut problems = BTreeSet::new();
-        let mut wanted: BTreeMap<u16, PublishedPort> = BTreeMap::new();
-        for port in published {
-            let (number, container) = (port.to.port, &port.container);
-            if let Some(other) = wanted.get(&number) {
-                if other.container != *container {
-                    problems.insert(format!(
-                        "port {number} of container {container} is not forwarded: it is published \
-                         at several addresses, and forwarded for container {}",
-                        other.container
-                    ));
-                }
-            } else if wanted.len() == MOST_FORWARDS {
-                problems.insert(format!(
-                    "port {number} of container {container} is not forwarded: {MOST_FORWARDS} \
-                     ports are"
-                ));
-            } else {
-                wanted.insert(number, port);
-            }
-        }
+        (self.on_published)(&published);
+        let (wanted, mut problems) = choose(published);
         let keeps = |number: &u16, open: &OpenForward| {
-            wanted.get(number).is_some_and(|port| port.to == open.to)
+            let is_wanted = wanted.get(number).is_some_and(|port| port.to == open.to);
+            is_wanted && !(open.problem.is_some() && listen::is_free_on_ipv6(*number))
         };
         let gone: Vec<_> = state
             .published
@@ -180,15 +179,16 @@ impl Forwards {
             if let Some(open) = state.published.get_mut(&number) {
                 // It may have another name by now.
                 open.user = user;
+                problems.extend(open.problem());
                 continue;
             }
             let what = describe(&port.to, &user);
             match listen::listen_on_loopback(number) {
                 Ok(listener) => {
-                    problems.extend(listener.problem().map(|why| format!("{what} {why}")));
                     let open = self.open(listener, port.to, user, &mut state.tasks);
                     let at = open.addresses.join(" and ");
                     self.log.line(&format!("{what} is forwarded: {at}"));
+                    problems.extend(open.problem());
                     state.published.insert(number, open);
                 }
                 Err(why) => drop(problems.insert(format!("{what} is not forwarded: {why}"))),
@@ -222,6 +222,7 @@ impl Forwards {
         tasks: &mut JoinSet<()>,
     ) -> OpenForward {
         let addresses = listener.addresses();
+        let problem = listener.problem().map(str::to_owned);
         let (end, ends) = oneshot::channel();
         let (listener, closed) = listener.tell_end();
         let (lanes, target) = (self.lanes.clone(), to.clone());
@@ -235,6 +236,7 @@ impl Forwards {
             to,
             user,
             addresses,
+            problem,
             end,
             closed,
         }
@@ -243,7 +245,11 @@ impl Forwards {
     /// Puts on the board what is forwarded.
     fn show(&self, state: &ForwardsState) {
         let shown = state.all().map(OpenForward::shown).collect();
-        let problems: Vec<&str> = state.problems.iter().map(String::as_str).collect();
+        let mut problems: Vec<&str> = state.problems.iter().map(String::as_str).collect();
+        if problems.len() > MOST_TOLD {
+            problems.truncate(MOST_TOLD);
+            problems.push("and more, which the log names");
+        }
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         self.shared.forwards().set(shown, problem);
     }
@@ -252,6 +258,35 @@ impl Forwards {
     pub(crate) async fn end(&self) {
         self.state.lock().await.tasks.shutdown().await;
     }
+}
+
+/// What is forwarded of what is published, by its port, and why the rest is not.
+fn choose(published: Vec<PublishedPort>) -> (BTreeMap<u16, PublishedPort>, BTreeSet<String>) {
+    let mut problems = BTreeSet::new();
+    let mut wanted: BTreeMap<u16, PublishedPort> = BTreeMap::new();
+    let mut too_many = 0_usize;
+    for port in published {
+        let (number, container) = (port.to.port, &port.container);
+        if let Some(other) = wanted.get(&number) {
+            if other.container != *container {
+                problems.insert(format!(
+                    "port {number} of container {container} is not forwarded: container {} has it \
+                     at another address of the guest, and is forwarded",
+                    other.container
+                ));
+            }
+        } else if wanted.len() == MOST_FORWARDS {
+            too_many += 1;
+        } else {
+            wanted.insert(number, port);
+        }
+    }
+    if too_many > 0 {
+        problems.insert(format!(
+            "{too_many} ports of containers are not forwarded: {MOST_FORWARDS} are, which is the most"
+        ));
+    }
+    (wanted, problems)
 }
 
 /// A port and for whom it is forwarded, as the beginning of a sentence.

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::supervisor::docker_tunnel::GuestPort;
 
 /// A port that a container publishes in the guest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PublishedPort {
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct PublishedPort {
     /// Where the guest reaches it.
     pub(super) to: GuestPort,
     pub(super) container: String,

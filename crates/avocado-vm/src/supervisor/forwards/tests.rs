@@ -30,7 +30,8 @@ impl Played {
         tokio::spawn(own(handle.clone(), inbox));
         let lanes = Lanes::new(&dir, handle.clone(), tunnel.tunnel.clone(), log.clone());
         let shared = handle.shared.clone();
-        let forwards = Forwards::new(&lanes, tunnel.tunnel.clone(), shared, log);
+        let keep: PublishedObserver = Box::new(|_| ());
+        let forwards = Forwards::new(&lanes, tunnel.tunnel.clone(), shared, log, keep);
         Played {
             place,
             tunnel,
@@ -61,7 +62,7 @@ impl Forwards {
         let log = SupervisorLog::open(&dir.file(StateFile::SupervisorLog));
         let tunnel = DockerTunnel::new(&dir, &log, Box::new(|_| ()));
         let lanes = Lanes::new(&dir, handle.clone(), tunnel.clone(), log.clone());
-        Forwards::new(&lanes, tunnel, handle.shared.clone(), log)
+        Forwards::new(&lanes, tunnel, handle.shared.clone(), log, Box::new(|_| ()))
     }
 }
 
@@ -246,8 +247,35 @@ async fn one_port_of_two_containers_and_too_many_ports_are_told() {
         problem.contains("container two is not forwarded"),
         "{problem}"
     );
-    assert!(problem.contains("forwarded for container one"), "{problem}");
-    assert_eq!(played.problem().matches("is not forwarded").count(), 1);
+    assert!(problem.contains("container one has it"), "{problem}");
+    assert_eq!(problem.matches("is not forwarded").count(), 1);
+
+    let (most, too_many) = choose((1..=600).map(|port| published(port, "all")).collect());
+    assert_eq!((most.len(), too_many.len()), (MOST_FORWARDS, 1));
+    assert!(
+        too_many.first().unwrap().starts_with("100 ports"),
+        "{too_many:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_at_one_of_two_addresses_is_forwarded_at_the_other() {
+    let played = Played::new();
+    let Ok(other) = TcpListener::bind("[::1]:0").await else {
+        return avocado_test_support::skip("forwards", "there is no IPv6 here");
+    };
+    let port = other.local_addr().unwrap().port();
+    let web = || vec![published(port, "web")];
+    for _ in 0..2 {
+        played.forwards.set_published(web(), BTreeSet::new()).await;
+        assert_eq!(played.addresses("web"), [format!("127.0.0.1:{port}")]);
+        let told = format!("port {port} of container web is forwarded at 127.0.0.1 alone");
+        assert!(played.problem().starts_with(&told), "{}", played.problem());
+    }
+    drop(other);
+    played.forwards.set_published(web(), BTreeSet::new()).await;
+    assert_eq!(played.addresses("web").len(), 2);
+    assert_eq!(played.problem(), "");
 }
 
 #[test]
@@ -386,7 +414,7 @@ async fn docker_is_followed_while_the_guest_runs_and_never_wakes_it() {
     let docker = FakeDocker::at(&played.tunnel.docker_socket());
     let (first, second) = (free_port().await, free_port().await);
     docker.publish("first", first);
-    let follower = tokio::spawn(follow_docker(played.forwards.clone()));
+    let follower = tokio::spawn(follow_docker(played.forwards.clone(), Vec::new()));
     // A guest that sleeps is not asked.
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -430,7 +458,7 @@ async fn a_guest_without_docker_is_told_once() {
     let path = played.tunnel.docker_socket();
     std::fs::remove_file(&path).unwrap();
     let listener = UnixListener::bind(&path).unwrap();
-    let follower = tokio::spawn(follow_docker(played.forwards.clone()));
+    let follower = tokio::spawn(follow_docker(played.forwards.clone(), Vec::new()));
     for _ in 0..2 {
         // As sshd closes what leads nowhere.
         drop(listener.accept().await.unwrap());

@@ -81,6 +81,7 @@ pub(super) async fn prepare_machine(
         launch: launch.clone(),
         tunnel: None,
         ready: false,
+        published: Vec::new(),
     })
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::image::lock_stopped;
-use super::{failure, machine};
+use super::{autostart, failure, machine};
 use crate::commands::question;
 use crate::failure::{Failure, Result};
 use crate::output::WorkSummary;
@@ -69,6 +69,7 @@ pub(super) fn run(session: &Session, args: &DeleteArgs) -> Result<()> {
     refuse_saved(&dir, args)?;
     named::remove(&dir).map_err(failure)?;
     drop(lock);
+    autostart::forget(session, &args.vm)?;
     let mut summary = WorkSummary::default();
     summary.fields.insert("name".into(), json!(name));
     summary.fields.insert("disk_bytes".into(), json!(bytes));

@@ -1,9 +1,12 @@
 //! `avocado vm`: the development VM.
 
+mod autostart;
+mod boot_progress;
 mod config;
 mod config_effect;
 mod cp;
 mod delete;
+mod docker_context;
 mod duration;
 mod forward;
 mod image;
@@ -35,6 +38,7 @@ use clap::{Args, Subcommand};
 
 use crate::failure::{Failure, Result};
 use crate::session::Session;
+use autostart::AutostartCommand;
 use config::ConfigArgs;
 use cp::CpArgs;
 use delete::DeleteArgs;
@@ -89,6 +93,11 @@ pub(crate) enum VmCommand {
     /// that begins without a slash is below the home directory of root. A guest that sleeps is
     /// woken. The exit code is that of scp.
     Cp(CpArgs),
+    /// Make a docker context `avocado-vm` that leads to the VM, or lead the one that is there
+    ///
+    /// That of a VM with a name is `avocado-vm-NAME`. The context that is in use stays in use. Once is
+    /// enough: the VM keeps its socket.
+    DockerContext,
     /// Let the guest sleep now; the next connection wakes it
     Hibernate,
     /// Wake the guest
@@ -117,6 +126,9 @@ pub(crate) enum VmCommand {
     Publish(PublishArgs),
     /// Read and change the VM's configuration; without a command, print it
     Config(ConfigArgs),
+    /// Let the VM start at each login of its user, by systemd
+    #[command(subcommand)]
+    Autostart(AutostartCommand),
     /// Run the VM until it ends: the launch as JSON on stdin, events on stdout
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -135,6 +147,7 @@ pub(super) fn run(session: &Session, args: &VmArgs) -> Result<ExitCode> {
         VmCommand::Status => status::run(session).map(done),
         VmCommand::List => list::run(session).map(done),
         VmCommand::Delete(args) => delete::run(session, args).map(done),
+        VmCommand::DockerContext => docker_context::run(session).map(done),
         VmCommand::Shell(args) => shell::run(session, args),
         VmCommand::Cp(args) => cp::run(session, args),
         VmCommand::Hibernate => sleep::hibernate(session).map(done),
@@ -147,6 +160,7 @@ pub(super) fn run(session: &Session, args: &VmArgs) -> Result<ExitCode> {
         VmCommand::Update(args) => update::run(session, args).map(done),
         VmCommand::Publish(args) => publish::run(session, args).map(done),
         VmCommand::Config(args) => config::run(session, args).map(done),
+        VmCommand::Autostart(command) => autostart::run(session, command).map(done),
         VmCommand::Supervise(args) => supervise::run(session, args),
     }
 }

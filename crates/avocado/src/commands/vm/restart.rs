@@ -7,7 +7,7 @@ use avocado_vm::{channel, control};
 use clap::Args;
 
 use super::start_args::StartArgs;
-use super::{failure, launch, machine, start, state_dir, update};
+use super::{boot_progress, failure, launch, machine, start, state_dir, update};
 use crate::failure::{Failure, Result};
 use crate::output::WorkStart;
 use crate::session::Session;
@@ -47,7 +47,7 @@ pub(super) fn run(session: &Session, args: &RestartArgs) -> Result<()> {
         launch::resolve(session, &dir, &StartArgs::default())?
     };
     let interrupt = machine::InterruptStop::new(session, &dir, false)?;
-    let status = match machine::start(session, &dir, &launch) {
+    let status = match boot_progress::start(session, &dir, &launch) {
         Err(_) if interrupt.interrupted() => return Err(Failure::interrupted()),
         started => started?,
     };

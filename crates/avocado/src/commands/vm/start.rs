@@ -11,7 +11,7 @@ use avocado_vm::status::{VmState, VmStatus};
 use serde_json::{Value, json};
 
 use super::start_args::StartArgs;
-use super::{failure, launch, logs, machine, state_dir, update};
+use super::{boot_progress, docker_context, failure, launch, logs, machine, state_dir, update};
 use crate::failure::{Failure, Result};
 use crate::output::{WorkStart, WorkSummary};
 use crate::session::Session;
@@ -58,7 +58,12 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> Result<()> {
         return done(session, &before, "the VM runs already");
     }
     update::finish_interrupted(session, &dir)?;
-    let launch = launch::resolve(session, &dir, args)?;
+    // A saved memory fits the machine that it was saved from alone, which `resolve` knows.
+    let launch = if args.again && !machine::is_saved(&dir) {
+        launch::again(session, &dir)?
+    } else {
+        launch::resolve(session, &dir, args)?
+    };
     channel::forget_running(&dir).map_err(failure)?;
 
     // A guest that is taken over may be in use.
@@ -79,7 +84,11 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> Result<()> {
                 });
             });
         }
-        let started = machine::start(session, &dir, &launch);
+        let started = if args.watch {
+            machine::start(session, &dir, &launch)
+        } else {
+            boot_progress::start(session, &dir, &launch)
+        };
         finished.store(true, Ordering::SeqCst);
         started
     });
@@ -132,6 +141,7 @@ fn without_effect(args: &StartArgs, was: Option<&VmLaunch>) -> Vec<&'static str>
         forget,
         watch,
         foreground,
+        again: _,
     } = args;
     let real = |path: &Option<PathBuf>| path.as_deref().and_then(|path| path.canonicalize().ok());
     let same = |same: &dyn Fn(&VmLaunch) -> bool| was.is_some_and(same);
@@ -231,5 +241,11 @@ pub(super) fn done(session: &Session, status: &VmStatus, closing: &str) -> Resul
     let ssh = status.ports.ssh.filter(|_| status.running);
     let ssh = ssh.map(|port| format!("; ssh on port {port}, or `avocado vm shell`"));
     summary.closing = format!("{closing}{}", ssh.unwrap_or_default());
+    if let Some(socket) = status.docker_socket.as_deref().filter(|_| status.running) {
+        let host = docker_context::host_of(socket).ok();
+        summary.fields.insert("docker_host".into(), json!(host));
+        let docker = docker_context::way_in(session, socket);
+        summary.closing.push_str(&format!("\n{docker}"));
+    }
     session.output.complete(summary)
 }

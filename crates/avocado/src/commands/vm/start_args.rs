@@ -74,6 +74,10 @@ pub(crate) struct StartArgs {
     /// Stay until the VM ends; Ctrl-C stops it
     #[arg(long)]
     pub(crate) foreground: bool,
+
+    /// As it was started last, with the configuration of now, and nothing of this command line
+    #[arg(long, hide = true)]
+    pub(crate) again: bool,
 }
 
 /// What executes the guest's instructions.

@@ -1,0 +1,205 @@
+//! `avocado vm autostart`: a VM that starts when its user logs in.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use avocado_fs::WriteOptions;
+use avocado_vm::autostart_unit::{unit_name, unit_text};
+use avocado_vm::named::VmName;
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{machine, state_dir};
+use crate::failure::{Context, Failure, Result};
+use crate::output::WorkSummary;
+use crate::session::Session;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AutostartCommand {
+    /// Start the VM at each login, as it was started last, and let its guest sleep then
+    Enable,
+    /// Start the VM at no login any more
+    Disable,
+    /// Show whether the VM starts at each login
+    Status,
+}
+
+#[derive(Debug, Serialize)]
+struct AutostartStatus {
+    version: u32,
+    name: String,
+    enabled: bool,
+    unit: String,
+    path: PathBuf,
+}
+
+pub(super) fn run(session: &Session, command: &AutostartCommand) -> Result<()> {
+    if session.environment.vm_stated_dir()?.is_some() {
+        return Err(
+            Failure::usage("a VM of AVOCADO_VM_STATE_DIR cannot start at each login")
+                .hint("one with a name can: unset the variable, and use --name"),
+        );
+    }
+    let unit = AutostartUnit::of(
+        session,
+        &session.environment.chosen_vm(session.vm_name.get())?,
+    )?;
+    match command {
+        AutostartCommand::Enable => enable(session, &unit),
+        AutostartCommand::Disable => {
+            let closing = if unit.remove()? {
+                "the VM does not start at login any more"
+            } else {
+                "the VM did not start at login"
+            };
+            complete(session, &unit, closing)
+        }
+        AutostartCommand::Status => {
+            let status = AutostartStatus {
+                version: 1,
+                name: unit.vm.as_str().to_owned(),
+                enabled: unit.is_enabled(),
+                unit: unit.name.clone(),
+                path: unit.path.clone(),
+            };
+            session.output.answer(&status, || {
+                let whether = if status.enabled {
+                    "starts"
+                } else {
+                    "does not start"
+                };
+                format!("the VM `{}` {whether} at login\n", status.name)
+            })
+        }
+    }
+}
+
+/// The VM is deleted, and starts no more.
+pub(super) fn forget(session: &Session, vm: &VmName) -> Result<()> {
+    AutostartUnit::of(session, vm)?.remove().map(drop)
+}
+
+fn enable(session: &Session, unit: &AutostartUnit) -> Result<()> {
+    let dir = state_dir(session)?;
+    if machine::previous(&dir).is_none() {
+        return Err(Failure::new("the VM was never started")
+            .hint("`avocado vm start` first: what it is told counts at each login too"));
+    }
+    // Before anything is written.
+    systemctl(&["show-environment"])?;
+    let program = session.environment.exe()?;
+    let path = PathBuf::from(session.environment.search_path());
+    let text = unit_text(&unit.vm, &program, &path).map_err(|error| {
+        Failure::new(error.to_string()).hint("install avocado in a directory of a plain name")
+    })?;
+    let before = fs::read(&unit.path).ok();
+    if let Some(parent) = unit.path.parent() {
+        fs::create_dir_all(parent).context(|| format!("cannot make {}", parent.display()))?;
+    }
+    write(&unit.path, text.as_bytes())?;
+    let enabled = systemctl(&["daemon-reload"]).and_then(|()| systemctl(&["enable", &unit.name]));
+    if let Err(failure) = enabled {
+        match before {
+            Some(before) => write(&unit.path, &before)?,
+            None => drop(unit.remove()?),
+        }
+        return Err(failure);
+    }
+    complete(
+        session,
+        unit,
+        "the VM starts at each login, and its guest sleeps then until it is used",
+    )
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let written = WriteOptions::new().mode(0o644).write(path, bytes);
+    written.map_err(|error| Failure::from_error(&error))
+}
+
+fn complete(session: &Session, unit: &AutostartUnit, closing: &str) -> Result<()> {
+    let mut summary = WorkSummary::default();
+    summary.fields.insert("unit".into(), json!(unit.name));
+    summary.fields.insert("path".into(), json!(unit.path));
+    summary
+        .fields
+        .insert("enabled".into(), json!(unit.is_enabled()));
+    summary.closing = closing.into();
+    session.output.complete(summary)
+}
+
+/// The unit of a VM, whether it is there or not.
+struct AutostartUnit {
+    vm: VmName,
+    name: String,
+    path: PathBuf,
+    /// By which systemd takes it for enabled.
+    link: PathBuf,
+}
+
+impl AutostartUnit {
+    fn of(session: &Session, vm: &VmName) -> Result<AutostartUnit> {
+        let place = session.environment.user_config_dir()?.join("systemd/user");
+        let name = unit_name(vm);
+        Ok(AutostartUnit {
+            vm: vm.clone(),
+            path: place.join(&name),
+            link: place.join("default.target.wants").join(&name),
+            name,
+        })
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.path.is_file() && self.link.symlink_metadata().is_ok()
+    }
+
+    /// Removes it, with or without systemd. Says whether there was one.
+    fn remove(&self) -> Result<bool> {
+        let mut was_there = false;
+        for path in [&self.link, &self.path] {
+            match fs::remove_file(path) {
+                Ok(()) => was_there = true,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    let what = format!("cannot remove {}", path.display());
+                    return Err(Failure::new(what).because(&error));
+                }
+            }
+        }
+        if was_there {
+            // Where there is no systemd for the user, it has nothing to forget.
+            let _ = systemctl(&["daemon-reload"]);
+        }
+        Ok(was_there)
+    }
+}
+
+/// Asks the systemd of the user.
+fn systemctl(arguments: &[&str]) -> Result<()> {
+    const NONE: &str = "there is no systemd that starts programs for this user";
+    const INSTEAD: &str = "start the VM by what this machine has for that: `avocado vm start`";
+    let output = Command::new("systemctl")
+        .arg("--user")
+        .args(arguments)
+        .output();
+    let output = match output {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Failure::new(NONE).hint(INSTEAD));
+        }
+        output => output.context(|| "cannot run systemctl".into())?,
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = avocado_text::strip(String::from_utf8_lossy(&output.stderr).trim());
+    Err(match arguments {
+        ["show-environment"] => Failure::new(format!("{NONE}: {said}")).hint(INSTEAD),
+        _ => Failure::new(format!(
+            "`systemctl --user {}` failed: {said}",
+            arguments.join(" ")
+        )),
+    })
+}
