@@ -30,6 +30,8 @@ const TRIM_LIMIT: Duration = Duration::from_secs(10);
 const POWER_BUTTON_PAUSE: Duration = Duration::from_secs(15);
 /// How long a guest without agent may take to bring one up after all.
 const LATE_AGENT_LIMIT: Duration = Duration::from_secs(300);
+/// How long the clock of a guest that was woken is not set, for its ssh to greet first.
+const GREETING_WAIT: Duration = Duration::from_millis(300);
 /// Lines of the console that go into an error.
 pub(crate) const CONSOLE_LINES: usize = 40;
 
@@ -258,6 +260,7 @@ pub(crate) async fn after_wake(
     log: SupervisorLog,
 ) -> JobOutcome {
     let agent = machine.agent();
+    shared.wait_for_greeting(GREETING_WAIT).await;
     shared.clock_set(guest::set_clock(&agent, &log).await);
     if !mount {
         return JobOutcome::Nothing;

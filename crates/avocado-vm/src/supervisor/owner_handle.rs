@@ -200,6 +200,7 @@ impl ConnectionLease {
     /// Bytes came from the guest.
     pub(crate) fn guest_spoke(&self, bytes: &[u8]) {
         self.set_waiting(false);
+        self.handle.shared.greeted();
         let is_sign = self.watch_signs(|signs| signs.guest_says(Instant::now(), bytes.len()));
         self.handle.shared.note_traffic(is_sign);
     }

@@ -293,6 +293,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_clock_is_set_after_the_greeting_unless_somebody_waits_for_it() {
+        let (handle, _owner) = owner();
+        let shared = handle.shared.clone();
+        let forever = Duration::from_secs(86_400);
+        let waits = || async {
+            let greeted = shared.wait_for_greeting(forever);
+            tokio::pin!(greeted);
+            for _ in 0..100 {
+                if timeout(Duration::ZERO, &mut greeted).await.is_ok() {
+                    return false;
+                }
+            }
+            true
+        };
+        let open = handle.lease(CountedLane::Ssh).await.unwrap();
+        shared.clock_stood_still(forever);
+        assert!(!waits().await, "nobody is greeted");
+        shared.await_greeting();
+        assert!(waits().await);
+        let new = ConnectionLease::new(CountedLane::Ssh, handle.clone());
+        new.guest_spoke(b"SSH-2.0-x\r\n");
+        assert!(!waits().await, "the guest has greeted");
+
+        shared.clock_stood_still(forever);
+        shared.await_greeting();
+        let held = open.wait_until_awake(false);
+        assert!(timeout(Duration::ZERO, held).await.is_err());
+        assert!(!waits().await, "what is said waits for the clock");
+        // A guest that does not greet gets its time too.
+        shared.await_greeting();
+        shared.wait_for_greeting(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test]
     async fn a_refusal_ends_the_connection() {
         let (handle, mut inbox) = OwnerHandle::new();
         let lease = ConnectionLease::new(CountedLane::Ssh, handle.clone());

@@ -63,6 +63,8 @@ struct ClockState {
     wrong_until: Option<tokio::time::Instant>,
     /// Whether the guest could be told the time when that was last tried.
     can_be_set: bool,
+    /// It was woken for somebody who hears its ssh greet before anything can depend on the time.
+    greeting_awaited: bool,
 }
 
 /// What listeners and proxies see of the VM without asking its owner; a cloneable handle.
@@ -88,6 +90,7 @@ impl SharedState {
                 wakes: 0,
                 wrong_until: None,
                 can_be_set: true,
+                greeting_awaited: false,
             }),
             dial_lock: Mutex::new(()),
             loads: LaneLoads::default(),
@@ -219,7 +222,29 @@ impl SharedState {
             clock.wakes += 1;
             let until = tokio::time::Instant::now() + limit;
             clock.wrong_until = clock.can_be_set.then_some(until);
+            clock.greeting_awaited = false;
         });
+    }
+
+    /// The guest's ssh greets first, and its clock is set then: either takes its processor.
+    pub(crate) fn await_greeting(&self) {
+        let await_it = |clock: &mut ClockState| clock.greeting_awaited = true;
+        self.0.clock.send_modify(await_it);
+    }
+
+    /// The guest spoke, or somebody waits for its clock.
+    pub(super) fn greeted(&self) {
+        if self.0.clock.borrow().greeting_awaited {
+            let end = |clock: &mut ClockState| clock.greeting_awaited = false;
+            self.0.clock.send_modify(end);
+        }
+    }
+
+    /// Returns when no greeting is awaited, or after `limit`.
+    pub(crate) async fn wait_for_greeting(&self, limit: Duration) {
+        let mut clock = self.0.clock.subscribe();
+        let greeted = clock.wait_for(|clock| !clock.greeting_awaited);
+        let _ = tokio::time::timeout(limit, greeted).await;
     }
 
     /// The guest was told the time, or could not be told.
@@ -244,6 +269,7 @@ impl SharedState {
 
     /// Returns when the guest's clock is right, or was waited for long enough.
     pub(super) async fn wait_for_clock(&self) {
+        self.greeted();
         let mut clock = self.0.clock.subscribe();
         let until = clock.borrow_and_update().wrong_until;
         if let Some(until) = until {

@@ -77,24 +77,16 @@ async fn follow(forwards: &Forwards, heard: &mut bool) -> Result<(), String> {
         if awake.wait_for(|awake| *awake).await.is_err() {
             return Ok(());
         }
-        awake.mark_unchanged();
         read_list(forwards).await?;
         *heard = true;
-        // Until something has changed, or the guest has slept.
-        tokio::select! {
-            bytes = events.next() => {
-                let bytes = bytes.map_err(|error| error.to_string())?;
-                if bytes.is_empty() {
-                    return Ok(());
-                }
-                if !begun {
-                    check_status(&bytes).map_err(|error| error.to_string())?;
-                    begun = true;
-                }
-            }
-            news = awake.changed() => if news.is_err() {
-                return Ok(());
-            }
+        // Until something has changed. What a guest tells that fell asleep over it is heard when it wakes.
+        let bytes = events.next().await.map_err(|error| error.to_string())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !begun {
+            check_status(&bytes).map_err(|error| error.to_string())?;
+            begun = true;
         }
     }
 }

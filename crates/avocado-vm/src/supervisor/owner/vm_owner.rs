@@ -19,8 +19,8 @@ use super::super::log::{self, SupervisorLog};
 use super::super::machine_record::MachineRecord;
 use super::super::owner_handle::{OwnerHandle, OwnerMessage};
 use super::super::policy::{
-    PolicyAction, PolicyEvent, PolicyState, Refusal, SleepPolicy, SleepSettings, StateReason,
-    VmRequest,
+    CountedLane, PolicyAction, PolicyEvent, PolicyState, Refusal, SleepPolicy, SleepSettings,
+    StateReason, VmRequest,
 };
 use super::super::protocol::STOP_LIMIT;
 use super::super::saved_memory::SavedMemory;
@@ -416,6 +416,9 @@ impl VmOwner {
 
     pub(super) fn after_wake(&mut self) {
         self.handle.shared.clock_stood_still(CLOCK_WAIT);
+        if self.policy.reason() == StateReason::Connection(CountedLane::Ssh) {
+            self.handle.shared.await_greeting();
+        }
         self.notifier.hint("vm.notify.woke", json!({}));
         self.measure_cpu();
         self.set_guest_clock();
