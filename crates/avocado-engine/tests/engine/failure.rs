@@ -284,6 +284,19 @@ fn the_failure_of_a_task_that_says_nothing_of_it_stops_others() {
 }
 
 #[test]
+fn a_task_that_says_nothing_of_it_shares_nothing_and_is_made_of_its_inputs() {
+    let task = Awkward {
+        input: "input".into(),
+        key: Vec::new(),
+    };
+    let output = AwkwardOutput(BTreeMap::new());
+    assert!(task.is_made_of(&task.input, &output));
+    assert!(task.shared_files(&output).is_empty() && task.file_digests(&output).is_empty());
+    assert!(task.shared_environment().unwrap().is_none());
+    assert!(task.restored(&output, &avocado_events::Silent).is_ok());
+}
+
+#[test]
 fn what_has_no_json_form_is_an_error_and_never_an_empty_stamp() {
     use std::os::unix::ffi::OsStringExt as _;
     let place = Place::new();

@@ -92,13 +92,13 @@ impl<'a> Fake<'a> {
         self
     }
 
-    /// When it fails, what does not need it goes on.
     /// Its output is what it consumed, as that was when it ran.
     pub(crate) fn tells_what_it_read(mut self) -> Self {
         self.tells_what_it_read = true;
         self
     }
 
+    /// When it fails, what does not need it goes on.
     pub(crate) fn lets_others_go_on(mut self) -> Self {
         self.stops_others = false;
         self
@@ -154,8 +154,8 @@ impl<'a> Fake<'a> {
 
 #[derive(Serialize)]
 pub(crate) struct FakeInputs {
-    consumed: String,
-    needs: Vec<Digest>,
+    pub(crate) consumed: String,
+    pub(crate) needs: Vec<Digest>,
 }
 
 impl Task for Fake<'_> {

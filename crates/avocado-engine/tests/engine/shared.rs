@@ -1,7 +1,10 @@
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use crate::fakes::{Fake, FakeGraph, Place};
+use avocado_engine::Task;
+use avocado_events::Silent;
+
+use crate::fakes::{Fake, FakeError, FakeGraph, FakeInputs, Place};
 
 #[test]
 fn a_task_behind_an_arc_is_run_stamped_and_skipped_as_itself() {
@@ -45,4 +48,38 @@ fn a_task_behind_an_arc_is_run_stamped_and_skipped_as_itself() {
     place.run(&graph).unwrap();
     let again = "b running made is missing or changed";
     assert_eq!(place.told(), ["a skipped up to date", again, "b success"]);
+}
+
+#[test]
+fn what_a_task_says_of_itself_it_says_behind_an_arc_as_well() {
+    type FakeTask = dyn Task<Inputs = FakeInputs, Output = String, Error = FakeError>;
+    let said = |task: &FakeTask| {
+        let output = "made".to_owned();
+        let inputs = FakeInputs {
+            consumed: "read".to_owned(),
+            needs: Vec::new(),
+        };
+        (
+            task.failure_stops_others(),
+            task.is_made_of(&inputs, &output),
+            task.shared_files(&output),
+            task.file_digests(&output),
+            task.shared_environment().unwrap(),
+            task.restored(&output, &Silent).is_ok(),
+        )
+    };
+    let place = Place::new();
+    let plain = Fake::new("plain");
+    let other = Fake::new("other")
+        .lets_others_go_on()
+        .tells_what_it_read()
+        .files(&[place.path("file")])
+        .shared(&[place.path("shared")])
+        .shared_with("tools")
+        .cannot_be_restored();
+    assert_ne!(said(&plain), said(&other));
+    for task in [plain, other] {
+        let alone = said(&task);
+        assert_eq!(said(&Arc::new(task)), alone);
+    }
 }
