@@ -137,7 +137,9 @@ impl<'a, 'b> OsStream<'a, 'b> {
         };
         thread::scope(|scope| {
             let (chunks, come) = mpsc::sync_channel(CHUNKS_AHEAD);
-            let written = scope.spawn(move || writer.write_all(come));
+            let written = thread::Builder::new()
+                .spawn_scoped(scope, move || writer.write_all(come))
+                .map_err(FailureReason::file("start to write", &place.device))?;
             let fetched = self.fetch_chunks(artifact, chunked, &partition, &chunks);
             drop(chunks);
             let written = written
