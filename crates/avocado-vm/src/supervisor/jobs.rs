@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::context::SupervisorContext;
 use super::error::SupervisorError;
-use super::guest;
+use super::guest::{self, RunFailure};
+use super::guest_workspace::{mount_workspace, unmount_workspace};
 use super::log::{SupervisorLog, last_lines};
 use super::machine_record::MachineRecord;
 use super::saved_memory::SavedMemory;
@@ -73,8 +74,14 @@ pub(crate) enum JobOutcome {
     },
     /// The guest stands still because of one of its disks.
     DiskError,
-    /// The workspace is mounted again, or not.
-    Mounted(bool),
+    /// The guest that woke was told the time, or could not be told.
+    ClockSet,
+    /// The workspace is mounted, or why it is not.
+    Mounted {
+        /// How often the guest had begun to run when this was begun.
+        run: u64,
+        result: Result<(), String>,
+    },
     /// The saved memory counts, and QEMU ended; or why not.
     Quit(Result<(), String>),
     Restored(Result<Box<StartedMachine>, RestoreFailure>),
@@ -132,12 +139,13 @@ pub(crate) async fn await_ready(
     machine: Machine,
     port: u16,
     wait: ReadyWait,
+    shared: SharedState,
     log: SupervisorLog,
 ) -> JobOutcome {
     let agent = machine.agent();
     let result = match guest::await_ready(port, &agent, wait.limit).await {
         Some(true) => {
-            set_up(&context, &machine, &log).await;
+            set_up(&context, &machine, &shared, &log).await;
             Ok(GuestAnswer::SetUp)
         }
         Some(false) => {
@@ -161,10 +169,16 @@ pub(crate) async fn await_ready(
     JobOutcome::Ready { boot, result }
 }
 
-async fn set_up(context: &SupervisorContext, machine: &Machine, log: &SupervisorLog) {
+async fn set_up(
+    context: &SupervisorContext,
+    machine: &Machine,
+    shared: &SharedState,
+    log: &SupervisorLog,
+) {
+    shared.set_agent_missing(false);
     // A clock of hardware is right to the second, and is read some time before this.
     guest::set_clock(&machine.agent(), log).await;
-    for problem in guest::set_up(&machine.agent(), &context.launch).await {
+    for problem in guest::set_up(&machine.agent(), &context.launch, shared).await {
         context.sink.emit(Event::warning(problem));
     }
 }
@@ -173,6 +187,7 @@ async fn set_up(context: &SupervisorContext, machine: &Machine, log: &Supervisor
 pub(crate) async fn await_late_agent(
     context: Arc<SupervisorContext>,
     machine: Machine,
+    shared: SharedState,
     log: SupervisorLog,
 ) -> JobOutcome {
     let agent = machine.agent();
@@ -181,7 +196,7 @@ pub(crate) async fn await_late_agent(
         .is_ok()
     {
         log.line("the guest's agent answers now");
-        set_up(&context, &machine, &log).await;
+        set_up(&context, &machine, &shared, &log).await;
     }
     JobOutcome::Nothing
 }
@@ -252,43 +267,42 @@ pub(crate) async fn check_work(
     JobOutcome::WorkChecked { looked, found }
 }
 
-/// Sets the clock of a guest that has just woken; mounts its workspace if that was unmounted.
+/// Sets the clock of a guest that has just woken.
 pub(crate) async fn after_wake(
     machine: Machine,
-    mount: bool,
     shared: SharedState,
     log: SupervisorLog,
 ) -> JobOutcome {
-    let agent = machine.agent();
     shared.wait_for_greeting(GREETING_WAIT).await;
-    shared.clock_set(guest::set_clock(&agent, &log).await);
-    if !mount {
-        return JobOutcome::Nothing;
+    let is_set = guest::set_clock(&machine.agent(), &log).await;
+    if is_set {
+        shared.set_agent_missing(false);
     }
-    match guest::mount_workspace(&agent).await {
-        Ok(()) => JobOutcome::Mounted(true),
-        Err(why) => {
-            log.line(&format!("the workspace is not mounted again: {why}"));
-            JobOutcome::Mounted(false)
-        }
-    }
+    shared.clock_set(is_set);
+    JobOutcome::ClockSet
 }
 
-/// Mounts the workspace where it is not, for a client that waits for it.
-pub(crate) async fn mount_for_client(
-    machine: Machine,
-    reply: oneshot::Sender<Result<(), String>>,
-) -> JobOutcome {
-    let mounted = guest::mount_workspace(&machine.agent()).await;
-    let is_mounted = mounted.is_ok();
-    let _ = reply.send(mounted);
-    JobOutcome::Mounted(is_mounted)
+/// Mounts the workspace where it is not. A guest that is known to have no agent is asked for a moment
+/// whether it has one now.
+pub(crate) async fn mount(machine: Machine, shared: SharedState, run: u64) -> JobOutcome {
+    let agent = machine.agent();
+    let work = async {
+        if shared.is_agent_missing() {
+            let sign = agent.with_limit(SIGN_LIMIT).sync().await;
+            sign.map_err(|error| format!("it has no agent: {}", chain(&error)))?;
+            shared.set_agent_missing(false);
+        }
+        let mounted = mount_workspace(&agent, &shared).await;
+        mounted.map_err(|why| why.to_string())
+    };
+    let result = work.await;
+    JobOutcome::Mounted { run, result }
 }
 
 /// What is done with a paused guest before its memory is saved. It runs for a moment for that.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BeforeSave {
-    /// A mounted workspace cannot be saved.
+    /// A mounted workspace cannot be saved. Where it is not mounted, nothing is done.
     pub(crate) unmount: bool,
     /// See [`trim`].
     pub(crate) trim: bool,
@@ -303,19 +317,28 @@ pub(crate) async fn save(
     log: SupervisorLog,
 ) -> JobOutcome {
     let work = async {
+        let mut unknown = String::new();
         if before.unmount || before.trim {
             machine.resume().await.map_err(|e| chain(&e))?;
             if before.trim {
                 guest::trim(&machine.agent(), TRIM_LIMIT, &log).await;
             }
             if before.unmount {
-                guest::unmount_workspace(&machine.agent()).await?;
+                match unmount_workspace(&machine.agent()).await {
+                    Ok(()) => {}
+                    // QEMU saves no memory of a guest that has it mounted.
+                    Err(RunFailure::NotRun(why)) => {
+                        unknown =
+                            format!(" (whether its workspace is unmounted is not known: {why})");
+                    }
+                    Err(RunFailure::Ended(why)) => return Err(why),
+                }
             }
             machine.pause().await.map_err(|e| chain(&e))?;
         }
         save_memory(&machine, &dir.file(StateFile::SavedMemory))
             .await
-            .map_err(|e| chain(&e))
+            .map_err(|e| format!("{}{unknown}", chain(&e)))
     };
     let result = tokio::select! {
         result = work => result.map_err(Some),

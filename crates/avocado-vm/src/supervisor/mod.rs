@@ -19,6 +19,7 @@ mod error;
 mod forwards;
 mod guest;
 mod guest_sessions;
+mod guest_workspace;
 mod http_message;
 mod jobs;
 mod lane_load;

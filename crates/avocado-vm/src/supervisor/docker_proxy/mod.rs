@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::docker_mounts::{GateStep, HeldRequest, HostPlaces, RequestGate, Review, review};
 use super::docker_requests::DockerRequests;
 use super::http_message::error_answer;
+use super::lanes::asleep_failure;
 use super::log::SupervisorLog;
 use super::owner_handle::OwnerHandle;
 use super::proxy::{BUFFER, DirectionEnd, ProxyKind, pass_on, run_both};
@@ -221,7 +222,17 @@ where
         if !is_needed {
             return Ok(());
         }
-        let mounted = self.desk.handle.mount_workspace().await;
+        let handle = &self.desk.handle;
+        let is_infra = matches!(self.talk.kind, ProxyKind::Infra(_));
+        let mut news = handle.shared.awake_news();
+        let mounted = tokio::select! {
+            biased;
+            // Nothing wakes it for this client.
+            _ = news.wait_for(|awake| !*awake), if is_infra => {
+                return Err(asleep_failure().message);
+            }
+            mounted = handle.mount_workspace() => mounted,
+        };
         mounted.map_err(|why| {
             format!(
                 "the guest of the VM has not got its workspace: {why}. `avocado vm restart` may \

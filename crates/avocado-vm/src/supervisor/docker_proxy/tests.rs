@@ -19,6 +19,11 @@ struct Connection {
 
 /// Plays the owner: the guest is awake, and gets its workspace where `mounts` says so.
 fn connect(place: &Path, mounts: Result<(), String>) -> Connection {
+    connect_as(place, mounts, true)
+}
+
+/// The same; `counted`: on the lane that wakes the guest.
+fn connect_as(place: &Path, mounts: Result<(), String>, counted: bool) -> Connection {
     let (handle, mut inbox) = OwnerHandle::new();
     handle.shared.set_awake(true);
     handle.shared.set_workspace(Some(place.to_owned()));
@@ -29,7 +34,8 @@ fn connect(place: &Path, mounts: Result<(), String>) -> Connection {
             }
         }
     });
-    let lease = ConnectionLease::new(CountedLane::Docker, handle.clone());
+    let lease = counted.then(|| ConnectionLease::new(CountedLane::Docker, handle.clone()));
+    let visit = handle.shared.count_infra();
     let (client, outer) = duplex(1 << 16);
     let (mut inner, guest) = duplex(1 << 16);
     let log = StateDir::new(place).file(StateFile::SupervisorLog);
@@ -39,7 +45,9 @@ fn connect(place: &Path, mounts: Result<(), String>) -> Connection {
         log: SupervisorLog::open(&log),
     };
     let proxy = tokio::spawn(async move {
-        run(outer, &mut inner, ProxyKind::Counted(&lease), &desk).await;
+        let counted = lease.as_ref().map(ProxyKind::Counted);
+        let kind = counted.unwrap_or(ProxyKind::Infra(&visit));
+        run(outer, &mut inner, kind, &desk).await;
     });
     Connection {
         client,
@@ -266,4 +274,17 @@ async fn a_guest_that_is_gone_ends_what_waits_for_its_answer() {
     connection.client.read_to_string(&mut said).await.unwrap();
     assert_eq!(said, "");
     connection.proxy.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_wakes_nothing_is_told_that_a_guest_sleeps_which_it_needs_the_workspace_of() {
+    let (_place, path) = place();
+    let unmounted = Err("mount failed".to_owned());
+    let mut connection = connect_as(&path, unmounted, false);
+    connection.handle.shared.set_awake(false);
+    connection.client_says(&create(&path, "")).await;
+    connection.client_hears_refusal("503", "hibernated").await;
+    connection.handle.shared.set_awake(true);
+    connection.client_says(&create(&path, "")).await;
+    connection.client_hears_refusal("503", "mount failed").await;
 }
