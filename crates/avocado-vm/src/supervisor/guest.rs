@@ -22,6 +22,9 @@ const AGENT_GRACE: Duration = Duration::from_secs(10);
 /// How long a command in the guest may take: it may have just woken, under emulation.
 pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long to wait until a clock that could not be set is tried again: at first, and at most.
+const CLOCK_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
 /// Where the guest sees the workspace.
 pub(super) const WORKSPACE: &str = "/run/workspace";
 /// The guest's network device.
@@ -124,6 +127,24 @@ pub(crate) async fn set_clock(agent: &GuestAgent, log: &SupervisorLog) -> bool {
             log.line(&format!("the guest's clock is not set: {}", chain(&error)));
             false
         }
+    }
+}
+
+/// Sets the guest's clock by the host's, however often that has to be tried.
+pub(crate) async fn set_late_clock(agent: &GuestAgent, log: &SupervisorLog) {
+    let mut pause = CLOCK_PAUSE.0;
+    loop {
+        sleep(pause).await;
+        // The log has the first failure: it is full of the others soon where there is no agent. Of such a guest
+        // little is asked, because calls wait for each other.
+        if agent.sync().await.is_ok()
+            && let Ok(error) = agent.with_limit(COMMAND_LIMIT).set_clock().await
+        {
+            return log.line(&format!(
+                "the guest's clock is set; it is wrong by {error} ms"
+            ));
+        }
+        pause = (pause * 2).min(CLOCK_PAUSE.1);
     }
 }
 

@@ -266,7 +266,13 @@ impl VmOwner {
                 self.dispatch(PolicyEvent::SaveDone { saved, paused });
             }
             JobOutcome::DiskError => self.problem = Some(DISK_ERROR.to_owned()),
-            JobOutcome::ClockSet => self.see_to_workspace(),
+            JobOutcome::ClockTold(is_set) => {
+                self.see_to_workspace();
+                if !is_set {
+                    self.set_late_clock();
+                }
+            }
+            JobOutcome::ClockNotSet => self.set_late_clock(),
             JobOutcome::Mounted { run, result } => self.on_mounted(run, result),
             JobOutcome::Quit(result) => {
                 let saved = result.is_ok();

@@ -81,6 +81,9 @@ impl VmOwner {
                     self.handle.shared.set_agent_missing(true);
                 }
                 self.dispatch(PolicyEvent::Ready);
+                if answer == (GuestAnswer::SetUp { clock_set: false }) {
+                    self.set_late_clock();
+                }
                 if let (GuestAnswer::WithoutAgent, Some(machine)) = (answer, self.machine.clone()) {
                     let (context, log) = (self.context.clone(), self.log.clone());
                     let shared = self.handle.shared.clone();

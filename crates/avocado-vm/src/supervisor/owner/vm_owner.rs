@@ -67,7 +67,7 @@ pub(crate) struct VmOwner {
     pub(super) takeover: Takeover,
     /// Cancels the save under way, when it is dropped.
     pub(super) cancel_save: Option<oneshot::Sender<()>>,
-    /// The job after a wake, which makes no sense any more when the guest pauses.
+    /// The job after a wake, or that sets the clock late, which makes no sense any more when the guest pauses.
     after_wake_job: Option<AbortHandle>,
     /// The job that shuts the guest down, which a later one with force replaces.
     shut_down_job: Option<AbortHandle>,
@@ -348,13 +348,9 @@ impl VmOwner {
                 let (cancel, cancelled) = oneshot::channel();
                 self.cancel_save = Some(cancel);
                 self.tunnel.close();
-                let before = jobs::BeforeSave {
-                    unmount: self.workspace_leaves(),
-                    trim: self.take_trim_before_save(),
-                };
-                let log = self.log.clone();
+                let unmount = self.workspace_leaves();
                 self.jobs
-                    .spawn(jobs::save(machine, dir, before, cancelled, log));
+                    .spawn(jobs::save(machine, dir, unmount, cancelled));
             }
             (PolicyAction::Quit, Some(machine)) => match self.recorded() {
                 Some(record) => drop(self.jobs.spawn(jobs::quit_saved(machine, dir, record))),
@@ -431,6 +427,23 @@ impl VmOwner {
                 earlier.abort();
             }
         }
+    }
+
+    /// Sets the clock of a guest that could not be told the time, as soon as it can be.
+    pub(super) fn set_late_clock(&mut self) {
+        let runs = self.policy.state() == PolicyState::Running;
+        if let Some(machine) = self.machine.clone().filter(|_| runs && self.is_clock_set()) {
+            let (shared, log) = (self.handle.shared.clone(), self.log.clone());
+            let job = self.jobs.spawn(jobs::set_late_clock(machine, shared, log));
+            self.after_wake_job = Some(job);
+        }
+    }
+
+    /// Whether nothing is under way that sets the guest's clock.
+    pub(super) fn is_clock_set(&self) -> bool {
+        self.after_wake_job
+            .as_ref()
+            .is_none_or(AbortHandle::is_finished)
     }
 
     /// Notes the processor time that QEMU used so far.
