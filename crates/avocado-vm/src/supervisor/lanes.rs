@@ -148,6 +148,7 @@ impl Lanes {
             handle: self.handle.clone(),
             sockets: self.docker_sockets.clone(),
             log: self.log.clone(),
+            leave_wait: docker_proxy::LEAVE_WAIT,
         }
     }
 
