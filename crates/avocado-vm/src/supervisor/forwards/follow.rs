@@ -12,10 +12,16 @@ use super::Forwards;
 use super::containers::{KnownContainers, begin};
 use super::docker_get::{DockerFailure, check_status};
 use super::published::{PublishedPort, PublishedPorts};
+use crate::supervisor::shared_state::SharedState;
 
 /// How long to wait until docker is asked again that did not answer, at first and at most. A guest
 /// that has none costs no more than this.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long the first clients of a guest that has just booted or woken have it to themselves, and so
+/// much longer while one of them waits for an answer: a tunnel takes the guest's processor.
+const CLIENTS_FIRST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+/// How often it is looked whether they have their answer.
+const CLIENTS_POLL: Duration = Duration::from_millis(100);
 /// How long it may take to begin with its events. Then the list is read without them.
 const EVENTS_LIMIT: Duration = Duration::from_secs(10);
 
@@ -42,8 +48,17 @@ pub(crate) async fn follow_docker(forwards: Arc<Forwards>, known: Vec<PublishedP
     let mut wait = RETRY.0;
     let mut told = String::new();
     loop {
+        let just_runs = !*awake.borrow();
         if awake.wait_for(|awake| *awake).await.is_err() {
             return;
+        }
+        if just_runs {
+            sleep(CLIENTS_FIRST.0).await;
+        }
+        let answered = clients_answered(&forwards.shared);
+        let _ = timeout(CLIENTS_FIRST.1, answered).await;
+        if !forwards.shared.is_awake() {
+            continue;
         }
         let mut heard = false;
         let followed = follow(&forwards, &mut containers, &mut heard).await;
@@ -68,6 +83,13 @@ pub(crate) async fn follow_docker(forwards: Arc<Forwards>, known: Vec<PublishedP
         }
         sleep(wait).await;
         wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+/// Returns when no client waits for an answer of the guest.
+pub(super) async fn clients_answered(shared: &SharedState) {
+    while shared.is_awaited() {
+        sleep(CLIENTS_POLL).await;
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use super::super::follow::follow_docker;
+use super::super::follow::{clients_answered, follow_docker};
 use super::*;
 
 /// Docker in the guest, at the end of a played tunnel.
@@ -277,4 +277,19 @@ async fn the_end_of_the_events_is_no_news() {
         follower.abort();
     }
     assert!(!played.log().contains("does not tell"), "{}", played.log());
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_the_guest_goes_first() {
+    let played = Played::new();
+    let shared = &played.handle.shared;
+    clients_answered(shared).await;
+    shared.count_unanswered(true);
+    let mut answered = Box::pin(clients_answered(shared));
+    for _ in 0..100 {
+        let waited = tokio::time::timeout(std::time::Duration::ZERO, &mut answered);
+        assert!(waited.await.is_err());
+    }
+    shared.count_unanswered(false);
+    answered.await;
 }
