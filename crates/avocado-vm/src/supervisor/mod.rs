@@ -31,6 +31,7 @@ mod machine_record;
 mod owner;
 mod owner_handle;
 mod policy;
+mod port_bind;
 mod port_user;
 pub(crate) mod protocol;
 mod proxy;
