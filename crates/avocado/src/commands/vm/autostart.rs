@@ -81,14 +81,20 @@ pub(super) fn run(session: &Session, command: &AutostartCommand) -> Result<()> {
     }
 }
 
-/// The VM is deleted, and starts no more.
-pub(super) fn forget(session: &Session, vm: &VmName) -> Result<()> {
+/// The VM is deleted, and starts no more. Says what is left to do.
+pub(super) fn forget(session: &Session, vm: &VmName) -> Result<Option<String>> {
     let unit = AutostartUnit::of(session, vm)?;
     if unit.disable()? && unit.may_be_active()? {
         // There is no guest any more that its end could shut down. Where that fails, its file stays.
         let _ = systemctl(&["stop", &unit.name]);
     }
-    unit.remove_inactive().map(drop)
+    let is_gone = unit.remove_inactive()?;
+    Ok((!is_gone).then(|| {
+        format!(
+            "systemd may have its unit active still: `avocado vm --name {} autostart disable` removes it later",
+            vm.as_str()
+        )
+    }))
 }
 
 fn enable(session: &Session, unit: &AutostartUnit) -> Result<()> {
