@@ -41,15 +41,17 @@ impl KnownContainers {
         let mut before = std::mem::take(&mut self.0);
         let mut all = Vec::new();
         let mut problems = BTreeSet::new();
+        let mut failed = 0;
         for container in list.iter().filter(|one| !one.ports().is_empty()) {
             let name = container.name();
             let known = before.remove(&container.id);
             let known = known.filter(|known| known.listed == container.ports());
             let known = match known {
                 Some(known) => Some(Ok(known.publishes)),
-                None if self.0.len() < MOST_ASKED => Some(ask(forwards, container).await),
+                None if self.0.len() + failed < MOST_ASKED => Some(ask(forwards, container).await),
                 None => None,
             };
+            failed += usize::from(matches!(known, Some(Err(_))));
             let publishes = match known {
                 Some(Ok(publishes)) => {
                     let known = KnownContainer {
