@@ -113,7 +113,8 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
 }
 
 /// The guest remembers what was before: which boot it is, and that it had so many connections. Those are
-/// not this test's alone: while the guest runs, the tunnel for what its containers publish tries to come up.
+/// not this test's alone: a look whether its ssh answers yet that was given up while it booted slowly may
+/// reach it, and be counted, after the first client.
 fn goes_on(client: &Client, boot: &str, count: u64) {
     assert_eq!(client.boot, boot);
     assert!(client.count > count, "{} after {count}", client.count);
