@@ -1,9 +1,12 @@
 //! The VMs of one user: what they are called, and where each has its state.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use avocado_qemu::ProcessIdentity;
 
 use crate::dir::{StateDir, StateFile};
 use crate::error::VmError;
@@ -175,19 +178,46 @@ fn taken(found: &fs::Metadata) -> u64 {
     found.len()
 }
 
-/// Removes a VM with everything that it has. To be called with its lock.
+/// What the name of a directory begins with whose VM is deleted: no VM is called so.
+const DELETED: &str = ".deleted-";
+
+/// Removes a VM with everything that it has. To be called with its lock. At once it is no VM any more:
+/// a start of the same name makes another one, of which nothing is removed.
 ///
 /// # Errors
-/// Something of it cannot be removed; what is left is no VM that could start by what it was.
+/// It cannot be moved aside, and nothing was removed; or something of it cannot be removed, which the next VM that
+/// is deleted takes along.
 pub fn remove(dir: &StateDir) -> Result<(), VmError> {
-    // What makes saved memory count, and what a start takes over, goes first.
-    for file in [StateFile::Saved, StateFile::Machine, StateFile::Launch] {
-        dir.remove(file)?;
-    }
-    files::remove_tree(dir.root())?;
-    match dir.root().parent() {
-        Some(parent) => files::sync_directory(parent),
-        None => Ok(()),
+    let root = dir.root();
+    let (Some(place), Some(name)) = (root.parent(), root.file_name()) else {
+        let error = ErrorKind::InvalidInput.into();
+        return Err(VmError::file("remove", root)(error));
+    };
+    let mut aside = OsString::from(DELETED);
+    aside.push(name);
+    aside.push(format!("-{}", std::process::id()));
+    let aside = place.join(aside);
+    files::remove_tree(&aside)?;
+    fs::rename(root, &aside).map_err(VmError::file("move aside", root))?;
+    files::sync_directory(place)?;
+    files::remove_tree(&aside)?;
+    remove_left(place);
+    files::sync_directory(place)
+}
+
+/// Removes what processes left that ended before they had removed a VM. What stays is told by nobody: it is
+/// not what was to be removed.
+fn remove_left(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let by = name
+            .strip_prefix(DELETED)
+            .and_then(|name| name.rsplit_once('-'));
+        let by = by.and_then(|(_, by)| by.parse().ok());
+        if by.is_some_and(|by| ProcessIdentity::of(by).is_none()) {
+            let _ = files::remove_tree(&entry.path());
+        }
     }
 }
 
@@ -252,5 +282,32 @@ mod tests {
         assert!(!second.root().exists());
         assert_eq!(disk_use(&second).unwrap(), 0);
         assert_eq!(vms.all().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_left_of_a_deletion_is_no_vm_and_goes_with_the_next() {
+        let place = tempfile::tempdir().unwrap();
+        let vms = UserVms::new(place.path());
+        let web = vms.dir(&"web".parse().unwrap());
+        web.create().unwrap();
+        let left = |name: &str| {
+            let left = place.path().join("vms").join(name);
+            fs::create_dir(&left).unwrap();
+            fs::write(left.join("var.btrfs"), "").unwrap();
+            left
+        };
+        // Of a process that is no more, and of one that is at it.
+        let dead = left(&format!(".deleted-b-c-{}", i32::MAX));
+        let parent = std::os::unix::process::parent_id();
+        let alive = left(&format!(".deleted-web-{parent}"));
+        let other = left(".deleted-web");
+        let own = left(&format!(".deleted-web-{}", std::process::id()));
+        assert_eq!(vms.all().unwrap().len(), 1);
+        let lock = crate::lock::VmLock::take(&web, "avocado vm delete").unwrap();
+        remove(&web).unwrap();
+        drop(lock);
+        assert!(!web.root().exists() && !dead.exists() && !own.exists());
+        assert!(alive.exists() && other.exists());
+        assert!(vms.all().unwrap().is_empty());
     }
 }

@@ -1,10 +1,33 @@
 //! The clock of a guest after a wake, as the supervisor's log tells of it.
 
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use avocado_vm::dir::StateFile;
 use jiff::Timestamp;
 
-use crate::harness::{LONG, SmallGuestVm};
+use crate::harness::{LONG, SmallGuestVm, cannot_run};
+
+#[test]
+fn a_clock_that_cannot_be_set_at_first_is_set_later() {
+    if cannot_run("a_clock_that_cannot_be_set_at_first_is_set_later") {
+        return;
+    }
+    let vm = SmallGuestVm::new();
+    vm.start();
+    vm.hibernate();
+    let before = vm.log().len();
+    // The agent serves one client at a time.
+    let other = UnixStream::connect(vm.dir.file(StateFile::Agent)).unwrap();
+    let mut client = vm.connect();
+    client.talk("awake");
+    vm.until_log("the guest's clock is not set");
+    drop(other);
+    clock_is_set(&vm, before);
+    client.talk("still there");
+    drop(client);
+    vm.stop();
+}
 
 /// Waits until the log says, after so many bytes, how wrong the guest's clock still is: by no more than it took the guest
 /// to be told and to answer, which takes long where it is emulated beside other things.

@@ -123,6 +123,15 @@ fn a_published_port_is_reached_wakes_the_guest_and_goes_with_its_container() {
     vm.until("no problem", |s| s.problem.is_none());
     end(connect(number));
 
+    // Also where it takes no orders any more, because the socket for them is gone.
+    fs::remove_file(vm.dir.file(StateFile::TunnelControl)).unwrap();
+    let other = free_port();
+    docker(&vm, &format!("POST /start/other/0.0.0.0/{other}"));
+    vm.until("the other forward", |_| published(&vm, "other"));
+    end(connect(other));
+    docker(&vm, "POST /stop/other");
+    vm.until("its end", |_| !published(&vm, "other"));
+
     // It goes with its container; a connection that is open goes on.
     let mut open = connect(port);
     talk(&vm, &mut open, "hello");

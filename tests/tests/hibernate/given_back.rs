@@ -59,13 +59,12 @@ fn what_is_deleted_in_the_guest_takes_no_place_on_the_host() {
 }
 
 #[test]
-fn a_guest_is_trimmed_before_its_memory_is_released() {
-    if cannot_run("a_guest_is_trimmed_before_its_memory_is_released") {
+fn what_was_saved_without_the_balloon_goes_on_without_it() {
+    if cannot_run("what_was_saved_without_the_balloon_goes_on_without_it") {
         return;
     }
     let mut vm = SmallGuestVm::new();
     vm.launch.var_size = 16 << 20;
-    vm.launch.cmdline_extra = Some("fill".to_owned());
     // An earlier version told QEMU nothing of a balloon.
     let old = vm.place.path().join("old");
     let path = std::env::var_os("PATH").unwrap();
@@ -101,9 +100,8 @@ fn a_guest_is_trimmed_before_its_memory_is_released() {
     drop(client);
     vm.until("the end of all connections", |s| s.connections.counted == 0);
     control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
-    let used = fs::metadata(vm.dir.file(StateFile::Var)).unwrap().blocks() * 512;
-    assert!(used < 4 << 20, "{used}\n{}", vm.log());
-    assert_eq!(vm.log().matches(TRIMMED).count(), 1, "{}", vm.log());
+    // It stood still with a clock that does so too, and was not let run with that.
+    assert_eq!(vm.log().matches(TRIMMED).count(), 0, "{}", vm.log());
 
     // What was saved without the device goes on without it.
     let supervisor = first.supervisor_pid.unwrap();

@@ -11,7 +11,7 @@ use avocado_vm::dir::StateFile;
 use avocado_vm::status::VmState;
 
 use crate::harness::{SmallGuestVm, cannot_run};
-use crate::peers::{free_port, refused};
+use crate::peers::{Client, free_port, refused};
 use crate::processes::{command_line, is_alive, kill, processes_of, until_gone};
 
 #[test]
@@ -44,10 +44,7 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     );
     let mut client = vm.connect();
     client.talk("back");
-    assert_eq!(
-        (client.boot.as_str(), client.count),
-        (boot.as_str(), count + 1)
-    );
+    goes_on(&client, &boot, count);
     drop(client);
     assert!(
         !vm.dir.file(StateFile::Saved).exists() && !vm.dir.file(StateFile::SavedMemory).exists()
@@ -90,10 +87,7 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     drop(lock);
     vm.start();
     let client = vm.connect();
-    assert_eq!(
-        (client.boot.as_str(), client.count),
-        (boot.as_str(), count + 1)
-    );
+    goes_on(&client, &boot, count);
     drop(client);
 
     // A disk that changed meanwhile: what was saved is void.
@@ -116,6 +110,14 @@ fn released_memory_comes_back_and_only_where_it_belongs() {
     control::release(&vm.dir).unwrap_or_else(|error| vm.fail(&error));
     vm.stop();
     assert!(vm.log().contains("ended (requested)"), "{}", vm.log());
+}
+
+/// The guest remembers what was before: which boot it is, and that it had so many connections. Those are
+/// not this test's alone: a look whether its ssh answers yet that was given up while it booted slowly may
+/// reach it, and be counted, after the first client.
+fn goes_on(client: &Client, boot: &str, count: u64) {
+    assert_eq!(client.boot, boot);
+    assert!(client.count > count, "{} after {count}", client.count);
 }
 
 #[test]

@@ -10,7 +10,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::guest_workspace::mount_workspace;
 use super::log::SupervisorLog;
+use super::shared_state::SharedState;
 use crate::launch::VmLaunch;
 
 /// How long one look for the ssh banner may take, and how long until the next.
@@ -19,6 +21,9 @@ const BANNER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mil
 const AGENT_GRACE: Duration = Duration::from_secs(10);
 /// How long a command in the guest may take: it may have just woken, under emulation.
 pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long to wait until a clock that could not be set is tried again: at first, and at most.
+const CLOCK_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 /// Where the guest sees the workspace.
 pub(super) const WORKSPACE: &str = "/run/workspace";
@@ -70,10 +75,14 @@ pub(crate) async fn await_agent(agent: &GuestAgent) {
 }
 
 /// Gives the guest what belongs to this launch. Answers with what did not work.
-pub(crate) async fn set_up(agent: &GuestAgent, launch: &VmLaunch) -> Vec<String> {
+pub(crate) async fn set_up(
+    agent: &GuestAgent,
+    launch: &VmLaunch,
+    shared: &SharedState,
+) -> Vec<String> {
     let mut problems = Vec::new();
     if launch.workspace.is_some()
-        && let Err(why) = mount_workspace(agent).await
+        && let Err(why) = mount_workspace(agent, shared).await
     {
         problems.push(format!(
             "the workspace is not at {WORKSPACE} in the guest: {why}"
@@ -91,7 +100,7 @@ pub(crate) async fn set_up(agent: &GuestAgent, launch: &VmLaunch) -> Vec<String>
     problems
 }
 
-async fn set_name_servers(agent: &GuestAgent, launch: &VmLaunch) -> Result<(), String> {
+async fn set_name_servers(agent: &GuestAgent, launch: &VmLaunch) -> Result<(), RunFailure> {
     let servers: Vec<String> = launch.dns.iter().map(ToString::to_string).collect();
     let mut line = vec!["resolvectl", "dns", DEVICE];
     line.extend(servers.iter().map(String::as_str));
@@ -103,28 +112,6 @@ async fn set_name_servers(agent: &GuestAgent, launch: &VmLaunch) -> Result<(), S
         domains => line.extend(domains.iter().map(String::as_str)),
     }
     run(agent, &line).await
-}
-
-/// Mounts the workspace, unless it is mounted.
-pub(crate) async fn mount_workspace(agent: &GuestAgent) -> Result<(), String> {
-    if run(agent, &["mountpoint", "-q", WORKSPACE]).await.is_ok() {
-        return Ok(());
-    }
-    run(agent, &["mkdir", "-p", WORKSPACE]).await?;
-    let options = "trans=virtio,version=9p2000.L,access=any,msize=262144";
-    run(
-        agent,
-        &["mount", "-t", "9p", "-o", options, "workspace", WORKSPACE],
-    )
-    .await
-}
-
-/// Unmounts the workspace, if it is mounted.
-pub(crate) async fn unmount_workspace(agent: &GuestAgent) -> Result<(), String> {
-    if run(agent, &["mountpoint", "-q", WORKSPACE]).await.is_err() {
-        return Ok(());
-    }
-    run(agent, &["umount", WORKSPACE]).await
 }
 
 /// Sets the guest's clock by the host's. Says whether that worked.
@@ -143,6 +130,24 @@ pub(crate) async fn set_clock(agent: &GuestAgent, log: &SupervisorLog) -> bool {
     }
 }
 
+/// Sets the guest's clock by the host's, however often that has to be tried.
+pub(crate) async fn set_late_clock(agent: &GuestAgent, log: &SupervisorLog) {
+    let mut pause = CLOCK_PAUSE.0;
+    loop {
+        sleep(pause).await;
+        // The log has the first failure: it is full of the others soon where there is no agent. Of such a guest
+        // little is asked, because calls wait for each other.
+        if agent.sync().await.is_ok()
+            && let Ok(error) = agent.with_limit(COMMAND_LIMIT).set_clock().await
+        {
+            return log.line(&format!(
+                "the guest's clock is set; it is wrong by {error} ms"
+            ));
+        }
+        pause = (pause * 2).min(CLOCK_PAUSE.1);
+    }
+}
+
 /// Trims the guest's disks, so that the host gets back the blocks of what was deleted there. Where
 /// that fails, it is as it was.
 pub(crate) async fn trim(agent: &GuestAgent, limit: Duration, log: &SupervisorLog) {
@@ -157,16 +162,31 @@ pub(crate) async fn trim(agent: &GuestAgent, limit: Duration, log: &SupervisorLo
     }
 }
 
+/// Why a program in the guest did not do what it was to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RunFailure {
+    /// It did not run, or nothing tells how it ended.
+    #[error("{0}")]
+    NotRun(String),
+    /// It ended, and said this.
+    #[error("{0}")]
+    Ended(String),
+}
+
 /// Runs a program in the guest. What it says about a failure is the error.
-async fn run(agent: &GuestAgent, line: &[&str]) -> Result<(), String> {
+pub(super) async fn run(agent: &GuestAgent, line: &[&str]) -> Result<(), RunFailure> {
     let output = agent.with_limit(COMMAND_LIMIT).exec(line).await;
-    let output = output.map_err(|error| error.to_string())?;
+    let output = output.map_err(|error| RunFailure::NotRun(chain(&error)))?;
     if output.is_success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim();
-    Err(format!("`{}` failed: {said}", line.join(" ")))
+    let why = format!("`{}` failed: {said}", line.join(" "));
+    Err(match output.code {
+        Some(_) => RunFailure::Ended(why),
+        None => RunFailure::NotRun(why),
+    })
 }
 
 /// Whether containers run in the guest.

@@ -1,7 +1,7 @@
 //! The frames of HTTP/1.1: where in the bytes of one direction a message begins and ends.
 
-/// The longest head that is read; docker's API has much shorter ones.
-const HEAD_LIMIT: usize = 64 << 10;
+/// The longest head that is read, as engines read it.
+pub(super) const HEAD_LIMIT: usize = 1 << 20;
 
 /// What comes after a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub(super) enum MessageReader {
     Trailer(Vec<u8>),
     /// Not HTTP, or not any more.
     Opaque,
+    /// A head or a line that is longer than any may be.
+    TooLong,
 }
 
 impl MessageReader {
@@ -82,7 +84,12 @@ impl MessageReader {
 
     /// Whether what is read is not HTTP, or not any more.
     pub(super) fn is_opaque(&self) -> bool {
-        matches!(self, MessageReader::Opaque)
+        matches!(self, MessageReader::Opaque | MessageReader::TooLong)
+    }
+
+    /// Whether that is so because of a head or a line that is too long.
+    pub(super) fn is_too_long(&self) -> bool {
+        matches!(self, MessageReader::TooLong)
     }
 
     /// What follows the head that was handed over.
@@ -103,7 +110,7 @@ impl MessageReader {
                     *self = MessageReader::new();
                     return Some(MessagePart::End);
                 }
-                MessageReader::Opaque => {
+                MessageReader::Opaque | MessageReader::TooLong => {
                     *bytes = &[];
                     return None;
                 }
@@ -169,7 +176,7 @@ impl MessageReader {
         | MessageReader::Trailer(text) = self
             && text.len() > HEAD_LIMIT
         {
-            *self = MessageReader::Opaque;
+            *self = MessageReader::TooLong;
         }
     }
 }

@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::context::SupervisorContext;
 use super::error::SupervisorError;
-use super::guest;
+use super::guest::{self, RunFailure};
+use super::guest_workspace::{mount_workspace, unmount_workspace};
 use super::log::{SupervisorLog, last_lines};
 use super::machine_record::MachineRecord;
 use super::saved_memory::SavedMemory;
@@ -24,6 +25,8 @@ use crate::dir::{StateDir, StateFile};
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a guest whose disks are to be trimmed may take to show that it has an agent.
 const SIGN_LIMIT: Duration = Duration::from_secs(2);
+/// How long one that slept may take to take the time, before it is shut down.
+const WOKEN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a trim may take that a command may wait for.
 const TRIM_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait between two presses of the power button.
@@ -73,8 +76,16 @@ pub(crate) enum JobOutcome {
     },
     /// The guest stands still because of one of its disks.
     DiskError,
-    /// The workspace is mounted again, or not.
-    Mounted(bool),
+    /// The guest that woke was told the time (`true`), or could not be told.
+    ClockTold(bool),
+    /// A guest that answers late could not be told the time.
+    ClockNotSet,
+    /// The workspace is mounted, or why it is not.
+    Mounted {
+        /// How often the guest had begun to run when this was begun.
+        run: u64,
+        result: Result<(), String>,
+    },
     /// The saved memory counts, and QEMU ended; or why not.
     Quit(Result<(), String>),
     Restored(Result<Box<StartedMachine>, RestoreFailure>),
@@ -89,7 +100,7 @@ pub(crate) enum JobOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GuestAnswer {
     /// ssh and an agent, and it is set up.
-    SetUp,
+    SetUp { clock_set: bool },
     /// ssh alone.
     WithoutAgent,
     /// Nothing: it may be of use all the same, because it did not just start.
@@ -132,13 +143,14 @@ pub(crate) async fn await_ready(
     machine: Machine,
     port: u16,
     wait: ReadyWait,
+    shared: SharedState,
     log: SupervisorLog,
 ) -> JobOutcome {
     let agent = machine.agent();
     let result = match guest::await_ready(port, &agent, wait.limit).await {
         Some(true) => {
-            set_up(&context, &machine, &log).await;
-            Ok(GuestAnswer::SetUp)
+            let clock_set = set_up(&context, &machine, &shared, &log).await;
+            Ok(GuestAnswer::SetUp { clock_set })
         }
         Some(false) => {
             let text = "the guest has no agent: its clock is not set when it wakes, and it gets \
@@ -161,18 +173,27 @@ pub(crate) async fn await_ready(
     JobOutcome::Ready { boot, result }
 }
 
-async fn set_up(context: &SupervisorContext, machine: &Machine, log: &SupervisorLog) {
+/// Says whether the guest was told the time.
+async fn set_up(
+    context: &SupervisorContext,
+    machine: &Machine,
+    shared: &SharedState,
+    log: &SupervisorLog,
+) -> bool {
+    shared.set_agent_missing(false);
     // A clock of hardware is right to the second, and is read some time before this.
-    guest::set_clock(&machine.agent(), log).await;
-    for problem in guest::set_up(&machine.agent(), &context.launch).await {
+    let clock_set = guest::set_clock(&machine.agent(), log).await;
+    for problem in guest::set_up(&machine.agent(), &context.launch, shared).await {
         context.sink.emit(Event::warning(problem));
     }
+    clock_set
 }
 
 /// Sets up a guest whose agent comes late, if it comes.
 pub(crate) async fn await_late_agent(
     context: Arc<SupervisorContext>,
     machine: Machine,
+    shared: SharedState,
     log: SupervisorLog,
 ) -> JobOutcome {
     let agent = machine.agent();
@@ -181,14 +202,19 @@ pub(crate) async fn await_late_agent(
         .is_ok()
     {
         log.line("the guest's agent answers now");
-        set_up(&context, &machine, &log).await;
+        if !set_up(&context, &machine, &shared, &log).await {
+            return JobOutcome::ClockNotSet;
+        }
     }
     JobOutcome::Nothing
 }
 
-/// See [`guest::trim`].
+/// See [`guest::trim`]. A guest that gives no sign of life is not waited for.
 pub(crate) async fn trim(machine: Machine, limit: Duration, log: SupervisorLog) -> JobOutcome {
-    guest::trim(&machine.agent(), limit, &log).await;
+    let agent = machine.agent();
+    if agent.with_limit(guest::COMMAND_LIMIT).sync().await.is_ok() {
+        guest::trim(&agent, limit, &log).await;
+    }
     JobOutcome::Nothing
 }
 
@@ -252,70 +278,76 @@ pub(crate) async fn check_work(
     JobOutcome::WorkChecked { looked, found }
 }
 
-/// Sets the clock of a guest that has just woken; mounts its workspace if that was unmounted.
+/// Sets the clock of a guest that has just woken.
 pub(crate) async fn after_wake(
     machine: Machine,
-    mount: bool,
     shared: SharedState,
     log: SupervisorLog,
 ) -> JobOutcome {
-    let agent = machine.agent();
     shared.wait_for_greeting(GREETING_WAIT).await;
-    shared.clock_set(guest::set_clock(&agent, &log).await);
-    if !mount {
-        return JobOutcome::Nothing;
+    let is_set = guest::set_clock(&machine.agent(), &log).await;
+    if is_set {
+        shared.set_agent_missing(false);
     }
-    match guest::mount_workspace(&agent).await {
-        Ok(()) => JobOutcome::Mounted(true),
-        Err(why) => {
-            log.line(&format!("the workspace is not mounted again: {why}"));
-            JobOutcome::Mounted(false)
-        }
-    }
+    shared.clock_set(is_set);
+    JobOutcome::ClockTold(is_set)
 }
 
-/// Mounts the workspace where it is not, for a client that waits for it.
-pub(crate) async fn mount_for_client(
+/// Sets the clock of a guest whose agent does not answer yet: it may be slow, or do something else
+/// meanwhile. To be ended when the guest sleeps.
+pub(crate) async fn set_late_clock(
     machine: Machine,
-    reply: oneshot::Sender<Result<(), String>>,
+    shared: SharedState,
+    log: SupervisorLog,
 ) -> JobOutcome {
-    let mounted = guest::mount_workspace(&machine.agent()).await;
-    let is_mounted = mounted.is_ok();
-    let _ = reply.send(mounted);
-    JobOutcome::Mounted(is_mounted)
+    guest::set_late_clock(&machine.agent(), &log).await;
+    shared.set_agent_missing(false);
+    shared.clock_set(true);
+    JobOutcome::Nothing
 }
 
-/// What is done with a paused guest before its memory is saved. It runs for a moment for that.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BeforeSave {
-    /// A mounted workspace cannot be saved.
-    pub(crate) unmount: bool,
-    /// See [`trim`].
-    pub(crate) trim: bool,
+/// Mounts the workspace where it is not. A guest that is known to have no agent is asked for a moment
+/// whether it has one now.
+pub(crate) async fn mount(machine: Machine, shared: SharedState, run: u64) -> JobOutcome {
+    let agent = machine.agent();
+    let work = async {
+        if shared.is_agent_missing() {
+            let sign = agent.with_limit(SIGN_LIMIT).sync().await;
+            sign.map_err(|error| format!("it has no agent: {}", chain(&error)))?;
+            shared.set_agent_missing(false);
+        }
+        let mounted = mount_workspace(&agent, &shared).await;
+        mounted.map_err(|why| why.to_string())
+    };
+    let result = work.await;
+    JobOutcome::Mounted { run, result }
 }
 
-/// Saves the memory of a paused guest. `cancel` ends it early, when it is sent to or dropped.
+/// Saves the memory of a paused guest. One whose workspace is to be unmounted runs for a moment for that:
+/// what is mounted cannot be saved. `cancel` ends it early, when it is sent to or dropped.
 pub(crate) async fn save(
     machine: Machine,
     dir: StateDir,
-    before: BeforeSave,
+    unmount: bool,
     cancel: oneshot::Receiver<()>,
-    log: SupervisorLog,
 ) -> JobOutcome {
     let work = async {
-        if before.unmount || before.trim {
+        let mut unknown = String::new();
+        if unmount {
             machine.resume().await.map_err(|e| chain(&e))?;
-            if before.trim {
-                guest::trim(&machine.agent(), TRIM_LIMIT, &log).await;
-            }
-            if before.unmount {
-                guest::unmount_workspace(&machine.agent()).await?;
+            match unmount_workspace(&machine.agent()).await {
+                Ok(()) => {}
+                // QEMU saves no memory of a guest that has it mounted.
+                Err(RunFailure::NotRun(why)) => {
+                    unknown = format!(" (whether its workspace is unmounted is not known: {why})");
+                }
+                Err(RunFailure::Ended(why)) => return Err(why),
             }
             machine.pause().await.map_err(|e| chain(&e))?;
         }
         save_memory(&machine, &dir.file(StateFile::SavedMemory))
             .await
-            .map_err(|e| chain(&e))
+            .map_err(|e| format!("{}{unknown}", chain(&e)))
     };
     let result = tokio::select! {
         result = work => result.map_err(Some),
@@ -414,8 +446,15 @@ pub(crate) async fn shut_down(machine: Machine, how: ShutDown, log: SupervisorLo
             ));
         }
         let agent = machine.agent();
-        // Of a guest that does not answer nothing is asked for that it can do without.
-        if how.trim && agent.with_limit(SIGN_LIMIT).sync().await.is_ok() {
+        // Of a guest that does not answer nothing is asked for that it can do without. One that slept has
+        // work to do first, and what it writes gets the time of then.
+        let answers = if how.paused {
+            let limit = WOKEN_LIMIT.min(how.limit / 4);
+            agent.with_limit(limit).set_clock().await.is_ok()
+        } else {
+            agent.with_limit(SIGN_LIMIT).sync().await.is_ok()
+        };
+        if how.trim && answers {
             guest::trim(&agent, TRIM_LIMIT.min(how.limit / 4), &log).await;
         }
         if let Err(error) = agent.with_limit(QUIT_LIMIT).shutdown().await {

@@ -29,6 +29,8 @@ use crate::dir::{StateDir, StateFile};
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
 /// QEMU accepts within some milliseconds, which nothing tells. The guest's first word does.
 const ACCEPT_GRACE: Duration = Duration::from_millis(30);
+/// How long a client of docker waits for a workspace that may not come. One that names it waits on.
+const MOUNT_WAIT: Duration = Duration::from_secs(1);
 
 /// What every lane needs; a cloneable handle.
 #[derive(Clone)]
@@ -106,9 +108,11 @@ impl Lanes {
         };
         match self.tunnel.connect(&self.handle.shared).await {
             Ok(mut guest) => {
-                if self.handle.shared.is_workspace_missing() {
+                let shared = &self.handle.shared;
+                if shared.is_workspace_missing() && !shared.is_agent_missing() {
                     // Containers that are started again have it, or else an empty directory.
-                    let _ = self.handle.mount_workspace().await;
+                    let mount = self.handle.mount_workspace();
+                    let _ = tokio::time::timeout(MOUNT_WAIT, mount).await;
                 }
                 let kind = ProxyKind::Counted(&lease);
                 docker_proxy::run(client, &mut guest, kind, &self.docker_desk()).await;
@@ -144,6 +148,7 @@ impl Lanes {
             handle: self.handle.clone(),
             sockets: self.docker_sockets.clone(),
             log: self.log.clone(),
+            leave_wait: docker_proxy::LEAVE_WAIT,
         }
     }
 
@@ -187,7 +192,7 @@ async fn dial(handle: &OwnerHandle) -> io::Result<TcpStream> {
     Ok(guest)
 }
 
-fn asleep_failure() -> SupervisorFailure {
+pub(super) fn asleep_failure() -> SupervisorFailure {
     SupervisorFailure::new(
         "the VM is hibernated; the next connection to its ssh port or docker.sock wakes it",
         None,
@@ -232,4 +237,61 @@ pub(super) fn set_tcp_options(client: &TcpStream) {
     let _ = sockopt::set_tcp_keepidle(fd, Duration::from_secs(60));
     let _ = sockopt::set_tcp_keepintvl(fd, Duration::from_secs(15));
     let _ = sockopt::set_tcp_keepcnt(fd, 4);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixListener;
+
+    use super::super::docker_tunnel::PlayedTunnel;
+    use super::super::owner_handle::{ConnectionLease, OwnerMessage};
+    use super::*;
+
+    /// Plays the owner of a guest that lost its workspace and does not get it back. Says how often it was
+    /// asked for it.
+    async fn ask_docker(agent_missing: bool) -> usize {
+        let place = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(place.path());
+        let log = SupervisorLog::open(&dir.file(StateFile::SupervisorLog));
+        let played = PlayedTunnel::new(&dir, &log);
+        std::fs::remove_file(played.docker_socket()).unwrap();
+        let docker = UnixListener::bind(played.docker_socket()).unwrap();
+        let (handle, mut inbox) = OwnerHandle::new();
+        handle.shared.set_awake(true);
+        handle.shared.set_workspace_missing(true);
+        handle.shared.set_agent_missing(agent_missing);
+        let lanes = Lanes::new(&dir, handle.clone(), played.tunnel.clone(), log);
+        let owner = tokio::spawn(async move {
+            let mut unanswered = Vec::new();
+            while let Some(message) = inbox.recv().await {
+                match message {
+                    OwnerMessage::RequestLease { lane, reply } => {
+                        let lease = ConnectionLease::new(lane, handle.clone());
+                        let _ = reply.send(Ok(lease));
+                    }
+                    OwnerMessage::MountWorkspace { reply } => unanswered.push(reply),
+                    OwnerMessage::LeaseDropped => break,
+                    _ => {}
+                }
+            }
+            unanswered.len()
+        });
+        let (mut client, outer) = UnixStream::pair().unwrap();
+        let lane = tokio::spawn(lanes.docker(outer));
+        client.write_all(b"GET /_ping").await.unwrap();
+        let (mut guest, _) = docker.accept().await.unwrap();
+        let mut heard = [0; 10];
+        guest.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"GET /_ping");
+        drop((client, guest));
+        lane.await.unwrap();
+        owner.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_does_not_get_its_workspace_back_serves_docker_all_the_same() {
+        assert_eq!(ask_docker(false).await, 1);
+        assert_eq!(ask_docker(true).await, 0);
+    }
 }

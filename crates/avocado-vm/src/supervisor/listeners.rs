@@ -15,6 +15,7 @@ use super::error::SupervisorError;
 use super::lane_load::{CONNECTION_LIMIT, Lane};
 use super::lanes::{Lanes, refuse_http};
 use super::loopback::LoopbackListener;
+use super::port_bind::listen_alone;
 use super::port_user;
 use super::protocol::SupervisorFailure;
 use crate::dir::{StateDir, StateFile};
@@ -47,9 +48,9 @@ impl LaneListeners {
     /// Takes every port and socket. The caller holds the lock of the directory, so sockets that
     /// are there are left over.
     pub(crate) async fn bind(dir: &StateDir, launch: &VmLaunch) -> Result<Self, SupervisorError> {
-        let (ssh, last_port_taken) = listen_ssh(launch).await?;
+        let (ssh, last_port_taken) = listen_ssh(launch)?;
         let infra = match launch.infra_port {
-            Some(port) => Some(listen_tcp(port).await?),
+            Some(port) => Some(listen_tcp(port)?),
             None => None,
         };
         let local = |listener: &TcpListener| listener.local_addr().map(|a| a.port());
@@ -62,11 +63,11 @@ impl LaneListeners {
         let stream = dir.file(StateFile::DockerStream);
         let ssh_port = port(&ssh)?;
         let infra_port = infra.as_ref().map(port).transpose()?;
-        let (ssh, note) = LoopbackListener::beside(ssh, ssh_port).await;
+        let (ssh, note) = LoopbackListener::beside(ssh, ssh_port);
         let mut notes = Vec::from_iter(note);
         let infra = match infra.zip(infra_port) {
             Some((socket, port)) => {
-                let (infra, note) = LoopbackListener::beside(socket, port).await;
+                let (infra, note) = LoopbackListener::beside(socket, port);
                 notes.extend(note);
                 Some(infra)
             }
@@ -130,28 +131,28 @@ impl LaneListeners {
 }
 
 /// The port that was asked for; without one that of the last start, or any where that is taken.
-async fn listen_ssh(
+fn listen_ssh(
     launch: &VmLaunch,
 ) -> Result<(TcpListener, Option<SupervisorError>), SupervisorError> {
     let taken = match (launch.ssh_port, launch.last_ssh_port) {
-        (Some(port), _) => return Ok((listen_tcp(port).await?, None)),
-        (None, Some(last)) => match listen_tcp(last).await {
+        (Some(port), _) => return Ok((listen_tcp(port)?, None)),
+        (None, Some(last)) => match listen_tcp(last) {
             Ok(listener) => return Ok((listener, None)),
             Err(taken) => Some(taken),
         },
         (None, None) => None,
     };
-    Ok((listen_anywhere(&launch.ports_of_others).await?, taken))
+    Ok((listen_anywhere(&launch.ports_of_others)?, taken))
 }
 
 /// Ports that are held at the same time while a free one is looked for.
 const PORT_TRIES: usize = 100;
 
 /// Any free port but those that other VMs want again. Where the system gives no other, one of them.
-async fn listen_anywhere(others: &[u16]) -> Result<TcpListener, SupervisorError> {
+fn listen_anywhere(others: &[u16]) -> Result<TcpListener, SupervisorError> {
     let mut held = Vec::new();
     loop {
-        let listener = listen_tcp(0).await?;
+        let listener = listen_tcp(0)?;
         let port = listener.local_addr().map(|address| address.port());
         if port.is_ok_and(|port| !others.contains(&port)) || held.len() >= PORT_TRIES {
             return Ok(listener);
@@ -161,9 +162,9 @@ async fn listen_anywhere(others: &[u16]) -> Result<TcpListener, SupervisorError>
     }
 }
 
-async fn listen_tcp(port: u16) -> Result<TcpListener, SupervisorError> {
+fn listen_tcp(port: u16) -> Result<TcpListener, SupervisorError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpListener::bind(address).await.map_err(|source| {
+    listen_alone(address).map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {
             let by = port_user::describe_user(port);
             SupervisorError::PortTaken { port, by, source }
@@ -387,7 +388,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connect = async || TcpStream::connect(address).await.unwrap();
-        let (listener, _) = LoopbackListener::beside(listener, address.port()).await;
+        let (listener, _) = LoopbackListener::beside(listener, address.port());
         fill(Lane::Ssh, listener, connect).await;
 
         let place = tempfile::tempdir().unwrap();
@@ -400,13 +401,13 @@ mod tests {
     #[tokio::test]
     async fn any_port_is_none_that_another_vm_wants_again() {
         // Half of all that the system may give.
-        let free = listen_anywhere(&[]).await.unwrap();
+        let free = listen_anywhere(&[]).unwrap();
         let wanted = free.local_addr().unwrap().port();
         drop(free);
         let others: Vec<u16> = (1..=u16::MAX)
             .filter(|port| port / 2 % 2 == wanted / 2 % 2)
             .collect();
-        let found = listen_anywhere(&others).await.unwrap();
+        let found = listen_anywhere(&others).unwrap();
         assert!(!others.contains(&found.local_addr().unwrap().port()));
     }
 
@@ -416,17 +417,17 @@ mod tests {
         let last = other.local_addr().unwrap().port();
         let mut launch = super::super::test_launch();
         launch.last_ssh_port = Some(last);
-        let (instead, why) = listen_ssh(&launch).await.unwrap();
+        let (instead, why) = listen_ssh(&launch).unwrap();
         assert_ne!(instead.local_addr().unwrap().port(), last);
         let why = why.unwrap().to_string();
         let start = format!("port {last} on 127.0.0.1 is taken");
         assert!(why.starts_with(&start), "{why}");
         drop(other);
-        let (again, why) = listen_ssh(&launch).await.unwrap();
+        let (again, why) = listen_ssh(&launch).unwrap();
         assert_eq!(again.local_addr().unwrap().port(), last);
         assert!(why.is_none());
         launch.ssh_port = Some(last);
-        let error = listen_ssh(&launch).await.unwrap_err();
+        let error = listen_ssh(&launch).unwrap_err();
         assert!(error.to_string().starts_with(&start), "{error}");
     }
 }

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::lanes::{refuse_tcp, set_tcp_options};
 use super::listeners::ClientListener;
+use super::port_bind::listen_alone;
 use super::port_user;
 use super::protocol::SupervisorFailure;
 
@@ -23,9 +24,9 @@ pub(super) struct LoopbackListener {
 impl LoopbackListener {
     /// Listens at ::1 as well, on the port of a socket that listens at 127.0.0.1. Where that cannot be,
     /// although there is IPv6, the text says why, and 127.0.0.1 alone has to do.
-    pub(super) async fn beside(socket: TcpListener, port: u16) -> (Self, Option<String>) {
+    pub(super) fn beside(socket: TcpListener, port: u16) -> (Self, Option<String>) {
         let address = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-        let (other, why) = match TcpListener::bind(address).await {
+        let (other, why) = match listen_alone(address) {
             Ok(other) => (Some(other), None),
             Err(error) if lacks_ipv6(&error) => (None, None),
             Err(error) => {
@@ -89,7 +90,7 @@ mod tests {
         let (listener, port) = loop {
             let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = socket.local_addr().unwrap().port();
-            if let (listener, None) = LoopbackListener::beside(socket, port).await {
+            if let (listener, None) = LoopbackListener::beside(socket, port) {
                 break (listener, port);
             }
         };
@@ -104,7 +105,7 @@ mod tests {
             // Another program has it there.
             return;
         };
-        let (listener, why) = LoopbackListener::beside(socket, port).await;
+        let (listener, why) = LoopbackListener::beside(socket, port);
         let start = format!("port {port} is at 127.0.0.1 alone: [::1]:{port} is taken");
         let why = why.unwrap();
         assert!(why.starts_with(&start), "{why}");

@@ -51,6 +51,10 @@ struct Values {
     workspace: StdMutex<Option<PathBuf>>,
     /// It was unmounted for a save, and is not mounted again yet.
     workspace_missing: AtomicBool,
+    /// Held by the one task that mounts it.
+    mount_lock: Mutex<()>,
+    /// The guest was waited for, and its agent did not answer.
+    agent_missing: AtomicBool,
     forwards: ForwardBoard,
 }
 
@@ -96,6 +100,8 @@ impl SharedState {
             loads: LaneLoads::default(),
             workspace: StdMutex::default(),
             workspace_missing: AtomicBool::new(false),
+            mount_lock: Mutex::new(()),
+            agent_missing: AtomicBool::new(false),
             forwards: ForwardBoard::default(),
         }))
     }
@@ -203,6 +209,20 @@ impl SharedState {
 
     pub(crate) fn set_workspace_missing(&self, missing: bool) {
         self.0.workspace_missing.store(missing, SeqCst);
+    }
+
+    /// Returns when no other task is mounting it.
+    pub(super) async fn lock_mounting(&self) -> MutexGuard<'_, ()> {
+        self.0.mount_lock.lock().await
+    }
+
+    /// Whether the guest is known to have no agent.
+    pub(crate) fn is_agent_missing(&self) -> bool {
+        self.0.agent_missing.load(SeqCst)
+    }
+
+    pub(crate) fn set_agent_missing(&self, missing: bool) {
+        self.0.agent_missing.store(missing, SeqCst);
     }
 
     /// How full each lane is.

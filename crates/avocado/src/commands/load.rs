@@ -11,7 +11,7 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "nothing is loaded")
+    allow(dead_code, reason = "nothing is loaded")
 )]
 pub(crate) struct LoadArgs {
     /// File that `avocado save` wrote; `-` for standard input

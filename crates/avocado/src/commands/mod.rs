@@ -206,7 +206,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "builds are refused")
+    allow(dead_code, reason = "builds are refused")
 )]
 pub(crate) struct StepArgs {
     /// In a container, of which it is the first process

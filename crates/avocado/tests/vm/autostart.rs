@@ -8,14 +8,18 @@ use serde_json::json;
 use crate::Place;
 
 /// A `systemctl` that writes down what it is asked, and does what enabling does; none where a file says so.
+/// A unit is in the state that the file `state` says, and inactive where there is none.
 fn pretend_systemctl(place: &Place) -> String {
     let bin = place.path("bin");
     fs::create_dir_all(&bin).unwrap();
     let (log, none, fails) = (place.path("asked"), place.path("none"), place.path("fails"));
+    let state = place.path("state");
     let units = place.path("home/.config/systemd/user");
     let script = format!(
         "#!/bin/sh\necho \"$*\" >>'{log}'\n\
          if [ -e '{none}' ]; then echo 'Failed to connect to bus' >&2; exit 1; fi\n\
+         if [ \"$2\" = is-active ]; then cat '{state}' 2>/dev/null || echo inactive; exit; fi\n\
+         if [ \"$2\" = stop ]; then rm -f '{state}'; fi\n\
          if [ \"$2\" = enable ]; then\n\
          if [ -e '{fails}' ]; then echo 'Failed to enable' >&2; exit 1; fi\n\
          mkdir -p '{units}/default.target.wants'\n\
@@ -24,6 +28,7 @@ fn pretend_systemctl(place: &Place) -> String {
         log = log.display(),
         none = none.display(),
         fails = fails.display(),
+        state = state.display(),
         units = units.display(),
     );
     let program = bin.join("systemctl");
@@ -83,6 +88,15 @@ fn a_vm_starts_at_login_while_that_is_enabled() {
     assert!(
         enabled(&["autostart", "status"]) && enabled(&["autostart", "status", "--name", "web"])
     );
+    // While it is active, systemd needs its file to shut the guest down.
+    for state in ["active", "activating", "deactivating", ""] {
+        fs::write(place.path("state"), state).unwrap();
+        let said = run(&["autostart", "disable"]).ok().stderr;
+        assert!(said.contains("its unit stays"), "{said}");
+        assert!(units.join("avocado-vm.service").exists());
+        assert!(!enabled(&["autostart", "status"]));
+    }
+    fs::write(place.path("state"), "inactive\n").unwrap();
     run(&["autostart", "disable"]).ok();
     assert!(!units.join("avocado-vm.service").exists());
     assert!(
@@ -90,15 +104,20 @@ fn a_vm_starts_at_login_while_that_is_enabled() {
     );
     run(&["autostart", "disable"]).ok();
 
-    // A VM that is deleted starts no more.
+    // A VM that is deleted starts no more, and nothing of it is ended later.
+    fs::write(place.path("state"), "active\n").unwrap();
     run(&["delete", "web", "--yes"]).ok();
     assert!(!enabled(&["autostart", "status", "--name", "web"]));
+    assert_eq!(crate::files(&units), ["default.target.wants"]);
     let asked = fs::read_to_string(place.path("asked")).unwrap();
     assert!(
         asked.contains("--user enable avocado-vm@web.service\n"),
         "{asked}"
     );
-    assert!(asked.ends_with("--user daemon-reload\n"), "{asked}");
+    let end = "--user stop avocado-vm@web.service\n\
+               --user is-active avocado-vm@web.service\n\
+               --user daemon-reload\n";
+    assert!(asked.ends_with(end), "{asked}");
 
     let mut command = place.command(&["autostart", "enable"]);
     command.env("AVOCADO_VM_STATE_DIR", place.path("x"));

@@ -107,6 +107,10 @@ fn a_copy_is_between_this_machine_and_the_guest() {
         "{both}"
     );
     place.run(&["cp", "guest:a"]).failed(2);
+    insta::assert_snapshot!(place.run(&["cp", "-r", "", "guest:b"]).failed(2).stderr, @r"
+    error: a path of the copy is empty
+    hint: is a variable set that the shell put there? `.` is this directory
+    ");
     let stopped = place.run(&["cp", "a", "guest:b"]).failed(1).stderr;
     assert!(stopped.contains("`avocado vm start`"), "{stopped}");
 }

@@ -59,6 +59,68 @@ fn a_context_is_made_once_and_led_back() {
     assert_eq!(ask(&["context", "show"]), "default");
 }
 
+/// A docker that knows one context, which leads to this host; `rm` of it ends with that code. It writes down what
+/// it is asked.
+fn pretend_docker(place: &Place, host: &str, rm: u8) {
+    let log = place.path("docker asked");
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >>'{}'\ncase $2 in inspect) echo '{host}' ;; rm) exit {rm} ;; esac\n",
+        log.display()
+    );
+    docker(place, &script);
+}
+
+#[test]
+fn the_context_of_another_vm_stays_with_it() {
+    let place = Place::new();
+    fs::create_dir_all(place.vm("")).unwrap();
+    let host = format!("unix://{}", place.vm("docker.sock").display());
+    pretend_docker(&place, &host, 0);
+    let run = || {
+        let mut command = place.command(&["docker-context"]);
+        command.env("PATH", place.path("bin"));
+        command.env("AVOCADO_VM_STATE_DIR", place.path("other"));
+        place.end(&mut command)
+    };
+    insta::assert_snapshot!(run().failed(1).stderr, @r"
+    error: docker's context `avocado-vm` is that of another VM, in [PLACE]/home/.avocado/vm
+    hint: without a context: `export DOCKER_HOST=unix://[PLACE]/other/docker.sock`; or `docker context rm avocado-vm` first
+    ");
+    let asked = fs::read_to_string(place.path("docker asked")).unwrap();
+    assert!(!asked.contains("update"), "{asked}");
+    // Of a VM that is no more it is taken.
+    fs::remove_dir_all(place.vm("")).unwrap();
+    run().ok();
+}
+
+#[test]
+fn the_context_of_a_vm_goes_with_it() {
+    let place = Place::new();
+    let delete = || {
+        fs::create_dir_all(place.path("home/.avocado/vms/web")).unwrap();
+        let mut command = place.command(&["delete", "web", "--yes"]);
+        command.env("PATH", place.path("bin"));
+        let said = place.end(&mut command).ok().stderr;
+        let asked = fs::read_to_string(place.path("docker asked")).unwrap();
+        fs::remove_file(place.path("docker asked")).unwrap();
+        (said, asked.contains("context rm avocado-vm-web\n"))
+    };
+    let socket = place.path("home/.avocado/vms/web/docker.sock");
+    pretend_docker(&place, &format!("unix://{}", socket.display()), 0);
+    let (said, removed) = delete();
+    assert!(removed && !said.contains("docker"), "{said}");
+    // In use.
+    pretend_docker(&place, &format!("unix://{}", socket.display()), 1);
+    let (said, removed) = delete();
+    let left =
+        "docker has the context `avocado-vm-web` still: `docker context rm --force avocado-vm-web`";
+    assert!(removed && said.contains(left), "{said}");
+    // It leads elsewhere.
+    pretend_docker(&place, "tcp://there", 0);
+    let (said, removed) = delete();
+    assert!(!removed && !said.contains("docker"), "{said}");
+}
+
 #[test]
 fn what_docker_does_not_do_is_told_with_what_works() {
     let place = Place::new();

@@ -1,6 +1,8 @@
 //! Where the bodies of docker's API, and of podman's own, name paths of the machine.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use super::json::is_member;
 
 /// What a body describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +26,9 @@ impl BodyKind {
             Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
             None => path.strip_prefix('/').unwrap_or(path),
         };
-        let mut parts: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+        // Engines look for the decoded name.
+        let path = decoded(path);
+        let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let is_version = |part: &&str| {
             part.strip_prefix('v')
                 .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
@@ -43,16 +47,19 @@ impl BodyKind {
 
     /// Calls `change` with each path of the machine that `body` names. Says whether one was changed; the
     /// first error ends it.
-    pub(super) fn change_paths<E>(
+    pub(super) fn change_paths(
         self,
         body: &mut Value,
-        change: &mut PathChange<'_, E>,
-    ) -> Result<bool, E> {
+        change: &mut PathChange<'_>,
+    ) -> Result<bool, String> {
         let mut changed = false;
         match self {
             BodyKind::Container => {
-                for host in members(body, "HostConfig") {
-                    for binds in members(host, "Binds") {
+                if let Some(volumes) = member(body, "Volumes")? {
+                    changed |= change_volume_names(volumes, change)?;
+                }
+                if let Some(host) = member(body, "HostConfig")? {
+                    if let Some(binds) = member(host, "Binds")? {
                         for bind in elements(binds) {
                             changed |= change_bind(bind, change)?;
                         }
@@ -61,24 +68,29 @@ impl BodyKind {
                 }
             }
             BodyKind::Service => {
-                for task in members(body, "TaskTemplate") {
-                    for container in members(task, "ContainerSpec") {
-                        changed |= change_mounts(container, change)?;
-                    }
+                if let Some(task) = member(body, "TaskTemplate")?
+                    && let Some(container) = member(task, "ContainerSpec")?
+                {
+                    changed |= change_mounts(container, change)?;
                 }
             }
             BodyKind::Volume => {
                 for options in ["DriverOpts", "Options"] {
-                    for options in members(body, options) {
+                    if let Some(options) = member(body, options)? {
                         changed |= change_volume_options(options, change)?;
                     }
                 }
             }
             BodyKind::PodmanSpec => {
+                if let Some(rootfs) = member(body, "rootfs")?
+                    && rootfs.as_str() != Some("")
+                {
+                    changed |= change_path(rootfs, change)?;
+                }
                 changed |= change_mounts(body, change)?;
-                for volumes in members(body, "overlay_volumes") {
+                if let Some(volumes) = member(body, "overlay_volumes")? {
                     for volume in elements(volumes) {
-                        for source in members(volume, "source") {
+                        if let Some(source) = member(volume, "source")? {
                             changed |= change_path(source, change)?;
                         }
                     }
@@ -89,15 +101,18 @@ impl BodyKind {
     }
 }
 
-/// What becomes of a path; none: it stays.
-pub(super) type PathChange<'a, E> = dyn FnMut(&str) -> Result<Option<String>, E> + 'a;
+/// What becomes of a path that begins with a slash; none: it stays.
+pub(super) type PathChange<'a> = dyn FnMut(&str) -> Result<Option<String>, String> + 'a;
 
-/// The members of an object of this name. Engines take a name in whatever case, so each counts.
-fn members<'a>(value: &'a mut Value, name: &'a str) -> impl Iterator<Item = &'a mut Value> {
+/// The member of an object of this name. Where there are several, which of them counts is not known.
+fn member<'a>(value: &'a mut Value, name: &str) -> Result<Option<&'a mut Value>, String> {
     let object = value.as_object_mut().into_iter().flatten();
-    object
-        .filter(move |(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
+    let mut all = object.filter(|(key, _)| is_member(key, name));
+    let first = all.next();
+    match all.next() {
+        Some(_) => Err(format!("the body of the request has {name} twice")),
+        None => Ok(first.map(|(_, value)| value)),
+    }
 }
 
 fn elements(value: &mut Value) -> impl Iterator<Item = &mut Value> {
@@ -105,49 +120,82 @@ fn elements(value: &mut Value) -> impl Iterator<Item = &mut Value> {
 }
 
 /// `PATH:DESTINATION[:OPTIONS]`; with a name in the place of the path it is a volume.
-fn change_bind<E>(bind: &mut Value, change: &mut PathChange<'_, E>) -> Result<bool, E> {
-    let Some((source, rest)) = bind.as_str().and_then(|bind| bind.split_once(':')) else {
-        return Ok(false);
+fn change_bind(bind: &mut Value, change: &mut PathChange<'_>) -> Result<bool, String> {
+    let other = match bind.as_str() {
+        Some(text) => changed_bind(text, change)?,
+        None => None,
     };
-    let Some(other) = changed_path(source, change)? else {
-        return Ok(false);
-    };
-    *bind = Value::String(format!("{other}:{rest}"));
-    Ok(true)
+    let is_other = other.is_some();
+    if let Some(other) = other {
+        *bind = Value::String(other);
+    }
+    Ok(is_other)
 }
 
-fn change_mounts<E>(value: &mut Value, change: &mut PathChange<'_, E>) -> Result<bool, E> {
+/// The same, among the names of an object: podman takes those as well.
+fn change_volume_names(volumes: &mut Value, change: &mut PathChange<'_>) -> Result<bool, String> {
+    let Some(names) = volumes.as_object_mut() else {
+        return Ok(false);
+    };
     let mut changed = false;
-    for mounts in members(value, "Mounts") {
-        for mount in elements(mounts) {
-            let kind = members(mount, "Type").find_map(|kind| kind.as_str().map(str::to_owned));
-            match kind.as_deref() {
-                Some("bind") => {
-                    for source in members(mount, "Source") {
-                        changed |= change_path(source, change)?;
-                    }
-                }
-                Some("volume") => {
-                    for options in members(mount, "VolumeOptions") {
-                        for driver in members(options, "DriverConfig") {
-                            for options in members(driver, "Options") {
-                                changed |= change_volume_options(options, change)?;
-                            }
-                        }
-                    }
-                }
-                _ => {}
+    let mut all = Map::new();
+    for (name, value) in std::mem::take(names) {
+        let other = changed_bind(&name, change)?;
+        changed |= other.is_some();
+        all.insert(other.unwrap_or(name), value);
+    }
+    *names = all;
+    Ok(changed)
+}
+
+fn changed_bind(bind: &str, change: &mut PathChange<'_>) -> Result<Option<String>, String> {
+    let Some((source, rest)) = bind.split_once(':') else {
+        return Ok(None);
+    };
+    // Podman takes these for directories of the guest, and seeks them in its own.
+    if source.starts_with(['.', '~']) {
+        return Err(not_from_the_root(source));
+    }
+    if !source.starts_with('/') {
+        return Ok(None);
+    }
+    match change(source)? {
+        Some(other) if other.contains(':') => Err(format!(
+            "the VM cannot mount {source} so: it is {other} there, and a colon ends a path in this form. \
+             Use `--mount type=bind`"
+        )),
+        other => Ok(other.map(|other| format!("{other}:{rest}"))),
+    }
+}
+
+fn change_mounts(value: &mut Value, change: &mut PathChange<'_>) -> Result<bool, String> {
+    let mut changed = false;
+    let Some(mounts) = member(value, "Mounts")? else {
+        return Ok(false);
+    };
+    for mount in elements(mounts) {
+        let kind = member(mount, "Type")?.and_then(|kind| kind.as_str().map(str::to_owned));
+        let options = member(mount, "Options")?;
+        let binds = options.is_some_and(|options| {
+            elements(options).any(|option| matches!(option.as_str(), Some("bind" | "rbind")))
+        });
+        if binds || kind.as_deref() == Some("bind") {
+            if let Some(source) = member(mount, "Source")? {
+                changed |= change_path(source, change)?;
             }
+        } else if kind.as_deref() == Some("volume")
+            && let Some(options) = member(mount, "VolumeOptions")?
+            && let Some(driver) = member(options, "DriverConfig")?
+            && let Some(options) = member(driver, "Options")?
+        {
+            changed |= change_volume_options(options, change)?;
         }
     }
     Ok(changed)
 }
 
 /// `type=none,o=bind,device=PATH` is a volume that stands for a directory.
-fn change_volume_options<E>(
-    options: &mut Value,
-    change: &mut PathChange<'_, E>,
-) -> Result<bool, E> {
+fn change_volume_options(options: &mut Value, change: &mut PathChange<'_>) -> Result<bool, String> {
     let says = |name: &str, words: &[&str]| {
         let value = options.get(name).and_then(Value::as_str);
         value.is_some_and(|value| value.split(',').any(|word| words.contains(&word)))
@@ -159,9 +207,11 @@ fn change_volume_options<E>(
     }
 }
 
-fn change_path<E>(path: &mut Value, change: &mut PathChange<'_, E>) -> Result<bool, E> {
+/// What can be nothing but a path.
+fn change_path(path: &mut Value, change: &mut PathChange<'_>) -> Result<bool, String> {
     let other = match path.as_str() {
-        Some(text) => changed_path(text, change)?,
+        Some(text) if text.starts_with('/') => change(text)?,
+        Some(text) => return Err(not_from_the_root(text)),
         None => None,
     };
     match other {
@@ -171,11 +221,28 @@ fn change_path<E>(path: &mut Value, change: &mut PathChange<'_, E>) -> Result<bo
     Ok(true)
 }
 
-/// What has no slash in front is no path: a volume, or an error of the engine.
-fn changed_path<E>(path: &str, change: &mut PathChange<'_, E>) -> Result<Option<String>, E> {
-    if path.starts_with('/') {
-        change(path)
-    } else {
-        Ok(None)
+fn not_from_the_root(path: &str) -> String {
+    format!("the VM does not know what {path:?} is relative to: name it from the root")
+}
+
+/// A path of a request without its `%XX`.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let digits = digits.filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let byte = digits.and_then(|two| u8::from_str_radix(two, 16).ok());
+        match byte {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
     }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

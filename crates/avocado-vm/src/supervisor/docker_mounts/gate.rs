@@ -6,11 +6,9 @@
 use std::borrow::Cow;
 
 use super::super::docker_requests::MOST_OPEN;
-use super::super::http_message::{BodyFrame, MessageHead, MessagePart, MessageReader};
+use super::super::http_message::{BodyFrame, HEAD_LIMIT, MessageHead, MessagePart, MessageReader};
 use super::body::BodyKind;
 
-/// The longest first line of a request that is held.
-const LINE_LIMIT: usize = 64 << 10;
 /// The longest request that is held, with the frames of its pieces.
 const HOLD_LIMIT: usize = 4 << 20;
 
@@ -23,8 +21,38 @@ pub(crate) enum GateStep<'a> {
     AskForBody,
     /// To be looked at. What was sent before it has been answered.
     Review(HeldRequest),
-    /// A request that cannot be looked at, and why. Where the next one begins is not known.
-    Unreadable(&'static str),
+    /// A request that cannot be looked at. Where the next one begins is not known.
+    Unreadable(UnreadableRequest),
+}
+
+/// Why a request cannot be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnreadableRequest {
+    NotUnderstood,
+    TooLong,
+    LongHead,
+    /// It begins a connection of HTTP/2.
+    OtherVersion,
+}
+
+impl UnreadableRequest {
+    /// The status of the answer.
+    pub(crate) fn status(self) -> &'static str {
+        match self {
+            UnreadableRequest::NotUnderstood | UnreadableRequest::TooLong => "400 Bad Request",
+            UnreadableRequest::LongHead => "431 Request Header Fields Too Large",
+            UnreadableRequest::OtherVersion => "505 HTTP Version Not Supported",
+        }
+    }
+
+    pub(crate) fn why(self) -> &'static str {
+        match self {
+            UnreadableRequest::NotUnderstood => "it is not understood",
+            UnreadableRequest::TooLong => "it is longer than 4 MiB",
+            UnreadableRequest::LongHead => "its head is longer than 1 MiB",
+            UnreadableRequest::OtherVersion => "it is HTTP/2; use HTTP/1.1",
+        }
+    }
 }
 
 /// A request that may name paths, whole.
@@ -66,7 +94,7 @@ enum GateState {
     },
     /// All of it is there.
     Whole(HeldRequest),
-    Unreadable(&'static str),
+    Unreadable(UnreadableRequest),
     /// Not requests, or not any more.
     Stream,
 }
@@ -145,28 +173,25 @@ impl RequestGate {
                             let _ = self.reader.read(&mut line);
                             self.state = GateState::Holding(kind);
                         }
+                        FirstLine::Unreadable(why) => self.state = GateState::Unreadable(why),
                         FirstLine::Other => {
                             self.reader = MessageReader::new();
                             let mut passed = std::mem::take(&mut self.held);
-                            self.pass(&mut passed.as_slice());
+                            let _ = self.pass(&mut passed.as_slice());
                             // In one piece with what comes after it.
-                            let before = *input;
-                            self.pass(input);
-                            let more = before.len() - input.len();
-                            passed.extend_from_slice(before.get(..more).unwrap_or_default());
+                            passed.extend_from_slice(self.pass(input));
                             return Some(GateStep::Pass(Cow::Owned(passed)));
                         }
                     }
                 }
                 GateState::Passing => {
-                    let before = *input;
-                    self.pass(input);
-                    let passed = before.len() - input.len();
-                    let passed = before.get(..passed).unwrap_or_default();
-                    if passed.is_empty() {
+                    let passed = self.pass(input);
+                    if !passed.is_empty() {
+                        return Some(GateStep::Pass(Cow::Borrowed(passed)));
+                    }
+                    if !matches!(self.state, GateState::Unreadable(_)) {
                         return None;
                     }
-                    return Some(GateStep::Pass(Cow::Borrowed(passed)));
                 }
                 GateState::Holding(kind) => {
                     let Some(MessagePart::Head(head)) = self.hold(input) else {
@@ -185,7 +210,7 @@ impl RequestGate {
                     let is_long = matches!(body, BodyFrame::Length(length)
                         if length > HOLD_LIMIT as u64);
                     self.state = if is_long {
-                        GateState::Unreadable(TOO_LONG)
+                        GateState::Unreadable(UnreadableRequest::TooLong)
                     } else {
                         GateState::HoldingBody {
                             kind,
@@ -252,8 +277,23 @@ impl RequestGate {
         (!all.is_empty()).then_some(GateStep::Pass(Cow::Borrowed(all)))
     }
 
-    /// Reads along in a request that is none of ours, to its end at most.
-    fn pass(&mut self, bytes: &mut &[u8]) {
+    /// Reads along in a request that is none of ours, to its end at most. What of it may pass.
+    fn pass<'a>(&mut self, bytes: &mut &'a [u8]) -> &'a [u8] {
+        let before = *bytes;
+        self.read_along(bytes);
+        let read = before.len() - bytes.len();
+        let read = before.get(..read).unwrap_or_default();
+        if self.reader.is_too_long() {
+            // Engines do not read it either. What comes after it may be a request again for them, but
+            // would not be one here.
+            self.held.extend_from_slice(read);
+            self.state = GateState::Unreadable(UnreadableRequest::LongHead);
+            return &[];
+        }
+        read
+    }
+
+    fn read_along(&mut self, bytes: &mut &[u8]) {
         self.state = GateState::Passing;
         while let Some(part) = self.reader.read(bytes) {
             match part {
@@ -284,15 +324,16 @@ impl RequestGate {
     }
 
     /// Why what is held will not be a request.
-    fn given_up(&self) -> Option<&'static str> {
-        if self.reader.is_opaque() {
-            return Some("it is not understood");
+    fn given_up(&self) -> Option<UnreadableRequest> {
+        if self.reader.is_too_long() {
+            return Some(UnreadableRequest::LongHead);
         }
-        (self.held.len() > HOLD_LIMIT).then_some(TOO_LONG)
+        if self.reader.is_opaque() {
+            return Some(UnreadableRequest::NotUnderstood);
+        }
+        (self.held.len() > HOLD_LIMIT).then_some(UnreadableRequest::TooLong)
     }
 }
-
-const TOO_LONG: &str = "it is longer than 4 MiB";
 
 fn take<'a>(input: &mut &'a [u8], count: usize) -> &'a [u8] {
     let (taken, rest) = input.split_at(count.min(input.len()));
@@ -300,22 +341,29 @@ fn take<'a>(input: &mut &'a [u8], count: usize) -> &'a [u8] {
     taken
 }
 
+/// How a client begins that takes the other side for one of HTTP/2 without asking.
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
+
 enum FirstLine {
     Incomplete,
     Ours(BodyKind),
     Other,
+    Unreadable(UnreadableRequest),
 }
 
 fn first_line(bytes: &[u8]) -> FirstLine {
-    const METHOD: &[u8] = b"POST ";
+    const STARTS: [&[u8]; 2] = [b"POST ", HTTP_2];
     let Some((b'\n', line)) = bytes.split_last() else {
-        let may_be_ours = METHOD.starts_with(bytes) || bytes.starts_with(METHOD);
-        return if may_be_ours && bytes.len() <= LINE_LIMIT {
-            FirstLine::Incomplete
-        } else {
-            FirstLine::Other
+        let may_be = |start: &&[u8]| start.starts_with(bytes) || bytes.starts_with(start);
+        return match STARTS.iter().any(may_be) {
+            true if bytes.len() > HEAD_LIMIT => FirstLine::Unreadable(UnreadableRequest::LongHead),
+            true => FirstLine::Incomplete,
+            false => FirstLine::Other,
         };
     };
+    if bytes.starts_with(HTTP_2) {
+        return FirstLine::Unreadable(UnreadableRequest::OtherVersion);
+    }
     let line = String::from_utf8_lossy(line);
     let kind = line
         .strip_prefix("POST ")

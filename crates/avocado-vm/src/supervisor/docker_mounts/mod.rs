@@ -14,6 +14,7 @@
 
 mod body;
 mod gate;
+mod json;
 mod places;
 mod review;
 

@@ -10,6 +10,8 @@ use crate::access::GUEST_DOCKER_SOCKET;
 const ENGINE_SOCKETS: [&str; 2] = ["/var/run/docker.sock", GUEST_DOCKER_SOCKET];
 /// What containers get of the machine that they run on, which is the guest.
 const GUEST_PLACES: [&str; 4] = ["/dev", "/proc", "/sys", "/lib/modules"];
+/// Files of programs, in a place of the guest: only the place itself is the guest's.
+const SHARED_MEMORY: &str = "/dev/shm";
 
 /// What of this machine the guest has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,9 @@ impl HostPlaces {
         {
             return Ok(GuestPath::Same);
         }
+        if self.is_of_the_guest(&clean, true) {
+            return Ok(GuestPath::Same);
+        }
         let resolved = resolve(&clean);
         if let Ok(real) = &resolved {
             let is_socket = |socket: &PathBuf| {
@@ -74,30 +79,30 @@ impl HostPlaces {
             if self.sockets.iter().any(is_socket) {
                 return Ok(GuestPath::Socket);
             }
-            if let Some(rest) = self.in_workspace(real) {
-                let rest = rest.to_str();
-                let rest = rest.ok_or_else(|| NotShared::NotUtf8(path.to_owned()))?;
-                return Ok(GuestPath::Workspace(match rest {
-                    "" => WORKSPACE.to_owned(),
-                    rest => format!("{WORKSPACE}/{rest}"),
-                }));
+            if let Some(found) = self.in_workspace(path, real) {
+                return found;
             }
         }
-        let is_below = |place: &str| clean.starts_with(place);
-        if GUEST_PLACES.into_iter().any(is_below) {
+        if self.is_of_the_guest(&clean, false) {
             return Ok(GuestPath::Same);
         }
         let Some(workspace) = &self.workspace else {
             return Err(NotShared::NoWorkspace(path.to_owned()));
         };
-        if clean.starts_with(WORKSPACE) {
-            // As the guest names it.
-            return Ok(GuestPath::Workspace(clean.display().to_string()));
-        }
+        // As the guest names it: what a link there leads to, it does here.
+        let resolved = match clean.strip_prefix(WORKSPACE) {
+            Ok(rest) => resolve(&workspace.join(rest)),
+            Err(_) => resolved,
+        };
         let real = resolved.map_err(|source| NotShared::Unresolved {
             path: path.to_owned(),
             source,
         })?;
+        if clean.starts_with(WORKSPACE)
+            && let Some(found) = self.in_workspace(path, &real)
+        {
+            return found;
+        }
         Err(NotShared::Outside {
             path: path.to_owned(),
             leads_to: if real == Path::new(path) {
@@ -109,8 +114,30 @@ impl HostPlaces {
         })
     }
 
-    fn in_workspace<'a>(&self, real: &'a Path) -> Option<&'a Path> {
-        real.strip_prefix(self.workspace.as_ref()?).ok()
+    /// What `path`, which leads to `real`, is in the guest, if that is in the workspace.
+    fn in_workspace(&self, path: &str, real: &Path) -> Option<Result<GuestPath, NotShared>> {
+        let rest = real.strip_prefix(self.workspace.as_ref()?).ok()?;
+        let Some(rest) = rest.to_str() else {
+            return Some(Err(NotShared::NotUtf8(path.to_owned())));
+        };
+        Some(Ok(GuestPath::Workspace(match rest {
+            "" => WORKSPACE.to_owned(),
+            rest => format!("{WORKSPACE}/{rest}"),
+        })))
+    }
+
+    /// Whether a path means the machine that a container runs on. `first`: before it is looked for in
+    /// the workspace, which may be all of this machine, or in such a place itself.
+    fn is_of_the_guest(&self, clean: &Path, first: bool) -> bool {
+        let is_shared = |place: &str| {
+            let workspace = self.workspace.as_ref();
+            workspace.is_some_and(|workspace| workspace.starts_with(place))
+        };
+        GUEST_PLACES
+            .into_iter()
+            .any(|place| clean.starts_with(place) && !(first && is_shared(place)))
+            // What is in it is as temporary as that of any other directory, and is this machine's.
+            && !(clean.starts_with(SHARED_MEMORY) && clean != Path::new(SHARED_MEMORY))
     }
 }
 

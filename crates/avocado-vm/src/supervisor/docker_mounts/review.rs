@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::super::http_message::{BodyFrame, error_answer};
 use super::gate::HeldRequest;
-use super::places::{GuestPath, HostPlaces, NotShared};
+use super::json::UnambiguousValue;
+use super::places::{GuestPath, HostPlaces};
 use crate::access::GUEST_DOCKER_SOCKET;
 
 /// The outcome.
@@ -28,16 +29,17 @@ pub(crate) fn review(request: &HeldRequest, places: &HostPlaces) -> Review {
         .into_iter()
         .next();
     let mut value: Value = match first {
-        Some(Ok(value)) => value,
+        Some(Ok(UnambiguousValue(value))) => value,
         Some(Err(error)) => {
-            return Review::Refuse(format!("the body of the request is no JSON: {error}"));
+            let why = format!("the body of the request is no JSON that can be looked at: {error}");
+            return Review::Refuse(why);
         }
         // The engine knows what to say to that.
         None => Value::Null,
     };
     let mut needs_workspace = false;
-    let mut change = |path: &str| -> Result<Option<String>, NotShared> {
-        Ok(match places.find(path)? {
+    let mut change = |path: &str| -> Result<Option<String>, String> {
+        Ok(match places.find(path).map_err(|why| why.to_string())? {
             GuestPath::Same => None,
             GuestPath::Socket => Some(GUEST_DOCKER_SOCKET.to_owned()),
             GuestPath::Workspace(place) => {
@@ -47,7 +49,7 @@ pub(crate) fn review(request: &HeldRequest, places: &HostPlaces) -> Review {
         })
     };
     match request.kind.change_paths(&mut value, &mut change) {
-        Err(why) => Review::Refuse(why.to_string()),
+        Err(why) => Review::Refuse(why),
         Ok(true) => Review::Pass {
             bytes: request.with_body(value.to_string().as_bytes()),
             needs_workspace,

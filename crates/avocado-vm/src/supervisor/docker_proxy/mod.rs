@@ -7,15 +7,21 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Mutex, Notify};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::docker_mounts::{GateStep, HeldRequest, HostPlaces, RequestGate, Review, review};
 use super::docker_requests::DockerRequests;
 use super::http_message::error_answer;
+use super::lanes::asleep_failure;
 use super::log::SupervisorLog;
 use super::owner_handle::OwnerHandle;
 use super::proxy::{BUFFER, DirectionEnd, ProxyKind, pass_on, run_both};
 
+/// How long a client that says no more may wait for answers before it is sure that it has left. One that
+/// closed its side alone, as scripts do, is still to get what it asked for.
+pub(crate) const LEAVE_WAIT: Duration = Duration::from_secs(10);
+/// The most that is read of a client that waits for an answer. Past that, it is not noticed that it leaves.
+const AHEAD_LIMIT: usize = 1 << 20;
 /// How long a client may take to hear the last words of its connection.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -25,6 +31,8 @@ pub(crate) struct DockerDesk {
     /// Where clients of docker connect.
     pub(crate) sockets: Arc<[PathBuf]>,
     pub(crate) log: SupervisorLog,
+    /// See [`LEAVE_WAIT`].
+    pub(crate) leave_wait: Duration,
 }
 
 /// Moves bytes until both sides are done or one breaks.
@@ -47,6 +55,8 @@ where
         gate: RequestGate::new(),
         from_client,
         to_guest,
+        ahead: Vec::new(),
+        ended: None,
     };
     run_both(up.run(), talk.guest_to_client(&mut from_guest)).await;
 }
@@ -116,6 +126,10 @@ struct ClientSide<'a, C, G> {
     gate: RequestGate,
     from_client: ReadHalf<C>,
     to_guest: WriteHalf<G>,
+    /// What the client said while an answer was waited for.
+    ahead: Vec<u8>,
+    /// When it was found to say no more, over that.
+    ended: Option<Instant>,
 }
 
 impl<C, G> ClientSide<'_, C, G>
@@ -133,6 +147,11 @@ where
     async fn all(&mut self) -> Result<(), DirectionEnd> {
         let mut buffer = vec![0; BUFFER];
         loop {
+            if !self.ahead.is_empty() {
+                let bytes = std::mem::take(&mut self.ahead);
+                self.work_off(&bytes).await?;
+                continue;
+            }
             let read = tokio::select! {
                 // What is held may turn out to be no request.
                 () = self.talk.changed.notified(), if self.gate.holds() => Ok(None),
@@ -184,12 +203,38 @@ where
                     self.refuse(&why, &answer, closes).await?;
                 }
                 Some(GateStep::Unreadable(why)) => {
-                    let why = format!("the VM cannot look at the request: {why}");
-                    let answer = error_answer("400 Bad Request", &why, true);
+                    let status = why.status();
+                    let why = format!("the VM cannot look at the request: {}", why.why());
+                    let answer = error_answer(status, &why, true);
                     self.refuse(&why, &answer, true).await?;
                 }
-                None if self.gate.waits() => self.talk.changed.notified().await,
+                None if self.gate.waits() => self.wait_for_answer().await?,
                 None => return Ok(()),
+            }
+        }
+    }
+
+    /// Returns when the guest has said something. A client that leaves meanwhile does not get what it asked
+    /// for last: the guest is told, and ends what it does for it.
+    async fn wait_for_answer(&mut self) -> Result<(), DirectionEnd> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let listens = self.ended.is_none() && self.ahead.len() < AHEAD_LIMIT;
+            let left = self.ended.map(|ended| ended + self.desk.leave_wait);
+            tokio::select! {
+                () = self.talk.changed.notified() => return Ok(()),
+                read = self.from_client.read(&mut buffer), if listens => match read {
+                    Ok(0) => self.ended = Some(Instant::now()),
+                    Ok(count) => {
+                        let bytes = buffer.get(..count).unwrap_or_default();
+                        self.ahead.extend_from_slice(bytes);
+                    }
+                    Err(_) => return Err(DirectionEnd::Broken),
+                },
+                () = sleep_until(left.unwrap_or_else(Instant::now)), if left.is_some() => {
+                    self.forward(&[]).await?;
+                    return Err(DirectionEnd::Done);
+                }
             }
         }
     }
@@ -221,7 +266,17 @@ where
         if !is_needed {
             return Ok(());
         }
-        let mounted = self.desk.handle.mount_workspace().await;
+        let handle = &self.desk.handle;
+        let is_infra = matches!(self.talk.kind, ProxyKind::Infra(_));
+        let mut news = handle.shared.awake_news();
+        let mounted = tokio::select! {
+            biased;
+            // Nothing wakes it for this client.
+            _ = news.wait_for(|awake| !*awake), if is_infra => {
+                return Err(asleep_failure().message);
+            }
+            mounted = handle.mount_workspace() => mounted,
+        };
         mounted.map_err(|why| {
             format!(
                 "the guest of the VM has not got its workspace: {why}. `avocado vm restart` may \

@@ -19,6 +19,19 @@ struct Connection {
 
 /// Plays the owner: the guest is awake, and gets its workspace where `mounts` says so.
 fn connect(place: &Path, mounts: Result<(), String>) -> Connection {
+    connect_as(place, mounts, true, LONG)
+}
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(86_400);
+
+/// The same; `counted`: on the lane that wakes the guest.
+fn connect_as(
+    place: &Path,
+    mounts: Result<(), String>,
+    counted: bool,
+    leave_wait: Duration,
+) -> Connection {
     let (handle, mut inbox) = OwnerHandle::new();
     handle.shared.set_awake(true);
     handle.shared.set_workspace(Some(place.to_owned()));
@@ -29,7 +42,8 @@ fn connect(place: &Path, mounts: Result<(), String>) -> Connection {
             }
         }
     });
-    let lease = ConnectionLease::new(CountedLane::Docker, handle.clone());
+    let lease = counted.then(|| ConnectionLease::new(CountedLane::Docker, handle.clone()));
+    let visit = handle.shared.count_infra();
     let (client, outer) = duplex(1 << 16);
     let (mut inner, guest) = duplex(1 << 16);
     let log = StateDir::new(place).file(StateFile::SupervisorLog);
@@ -37,9 +51,12 @@ fn connect(place: &Path, mounts: Result<(), String>) -> Connection {
         handle: handle.clone(),
         sockets: Arc::new([]),
         log: SupervisorLog::open(&log),
+        leave_wait,
     };
     let proxy = tokio::spawn(async move {
-        run(outer, &mut inner, ProxyKind::Counted(&lease), &desk).await;
+        let counted = lease.as_ref().map(ProxyKind::Counted);
+        let kind = counted.unwrap_or(ProxyKind::Infra(&visit));
+        run(outer, &mut inner, kind, &desk).await;
     });
     Connection {
         client,
@@ -266,4 +283,75 @@ async fn a_guest_that_is_gone_ends_what_waits_for_its_answer() {
     connection.client.read_to_string(&mut said).await.unwrap();
     assert_eq!(said, "");
     connection.proxy.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_wakes_nothing_is_told_that_a_guest_sleeps_which_it_needs_the_workspace_of() {
+    let (_place, path) = place();
+    let unmounted = Err("mount failed".to_owned());
+    let mut connection = connect_as(&path, unmounted, false, LONG);
+    connection.handle.shared.set_awake(false);
+    connection.client_says(&create(&path, "")).await;
+    connection.client_hears_refusal("503", "hibernated").await;
+    connection.handle.shared.set_awake(true);
+    connection.client_says(&create(&path, "")).await;
+    connection.client_hears_refusal("503", "mount failed").await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_over_an_answer_is_noticed() {
+    let (_place, path) = place();
+    let mut connection = connect_as(&path, Ok(()), true, Duration::from_millis(1));
+    let create = create(&path, "");
+    connection.client_says(&format!("{PING}{create}")).await;
+    connection.guest_hears(PING).await;
+    drop(connection.client);
+    // The guest hears the end, and not what nobody waits for.
+    let mut heard = String::new();
+    connection.guest.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "");
+    drop(connection.guest);
+    connection.proxy.await.unwrap();
+
+    // One that says no more and listens gets all that it asked for.
+    let mut connection = connect(&path, Ok(()));
+    connection
+        .client_says(&format!("{PING}{create}{PING}"))
+        .await;
+    connection.guest_hears(PING).await;
+    connection.client.shutdown().await.unwrap();
+    connection.guest_says(PONG).await;
+    connection.client_hears(PONG).await;
+    let there = super::tests::create(Path::new("/run/workspace"), "");
+    connection.guest_hears(&format!("{there}{PING}")).await;
+    assert_eq!(connection.guest.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_and_http_2_end_the_connection() {
+    let (_place, path) = place();
+    for (text, status) in [
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "505"),
+        (format!("POST /{}", "x".repeat(2 << 20)), "431"),
+    ] {
+        let mut connection = connect(&path, Ok(()));
+        let (mut said, mut from) = tokio::io::split(connection.client);
+        let saying = tokio::spawn(async move {
+            let _ = from.write_all(text.as_bytes()).await;
+            let _ = from.write_all(create(Path::new("/x"), "").as_bytes()).await;
+        });
+        let mut answer = String::new();
+        said.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.contains("Connection: close"), "{answer}");
+        saying.await.unwrap();
+        drop(said);
+        connection.proxy.await.unwrap();
+        let mut heard = String::new();
+        connection.guest.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "");
+    }
 }

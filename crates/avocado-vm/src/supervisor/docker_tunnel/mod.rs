@@ -31,6 +31,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a client waits for room in the queue of the tunnel's socket. ssh accepts also while the
 /// guest is slow, so it is full for moments.
 const QUEUE_LIMIT: Duration = Duration::from_secs(30);
+/// How long an `ssh` that was killed may take to be gone, before the next is started all the same.
+const END_LIMIT: Duration = Duration::from_secs(5);
 /// The socket appears when the tunnel is up; nothing announces it.
 const SOCKET_POLL: Duration = Duration::from_millis(20);
 
@@ -90,7 +92,7 @@ impl DockerTunnel {
         let Some(port) = shared.forward_port() else {
             return Err(SupervisorFailure::new("the VM has no ssh port", None));
         };
-        self.close();
+        self.end_for_next().await;
         let mut ended = self.start(port)?;
         let deadline = Instant::now() + START_LIMIT;
         loop {
@@ -215,6 +217,14 @@ impl DockerTunnel {
         let _ = std::fs::remove_dir_all(self.dir.file(StateFile::TunnelPorts));
     }
 
+    /// Ends the tunnel and waits for that: an `ssh` that ends removes sockets by their names, which
+    /// may be those of the next one by then.
+    async fn end_for_next(&self) {
+        if let Some(mut ended) = self.close() {
+            let _ = timeout(END_LIMIT, ended.wait_for(|ended| *ended)).await;
+        }
+    }
+
     /// Ends the tunnel, and waits until it is reaped.
     pub(crate) async fn end(&self) {
         if let Some(mut ended) = self.close() {
@@ -223,13 +233,24 @@ impl DockerTunnel {
     }
 }
 
-/// Ends the tunnel that a killed supervisor left.
+/// Kills the tunnel that a killed supervisor left: were it asked to end, it would remove sockets on its
+/// way out that may be those of the next one.
 pub(crate) fn end_orphan(identity: &ProcessIdentity) {
     if identity.is_alive()
         && let Ok(pid) = i32::try_from(identity.pid)
         && let Some(pid) = rustix::process::Pid::from_raw(pid)
     {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// The same, and returns when it is gone, or after a while.
+pub(crate) async fn orphan_ended(identity: &ProcessIdentity) {
+    end_orphan(identity);
+    let deadline = Instant::now() + END_LIMIT;
+    // It is no child of ours: nothing announces its end.
+    while identity.is_alive() && Instant::now() < deadline {
+        tokio::time::sleep(SOCKET_POLL).await;
     }
 }
 

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{DockerTunnel, QUEUE_LIMIT};
+use super::{DockerTunnel, QUEUE_LIMIT, SOCKET_POLL};
 use crate::access;
 use crate::dir::{StateDir, StateFile};
 use crate::supervisor::protocol::SupervisorFailure;
@@ -25,6 +25,8 @@ use crate::supervisor::shared_state::SharedState;
 
 /// How long ssh may take to take an order. It asks nobody for that.
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
+/// How long the socket of its orders may take to appear: it does so just after that of docker.
+const CONTROL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A port as the guest itself reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +60,16 @@ pub(super) struct TunnelPorts {
     sockets: BTreeMap<GuestPort, PathBuf>,
     /// For the name of the next socket.
     count: u32,
+    /// It has been found to take no orders.
+    is_deaf: bool,
+}
+
+/// Why there is no socket for a port.
+#[derive(Debug)]
+enum NoSocket {
+    /// Nobody takes orders, although ssh lives: its socket for them was removed, say.
+    Deaf,
+    Refused(String),
 }
 
 impl TunnelPorts {
@@ -66,23 +78,55 @@ impl TunnelPorts {
             dir: dir.clone(),
             sockets: BTreeMap::new(),
             count: 0,
+            is_deaf: false,
         }
     }
 
     /// The socket that leads to a port. ssh is told to make it, if that is new.
-    async fn socket(&mut self, to: &GuestPort) -> Result<PathBuf, String> {
+    async fn socket(&mut self, to: &GuestPort) -> Result<PathBuf, NoSocket> {
         if let Some(socket) = self.sockets.get(to) {
             return Ok(socket.clone());
+        }
+        self.is_deaf = self.is_deaf || !self.control_appears().await;
+        if self.is_deaf {
+            return Err(NoSocket::Deaf);
         }
         let place = self.dir.file(StateFile::TunnelPorts);
         let mut builder = std::fs::DirBuilder::new();
         let made = builder.mode(0o700).recursive(true).create(&place);
-        made.map_err(|error| format!("cannot make {}: {error}", place.display()))?;
+        made.map_err(|error| {
+            NoSocket::Refused(format!("cannot make {}: {error}", place.display()))
+        })?;
         let socket = place.join(self.count.to_string());
         self.count = self.count.wrapping_add(1);
-        self.order(to, &socket, false).await?;
+        if let Err(why) = self.order(to, &socket, false).await {
+            self.is_deaf = self.is_control_dead().await;
+            return Err(if self.is_deaf {
+                NoSocket::Deaf
+            } else {
+                NoSocket::Refused(why)
+            });
+        }
         self.sockets.insert(to.clone(), socket.clone());
         Ok(socket)
+    }
+
+    async fn control_appears(&self) -> bool {
+        let control = self.dir.file(StateFile::TunnelControl);
+        let deadline = Instant::now() + CONTROL_LIMIT;
+        while !control.exists() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(SOCKET_POLL).await;
+        }
+        true
+    }
+
+    async fn is_control_dead(&self) -> bool {
+        let control = self.dir.file(StateFile::TunnelControl);
+        let connected = timeout(ORDER_LIMIT, connect_when_room(&control)).await;
+        matches!(connected, Ok(Err(error)) if nobody_listens(&error))
     }
 
     /// ssh makes no more connections to a port; those that there are go on.
@@ -149,7 +193,12 @@ impl DockerTunnel {
             let socket = ports.lock().await.socket(to).await;
             let socket = match socket {
                 Ok(socket) => socket,
-                Err(error) => {
+                Err(NoSocket::Deaf) => {
+                    "ssh takes no orders".clone_into(&mut why);
+                    self.replace_deaf(&ports).await;
+                    continue;
+                }
+                Err(NoSocket::Refused(error)) => {
                     why = error;
                     continue;
                 }
@@ -171,6 +220,18 @@ impl DockerTunnel {
         }
         let text = format!("no connection to {to} in the guest: {why}");
         Err(SupervisorFailure::new(text, None))
+    }
+
+    /// Ends an `ssh` that takes no orders, so that another is made.
+    async fn replace_deaf(&self, ports: &Arc<Mutex<TunnelPorts>>) {
+        let _starting = self.start_lock.lock().await;
+        let is_same = |process: &super::TunnelProcess| Arc::ptr_eq(&process.ports, ports);
+        // Another client may have done so.
+        if self.lock_process().as_ref().is_some_and(is_same) {
+            self.log
+                .line("the tunnel to the guest takes no orders any more: another is made");
+            self.end_for_next().await;
+        }
     }
 
     /// Ports that are not needed any more. Connections to them go on.

@@ -130,3 +130,50 @@ async fn the_wait_for_a_full_queue_has_a_limit_and_the_tunnel_is_kept() {
     assert!(failure.hint.is_some());
     played.assert_kept();
 }
+
+#[tokio::test]
+async fn a_tunnel_that_takes_no_orders_is_replaced() {
+    let Played {
+        _place,
+        tunnel,
+        kill,
+        end,
+        shared,
+    } = Played::new();
+    let _docker = UnixListener::bind(tunnel.socket()).unwrap();
+    // Left by another: nobody listens there.
+    let control = tunnel.dir.file(StateFile::TunnelControl);
+    drop(UnixListener::bind(&control).unwrap());
+    let killed = tokio::spawn(async move {
+        let asked = kill.await;
+        let _ = end.send(true);
+        asked
+    });
+    let to = GuestPort::new("127.0.0.1", 80);
+    let failure = tunnel.connect_to(&to, &shared).await.unwrap_err();
+    // The next one would have been made.
+    assert_eq!(failure.message, NO_PORT);
+    assert!(killed.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn an_orphan_is_waited_for_and_removes_nothing_on_its_way_out() {
+    let place = tempfile::tempdir().unwrap();
+    let control = place.path().join("ctl");
+    std::fs::write(&control, "").unwrap();
+    let script = "trap 'rm -f \"$0\"; exit' TERM; echo up; read -r line";
+    let mut orphan = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(&control)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    std::io::Read::read_exact(orphan.stdout.as_mut().unwrap(), &mut up).unwrap();
+    let identity = ProcessIdentity::of(orphan.id()).unwrap();
+    orphan_ended(&identity).await;
+    assert!(!identity.is_alive());
+    assert!(control.exists());
+    orphan.wait().unwrap();
+}

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::supervisor::lanes::set_tcp_options;
 use crate::supervisor::listeners::ClientListener;
+use crate::supervisor::port_bind::listen_alone;
 use crate::supervisor::port_user;
 use crate::supervisor::protocol::SupervisorFailure;
 
@@ -33,7 +34,7 @@ pub(super) fn listen_on_loopback(port: u16) -> Result<ForwardListener, String> {
         Some(Ok(address)) => address.port(),
         _ => port,
     };
-    match bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))) {
+    match listen_alone(SocketAddr::from((Ipv6Addr::LOCALHOST, port))) {
         Ok(socket) => listener.sockets.push(socket),
         // Most hosts without IPv6 say the first.
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
@@ -49,7 +50,7 @@ pub(super) fn listen_on_loopback(port: u16) -> Result<ForwardListener, String> {
 
 /// Whether a port can be had at the loopback address of IPv6.
 pub(super) fn is_free_on_ipv6(port: u16) -> bool {
-    bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).is_ok()
+    listen_alone(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).is_ok()
 }
 
 /// Listens on one address.
@@ -57,19 +58,13 @@ pub(super) fn is_free_on_ipv6(port: u16) -> bool {
 /// # Errors
 /// Why it does not, in words that follow "is not forwarded: ".
 pub(super) fn listen_on(address: IpAddr, port: u16) -> Result<ForwardListener, String> {
-    let bound = bind(SocketAddr::from((address, port)));
+    let bound = listen_alone(SocketAddr::from((address, port)));
     let socket = bound.map_err(|error| describe(&error, address, port))?;
     Ok(ForwardListener {
         sockets: vec![socket],
         problem: None,
         _closed: None,
     })
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
 }
 
 fn describe(error: &io::Error, address: IpAddr, port: u16) -> String {

@@ -7,11 +7,12 @@
 //! that is published on the guest's loopback address, and would accept connections for a guest that
 //! sleeps. An `ssh -W` for each connection would add a process to each.
 //!
-//! `follow` learns from docker in the guest what is published, `published` reads what it says,
-//! `docker_get` asks it, `commands` is what commands ask for, `listen` is the host's side, `board` is what is told of all this.
+//! `follow` learns from docker in the guest what is published, `containers` asks for it, `published`
+//! reads what it says, `docker_get` is a question to it, `commands` is what commands ask for, `listen` is the host's side, `board` is what is told of all this.
 
 mod board;
 mod commands;
+mod containers;
 mod docker_get;
 mod follow;
 mod listen;
@@ -35,6 +36,7 @@ pub(crate) use board::ForwardBoard;
 pub(crate) use follow::follow_docker;
 use listen::ForwardListener;
 pub(crate) use published::PublishedPort;
+use published::PublishedPorts;
 
 /// The most ports that are forwarded for containers, and again for commands: each needs two
 /// descriptors.
@@ -83,6 +85,8 @@ struct ForwardsState {
     commands: BTreeMap<u64, Vec<OpenForward>>,
     /// The number of the next request.
     next_command: u64,
+    /// Why it is not known what is published.
+    not_followed: Option<String>,
     /// What could not be forwarded of what is published.
     problems: BTreeSet<String>,
     /// What is not forwarded, which is no problem.
@@ -157,12 +161,15 @@ impl Forwards {
         })
     }
 
-    /// Forwards what is published, and nothing else that was. `notices` say what is not forwarded.
-    async fn set_published(&self, published: Vec<PublishedPort>, notices: BTreeSet<String>) {
+    /// Forwards what is published, and nothing else that was.
+    async fn set_published(&self, published: PublishedPorts) {
         let mut state = self.state.lock().await;
         while state.tasks.try_join_next().is_some() {}
-        (self.on_published)(&published);
-        let (wanted, mut problems) = choose(published);
+        (self.on_published)(&published.tcp);
+        let notices = published.notices;
+        let mut problems = published.problems;
+        let (wanted, not_wanted) = choose(published.tcp, published.left_out);
+        problems.extend(not_wanted);
         let keeps = |number: &u16, open: &OpenForward| {
             let is_wanted = wanted.get(number).is_some_and(|port| port.to == open.to);
             is_wanted && !(open.problem.is_some() && listen::is_free_on_ipv6(*number))
@@ -201,6 +208,14 @@ impl Forwards {
             self.log.line(news);
         }
         (state.problems, state.notices) = (problems, notices);
+        state.not_followed = None;
+        self.show(&state);
+    }
+
+    /// Tells why it is not known what is published, until it is.
+    async fn set_not_followed(&self, why: Option<String>) {
+        let mut state = self.state.lock().await;
+        state.not_followed = why;
         self.show(&state);
     }
 
@@ -245,7 +260,8 @@ impl Forwards {
     /// Puts on the board what is forwarded.
     fn show(&self, state: &ForwardsState) {
         let shown = state.all().map(OpenForward::shown).collect();
-        let mut problems: Vec<&str> = state.problems.iter().map(String::as_str).collect();
+        let problems = state.not_followed.iter().chain(&state.problems);
+        let mut problems: Vec<&str> = problems.map(String::as_str).collect();
         if problems.len() > MOST_TOLD {
             problems.truncate(MOST_TOLD);
             problems.push("and more, which the log names");
@@ -260,15 +276,19 @@ impl Forwards {
     }
 }
 
-/// What is forwarded of what is published, by its port, and why the rest is not.
-fn choose(published: Vec<PublishedPort>) -> (BTreeMap<u16, PublishedPort>, BTreeSet<String>) {
+/// What is forwarded of what is published, by its port, and why the rest is not. `too_many` are not
+/// even in it.
+fn choose(
+    published: Vec<PublishedPort>,
+    mut too_many: usize,
+) -> (BTreeMap<u16, PublishedPort>, BTreeSet<String>) {
     let mut problems = BTreeSet::new();
     let mut wanted: BTreeMap<u16, PublishedPort> = BTreeMap::new();
-    let mut too_many = 0_usize;
     for port in published {
         let (number, container) = (port.to.port, &port.container);
         if let Some(other) = wanted.get(&number) {
-            if other.container != *container {
+            // Containers in the same network lead to the same port: one forward is for all of them.
+            if other.to != port.to && other.container != *container {
                 problems.insert(format!(
                     "port {number} of container {container} is not forwarded: container {} has it \
                      at another address of the guest, and is forwarded",

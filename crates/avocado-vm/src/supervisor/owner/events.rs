@@ -84,6 +84,7 @@ impl VmOwner {
         self.machine_events = None;
         self.machine = None;
         self.measure_cpu();
+        self.forget_mount();
         self.handle.shared.set_forward_port(None);
         self.tunnel.close();
         // A left port leads nowhere, and the next machine replaces it.
@@ -116,13 +117,7 @@ impl VmOwner {
                     self.measure_cpu();
                 }
             }
-            OwnerMessage::MountWorkspace { reply } => match &self.machine {
-                Some(machine) => {
-                    self.jobs
-                        .spawn(jobs::mount_for_client(machine.clone(), reply));
-                }
-                None => drop(reply),
-            },
+            OwnerMessage::MountWorkspace { reply } => self.mount_for_client(reply),
             OwnerMessage::KeepAwakeBegun => {
                 self.log.line("a command keeps the guest awake");
                 self.dispatch(PolicyEvent::KeepAwakeBegun);
@@ -261,6 +256,9 @@ impl VmOwner {
                 problem,
             } => {
                 self.cancel_save = None;
+                if saved {
+                    self.workspace_left();
+                }
                 if let Some(problem) = problem {
                     self.log.line(&problem);
                     self.problem = Some(problem);
@@ -268,7 +266,14 @@ impl VmOwner {
                 self.dispatch(PolicyEvent::SaveDone { saved, paused });
             }
             JobOutcome::DiskError => self.problem = Some(DISK_ERROR.to_owned()),
-            JobOutcome::Mounted(mounted) => self.set_workspace_mounted(mounted),
+            JobOutcome::ClockTold(is_set) => {
+                self.see_to_workspace();
+                if !is_set {
+                    self.set_late_clock();
+                }
+            }
+            JobOutcome::ClockNotSet => self.set_late_clock(),
+            JobOutcome::Mounted { run, result } => self.on_mounted(run, result),
             JobOutcome::Quit(result) => {
                 let saved = result.is_ok();
                 self.report_problem("the memory could not be released", result.err());
@@ -346,11 +351,11 @@ impl VmOwner {
         match kind {
             StartKind::Adopted { paused: true, .. } => {
                 // It may have been asleep on the way to a save.
-                self.set_workspace_mounted(self.context.launch.workspace.is_none());
+                self.doubt_workspace();
                 self.dispatch(PolicyEvent::Adopted { paused: true });
             }
             StartKind::Restored => {
-                self.set_workspace_mounted(self.context.launch.workspace.is_none());
+                self.doubt_workspace();
                 // Its clock stood still meanwhile.
                 self.drain_machine_events();
                 self.dispatch(PolicyEvent::Ready);
@@ -369,12 +374,6 @@ impl VmOwner {
         }
     }
 
-    /// Whether the guest has the workspace that it is to have, as far as that is known.
-    pub(super) fn set_workspace_mounted(&mut self, mounted: bool) {
-        self.workspace_unmounted = !mounted;
-        self.handle.shared.set_workspace_missing(!mounted);
-    }
-
     fn take_machine(&mut self, started: StartedMachine) {
         self.handle.shared.set_forward_port(Some(started.port));
         let text = started.port.to_string();
@@ -386,7 +385,8 @@ impl VmOwner {
             self.context.sink.emit(Event::warning(chain(&error)));
         }
         if started.kind == StartKind::Booted {
-            self.set_workspace_mounted(true);
+            self.handle.shared.set_workspace_missing(false);
+            self.handle.shared.set_agent_missing(false);
         }
         if self.context.launch.workspace != started.record.spec.workspace {
             // A machine that was taken over has what it was started with.

@@ -15,5 +15,6 @@ mod status;
 mod trimming;
 mod vm_owner;
 mod waiting_clients;
+mod workspace;
 
 pub(crate) use vm_owner::{OwnerParts, SharedRecord, VmOwner};

@@ -52,8 +52,8 @@ impl VmOwner {
             certain: self.readiness.certain,
             limit,
         };
-        let log = self.log.clone();
-        let job = jobs::await_ready(self.context.clone(), machine, port, wait, log);
+        let (shared, log) = (self.handle.shared.clone(), self.log.clone());
+        let job = jobs::await_ready(self.context.clone(), machine, port, wait, shared, log);
         self.readiness.job = Some(self.jobs.spawn(job));
     }
 
@@ -77,10 +77,17 @@ impl VmOwner {
                 if answer == GuestAnswer::Silent {
                     self.problem = Some("the guest does not answer on its ssh port".to_owned());
                 }
+                if answer == GuestAnswer::WithoutAgent {
+                    self.handle.shared.set_agent_missing(true);
+                }
                 self.dispatch(PolicyEvent::Ready);
+                if answer == (GuestAnswer::SetUp { clock_set: false }) {
+                    self.set_late_clock();
+                }
                 if let (GuestAnswer::WithoutAgent, Some(machine)) = (answer, self.machine.clone()) {
                     let (context, log) = (self.context.clone(), self.log.clone());
-                    let job = jobs::await_late_agent(context, machine, log);
+                    let shared = self.handle.shared.clone();
+                    let job = jobs::await_late_agent(context, machine, shared, log);
                     self.readiness.job = Some(self.jobs.spawn(job));
                 }
             }

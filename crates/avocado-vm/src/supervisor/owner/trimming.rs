@@ -1,5 +1,6 @@
 //! When the guest's disks are trimmed, so that the host gets back the blocks of what was deleted in
-//! the guest: before it falls asleep, before its memory is released, and when it is stopped.
+//! the guest: before it falls asleep, and when it is stopped. Only while it runs anyway: the agent serves
+//! one client at a time, and one that trims for long would keep the guest from being told the time.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +13,14 @@ use super::vm_owner::VmOwner;
 /// How often the disks of a guest that falls asleep are trimmed at most: it is work for the guest,
 /// each time of the same extent.
 const PERIOD: Duration = Duration::from_secs(3600);
-/// How long that may take. No client waits for it.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long that may take. No client waits for it, and a guest that falls asleep in the middle of it
+/// goes on with it when it wakes.
+const LIMIT: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(super) struct Trimming {
     /// When the last one began.
     last: Option<Instant>,
-    /// Since when the guest has stood still.
-    asleep: Option<Instant>,
     /// The one that is under way while the guest runs.
     job: Option<AbortHandle>,
 }
@@ -52,7 +52,11 @@ impl VmOwner {
         let idle = self.policy.state() == PolicyState::Running
             && self.policy.open_leases() == 0
             && !self.policy.is_sleep_requested()
-            && !self.policy.is_checking_work();
+            && !self.policy.is_checking_work()
+            // Its agent is needed for something else.
+            && self.is_clock_set()
+            && !self.handle.shared.is_workspace_missing()
+            && !self.handle.shared.is_agent_missing();
         let now = Instant::now();
         if !idle || !self.trimming.is_due(now) || !self.has_disks_to_trim() {
             return false;
@@ -66,16 +70,6 @@ impl VmOwner {
         true
     }
 
-    /// Whether a guest that stands still is to be trimmed before its memory is saved. It then is.
-    pub(super) fn take_trim_before_save(&mut self) -> bool {
-        let asleep = self.trimming.asleep.unwrap_or_else(Instant::now);
-        let due = self.trimming.is_due(asleep) && self.has_disks_to_trim();
-        if due {
-            self.trimming.last = Some(Instant::now());
-        }
-        due
-    }
-
     /// Whether QEMU gives to the host what the guest discards: not one of an earlier version.
     pub(super) fn has_disks_to_trim(&self) -> bool {
         let record = self.lock_record();
@@ -83,13 +77,6 @@ impl VmOwner {
     }
 
     pub(super) fn note_state_for_trims(&mut self, state: PolicyState) {
-        match state {
-            PolicyState::Running => self.trimming.asleep = None,
-            PolicyState::Pausing | PolicyState::Hibernated => {
-                self.trimming.asleep.get_or_insert_with(Instant::now);
-            }
-            _ => {}
-        }
         if state != PolicyState::Running
             && let Some(job) = self.trimming.job.take()
         {
@@ -104,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trim_is_due_once_in_a_while_and_not_for_a_guest_that_slept() {
+    fn a_trim_is_due_once_in_a_while() {
         let now = Instant::now();
         let mut trimming = Trimming::default();
         assert!(trimming.is_due(now));
@@ -112,8 +99,6 @@ mod tests {
         assert!(!trimming.is_due(now));
         assert!(!trimming.is_due(now + PERIOD / 2));
         assert!(trimming.is_due(now + PERIOD));
-        // It has slept since before.
-        assert!(!trimming.is_due(now.checked_sub(PERIOD).unwrap_or(now)));
         assert!(!trimming.is_under_way());
     }
 }

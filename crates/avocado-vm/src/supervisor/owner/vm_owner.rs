@@ -32,6 +32,7 @@ use super::readiness::Readiness;
 use super::status::{StatusParts, vm_status};
 use super::trimming::Trimming;
 use super::waiting_clients::WaitingClients;
+use super::workspace::WorkspaceMount;
 use crate::dir::StateFile;
 use crate::status::{LastWake, VmStatus};
 
@@ -66,7 +67,7 @@ pub(crate) struct VmOwner {
     pub(super) takeover: Takeover,
     /// Cancels the save under way, when it is dropped.
     pub(super) cancel_save: Option<oneshot::Sender<()>>,
-    /// The job after a wake, which makes no sense any more when the guest pauses.
+    /// The job after a wake, or that sets the clock late, which makes no sense any more when the guest pauses.
     after_wake_job: Option<AbortHandle>,
     /// The job that shuts the guest down, which a later one with force replaces.
     shut_down_job: Option<AbortHandle>,
@@ -74,8 +75,7 @@ pub(crate) struct VmOwner {
     pub(super) readiness: Readiness,
     /// The guest's last panic, with its last words.
     pub(super) panic: Option<PanicReport>,
-    /// The workspace was unmounted for a save.
-    pub(super) workspace_unmounted: bool,
+    pub(super) workspace: WorkspaceMount,
     pub(super) cpu: CpuMeter,
     /// What went through disks and network when the guest was last looked at, since it last slept.
     pub(super) counters: Option<WorkCounters>,
@@ -151,7 +151,7 @@ impl VmOwner {
             shut_down_job: None,
             readiness: Readiness::default(),
             panic: None,
-            workspace_unmounted: false,
+            workspace: WorkspaceMount::default(),
             cpu: CpuMeter::default(),
             counters: None,
             work: None,
@@ -271,6 +271,7 @@ impl VmOwner {
         }
         if state != PolicyState::Running {
             self.work_problem = None;
+            self.end_mount();
         }
         if state != PolicyState::Running
             && let Some(job) = self.after_wake_job.take()
@@ -347,15 +348,9 @@ impl VmOwner {
                 let (cancel, cancelled) = oneshot::channel();
                 self.cancel_save = Some(cancel);
                 self.tunnel.close();
-                let unmount = self.context.launch.workspace.is_some() && !self.workspace_unmounted;
-                self.set_workspace_mounted(!(self.workspace_unmounted || unmount));
-                let before = jobs::BeforeSave {
-                    unmount,
-                    trim: self.take_trim_before_save(),
-                };
-                let log = self.log.clone();
+                let unmount = self.workspace_leaves();
                 self.jobs
-                    .spawn(jobs::save(machine, dir, before, cancelled, log));
+                    .spawn(jobs::save(machine, dir, unmount, cancelled));
             }
             (PolicyAction::Quit, Some(machine)) => match self.recorded() {
                 Some(record) => drop(self.jobs.spawn(jobs::quit_saved(machine, dir, record))),
@@ -427,16 +422,28 @@ impl VmOwner {
     pub(super) fn set_guest_clock(&mut self) {
         if let Some(machine) = self.machine.clone() {
             let (shared, log) = (self.handle.shared.clone(), self.log.clone());
-            let job = self.jobs.spawn(jobs::after_wake(
-                machine,
-                self.workspace_unmounted,
-                shared,
-                log,
-            ));
+            let job = self.jobs.spawn(jobs::after_wake(machine, shared, log));
             if let Some(earlier) = self.after_wake_job.replace(job) {
                 earlier.abort();
             }
         }
+    }
+
+    /// Sets the clock of a guest that could not be told the time, as soon as it can be.
+    pub(super) fn set_late_clock(&mut self) {
+        let runs = self.policy.state() == PolicyState::Running;
+        if let Some(machine) = self.machine.clone().filter(|_| runs && self.is_clock_set()) {
+            let (shared, log) = (self.handle.shared.clone(), self.log.clone());
+            let job = self.jobs.spawn(jobs::set_late_clock(machine, shared, log));
+            self.after_wake_job = Some(job);
+        }
+    }
+
+    /// Whether nothing is under way that sets the guest's clock.
+    pub(super) fn is_clock_set(&self) -> bool {
+        self.after_wake_job
+            .as_ref()
+            .is_none_or(AbortHandle::is_finished)
     }
 
     /// Notes the processor time that QEMU used so far.

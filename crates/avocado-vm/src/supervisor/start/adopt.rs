@@ -36,7 +36,7 @@ pub(crate) async fn adopt_machine(
         return Ok(None);
     };
     if let Some(tunnel) = record.tunnel.take() {
-        docker_tunnel::end_orphan(&tunnel);
+        docker_tunnel::orphan_ended(&tunnel).await;
     }
     let found = match &record.identity {
         Some(identity) => match avocado_qemu::adopt_machine(identity, &record.spec).await {

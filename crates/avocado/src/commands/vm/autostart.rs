@@ -50,10 +50,14 @@ pub(super) fn run(session: &Session, command: &AutostartCommand) -> Result<()> {
     match command {
         AutostartCommand::Enable => enable(session, &unit),
         AutostartCommand::Disable => {
-            let closing = if unit.remove()? {
-                "the VM does not start at login any more"
-            } else {
-                "the VM did not start at login"
+            let was_there = unit.disable()?;
+            let closing = match (unit.remove_inactive()?, was_there) {
+                (false, _) => {
+                    "the VM does not start at login any more; its unit stays while systemd has it active, to shut \
+                     the guest down at the end of the session. Once it is inactive, this command removes it"
+                }
+                (true, true) => "the VM does not start at login any more",
+                (true, false) => "the VM did not start at login",
             };
             complete(session, &unit, closing)
         }
@@ -77,9 +81,20 @@ pub(super) fn run(session: &Session, command: &AutostartCommand) -> Result<()> {
     }
 }
 
-/// The VM is deleted, and starts no more.
-pub(super) fn forget(session: &Session, vm: &VmName) -> Result<()> {
-    AutostartUnit::of(session, vm)?.remove().map(drop)
+/// The VM is deleted, and starts no more. Says what is left to do.
+pub(super) fn forget(session: &Session, vm: &VmName) -> Result<Option<String>> {
+    let unit = AutostartUnit::of(session, vm)?;
+    if unit.disable()? && unit.may_be_active()? {
+        // There is no guest any more that its end could shut down. Where that fails, its file stays.
+        let _ = systemctl(&["stop", &unit.name]);
+    }
+    let is_gone = unit.remove_inactive()?;
+    Ok((!is_gone).then(|| {
+        format!(
+            "systemd may have its unit active still: `avocado vm --name {} autostart disable` removes it later",
+            vm.as_str()
+        )
+    }))
 }
 
 fn enable(session: &Session, unit: &AutostartUnit) -> Result<()> {
@@ -104,7 +119,11 @@ fn enable(session: &Session, unit: &AutostartUnit) -> Result<()> {
     if let Err(failure) = enabled {
         match before {
             Some(before) => write(&unit.path, &before)?,
-            None => drop(unit.remove()?),
+            // It was not there, so nothing was started by it.
+            None => {
+                unit.disable()?;
+                unit.remove()?;
+            }
         }
         return Err(failure);
     }
@@ -156,25 +175,63 @@ impl AutostartUnit {
         self.path.is_file() && self.link.symlink_metadata().is_ok()
     }
 
-    /// Removes it, with or without systemd. Says whether there was one.
-    fn remove(&self) -> Result<bool> {
-        let mut was_there = false;
-        for path in [&self.link, &self.path] {
-            match fs::remove_file(path) {
-                Ok(()) => was_there = true,
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => {
-                    let what = format!("cannot remove {}", path.display());
-                    return Err(Failure::new(what).because(&error));
-                }
+    /// Ends that it is started at login, with or without systemd. Says whether there was such a unit.
+    fn disable(&self) -> Result<bool> {
+        let was_there = self.path.is_file();
+        Ok(remove_file(&self.link)? || was_there)
+    }
+
+    /// Removes its file, unless it may be active: systemd would forget how it is ended, and kill
+    /// the guest at the end of the session. Says whether there is none any more.
+    fn remove_inactive(&self) -> Result<bool> {
+        if !self.path.is_file() {
+            return Ok(true);
+        }
+        let may_be_active = self.may_be_active()?;
+        if !may_be_active {
+            remove_file(&self.path)?;
+        }
+        reload();
+        Ok(!may_be_active)
+    }
+
+    fn remove(&self) -> Result<()> {
+        if remove_file(&self.path)? {
+            reload();
+        }
+        Ok(())
+    }
+
+    /// Whether systemd does not say that it is inactive: it is active, or begins or ceases to be, or
+    /// systemd cannot be asked from here.
+    fn may_be_active(&self) -> Result<bool> {
+        let mut ask = Command::new("systemctl");
+        ask.args(["--user", "is-active", &self.name]);
+        match ask.output() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            output => {
+                let output = output.context(|| "cannot run systemctl".into())?;
+                let state = output.stdout.trim_ascii();
+                Ok(![&b"inactive"[..], b"failed", b"unknown"].contains(&state))
             }
         }
-        if was_there {
-            // Where there is no systemd for the user, it has nothing to forget.
-            let _ = systemctl(&["daemon-reload"]);
-        }
-        Ok(was_there)
     }
+}
+
+/// Says whether it was there.
+fn remove_file(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            Err(Failure::new(format!("cannot remove {}", path.display())).because(&error))
+        }
+    }
+}
+
+/// Lets systemd look at its units again. Where there is none for the user, it has nothing to forget.
+fn reload() {
+    let _ = systemctl(&["daemon-reload"]);
 }
 
 /// Asks the systemd of the user.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
-use avocado_vm::copy;
+use avocado_vm::copy::{self, CopySidesError};
 use clap::Args;
 
 use super::shell::become_program;
@@ -30,8 +30,12 @@ pub(super) fn run(session: &Session, args: &CpArgs) -> Result<ExitCode> {
     let dir = state_dir(session)?;
     let arguments = copy::scp_arguments(&dir, &args.sources, &args.destination, args.recursive);
     let arguments = arguments.map_err(|error| {
-        Failure::usage(error.to_string())
-            .hint("sources on one side, destination on the other: `guest:PATH` is in the guest")
+        Failure::usage(error.to_string()).hint(match error {
+            CopySidesError::Empty => {
+                "is a variable set that the shell put there? `.` is this directory"
+            }
+            _ => "sources on one side, destination on the other: `guest:PATH` is in the guest",
+        })
     })?;
     machine::supervised(&dir)?;
     let mut scp = Command::new("scp");

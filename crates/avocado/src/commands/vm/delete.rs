@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::image::lock_stopped;
-use super::{autostart, failure, machine};
+use super::{autostart, docker_context, failure, machine};
 use crate::commands::question;
 use crate::failure::{Failure, Result};
 use crate::output::WorkSummary;
@@ -67,17 +67,25 @@ pub(super) fn run(session: &Session, args: &DeleteArgs) -> Result<()> {
     }
     let lock = lock_stopped(&dir, "avocado vm delete")?;
     refuse_saved(&dir, args)?;
-    named::remove(&dir).map_err(failure)?;
+    let removed = named::remove(&dir).map_err(failure);
     drop(lock);
-    autostart::forget(session, &args.vm)?;
+    if removed.is_err() && dir.root().exists() {
+        return removed;
+    }
+    let mut left = Vec::new();
+    left.extend(autostart::forget(session, &args.vm)?);
+    left.extend(docker_context::forget(session, &dir));
+    removed?;
     let mut summary = WorkSummary::default();
     summary.fields.insert("name".into(), json!(name));
     summary.fields.insert("disk_bytes".into(), json!(bytes));
-    summary.closing = format!(
+    let gone = format!(
         "the VM `{name}` is gone: {} was removed ({})",
         dir.root().display(),
         avocado_text::bytes(bytes)
     );
+    left.insert(0, gone);
+    summary.closing = left.join("\n");
     session.output.complete(summary)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use avocado_vm::access;
-use avocado_vm::dir::StateFile;
+use avocado_vm::dir::{StateDir, StateFile};
 use avocado_vm::named::outside_name;
 use serde_json::json;
 
@@ -25,15 +25,13 @@ pub(super) fn run(session: &Session) -> Result<()> {
             .hint(INSTALL)
     })?;
     let host = host_of(&socket)?;
-    let inspect = ["inspect", "--format", "{{.Endpoints.docker.Host}}", &name];
-    let known = ask(&program, &inspect)?;
-    let is_known = known.status.success();
-    let change = if !is_known {
-        Some("create")
-    } else if String::from_utf8_lossy(&known.stdout).trim_end() == host {
-        None
-    } else {
-        Some("update")
+    let change = match known_host(&program, &name)? {
+        None => Some("create"),
+        Some(known) if known == host => None,
+        Some(known) => {
+            refuse_that_of_another(&dir, &name, &known)?;
+            Some("update")
+        }
     };
     if let Some(change) = change {
         let endpoint = endpoint(&format!("host={host}"));
@@ -73,6 +71,52 @@ pub(super) fn run(session: &Session) -> Result<()> {
         "{done}: `docker --context {name} …`, or `docker context use {name}` for all commands"
     );
     session.output.complete(summary)
+}
+
+/// A VM of `AVOCADO_VM_STATE_DIR` has no name of its own: the context that another one has stays with it.
+fn refuse_that_of_another(dir: &StateDir, name: &str, known: &str) -> Result<()> {
+    let other = known.strip_prefix("unix://").map(Path::new);
+    let socket = dir.file(StateFile::Docker);
+    let other = other.filter(|other| other.file_name() == socket.file_name());
+    let other = other.and_then(Path::parent).filter(|other| other.is_dir());
+    let is_same = |other: &Path| other.canonicalize().ok() == dir.root().canonicalize().ok();
+    match other.filter(|other| !is_same(other)) {
+        None => Ok(()),
+        Some(other) => Err(Failure::new(format!(
+            "docker's context `{name}` is that of another VM, in {}",
+            other.display()
+        ))
+        .hint(format!(
+            "without a context: {}; or `docker context rm {name}` first",
+            export_line(&socket)
+        ))),
+    }
+}
+
+/// Removes the context of a VM that is deleted. Says what is left to do.
+pub(super) fn forget(session: &Session, dir: &StateDir) -> Option<String> {
+    let program = client(session)?;
+    let name = outside_name(dir);
+    let host = host_of(&dir.file(StateFile::Docker)).ok()?;
+    let known = known_host(&program, &name).ok()??;
+    if known != host {
+        return None;
+    }
+    let removed = ask(&program, &["rm", &name]);
+    let is_gone = removed.is_ok_and(|removed| removed.status.success());
+    (!is_gone).then(|| {
+        format!(
+            "docker has the context `{name}` still: `docker context rm --force {name}` removes it"
+        )
+    })
+}
+
+/// Where a context leads that docker has.
+fn known_host(program: &Path, name: &str) -> Result<Option<String>> {
+    let format = "{{.Endpoints.docker.Host}}";
+    let known = ask(program, &["inspect", "--format", format, name])?;
+    let host = String::from_utf8_lossy(&known.stdout).trim_end().to_owned();
+    Ok(known.status.success().then_some(host))
 }
 
 /// How to reach the guest's engine, for whoever has just started the VM.

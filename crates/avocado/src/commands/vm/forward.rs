@@ -28,9 +28,34 @@ pub(crate) struct ForwardArgs {
 /// A port to forward, as it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ForwardSpec {
-    address: Option<IpAddr>,
+    address: SpecAddress,
     port: u16,
     guest_port: u16,
+}
+
+/// Where one port is to be listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SpecAddress {
+    /// Nothing is said of it: where `--address` says.
+    Unstated,
+    /// `localhost`, whatever `--address` says.
+    Loopback,
+    At(IpAddr),
+}
+
+impl ForwardSpec {
+    /// `default` is the address of `--address`.
+    fn wanted(&self, default: Option<IpAddr>) -> WantedForward {
+        WantedForward {
+            address: match self.address {
+                SpecAddress::Unstated => default,
+                SpecAddress::Loopback => None,
+                SpecAddress::At(address) => Some(address),
+            },
+            port: self.port,
+            guest_port: self.guest_port,
+        }
+    }
 }
 
 impl FromStr for ForwardSpec {
@@ -51,23 +76,23 @@ impl FromStr for ForwardSpec {
 }
 
 /// What is before the ports: an address, if it is one.
-fn split_address(text: &str) -> std::result::Result<(Option<IpAddr>, &str), String> {
+fn split_address(text: &str) -> std::result::Result<(SpecAddress, &str), String> {
     let (host, ports) = match text.strip_prefix('[') {
         Some(rest) => rest
             .split_once("]:")
             .ok_or("after an address in brackets comes a colon and a port")?,
         None => match text.split_once(':') {
             Some((host, ports)) if host.parse::<u16>().is_err() => (host, ports),
-            _ => return Ok((None, text)),
+            _ => return Ok((SpecAddress::Unstated, text)),
         },
     };
     if host == "localhost" {
-        return Ok((None, ports));
+        return Ok((SpecAddress::Loopback, ports));
     }
     let address = host.parse();
     let address =
         address.map_err(|_| format!("{host:?} is no port and no address of this host"))?;
-    Ok((Some(address), ports))
+    Ok((SpecAddress::At(address), ports))
 }
 
 fn parse_port(text: &str) -> std::result::Result<u16, String> {
@@ -83,11 +108,7 @@ pub(super) fn run(session: &Session, args: &ForwardArgs) -> Result<ExitCode> {
     let wanted: Vec<WantedForward> = args
         .ports
         .iter()
-        .map(|spec| WantedForward {
-            address: spec.address.or(args.address),
-            port: spec.port,
-            guest_port: spec.guest_port,
-        })
+        .map(|spec| spec.wanted(args.address))
         .collect();
     for open in wanted.iter().filter_map(|one| one.address.filter(is_open)) {
         session.output.emit(Event::warning(format!(
@@ -123,19 +144,21 @@ mod tests {
 
     #[test]
     fn ports_are_given_with_and_without_an_address() {
-        let spec = |address: Option<&str>, port, guest_port| ForwardSpec {
-            address: address.map(|address| address.parse().unwrap()),
+        let spec = |address, port, guest_port| ForwardSpec {
+            address,
             port,
             guest_port,
         };
+        let at = |text: &str| SpecAddress::At(text.parse().unwrap());
         for (text, expected) in [
-            ("8080", spec(None, 8080, 8080)),
-            ("8080:80", spec(None, 8080, 80)),
-            ("127.0.0.2:8080", spec(Some("127.0.0.2"), 8080, 8080)),
-            ("0.0.0.0:8080:80", spec(Some("0.0.0.0"), 8080, 80)),
-            ("localhost:8080:80", spec(None, 8080, 80)),
-            ("[::1]:8080", spec(Some("::1"), 8080, 8080)),
-            ("[::]:8080:80", spec(Some("::"), 8080, 80)),
+            ("8080", spec(SpecAddress::Unstated, 8080, 8080)),
+            ("8080:80", spec(SpecAddress::Unstated, 8080, 80)),
+            ("127.0.0.2:8080", spec(at("127.0.0.2"), 8080, 8080)),
+            ("0.0.0.0:8080:80", spec(at("0.0.0.0"), 8080, 80)),
+            ("localhost:8080:80", spec(SpecAddress::Loopback, 8080, 80)),
+            ("localhost:8080", spec(SpecAddress::Loopback, 8080, 8080)),
+            ("[::1]:8080", spec(at("::1"), 8080, 8080)),
+            ("[::]:8080:80", spec(at("::"), 8080, 80)),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
@@ -157,6 +180,22 @@ mod tests {
             "80 ",
         ] {
             assert!(text.parse::<ForwardSpec>().is_err(), "{text}");
+        }
+    }
+
+    /// Or others reach what was meant for this machine alone.
+    #[test]
+    fn the_address_of_the_command_counts_for_ports_without_one_alone() {
+        let (all, other): (IpAddr, IpAddr) =
+            ("0.0.0.0".parse().unwrap(), "127.0.0.2".parse().unwrap());
+        for (text, without, with) in [
+            ("8080:80", None, Some(all)),
+            ("localhost:5432", None, None),
+            ("127.0.0.2:5432", Some(other), Some(other)),
+        ] {
+            let spec: ForwardSpec = text.parse().unwrap();
+            assert_eq!(spec.wanted(None).address, without, "{text}");
+            assert_eq!(spec.wanted(Some(all)).address, with, "{text}");
         }
     }
 

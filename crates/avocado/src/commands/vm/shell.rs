@@ -36,7 +36,7 @@ pub(super) fn become_program(mut program: Command) -> Result<ExitCode> {
     let name = program.get_program().display();
     Err(match error.kind() {
         ErrorKind::NotFound => Failure::new(format!("there is no {name} on this machine"))
-            .hint("install an OpenSSH client"),
+            .hint("install an OpenSSH client, 8.7 or newer"),
         _ => Failure::new(format!("cannot start {name}")).because(&error),
     })
 }

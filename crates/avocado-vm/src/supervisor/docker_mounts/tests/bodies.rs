@@ -40,13 +40,39 @@ fn only_paths_of_the_machine_are_changed() {
             Ok(Some(json!({"Image": "x",
                 "HostConfig": {"Binds": ["/guest/a:/m:ro", "cache:/c", "/same:/s"]}}))),
         ),
-        // Engines take names in whatever case.
+        // Engines take names in whatever case, and letters that are the same in another one.
         (
             Container,
-            json!({"hostconfig": {"binds": ["/in:/m"]}, "HostConfig": {"Binds": ["/in/b:/b"]}}),
-            Ok(Some(json!({"hostconfig": {"binds": ["/guest:/m"]},
-                "HostConfig": {"Binds": ["/guest/b:/b"]}}))),
+            json!({"ho\u{17f}tconfig": {"binds": ["/in:/m"]}}),
+            Ok(Some(json!({"ho\u{17f}tconfig": {"binds": ["/guest:/m"]}}))),
         ),
+        (
+            Service,
+            json!({"Tas\u{212a}Template": {"ContainerSpec": {"Mounts": [
+                {"Type": "bind", "Source": "/other"}]}}}),
+            Err("/other".to_owned()),
+        ),
+        // Podman takes these for what it mounts as well.
+        (
+            Container,
+            json!({"Volumes": {"/v": {}, "/in/a:/m": {}, "n:/n": {}}}),
+            Ok(Some(
+                json!({"Volumes": {"/v": {}, "/guest/a:/m": {}, "n:/n": {}}}),
+            )),
+        ),
+        (
+            Container,
+            json!({"Volumes": {"/other:/m": {}}}),
+            Err("/other".to_owned()),
+        ),
+        (
+            PodmanSpec,
+            json!({"rootfs": "/in/root", "mounts": [
+                {"type": "none", "source": "/in", "options": ["ro", "rbind"]}]}),
+            Ok(Some(json!({"rootfs": "/guest/root", "mounts": [
+                {"type": "none", "source": "/guest", "options": ["ro", "rbind"]}]}))),
+        ),
+        (PodmanSpec, json!({"rootfs": ""}), Ok(None)),
         (
             Container,
             json!({"HostConfig": {"Mounts": [
@@ -118,6 +144,85 @@ fn only_paths_of_the_machine_are_changed() {
 }
 
 #[test]
+fn what_can_be_read_in_two_ways_is_refused() {
+    use BodyKind::{Container, PodmanSpec, Volume};
+    for (kind, body, why) in [
+        (
+            Container,
+            json!({"hostconfig": {}, "HostConfig": {"Binds": []}}),
+            "HostConfig twice",
+        ),
+        (
+            Container,
+            json!({"HostConfig": {"Binds": [], "Bind\u{17f}": []}}),
+            "Binds twice",
+        ),
+        (
+            Container,
+            json!({"HostConfig": {"Mounts": [{"Type": "volume", "type": "bind"}]}}),
+            "Type twice",
+        ),
+        (
+            Container,
+            json!({"HostConfig": {"Binds": ["./a:/m"]}}),
+            "\"./a\"",
+        ),
+        (
+            Container,
+            json!({"HostConfig": {"Binds": ["..:/m"]}}),
+            "\"..\"",
+        ),
+        (
+            Container,
+            json!({"HostConfig": {"Binds": ["~/a:/m"]}}),
+            "\"~/a\"",
+        ),
+        (Container, json!({"Volumes": {".:/m": {}}}), "\".\""),
+        (
+            Container,
+            json!({"HostConfig": {"Mounts": [{"Type": "bind", "Source": "a"}]}}),
+            "\"a\"",
+        ),
+        (
+            Container,
+            json!({"HostConfig": {"Mounts": [{"Type": "bind", "Source": ""}]}}),
+            "\"\"",
+        ),
+        (PodmanSpec, json!({"rootfs": "root"}), "\"root\""),
+        (
+            PodmanSpec,
+            json!({"overlay_volumes": [{"source": "./o"}]}),
+            "\"./o\"",
+        ),
+        (
+            Volume,
+            json!({"DriverOpts": {"o": "bind", "device": "a"}}),
+            "\"a\"",
+        ),
+        // Where the path ends is not known any more.
+        (
+            Container,
+            json!({"HostConfig": {"Binds": ["/in/colon:/m"]}}),
+            "--mount type=bind",
+        ),
+    ] {
+        let mut into_colon = |path: &str| match path {
+            "/in/colon" => Ok(Some("/guest/a:b".to_owned())),
+            path => change(path),
+        };
+        let said = kind.change_paths(&mut body.clone(), &mut into_colon);
+        let said = said.expect_err(&body.to_string());
+        assert!(said.contains(why), "{body}: {said}");
+        if why.ends_with('"') {
+            assert!(said.contains("name it from the root"), "{said}");
+        }
+    }
+    let mount = json!({"HostConfig": {"Mounts": [{"Type": "bind", "Source": "/in/a:b"}]}});
+    let there = json!({"HostConfig": {"Mounts": [{"Type": "bind", "Source": "/guest/a:b"}]}});
+    assert_eq!(changed(Container, mount), Ok(Some(there)));
+}
+
+#[test]
 fn targets() {
     for (target, kind) in [
         ("/containers/create", Some(BodyKind::Container)),
@@ -138,6 +243,14 @@ fn targets() {
         ),
         ("/v4.0.0/libpod/pods/create", Some(BodyKind::PodmanSpec)),
         ("/v4.0.0/libpod/volumes/create", Some(BodyKind::Volume)),
+        ("/containers/%63reate", Some(BodyKind::Container)),
+        (
+            "/v1.41/container%73%2fcreate?x=%",
+            Some(BodyKind::Container),
+        ),
+        ("//containers//create", Some(BodyKind::Container)),
+        ("/containers/create%", None),
+        ("/containers/%zzcreate", None),
         ("/", None),
         ("", None),
         ("http://d", None),

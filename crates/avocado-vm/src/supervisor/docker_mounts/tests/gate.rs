@@ -171,10 +171,80 @@ fn what_is_held_is_bounded() {
         assert!(sent < 5 << 20);
         match gate.next(&mut piece.as_slice(), Some(0)) {
             None => {}
-            Some(GateStep::Unreadable(why)) => break assert!(why.contains("4 MiB"), "{why}"),
+            Some(GateStep::Unreadable(why)) => break assert!(why.why().contains("4 MiB")),
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn after_a_head_that_is_too_long_nothing_passes() {
+    let long = |start: &str, size: usize| format!("{start}X: {}\r\n\r\n", "x".repeat(size));
+    let get = "GET /_ping HTTP/1.1\r\n";
+    let post = "POST /containers/create HTTP/1.1\r\n";
+    let line = format!("POST /volumes/create?x={} HTTP/1.1\r\n", "x".repeat(70_000));
+    // Longer than most, and still looked at.
+    let pings = format!("{}{CREATE}", long(get, 900_000));
+    let became = run(&pings, 1 << 16, |_| Some(0));
+    assert!(matches!(became.as_slice(), [Passed(_), Reviewed(last)] if last == CREATE));
+    let became = run(&long(&line, 1), 1 << 16, |_| Some(0));
+    assert!(matches!(became.as_slice(), [Reviewed(_)]));
+
+    let without_line = format!("POST /{}", "x".repeat(2 << 20));
+    let get_without_line = format!("GET /{}", "x".repeat(2 << 20));
+    for text in [
+        long(get, 2 << 20),
+        long(post, 2 << 20),
+        without_line,
+        get_without_line,
+    ] {
+        let mut gate = RequestGate::new();
+        let mut passed = 0;
+        let mut why = None;
+        for mut piece in text.as_bytes().chunks(1 << 16) {
+            match gate.next(&mut piece, Some(0)) {
+                None => {}
+                Some(GateStep::Pass(bytes)) => passed += bytes.len(),
+                Some(GateStep::Unreadable(step)) => why = why.or(Some(step)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(why.unwrap().status(), "431 Request Header Fields Too Large");
+        assert!(passed <= 1 << 20);
+        // Nor does what comes then.
+        let next = gate.next(&mut CREATE.as_bytes(), Some(0));
+        assert!(matches!(next, Some(GateStep::Unreadable(_))), "{next:?}");
+    }
+
+    // What only looked like one is all there.
+    let mut gate = RequestGate::new();
+    let text = long(get, 2 << 20);
+    let mut came = Vec::new();
+    for (number, mut piece) in text.as_bytes().chunks(1 << 16).enumerate() {
+        let open = (number < 20).then_some(1);
+        while let Some(step) = gate.next(&mut piece, open) {
+            match step {
+                GateStep::Pass(bytes) => came.extend_from_slice(&bytes),
+                other => panic!("{other:?}"),
+            }
+        }
+        if !piece.is_empty() {
+            // It waits for the answer, which says that it is none.
+            while let Some(GateStep::Pass(bytes)) = gate.next(&mut piece, None) {
+                came.extend_from_slice(&bytes);
+            }
+        }
+    }
+    assert_eq!(came.len(), text.len());
+    assert!(came == text.as_bytes());
+}
+
+#[test]
+fn another_version_of_http_does_not_pass() {
+    let became = run("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 3, |_| Some(0));
+    assert_eq!(became, [Unreadable]);
+    let patch = "PROPFIND / HTTP/1.1\r\n\r\n";
+    assert_eq!(run(patch, 1, |_| Some(0)), [Passed(patch.to_owned())]);
 }
 
 proptest! {

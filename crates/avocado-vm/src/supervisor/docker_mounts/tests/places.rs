@@ -13,6 +13,7 @@ fn a_path_is_what_it_means_to_the_client_or_refused() {
     fs::write(root.join("docker.sock"), "").unwrap();
     symlink(&workspace, root.join("in")).unwrap();
     symlink(root.join("other"), workspace.join("out")).unwrap();
+    symlink(workspace.join("a"), workspace.join("same")).unwrap();
     symlink("nowhere", workspace.join("broken")).unwrap();
     let places = HostPlaces {
         workspace: Some(workspace.clone()),
@@ -35,6 +36,9 @@ fn a_path_is_what_it_means_to_the_client_or_refused() {
         // As the guest names it.
         ("/run/workspace", "/run/workspace"),
         ("/run/workspace/a/..", "/run/workspace"),
+        ("/run/workspace/same/b", "/run/workspace/a/b"),
+        ("/run/workspace/out/../a", "/run/workspace/a"),
+        ("/run/workspace/new/deep", "/run/workspace/new/deep"),
     ] {
         let found = find(path).unwrap();
         assert_eq!(found, GuestPath::Workspace(guest.to_owned()), "{path}");
@@ -45,6 +49,7 @@ fn a_path_is_what_it_means_to_the_client_or_refused() {
         "/run/./docker.sock",
         "/dev",
         "/dev/kvm",
+        "/dev/shm",
         "/proc/1",
         "/sys/fs/cgroup",
         "/lib/modules",
@@ -72,6 +77,9 @@ fn a_path_is_what_it_means_to_the_client_or_refused() {
         "/lib",
         "/development",
         "/dev/../etc",
+        "/dev/shm/x",
+        "/run/workspace/out",
+        "/run/workspace/out/x",
         "/run/workspacex",
         "/run/workspace/..",
     ] {
@@ -87,8 +95,10 @@ fn a_path_is_what_it_means_to_the_client_or_refused() {
         why.contains(&format!("({}/other)", root.display())),
         "{why}"
     );
-    let why = find("~/ws/broken/x").unwrap_err();
-    assert!(matches!(why, NotShared::Unresolved { .. }), "{why}");
+    for path in ["~/ws/broken/x", "/run/workspace/broken"] {
+        let why = find(path).unwrap_err();
+        assert!(matches!(why, NotShared::Unresolved { .. }), "{why}");
+    }
     let why = find("~/docker.sock/x").unwrap_err();
     assert!(matches!(why, NotShared::Unresolved { .. }), "{why}");
 
@@ -101,4 +111,32 @@ fn a_path_is_what_it_means_to_the_client_or_refused() {
         assert!(matches!(why, NotShared::NoWorkspace(_)), "{why}");
         assert!(why.to_string().contains("--workspace DIR"), "{why}");
     }
+}
+
+#[test]
+fn places_of_the_guest_are_its_own_also_where_the_workspace_holds_them() {
+    let places = |workspace: &str| HostPlaces {
+        workspace: Some(workspace.into()),
+        sockets: Vec::new(),
+    };
+    let whole = places("/");
+    for path in [
+        "/dev/null",
+        "/proc/1",
+        "/sys",
+        "/dev/shm",
+        "/run/docker.sock",
+    ] {
+        assert_eq!(whole.find(path).unwrap(), GuestPath::Same, "{path}");
+    }
+    let workspace = |path: &str| GuestPath::Workspace(path.to_owned());
+    let found = whole.find("/dev/shm/x").unwrap();
+    assert_eq!(found, workspace("/run/workspace/dev/shm/x"));
+    // The workspace itself is in such a place.
+    let found = places("/dev/shm/ws").find("/dev/shm/ws/a").unwrap();
+    assert_eq!(found, workspace("/run/workspace/a"));
+    let below = places("/sys/kernel");
+    let found = below.find("/sys/kernel/new").unwrap();
+    assert_eq!(found, workspace("/run/workspace/new"));
+    assert_eq!(below.find("/sys/class").unwrap(), GuestPath::Same);
 }

@@ -141,3 +141,25 @@ fn a_refusal_ends_connections_that_expect_so() {
         assert!(answer.contains(&format!("Content-Length: {}\r\n", body.len())));
     }
 }
+
+#[test]
+fn what_is_said_twice_is_refused() {
+    let (_place, places) = places();
+    for body in [
+        r#"{"HostConfig":{"Binds":["/nowhere:/m"],"Binds":[]}}"#,
+        r#"{"HostConfig":{},"HostConfig":{"Binds":[]}}"#,
+        r#"{"HostConfig":{"Mounts":[{"Source":"/nowhere","Source":"/dev"}]}}"#,
+        r#"{"HostConfig":{"\u0042inds":[],"Binds":[]}}"#,
+    ] {
+        let request = [START, &with_length(body.as_bytes())].concat();
+        let Review::Refuse(why) = review(&held(&request), &places) else {
+            panic!("passed: {body}");
+        };
+        assert!(why.contains(" twice"), "{why}");
+    }
+    // Names of the user's own may differ in their case alone.
+    let body = br#"{"Labels":{"a":"1","A":"2"},"HostConfig":{}}"#;
+    let request = [START, &with_length(body)].concat();
+    let passed = review(&held(&request), &places);
+    assert!(matches!(passed, Review::Pass { .. }), "{passed:?}");
+}

@@ -1,10 +1,9 @@
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::mpsc;
 
 use super::super::docker_tunnel::PlayedTunnel;
 use super::super::owner_handle::{ConnectionLease, OwnerHandle, OwnerMessage};
@@ -83,6 +82,14 @@ async fn own(handle: OwnerHandle, mut inbox: mpsc::UnboundedReceiver<OwnerMessag
     }
 }
 
+fn of(tcp: Vec<PublishedPort>, notices: &BTreeSet<String>) -> PublishedPorts {
+    PublishedPorts {
+        tcp,
+        notices: notices.clone(),
+        ..PublishedPorts::default()
+    }
+}
+
 fn published(port: u16, container: &str) -> PublishedPort {
     PublishedPort {
         to: GuestPort::new("127.0.0.1", port),
@@ -99,6 +106,18 @@ async fn taken() -> (TcpListener, u16) {
 
 async fn free_port() -> u16 {
     taken().await.1
+}
+
+/// Waits until this is so. What is waited for comes from other tasks.
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let limit = std::time::Duration::from_secs(60);
+    let look = async {
+        while !is() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    let seen = tokio::time::timeout(limit, look).await;
+    assert!(seen.is_ok(), "{what} never came");
 }
 
 /// Repeats at a socket what it hears there.
@@ -124,7 +143,7 @@ async fn bytes_and_half_close_pass_and_connections_outlive_their_forward() {
     played.tunnel.lead_to(&to, &end).await;
     let none = BTreeSet::new();
     let web = vec![published(port, "web")];
-    played.forwards.set_published(web, none.clone()).await;
+    played.forwards.set_published(of(web, &none)).await;
     let addresses = played.addresses("web");
     assert_eq!(addresses[0], format!("127.0.0.1:{port}"));
     let mut open = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -139,7 +158,7 @@ async fn bytes_and_half_close_pass_and_connections_outlive_their_forward() {
         stream.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"all");
     }
-    played.forwards.set_published(Vec::new(), none).await;
+    played.forwards.set_published(of(Vec::new(), &none)).await;
     assert!(played.addresses("web").is_empty());
     for address in &addresses {
         assert!(TcpStream::connect(address).await.is_err(), "{address}");
@@ -156,7 +175,7 @@ async fn a_port_that_is_taken_is_told_and_tried_again() {
     let all = || vec![published(number, "late"), published(free, "web")];
     let notices = BTreeSet::from(["UDP port 53 of container dns is not forwarded".to_owned()]);
     for _ in 0..2 {
-        played.forwards.set_published(all(), notices.clone()).await;
+        played.forwards.set_published(of(all(), &notices)).await;
     }
     let problem = played.problem();
     let start = format!("port {number} of container late is not forwarded: 127.0.0.1:{number}");
@@ -167,12 +186,12 @@ async fn a_port_that_is_taken_is_told_and_tried_again() {
     assert_eq!(log.matches(&start).count(), 1, "{log}");
     assert_eq!(log.matches("UDP port 53").count(), 1, "{log}");
     drop(other);
-    played.forwards.set_published(all(), notices.clone()).await;
+    played.forwards.set_published(of(all(), &notices)).await;
     assert_eq!(played.problem(), "");
     assert!(!played.addresses("late").is_empty());
     // Another container has it from one list to the next.
     let next = vec![published(number, "next")];
-    played.forwards.set_published(next, notices).await;
+    played.forwards.set_published(of(next, &notices)).await;
     assert!(played.addresses("late").is_empty() && played.addresses("web").is_empty());
     assert!(!played.addresses("next").is_empty());
 }
@@ -205,7 +224,7 @@ async fn what_a_command_asks_for_is_forwarded_whole_and_goes_with_it() {
     // A container does not get what a command has; with the command it is free for the next.
     let web = || vec![published(free, "web")];
     let none = BTreeSet::new();
-    played.forwards.set_published(web(), none.clone()).await;
+    played.forwards.set_published(of(web(), &none)).await;
     assert!(
         played.problem().contains("is taken"),
         "{}",
@@ -213,7 +232,7 @@ async fn what_a_command_asks_for_is_forwarded_whole_and_goes_with_it() {
     );
     drop(guard);
     until("its end", || board().is_empty()).await;
-    played.forwards.set_published(web(), none).await;
+    played.forwards.set_published(of(web(), &none)).await;
     assert!(!played.addresses("web").is_empty());
 
     // At one address, and not more than there is room for.
@@ -236,12 +255,16 @@ async fn one_port_of_two_containers_and_too_many_ports_are_told() {
         to: GuestPort::new(host, port),
         container: container.to_owned(),
     };
+    // Those at the same address are in the same network.
     let all = vec![
         at("10.0.2.15", "one"),
-        at("127.0.0.1", "one"),
+        at("10.0.2.15", "beside"),
         at("127.0.0.1", "two"),
     ];
-    played.forwards.set_published(all, BTreeSet::new()).await;
+    played
+        .forwards
+        .set_published(of(all, &BTreeSet::new()))
+        .await;
     let problem = played.problem();
     assert!(
         problem.contains("container two is not forwarded"),
@@ -250,10 +273,10 @@ async fn one_port_of_two_containers_and_too_many_ports_are_told() {
     assert!(problem.contains("container one has it"), "{problem}");
     assert_eq!(problem.matches("is not forwarded").count(), 1);
 
-    let (most, too_many) = choose((1..=600).map(|port| published(port, "all")).collect());
+    let (most, too_many) = choose((1..=600).map(|port| published(port, "all")).collect(), 7);
     assert_eq!((most.len(), too_many.len()), (MOST_FORWARDS, 1));
     assert!(
-        too_many.first().unwrap().starts_with("100 ports"),
+        too_many.first().unwrap().starts_with("107 ports"),
         "{too_many:?}"
     );
 }
@@ -267,208 +290,21 @@ async fn a_port_that_is_taken_at_one_of_two_addresses_is_forwarded_at_the_other(
     let port = other.local_addr().unwrap().port();
     let web = || vec![published(port, "web")];
     for _ in 0..2 {
-        played.forwards.set_published(web(), BTreeSet::new()).await;
+        played
+            .forwards
+            .set_published(of(web(), &BTreeSet::new()))
+            .await;
         assert_eq!(played.addresses("web"), [format!("127.0.0.1:{port}")]);
         let told = format!("port {port} of container web is forwarded at 127.0.0.1 alone");
         assert!(played.problem().starts_with(&told), "{}", played.problem());
     }
     drop(other);
-    played.forwards.set_published(web(), BTreeSet::new()).await;
+    played
+        .forwards
+        .set_published(of(web(), &BTreeSet::new()))
+        .await;
     assert_eq!(played.addresses("web").len(), 2);
     assert_eq!(played.problem(), "");
 }
 
-#[test]
-fn what_docker_tells_is_read() {
-    let list = json!([
-        { "Id": "0123456789abcdef", "Names": ["/web"], "Ports": [
-            { "IP": "::", "PrivatePort": 80, "PublicPort": 8088, "Type": "tcp" },
-            { "IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8088, "Type": "tcp" },
-            { "PrivatePort": 443, "Type": "tcp" },
-            { "IP": "0.0.0.0", "PrivatePort": 53, "PublicPort": 5353, "Type": "udp" },
-        ]},
-        { "Id": "fedcba9876543210", "Ports": [
-            { "IP": "10.0.2.15", "PrivatePort": 1, "PublicPort": 81, "Type": "tcp" },
-            { "IP": "", "PrivatePort": 2, "PublicPort": 82, "Type": "tcp" },
-            { "IP": "::", "PrivatePort": 3, "PublicPort": 83, "Type": "tcp" },
-        ]},
-        { "Id": "1", "Names": null, "Ports": null },
-    ]);
-    let read = published::PublishedPorts::parse(list.to_string().as_bytes()).unwrap();
-    let tcp: Vec<String> = read
-        .tcp
-        .iter()
-        .map(|port| format!("{} {}", port.to, port.container))
-        .collect();
-    let expected = [
-        "10.0.2.15:81 fedcba987654",
-        "127.0.0.1:82 fedcba987654",
-        "[::1]:83 fedcba987654",
-        "127.0.0.1:8088 web",
-        "[::1]:8088 web",
-    ];
-    assert_eq!(tcp, expected);
-    let notice = "UDP port 5353 of container web is not forwarded: only TCP is";
-    assert_eq!(read.notices, BTreeSet::from([notice.to_owned()]));
-    for bad in [
-        "",
-        "{}",
-        "[1]",
-        "[{}]",
-        r#"[{"Id":"1","Ports":[{"PublicPort":70000}]}]"#,
-    ] {
-        assert!(
-            published::PublishedPorts::parse(bad.as_bytes()).is_err(),
-            "{bad}"
-        );
-    }
-}
-
-/// Docker in the guest, at the end of a played tunnel.
-struct FakeDocker {
-    list: watch::Sender<Value>,
-    /// How often the list was read, and the events were asked for.
-    lists: Arc<AtomicUsize>,
-    events: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl FakeDocker {
-    fn at(path: &Path) -> FakeDocker {
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).unwrap();
-        let list = watch::Sender::new(json!([]));
-        let (lists, events) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (told, counts) = (list.clone(), (lists.clone(), events.clone()));
-        let task = tokio::spawn(async move {
-            let mut clients = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                clients.spawn(answer(stream, told.subscribe(), counts.clone()));
-            }
-        });
-        FakeDocker {
-            list,
-            lists,
-            events,
-            task,
-        }
-    }
-
-    /// One container that publishes this port.
-    fn publish(&self, name: &str, port: u16) {
-        self.list
-            .send_replace(json!([{ "Id": name, "Names": [name], "Ports": [
-                { "IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": port, "Type": "tcp" },
-            ]}]));
-    }
-}
-
-async fn answer(
-    mut stream: UnixStream,
-    mut list: watch::Receiver<Value>,
-    (lists, events): (Arc<AtomicUsize>, Arc<AtomicUsize>),
-) {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
-            return;
-        }
-    }
-    let request = String::from_utf8(request).unwrap();
-    let head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n";
-    stream.write_all(head).await.unwrap();
-    if request.starts_with("GET /containers/json ") {
-        lists.fetch_add(1, SeqCst);
-        let text = list.borrow().to_string();
-        let _ = stream.write_all(text.as_bytes()).await;
-        return;
-    }
-    assert!(
-        request.starts_with("GET /events?filters=%7B%22type%22"),
-        "{request}"
-    );
-    events.fetch_add(1, SeqCst);
-    while list.changed().await.is_ok() {
-        if stream.write_all(b"{\"status\":\"start\"}\n").await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits until this is so. What is waited for comes from other tasks.
-async fn until(what: &str, is: impl Fn() -> bool) {
-    let limit = std::time::Duration::from_secs(60);
-    let look = async {
-        while !is() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    let seen = tokio::time::timeout(limit, look).await;
-    assert!(seen.is_ok(), "{what} never came");
-}
-
-#[tokio::test]
-async fn docker_is_followed_while_the_guest_runs_and_never_wakes_it() {
-    let played = Played::new();
-    let shared = &played.handle.shared;
-    let docker = FakeDocker::at(&played.tunnel.docker_socket());
-    let (first, second) = (free_port().await, free_port().await);
-    docker.publish("first", first);
-    let follower = tokio::spawn(follow_docker(played.forwards.clone(), Vec::new()));
-    // A guest that sleeps is not asked.
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(docker.events.load(SeqCst), 0);
-    shared.set_awake(true);
-    until("the first", || !played.addresses("first").is_empty()).await;
-    docker.publish("second", second);
-    until("the second", || !played.addresses("second").is_empty()).await;
-    assert!(played.addresses("first").is_empty());
-
-    // While it sleeps everything stays; what its events still brought is looked at when it wakes.
-    shared.set_awake(false);
-    let read = docker.lists.load(SeqCst);
-    docker.publish("third", first);
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert!(!played.addresses("second").is_empty());
-    assert_eq!(docker.lists.load(SeqCst), read);
-    shared.set_awake(true);
-    until("the third", || !played.addresses("third").is_empty()).await;
-    assert_eq!(docker.events.load(SeqCst), 1);
-
-    // With a new tunnel the list is read anew, although no event says so.
-    docker.task.abort();
-    let _ = docker.task.await;
-    let again = FakeDocker::at(&played.tunnel.docker_socket());
-    again.publish("fourth", second);
-    until("the fourth", || !played.addresses("fourth").is_empty()).await;
-    assert!(played.addresses("third").is_empty());
-
-    // Never counted, never activity; but known, so that it is taken off what the guest's network did.
-    assert_eq!(
-        (shared.infra_connections(), shared.is_awaited()),
-        (0, false)
-    );
-    assert!(shared.infra_bytes() > 0);
-    follower.abort();
-}
-
-#[tokio::test]
-async fn a_guest_without_docker_is_told_once() {
-    let played = Played::new();
-    played.handle.shared.set_awake(true);
-    let path = played.tunnel.docker_socket();
-    std::fs::remove_file(&path).unwrap();
-    let listener = UnixListener::bind(&path).unwrap();
-    let follower = tokio::spawn(follow_docker(played.forwards.clone(), Vec::new()));
-    for _ in 0..2 {
-        // As sshd closes what leads nowhere.
-        drop(listener.accept().await.unwrap());
-    }
-    until("the log", || played.log().contains("does not tell")).await;
-    assert_eq!(played.log().matches("does not tell").count(), 1);
-    follower.abort();
-}
+mod following;
