@@ -26,6 +26,7 @@ cases! { case(cases):
     a_read_only_store_is_used_and_says_so,
     a_pool_of_its_own_file_system_takes_images,
     adding_leaves_room_on_the_disk,
+    what_no_runtime_needs_gives_way_to_one_that_is_added,
 }
 
 fn case(name: &str, body: fn(&Path)) {
@@ -194,6 +195,41 @@ mod cases {
             assert!(images.join("lost+found").exists());
             run("umount", &[pool]);
         }
+    }
+
+    pub(crate) fn what_no_runtime_needs_gives_way_to_one_that_is_added(_dir: &Path) {
+        let world = World::new();
+        let base = world.base();
+        let anchor = fs::read(base.join("metadata/root.json")).unwrap();
+        mount("tmpfs", base);
+        fs::create_dir(base.join("metadata")).unwrap();
+        fs::write(base.join("metadata/root.json"), anchor).unwrap();
+        let adding = |reserve, manifest: &Manifest, image: &[u8]| {
+            world.publish(manifest, &[image]);
+            let config = DeviceConfig {
+                reserve,
+                ..DeviceConfig::default()
+            };
+            let device = Device::with_paths(config, world.device.paths().clone());
+            device.add_from_url(&world.request(), &Silent)
+        };
+        let old = vec![1; 1 << 20];
+        adding(0, &plain("1", &old), &old).unwrap();
+        // What an addition left that was cut off, and whose runtime nobody wants any more.
+        let left = base.join("images").join(raw(b"left"));
+        fs::write(&left, vec![3; 8 << 20]).unwrap();
+        let new = vec![2; 10 << 20];
+        let manifest = plain("2", &new);
+        let refused = adding(8 << 20, &manifest, &new).unwrap_err();
+        assert!(
+            matches!(refused, DeviceError::Staging(FailureReason::NoSpace { .. })),
+            "{refused}"
+        );
+        assert!(left.exists(), "it would not have been enough");
+        adding(0, &manifest, &new).unwrap();
+        assert!(!left.exists());
+        assert!(base.join("images").join(raw(&old)).exists());
+        run("umount", &[base.to_str().unwrap()]);
     }
 
     pub(crate) fn adding_leaves_room_on_the_disk(_dir: &Path) {

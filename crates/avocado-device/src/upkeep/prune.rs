@@ -1,4 +1,5 @@
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -109,7 +110,8 @@ fn prune_but(
     let _lock = context
         .lock_store(cancel, sink)
         .map_err(DeviceError::Store)?;
-    let (goes, kept, unreadable) = divide(context, options.keep, added)?;
+    let divided = divide(context, options.keep, added).map_err(DeviceError::Store)?;
+    let (goes, kept, unreadable) = divided;
     let is_spared = downloads.is_none() || unreadable.is_some();
     if added.is_some() && (goes.is_empty() || is_spared) {
         return Ok(PruneReport::default());
@@ -163,18 +165,48 @@ fn prune_but(
     Ok(pruned)
 }
 
+/// Removes the images that no runtime needs, nor one that is to be added, which has these `files`: what was
+/// left of others is worth less. Nothing goes where that makes less room than the `short` bytes that the
+/// disk lacks. For who has the lock of the downloads.
+pub(crate) fn make_room_for(
+    files: &BTreeSet<String>,
+    short: u64,
+    context: &DeviceContext,
+    pool: &mut ImagePool,
+    cancel: &Cancel,
+    sink: &dyn Sink,
+) -> Result<(), FailureReason> {
+    let _lock = context.lock_store(cancel, sink)?;
+    let (_, kept, unreadable) = divide(context, None, None)?;
+    if unreadable.is_some() {
+        return Ok(());
+    }
+    let mut unneeded = unneeded(context, pool, &kept)?;
+    unneeded.retain(|image| !files.contains(&image.file));
+    if unneeded.iter().map(|image| image.bytes).sum::<u64>() < short {
+        return Ok(());
+    }
+    for PrunedImage { file, bytes } in &unneeded {
+        sink.emit(Event::info(format!(
+            "removing the image {file} ({bytes} bytes), which no runtime needs, to make room"
+        )));
+    }
+    let names: Vec<_> = unneeded.into_iter().map(|image| image.file).collect();
+    pool.remove(&names)
+}
+
 /// The runtimes that go, those that stay, and one that cannot be read, if there is any.
 fn divide(
     context: &DeviceContext,
     keep: Option<usize>,
     added: Option<&RuntimeId>,
-) -> Result<(Manifests, Manifests, Option<String>), DeviceError> {
+) -> Result<(Manifests, Manifests, Option<String>), FailureReason> {
     let runtimes = context.runtimes();
     let mut protected = protected(context)?;
     protected.extend(added.cloned());
     let mut unreadable = None;
     let (mut kept, mut others) = (Vec::new(), Vec::new());
-    for found in runtimes.everything().map_err(DeviceError::Store)? {
+    for found in runtimes.everything()? {
         match found {
             StoredRuntime::Unreadable(id, _) if runtimes.may_need_images(&id) => {
                 unreadable = Some(id);
@@ -192,11 +224,11 @@ fn divide(
 }
 
 /// The runtimes that must not be removed.
-fn protected(context: &DeviceContext) -> Result<Vec<RuntimeId>, DeviceError> {
+fn protected(context: &DeviceContext) -> Result<Vec<RuntimeId>, FailureReason> {
     let runtimes = context.runtimes();
     let mut protected = Vec::new();
     // Where the active one is not whole, any other one may be the way out.
-    let active = runtimes.active().map_err(DeviceError::Store)?;
+    let active = runtimes.active()?;
     protected.extend(active.map(|manifest| manifest.id.clone()));
     protected.extend(previous(context));
     // What would be merged at the next boot if that cannot be, and what is merged instead already.
@@ -204,10 +236,10 @@ fn protected(context: &DeviceContext) -> Result<Vec<RuntimeId>, DeviceError> {
     let ways = fallback::ways_back(context, active.as_ref());
     protected.extend(ways.first().map(|manifest| manifest.id.clone()));
     protected.extend(MergedState::load(&context.paths.merged()).runtime);
-    let pending = PendingUpdate::load(context.base()).map_err(DeviceError::Store)?;
+    let pending = PendingUpdate::load(context.base())?;
     protected.extend(pending.and_then(|pending| pending.runtime_id));
-    let pins = PinnedRuntimes::load(context.base()).map_err(DeviceError::Store)?;
-    let all = runtimes.all().map_err(DeviceError::Store)?.into_iter();
+    let pins = PinnedRuntimes::load(context.base())?;
+    let all = runtimes.all()?.into_iter();
     let pinned = all.filter(|manifest| pins.contains(&manifest.id));
     protected.extend(pinned.map(|manifest| manifest.id.clone()));
     Ok(protected)

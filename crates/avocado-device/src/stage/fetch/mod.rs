@@ -24,7 +24,7 @@ use crate::store::pool::{ImageCheck, ImagePool, PoolFile, RequiredImage};
 use crate::store::runtimes::MANIFEST_LIMIT;
 use crate::store::signed::SignedTargets;
 use crate::store::{files, staging};
-use crate::trust;
+use crate::{trust, upkeep};
 
 /// The largest file of CA certificates that is read, in bytes.
 const CA_LIMIT: u64 = 1 << 20;
@@ -242,7 +242,8 @@ impl<'a> RepositoryFetch<'a> {
             let images = self.find(manifest, os, pool)?;
             let missing: Vec<_> = images.iter().filter(|image| !image.there).collect();
             self.remove_leftovers(&missing, os)?;
-            self.check_space(&missing)?;
+            let needed = sum(missing.iter().map(|image| self.to_fetch(image)));
+            self.need_room(needed, manifest, pool)?;
             for image in &missing {
                 cancel::check(self.cancel)?;
                 self.bring(image, pool)?;
@@ -443,6 +444,26 @@ impl<'a> RepositoryFetch<'a> {
     fn check_space(&self, missing: &[&OfferedImage]) -> Result<(), FailureReason> {
         let needed = missing.iter().map(|image| self.to_fetch(image));
         self.check_room(sum(needed))
+    }
+
+    /// That the disk has room for so many bytes of a runtime, if need be once what no other runtime needs is
+    /// gone from the pool.
+    fn need_room(
+        &self,
+        needed: u64,
+        manifest: &Manifest,
+        pool: &mut ImagePool,
+    ) -> Result<(), FailureReason> {
+        let Err(FailureReason::NoSpace {
+            reserve, available, ..
+        }) = self.check_room(needed)
+        else {
+            return Ok(());
+        };
+        let short = needed.saturating_add(reserve).saturating_sub(available);
+        let files = manifest.required_files();
+        upkeep::make_room_for(&files, short, self.context, pool, self.cancel, self.sink)?;
+        self.check_room(needed)
     }
 
     /// Whether the disk has room for so many bytes more.

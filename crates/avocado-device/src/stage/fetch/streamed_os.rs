@@ -71,7 +71,7 @@ impl StreamedOs {
                 // What was left of other runtimes is worth less than this one.
                 let files = manifest.required_files();
                 fetch.remove_all_but(&|file| file == MANIFEST || files.contains(file))?;
-                fetch.check_room(found.length)?;
+                fetch.need_room(found.length, manifest, pool)?;
             }
             match fetch.download(&found, &mut FileDestination::new(&path)) {
                 Err(reason) if is_absent(&reason) => {
