@@ -7,6 +7,7 @@ use avocado_events::{Event, Sink};
 use avocado_manifest::Digest;
 use avocado_manifest::os_bundle::OsArtifact;
 
+use super::chunk_fetch::FetchedChunk;
 use super::error::OsUpdateError;
 use super::partition::PartitionWriter;
 use super::stream::STAGE;
@@ -15,19 +16,6 @@ use crate::error::FailureReason;
 
 /// How much may be on its way to the disk, in bytes.
 const SYNCED_EVERY: u64 = 4 << 20;
-
-/// A chunk that was looked at.
-#[derive(Debug)]
-pub(super) struct FetchedChunk {
-    /// Where in the artifact it begins, in bytes.
-    pub(super) begin: u64,
-    /// How many bytes of the artifact it has.
-    pub(super) bytes: u64,
-    /// Its frame, which is the one that was signed. None: the partition has its content.
-    pub(super) frame: Option<Vec<u8>>,
-    /// The digest of its content.
-    pub(super) content_sha256: Digest,
-}
 
 /// The writer of an artifact.
 pub(super) struct ChunkWriter<'a> {

@@ -12,6 +12,7 @@ mod boot_entry;
 mod boot_loader;
 mod bundle_file;
 mod bundle_source;
+mod chunk_fetch;
 mod chunk_writer;
 pub(crate) mod chunked_bundle;
 mod damaged_marker;

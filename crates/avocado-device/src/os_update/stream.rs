@@ -7,7 +7,7 @@
 //! cut off goes on, after a cut of the power too.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc;
 use std::thread;
 
 use avocado_events::{Cancel, Event, Sink, StepStatus};
@@ -15,13 +15,13 @@ use avocado_manifest::os_bundle::{ChunkedArtifact, OsArtifact};
 use avocado_manifest::{Digest, Manifest, Name};
 
 use super::boot_entry;
-use super::chunk_writer::{ChunkWriter, FetchedChunk};
+use super::chunk_fetch::ChunkFetch;
+use super::chunk_writer::ChunkWriter;
 use super::chunked_bundle::ChunkedBundle;
 use super::error::OsUpdateError;
 use super::partition::{PartitionPlace, PartitionWriter};
 use super::plan::{self, FoundSlots};
 use super::slot_contents::{PartitionContent, SlotContent, SlotContents};
-use crate::cancel;
 use crate::context::DeviceContext;
 use crate::error::FailureReason;
 use crate::store::lock;
@@ -33,7 +33,8 @@ pub(super) const STAGE: &str = "os-update";
 const CHUNKS_AHEAD: usize = 1;
 
 /// Fills a buffer with the bytes of a bundle from an offset on.
-pub(crate) type BundleParts<'a> = dyn FnMut(u64, &mut [u8]) -> Result<(), FailureReason> + 'a;
+pub(crate) type BundleParts<'a> =
+    dyn FnMut(u64, &mut [u8]) -> Result<(), FailureReason> + Send + 'a;
 
 /// The work on an operating system that comes.
 pub(crate) struct OsStream<'a, 'b> {
@@ -42,8 +43,6 @@ pub(crate) struct OsStream<'a, 'b> {
     parts: &'a mut BundleParts<'b>,
     cancel: &'a Cancel,
     sink: &'a dyn Sink,
-    /// What a partition has of a chunk.
-    content: Vec<u8>,
 }
 
 impl<'a, 'b> OsStream<'a, 'b> {
@@ -61,7 +60,6 @@ impl<'a, 'b> OsStream<'a, 'b> {
             parts,
             cancel,
             sink,
-            content: Vec::new(),
         }
     }
 
@@ -135,14 +133,21 @@ impl<'a, 'b> OsStream<'a, 'b> {
             size: chunked.size,
             sink: self.sink,
         };
+        let fetch = ChunkFetch {
+            artifact,
+            chunked,
+            chunk_bytes: self.bundle.chunks.chunk_bytes,
+            partition: &partition,
+            cancel: self.cancel,
+        };
+        let parts = &mut *self.parts;
         thread::scope(|scope| {
             let (chunks, come) = mpsc::sync_channel(CHUNKS_AHEAD);
-            let written = thread::Builder::new()
-                .spawn_scoped(scope, move || writer.write_all(come))
-                .map_err(FailureReason::file("start to write", &place.device))?;
-            let fetched = self.fetch_chunks(artifact, chunked, &partition, &chunks);
-            drop(chunks);
-            let written = written
+            let fetched = thread::Builder::new()
+                .spawn_scoped(scope, move || fetch.all(parts, &chunks))
+                .map_err(FailureReason::file("start to read", &place.device))?;
+            let written = writer.write_all(come);
+            let fetched = fetched
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             fetched.and(written)
@@ -158,54 +163,19 @@ impl<'a, 'b> OsStream<'a, 'b> {
         }
     }
 
-    /// Hands on each chunk of an artifact, with what came of it where the partition has something else.
-    fn fetch_chunks(
-        &mut self,
-        artifact: &OsArtifact,
-        chunked: &ChunkedArtifact,
-        partition: &PartitionWriter<'_>,
-        chunks: &SyncSender<FetchedChunk>,
-    ) -> Result<(), FailureReason> {
-        for (begin, bytes, chunk) in chunked.places(self.bundle.chunks.chunk_bytes) {
-            cancel::check(self.cancel)?;
-            self.content.resize(usize::try_from(bytes).unwrap_or(0), 0);
-            partition.read_at(begin, &mut self.content)?;
-            let is_there = Digest::of(&self.content) == chunk.content_sha256;
-            let mut frame = None;
-            if !is_there {
-                let frame = frame.insert(vec![0; usize::try_from(chunk.length).unwrap_or(0)]);
-                (self.parts)(chunk.offset, frame)?;
-                if Digest::of(frame) != chunk.sha256 {
-                    return Err(OsUpdateError::Chunk(artifact.file.to_string()).into());
-                }
-            }
-            let content_sha256 = chunk.content_sha256;
-            let fetched = FetchedChunk {
-                begin,
-                bytes,
-                frame,
-                content_sha256,
-            };
-            if chunks.send(fetched).is_err() {
-                // The writer failed, and says why.
-                break;
-            }
-        }
-        Ok(())
-    }
-
     /// Where the partition has every chunk, it is the bundle that says something else of their whole.
     fn blame(
-        &mut self,
+        &self,
         artifact: &OsArtifact,
         chunked: &ChunkedArtifact,
         place: &PartitionPlace,
     ) -> Result<(), FailureReason> {
         let partition = PartitionWriter::open(place, &artifact.name)?;
+        let mut content = Vec::new();
         for (begin, bytes, chunk) in chunked.places(self.bundle.chunks.chunk_bytes) {
-            self.content.resize(usize::try_from(bytes).unwrap_or(0), 0);
-            partition.read_at(begin, &mut self.content)?;
-            if Digest::of(&self.content) != chunk.content_sha256 {
+            content.resize(usize::try_from(bytes).unwrap_or(0), 0);
+            partition.read_at(begin, &mut content)?;
+            if Digest::of(&content) != chunk.content_sha256 {
                 return Ok(());
             }
         }

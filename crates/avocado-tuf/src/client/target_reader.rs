@@ -30,7 +30,7 @@ pub struct TargetReader<'a> {
 
 /// An answer that is being read.
 struct OpenAnswer {
-    body: Box<dyn Read>,
+    body: Box<dyn Read + Send>,
     /// Where in the target its next byte is.
     at: u64,
 }
