@@ -31,7 +31,6 @@ mod file_digest;
 mod goal;
 mod host_check;
 mod images;
-mod in_parallel;
 mod kept_warnings;
 mod keys;
 mod known_files;

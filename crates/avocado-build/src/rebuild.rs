@@ -191,8 +191,8 @@ impl StepRequest for CompareImagesRequest {
 
     fn work(self, context: &StepContext<'_>) -> Result<Vec<String>, BuildError> {
         let prefix = context.layout.prefix();
-        let was = told(read_image(context, 0, &prefix.join(self.was))?);
-        let is = told(read_image(context, 0, &prefix.join(self.is))?);
+        let was = told(read_image(context, &prefix.join(self.was))?);
+        let is = told(read_image(context, &prefix.join(self.is))?);
         let mut names: Vec<String> = was
             .keys()
             .chain(is.keys())

@@ -4,6 +4,8 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
 
 use avocado_backend::Tool;
 use avocado_sbom::{ImageInventory, InventoryFile};
@@ -14,7 +16,6 @@ use walkdir::WalkDir;
 use super::cpio_reader;
 use super::path_text;
 use crate::error::{At as _, BuildError};
-use crate::in_parallel::in_parallel;
 use crate::step_context::StepContext;
 use crate::trees;
 
@@ -82,14 +83,13 @@ impl ImageFormat {
     }
 }
 
-/// Everything that is in an image. Of several that are read at the same time each has a number of its own.
-pub(crate) fn read(
-    context: &StepContext<'_>,
-    number: usize,
-    path: &Path,
-) -> Result<ImageInventory, BuildError> {
+/// Where an image is unpacked.
+const PLACE: &str = "sbom-image";
+
+/// Everything that is in an image.
+pub(crate) fn read(context: &StepContext<'_>, path: &Path) -> Result<ImageInventory, BuildError> {
     let format = ImageFormat::of(path)?;
-    let place = context.layout.work(&format!("sbom-image-{number}"));
+    let place = context.layout.work(PLACE);
     let tool = match format {
         ImageFormat::Archive => return cpio_reader::read(path),
         ImageFormat::Erofs => {
@@ -137,15 +137,33 @@ fn of_tree(root: &Path) -> Result<ImageInventory, BuildError> {
 
 /// The files, read by all processors.
 fn hash_all(root: &Path, files: &[(PathBuf, u32)]) -> Result<Vec<InventoryFile>, BuildError> {
-    let mut all = in_parallel(files, |_, (path, mode)| {
-        let hashes = hashes_of(path)?;
-        Ok(InventoryFile {
-            path: path_text(path.strip_prefix(root).unwrap_or(path)),
-            size: hashes.size,
-            mode: *mode,
-            sha256: hashes.sha256,
-            sha512: hashes.sha512,
-        })
+    let left = Mutex::new(files.iter());
+    let next = || left.lock().ok().and_then(|mut left| left.next());
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((path, mode)) = next() {
+            let hashes = hashes_of(path)?;
+            done.push(InventoryFile {
+                path: path_text(path.strip_prefix(root).unwrap_or(path)),
+                size: hashes.size,
+                mode: *mode,
+                sha256: hashes.sha256,
+                sha512: hashes.sha512,
+            });
+        }
+        Ok::<_, BuildError>(done)
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let mut all = Vec::new();
+    thread::scope(|scope| {
+        let started: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        for worker in started {
+            let done = worker.join().map_err(|_| {
+                BuildError::Invalid(format!("a reader of {} failed", root.display()))
+            })?;
+            all.extend(done?);
+        }
+        Ok::<_, BuildError>(())
     })?;
     all.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(all)

@@ -23,10 +23,9 @@ struct KnownInventory {
     inventory: ImageInventory,
 }
 
-/// What is in the image at `path`, which has this digest; see [`image_reader::read`].
+/// What is in the image at `path`, which has this digest.
 pub(super) fn read(
     context: &StepContext<'_>,
-    number: usize,
     path: &Path,
     sha256: &str,
 ) -> Result<ImageInventory, BuildError> {
@@ -41,7 +40,7 @@ pub(super) fn read(
     let known = KnownInventory {
         revision: REVISION,
         sha256: sha256.to_owned(),
-        inventory: image_reader::read(context, number, path)?,
+        inventory: image_reader::read(context, path)?,
     };
     let text = serde_json::to_vec(&known).map_err(|e| {
         BuildError::Invalid(format!(
@@ -89,7 +88,7 @@ mod tests {
         let features = TreeFeatures::default();
         images::write(&context, Filesystem::Cpio, &root, &features, &image, &[]).unwrap();
         let paths = |sha256: &str| {
-            let inventory = read(&context, 0, &image, sha256).unwrap();
+            let inventory = read(&context, &image, sha256).unwrap();
             let files = inventory.files.into_iter();
             files.map(|file| file.path).collect::<Vec<_>>()
         };

@@ -26,15 +26,15 @@ const NONE: &str = "(none)";
 /// The number of SHA-256 among the algorithms of OpenPGP.
 const SHA256: &str = "8";
 
-/// The packages that are installed in a tree. A tree without a database has none. Of several that are
-/// read at the same time each has a number of its own.
+/// Where the copy of a tree's database is meanwhile.
+const PLACE: &str = "sbom-database";
+
+/// The packages that are installed in a tree. A tree without a database has none.
 pub(super) fn read(
     context: &StepContext<'_>,
-    number: usize,
     root: &Path,
 ) -> Result<Vec<InstalledPackage>, BuildError> {
-    // A copy of its database.
-    let place = context.layout.work(&format!("sbom-database-{number}"));
+    let place = context.layout.work(PLACE);
     let copy = Tree::fresh(&place)?;
     if !copy_database(root, &copy, Path::new(DATABASE))? {
         trees::clear(&place)?;

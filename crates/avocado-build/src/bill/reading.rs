@@ -13,7 +13,6 @@ use super::image_reader::{self, FileHashes};
 use super::known_inventories;
 use super::package_files;
 use crate::error::BuildError;
-use crate::in_parallel::in_parallel;
 use crate::layout::Layout;
 use crate::step_context::StepContext;
 use crate::step_request::StepRequest;
@@ -123,34 +122,30 @@ impl StepRequest for ImageReadingRequest {
     type Result = ImageReadings;
 
     fn work(self, context: &StepContext<'_>) -> Result<ImageReadings, BuildError> {
-        let images = in_parallel(&self.images, |nth, wanted| read(context, nth, wanted))?;
+        let images = self.images.iter().map(|wanted| read(context, wanted));
+        let images = images.collect::<Result<_, _>>()?;
         let kernel = match &self.kernel {
             Some((digest, version, runtime)) => {
                 kernel(&context.layout, digest, version.as_deref(), runtime)?
             }
             None => None,
         };
-        let base = in_parallel(&self.base, |nth, tree| {
+        let mut base = Vec::new();
+        for tree in &self.base {
             let root = tree.root(&context.layout);
             if root.is_dir() {
-                package_files::read(context, nth, &root)
-            } else {
-                Ok(Vec::new())
+                base.extend(package_files::read(context, &root)?);
             }
-        })?;
+        }
         Ok(ImageReadings {
             images,
-            base: base.concat(),
+            base,
             kernel,
         })
     }
 }
 
-fn read(
-    context: &StepContext<'_>,
-    number: usize,
-    wanted: &WantedImage,
-) -> Result<ImageReading, BuildError> {
+fn read(context: &StepContext<'_>, wanted: &WantedImage) -> Result<ImageReading, BuildError> {
     let layout = &context.layout;
     let path = wanted.place.path(layout);
     let shown = wanted.place.path(&context.host_layout);
@@ -170,10 +165,10 @@ fn read(
             shown.display()
         )));
     }
-    let inventory = known_inventories::read(context, number, &path, &hashes.sha256)?;
+    let inventory = known_inventories::read(context, &path, &hashes.sha256)?;
     let root = wanted.tree.root(layout);
     let (packages, installed) = if root.is_dir() {
-        let packages = package_files::read(context, number, &root)?;
+        let packages = package_files::read(context, &root)?;
         let tree = Tree::open(&root)?;
         (packages, also_in(&tree, &inventory))
     } else {
