@@ -54,6 +54,17 @@ fn mount(kind: &str, at: &Path) {
     run("mount", &["-o", "loop", file, at_text]);
 }
 
+/// A device whose store is a file system of 16 MiB.
+fn world_on_a_small_disk() -> World {
+    let world = World::new();
+    let root = world.base().join("metadata/root.json");
+    let anchor = fs::read(&root).unwrap();
+    mount("tmpfs", world.base());
+    fs::create_dir(world.base().join("metadata")).unwrap();
+    fs::write(root, anchor).unwrap();
+    world
+}
+
 fn remount(at: &Path, how: &str) {
     let how = format!("remount,{how}");
     run("mount", &["-o", &how, at.to_str().unwrap()]);
@@ -198,12 +209,8 @@ mod cases {
     }
 
     pub(crate) fn what_no_runtime_needs_gives_way_to_one_that_is_added(_dir: &Path) {
-        let world = World::new();
+        let world = world_on_a_small_disk();
         let base = world.base();
-        let anchor = fs::read(base.join("metadata/root.json")).unwrap();
-        mount("tmpfs", base);
-        fs::create_dir(base.join("metadata")).unwrap();
-        fs::write(base.join("metadata/root.json"), anchor).unwrap();
         let adding = |reserve, manifest: &Manifest, image: &[u8]| {
             world.publish(manifest, &[image]);
             let config = DeviceConfig {
@@ -233,12 +240,8 @@ mod cases {
     }
 
     pub(crate) fn adding_leaves_room_on_the_disk(_dir: &Path) {
-        let world = World::new();
+        let world = world_on_a_small_disk();
         let base = world.base();
-        let anchor = fs::read(base.join("metadata/root.json")).unwrap();
-        mount("tmpfs", base);
-        fs::create_dir(base.join("metadata")).unwrap();
-        fs::write(base.join("metadata/root.json"), anchor).unwrap();
         let image = vec![7; 10 << 20];
         let manifest = plain("1", &image);
         world.publish(&manifest, &[&image]);

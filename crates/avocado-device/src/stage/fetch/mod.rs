@@ -454,13 +454,12 @@ impl<'a> RepositoryFetch<'a> {
         manifest: &Manifest,
         pool: &mut ImagePool,
     ) -> Result<(), FailureReason> {
-        let Err(FailureReason::NoSpace {
-            reserve, available, ..
-        }) = self.check_room(needed)
-        else {
-            return Ok(());
+        let short = match self.check_room(needed) {
+            Err(FailureReason::NoSpace {
+                reserve, available, ..
+            }) => needed.saturating_add(reserve).saturating_sub(available),
+            other => return other,
         };
-        let short = needed.saturating_add(reserve).saturating_sub(available);
         let files = manifest.required_files();
         upkeep::make_room_for(&files, short, self.context, pool, self.cancel, self.sink)?;
         self.check_room(needed)

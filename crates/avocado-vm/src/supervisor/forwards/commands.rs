@@ -72,7 +72,9 @@ impl Forwards {
             opened.push(open);
         }
         let shown: Vec<_> = opened.iter().map(super::OpenForward::shown).collect();
-        let shown = serde_json::to_value(shown).unwrap_or_default();
+        let shown = serde_json::to_value(shown).map_err(|error| {
+            SupervisorFailure::new(format!("what is forwarded has no JSON form: {error}"), None)
+        })?;
         let number = state.next_command;
         state.next_command += 1;
         state.commands.insert(number, opened);

@@ -161,7 +161,11 @@ struct AutostartUnit {
 
 impl AutostartUnit {
     fn of(session: &Session, vm: &VmName) -> Result<AutostartUnit> {
-        let place = session.environment.user_config_dir()?.join("systemd/user");
+        let place = session.environment.user_config_dir().ok_or_else(|| {
+            Failure::new("there is no place for what the user configures")
+                .hint("set XDG_CONFIG_HOME or HOME to a directory")
+        })?;
+        let place = place.join("systemd/user");
         let name = unit_name(vm);
         Ok(AutostartUnit {
             vm: vm.clone(),
